@@ -1,0 +1,40 @@
+# Two jobs of one Makefile: what users run, and what CI runs. Both make their environment first.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test check lint types fast slow clean help
+
+help:  ## List the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+demo: $(STAMP)  ## Train the embedded quickstart from scratch to a judged policy
+	$(BIN)/quartet run quickstart
+
+test: check slow  ## Everything that CI runs
+
+check: lint types fast  ## Format, lint, types, fast tests
+
+lint: $(STAMP)  ## Format and lint
+	$(BIN)/ruff format --check flows tasks models tests
+	$(BIN)/ruff check flows tasks models tests
+
+types: $(STAMP)  ## mypy, strict, on flows, tasks and models
+	$(BIN)/mypy
+
+fast: $(STAMP)  ## The fast tests
+	$(BIN)/pytest
+
+slow: $(STAMP)  ## The slow tests: crashes, controls, real servers
+	$(BIN)/pytest -m slow
+
+clean:  ## Remove the environment; results in .quartet stay
+	rm -rf $(VENV)
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, got " + sys.version)'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $(STAMP)
