@@ -1,0 +1,1 @@
+"""The learning itself: torch, transformers, TRL. No orchestration, no tracking, no environment."""

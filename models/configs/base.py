@@ -1,0 +1,11 @@
+"""The base of every config: frozen, nothing unknown, made from plain values."""
+
+from pydantic import BaseModel, ConfigDict
+
+__all__ = ["Config"]
+
+
+class Config(BaseModel):
+    """A frozen set of parameters; an unknown name is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())

@@ -1,0 +1,22 @@
+"""Where the base model comes from, if it is not pretrained here."""
+
+from pydantic import Field
+
+from models.configs.base import Config
+
+__all__ = ["BaseModelConfig"]
+
+
+class BaseModelConfig(Config):
+    """An existing base model; empty: pretrain one from scratch."""
+
+    source: str = Field(
+        default="",
+        title="Base model",
+        description="Model folder or hub id to start from; empty pretrains from scratch.",
+    )
+    revision: str = Field(
+        default="",
+        title="Revision",
+        description="Branch, tag or commit of a hub id; empty is the main branch.",
+    )

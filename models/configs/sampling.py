@@ -1,0 +1,30 @@
+"""How completions are sampled, everywhere the same: feedback, score moments, PPO, evaluation."""
+
+from pydantic import Field
+
+from models.configs.base import Config
+
+__all__ = ["SamplingConfig"]
+
+
+class SamplingConfig(Config):
+    """Plain temperature sampling: top-p and top-k would make logprobs of another distribution."""
+
+    temperature: float = Field(
+        default=1.0,
+        gt=0,
+        title="Temperature",
+        description="Divides the logits in sampling and in every logprob.",
+    )
+    max_completion_tokens: int = Field(
+        default=64,
+        ge=1,
+        title="Longest completion",
+        description="Tokens, EOS included; a completion cut here has no EOS.",
+    )
+    batch_size: int = Field(
+        default=256,
+        ge=1,
+        title="Sampling batch",
+        description="Completions sampled at once; bounds memory.",
+    )

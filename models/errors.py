@@ -1,0 +1,44 @@
+"""Every error that Quartet raises on purpose.
+
+    QuartetError
+    ├── ParameterError   a parameter is wrong, alone or against another
+    ├── DataError        a file, a row or a dataset is not what a stage can learn from
+    ├── ModelError       a model folder lacks files, its tokenizer or a head
+    ├── StoreError       a published stage is damaged, missing or cannot be written
+    └── DivergedError    the loss is no longer finite; a checkpoint was left behind
+
+A message says what is wrong, what was got, what was wanted, and what to do about it.
+"""
+
+__all__ = [
+    "DataError",
+    "DivergedError",
+    "ModelError",
+    "ParameterError",
+    "QuartetError",
+    "StoreError",
+]
+
+
+class QuartetError(Exception):
+    """Base of all errors raised on purpose."""
+
+
+class ParameterError(QuartetError):
+    """A parameter is wrong, alone or against another."""
+
+
+class DataError(QuartetError):
+    """A file, a row or a dataset is not what a stage can learn from."""
+
+
+class ModelError(QuartetError):
+    """A model folder lacks files, its tokenizer or a head."""
+
+
+class StoreError(QuartetError):
+    """A published stage is damaged, missing or cannot be written."""
+
+
+class DivergedError(QuartetError):
+    """The loss is no longer finite."""
