@@ -1,0 +1,1 @@
+"""One tracked step a module: fetch inputs, call models/, log, publish."""
