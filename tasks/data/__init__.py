@@ -1,0 +1,1 @@
+"""From files, hub or generator to the canonical datasets."""

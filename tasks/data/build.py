@@ -1,0 +1,194 @@
+"""The prepare stage's work: raw rows in, the eight canonical files and a report out.
+
+Order: convert, clean and judge every row; bring all collections to one form (if any is
+conversational, plain prompts become a user message and plain completions an assistant message, so
+that every stage sees prompts alike); drop duplicates; hold out by content; drop training rows that
+are held out. What a source does not give is derived: demonstrations from preferences (prompt and
+chosen), prompts from demonstrations.
+
+The world is taken as generated: its repeated facts are meant, so duplicates stay there.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from models.errors import DataError
+from models.rows import write_rows
+from tasks.data.config import DataConfig
+from tasks.data.formats import COLLECTIONS, Collection, Row, as_messages
+from tasks.data.quality import HELD_OUT, Tally, admit_rows, drop_duplicates
+from tasks.data.report import PreparationReport, report_collection
+from tasks.data.sources import RawData, fingerprint, read_raw
+from tasks.data.split import Sides, cross_overlaps, drop_overlap, split_rows
+
+__all__ = ["build_datasets"]
+
+# The world gives its own held-out prompts and pairs; this share of the rest is for perplexity.
+_WORLD_HELDOUT_FRACTION = 0.02
+
+_DERIVED_FROM: Mapping[Collection, Collection] = {
+    "demonstrations": "preferences",
+    "prompts": "demonstrations",
+}
+
+_Rows = dict[Collection, list[Row]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Admitted:
+    """Canonical rows by collection, in one form; `heldout` only where the source gives it."""
+
+    train: _Rows
+    heldout: _Rows
+    contrasts: list[Row]
+    tallies: dict[Collection, Tally]
+    conversational: bool
+
+
+def build_datasets(config: DataConfig, seed: int, out: Path) -> PreparationReport:
+    """Prepare all datasets of a pipeline.
+
+    Writes ``{corpus,demonstrations,preferences,prompts}_{train,heldout}.jsonl``, ``quality.json``
+    and ``quality.md``, and ``contrasts.jsonl`` where the source has contrasts. Without a corpus
+    (a hub source may have none) its two files are empty.
+
+    Args:
+        config: What to read and how to split.
+        seed: Root seed, used by the world only.
+        out: Directory to write into; made if it is not there.
+
+    Returns:
+        The quality report.
+
+    Raises:
+        DataError: If the source cannot be read or leaves a collection or a side of it empty.
+    """
+    admitted = _admit(config, read_raw(config, seed))
+    datasets = _finish(config, admitted)
+    report = PreparationReport(
+        source=config.source,
+        fingerprint=fingerprint(config),
+        conversational=admitted.conversational,
+        collections=tuple(
+            report_collection(collection, admitted.tallies[collection], datasets[collection])
+            for collection in COLLECTIONS
+        ),
+        contrasts=len(admitted.contrasts),
+        overlaps=cross_overlaps(datasets),
+    )
+    _write(out, datasets, admitted.contrasts, report)
+    return report
+
+
+def _admit(config: DataConfig, raw: RawData) -> _Admitted:
+    tallies: dict[Collection, Tally] = {collection: Tally() for collection in COLLECTIONS}
+    sides: list[_Rows] = [
+        {
+            collection: admit_rows(
+                collection,
+                part.rows,
+                label=part.label,
+                tally=tallies[collection],
+                max_prompt_characters=config.max_prompt_characters,
+            )
+            for collection, part in parts.items()
+        }
+        for parts in (raw.train, raw.heldout)
+    ]
+    prompts = (row.get("prompt") for side in sides for rows in side.values() for row in rows)
+    conversational = any(isinstance(prompt, list) for prompt in prompts)
+    contrasts = raw.contrasts
+    if conversational:
+        contrasts = [as_messages(row) for row in contrasts]
+        sides = [
+            {collection: [as_messages(row) for row in rows] for collection, rows in side.items()}
+            for side in sides
+        ]
+    train, heldout = sides
+    _fill_margins(train, heldout)
+    return _Admitted(
+        train=train,
+        heldout=heldout,
+        contrasts=contrasts,
+        tallies=tallies,
+        conversational=conversational,
+    )
+
+
+def _fill_margins(*sides: _Rows) -> None:
+    """Give every pair a margin if one has it: 0 is the same loss, and the columns stay equal."""
+    if any("margin" in row for rows in sides for row in rows.get("preferences", [])):
+        for rows in sides:
+            pairs = rows.get("preferences", [])
+            pairs[:] = [{**row, "margin": row.get("margin", 0.0)} for row in pairs]
+
+
+def _finish(config: DataConfig, admitted: _Admitted) -> dict[Collection, Sides]:
+    """Derive what the source does not give, then hold out and drop, collection by collection."""
+    datasets: dict[Collection, Sides] = {"corpus": Sides(train=[], heldout=[])}
+    for collection in ("corpus", "preferences", "demonstrations", "prompts"):
+        if collection in _DERIVED_FROM and collection not in admitted.train:
+            _derive(admitted, collection, datasets[_DERIVED_FROM[collection]])
+        if collection in admitted.train:
+            datasets[collection] = _hold_out(config, admitted, collection)
+    return datasets
+
+
+def _derive(admitted: _Admitted, collection: Collection, source: Sides) -> None:
+    """Take a collection's rows from another one, side by side; given held-out rows stand."""
+
+    def derived(row: Row) -> Row:
+        if collection == "prompts":
+            return {"prompt": row["prompt"]}
+        return {"prompt": row["prompt"], "completion": row["chosen"]}
+
+    tally = admitted.tallies[collection]
+    tally.labels.append(_DERIVED_FROM[collection])
+    tally.read += len(source.train)
+    admitted.train[collection] = [derived(row) for row in source.train]
+    if collection not in admitted.heldout:
+        tally.read += len(source.heldout)
+        admitted.heldout[collection] = [derived(row) for row in source.heldout]
+
+
+def _hold_out(config: DataConfig, admitted: _Admitted, collection: Collection) -> Sides:
+    """Drop duplicates, split where no held-out rows are given, drop held-out training rows."""
+    tally = admitted.tallies[collection]
+    train = admitted.train[collection]
+    heldout = admitted.heldout.get(collection)
+    fraction = config.heldout_fraction
+    if config.source == "world":
+        fraction = _WORLD_HELDOUT_FRACTION
+    else:
+        train = drop_duplicates(collection, train, tally)
+        heldout = None if heldout is None else drop_duplicates(collection, heldout, tally)
+    if heldout is None:
+        sides = split_rows(collection, train, fraction)
+        train, heldout = sides.train, sides.heldout
+    kept = drop_overlap(collection, train, heldout)
+    tally.drop(HELD_OUT, len(train) - len(kept))
+    # A world without ready-made pairs is sound: the annotator's come later.
+    if not heldout or not (kept or config.source == "world"):
+        raise DataError(
+            f"{collection} from {', '.join(tally.labels)}: got {len(kept)} training and "
+            f"{len(heldout)} held-out rows out of {tally.read} read (dropped: "
+            f"{dict(tally.dropped)}); wanted at least one of each, with different "
+            f"{'texts' if collection == 'corpus' else 'prompts'}; add rows"
+        )
+    return Sides(train=kept, heldout=heldout)
+
+
+def _write(
+    out: Path, datasets: Mapping[Collection, Sides], contrasts: list[Row], report: PreparationReport
+) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    for collection, sides in datasets.items():
+        write_rows(out / f"{collection}_train.jsonl", sides.train)
+        write_rows(out / f"{collection}_heldout.jsonl", sides.heldout)
+    if contrasts:
+        write_rows(out / "contrasts.jsonl", contrasts)
+    quality = json.dumps(report.to_dict(), indent=2, ensure_ascii=False)
+    (out / "quality.json").write_text(quality + "\n", encoding="utf-8")
+    (out / "quality.md").write_text(report.to_markdown(), encoding="utf-8")

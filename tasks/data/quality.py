@@ -1,0 +1,164 @@
+"""Row by row: which rows a stage can learn from, and why the others cannot be used.
+
+Stands between `formats` and `split`. Nothing is repaired beyond `cleaning`; a row is kept or is
+dropped under one reason, and every reason is counted in the report.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+from models.errors import DataError
+from tasks.data.cleaning import clean_row, has_placeholder
+from tasks.data.formats import (
+    UNKNOWN_COLUMNS,
+    Collection,
+    Row,
+    RowProblem,
+    accepted_columns,
+    convert_row,
+)
+from tasks.data.split import content_key
+
+__all__ = [
+    "BOTH_DIRECTIONS",
+    "DUPLICATE",
+    "HELD_OUT",
+    "Tally",
+    "admit_rows",
+    "check_row",
+    "drop_duplicates",
+    "size",
+]
+
+DUPLICATE = "duplicate"
+BOTH_DIRECTIONS = "the pair stands in both directions"
+HELD_OUT = "held-out row in training"
+
+
+@dataclass(slots=True, kw_only=True)
+class Tally:
+    """Counts what happens to the rows of one collection, from every file it is read from."""
+
+    labels: list[str] = field(default_factory=list)
+    read: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    cleaned: int = 0
+    placeholders: int = 0
+
+    def drop(self, reason: str, rows: int) -> None:
+        """Count dropped rows; a reason that meets none is not named."""
+        if rows:
+            self.dropped[reason] += rows
+
+
+def size(value: object) -> int:
+    """Count the characters of a text or of all messages."""
+    if isinstance(value, list):
+        return sum(len(message["content"]) for message in value)
+    return len(str(value))
+
+
+def _stripped(value: object) -> str:
+    """Give the text of a value, or of its last message, without spaces at the ends."""
+    return (value[-1]["content"] if isinstance(value, list) else str(value)).strip()
+
+
+def check_row(row: Row, max_prompt_characters: int = 0) -> None:
+    """Judge the content of one canonical row.
+
+    Args:
+        row: A canonical row of any collection.
+        max_prompt_characters: Longest prompt in characters; 0 is no bound.
+
+    Raises:
+        RowProblem: With the reason, if a text is empty (white space counts as empty), chosen
+            equals rejected up to white space at the ends, or the prompt is too long.
+    """
+    for column in ("text", "prompt", "completion", "chosen", "rejected"):
+        if column in row and not _stripped(row[column]):
+            raise RowProblem(f"empty {column}")
+    if "chosen" in row and _stripped(row["chosen"]) == _stripped(row["rejected"]):
+        raise RowProblem("chosen equal to rejected")
+    if max_prompt_characters and size(row.get("prompt", "")) > max_prompt_characters:
+        raise RowProblem(f"prompt longer than {max_prompt_characters} characters")
+
+
+def admit_rows(
+    collection: Collection,
+    rows: Sequence[Row],
+    *,
+    label: str,
+    tally: Tally,
+    max_prompt_characters: int = 0,
+) -> list[Row]:
+    """Convert, clean and judge rows as they were read.
+
+    Args:
+        collection: What the rows are to become.
+        rows: Rows of any accepted shape.
+        label: File or hub id, for messages and the report.
+        tally: Counts rows read, dropped and cleaned.
+        max_prompt_characters: Longest prompt in characters; 0 is no bound.
+
+    Returns:
+        The canonical rows that can be used, in their order.
+
+    Raises:
+        DataError: If there are rows, but none fits an accepted set of columns or can be used.
+    """
+    kept: list[Row] = []
+    dropped: Counter[str] = Counter()
+    for row in rows:
+        try:
+            converted = convert_row(collection, row)
+            cleaned = clean_row(converted)
+            check_row(cleaned, max_prompt_characters)
+        except RowProblem as problem:
+            dropped[str(problem)] += 1
+            continue
+        tally.cleaned += cleaned != converted
+        tally.placeholders += has_placeholder(cleaned)
+        kept.append(cleaned)
+    tally.labels.append(label)
+    tally.read += len(rows)
+    tally.dropped += dropped
+    if rows and not kept:
+        _refuse(collection, rows, label, dropped)
+    return kept
+
+
+def _refuse(
+    collection: Collection, rows: Sequence[Row], label: str, dropped: Counter[str]
+) -> NoReturn:
+    if dropped[UNKNOWN_COLUMNS] == len(rows):
+        got = sorted({column for row in rows for column in row})
+        raise DataError(
+            f"{label}: wrong columns for {collection}; got {', '.join(got) or 'none'}; wanted "
+            f"{accepted_columns(collection)}; rename the columns"
+        )
+    reasons = "; ".join(f"{reason}: {count}" for reason, count in dropped.most_common())
+    raise DataError(
+        f"{label}: no row can be used for {collection}; got {len(rows)} rows ({reasons}); wanted "
+        "at least one usable row; repair the file"
+    )
+
+
+def drop_duplicates(collection: Collection, rows: list[Row], tally: Tally) -> list[Row]:
+    """Keep the first of equal rows; of a pair that stands in both directions keep neither.
+
+    Such a pair is a tie: its two rows cancel out, and which came first means nothing.
+    """
+    first: dict[str, Row] = {}
+    ties: set[str] = set()
+    for row in rows:
+        key = content_key(collection, row)
+        known = first.setdefault(key, row)
+        if collection == "preferences" and known["chosen"] != row["chosen"]:
+            ties.add(key)
+    for key in ties:
+        del first[key]
+    tally.drop(BOTH_DIRECTIONS, 2 * len(ties))
+    tally.drop(DUPLICATE, len(rows) - len(first) - 2 * len(ties))
+    return list(first.values())

@@ -1,0 +1,193 @@
+"""Reads raw rows from the configured source: the world, a folder of files, or the hub.
+
+First step of preparation. Rows leave here as they stand in their files; `formats` makes them
+canonical. A folder holds, each with any ending of `files.ENDINGS` (`sft.jsonl.gz`, `sft.csv`, …):
+
+    pretrain       needed   texts                                            -> corpus
+    sft            needed   prompt + completion, or messages                 -> demonstrations
+    pairs_train    needed   prompt + chosen + rejected, or chosen + rejected -> preferences
+    pairs_test     optional the same; otherwise a share of pairs_train is held out
+    prompts_train  optional prompts to roll out; otherwise those of sft
+    prompts_test   optional held-out prompts; otherwise a share is held out
+
+Other files are left alone.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from models.errors import DataError
+from tasks.data import hub
+from tasks.data.config import DataConfig
+from tasks.data.files import ENDINGS, read_file
+from tasks.data.formats import Collection, Row
+from tasks.data.world.generate import generate_world
+
+__all__ = ["RawData", "RawRows", "fingerprint", "folder_files", "read_raw"]
+
+_NEEDED = ("pretrain", "sft", "pairs_train")
+_OPTIONAL = ("pairs_test", "prompts_train", "prompts_test")
+_TRAIN_STEMS: tuple[tuple[Collection, str], ...] = (
+    ("corpus", "pretrain"),
+    ("demonstrations", "sft"),
+    ("preferences", "pairs_train"),
+    ("prompts", "prompts_train"),
+)
+_HELDOUT_STEMS: tuple[tuple[Collection, str], ...] = (
+    ("preferences", "pairs_test"),
+    ("prompts", "prompts_test"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RawRows:
+    """Rows of one file or hub split as they were read, and the name to call them by."""
+
+    label: str
+    rows: list[Row]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RawData:
+    """All that a source gives; what it lacks is derived later, in `build`."""
+
+    train: dict[Collection, RawRows]
+    heldout: dict[Collection, RawRows]
+    contrasts: list[Row] = field(default_factory=list)
+
+
+def read_raw(config: DataConfig, seed: int) -> RawData:
+    """Read all rows of the configured source.
+
+    Args:
+        config: What to read.
+        seed: Root seed; only the world is made from it.
+
+    Raises:
+        DataError: If a folder, file, hub dataset or line is missing or cannot be read.
+    """
+    if config.source == "world":
+        return _read_world(config, seed)
+    if config.source == "folder":
+        return _read_folder(Path(config.folder).expanduser())
+    return _read_hub(config)
+
+
+def fingerprint(config: DataConfig) -> str:
+    """Name the content that a source would give, for the stage's digest.
+
+    A folder is named by the names and bytes of the files that are read, wherever it lies; a hub
+    dataset by its id and the commit that the revision stands for now; the world, which is code,
+    by a constant.
+
+    Returns:
+        sha256 in hexadecimal.
+
+    Raises:
+        DataError: If a folder or a needed file is missing, or the hub does not know an id.
+    """
+    if config.source == "world":
+        return hashlib.sha256(b"world").hexdigest()
+    if config.source == "folder":
+        return _files_digest(folder_files(Path(config.folder).expanduser()).values())
+    digest = hashlib.sha256(b"hub")
+    for collection, hub_id in _hub_ids(config).items():
+        local = Path(hub_id)
+        if local.is_dir():
+            name = _files_digest(path for path in local.rglob("*") if path.is_file())
+        else:
+            name = f"{hub_id}@{hub.resolve_commit(hub_id, config.hub_revision)}"
+        digest.update(f"\0{collection}\0{name}".encode())
+    return digest.hexdigest()
+
+
+def _files_digest(paths: Iterable[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(paths):
+        with path.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+        digest.update(f"{path.name}\0{content}\0".encode())
+    return digest.hexdigest()
+
+
+def folder_files(folder: Path) -> dict[str, Path]:
+    """Find the files of a folder that are read, by stem, in the order of the layout.
+
+    Raises:
+        DataError: If the folder or a needed file is missing, or a stem has several files.
+    """
+    if not folder.is_dir():
+        got = "a file" if folder.exists() else "nothing there"
+        raise DataError(
+            f"data folder {folder}: got {got}; wanted a directory with {', '.join(_NEEDED)} "
+            "files; correct data.folder"
+        )
+    names = sorted(path.name for path in folder.iterdir() if path.is_file())
+    found: dict[str, Path] = {}
+    for stem in (*_NEEDED, *_OPTIONAL):
+        matches = [name for name in names if name in {stem + ending for ending in ENDINGS}]
+        if len(matches) > 1:
+            raise DataError(
+                f"data folder {folder}: got {len(matches)} files for {stem} "
+                f"({', '.join(matches)}); wanted one; remove or rename the others"
+            )
+        if matches:
+            found[stem] = folder / matches[0]
+    missing = [stem for stem in _NEEDED if stem not in found]
+    if missing:
+        raise DataError(
+            f"data folder {folder}: no file for {', '.join(missing)}; got "
+            f"{', '.join(names) or 'an empty folder'}; wanted {missing[0]} with one of the endings "
+            f"{' '.join(ENDINGS)}; add or rename the file"
+        )
+    return found
+
+
+def _read_folder(folder: Path) -> RawData:
+    files = folder_files(folder)
+    rows = {stem: RawRows(label=path.name, rows=read_file(path)) for stem, path in files.items()}
+    return RawData(
+        train={collection: rows[stem] for collection, stem in _TRAIN_STEMS if stem in rows},
+        heldout={collection: rows[stem] for collection, stem in _HELDOUT_STEMS if stem in rows},
+    )
+
+
+def _hub_ids(config: DataConfig) -> dict[Collection, str]:
+    ids: dict[Collection, str] = {
+        "corpus": config.hub_corpus,
+        "demonstrations": config.hub_demonstrations,
+        "preferences": config.hub_preferences,
+        "prompts": config.hub_prompts,
+    }
+    return {collection: hub_id for collection, hub_id in ids.items() if hub_id}
+
+
+def _read_hub(config: DataConfig) -> RawData:
+    train: dict[Collection, RawRows] = {}
+    heldout: dict[Collection, RawRows] = {}
+    for collection, hub_id in _hub_ids(config).items():
+        splits = hub.load_splits(hub_id, config.hub_revision, collection)
+        train[collection] = RawRows(label=f"{hub_id} {splits.train_name}", rows=splits.train)
+        if splits.heldout:
+            label = f"{hub_id} {splits.heldout_name}"
+            heldout[collection] = RawRows(label=label, rows=splits.heldout)
+    return RawData(train=train, heldout=heldout)
+
+
+def _read_world(config: DataConfig, seed: int) -> RawData:
+    world = generate_world(config.world, seed)
+    return RawData(
+        train={
+            "corpus": RawRows(label="world", rows=list(world.corpus)),
+            "demonstrations": RawRows(label="world", rows=list(world.demonstrations)),
+            "preferences": RawRows(label="world", rows=list(world.preferences)),
+            "prompts": RawRows(label="world", rows=list(world.prompts)),
+        },
+        heldout={
+            "preferences": RawRows(label="world held out", rows=list(world.heldout_preferences)),
+            "prompts": RawRows(label="world held out", rows=list(world.heldout_prompts)),
+        },
+        contrasts=list(world.contrasts),
+    )

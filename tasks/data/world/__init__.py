@@ -1,0 +1,1 @@
+"""The embedded quickstart: a small assistant world, generated from a seed."""

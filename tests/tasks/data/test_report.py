@@ -1,0 +1,79 @@
+"""The quality report's numbers and its two printed forms."""
+
+import json
+from collections import Counter
+
+from tasks.data.formats import Row
+from tasks.data.quality import Tally
+from tasks.data.report import Lengths, PreparationReport, measure_lengths, report_collection
+from tasks.data.split import Sides
+
+
+def make_report() -> PreparationReport:
+    tally = Tally(
+        labels=["sft.csv"], read=7, dropped=Counter({"duplicate": 1, "empty prompt": 2}), cleaned=1
+    )
+    tally.placeholders = 2
+    row: Row = {"prompt": "ab", "completion": "cde"}
+    return PreparationReport(
+        source="folder",
+        fingerprint="f00",
+        conversational=False,
+        collections=(
+            report_collection("demonstrations", tally, Sides(train=[row] * 3, heldout=[row])),
+        ),
+        contrasts=5,
+        overlaps={"held-out prompts also in training demonstrations": 3, "others": 0},
+    )
+
+
+def test_lengths_are_of_characters_by_column() -> None:
+    rows: list[Row] = [
+        {
+            "prompt": [{"role": "system", "content": "x" * size}, {"role": "user", "content": "é"}],
+            "completion": "y",
+            "margin": 1.0,
+        }
+        for size in range(101)
+    ]
+    # Sizes 1 to 101: the middle one is 51, and 95 of 100 steps up from 1 is 96.
+    assert measure_lengths(rows) == {
+        "prompt": Lengths(median=51.0, p95=96.0, maximum=101),
+        "completion": Lengths(median=1.0, p95=1.0, maximum=1),
+    }
+    assert measure_lengths([]) == {}
+
+
+def test_report_metrics_are_flat_numbers() -> None:
+    assert make_report().metrics() == {
+        "data/demonstrations_rows": 3.0,
+        "data/demonstrations_heldout_rows": 1.0,
+        "data/demonstrations_dropped_rows": 3.0,
+        "data/contrasts_rows": 5.0,
+    }
+
+
+def test_report_dict_is_json() -> None:
+    read = json.loads(json.dumps(make_report().to_dict()))
+    assert read["collections"][0]["dropped"] == {"empty prompt": 2, "duplicate": 1}
+    assert read["collections"][0]["lengths"]["prompt"] == {
+        "median": 2.0,
+        "p95": 2.0,
+        "maximum": 2,
+    }
+
+
+def test_report_markdown_shows_counts_reasons_and_notes() -> None:
+    text = make_report().to_markdown()
+    for line in (
+        "Source: folder. Prompts and completions are plain texts.",
+        "| demonstrations | 7 | 3 | 1 | 3 | sft.csv |",
+        "| demonstrations | empty prompt | 2 |",
+        "| demonstrations | completion | 3 | 3 | 3 |",
+        "- 3 held-out prompts also in training demonstrations",
+        "- 1 demonstrations rows freed of control characters",
+        "- 2 demonstrations rows hold a {{placeholder}}",
+        "- 5 contrasts: pairs that differ in one respect",
+    ):
+        assert line in text.splitlines()
+    assert "others" not in text
