@@ -1,0 +1,195 @@
+"""Model folders: written complete, and checked where they enter.
+
+Every stage from pretraining on publishes one: config, safetensors, tokenizer, chat template and,
+for models that generate, a generation config. So each stage runs alone from any such folder.
+
+Loading is strict: safetensors only, no remote code, local files only, float32, dropout 0 (PPO
+needs equal logprobs from equal weights), and a message that names the remedy where a folder is
+not what the stage wants. Models come back on the CPU in evaluation mode.
+"""
+
+import copy
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+)
+from transformers.utils import logging as transformers_logging
+
+from models.errors import ModelError
+
+__all__ = [
+    "load_causal_model",
+    "load_reward_model",
+    "load_tokenizer",
+    "new_reward_model",
+    "save_model",
+    "without_dropout",
+    "without_progress_bars",
+]
+
+
+def save_model(model: Any, tokenizer: Any, out: Path) -> None:
+    """Write a complete model folder."""
+    model.config.use_cache = True  # trainers turn it off, and generation wants it
+    with without_progress_bars():
+        model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+
+
+def load_tokenizer(path: Path, *, wants_template: bool = False) -> Any:
+    """Load a tokenizer folder.
+
+    Args:
+        path: A tokenizer or model folder.
+        wants_template: Whether prompts are lists of messages.
+
+    Raises:
+        ModelError: No tokenizer there, no EOS, no pad of its own, or no chat template.
+    """
+    _want_files(path, "tokenizer", ["tokenizer.json"])
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"the tokenizer in {path} cannot be read: {error}") from error
+    if tokenizer.eos_token_id is None or tokenizer.pad_token_id in (None, tokenizer.eos_token_id):
+        raise ModelError(
+            f"the tokenizer in {path} has pad {tokenizer.pad_token!r} and EOS "
+            f"{tokenizer.eos_token!r}, wanted two different tokens (a shared one would drop EOS "
+            "out of the loss); take the model through adoption, which adds a pad"
+        )
+    if wants_template and not tokenizer.chat_template:
+        raise ModelError(
+            f"the tokenizer in {path} has no chat template, but the rows hold messages; take the "
+            "model through adoption, which adds one, or give rows of plain strings"
+        )
+    tokenizer.padding_side = "right"
+    return tokenizer
+
+
+def load_causal_model(path: Path) -> Any:
+    """Load a causal language model.
+
+    Raises:
+        ModelError: The folder is incomplete, damaged, or holds another kind of model.
+    """
+    return _load(
+        path,
+        AutoModelForCausalLM,
+        kind=("ForCausalLM", "LMHeadModel"),
+        wanted="a causal language model was wanted; give the folder of a pretrain, sft or ppo "
+        "stage",
+    )
+
+
+def load_reward_model(path: Path) -> Any:
+    """Load a reward model: a trunk and a score head with one output.
+
+    Raises:
+        ModelError: The folder is incomplete, damaged, or holds another kind of model.
+    """
+    wanted = "a reward model with one label was wanted; give the folder of a reward stage"
+    model = _load(
+        path,
+        AutoModelForSequenceClassification,
+        kind=("ForSequenceClassification",),
+        wanted=wanted,
+    )
+    if model.config.num_labels != 1 or not hasattr(model, "score"):
+        raise ModelError(
+            f"{path} holds a {type(model).__name__} with {model.config.num_labels} labels, {wanted}"
+        )
+    return model
+
+
+def new_reward_model(path: Path, *, seed: int) -> Any:
+    """Put a fresh score head on the trunk of a causal language model.
+
+    Args:
+        path: Folder of an SFT model.
+        seed: Of the head's weights, drawn from N(0, 1 / sqrt(width + 1)).
+
+    Source:
+        Stiennon et al., Learning to summarize from human feedback (2020), section 3.4;
+        the head's scale from its released code.
+    """
+    causal = load_causal_model(path)
+    config = copy.deepcopy(causal.config)
+    config.num_labels = 1
+    with torch.random.fork_rng(devices=[]):  # the weights drawn here are all replaced below
+        model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
+    model.base_model.load_state_dict(causal.base_model.state_dict())
+    head = model.score.weight
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        head.normal_(0.0, 1.0 / math.sqrt(head.shape[1] + 1), generator=generator)
+    return model.eval()
+
+
+def without_dropout(config: Any) -> Any:
+    """Set every dropout rate of a config to zero, in place, and return it."""
+    for name, value in list(vars(config).items()):
+        if ("dropout" in name or "pdrop" in name) and isinstance(value, float):
+            setattr(config, name, 0.0)
+    return config
+
+
+@contextmanager
+def without_progress_bars() -> Iterator[None]:
+    """Keep transformers from drawing a bar for each file it reads or writes."""
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()
+
+
+def _load(path: Path, loader: Any, *, kind: tuple[str, ...], wanted: str) -> Any:
+    """Load weights after looking at what the folder says it holds."""
+    _want_files(path, "model", ["config.json", "*.safetensors", "tokenizer.json"])
+    try:
+        config = without_dropout(AutoConfig.from_pretrained(path, local_files_only=True))
+        architecture = (config.architectures or ["model of no named architecture"])[0]
+        if not architecture.endswith(kind):
+            raise ModelError(f"{path} holds a {architecture}, {wanted}")
+        with without_progress_bars():
+            model, report = loader.from_pretrained(
+                path,
+                config=config,
+                dtype=torch.float32,
+                use_safetensors=True,
+                local_files_only=True,
+                output_loading_info=True,
+            )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise ModelError(f"the model in {path} cannot be read: {error}") from error
+    if report["missing_keys"] or report["mismatched_keys"]:
+        missing = sorted(str(key) for key in [*report["missing_keys"], *report["mismatched_keys"]])
+        raise ModelError(
+            f"the weights in {path} lack {', '.join(missing[:3])} "
+            f"({len(missing)} in all); copy the folder again or run its stage again"
+        )
+    return model.eval()
+
+
+def _want_files(path: Path, what: str, patterns: list[str]) -> None:
+    if not path.is_dir():
+        raise ModelError(f"{path} is no folder, a {what} folder was wanted; check the path")
+    for pattern in patterns:
+        if not any(path.glob(pattern)):
+            raise ModelError(
+                f"{path} has no {pattern}, a complete {what} folder was wanted (config, "
+                "safetensors weights, tokenizer); copy it again, or convert its weights to "
+                "safetensors"
+            )
