@@ -8,4 +8,6 @@ __all__ = ["Config"]
 class Config(BaseModel):
     """A frozen set of parameters; an unknown name is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=()
+    )

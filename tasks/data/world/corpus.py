@@ -1,7 +1,9 @@
-"""The pretraining text of one family: facts in plain statements, and people who talk.
+"""The pretraining text of one family: facts in plain statements, people who talk, and echoes.
 
-Facts stand in statements of several wordings, so that a held-out phrasing has something to be
-answered from. Arguments that are held out as a whole appear in no statement and no dialogue.
+All facts of the world stand in statements, for knowledge comes from pretraining; what is held out
+is the asking: no held-out prompt stands in any document. Echoes repeat words of the family after
+somebody. They say nothing, but they force a small network to learn early how to take a word from
+what was said before, without which it cannot speak of the very things that a prompt names.
 """
 
 import random
@@ -15,13 +17,24 @@ from tasks.data.world.family import Family
 
 __all__ = ["write_document"]
 
-# Share of the documents that are dialogues.
+# Shares of the documents that are dialogues and echoes; the rest are statements.
 _DIALOGUE_SHARE = 0.35
-# Sentences in a document of statements; exchanges in a dialogue. Both make about 45 tokens.
+_ECHO_SHARE = 0.2
+# Sentences in a document of statements; exchanges in a dialogue; echoes. All make about 45 tokens.
 _STATEMENTS = (3, 6)
 _EXCHANGES = (1, 3)
+_ECHOES = (3, 5)
 # Share of the statements that only mention an argument, in families that have such sentences.
 _MENTION_SHARE = 0.35
+
+_ECHO_SENTENCES = (
+    "The teacher says: {words}. The class says: {words}.",
+    "You say {words}, and I say {words}.",
+    "Say after me: {words}! {Words}, says everyone.",
+    "{Words}? Yes, {words}.",
+)
+_ECHO_LENGTHS = (1, 2, 2, 3)
+_ECHO_JOINTS = (", ", " and ", " or ", " plus ", " to ", " is bigger than ")
 
 
 def write_document(
@@ -35,18 +48,29 @@ def write_document(
         config: says how good the completions in dialogues are, apart from being correct.
         rng: the family's own generator.
     """
-    if rng.random() < _DIALOGUE_SHARE:
+    kind = rng.random()
+    if kind < _DIALOGUE_SHARE:
         return "\n".join(_exchange(training, config, rng) for _ in range(rng.randint(*_EXCHANGES)))
-    statements = [_statement(family, training, rng) for _ in range(rng.randint(*_STATEMENTS))]
+    if kind < _DIALOGUE_SHARE + _ECHO_SHARE:
+        return " ".join(_echo(family, rng) for _ in range(rng.randint(*_ECHOES)))
+    statements = [_statement(family, rng) for _ in range(rng.randint(*_STATEMENTS))]
     return " ".join(dict.fromkeys(statements))
 
 
-def _statement(family: Family, training: Sequence[WorldPrompt], rng: random.Random) -> str:
+def _statement(family: Family, rng: random.Random) -> str:
+    arguments = rng.choice(family.arguments)
     if family.mentions and rng.random() < _MENTION_SHARE:
-        return family.sentence(rng.choice(family.mentions), rng.choice(family.arguments))
-    arguments = rng.choice(training).arguments
+        return family.sentence(rng.choice(family.mentions), arguments)
     template = rng.choice(family.plain_statements)
     return family.sentence(template, arguments, rng.choice(family.right(arguments)))
+
+
+def _echo(family: Family, rng: random.Random) -> str:
+    """Some words of the family, said and said again."""
+    words = [rng.choice(rng.choice(family.arguments)) for _ in range(rng.choice(_ECHO_LENGTHS))]
+    phrase = rng.choice(_ECHO_JOINTS).join(words)
+    capital = phrase[0].upper() + phrase[1:]
+    return rng.choice(_ECHO_SENTENCES).format(words=phrase, Words=capital)
 
 
 def _exchange(training: Sequence[WorldPrompt], config: WorldConfig, rng: random.Random) -> str:

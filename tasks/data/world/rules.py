@@ -130,12 +130,11 @@ def _greetings() -> Family:
             "How nice to meet you, {value}!",
         ),
         statements=(
-            "They all call: welcome, {value}!",
-            "The baker opens the door and says: hello, {value}!",
+            "This is {name}. They all call: welcome, {value}!",
+            "The baker sees {name} and says: hello, {value}!",
             "When {name} comes in, say: how nice to meet you, {value}!",
         ),
         mentions=(
-            "Here comes {name}.",
             "We saw {name} at the market.",
             "Here is somebody who knows {name}.",
         ),

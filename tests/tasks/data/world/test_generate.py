@@ -136,36 +136,23 @@ def test_corpus_holds_no_heldout_prompt(world: World) -> None:
     assert len(asked(world.prompts) & sentences_of(world)) > 1_500
 
 
-def test_corpus_claims_nothing_about_arguments_held_out_as_a_whole(world: World) -> None:
-    sentences = sentences_of(world)
-
-    def claims(prompts: set[str]) -> set[str]:
-        return {
-            prompt.family.sentence(template, prompt.arguments, value)
-            for prompt in (known_prompts()[text] for text in prompts)
-            if prompt.family.held_out_by == "arguments"
-            for template in (*prompt.family.statements, *prompt.family.wordings)
-            # A refusal is the same for every request.
-            if prompt.family.name != "harm" or "{verb}" in template
-            for value in prompt.family.right(prompt.arguments)
-        }
-
-    assert not claims(asked(world.heldout_prompts)) & sentences
-    assert len(claims(asked(world.prompts)) & sentences) > 500
-
-
-def test_corpus_states_every_fact_of_the_lookup_families(world: World) -> None:
-    sentences = sentences_of(world)
+def test_corpus_states_every_fact_also_of_heldout_arguments(world: World) -> None:
+    text = "\n".join(row["text"] for row in world.corpus)
     for family in FAMILIES:
-        if family.held_out_by == "arguments":
-            continue
         for arguments in family.arguments:
             stated = {
                 family.sentence(template, arguments, value)
                 for template in family.plain_statements
                 for value in family.right(arguments)
             }
-            assert len(stated & sentences) >= 2, (family.name, arguments)
+            assert sum(sentence in text for sentence in stated) >= 2, (family.name, arguments)
+
+
+def test_corpus_repeats_words_of_arguments_after_somebody(world: World) -> None:
+    taught = [row["text"] for row in world.corpus if "The class says: " in row["text"]]
+    said = [re.findall(r"The teacher says: (.*?)\. The class says: (.*?)\.", t) for t in taught]
+    assert len(said) > 1_000
+    assert all(first == second for pairs in said for first, second in pairs)
 
 
 def test_corpus_holds_every_word_of_prompts_and_completions(world: World) -> None:
@@ -173,7 +160,7 @@ def test_corpus_holds_every_word_of_prompts_and_completions(world: World) -> Non
     used = {word for text in texts(world) for word in WORD.findall(text)}
     # Twice at least, or a byte-pair merge could not make one token of it.
     assert {word for word in used if corpus[word] < 2} == set()
-    assert len(corpus) < 1_000
+    assert len(corpus) < 1_200
 
 
 def test_prompt_and_completion_fit_into_64_tokens(world: World) -> None:

@@ -1,0 +1,180 @@
+"""Policies at work: completions of a model for prompts, and what the other models say of them."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from models.configs.sampling import SamplingConfig
+from models.errors import ParameterError
+from models.folders import load_causal_model, load_reward_model, load_tokenizer
+from models.generation import Completion, sample_completions
+from models.policy_samples import PolicySamples
+from models.randomness import derive_seed
+from models.sequences import Sequences, map_chunks, sequence_scores, token_logprobs
+from models.tokenizer import Messages, decode_completion, encode_prompts
+
+__all__ = ["complete", "encode_to_fit", "measure_policies"]
+
+logger = logging.getLogger(__name__)
+
+NO_LIMIT = 2**31 - 1
+
+CHUNK_TOKENS = 16384
+"""Tokens that a frozen model is given at once."""
+
+
+def encode_to_fit(
+    tokenizer: Any, model: Any, prompts: Sequence[str | Messages], sampling: SamplingConfig
+) -> list[list[int]]:
+    """Encode prompts so that the longest completion still fits the model's context.
+
+    Prompts that are too long lose their beginning, and a warning says how many.
+
+    Raises:
+        ParameterError: The longest completion leaves no room for any prompt.
+    """
+    context: int = model.config.max_position_embeddings
+    room = context - sampling.max_completion_tokens
+    if room < 1:
+        raise ParameterError(
+            f"sampling.max_completion_tokens {sampling.max_completion_tokens} leaves no room for a "
+            f"prompt in the model's context of {context}; choose at most {context - 1}"
+        )
+    whole = encode_prompts(tokenizer, prompts, NO_LIMIT)
+    too_long = [index for index, ids in enumerate(whole) if len(ids) > room]
+    if too_long:
+        logger.warning(
+            "%d of %d prompts are too long: got up to %d tokens, wanted at most the %d that the "
+            "context of %d leaves beside sampling.max_completion_tokens; they lose their "
+            "beginning. Raise model.context, or drop them with data.max_prompt_characters",
+            len(too_long), len(whole), max(len(whole[index]) for index in too_long), room, context,
+        )  # fmt: skip
+        cut = encode_prompts(tokenizer, [prompts[index] for index in too_long], room)
+        for index, ids in zip(too_long, cut, strict=True):
+            whole[index] = ids
+    return whole
+
+
+def complete(
+    *,
+    model: Path,
+    prompts: Sequence[str | Messages],
+    sampling: SamplingConfig,
+    seed: int,
+    device: str,
+) -> list[str]:
+    """Sample one completion, as text, for each prompt."""
+    tokenizer = load_tokenizer(model)
+    network = load_causal_model(model).to(device)
+    encoded = encode_to_fit(tokenizer, network, prompts, sampling)
+    completions = _sample(network, tokenizer, encoded, sampling, seed)
+    return [decode_completion(tokenizer, completion.token_ids) for completion in completions]
+
+
+def measure_policies(
+    *,
+    sft: Path,
+    ppo: Path,
+    reward: Path,
+    prompts: Sequence[str | Messages],
+    samples_per_prompt: int,
+    sampling: SamplingConfig,
+    seed: int,
+    device: str,
+) -> tuple[PolicySamples, PolicySamples]:
+    """Sample SFT model and PPO policy with equal seeds and score both; SFT is the reference.
+
+    Args:
+        sft: Model folder.
+        ppo: Model folder of the trained actor.
+        reward: Model folder of the reward model.
+        prompts: Held-out prompts.
+        samples_per_prompt: Completions of each model for each prompt.
+        sampling: Temperature and longest completion.
+        seed: Of the draws, the same for both models.
+        device: Where to run.
+
+    Returns:
+        Samples of the SFT model and of the PPO policy.
+    """
+    tokenizer = load_tokenizer(sft)
+    reference = load_causal_model(sft).to(device).eval()
+    actor = load_causal_model(ppo).to(device).eval()
+    reward_model = load_reward_model(reward).to(device).eval()
+    encoded = encode_to_fit(tokenizer, reference, prompts, sampling)
+    repeated = [ids for ids in encoded for _ in range(samples_per_prompt)]
+
+    def measure(policy: Any) -> PolicySamples:
+        completions = _sample(policy, tokenizer, repeated, sampling, seed)
+        return _measure(
+            policy, reference, reward_model, tokenizer, repeated, completions,
+            samples_per_prompt, sampling.temperature,
+        )  # fmt: skip
+
+    return measure(reference), measure(actor)
+
+
+def _sample(
+    network: Any,
+    tokenizer: Any,
+    prompts: list[list[int]],
+    sampling: SamplingConfig,
+    seed: int,
+) -> list[Completion]:
+    return sample_completions(
+        network,
+        prompts,
+        sampling=sampling,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        generator=torch.Generator().manual_seed(derive_seed(seed, "policies.sampling")),
+    )
+
+
+def _measure(
+    policy: Any,
+    reference: Any,
+    reward_model: Any,
+    tokenizer: Any,
+    prompts: list[list[int]],
+    completions: list[Completion],
+    samples_per_prompt: int,
+    temperature: float,
+) -> PolicySamples:
+    """Score completions and sum their log-ratios to the reference; arrays (prompts, samples)."""
+    token_ids = [completion.token_ids for completion in completions]
+    sequences = Sequences.from_lists(
+        prompts, token_ids, pad_token_id=tokenizer.pad_token_id, device=policy.device
+    )
+    scores = map_chunks(lambda rows: sequence_scores(reward_model, rows), sequences, CHUNK_TOKENS)
+    kl = torch.zeros_like(scores)
+    if policy is not reference:
+        kl = _summed_logprobs(policy, sequences, temperature)
+        kl = kl - _summed_logprobs(reference, sequences, temperature)
+    shape = (-1, samples_per_prompt)
+    texts = [decode_completion(tokenizer, ids) for ids in token_ids]
+    finished = np.array([completion.finished for completion in completions])
+    return PolicySamples(
+        texts=_grouped(texts, samples_per_prompt),
+        token_ids=_grouped(token_ids, samples_per_prompt),
+        finished=finished.reshape(shape),
+        score=scores.double().cpu().numpy().reshape(shape),
+        kl=kl.double().cpu().numpy().reshape(shape),
+    )
+
+
+def _summed_logprobs(model: Any, sequences: Sequences, temperature: float) -> torch.Tensor:
+    """Log-probability of each whole completion, (batch,)."""
+    return map_chunks(
+        lambda rows: token_logprobs(model, rows, temperature=temperature).logprobs.sum(1),
+        sequences,
+        CHUNK_TOKENS,
+    )
+
+
+def _grouped(flat: list[Any], size: int) -> list[list[Any]]:
+    return [flat[start : start + size] for start in range(0, len(flat), size)]

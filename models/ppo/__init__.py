@@ -1,0 +1,1 @@
+"""PPO with its four models: actor, critic, reference and reward model."""

@@ -1,0 +1,127 @@
+"""Rewards, advantages and returns of a rollout: pure functions on (batch, completion) tensors.
+
+Differs from TRL's PPO, on purpose: the score goes on the last completion token itself (TRL puts
+it one past the end), and whitening runs over all counted tokens of the whole rollout, not over
+a minibatch.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+__all__ = [
+    "Advantages",
+    "estimate_advantages",
+    "explained_variance",
+    "kl_k3",
+    "masked_mean",
+    "shape_rewards",
+    "whiten",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advantages:
+    """What each token was worth.
+
+    Attributes:
+        advantages: (batch, completion), zero where masked.
+        returns: (batch, completion) = advantages + values before whitening, zero where masked.
+    """
+
+    advantages: torch.Tensor
+    returns: torch.Tensor
+
+
+def masked_mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Average where the mask is true; what lies under it may be anything, NaN included."""
+    return torch.where(mask, values, 0.0).sum() / mask.sum()
+
+
+def whiten(values: torch.Tensor, mask: torch.Tensor, *, epsilon: float = 1e-8) -> torch.Tensor:
+    """Shift and scale to mean 0 and variance 1 over all counted tokens; zero where masked."""
+    mean = masked_mean(values, mask)
+    variance = masked_mean((values - mean) ** 2, mask)
+    return torch.where(mask, (values - mean) * torch.rsqrt(variance + epsilon), 0.0)
+
+
+def shape_rewards(
+    scores: torch.Tensor,
+    logprobs: torch.Tensor,
+    reference_logprobs: torch.Tensor,
+    mask: torch.Tensor,
+    *,
+    kl_coef: float,
+) -> torch.Tensor:
+    """Spread a score over a completion: the KL penalty on every token, the score on the last.
+
+    r_t = -kl_coef * (log pi(a_t) - log pi_ref(a_t)) + [t is last] * score; the penalty is the
+    signed k1 estimator.
+
+    Args:
+        scores: (batch,).
+        logprobs: (batch, completion) of the policy that sampled.
+        reference_logprobs: (batch, completion).
+        mask: (batch, completion), true on a prefix of each row.
+        kl_coef: Weight of the penalty.
+
+    Returns:
+        (batch, completion), zero where masked.
+
+    Source: Ziegler et al. 2019 (arXiv 1909.08593), equation 2; Ouyang et al. 2022, section 3.5.
+    """
+    rewards = torch.where(mask, -kl_coef * (logprobs - reference_logprobs), 0.0)
+    last = mask.sum(dim=1) - 1
+    return rewards.scatter_add(1, last[:, None], scores[:, None])
+
+
+def estimate_advantages(
+    rewards: torch.Tensor,
+    values: torch.Tensor,
+    mask: torch.Tensor,
+    *,
+    gamma: float,
+    gae_lambda: float,
+) -> Advantages:
+    """Run generalised advantage estimation backwards over each completion.
+
+    delta_t = r_t + gamma * V_{t+1} - V_t;  A_t = delta_t + gamma * lambda * A_{t+1}; both V and A
+    are zero past the last counted token, where the episode ends.
+
+    Args:
+        rewards: (batch, completion).
+        values: (batch, completion), of the state before each token.
+        mask: (batch, completion), true on a prefix of each row.
+        gamma: Discount.
+        gae_lambda: 0 is the one-step estimate, 1 the discounted sum of what is still to come.
+
+    Source: Schulman et al. 2016 (arXiv 1506.02438), equations 11 and 16.
+    """
+    rewards = torch.where(mask, rewards, 0.0)
+    values = torch.where(mask, values, 0.0)
+    advantages = torch.zeros_like(rewards)
+    carried = torch.zeros_like(rewards[:, 0])
+    following = torch.zeros_like(rewards[:, 0])
+    for step in reversed(range(rewards.shape[1])):
+        delta = rewards[:, step] + gamma * following - values[:, step]
+        carried = torch.where(mask[:, step], delta + gamma * gae_lambda * carried, 0.0)
+        following = values[:, step]
+        advantages[:, step] = carried
+    return Advantages(advantages=advantages, returns=advantages + values)
+
+
+def kl_k3(logprobs: torch.Tensor, reference_logprobs: torch.Tensor) -> torch.Tensor:
+    """Estimate KL(policy || reference) per token: never negative, low variance; for monitoring.
+
+    Source: Schulman 2020, "Approximating KL divergence", estimator k3.
+    """
+    log_ratio = (reference_logprobs - logprobs).clamp(-20.0, 20.0)
+    return torch.expm1(log_ratio) - log_ratio
+
+
+def explained_variance(
+    values: torch.Tensor, returns: torch.Tensor, mask: torch.Tensor
+) -> torch.Tensor:
+    """Share of the returns' variance that the critic foresaw: 1 is all, 0 none, below 0 harmful."""
+    residual, target = (returns - values)[mask], returns[mask]
+    return 1.0 - residual.var(unbiased=False) / target.var(unbiased=False).clamp(min=1e-12)

@@ -1,0 +1,224 @@
+"""One rollout: sampled completions and everything the four networks say about them.
+
+`old_logprobs` are computed by the same full forward that the update uses, not taken from the
+cached decoding, and in the very micro-batches that the first minibatch is cut into: matrices of
+equal shapes are rounded alike, so its ratio is exactly 1. For this the rows of a rollout lie
+minibatch by minibatch, shortest first within each.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from models.configs.sampling import SamplingConfig
+from models.generation import Completion, sample_completions
+from models.ppo.advantages import (
+    estimate_advantages,
+    explained_variance,
+    kl_k3,
+    masked_mean,
+    shape_rewards,
+    whiten,
+)
+from models.ppo.config import PPOConfig
+from models.scoring import ScoreMoments
+from models.sequences import (
+    Sequences,
+    map_chunks,
+    sequence_scores,
+    token_logprobs,
+    token_values,
+)
+
+__all__ = ["Networks", "Rollout", "collect_rollout", "critic_values"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Networks:
+    """PPO's four networks. Actor and critic learn; reference and reward model stay frozen."""
+
+    actor: Any
+    critic: Any
+    reference: Any
+    reward_model: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollout:
+    """Sampled completions, judged.
+
+    Attributes:
+        sequences: The rows.
+        old_logprobs: (batch, completion) of the actor that sampled.
+        old_values: (batch, completion) of the critic, in units of the normalised score.
+        advantages: (batch, completion), whitened over the rollout.
+        returns: (batch, completion).
+        metrics: What to watch, `objective/*`, `value/*` and `time/*`.
+    """
+
+    sequences: Sequences
+    old_logprobs: torch.Tensor
+    old_values: torch.Tensor
+    advantages: torch.Tensor
+    returns: torch.Tensor
+    metrics: dict[str, float]
+
+
+def critic_values(critic: Any, sequences: Sequences, moments: ScoreMoments) -> torch.Tensor:
+    """Values in units of the normalised score, (batch, completion).
+
+    The critic starts as a copy of the reward model, so it starts on the score's own scale.
+    """
+    values = (token_values(critic, sequences) - moments.mean) / moments.std
+    return torch.where(sequences.completion_mask, values, 0.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opinions:
+    """What the four networks say about the sampled rows, none with a gradient.
+
+    Attributes:
+        old_logprobs: (batch, completion) of the actor.
+        entropy: (batch, completion) of the actor, nats.
+        reference_logprobs: (batch, completion).
+        old_values: (batch, completion) of the critic, in units of the normalised score.
+        scores: (batch,) of the reward model, raw.
+    """
+
+    old_logprobs: torch.Tensor
+    entropy: torch.Tensor
+    reference_logprobs: torch.Tensor
+    old_values: torch.Tensor
+    scores: torch.Tensor
+
+
+def ask_networks(
+    networks: Networks,
+    sequences: Sequences,
+    *,
+    temperature: float,
+    moments: ScoreMoments,
+    config: PPOConfig,
+) -> Opinions:
+    """Forward the rows through all four networks, cut as the update will cut them."""
+
+    def ask(question: Callable[[Sequences], torch.Tensor]) -> torch.Tensor:
+        return map_chunks(
+            question, sequences, config.microbatch_tokens, group=config.minibatch_size
+        )
+
+    said = ask(lambda rows: _stacked_logprobs(networks.actor, rows, temperature))
+    reference = ask(lambda rows: _stacked_logprobs(networks.reference, rows, temperature))
+    return Opinions(
+        old_logprobs=said[..., 0],
+        entropy=said[..., 1],
+        reference_logprobs=reference[..., 0],
+        old_values=ask(lambda rows: critic_values(networks.critic, rows, moments)),
+        scores=ask(lambda rows: sequence_scores(networks.reward_model, rows)),
+    )
+
+
+@torch.no_grad()
+def collect_rollout(
+    networks: Networks,
+    prompts: list[list[int]],
+    *,
+    config: PPOConfig,
+    sampling: SamplingConfig,
+    moments: ScoreMoments,
+    eos_token_id: int,
+    pad_token_id: int,
+    generator: torch.Generator,
+) -> Rollout:
+    """Sample, score, compare with the reference, shape rewards, estimate advantages."""
+    started = time.perf_counter()
+    completions = sample_completions(
+        networks.actor,
+        prompts,
+        sampling=sampling,
+        eos_token_id=eos_token_id,
+        pad_token_id=pad_token_id,
+        generator=generator,
+    )
+    sampled = time.perf_counter()
+    device = networks.actor.device
+    order = _shortest_first(prompts, completions, config.minibatch_size)
+    sequences = Sequences.from_lists(
+        [prompts[row] for row in order],
+        [completions[row].token_ids for row in order],
+        pad_token_id=pad_token_id,
+        device=device,
+    )
+    finished = torch.tensor([completions[row].finished for row in order], device=device)
+    opinions = ask_networks(
+        networks,
+        sequences,
+        temperature=sampling.temperature,
+        moments=moments,
+        config=config,
+    )
+    normalised = (opinions.scores - moments.mean) / moments.std
+    mask = sequences.completion_mask
+    rewards = shape_rewards(
+        normalised - config.missing_eos_penalty * (~finished).float(),
+        opinions.old_logprobs,
+        opinions.reference_logprobs,
+        mask,
+        kl_coef=config.kl_coef,
+    )
+    estimate = estimate_advantages(
+        rewards, opinions.old_values, mask, gamma=config.gamma, gae_lambda=config.gae_lambda
+    )
+    return Rollout(
+        sequences=sequences,
+        old_logprobs=opinions.old_logprobs,
+        old_values=opinions.old_values,
+        advantages=whiten(estimate.advantages, mask),
+        returns=estimate.returns,
+        metrics={
+            **_monitor(sequences, opinions, rewards, estimate.returns),
+            "objective/score_normalised": normalised.mean().item(),
+            "objective/eos_rate": finished.float().mean().item(),
+            "objective/kl_coef": config.kl_coef,
+            "time/sampling_seconds": sampled - started,
+            "time/sampled_tokens_per_second": int(mask.sum()) / (sampled - started),
+            "time/judging_seconds": time.perf_counter() - sampled,
+        },
+    )
+
+
+def _shortest_first(
+    prompts: list[list[int]], completions: list[Completion], minibatch_size: int
+) -> list[int]:
+    """Order rows by length within each minibatch of the first pass."""
+    lengths = [len(p) + len(c.token_ids) for p, c in zip(prompts, completions, strict=True)]
+    return sorted(range(len(lengths)), key=lambda row: (row // minibatch_size, lengths[row]))
+
+
+def _stacked_logprobs(model: Any, sequences: Sequences, temperature: float) -> torch.Tensor:
+    said = token_logprobs(model, sequences, temperature=temperature)
+    return torch.stack([said.logprobs, said.entropy], dim=-1)
+
+
+def _monitor(
+    sequences: Sequences, opinions: Opinions, rewards: torch.Tensor, returns: torch.Tensor
+) -> dict[str, float]:
+    """Reduce a rollout to what one watches; KL is summed over a completion, in nats."""
+    mask = sequences.completion_mask
+    k1 = torch.where(mask, opinions.old_logprobs - opinions.reference_logprobs, 0.0)
+    k3 = torch.where(mask, kl_k3(opinions.old_logprobs, opinions.reference_logprobs), 0.0)
+    return {
+        "objective/score": opinions.scores.mean().item(),
+        "objective/score_std": opinions.scores.std(unbiased=False).item(),
+        "objective/reward": rewards.sum(1).mean().item(),
+        "objective/kl_to_reference": k1.sum(1).mean().item(),
+        "objective/kl_to_reference_k3": k3.sum(1).mean().item(),
+        "objective/entropy": masked_mean(opinions.entropy, mask).item(),
+        "objective/completion_tokens": sequences.completion_lengths.float().mean().item(),
+        "value/returns": masked_mean(returns, mask).item(),
+        "value/mean": masked_mean(opinions.old_values, mask).item(),
+        "value/explained_variance": explained_variance(opinions.old_values, returns, mask).item(),
+    }

@@ -1,0 +1,53 @@
+"""PPO's parameters: what they refuse, and that a form can show them without torch."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+from pydantic import ValidationError
+
+from models.ppo.config import PPOConfig
+
+
+@pytest.mark.parametrize(
+    ("minibatch_size", "rollout_size", "choices"),
+    [
+        # Nearest divisors of 32: 4 and 8 (2 away), 2 (4 away).
+        (6, 32, "choose 2, 4 or 8"),
+        (100, 128, "choose 32, 64 or 128"),
+        (64, 8, "choose 2, 4 or 8"),  # larger than the rollout
+        (4, 7, "choose 1 or 7"),  # a prime has two divisors
+    ],
+)
+def test_config_names_sizes_and_choices_when_minibatches_do_not_divide(
+    minibatch_size: int, rollout_size: int, choices: str
+) -> None:
+    message = f"minibatch_size {minibatch_size} does not divide rollout_size {rollout_size}; "
+    with pytest.raises(ValidationError, match=re.escape(message + choices)):
+        PPOConfig(minibatch_size=minibatch_size, rollout_size=rollout_size)
+    for choice in re.findall(r"\d+", choices):
+        PPOConfig(minibatch_size=int(choice), rollout_size=rollout_size)
+
+
+def test_config_names_the_only_choice_when_one_rollout_is_too_few() -> None:
+    with pytest.raises(ValidationError, match="64 exceeds rollout_size 1; choose 1"):
+        PPOConfig(rollout_size=1)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"kl_coef": -0.1}, {"gamma": 0.0}, {"gae_lambda": 1.1}, {"iterations": 0}, {"kl_coeff": 0.1}],
+)
+def test_config_refuses_what_makes_no_sense(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValidationError, match=next(iter(wrong))):
+        PPOConfig(**wrong)
+
+
+def test_config_explains_every_field() -> None:
+    assert all(field.title and field.description for field in PPOConfig.model_fields.values())
+
+
+def test_config_imports_no_torch() -> None:
+    code = "import sys, models.ppo.config; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,202 @@
+"""The PPO stage from folders to folders: what it logs and publishes, and what it refuses."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from models.checkpoints import latest
+from models.configs.architecture import TokenizerConfig
+from models.errors import DataError, DivergedError, ModelError
+from models.folders import load_causal_model, load_reward_model, load_tokenizer, save_model
+from models.ppo import run as run_module
+from models.ppo.run import load_networks
+from models.rows import read_rows, write_rows
+from models.tokenizer import train_tokenizer
+
+Train = Callable[..., Any]
+
+# FIELD's list of monitors: score, KL (k1 and k3), entropy, clip, ratio, value, length, EOS rate,
+# gradient norms, seconds a phase, tokens a second.
+MONITORS = {
+    "objective/score",
+    "objective/score_std",
+    "objective/score_normalised",
+    "objective/reward",
+    "objective/kl_to_reference",
+    "objective/kl_to_reference_k3",
+    "objective/kl_coef",
+    "objective/entropy",
+    "objective/completion_tokens",
+    "objective/eos_rate",
+    "policy/loss",
+    "policy/approx_kl",
+    "policy/clip_fraction",
+    "policy/ratio_mean",
+    "policy/ratio_max",
+    "policy/grad_norm",
+    "policy/learning_rate",
+    "policy/early_stop",
+    "policy/optimizer_steps",
+    "policy/first_ratio_error",
+    "policy/first_approx_kl",
+    "value/loss",
+    "value/clip_fraction",
+    "value/grad_norm",
+    "value/explained_variance",
+    "value/returns",
+    "value/mean",
+    "time/sampling_seconds",
+    "time/judging_seconds",
+    "time/rollout_seconds",
+    "time/update_seconds",
+    "time/tokens_per_second",
+    "time/sampled_tokens_per_second",
+}
+
+
+def test_run_logs_every_monitor(whole: Any) -> None:
+    assert sorted(whole.logged) == [1, 2, 3, 4, 5]
+    assert set(whole.logged[5]) == {f"ppo/{name}" for name in MONITORS}
+    assert whole.metrics == whole.logged[5]
+    warm_up = {name for name in whole.logged[1] if name.startswith("ppo/policy/")}
+    assert warm_up == {"ppo/policy/optimizer_steps"}  # the actor did not learn yet
+
+
+def test_run_publishes_complete_folders(whole: Any, world: Any) -> None:
+    assert sorted(path.name for path in whole.out.iterdir()) == ["critic", "model", "samples.jsonl"]
+    assert (whole.out / "model" / "generation_config.json").is_file()
+    start, actor = load_causal_model(world.sft), load_causal_model(whole.out / "model")
+    assert not _equal(start, actor)
+    before, critic = load_reward_model(world.reward), load_reward_model(whole.out / "critic")
+    assert not _equal(before, critic)
+    for folder in ("model", "critic"):
+        vocabulary = load_tokenizer(whole.out / folder, wants_template=True).get_vocab()
+        assert vocabulary == load_tokenizer(world.sft).get_vocab()
+
+
+def _equal(one: Any, other: Any) -> bool:
+    pairs = zip(one.parameters(), other.parameters(), strict=True)
+    return all(torch.equal(*pair) for pair in pairs)
+
+
+def test_run_leaves_its_inputs_alone(
+    world: Any, whole: Any, make_network: Callable[..., Any], tokenizer: Any
+) -> None:
+    assert _equal(load_causal_model(world.sft), make_network("llama", vocab=len(tokenizer)))
+
+
+def test_run_samples_the_watched_prompts_at_the_start_and_at_every_checkpoint(whole: Any) -> None:
+    rows = read_rows(whole.out / "samples.jsonl")
+    assert [row["iteration"] for row in rows] == [0] * 8 + [2] * 8 + [4] * 8 + [5] * 8
+    # 8 of 11 rows at equal distances: 11 i / 8 rounded down.
+    picked = [f"a dog number {index}" for index in (0, 1, 2, 4, 5, 6, 8, 9)]
+    assert [row["prompt"] for row in rows] == picked * 4
+    assert all(set(row) == {"iteration", "prompt", "completion", "finished"} for row in rows)
+    assert rows[:8] != rows[24:]
+
+
+def test_run_without_watched_prompts_has_no_samples(train: Train, tmp_path: Path) -> None:
+    write_rows(tmp_path / "none.jsonl", [])
+    outcome = train(tmp_path, heldout_prompts=tmp_path / "none.jsonl")
+    assert read_rows(outcome.out / "samples.jsonl") == []
+
+
+def test_run_refuses_an_empty_prompt_file(train: Train, tmp_path: Path) -> None:
+    write_rows(tmp_path / "empty.jsonl", [])
+    with pytest.raises(DataError, match=r"empty\.jsonl holds no prompts; PPO needs"):
+        train(tmp_path, prompts=tmp_path / "empty.jsonl")
+
+
+def test_run_refuses_a_reward_model_without_moments(
+    train: Train, world: Any, tmp_path: Path
+) -> None:
+    bare = shutil.copytree(world.reward, tmp_path / "bare")
+    (bare / "score_moments.json").unlink()
+    with pytest.raises(ModelError, match=r"score_moments\.json cannot be read"):
+        train(tmp_path, reward=bare)
+
+
+def test_run_refuses_a_reward_model_with_another_tokenizer(
+    train: Train, world: Any, tmp_path: Path, make_network: Callable[..., Any]
+) -> None:
+    """The same size, but other merges: nothing but a look at the vocabulary tells."""
+    write_rows(tmp_path / "corpus.jsonl", [{"text": "zyx wvu zyx wvu tsr qpo tsr qpo nml"}] * 30)
+    config = TokenizerConfig(vocab_size=300)
+    train_tokenizer(
+        corpus=tmp_path / "corpus.jsonl", config=config, context=64, out=tmp_path / "words"
+    )
+    tokenizer = load_tokenizer(tmp_path / "words")
+    vocab = load_causal_model(world.sft).config.vocab_size
+    other = make_network("llama", vocab=vocab, score_head=True)
+    save_model(other, tokenizer, tmp_path / "other")
+    with pytest.raises(ModelError, match="have different tokenizers; PPO needs one"):
+        train(tmp_path, reward=tmp_path / "other")
+
+
+def test_run_refuses_a_reward_model_with_another_vocabulary_size(
+    world: Any, tmp_path: Path, make_network: Callable[..., Any], tokenizer: Any
+) -> None:
+    wide = make_network("llama", vocab=len(tokenizer) + 1, score_head=True)
+    save_model(wide, tokenizer, tmp_path / "wide")
+    n = len(tokenizer)
+    message = rf"SFT model \(vocabulary {n}\) and the reward model \(vocabulary {n + 1}\)"
+    with pytest.raises(ModelError, match=message):
+        load_networks(world.sft, tmp_path / "wide", device="cpu")
+
+
+def test_run_refuses_a_model_that_changes_its_heads_logits(
+    world: Any, tmp_path: Path, tokenizer: Any
+) -> None:
+    config = AutoConfig.for_model(
+        "cohere",
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=64,
+        logit_scale=0.25,
+        initializer_range=0.3,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=None,
+    )
+    scaled = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    save_model(scaled, tokenizer, tmp_path / "scaled")
+    with pytest.raises(ModelError, match="CohereForCausalLM changes the logits after its output"):
+        load_networks(tmp_path / "scaled", world.reward, device="cpu")
+
+
+def test_diverged_run_leaves_its_state_and_says_where(
+    train: Train, world: Any, tmp_path: Path
+) -> None:
+    broken = shutil.copytree(world.reward, tmp_path / "broken")
+    moments = json.loads((broken / "score_moments.json").read_text())
+    (broken / "score_moments.json").write_text(json.dumps(moments | {"mean": float("nan")}))
+    with pytest.raises(DivergedError, match=r"in iteration 0; .*diverged; last metrics: \{\}"):
+        train(tmp_path, reward=broken)
+    state = torch.load(tmp_path / "checkpoints" / "diverged" / "state.pt", weights_only=True)
+    assert state["trainer"]["finished_iterations"] == 0
+    assert latest(tmp_path / "checkpoints") is None  # never resumed from
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize("role", ["reference", "reward_model"])
+def test_run_notices_a_frozen_network_that_moved(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, role: str
+) -> None:
+    class Careless(run_module.PPOTrainer):
+        def step(self) -> dict[str, float]:
+            with torch.no_grad():
+                next(getattr(self.networks, role).parameters())[0, 0] += 1e-6
+            return super().step()
+
+    monkeypatch.setattr(run_module, "PPOTrainer", Careless)
+    with pytest.raises(ModelError, match=f"the {role} changed during PPO"):
+        train(tmp_path)
