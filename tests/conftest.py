@@ -1,8 +1,11 @@
 """Fixtures that several parts of the tests share."""
 
+import shutil
 from pathlib import Path
 
 import pytest
+
+SETTINGS = ("HOME", "TRACKING_URI", "EXPERIMENT", "DEVICE", "THREADS")
 
 
 @pytest.fixture(scope="session")
@@ -11,4 +14,26 @@ def shared_data() -> Path:
     folder = Path(__file__).resolve().parents[2] / "shared" / "data"
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def mlflow_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated MLflow database: migrating takes seconds, a copy a tenth of one."""
+    from mlflow.tracking import MlflowClient
+
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mlflow_template: Path) -> Path:
+    """An empty home folder of Quartet with a local MLflow database, set in the environment."""
+    for name in SETTINGS:
+        monkeypatch.delenv(f"QUARTET_{name}", raising=False)
+    folder = tmp_path / "home"
+    folder.mkdir()
+    shutil.copyfile(mlflow_template, folder / "mlflow.db")
+    monkeypatch.setenv("QUARTET_HOME", str(folder))
     return folder

@@ -1,0 +1,170 @@
+"""What a pipeline run computes: the stages' own configs composed, and the presets.
+
+Imports no torch, so that the command line answers at once and the run form opens fast.
+"""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from typing import Any, Self
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError, model_validator
+
+from models.configs.architecture import ArchitectureConfig, TokenizerConfig
+from models.configs.base import Config
+from models.configs.base_model import BaseModelConfig
+from models.configs.evaluation import EvaluationConfig
+from models.configs.feedback import FeedbackConfig
+from models.configs.pretraining import PretrainConfig
+from models.configs.reward import RewardStageConfig
+from models.configs.sampling import SamplingConfig
+from models.configs.sft import SFTStageConfig
+from models.errors import ParameterError
+from models.ppo.config import PPOConfig
+from tasks.data.config import DataConfig
+
+__all__ = ["PipelineParameters", "list_presets", "load_preset"]
+
+
+class PipelineParameters(Config):
+    """Everything that shapes the result of a pipeline run; each stage gets only its slice."""
+
+    preset: str = Field(
+        default="quickstart", title="Preset", description="Name of the preset this started from."
+    )
+    seed: int = Field(
+        default=0, ge=0, title="Seed", description="Root of every random choice of the run."
+    )
+    data: DataConfig = Field(default_factory=DataConfig, title="Data")
+    tokenizer: TokenizerConfig = Field(default_factory=TokenizerConfig, title="Tokenizer")
+    model: ArchitectureConfig = Field(default_factory=ArchitectureConfig, title="Architecture")
+    base: BaseModelConfig = Field(default_factory=BaseModelConfig, title="Base model")
+    pretrain: PretrainConfig = Field(default_factory=PretrainConfig, title="Pretraining")
+    sampling: SamplingConfig = Field(default_factory=SamplingConfig, title="Sampling")
+    sft: SFTStageConfig = Field(default_factory=SFTStageConfig, title="SFT")
+    feedback: FeedbackConfig = Field(default_factory=FeedbackConfig, title="Feedback")
+    reward: RewardStageConfig = Field(default_factory=RewardStageConfig, title="Reward model")
+    ppo: PPOConfig = Field(default_factory=PPOConfig, title="PPO")
+    evaluate: EvaluationConfig = Field(default_factory=EvaluationConfig, title="Evaluation")
+
+    @model_validator(mode="after")
+    def _parts_fit_together(self) -> Self:
+        if self.feedback.annotator == "simulated" and self.data.source != "world":
+            raise ValueError(
+                "feedback.annotator is simulated but data.source is "
+                f"{self.data.source}; the simulated annotator knows only the embedded world: "
+                "set feedback.annotator=none"
+            )
+        if self.base.source:
+            return self
+        if self.data.source == "hub" and not self.data.hub_corpus:
+            raise ValueError(
+                "there is neither base.source nor data.hub_corpus; a base model needs one of "
+                "them: name an existing model, or a corpus to pretrain on"
+            )
+        for name, tokens in (
+            ("pretrain.block_tokens", self.pretrain.block_tokens),
+            ("sampling.max_completion_tokens", self.sampling.max_completion_tokens + 1),
+        ):
+            if tokens > self.model.context:
+                raise ValueError(
+                    f"{name} does not fit model.context {self.model.context}; lower it or raise "
+                    "model.context"
+                )
+        return self
+
+
+def list_presets() -> dict[str, str]:
+    """Return each preset's name with its line of description."""
+    return {
+        entry.name.removesuffix(".yaml"): str(yaml.safe_load(entry.read_text())["description"])
+        for entry in sorted(_folder().iterdir(), key=lambda entry: entry.name)
+        if entry.name.endswith(".yaml")
+    }
+
+
+def load_preset(name: str, settings: Iterable[str] = ()) -> PipelineParameters:
+    """Build the parameters of a preset with some fields set otherwise.
+
+    Args:
+        name: One of `list_presets()`.
+        settings: Each ``path.to.field=value``, the value in YAML.
+
+    Raises:
+        ParameterError: Unknown preset or field, or a value that a field refuses.
+    """
+    presets = list_presets()
+    if name not in presets:
+        raise ParameterError(
+            f"unknown preset {name!r}{_meant(name, presets)}; presets are: {', '.join(presets)}"
+        )
+    values = yaml.safe_load((_folder() / f"{name}.yaml").read_text(encoding="utf-8"))
+    del values["description"]
+    values["preset"] = name
+    for setting in settings:
+        _set(values, setting)
+    try:
+        return PipelineParameters.model_validate(values)
+    except ValidationError as error:
+        raise ParameterError("; ".join(_explain(one) for one in error.errors())) from error
+
+
+def _folder() -> Any:
+    return resources.files("flows") / "presets"
+
+
+def _set(values: dict[str, Any], setting: str) -> None:
+    """Put one ``path=value`` into nested plain values, checking that the field exists."""
+    path, equals, text = setting.partition("=")
+    if not equals:
+        raise ParameterError(
+            f"--set got {setting!r}, wanted path.to.field=value, such as ppo.kl_coef=0.1"
+        )
+    *groups, field = path.strip().split(".")
+    model: type[BaseModel] = PipelineParameters
+    for depth, name in enumerate([*groups, field]):
+        if name not in model.model_fields:
+            where = ".".join(groups[:depth]) or "the top level"
+            raise ParameterError(
+                f"unknown field {path!r}{_meant(name, model.model_fields)}; fields of {where} "
+                f"are: {', '.join(model.model_fields)}"
+            )
+        group = _group(model, name)
+        if (group is not None) != (depth < len(groups)):
+            raise ParameterError(_wrong_depth(path, group))
+        if group is not None:
+            model = group
+            values = values.setdefault(name, {})
+    is_text = model.model_fields[field].annotation is str  # 2024 may be a folder's name
+    try:
+        values[field] = text if is_text else yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ParameterError(f"{path}: the value {text!r} cannot be read ({error})") from error
+
+
+def _group(model: type[BaseModel], name: str) -> type[BaseModel] | None:
+    """The model of a field that holds fields itself; None for a plain value."""
+    inner = model.model_fields[name].annotation
+    return inner if isinstance(inner, type) and issubclass(inner, BaseModel) else None
+
+
+def _wrong_depth(path: str, group: type[BaseModel] | None) -> str:
+    if group is None:
+        return f"{path!r} goes into a field that has no fields of its own; drop what follows it"
+    fields = ", ".join(f"{path}.{name}" for name in group.model_fields)
+    return f"{path!r} is a group, not a field; set one of: {fields}"
+
+
+def _explain(error: Mapping[str, Any]) -> str:
+    """One line of one of pydantic's errors: field, got, wanted."""
+    where = ".".join(map(str, error["loc"]))
+    message = str(error["msg"]).removeprefix("Value error, ")
+    if error["type"] == "value_error":  # ours: it names everything itself
+        return f"{where}: {message}" if where else message
+    return f"{where}: got {error['input']!r}, {message[0].lower()}{message[1:]}"
+
+
+def _meant(name: str, possible: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(possible), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -1,0 +1,130 @@
+"""The whole story on one screen: from data to a judged policy.
+
+Each step is a tracked task that takes its own slice of the parameters and references to published
+stages, and returns a reference. Tasks are called directly, never submitted: in a thread neither
+cancel nor timeout would reach the training.
+"""
+
+import datetime
+import time
+
+from prefect import flow
+from prefect.runtime import flow_run
+from pydantic import BaseModel, ConfigDict
+
+from flows.parameters import PipelineParameters
+from tasks.base import adopt_base
+from tasks.evaluate import evaluate, read_outcome
+from tasks.feedback import collect_feedback
+from tasks.pipeline_run import PipelineRun, open_pipeline
+from tasks.ppo import align
+from tasks.prepare import prepare
+from tasks.pretrain import pretrain
+from tasks.reward import train_reward_model
+from tasks.sft import finetune
+from tasks.store import StageRef
+from tasks.tokenizer import train_tokenizer
+
+__all__ = ["PipelineResult", "rlhf_pipeline"]
+
+
+class PipelineResult(BaseModel):
+    """What a pipeline run came to.
+
+    Attributes:
+        pipeline_run_id: Prefect's flow run.
+        mlflow_run_id: The MLflow parent run.
+        name: Of the run, in both.
+        stages: In the order they ran.
+        final: The evaluation's metrics, `final/*`.
+        accepted: The verdict.
+        reasons: In sentences.
+        seconds: Wall time of the flow.
+        samples: Prompts with SFT and PPO completions.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    pipeline_run_id: str
+    mlflow_run_id: str
+    name: str
+    stages: list[StageRef]
+    final: dict[str, float]
+    accepted: bool
+    reasons: list[str]
+    seconds: float
+    samples: list[dict[str, str | float]]
+
+
+def _name_run() -> str:
+    parameters: PipelineParameters = flow_run.parameters["parameters"]
+    preset = parameters["preset"] if isinstance(parameters, dict) else parameters.preset
+    return f"{preset}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+
+
+@flow(name="rlhf-pipeline", flow_run_name=_name_run, persist_result=False)
+def rlhf_pipeline(parameters: PipelineParameters) -> PipelineResult:
+    """Pretrain, fine-tune, learn a reward from preferences, align with PPO, and judge."""
+    started = time.monotonic()
+    with open_pipeline(
+        name=flow_run.name or "pipeline",
+        preset=parameters.preset,
+        seed=parameters.seed,
+        parameters=parameters.model_dump(mode="json"),
+    ) as pipeline:
+        stages = _run_stages(parameters, pipeline)
+        outcome = read_outcome(stages[-1])
+    return PipelineResult(
+        pipeline_run_id=str(flow_run.id or ""),
+        mlflow_run_id=pipeline.run_id,
+        name=pipeline.name,
+        stages=stages,
+        final=stages[-1].metrics,
+        accepted=outcome.accepted,
+        reasons=outcome.reasons,
+        seconds=time.monotonic() - started,
+        samples=outcome.samples,
+    )
+
+
+def _run_stages(parameters: PipelineParameters, pipeline: PipelineRun) -> list[StageRef]:
+    p = parameters
+    data = prepare(p.data, pipeline=pipeline)
+    stages = [data]
+    if p.base.source:
+        base = adopt_base(p.base, pipeline=pipeline)
+    else:
+        tokenizer = train_tokenizer(
+            p.tokenizer, context=p.model.context, pipeline=pipeline, data=data
+        )
+        base = pretrain(p.pretrain, p.model, pipeline=pipeline, data=data, tokenizer=tokenizer)
+        stages.append(tokenizer)
+    sft = finetune(p.sft, pipeline=pipeline, data=data, base=base)
+    stages += [base, sft]
+    preferences = data
+    if p.feedback.annotator != "none":
+        preferences = collect_feedback(
+            p.feedback,
+            p.sampling,
+            shuffle=p.data.world.shuffle_preferences,
+            pipeline=pipeline,
+            data=data,
+            sft=sft,
+        )
+        stages.append(preferences)
+    reward = train_reward_model(
+        p.reward, p.sampling, pipeline=pipeline, data=data, preferences=preferences, sft=sft
+    )
+    ppo = align(p.ppo, p.sampling, pipeline=pipeline, data=data, sft=sft, reward=reward)
+    evaluation = evaluate(
+        p.evaluate,
+        p.sampling,
+        gold=p.data.source == "world",
+        pipeline=pipeline,
+        data=data,
+        base=base,
+        sft=sft,
+        reward=reward,
+        ppo=ppo,
+    )
+    return [*stages, reward, ppo, evaluation]

@@ -1,0 +1,216 @@
+"""Evaluate: SFT against PPO on held-out prompts, with intervals, pictures and the verdict."""
+
+import dataclasses
+import json
+import random
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from models.configs.evaluation import EvaluationConfig
+from models.configs.sampling import SamplingConfig
+from models.errors import DataError
+from models.randomness import derive_seed
+from models.rows import read_rows, write_rows
+from tasks.history import read_history
+from tasks.lineage import StageSpec
+from tasks.pipeline_run import PipelineRun
+from tasks.reporting import show_markdown
+from tasks.settings import load_settings
+from tasks.stage import Workspace, run_stage
+from tasks.store import StageRef, Store
+from tasks.tracking import Tracker, tolerated
+
+__all__ = ["Outcome", "evaluate", "read_outcome"]
+
+CURVES = ("pretrain", "sft", "reward", "ppo")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What an evaluation came to.
+
+    Attributes:
+        accepted: The verdict.
+        reasons: In sentences.
+        samples: Rows with prompt, SFT and PPO completion.
+    """
+
+    accepted: bool
+    reasons: list[str]
+    samples: list[dict[str, Any]]
+
+
+@task(name="evaluate", task_run_name="evaluate", cache_policy=NO_CACHE)
+def evaluate(
+    config: EvaluationConfig,
+    sampling: SamplingConfig,
+    *,
+    gold: bool,
+    pipeline: PipelineRun,
+    data: StageRef,
+    base: StageRef,
+    sft: StageRef,
+    reward: StageRef,
+    ppo: StageRef,
+) -> StageRef:
+    """Publish the comparison and the verdict, and put them on the parent run's page.
+
+    Args:
+        config: Prompts, samples, bounds of the verdict.
+        sampling: Temperature and longest completion.
+        gold: Whether the embedded world's gold judge can judge these prompts.
+        pipeline: The run.
+        data: The prepared datasets.
+        base: The base model, for its loss curve.
+        sft: The model compared with.
+        reward: The reward model.
+        ppo: The policy.
+    """
+
+    def learn(work: Workspace) -> Mapping[str, float]:
+        return _evaluate(work, config, sampling, gold=gold, seed=pipeline.seed)
+
+    spec = StageSpec(
+        name="evaluate",
+        module=__name__,
+        parameters={
+            "evaluate": config.model_dump(mode="json") | {"gold": gold},
+            "sampling": sampling.model_dump(mode="json"),
+        },
+        inputs={
+            "prompts": data,
+            "base": base,
+            "reference": sft,
+            "reward_model": reward,
+            "policy": ppo,
+        },
+    )
+    ref = run_stage(spec, pipeline, learn)
+    _show(ref, pipeline)
+    return ref
+
+
+def read_outcome(ref: StageRef) -> Outcome:
+    """Read the verdict and the samples of a published evaluation."""
+    folder = Store(load_settings().store).folder(ref.stage, ref.digest)
+    verdict = json.loads((folder / "verdict.json").read_text(encoding="utf-8"))
+    return Outcome(
+        accepted=verdict["accepted"],
+        reasons=verdict["reasons"],
+        samples=read_rows(folder / "samples.jsonl"),
+    )
+
+
+def _evaluate(
+    work: Workspace, config: EvaluationConfig, sampling: SamplingConfig, *, gold: bool, seed: int
+) -> dict[str, float]:
+    # Torch and the judge's world are imported only where there is work to do.
+    from models.evaluation import compare
+    from models.policies import measure_policies
+    from tasks.gold import judge_samples
+
+    prompts = _pick_prompts(work.inputs["prompts"] / "prompts_heldout.jsonl", config.prompts, seed)
+    sft, ppo = measure_policies(
+        sft=work.inputs["reference"] / "model",
+        ppo=work.inputs["policy"] / "model",
+        reward=work.inputs["reward_model"] / "model",
+        prompts=prompts,
+        samples_per_prompt=config.samples_per_prompt,
+        sampling=sampling,
+        seed=derive_seed(seed, "evaluate"),
+        device=work.device,
+    )
+    if gold:
+        sft = dataclasses.replace(sft, gold=judge_samples(prompts, sft))
+        ppo = dataclasses.replace(ppo, gold=judge_samples(prompts, ppo))
+    comparison = compare(sft, ppo, config, derive_seed(seed, "evaluate.bootstrap"))
+    verdict = dataclasses.asdict(comparison.verdict)
+    _write_json(work.out / "verdict.json", verdict)
+    (work.out / "report.md").write_text(comparison.to_markdown() + "\n", encoding="utf-8")
+    write_rows(work.out / "samples.jsonl", _sample_rows(prompts, sft, ppo))
+    _draw(work, sft, ppo)
+    return comparison.metrics()
+
+
+def _pick_prompts(path: Path, count: int, seed: int) -> list[Any]:
+    prompts = [row["prompt"] for row in read_rows(path)]
+    if not prompts:
+        raise DataError(
+            f"{path.name} holds no held-out prompts; evaluation needs some: give prompts_test, "
+            "or raise data.heldout_fraction"
+        )
+    if count >= len(prompts):
+        return prompts
+    return random.Random(derive_seed(seed, "evaluate.prompts")).sample(prompts, count)
+
+
+def _sample_rows(prompts: Sequence[Any], sft: Any, ppo: Any) -> list[dict[str, Any]]:
+    """One row a prompt: the first sample of each model, side by side."""
+    rows = []
+    for index, prompt in enumerate(prompts):
+        row = {
+            "prompt": prompt if isinstance(prompt, str) else prompt[-1]["content"],
+            "sft": sft.texts[index][0],
+            "ppo": ppo.texts[index][0],
+            "sft_score": float(sft.score[index, 0]),
+            "ppo_score": float(ppo.score[index, 0]),
+            "ppo_kl_to_reference": float(ppo.kl[index, 0]),
+        }
+        if sft.gold is not None:
+            row["sft_gold"] = float(sft.gold.gold[index, 0])
+            row["ppo_gold"] = float(ppo.gold.gold[index, 0])
+        rows.append(row)
+    return rows
+
+
+def _draw(work: Workspace, sft: Any, ppo: Any) -> None:
+    from tasks.plots import plot_distributions, plot_loss_curves, plot_score_against_kl
+
+    plots = work.out / "plots"
+    plots.mkdir()
+    folders = {
+        "pretrain": work.inputs["base"],
+        "sft": work.inputs["reference"],
+        "reward": work.inputs["reward_model"],
+        "ppo": work.inputs["policy"],
+    }
+    histories = {stage: read_history(folders[stage]) for stage in CURVES}
+    plot_loss_curves(
+        {stage: curves for stage, curves in histories.items() if curves}, plots / "losses.png"
+    )
+    curves = histories["ppo"]
+    kl, score = curves["ppo/objective/kl_to_reference"], curves["ppo/objective/score"]
+    plot_score_against_kl(
+        [(x, y) for (_, x), (_, y) in zip(kl, score, strict=True)], plots / "score_kl.png"
+    )
+    plot_distributions(
+        sft.score.ravel(), ppo.score.ravel(), "score", "reward model", plots / "scores.png"
+    )
+    plot_distributions(
+        sft.lengths.ravel(), ppo.lengths.ravel(), "completion length", "tokens",
+        plots / "lengths.png",
+    )  # fmt: skip
+
+
+def _show(ref: StageRef, pipeline: PipelineRun) -> None:
+    """Put the report on the Prefect run's page and on the MLflow parent's."""
+    settings = load_settings()
+    folder = Store(settings.store).folder(ref.stage, ref.digest)
+    report = (folder / "report.md").read_text(encoding="utf-8")
+    show_markdown("evaluation", report, "SFT against PPO on held-out prompts")
+    with tolerated("the evaluation's report"):
+        tracker = Tracker(settings)
+        tracker.log_final(pipeline.run_id, ref.metrics)
+        tracker.log_folder(pipeline.run_id, folder / "plots", "plots")
+        accepted = "accepted" if ref.metrics["final/accepted"] else "rejected"
+        tracker.set_tags(
+            pipeline.run_id, {"quartet.verdict": accepted, "mlflow.note.content": report}
+        )
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

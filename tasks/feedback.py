@@ -1,0 +1,171 @@
+"""Feedback: pairs of the SFT model's own completions, compared, and mixed with given preferences.
+
+A reward model trained on ready-made pairs alone has never seen the faults of the model that PPO
+will train, and PPO finds them. As in real RLHF, annotators label what the model says.
+"""
+
+import itertools
+import json
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from models.configs.feedback import FeedbackConfig
+from models.configs.sampling import SamplingConfig
+from models.errors import DataError
+from models.randomness import derive_seed
+from models.rows import read_rows, write_rows
+from tasks.annotators import Annotator, Comparison, Preference
+from tasks.data.world.annotator import SimulatedAnnotator
+from tasks.lineage import StageSpec
+from tasks.pipeline_run import PipelineRun
+from tasks.stage import Workspace, run_stage
+from tasks.store import StageRef
+
+__all__ = ["collect_feedback"]
+
+SPARE = 1.5
+"""Pairs sampled for each one wanted, since some turn out equal or undecided."""
+
+
+@task(name="feedback", task_run_name="feedback", cache_policy=NO_CACHE)
+def collect_feedback(
+    config: FeedbackConfig,
+    sampling: SamplingConfig,
+    *,
+    shuffle: bool,
+    pipeline: PipelineRun,
+    data: StageRef,
+    sft: StageRef,
+) -> StageRef:
+    """Publish the training preferences: annotated and given ones at the stated share.
+
+    Args:
+        config: Who compares, how many pairs, at which share.
+        sampling: How completions are sampled.
+        shuffle: Whether labels are drawn by lot, the control.
+        pipeline: The run.
+        data: The prepared datasets.
+        sft: The model whose completions are compared.
+    """
+    annotator = SimulatedAnnotator(seed=derive_seed(pipeline.seed, "annotator"), shuffle=shuffle)
+
+    def learn(work: Workspace) -> Mapping[str, float]:
+        from models.policies import complete  # imports torch: only where there is work to do
+
+        folder = work.inputs["prompts"]
+        prompts = _pick_prompts(
+            [row["prompt"] for row in read_rows(folder / "prompts_train.jsonl")],
+            round(config.annotated * SPARE),
+            pipeline.seed,
+        )
+        completions = complete(
+            model=work.inputs["sft"] / "model",
+            prompts=[prompt for prompt in prompts for _ in range(2)],
+            sampling=sampling,
+            seed=derive_seed(pipeline.seed, "feedback"),
+            device=work.device,
+        )
+        pairs = list(zip(completions[::2], completions[1::2], strict=True))
+        annotated, outcomes = annotate(prompts, pairs, annotator, config.annotated)
+        given = read_rows(folder / "preferences_train.jsonl")[: config.given]
+        return _write(work.out, annotated, given, outcomes, config, annotator, pipeline.seed)
+
+    spec = StageSpec(
+        name="feedback",
+        module=__name__,
+        parameters={
+            "feedback": config.model_dump(mode="json") | {"shuffle": shuffle},
+            "sampling": sampling.model_dump(mode="json"),
+        },
+        inputs={"sft": sft, "prompts": data},
+    )
+    return run_stage(spec, pipeline, learn)
+
+
+def annotate(
+    prompts: Sequence[Any],
+    pairs: Sequence[tuple[str, str]],
+    annotator: Annotator,
+    wanted: int,
+) -> tuple[list[Preference], Counter[str]]:
+    """Have pairs of completions compared until `wanted` are decided.
+
+    Args:
+        prompts: What was asked; strings, or messages, then completions become messages too.
+        pairs: Two completions of each prompt.
+        annotator: Who compares.
+        wanted: Decided pairs to stop at.
+
+    Returns:
+        At most `wanted` preferences, and how many pairs came to which end.
+    """
+    outcomes: Counter[str] = Counter()
+    comparisons = []
+    for prompt, (first, second) in zip(prompts, pairs, strict=True):
+        if first == second:
+            outcomes["equal"] += 1
+        else:
+            comparisons.append(
+                Comparison(prompt=prompt, first=_as(prompt, first), second=_as(prompt, second))
+            )
+    decided: list[Preference] = []
+    for preference in annotator.compare(comparisons):
+        if preference is None:
+            outcomes["abstained"] += 1
+        elif len(decided) < wanted:
+            decided.append(preference)
+    outcomes["decided"] = len(decided)
+    return decided, outcomes
+
+
+def _as(prompt: Any, completion: str) -> Any:
+    """Give a completion the form that its prompt has."""
+    return completion if isinstance(prompt, str) else [{"role": "assistant", "content": completion}]
+
+
+def _pick_prompts(prompts: list[Any], count: int, seed: int) -> list[Any]:
+    """Take prompts in a random order, again from the start where there are too few."""
+    if not prompts:
+        raise DataError(
+            "there are no training prompts to collect feedback on; give prompts, or set "
+            "feedback.annotator=none"
+        )
+    order = list(range(len(prompts)))
+    random.Random(derive_seed(seed, "feedback.prompts")).shuffle(order)
+    return [prompts[index] for index in itertools.islice(itertools.cycle(order), count)]
+
+
+def _write(
+    out: Path,
+    annotated: list[Preference],
+    given: list[dict[str, Any]],
+    outcomes: Counter[str],
+    config: FeedbackConfig,
+    annotator: Annotator,
+    seed: int,
+) -> dict[str, float]:
+    """Write the mixed preferences with their report; return its numbers."""
+    rows = [preference.to_row() for preference in annotated] + given
+    random.Random(derive_seed(seed, "feedback.mix")).shuffle(rows)
+    write_rows(out / "preferences_train.jsonl", rows)
+    numbers = {
+        "feedback/preferences": float(len(rows)),
+        "feedback/annotated": float(len(annotated)),
+        "feedback/given": float(len(given)),
+        "feedback/annotated_share": len(annotated) / max(1, len(rows)),
+        **{f"feedback/pairs_{name}": float(count) for name, count in sorted(outcomes.items())},
+    }
+    report = {
+        "wanted": {"annotated": config.annotated, "given": config.given},
+        "annotator": annotator.describe(),
+        **numbers,
+    }
+    text = json.dumps(report, indent=2, ensure_ascii=False)
+    (out / "feedback.json").write_text(text + "\n", encoding="utf-8")
+    return numbers

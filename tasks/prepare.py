@@ -1,0 +1,42 @@
+"""Prepare: files, hub or the embedded generator -> canonical datasets and a quality report."""
+
+from collections.abc import Mapping
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from tasks.data.build import build_datasets
+from tasks.data.config import DataConfig
+from tasks.data.sources import fingerprint
+from tasks.lineage import StageSpec
+from tasks.pipeline_run import PipelineRun
+from tasks.reporting import show_markdown
+from tasks.settings import load_settings
+from tasks.stage import Workspace, run_stage
+from tasks.store import StageRef, Store
+
+__all__ = ["prepare"]
+
+
+@task(name="prepare", task_run_name="prepare", cache_policy=NO_CACHE)
+def prepare(config: DataConfig, *, pipeline: PipelineRun) -> StageRef:
+    """Publish the datasets that every later stage reads.
+
+    Raises:
+        DataError: A file or a row is not what a stage can learn from.
+    """
+
+    def learn(work: Workspace) -> Mapping[str, float]:
+        return build_datasets(config, pipeline.seed, work.out).metrics()
+
+    parameters = config.model_dump(mode="json", exclude={"folder"})  # its content counts, not where
+    spec = StageSpec(
+        name="prepare",
+        module=__name__,
+        parameters={"data": parameters},
+        external={"files": fingerprint(config)},
+    )
+    ref = run_stage(spec, pipeline, learn)
+    report = Store(load_settings().store).folder(ref.stage, ref.digest) / "quality.md"
+    show_markdown("data-quality", report.read_text(encoding="utf-8"), "What was kept and why not")
+    return ref

@@ -1,0 +1,55 @@
+"""Pretrain: a base model from scratch by next-token prediction on the corpus."""
+
+from collections.abc import Mapping
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from models.configs.architecture import ArchitectureConfig
+from models.configs.pretraining import PretrainConfig
+from tasks.lineage import StageSpec
+from tasks.pipeline_run import PipelineRun
+from tasks.stage import Workspace, run_stage
+from tasks.store import StageRef
+
+__all__ = ["pretrain"]
+
+
+@task(name="pretrain", task_run_name="pretrain", cache_policy=NO_CACHE)
+def pretrain(
+    config: PretrainConfig,
+    architecture: ArchitectureConfig,
+    *,
+    pipeline: PipelineRun,
+    data: StageRef,
+    tokenizer: StageRef,
+) -> StageRef:
+    """Publish a base model."""
+
+    def learn(work: Workspace) -> Mapping[str, float]:
+        from models.pretraining import pretrain  # imports torch: only where there is work to do
+
+        return pretrain(
+            tokenizer=work.inputs["tokenizer"] / "tokenizer",
+            corpus=work.inputs["corpus"] / "corpus_train.jsonl",
+            heldout=work.inputs["corpus"] / "corpus_heldout.jsonl",
+            out=work.out / "model",
+            checkpoints=work.checkpoints,
+            architecture=architecture,
+            config=config,
+            seed=pipeline.seed,
+            device=work.device,
+            log=work.log,
+        )
+
+    spec = StageSpec(
+        name="pretrain",
+        module=__name__,
+        parameters={
+            "pretrain": config.model_dump(mode="json"),
+            "model": architecture.model_dump(mode="json"),
+        },
+        inputs={"corpus": data, "tokenizer": tokenizer},
+        total_steps=config.steps,
+    )
+    return run_stage(spec, pipeline, learn)

@@ -1,0 +1,68 @@
+"""Reward: a reward model from the SFT model and pairwise preferences."""
+
+from collections.abc import Mapping
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from models.configs.reward import RewardStageConfig
+from models.configs.sampling import SamplingConfig
+from tasks.lineage import StageSpec
+from tasks.pipeline_run import PipelineRun
+from tasks.reporting import run_logger
+from tasks.stage import Workspace, run_stage
+from tasks.store import StageRef
+
+__all__ = ["train_reward_model"]
+
+
+@task(name="reward", task_run_name="reward", cache_policy=NO_CACHE)
+def train_reward_model(
+    config: RewardStageConfig,
+    sampling: SamplingConfig,
+    *,
+    pipeline: PipelineRun,
+    data: StageRef,
+    preferences: StageRef,
+    sft: StageRef,
+) -> StageRef:
+    """Publish the reward model with the moments of its scores; say loudly if it learned nothing."""
+
+    def learn(work: Workspace) -> Mapping[str, float]:
+        from models.reward import train_reward_model  # imports TRL: only where there is work to do
+
+        contrasts = work.inputs["heldout"] / "contrasts.jsonl"
+        return train_reward_model(
+            sft=work.inputs["sft"] / "model",
+            preferences=work.inputs["preferences"] / "preferences_train.jsonl",
+            heldout=work.inputs["heldout"] / "preferences_heldout.jsonl",
+            prompts=work.inputs["heldout"] / "prompts_train.jsonl",
+            contrasts=contrasts if contrasts.exists() else None,
+            out=work.out / "model",
+            checkpoints=work.checkpoints,
+            config=config,
+            sampling=sampling,
+            seed=pipeline.seed,
+            device=work.device,
+            log=work.log,
+        )
+
+    spec = StageSpec(
+        name="reward",
+        module=__name__,
+        parameters={
+            "reward": config.model_dump(mode="json"),
+            "sampling": sampling.model_dump(mode="json"),
+        },
+        inputs={"sft": sft, "preferences": preferences, "heldout": data},
+    )
+    ref = run_stage(spec, pipeline, learn)
+    if ref.metrics["reward/accuracy_low"] <= 0.5:
+        run_logger().warning(
+            "THE REWARD MODEL LEARNED NOTHING THAT SHOWS: held-out pair accuracy %.3f, its 95%% "
+            "interval starts at %.3f and does not clear 0.5; PPO would chase noise. Check the "
+            "preferences' labels, add pairs, or train longer.",
+            ref.metrics["reward/accuracy"],
+            ref.metrics["reward/accuracy_low"],
+        )
+    return ref

@@ -1,0 +1,67 @@
+"""Where Quartet runs: read from the environment by a function, never at import.
+
+Settings never enter a digest and never appear in a run form; what to compute stands in
+`flows/parameters.py`.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from models.errors import ParameterError
+
+__all__ = ["Settings", "load_settings"]
+
+
+class Settings(BaseSettings):
+    """Environment variables `QUARTET_HOME`, `QUARTET_TRACKING_URI` and so on."""
+
+    model_config = SettingsConfigDict(env_prefix="QUARTET_", env_ignore_empty=True, frozen=True)
+
+    home: Path = Field(default=Path(".quartet"), description="Folder of all state.")
+    tracking_uri: str = Field(
+        default="", description="MLflow server; empty: an SQLite file in the home folder."
+    )
+    experiment: str = Field(default="quartet", description="MLflow experiment of all runs.")
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Where to train.")
+    threads: int = Field(default=0, ge=0, description="CPU threads of torch; 0: its own choice.")
+
+    @property
+    def root(self) -> Path:
+        """The home folder as an absolute path."""
+        return self.home.expanduser().resolve()
+
+    @property
+    def store(self) -> Path:
+        """Where published stages and checkpoints lie."""
+        return self.root / "store"
+
+    @property
+    def mlflow_uri(self) -> str:
+        """The MLflow server, or the local database that stands in for one."""
+        return self.tracking_uri or f"sqlite:///{self.root / 'mlflow.db'}"
+
+    @property
+    def artifact_location(self) -> str | None:
+        """Where a local MLflow keeps artifacts; a server decides that itself."""
+        return None if self.tracking_uri else (self.root / "mlflow-artifacts").as_uri()
+
+
+def load_settings() -> Settings:
+    """Read the settings from the environment.
+
+    Raises:
+        ParameterError: A variable has a value that means nothing.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise ParameterError(
+            "; ".join(
+                f"environment variable QUARTET_{str(one['loc'][0]).upper()}: got "
+                f"{one['input']!r}, {one['msg'][0].lower()}{one['msg'][1:]}"
+                for one in error.errors()
+            )
+        ) from error

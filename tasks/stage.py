@@ -1,0 +1,281 @@
+"""What every stage does around its learning: identity, lock, reuse, tracking, publishing.
+
+A stage module says what it is (`StageSpec`) and how it learns (a function on a `Workspace`);
+`run_stage` finds the result in the store or fetches it from MLflow, else computes, records and
+publishes it. Whatever goes wrong, what was finished stays finished, and what was begun goes on
+from its last checkpoint.
+"""
+
+import errno
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from models.errors import QuartetError, StoreError
+from models.rows import read_rows
+from models.runtime import Log
+from tasks.digests import code_digest, library_versions, stage_digest
+from tasks.history import HISTORY, append_history, end_torn_line, read_history
+from tasks.lineage import StageSpec, stage_tags
+from tasks.pipeline_run import PipelineRun
+from tasks.reporting import Progress, run_logger, show_link
+from tasks.settings import Settings, load_settings
+from tasks.store import Manifest, StageRef, Store, list_files, verify, write_manifest
+from tasks.tracking import MetricBuffer, Tracker, flatten, tolerated
+
+__all__ = ["StageSpec", "Workspace", "run_stage"]
+
+SAMPLES = "samples.jsonl"
+NEARLY_FULL_BYTES = 16 * 2**20
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workspace:
+    """What a stage's learning is given.
+
+    Attributes:
+        inputs: Verified folder of each input by role.
+        out: Empty folder for the result.
+        checkpoints: Folder that outlives a crash.
+        device: Where to train.
+        log: Takes step metrics.
+    """
+
+    inputs: Mapping[str, Path]
+    out: Path
+    checkpoints: Path
+    device: str
+    log: Log
+
+
+Learn = Callable[[Workspace], Mapping[str, float]]
+
+
+def run_stage(spec: StageSpec, pipeline: PipelineRun, learn: Learn) -> StageRef:
+    """Return a stage's published result, computing it only if it does not exist yet.
+
+    Raises:
+        StoreError: A published stage is damaged, or the disk is full.
+        QuartetError: Whatever else the learning raises on purpose.
+    """
+    return _StageRun(spec, pipeline).result(learn)
+
+
+class _StageRun:
+    """One stage in one pipeline run."""
+
+    def __init__(self, spec: StageSpec, pipeline: PipelineRun) -> None:
+        self.spec = spec
+        self.pipeline = pipeline
+        self.settings: Settings = load_settings()
+        self.store = Store(self.settings.store)
+        self.tracker = Tracker(self.settings)
+        self.logger = run_logger()
+        self.started = time.monotonic()
+        self.input_digests = {role: ref.digest for role, ref in spec.inputs.items()}
+        self.input_digests |= spec.external
+        self.digest = stage_digest(
+            stage=spec.name,
+            module=spec.module,
+            parameters=spec.parameters,
+            seed=pipeline.seed,
+            inputs=self.input_digests,
+        )
+
+    def result(self, learn: Learn) -> StageRef:
+        """Reuse, fetch or compute."""
+        try:
+            with self.store.lock(self.spec.name, self.digest, on_wait=self._say_waiting):
+                manifest = self.store.find(self.spec.name, self.digest) or self._fetch()
+                if manifest is not None:
+                    return self._reuse(manifest)
+                return self._compute(learn)
+        except OSError as error:
+            if error.errno in FULL_DISK:
+                raise self._full_disk(error, _free_bytes(self.store.root)) from error
+            raise
+
+    def _say_waiting(self) -> None:
+        self.logger.info(
+            "%s %s: another run is computing it; waiting", self.spec.name, self.digest[:12]
+        )
+
+    def _fetch(self) -> Manifest | None:
+        """Take a stage that another machine published from MLflow into the store."""
+        with tolerated(f"the look for a finished {self.spec.name}"):
+            run_id = self.tracker.find_published(self.digest)
+            if run_id is None:
+                return None
+            scratch = self.store.writing(self.spec.name, self.digest)
+            fetched = self.tracker.fetch_published(run_id, scratch)
+            try:
+                manifest = verify(fetched)
+            except StoreError as error:
+                raise StoreError(
+                    f"the copy of {self.spec.name} {self.digest[:12]} in MLflow run {run_id} is "
+                    f"damaged ({error}); delete that run in MLflow to have the stage computed again"
+                ) from error
+            self.store.publish(fetched, self.spec.name, self.digest)
+            shutil.rmtree(scratch)
+            return manifest
+        return None
+
+    def _reuse(self, manifest: Manifest) -> StageRef:
+        self.logger.info("%s %s: finished before, reused", self.spec.name, self.digest[:12])
+        with tolerated(f"the reuse of {self.spec.name}"):
+            made_by = {"quartet.reused": "true", "quartet.made_by": manifest.run_id}
+            run_id = self._start_run(made_by)
+            self.tracker.log_final(run_id, manifest.metrics)
+            self.tracker.finish(run_id, "FINISHED")
+        return StageRef(
+            stage=self.spec.name,
+            digest=self.digest,
+            run_id=manifest.run_id,
+            reused=True,
+            seconds=time.monotonic() - self.started,
+            metrics=manifest.metrics,
+        )
+
+    def _compute(self, learn: Learn) -> StageRef:
+        partial = self.store.partial(self.spec.name, self.digest)
+        run_id = self._open_run(partial)
+        buffer = self.tracker.buffer(run_id)
+        progress = Progress(self.spec.name, self.spec.total_steps)
+        out = self.store.writing(self.spec.name, self.digest)
+        self.logger.info("%s %s: starting", self.spec.name, self.digest[:12])
+        try:
+            metrics = dict(learn(self._workspace(partial, out, buffer, progress)))
+            progress.finish()
+            if (partial / HISTORY).exists():
+                shutil.copyfile(partial / HISTORY, out / HISTORY)
+            manifest = self._manifest(run_id, metrics, out)
+            write_manifest(out, manifest)
+            self._record(run_id, manifest, out, buffer)
+            self.store.publish(out, self.spec.name, self.digest)
+        except BaseException as error:
+            free = _free_bytes(self.store.root)
+            shutil.rmtree(out, ignore_errors=True)
+            buffer.flush()
+            with tolerated(f"the end of {self.spec.name}"):
+                self.tracker.finish(run_id, "FAILED" if isinstance(error, Exception) else "KILLED")
+            if _by_full_disk(error, free):
+                raise self._full_disk(error, free) from error
+            raise
+        self.logger.info("%s: done in %.1f s", self.spec.name, manifest.seconds)
+        return StageRef(
+            stage=self.spec.name,
+            digest=self.digest,
+            run_id=run_id,
+            seconds=time.monotonic() - self.started,
+            metrics=metrics,
+        )
+
+    def _workspace(
+        self, partial: Path, out: Path, buffer: MetricBuffer, progress: Progress
+    ) -> Workspace:
+        from models.device import use_device  # imports torch: only where there is work to do
+
+        end_torn_line(partial)
+
+        def log(metrics: Mapping[str, float], step: int) -> None:
+            append_history(partial, metrics, step)
+            buffer.add(metrics, step)
+            progress.update(metrics, step)
+
+        inputs = {role: self.store.open(ref) for role, ref in self.spec.inputs.items()}
+        checkpoints = partial / "checkpoints"
+        checkpoints.mkdir(exist_ok=True)
+        return Workspace(
+            inputs=inputs,
+            out=out,
+            checkpoints=checkpoints,
+            device=use_device(self.settings.device, self.settings.threads),
+            log=log,
+        )
+
+    def _manifest(self, run_id: str, metrics: dict[str, float], out: Path) -> Manifest:
+        return Manifest(
+            stage=self.spec.name,
+            digest=self.digest,
+            seed=self.pipeline.seed,
+            parameters=dict(self.spec.parameters),
+            inputs=self.input_digests,
+            libraries=library_versions(),
+            code=code_digest(self.spec.module),
+            run_id=run_id,
+            seconds=time.monotonic() - self.started,
+            metrics=metrics,
+            files=list_files(out),
+        )
+
+    def _record(self, run_id: str, manifest: Manifest, out: Path, buffer: MetricBuffer) -> None:
+        buffer.flush()
+        with tolerated(f"the result of {self.spec.name}"):
+            curves = read_history(out)  # a final number must not land at the start of its curve
+            self.tracker.log_final(
+                run_id,
+                {name: value for name, value in manifest.metrics.items() if name not in curves},
+            )
+            self.tracker.log_folder(run_id, out)
+            if (out / SAMPLES).exists():
+                self.tracker.log_table(run_id, read_rows(out / SAMPLES), "samples.json")
+            self.tracker.set_tags(run_id, {"quartet.published": self.digest})
+            self.tracker.finish(run_id, "FINISHED")
+
+    def _open_run(self, partial: Path) -> str:
+        """Reopen the run of the attempt that was cut off, or start one."""
+        note = partial / "RUN_ID"
+        run_id = note.read_text(encoding="utf-8").strip() if note.exists() else ""
+        with tolerated(f"the start of {self.spec.name}"):
+            if run_id and self.tracker.status(run_id) is not None:
+                self._take_over(run_id)
+            else:
+                run_id = self._start_run({})
+        note.write_text(run_id, encoding="utf-8")
+        return run_id
+
+    def _take_over(self, run_id: str) -> None:
+        """Continue a run under this pipeline; its old parent cannot be running any more."""
+        parent = self.tracker.tags(run_id).get("mlflow.parentRunId", "")
+        stale = parent and parent != self.pipeline.run_id
+        if stale and self.tracker.status(parent) == "RUNNING":
+            self.tracker.finish(parent, "KILLED")
+        self.tracker.reopen_run(run_id, self._tags() | {"quartet.resumed": "true"})
+
+    def _start_run(self, tags: Mapping[str, str]) -> str:
+        run_id = self.tracker.start_run(
+            f"{self.pipeline.name}/{self.spec.name}",
+            parameters={"seed": str(self.pipeline.seed), **flatten(self.spec.parameters)},
+            tags=self._tags() | dict(tags),
+        )
+        if self.settings.tracking_uri:
+            address = f"{self.settings.tracking_uri.rstrip('/')}/{self.tracker.page(run_id)}"
+            show_link(f"{self.spec.name}-mlflow", address, f"{self.spec.name} in MLflow")
+        return run_id
+
+    def _tags(self) -> dict[str, str]:
+        return stage_tags(self.spec, self.digest, self.pipeline, page=self.tracker.page)
+
+    def _full_disk(self, error: BaseException, free: int) -> StoreError:
+        return StoreError(
+            f"no space left on the disk of {self.store.root} while {self.spec.name} was being "
+            f"computed: {free / 2**20:.0f} MiB were free ({type(error).__name__}: {error}); free "
+            "some space and run again: finished stages are kept, and this one goes on from its "
+            "last checkpoint"
+        )
+
+
+def _free_bytes(folder: Path) -> int:
+    """Free space where a folder is or would be."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    return shutil.disk_usage(there).free
+
+
+def _by_full_disk(error: BaseException, free: int) -> bool:
+    """Whether an error came from a full disk, in whatever words the library put it."""
+    if not isinstance(error, Exception) or isinstance(error, QuartetError):
+        return False
+    return "No space left" in str(error) or free < NEARLY_FULL_BYTES

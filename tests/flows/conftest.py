@@ -1,0 +1,126 @@
+"""A Prefect server for the session, and one tiny run of the whole pipeline that tests look at."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from flows.parameters import load_preset
+from flows.pipeline import PipelineResult, rlhf_pipeline
+from tasks.store import StageRef
+
+SMALL = (
+    "model.layers=1",
+    "model.width=32",
+    "model.heads=2",
+    "model.context=64",
+    "tokenizer.vocab_size=500",
+    "pretrain.steps=20",
+    "pretrain.checkpoint_steps=5",
+    "pretrain.batch_size=8",
+    "pretrain.block_tokens=32",
+    "sampling.max_completion_tokens=12",
+    "sft.batch_size=16",
+    "sft.checkpoint_steps=3",
+    "reward.batch_size=8",
+    "reward.checkpoint_steps=2",
+    "reward.moment_samples=32",
+    "ppo.iterations=4",
+    "ppo.checkpoint_iterations=1",
+    "ppo.critic_warmup_iterations=1",
+    "ppo.rollout_size=16",
+    "ppo.minibatch_size=8",
+    "evaluate.prompts=16",
+    "evaluate.samples_per_prompt=2",
+    "evaluate.bootstrap_resamples=100",
+)
+"""Every stage in a second or so; what is learned does not matter."""
+
+TINY = (
+    *SMALL,
+    "data.world.documents=400",
+    "data.world.demonstrations=200",
+    "data.world.preferences=60",
+    "data.world.heldout_preferences=40",
+    "data.world.contrasts=10",
+    "feedback.preferences=60",
+)
+
+
+@pytest.fixture(scope="session")
+def prefect_server() -> Iterator[str]:
+    """A Prefect server on loopback with a database of its own; gives its address."""
+    from prefect.settings import get_current_settings
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=120):
+        yield str(get_current_settings().api.url)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Home:
+    """A home folder of Quartet in which pipelines are run, in this process."""
+
+    path: Path
+
+    SMALL: ClassVar[tuple[str, ...]] = SMALL
+    TINY: ClassVar[tuple[str, ...]] = TINY
+
+    def tiny(self, *settings: str) -> PipelineResult:
+        """Run the tiny pipeline on the embedded world, with some fields set otherwise."""
+        return self.run("quickstart", *TINY, *settings)
+
+    def run(self, preset: str, *settings: str) -> PipelineResult:
+        """Run the real flow of a preset."""
+        with pytest.MonkeyPatch.context() as patch:
+            self.set(patch)
+            return rlhf_pipeline(load_preset(preset, settings))
+
+    def set(self, patch: pytest.MonkeyPatch) -> None:
+        """Point the environment here."""
+        for name, value in self.environment().items():
+            patch.setenv(name, value)
+        patch.delenv("QUARTET_TRACKING_URI", raising=False)
+        patch.delenv("QUARTET_EXPERIMENT", raising=False)
+
+    def environment(self) -> dict[str, str]:
+        """One thread, so that the same seed gives the same bits."""
+        return {
+            "QUARTET_HOME": str(self.path),
+            "QUARTET_DEVICE": "cpu",
+            "QUARTET_THREADS": "1",
+            "OMP_NUM_THREADS": "1",
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "DO_NOT_TRACK": "1",
+        }
+
+    def folder(self, ref: StageRef) -> Path:
+        """Where a stage is published."""
+        return self.path / "store" / ref.stage / ref.digest
+
+
+@pytest.fixture(scope="session")
+def new_home(tmp_path_factory: pytest.TempPathFactory, mlflow_template: Path) -> Callable[[], Home]:
+    """Make an empty home folder."""
+
+    def make() -> Home:
+        path = tmp_path_factory.mktemp("home")
+        shutil.copyfile(mlflow_template, path / "mlflow.db")
+        return Home(path=path)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def first_home(new_home: Callable[[], Home]) -> Home:
+    """The home folder of the first run; later runs may add to it."""
+    return new_home()
+
+
+@pytest.fixture(scope="session")
+def first_run(prefect_server: str, first_home: Home) -> PipelineResult:
+    """The whole pipeline, once, tiny, on the embedded world."""
+    return first_home.tiny()

@@ -1,0 +1,130 @@
+"""Kill -9 in the middle of a stage, run again: the same MLflow run goes on, to the same bits."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow.tracking import MlflowClient
+
+from flows.pipeline import PipelineResult
+from tasks.store import verify
+
+PATIENCE_SECONDS = 300
+
+
+def command(home: Any, *words: str) -> list[str]:
+    settings = [word for setting in home.TINY for word in ("--set", setting)]
+    start = "from flows.cli import main; main()"
+    return [sys.executable, "-c", start, "run", "quickstart", *settings, *words]
+
+
+def environment(home: Any, prefect_server: str) -> dict[str, str]:
+    return {**os.environ, **home.environment(), "PREFECT_API_URL": prefect_server}
+
+
+def stop_at_first_checkpoint(
+    home: Any, prefect_server: str, stage: str, how: signal.Signals
+) -> int:
+    """Start a run, wait for the stage's first sealed checkpoint, send a signal."""
+    folder = home.path / "store" / stage
+    with (home.path / "killed.log").open("wb") as log:
+        process = subprocess.Popen(
+            command(home), env=environment(home, prefect_server), stdout=log, stderr=log
+        )
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not list(folder.glob("*.partial/checkpoints/checkpoint-*/SEAL.json")):
+            assert process.poll() is None, (home.path / "killed.log").read_text()
+            assert time.monotonic() < deadline, f"no checkpoint of {stage}"
+            time.sleep(0.002)
+        process.send_signal(how)
+        status = process.wait(PATIENCE_SECONDS)
+    assert list(folder.glob("*.partial")), f"{stage} was finished before it could be killed"
+    assert not [path for path in folder.iterdir() if path.is_dir() and "." not in path.name]
+    return status
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["pretrain", "sft", "reward", "ppo"])
+def test_run_goes_on_where_it_was_killed(
+    stage: str,
+    first_run: PipelineResult,
+    first_home: Any,
+    prefect_server: str,
+    new_home: Callable[[], Any],
+) -> None:
+    names = [ref.stage for ref in first_run.stages]
+    home = new_home()
+    before = first_run.stages[: names.index(stage)] if stage != "pretrain" else []
+    for ref in before:  # finished earlier; MLflow here knows nothing of them
+        shutil.copytree(first_home.folder(ref), home.folder(ref))
+
+    status = stop_at_first_checkpoint(home, prefect_server, stage, signal.SIGKILL)
+    assert status == -signal.SIGKILL
+    (partial,) = (home.path / "store" / stage).glob("*.partial")
+    broken_run = (partial / "RUN_ID").read_text()
+    client = MlflowClient(tracking_uri=f"sqlite:///{home.path / 'mlflow.db'}")
+    dead_parent = client.get_run(broken_run).data.tags["mlflow.parentRunId"]
+    assert client.get_run(dead_parent).info.status == "RUNNING"  # nobody could say otherwise
+    torn = sorted(path.name for path in partial.glob("checkpoints/checkpoint-*"))
+
+    out = home.path / "result.json"
+    done = subprocess.run(
+        command(home, "--result", str(out)),
+        env=environment(home, prefect_server),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+    )
+    assert done.returncode == 0, done.stderr
+    stages = {one["name"]: one for one in json.loads(out.read_text())["stages"]}
+    for index, name in enumerate(names):
+        assert stages[name]["reused"] is (index < names.index(stage)), name
+
+    assert stages[stage]["mlflow_run_id"] == broken_run
+    run = client.get_run(broken_run)
+    assert run.data.tags["quartet.resumed"] == "true"
+    assert run.info.status == "FINISHED"
+    assert client.get_run(dead_parent).info.status == "KILLED"
+    assert run.data.tags["mlflow.parentRunId"] == json.loads(out.read_text())["mlflow_run_id"]
+    assert torn, "it began again instead of going on"
+    assert_steps_went_on(home.path / "store" / stage / stages[stage]["digest"], torn[0])
+
+    for ref in first_run.stages:  # as if nothing had happened
+        assert stages[ref.stage]["digest"] == ref.digest
+        mine, theirs = verify(home.folder(ref)).files, verify(first_home.folder(ref)).files
+        weights = [name for name in theirs if name.endswith(".safetensors")]
+        assert {name: mine[name].sha256 for name in weights} == {
+            name: theirs[name].sha256 for name in weights
+        }
+
+
+def assert_steps_went_on(folder: Path, first_checkpoint: str) -> None:
+    """No step up to the first checkpoint was computed twice."""
+    saved = int(first_checkpoint.rpartition("-")[2])
+    steps = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").open() if line.strip()]
+    early = [step for step in steps if step < saved]
+    assert len(early) == len(set(early))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_run_marks_itself_as_killed_when_it_is_told_to_stop(
+    how: signal.Signals, prefect_server: str, new_home: Callable[[], Any]
+) -> None:
+    home = new_home()
+    assert stop_at_first_checkpoint(home, prefect_server, "pretrain", how) != 0
+    (note,) = (home.path / "store" / "pretrain").glob("*.partial/RUN_ID")
+    client = MlflowClient(tracking_uri=f"sqlite:///{home.path / 'mlflow.db'}")
+    run = client.get_run(note.read_text())
+    assert run.info.status == "KILLED"
+    parent = client.get_run(run.data.tags["mlflow.parentRunId"])
+    assert parent.info.status == "KILLED"
+    assert not list((home.path / "store").glob("*/*.writing"))

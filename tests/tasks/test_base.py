@@ -1,0 +1,135 @@
+"""An existing base model is named by its content, wherever it lies, or by its hub commit."""
+
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import models.adoption
+from models.configs.base_model import BaseModelConfig
+from models.errors import ModelError
+from tasks import base
+from tasks.base import adopt_base
+from tasks.pipeline_run import PipelineRun
+from tasks.store import StageRef
+from tasks.tracking import Tracker
+
+PIPELINE = PipelineRun(name="pipe", preset="toy", seed=0, run_id="")
+COMMIT = "c0ffee" * 6
+
+
+class Hub:
+    """Stands in for the hub's client."""
+
+    asked: list[tuple[str, str | None]]
+    error: Exception | None = None
+
+    def __init__(self) -> None:
+        self.asked = []
+
+    def model_info(self, source: str, revision: str | None = None) -> Any:
+        self.asked.append((source, revision))
+        if self.error is not None:
+            raise self.error
+        return SimpleNamespace(sha=COMMIT)
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Hub:
+    hub = Hub()
+    monkeypatch.setattr(base, "HfApi", lambda: hub)
+    return hub
+
+
+@pytest.fixture
+def adopted(home: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str | None]]:
+    """What adoption was asked to take in."""
+    calls: list[tuple[str, str | None]] = []
+
+    def adopt(source: str, revision: str | None, out: Path) -> dict[str, float]:
+        calls.append((source, revision))
+        out.mkdir()
+        (out / "config.json").write_text("{}")
+        return {"adopt/parameters": 1.0}
+
+    monkeypatch.setattr(models.adoption, "adopt_model", adopt)
+    return calls
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(b"\x00")
+    return folder
+
+
+def adopt(source: object, revision: str = "") -> StageRef:
+    return adopt_base.fn(BaseModelConfig(source=str(source), revision=revision), pipeline=PIPELINE)
+
+
+def test_base_takes_a_folder_once_wherever_it_lies(
+    adopted: list[tuple[str, str | None]], folder: Path, hub: Hub
+) -> None:
+    first = adopt(folder)
+    elsewhere = folder.with_name("elsewhere")
+    shutil.copytree(folder, elsewhere)
+    again = adopt(elsewhere)
+    assert adopted == [(str(folder), None)]
+    assert again.reused
+    assert again.digest == first.digest
+    assert hub.asked == []
+
+
+def test_base_takes_a_folder_again_when_a_file_changed(
+    adopted: list[tuple[str, str | None]], folder: Path
+) -> None:
+    first = adopt(folder)
+    (folder / "model.safetensors").write_bytes(b"\x01")
+    assert adopt(folder).digest != first.digest
+    assert len(adopted) == 2
+
+
+def test_base_finds_a_folder_below_the_users(
+    adopted: list[tuple[str, str | None]], folder: Path, monkeypatch: pytest.MonkeyPatch, hub: Hub
+) -> None:
+    monkeypatch.setenv("HOME", str(folder.parent))
+    adopt("~/mine")
+    assert adopted == [(str(folder), None)]
+    assert hub.asked == []
+
+
+def test_base_names_a_hub_model_by_its_commit(
+    adopted: list[tuple[str, str | None]], hub: Hub
+) -> None:
+    first = adopt("owner/model")
+    pinned = adopt("owner/model", "v2")
+    assert hub.asked == [("owner/model", None), ("owner/model", "v2")]
+    assert adopted == [("owner/model", COMMIT)]  # the commit of that moment is what is loaded
+    assert pinned.digest == first.digest  # both names stand for the same commit
+    assert adopt("owner/other").digest != first.digest
+
+
+def test_base_run_says_which_model_it_took(adopted: list[tuple[str, str | None]], hub: Hub) -> None:
+    from tasks.settings import load_settings
+
+    ref = adopt("owner/model")
+    tags = Tracker(load_settings()).tags(ref.run_id)
+    assert tags["input.model"] == f"owner/model@{COMMIT}"
+
+
+@pytest.mark.parametrize(
+    "error", [OSError("offline"), ValueError("bad id"), RuntimeError("httpx says no")]
+)
+def test_base_says_what_to_give_when_there_is_no_such_model(
+    adopted: list[tuple[str, str | None]], hub: Hub, error: Exception
+) -> None:
+    hub.error = error
+    with pytest.raises(ModelError, match=r"neither a folder here nor a model") as raised:
+        adopt("no/where")
+    assert "'no/where'" in str(raised.value)
+    assert str(error) in str(raised.value)
+    assert adopted == []

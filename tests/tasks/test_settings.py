@@ -1,0 +1,76 @@
+"""Settings come from the environment when they are asked for, and a wrong one is named."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from models.errors import ParameterError
+from tasks.settings import Settings, load_settings
+
+
+@pytest.fixture(autouse=True)
+def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HOME", "TRACKING_URI", "EXPERIMENT", "DEVICE", "THREADS"):
+        monkeypatch.delenv(f"QUARTET_{name}", raising=False)
+
+
+def test_settings_default_to_a_hidden_folder_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = load_settings()
+    assert settings.root == tmp_path / ".quartet"
+    assert settings.store == tmp_path / ".quartet" / "store"
+    assert settings.mlflow_uri == f"sqlite:///{tmp_path}/.quartet/mlflow.db"
+    assert settings.artifact_location == f"file://{tmp_path}/.quartet/mlflow-artifacts"
+    assert (settings.experiment, settings.device, settings.threads) == ("quartet", "auto", 0)
+    assert not list(tmp_path.iterdir())  # reading creates nothing
+
+
+def test_settings_are_read_at_each_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUARTET_HOME", "/first")
+    before = load_settings()
+    monkeypatch.setenv("QUARTET_HOME", "/second")
+    assert (before.root, load_settings().root) == (Path("/first"), Path("/second"))
+
+
+def test_settings_expand_the_users_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/somewhere/else")
+    monkeypatch.setenv("QUARTET_HOME", "~/runs")
+    assert load_settings().root == Path("/somewhere/else/runs")
+
+
+def test_settings_leave_artifacts_to_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUARTET_TRACKING_URI", "http://127.0.0.1:5000")
+    settings = load_settings()
+    assert settings.mlflow_uri == "http://127.0.0.1:5000"
+    assert settings.artifact_location is None
+
+
+def test_settings_take_an_empty_variable_for_an_unset_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUARTET_HOME", "")
+    monkeypatch.setenv("QUARTET_THREADS", "")
+    assert load_settings().home == Path(".quartet")
+    assert load_settings().threads == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "wanted"),
+    [("DEVICE", "gpu", "'auto', 'cpu' or 'cuda'"), ("THREADS", "-1", "greater than or equal to 0")],
+)
+def test_settings_name_the_variable_and_what_is_possible_when_wrong(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, wanted: str
+) -> None:
+    monkeypatch.setenv(f"QUARTET_{name}", value)
+    with pytest.raises(ParameterError) as raised:
+        load_settings()
+    message = str(raised.value)
+    assert f"QUARTET_{name}" in message
+    assert repr(value) in message
+    assert wanted in message
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(ValidationError):
+        Settings().threads = 3

@@ -1,0 +1,282 @@
+"""The rules of the house, read from the source: who may import whom, and what a file may be."""
+
+import ast
+import importlib
+import importlib.metadata
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, get_origin
+
+import pytest
+from pydantic import BaseModel
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("flows", "tasks", "models")
+LEARNING = ("torch", "transformers", "trl", "accelerate", "peft")
+LONGEST_FILE = 300
+LONGEST_FUNCTION = 60
+
+FORMS_MAY_IMPORT = ("models.configs", "models.ppo.config", "tasks.data.config", "models.errors")
+"""What flows/parameters.py takes past tasks/: config classes from where they are owned."""
+
+
+def sources(*packages: str) -> list[Path]:
+    return sorted(path for package in packages for path in (ROOT / package).rglob("*.py"))
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def imports(node: ast.AST) -> Iterator[str]:
+    """Every module that is imported below a node, wherever it stands."""
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.Import):
+            yield from (alias.name for alias in inner.names)
+        elif isinstance(inner, ast.ImportFrom):
+            assert inner.level == 0, "imports are absolute"
+            yield str(inner.module)
+
+
+def at_import(node: ast.AST) -> Iterator[ast.AST]:
+    """Every node that runs when the module is imported: all but the bodies of functions."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield from (part for item in child.decorator_list for part in ast.walk(item))
+            defaults = [*child.args.defaults, *filter(None, child.args.kw_defaults)]
+            yield from (part for item in defaults for part in ast.walk(item))
+        elif not isinstance(child, ast.Lambda):
+            yield child
+            yield from at_import(child)
+
+
+def imports_at_import(path: Path) -> set[str]:
+    found = (
+        node for node in at_import(tree(path)) if isinstance(node, ast.Import | ast.ImportFrom)
+    )
+    return {name for node in found for name in imports(node)}
+
+
+def belongs(module: str, packages: tuple[str, ...]) -> bool:
+    return any(module == package or module.startswith(f"{package}.") for package in packages)
+
+
+def config_classes() -> list[type[BaseModel]]:
+    from flows.parameters import PipelineParameters
+
+    found: list[type[BaseModel]] = []
+    waiting: list[type[BaseModel]] = [PipelineParameters]
+    while waiting:
+        model = waiting.pop()
+        found.append(model)
+        inner = [field.annotation for field in model.model_fields.values()]
+        waiting += [one for one in inner if isinstance(one, type) and issubclass(one, BaseModel)]
+    return found
+
+
+each_source = pytest.mark.parametrize(
+    "path", sources(*PACKAGES), ids=lambda path: str(path.relative_to(ROOT))
+)
+
+
+# --- layers -------------------------------------------------------------------------------------
+
+
+def test_architecture_sees_the_whole_house() -> None:
+    names = {module_name(path) for path in sources(*PACKAGES)}
+    assert {"flows.pipeline", "tasks.stage", "tasks.data.build", "models.ppo.trainer"} <= names
+
+
+@each_source
+def test_layers_import_downwards_only(path: Path) -> None:
+    """flows -> tasks -> models; errors may be named anywhere."""
+    allowed: dict[str, tuple[str, ...]] = {
+        "flows": ("flows", "tasks", "models.errors"),
+        "tasks": ("tasks", "models"),
+        "models": ("models",),
+    }
+    name = module_name(path)
+    possible = allowed[name.split(".")[0]]
+    if name == "flows.parameters":
+        possible = FORMS_MAY_IMPORT
+    wrong = [m for m in imports(tree(path)) if belongs(m, PACKAGES) and not belongs(m, possible)]
+    assert not wrong
+
+
+@each_source
+def test_mlflow_and_prefect_stay_where_they_belong(path: Path) -> None:
+    name = module_name(path)
+    found = set(imports(tree(path)))
+    if name != "tasks.tracking":
+        assert not [module for module in found if belongs(module, ("mlflow",))]
+    if name.startswith(("models", "tasks.data")):
+        assert not [module for module in found if belongs(module, ("prefect",))]
+    if name.startswith("flows"):
+        assert not [module for module in found if belongs(module, LEARNING)]
+    if name.startswith("tasks.data"):
+        assert not [module for module in found if belongs(module, LEARNING)]
+
+
+@pytest.mark.parametrize("path", sources("flows", "tasks"), ids=lambda p: str(p.relative_to(ROOT)))
+def test_workflow_modules_import_no_learning_at_import(path: Path) -> None:
+    found = imports_at_import(path)
+    assert not [module for module in found if belongs(module, LEARNING)]
+
+
+def test_pipeline_and_all_stages_import_without_torch() -> None:
+    """So that a run which reuses everything starts fast."""
+    modules = [module_name(path) for path in sources("flows", "tasks")]
+    program = (
+        "import importlib, sys\n"
+        f"for name in {modules!r}:\n"
+        "    importlib.import_module(name)\n"
+        f"print([name for name in {LEARNING!r} if name in sys.modules])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT.parent
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[]"
+
+
+def test_configs_and_command_line_import_neither_servers_nor_torch() -> None:
+    program = (
+        "import sys, flows.cli, flows.parameters\n"
+        f"print([name for name in ('prefect', 'mlflow', *{LEARNING!r}) if name in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[]"
+
+
+# --- nothing happens at import ------------------------------------------------------------------
+
+
+def _touches_the_world(node: ast.AST) -> bool:
+    if isinstance(node, ast.Attribute):
+        return node.attr in ("environ", "getenv", "putenv")
+    if isinstance(node, ast.ImportFrom):
+        return node.module == "os" and any(alias.name == "environ" for alias in node.names)
+    if isinstance(node, ast.Call):
+        called = node.func.attr if isinstance(node.func, ast.Attribute) else ""
+        called = node.func.id if isinstance(node.func, ast.Name) else called
+        return called in ("open", "mkdir", "read_text", "write_text", "load_settings", "Settings")
+    return False
+
+
+@each_source
+def test_nothing_reads_the_environment_or_the_disk_at_import(path: Path) -> None:
+    assert not [ast.unparse(node) for node in at_import(tree(path)) if _touches_the_world(node)]
+
+
+@pytest.mark.parametrize("path", sources("models"), ids=lambda path: str(path.relative_to(ROOT)))
+def test_models_never_read_the_environment(path: Path) -> None:
+    names = {node.attr for node in ast.walk(tree(path)) if isinstance(node, ast.Attribute)}
+    assert not names & {"environ", "getenv"}
+
+
+# --- what a file may be -------------------------------------------------------------------------
+
+
+@each_source
+def test_files_and_functions_stay_small(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= LONGEST_FILE
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            words = len((ast.get_docstring(node, clean=False) or "").splitlines())
+            length = (node.end_lineno or 0) - node.lineno + 1 - words  # explaining is free
+            assert length <= LONGEST_FUNCTION, f"{node.name} has {length} lines"
+
+
+@each_source
+def test_modules_say_what_they_are_and_what_they_give(path: Path) -> None:
+    assert ast.get_docstring(tree(path)), "no module docstring"
+    if path.name == "__init__.py":
+        return
+    module = importlib.import_module(module_name(path))
+    missing = [name for name in module.__all__ if not hasattr(module, name)]
+    assert not missing
+    public = {
+        node.name
+        for node in tree(path).body
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
+    }
+    for name in public & set(module.__all__):
+        assert getattr(module, name).__doc__, f"{name} has no docstring"
+
+
+def test_no_file_is_a_drawer_for_odds_and_ends() -> None:
+    assert not [path for path in sources(*PACKAGES) if path.stem in ("utils", "helpers", "common")]
+
+
+def test_no_flow_file_shadows_a_package_when_loaded_by_path() -> None:
+    """Prefect puts the folder of a flow that is loaded by path in front of sys.path."""
+    installed = set(importlib.metadata.packages_distributions()) | set(sys.stdlib_module_names)
+    stems = {path.stem for path in sources("flows")} - {"__init__"}
+    assert not stems & (installed | set(PACKAGES))
+
+
+def test_the_repository_speaks_of_itself_only() -> None:
+    """No absolute path, no foreign place in code, texts or presets."""
+    pattern = re.compile(r"/(work|home|root|mnt)/|\.library|/tmp/|\bclaude\b", re.IGNORECASE)
+    files = [path for package in PACKAGES for path in (ROOT / package).rglob("*")]
+    files += [path for path in ROOT.glob("*") if path.suffix in (".md", ".toml", ".yaml", ".txt")]
+    hits = [
+        f"{path.relative_to(ROOT)}: {line.strip()}"
+        for path in files
+        if path.is_file() and path.suffix in (".py", ".yaml", ".md", ".toml", ".txt")
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if pattern.search(line)
+    ]
+    assert not hits
+
+
+def test_weights_are_never_unpickled_and_foreign_code_never_run() -> None:
+    for path in sources(*PACKAGES):
+        for node in ast.walk(tree(path)):
+            if not isinstance(node, ast.Call):
+                continue
+            given = {keyword.arg: keyword.value for keyword in node.keywords}
+            assert "trust_remote_code" not in given, path
+            if ast.unparse(node.func) == "torch.load":
+                assert ast.unparse(given["weights_only"]) == "True", path
+        assert not {"pickle", "cloudpickle", "joblib"} & set(imports(tree(path))), path
+
+
+# --- forms --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", config_classes(), ids=lambda model: model.__name__)
+def test_configs_are_frozen_and_refuse_unknown_fields(model: type[BaseModel]) -> None:
+    assert model.model_config["frozen"] is True
+    assert model.model_config["extra"] == "forbid"
+    assert model.__doc__
+
+
+@pytest.mark.parametrize("model", config_classes(), ids=lambda model: model.__name__)
+def test_config_fields_have_titles_descriptions_and_plain_types(model: type[BaseModel]) -> None:
+    """Unions and free dicts become raw JSON editors in the run form."""
+    for name, field in model.model_fields.items():
+        kind: Any = field.annotation
+        assert field.title, f"{model.__name__}.{name} has no title"
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            continue  # a group: its class says what it is
+        assert field.description, f"{model.__name__}.{name} has no description"
+        assert kind in (int, float, str, bool) or get_origin(kind) is Literal, f"{name}: {kind}"
+
+
+def test_parameters_are_not_a_god_config() -> None:
+    """Each stage's config is owned beside its code; the pipeline only composes them."""
+    from flows.parameters import PipelineParameters
+
+    owners = {model.__module__ for model in config_classes()} - {PipelineParameters.__module__}
+    assert all(owner.startswith(("models.", "tasks.data.")) for owner in owners)
+    assert len(owners) >= 10
