@@ -63,15 +63,18 @@ class PipelineParameters(Config):
                 "there is neither base.source nor data.hub_corpus; a base model needs one of "
                 "them: name an existing model, or a corpus to pretrain on"
             )
-        for name, tokens in (
-            ("pretrain.block_tokens", self.pretrain.block_tokens),
-            ("sampling.max_completion_tokens", self.sampling.max_completion_tokens + 1),
-        ):
-            if tokens > self.model.context:
-                raise ValueError(
-                    f"{name} does not fit model.context {self.model.context}; lower it or raise "
-                    "model.context"
-                )
+        context = self.model.context
+        if self.pretrain.block_tokens > context:
+            raise ValueError(
+                f"pretrain.block_tokens {self.pretrain.block_tokens} exceeds model.context "
+                f"{context}; choose at most {context} or raise model.context"
+            )
+        if self.sampling.max_completion_tokens >= context:
+            raise ValueError(
+                f"sampling.max_completion_tokens {self.sampling.max_completion_tokens} leaves no "
+                f"room for a prompt in model.context {context}; choose at most {context - 1} or "
+                "raise model.context"
+            )
         return self
 
 

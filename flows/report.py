@@ -114,8 +114,8 @@ def _comparison_table(final: dict[str, float]) -> Table:
     for column in ("SFT", "PPO", "gain, 95% interval"):
         table.add_column(column, justify="right")
     for name, label in COMPARED:
-        if f"final/{name}_ppo" not in final:
-            continue
+        if not {f"final/{name}_sft", f"final/{name}_ppo"} <= final.keys():
+            continue  # what could not be measured is left out
         gain = ""
         if f"final/{name}_gain_low" in final:
             mean, low, high = (final[f"final/{name}_gain{end}"] for end in ("", "_low", "_high"))

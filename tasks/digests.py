@@ -19,6 +19,7 @@ PLUMBING = frozenset(
     f"tasks.{name}"
     for name in (
         "digests",
+        "exchange",
         "history",
         "lineage",
         "pipeline_run",

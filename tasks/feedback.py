@@ -24,6 +24,7 @@ from tasks.annotators import Annotator, Comparison, Preference
 from tasks.data.world.annotator import SimulatedAnnotator
 from tasks.lineage import StageSpec
 from tasks.pipeline_run import PipelineRun
+from tasks.reporting import run_logger
 from tasks.stage import Workspace, run_stage
 from tasks.store import StageRef
 
@@ -74,6 +75,13 @@ def collect_feedback(
         pairs = list(zip(completions[::2], completions[1::2], strict=True))
         annotated, outcomes = annotate(prompts, pairs, annotator, config.annotated)
         given = read_rows(folder / "preferences_train.jsonl")[: config.given]
+        if len(annotated) < config.annotated or len(given) < config.given:
+            run_logger().warning(
+                "feedback got %d annotated and %d given preferences, wanted %d and %d; the mix "
+                "has another share than was asked for: give more prompts or preferences, or lower "
+                "feedback.preferences",
+                len(annotated), len(given), config.annotated, config.given,
+            )  # fmt: skip
         return _write(work.out, annotated, given, outcomes, config, annotator, pipeline.seed)
 
     spec = StageSpec(

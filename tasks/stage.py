@@ -10,6 +10,7 @@ import errno
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,12 +18,13 @@ from models.errors import QuartetError, StoreError
 from models.rows import read_rows
 from models.runtime import Log
 from tasks.digests import code_digest, library_versions, stage_digest
+from tasks.exchange import fetch_published
 from tasks.history import HISTORY, append_history, end_torn_line, read_history
 from tasks.lineage import StageSpec, stage_tags
 from tasks.pipeline_run import PipelineRun
 from tasks.reporting import Progress, run_logger, show_link
 from tasks.settings import Settings, load_settings
-from tasks.store import Manifest, StageRef, Store, list_files, verify, write_manifest
+from tasks.store import Manifest, StageRef, Store, list_files, write_manifest
 from tasks.tracking import MetricBuffer, Tracker, flatten, tolerated
 
 __all__ = ["StageSpec", "Workspace", "run_stage"]
@@ -88,8 +90,8 @@ class _StageRun:
     def result(self, learn: Learn) -> StageRef:
         """Reuse, fetch or compute."""
         try:
-            with self.store.lock(self.spec.name, self.digest, on_wait=self._say_waiting):
-                manifest = self.store.find(self.spec.name, self.digest) or self._fetch()
+            with self._lock(self.spec.name, self.digest):
+                manifest = self._find(self.spec.name, self.digest)
                 if manifest is not None:
                     return self._reuse(manifest)
                 return self._compute(learn)
@@ -98,30 +100,25 @@ class _StageRun:
                 raise self._full_disk(error, _free_bytes(self.store.root)) from error
             raise
 
-    def _say_waiting(self) -> None:
-        self.logger.info(
-            "%s %s: another run is computing it; waiting", self.spec.name, self.digest[:12]
+    def _lock(self, stage: str, digest: str) -> AbstractContextManager[None]:
+        def say_waiting() -> None:
+            self.logger.info("%s %s: another run is computing it; waiting", stage, digest[:12])
+
+        return self.store.lock(stage, digest, on_wait=say_waiting)
+
+    def _find(self, stage: str, digest: str) -> Manifest | None:
+        """Look in the store, then in MLflow."""
+        return self.store.find(stage, digest) or fetch_published(
+            self.store, self.tracker, stage, digest
         )
 
-    def _fetch(self) -> Manifest | None:
-        """Take a stage that another machine published from MLflow into the store."""
-        with tolerated(f"the look for a finished {self.spec.name}"):
-            run_id = self.tracker.find_published(self.digest)
-            if run_id is None:
-                return None
-            scratch = self.store.writing(self.spec.name, self.digest)
-            fetched = self.tracker.fetch_published(run_id, scratch)
-            try:
-                manifest = verify(fetched)
-            except StoreError as error:
-                raise StoreError(
-                    f"the copy of {self.spec.name} {self.digest[:12]} in MLflow run {run_id} is "
-                    f"damaged ({error}); delete that run in MLflow to have the stage computed again"
-                ) from error
-            self.store.publish(fetched, self.spec.name, self.digest)
-            shutil.rmtree(scratch)
-            return manifest
-        return None
+    def _open_input(self, ref: StageRef) -> Path:
+        """Give an input's verified folder, from MLflow if another machine made it."""
+        with self._lock(ref.stage, ref.digest):
+            found = self._find(ref.stage, ref.digest)
+        if found is None:
+            return self.store.open(ref)  # raises, naming the stage and the remedy
+        return self.store.folder(ref.stage, ref.digest)
 
     def _reuse(self, manifest: Manifest) -> StageRef:
         self.logger.info("%s %s: finished before, reused", self.spec.name, self.digest[:12])
@@ -185,7 +182,7 @@ class _StageRun:
             buffer.add(metrics, step)
             progress.update(metrics, step)
 
-        inputs = {role: self.store.open(ref) for role, ref in self.spec.inputs.items()}
+        inputs = {role: self._open_input(ref) for role, ref in self.spec.inputs.items()}
         checkpoints = partial / "checkpoints"
         checkpoints.mkdir(exist_ok=True)
         return Workspace(

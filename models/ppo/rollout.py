@@ -144,26 +144,43 @@ def collect_rollout(
         generator=generator,
     )
     sampled = time.perf_counter()
-    device = networks.actor.device
     order = _shortest_first(prompts, completions, config.minibatch_size)
     sequences = Sequences.from_lists(
         [prompts[row] for row in order],
         [completions[row].token_ids for row in order],
         pad_token_id=pad_token_id,
-        device=device,
+        device=networks.actor.device,
     )
-    finished = torch.tensor([completions[row].finished for row in order], device=device)
     opinions = ask_networks(
-        networks,
-        sequences,
-        temperature=sampling.temperature,
-        moments=moments,
-        config=config,
+        networks, sequences, temperature=sampling.temperature, moments=moments, config=config
     )
+    finished = [completions[row].finished for row in order]
+    rollout = _value_tokens(sequences, opinions, finished, config=config, moments=moments)
+    tokens = int(sequences.completion_lengths.sum())
+    rollout.metrics.update(
+        {
+            "time/sampling_seconds": sampled - started,
+            "time/sampled_tokens_per_second": tokens / (sampled - started),
+            "time/judging_seconds": time.perf_counter() - sampled,
+        }
+    )
+    return rollout
+
+
+def _value_tokens(
+    sequences: Sequences,
+    opinions: Opinions,
+    finished: list[bool],
+    *,
+    config: PPOConfig,
+    moments: ScoreMoments,
+) -> Rollout:
+    """Turn opinions into rewards, advantages and returns."""
+    ended = torch.tensor(finished, device=opinions.scores.device)
     normalised = (opinions.scores - moments.mean) / moments.std
     mask = sequences.completion_mask
     rewards = shape_rewards(
-        normalised - config.missing_eos_penalty * (~finished).float(),
+        normalised - config.missing_eos_penalty * (~ended).float(),
         opinions.old_logprobs,
         opinions.reference_logprobs,
         mask,
@@ -181,11 +198,8 @@ def collect_rollout(
         metrics={
             **_monitor(sequences, opinions, rewards, estimate.returns),
             "objective/score_normalised": normalised.mean().item(),
-            "objective/eos_rate": finished.float().mean().item(),
+            "objective/eos_rate": ended.float().mean().item(),
             "objective/kl_coef": config.kl_coef,
-            "time/sampling_seconds": sampled - started,
-            "time/sampled_tokens_per_second": int(mask.sum()) / (sampled - started),
-            "time/judging_seconds": time.perf_counter() - sampled,
         },
     )
 

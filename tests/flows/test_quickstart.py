@@ -1,0 +1,91 @@
+"""The quickstart at full size: accepted as it is, rejected where it must be.
+
+The controls share one base model, for what they show comes after pretraining.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
+
+Run = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def quartet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """Run the preset as a user would, in one home folder; gives what `--result` wrote."""
+    home = tmp_path_factory.mktemp("quickstart")
+
+    def run(*settings: str) -> dict[str, Any]:
+        result = home / "result.json"
+        command = [str(Path(sys.executable).parent / "quartet"), "run", "quickstart"]
+        for setting in settings:
+            command += ["--set", setting]
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("QUARTET_")}
+        done = subprocess.run(
+            [*command, "--result", str(result)],
+            env=environment | {"QUARTET_HOME": str(home)},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
+        return json.loads(result.read_text()) | {"output": done.stdout, "home": home}
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def accepted(quartet: Run) -> dict[str, Any]:
+    """The preset as it ships."""
+    return quartet()
+
+
+def stage(result: dict[str, Any], name: str) -> dict[str, Any]:
+    return next(one for one in result["stages"] if one["name"] == name)
+
+
+def test_quickstart_is_accepted_and_says_so(accepted: dict[str, Any]) -> None:
+    final = accepted["final"]
+    assert accepted["verdict"]["accepted"], accepted["verdict"]["reasons"]
+    assert final["final/gold_gain_low"] > 0
+    assert final["final/prompts"] >= 512
+    assert stage(accepted, "reward")["metrics"]["reward/accuracy_low"] > 0.5
+    for words in ("gold score", "right answers", "polite", "correct refusals", "accepted"):
+        assert words in accepted["output"]
+
+
+def test_quickstart_reuses_every_stage_when_run_again(
+    quartet: Run, accepted: dict[str, Any]
+) -> None:
+    again = quartet()
+    assert all(one["reused"] for one in again["stages"])
+    assert [one["digest"] for one in again["stages"]] == [
+        one["digest"] for one in accepted["stages"]
+    ]
+
+
+def test_quickstart_over_optimises_without_kl(quartet: Run, accepted: dict[str, Any]) -> None:
+    free = quartet("ppo.kl_coef=0")
+    computed = [one["name"] for one in free["stages"] if not one["reused"]]
+    assert computed == ["ppo", "evaluate"]
+    assert not free["verdict"]["accepted"]
+    # What PPO was told to raise is higher than with KL; what was meant is lower.
+    assert free["final"]["final/score_ppo"] > accepted["final"]["final/score_ppo"]
+    assert free["final"]["final/gold_ppo"] < accepted["final"]["final/gold_ppo"]
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_quickstart_is_rejected_when_preferences_are_shuffled(
+    quartet: Run, accepted: dict[str, Any], seed: int
+) -> None:
+    base = accepted["home"] / "store" / "pretrain" / stage(accepted, "pretrain")["digest"] / "model"
+    control = quartet("data.world.shuffle_preferences=true", f"seed={seed}", f"base.source={base}")
+    assert not control["verdict"]["accepted"]
+    assert control["verdict"]["reasons"]
