@@ -6,6 +6,7 @@ Heavy imports stand inside the commands, so that a wrong word is answered at onc
 
 import json
 import os
+import signal
 import sys
 import warnings
 from pathlib import Path
@@ -55,6 +56,8 @@ def run(
     from flows.pipeline import rlhf_pipeline
     from flows.report import print_result, result_json  # Prefect and MLflow: seconds to import
 
+    # Leave by an exception: a process that a signal ends leaves Prefect's temporary server behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         outcome = rlhf_pipeline(parameters)
     except QuartetError as error:

@@ -20,7 +20,7 @@ from models.ppo.trainer import PPOTrainer
 from models.randomness import derive_seed
 from models.rows import read_rows, write_rows
 from models.runtime import Log
-from models.scoring import read_score_moments
+from models.scoring import read_score_moments, write_score_moments
 from models.sequences import Sequences, token_logprobs
 from models.tokenizer import decode_completion
 
@@ -92,6 +92,7 @@ def train_ppo(
             raise ModelError(f"the {name} changed during PPO; it must stay frozen, bit for bit")
     save_model(networks.actor, tokenizer, out / "model")
     save_model(networks.critic, tokenizer, out / "critic")
+    write_score_moments(out / "critic", trainer.moments)  # its values are in units of them
     write_rows(out / "samples.jsonl", samples)
     return {f"ppo/{name}": value for name, value in metrics.items()}
 

@@ -17,6 +17,7 @@ from models.folders import load_causal_model, load_reward_model, load_tokenizer,
 from models.ppo import run as run_module
 from models.ppo.run import load_networks
 from models.rows import read_rows, write_rows
+from models.scoring import read_score_moments
 from models.tokenizer import train_tokenizer
 
 Train = Callable[..., Any]
@@ -75,6 +76,7 @@ def test_run_publishes_complete_folders(whole: Any, world: Any) -> None:
     assert not _equal(start, actor)
     before, critic = load_reward_model(world.reward), load_reward_model(whole.out / "critic")
     assert not _equal(before, critic)
+    assert read_score_moments(whole.out / "critic") == read_score_moments(world.reward)
     for folder in ("model", "critic"):
         vocabulary = load_tokenizer(whole.out / folder, wants_template=True).get_vocab()
         assert vocabulary == load_tokenizer(world.sft).get_vocab()
