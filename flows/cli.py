@@ -5,6 +5,7 @@ Heavy imports stand inside the commands, so that a wrong word is answered at onc
 """
 
 import json
+import logging
 import os
 import signal
 import sys
@@ -56,6 +57,8 @@ def run(
     from flows.pipeline import rlhf_pipeline
     from flows.report import print_result, result_json  # Prefect and MLflow: seconds to import
 
+    for name in ("prefect.flow_runs", "prefect.task_runs"):
+        logging.getLogger(name).addFilter(_without_traceback)
     # Leave by an exception: a process that a signal ends leaves Prefect's temporary server behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
@@ -89,6 +92,13 @@ def _check_folder(parameters: PipelineParameters) -> None:
             folder_files(Path(parameters.data.folder).expanduser())
         except DataError as error:
             _refuse(str(error))
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    """Log an error that was raised on purpose in one line; where it was raised helps nobody."""
+    if record.exc_info and isinstance(record.exc_info[1], QuartetError):
+        record.exc_info = record.exc_text = None
+    return True
 
 
 def _refuse(message: str) -> None:

@@ -1,5 +1,6 @@
 """Evaluate: SFT against PPO on held-out prompts, with intervals, pictures and the verdict."""
 
+import base64
 import dataclasses
 import json
 import random
@@ -27,6 +28,10 @@ from tasks.tracking import Tracker, tolerated
 __all__ = ["Outcome", "evaluate", "read_outcome"]
 
 CURVES = ("pretrain", "sft", "reward", "ppo")
+PICTURES = ("losses", "score_kl", "scores", "lengths")
+SHOWN_SAMPLES = 5
+CELL = 160
+"""Characters of a completion in the report's table; MLflow takes 8,000 in all."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,8 +135,10 @@ def _evaluate(
     comparison = compare(sft, ppo, config, derive_seed(seed, "evaluate.bootstrap"))
     verdict = dataclasses.asdict(comparison.verdict)
     _write_json(work.out / "verdict.json", verdict)
-    (work.out / "report.md").write_text(comparison.to_markdown() + "\n", encoding="utf-8")
-    write_rows(work.out / "samples.jsonl", _sample_rows(prompts, sft, ppo))
+    samples = _sample_rows(prompts, sft, ppo)
+    write_rows(work.out / "samples.jsonl", samples)
+    report = f"{comparison.to_markdown()}\n\n{_sample_table(samples)}\n"
+    (work.out / "report.md").write_text(report, encoding="utf-8")
     _draw(work, sft, ppo)
     return comparison.metrics()
 
@@ -165,6 +172,17 @@ def _sample_rows(prompts: Sequence[Any], sft: Any, ppo: Any) -> list[dict[str, A
             row["ppo_gold"] = float(ppo.gold.gold[index, 0])
         rows.append(row)
     return rows
+
+
+def _sample_table(samples: list[dict[str, Any]]) -> str:
+    """Show a few prompts with what both models say, as Markdown."""
+    lines = ["| prompt | SFT | PPO |", "|---|---|---|"]
+    step = max(1, len(samples) // SHOWN_SAMPLES)
+    for sample in samples[::step][:SHOWN_SAMPLES]:
+        cells = [" ".join(sample[key].split()) for key in ("prompt", "sft", "ppo")]
+        cells = [cell if len(cell) <= CELL else f"{cell[: CELL - 1]}…" for cell in cells]
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines)
 
 
 def _draw(work: Workspace, sft: Any, ppo: Any) -> None:
@@ -201,7 +219,8 @@ def _show(ref: StageRef, pipeline: PipelineRun) -> None:
     settings = load_settings()
     folder = Store(settings.store).folder(ref.stage, ref.digest)
     report = (folder / "report.md").read_text(encoding="utf-8")
-    show_markdown("evaluation", report, "SFT against PPO on held-out prompts")
+    pictures = "\n\n".join(_inline(folder / "plots" / f"{name}.png") for name in PICTURES)
+    show_markdown("evaluation", f"{report}\n{pictures}", "SFT against PPO on held-out prompts")
     with tolerated("the evaluation's report"):
         tracker = Tracker(settings)
         tracker.log_final(pipeline.run_id, ref.metrics)
@@ -210,6 +229,12 @@ def _show(ref: StageRef, pipeline: PipelineRun) -> None:
         tracker.set_tags(
             pipeline.run_id, {"quartet.verdict": accepted, "mlflow.note.content": report}
         )
+
+
+def _inline(picture: Path) -> str:
+    """A picture as Markdown that needs no server to fetch it from."""
+    encoded = base64.b64encode(picture.read_bytes()).decode()
+    return f"![{picture.stem}](data:image/png;base64,{encoded})"
 
 
 def _write_json(path: Path, value: Any) -> None:

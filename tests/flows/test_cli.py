@@ -1,11 +1,15 @@
 """The command line answers what is wrong in one line with status 2, before anything starts."""
 
+import logging
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from flows import cli
+from models.errors import DataError
 
 BLOCK = (
     "import sys\n"
@@ -89,3 +93,19 @@ def test_help_names_the_commands(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "run" in done.stdout
     assert "presets" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("error", "kept"), [(DataError("rows are missing"), False), (KeyError("a bug"), True)]
+)
+def test_log_keeps_the_traceback_of_bugs_only(
+    error: Exception, kept: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    logger = logging.getLogger("tests.flows.cli")
+    logger.addFilter(cli._without_traceback)
+    try:
+        raise error
+    except Exception:
+        logger.exception("it failed: %r", error)
+    assert ("Traceback" in caplog.text) is kept
+    assert repr(error) in caplog.text
