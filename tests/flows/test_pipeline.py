@@ -14,6 +14,7 @@ import pytest
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
+from flows.parameters import load_preset
 from flows.pipeline import PipelineResult
 from flows.report import KEY_METRICS, result_json
 from models.errors import DataError
@@ -161,7 +162,8 @@ def test_pipeline_records_parameters_on_parent_and_children(
 ) -> None:
     parent = mlflow(first_home).get_run(first_run.mlflow_run_id)
     found = children(first_home, first_run)
-    assert parent.data.params["ppo.kl_coef"] == found["ppo"].data.params["ppo.kl_coef"] == "0.05"
+    given = str(load_preset("quickstart").ppo.kl_coef)
+    assert parent.data.params["ppo.kl_coef"] == found["ppo"].data.params["ppo.kl_coef"] == given
     assert parent.data.params["pretrain.steps"] == "20"
     assert found["pretrain"].data.params["pretrain.steps"] == "20"
     assert found["sft"].data.params["seed"] == parent.data.params["seed"] == "0"

@@ -35,7 +35,7 @@ def test_quickstart_has_the_settings_that_were_tried() -> None:
     assert p.sampling.temperature == 0.7
     assert (p.feedback.preferences, p.feedback.annotated_share) == (4000, 0.6)
     assert (p.ppo.iterations, p.ppo.rollout_size, p.ppo.minibatch_size) == (40, 128, 64)
-    assert (p.ppo.kl_coef, p.ppo.gae_lambda, p.ppo.missing_eos_penalty) == (0.05, 0.95, 3.0)
+    assert (p.ppo.kl_coef, p.ppo.gae_lambda, p.ppo.missing_eos_penalty) == (0.08, 0.95, 3.0)
     assert p.evaluate.prompts >= 512
 
 
