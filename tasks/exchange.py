@@ -30,7 +30,7 @@ def fetch_published(store: Store, tracker: Tracker, stage: str, digest: str) -> 
         scratch = store.writing(stage, digest)
         fetched = tracker.fetch_published(run_id, scratch)
         try:
-            manifest = verify(fetched)
+            manifest = verify(fetched, stage, digest)
         except StoreError as error:
             raise StoreError(
                 f"the copy of {stage} {digest[:12]} in MLflow run {run_id} is damaged ({error}); "

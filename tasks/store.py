@@ -113,7 +113,7 @@ class Store:
             StoreError: It is there but damaged.
         """
         folder = self.folder(stage, digest)
-        return verify(folder) if folder.exists() else None
+        return verify(folder, stage, digest) if folder.exists() else None
 
     def open(self, ref: StageRef) -> Path:
         """Return the folder of a published stage after verifying its files.
@@ -146,7 +146,7 @@ class Store:
                 f"{name!r} names {len(found)} published stages in {self.root}, wanted exactly one "
                 "as stage/digest, such as sft/3fa81c2b; the tags input.* of MLflow's runs show them"
             )
-        manifest = verify(self.folder(stage, found[0]))
+        manifest = verify(self.folder(stage, found[0]), stage, found[0])
         return StageRef(
             stage=stage,
             digest=manifest.digest,
@@ -187,12 +187,12 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
 
 
-def verify(folder: Path) -> Manifest:
-    """Read a folder's manifest and compare every file with it.
+def verify(folder: Path, stage: str, digest: str) -> Manifest:
+    """Read a folder's manifest and compare it with what it should be, and every file with it.
 
     Raises:
-        StoreError: A file is missing, differs or is one too many; the message names it and the
-            remedy.
+        StoreError: It is another stage's result, or a file is missing, differs or is one too many;
+            the message names it and the remedy.
     """
     remedy = (
         f"restore the file from a copy, or remove the folder {folder} to have the stage fetched "
@@ -203,6 +203,11 @@ def verify(folder: Path) -> Manifest:
     except (OSError, ValidationError) as error:
         why = error if isinstance(error, OSError) else error.errors()[0]["msg"]
         raise StoreError(f"{folder / MANIFEST} cannot be read ({why}); {remedy}") from error
+    if (manifest.stage, manifest.digest) != (stage, digest):
+        raise StoreError(
+            f"{folder} holds {manifest.stage} {manifest.digest[:12]}, wanted {stage} "
+            f"{digest[:12]}; {remedy}"
+        )
     for name, entry in manifest.files.items():
         path = folder / name
         if not path.is_file():

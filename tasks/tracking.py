@@ -39,6 +39,9 @@ BATCH = 100
 DELIVERY_SECONDS = 2.0
 """Least time between two deliveries of metrics."""
 
+LONGEST_PAUSE_SECONDS = 300.0
+"""Most time between two tries while MLflow cannot be reached; each one may block for a while."""
+
 
 class Tracker:
     """Records pipeline and stage runs in one MLflow experiment."""
@@ -181,19 +184,19 @@ class MetricBuffer:
         """Deliver by calling `deliver` with a batch."""
         self._deliver = deliver
         self._waiting: list[Metric] = []
-        self._last_delivery = time.monotonic()
+        self._pause = DELIVERY_SECONDS
+        self._last_try = time.monotonic()
         self._warned = False
 
     def add(self, metrics: Mapping[str, float], step: int) -> None:
         """Take metrics of a step, and deliver what waits if it is time."""
         now = _now()
         self._waiting += [Metric(name, value, now, step) for name, value in metrics.items()]
-        if time.monotonic() - self._last_delivery >= DELIVERY_SECONDS:
+        if time.monotonic() - self._last_try >= self._pause:
             self.flush()
 
     def flush(self) -> bool:
         """Deliver what waits; False if it could not be delivered and still waits."""
-        self._last_delivery = time.monotonic()
         try:
             while self._waiting:
                 self._deliver(self._waiting[:1000])
@@ -204,8 +207,12 @@ class MetricBuffer:
                     "MLflow cannot be reached (%s); %d metrics wait", error, len(self._waiting)
                 )
             self._warned = True
+            self._pause = min(LONGEST_PAUSE_SECONDS, max(30.0, 2 * self._pause))
             return False
+        finally:
+            self._last_try = time.monotonic()
         self._warned = False
+        self._pause = DELIVERY_SECONDS
         return True
 
 

@@ -99,7 +99,9 @@ def test_run_goes_on_where_it_was_killed(
 
     for ref in first_run.stages:  # as if nothing had happened
         assert stages[ref.stage]["digest"] == ref.digest
-        mine, theirs = verify(home.folder(ref)).files, verify(first_home.folder(ref)).files
+        mine, theirs = (
+            verify(each.folder(ref), ref.stage, ref.digest).files for each in (home, first_home)
+        )
         weights = [name for name in theirs if name.endswith(".safetensors")]
         assert {name: mine[name].sha256 for name in weights} == {
             name: theirs[name].sha256 for name in weights

@@ -78,7 +78,7 @@ def test_pipeline_publishes_every_stage_whole(first_run: PipelineResult, first_h
     assert sorted(by_name(first_run)) == sorted(WORLD_STAGES)
     assert len(first_run.stages) == len(WORLD_STAGES)
     for ref in first_run.stages:
-        manifest = verify(first_home.folder(ref))
+        manifest = verify(first_home.folder(ref), ref.stage, ref.digest)
         assert (manifest.stage, manifest.digest) == (ref.stage, ref.digest)
         assert manifest.metrics == ref.metrics
         assert not ref.reused
@@ -113,7 +113,8 @@ def test_pipeline_manifests_name_inputs_by_digest(
     first_run: PipelineResult, first_home: Any
 ) -> None:
     made = digests(first_run)
-    manifest = verify(first_home.folder(by_name(first_run)["ppo"]))
+    ppo = by_name(first_run)["ppo"]
+    manifest = verify(first_home.folder(ppo), ppo.stage, ppo.digest)
     assert manifest.inputs == {
         "actor": made["sft"],
         "reference": made["sft"],
@@ -398,7 +399,7 @@ def test_pipeline_marks_what_failed_and_keeps_what_was_finished(
     parent = client.get_run(stage.data.tags["mlflow.parentRunId"])
     assert parent.info.status == "FAILED"
     for ref in first_run.stages:
-        verify(first_home.folder(ref))
+        verify(first_home.folder(ref), ref.stage, ref.digest)
 
 
 # --- own files ----------------------------------------------------------------------------------

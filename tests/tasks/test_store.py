@@ -152,6 +152,13 @@ def test_store_names_file_and_remedy_when_there_is_one_too_many(store: Store, na
     assert str(folder / name) in str(raised.value)
 
 
+def test_store_refuses_a_folder_that_holds_another_result(store: Store) -> None:
+    folder = publish(store)
+    folder.rename(folder.with_name("f" * 64))  # copied by hand to where another one belongs
+    with pytest.raises(StoreError, match=r"holds .* wanted .* remove the folder"):
+        store.find(STAGE, "f" * 64)
+
+
 @pytest.mark.parametrize("content", [None, "", "{}", "[1", '{"stage": "sft"}'])
 def test_store_names_the_manifest_when_it_cannot_be_read(store: Store, content: str | None) -> None:
     folder = publish(store)
@@ -159,7 +166,7 @@ def test_store_names_the_manifest_when_it_cannot_be_read(store: Store, content: 
     if content is not None:
         (folder / "MANIFEST.json").write_text(content)
     with pytest.raises(StoreError, match=r"MANIFEST\.json cannot be read .* remove the folder"):
-        verify(folder)
+        verify(folder, folder.parent.name, folder.name)
 
 
 def test_manifest_is_readable_by_people_and_programs(store: Store) -> None:

@@ -151,9 +151,12 @@ def test_buffer_keeps_metrics_during_an_outage_and_delivers_them_later_in_order(
 ) -> None:
     monkeypatch.setattr(tracking, "DELIVERY_SECONDS", 0.0)  # every add tries
     up = False
+    tries = 0
     delivered: list[tuple[str, int]] = []
 
     def deliver(batch: Any) -> None:
+        nonlocal tries
+        tries += 1
         if not up:
             raise ConnectionError("refused")
         delivered.extend((metric.key, metric.step) for metric in batch)
@@ -162,11 +165,13 @@ def test_buffer_keeps_metrics_during_an_outage_and_delivers_them_later_in_order(
     with caplog.at_level(logging.WARNING, "tasks.tracking"):
         for step in range(5):
             buffer.add({"a": 1.0, "b": 2.0}, step)
+        assert tries == 1  # a try may block for long, so the next ones wait
         assert not buffer.flush()
     assert delivered == []
     assert len(caplog.records) == 1  # one warning an outage, not one a step
     up = True
     buffer.add({"a": 1.0}, 5)
+    assert buffer.flush()
     wanted = [(key, step) for step in range(5) for key in ("a", "b")] + [("a", 5)]
     assert delivered == wanted
     assert buffer.flush()
