@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from models.randomness import derive_seed
 from models.sequences import Sequences, map_chunks, sequence_scores, token_logprobs
 from models.tokenizer import Messages, decode_completion, encode_prompts
 
-__all__ = ["complete", "encode_to_fit", "measure_policies"]
+__all__ = ["SampledText", "complete", "encode_to_fit", "measure_policies"]
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +26,14 @@ NO_LIMIT = 2**31 - 1
 
 CHUNK_TOKENS = 16384
 """Tokens that a frozen model is given at once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampledText:
+    """A completion as text, and whether the model ended it itself."""
+
+    text: str
+    finished: bool
 
 
 def encode_to_fit(
@@ -66,13 +75,18 @@ def complete(
     sampling: SamplingConfig,
     seed: int,
     device: str,
-) -> list[str]:
+) -> list[SampledText]:
     """Sample one completion, as text, for each prompt."""
     tokenizer = load_tokenizer(model)
     network = load_causal_model(model).to(device)
     encoded = encode_to_fit(tokenizer, network, prompts, sampling)
     completions = _sample(network, tokenizer, encoded, sampling, seed)
-    return [decode_completion(tokenizer, completion.token_ids) for completion in completions]
+    return [
+        SampledText(
+            text=decode_completion(tokenizer, completion.token_ids), finished=completion.finished
+        )
+        for completion in completions
+    ]
 
 
 def measure_policies(

@@ -72,7 +72,10 @@ def collect_feedback(
             seed=derive_seed(pipeline.seed, "feedback"),
             device=work.device,
         )
-        pairs = list(zip(completions[::2], completions[1::2], strict=True))
+        pairs = [
+            (first.text, second.text) if first.finished and second.finished else None
+            for first, second in zip(completions[::2], completions[1::2], strict=True)
+        ]
         annotated, outcomes = annotate(prompts, pairs, annotator, config.annotated)
         given = read_rows(folder / "preferences_train.jsonl")[: config.given]
         if len(annotated) < config.annotated or len(given) < config.given:
@@ -98,27 +101,31 @@ def collect_feedback(
 
 def annotate(
     prompts: Sequence[Any],
-    pairs: Sequence[tuple[str, str]],
+    pairs: Sequence[tuple[str, str] | None],
     annotator: Annotator,
     wanted: int,
 ) -> tuple[list[Preference], Counter[str]]:
-    """Have pairs of completions compared until `wanted` are decided.
+    """Have pairs of completions compared and keep `wanted` that were decided.
 
     Args:
         prompts: What was asked; strings, or messages, then completions become messages too.
-        pairs: Two completions of each prompt.
+        pairs: Two completions of each prompt; None where one of them was cut at the limit: its
+            text would pass for one that ends there.
         annotator: Who compares.
-        wanted: Decided pairs to stop at.
+        wanted: Most decided pairs to keep.
 
     Returns:
         At most `wanted` preferences, and how many pairs came to which end.
     """
     outcomes: Counter[str] = Counter()
     comparisons = []
-    for prompt, (first, second) in zip(prompts, pairs, strict=True):
-        if first == second:
+    for prompt, pair in zip(prompts, pairs, strict=True):
+        if pair is None:
+            outcomes["unfinished"] += 1
+        elif pair[0] == pair[1]:
             outcomes["equal"] += 1
         else:
+            first, second = pair
             comparisons.append(
                 Comparison(prompt=prompt, first=_as(prompt, first), second=_as(prompt, second))
             )

@@ -95,16 +95,17 @@ def test_completions_are_texts_in_the_order_of_the_prompts(
 ) -> None:
     """With almost no temperature each prompt has one completion: the greedy one."""
     cold = SamplingConfig(temperature=1e-4, max_completion_tokens=5, batch_size=2)
-    texts = complete(model=folders["sft"], prompts=PROMPTS, sampling=cold, seed=0, device="cpu")
+    said = complete(model=folders["sft"], prompts=PROMPTS, sampling=cold, seed=0, device="cpu")
     model = load_causal_model(folders["sft"])
-    for prompt, text in zip(PROMPTS, texts, strict=True):
+    for prompt, sampled in zip(PROMPTS, said, strict=True):
         (ids,) = encode_prompts(tokenizer, [prompt], 50)
         grown = list(ids)
         for _ in range(5):
             with torch.no_grad():
                 grown.append(int(model(torch.tensor([grown])).logits[0, -1].argmax()))
-        assert text == decode_completion(tokenizer, grown[len(ids) :])
-    assert len(set(texts)) > 1
+        assert sampled.text == decode_completion(tokenizer, grown[len(ids) :])
+        assert sampled.finished == (tokenizer.eos_token_id in grown[len(ids) :])
+    assert len({sampled.text for sampled in said}) > 1
 
 
 def test_completions_take_messages(folders: dict[str, Path]) -> None:

@@ -12,6 +12,7 @@ import models.policies
 from models.configs.feedback import FeedbackConfig
 from models.configs.sampling import SamplingConfig
 from models.errors import DataError
+from models.policies import SampledText
 from models.rows import read_rows, write_rows
 from tasks.annotators import Comparison, Preference
 from tasks.feedback import annotate, collect_feedback
@@ -69,6 +70,14 @@ def test_annotate_stops_at_the_number_wanted() -> None:
     assert outcomes["decided"] == 2
 
 
+def test_annotate_leaves_out_pairs_that_were_cut_at_the_limit() -> None:
+    annotator = LongerIsBetter()
+    decided, outcomes = annotate(["p0", "p1"], [None, ("a", "bb")], annotator, 10)
+    assert [one.prompt for one in decided] == ["p1"]
+    assert outcomes == Counter(unfinished=1, decided=1)
+    assert len(annotator.asked) == 1
+
+
 def test_annotate_gives_completions_the_form_of_their_prompt() -> None:
     decided, _ = annotate([MESSAGES], [("yes", "no")], LongerIsBetter(), 1)
     assert decided[0].prompt == MESSAGES
@@ -89,10 +98,12 @@ class Sampler:
         self.prompts: list[Any] = []
         self.seeds: list[int] = []
 
-    def __call__(self, *, prompts: Sequence[Any], seed: int, **_: object) -> list[str]:
+    def __call__(self, *, prompts: Sequence[Any], seed: int, **_: object) -> list[SampledText]:
         self.prompts = list(prompts)
         self.seeds.append(seed)
-        return [f"completion {index}" for index in range(len(prompts))]
+        return [
+            SampledText(text=f"completion {index}", finished=True) for index in range(len(prompts))
+        ]
 
 
 @pytest.fixture
