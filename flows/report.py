@@ -26,9 +26,11 @@ KEY_METRICS = {
     "reward": (
         ("reward/accuracy", "held-out pair accuracy", ".3f"),
         ("reward/accuracy_low", "95% from", ".3f"),
+        ("reward/accuracy_high", "to", ".3f"),
+        ("reward/longer_wins_accuracy", "longer wins", ".3f"),
     ),
     "ppo": (
-        ("ppo/objective/score_normalised", "score", "+.2f"),
+        ("ppo/objective/score_normalised", "last rollout: normalised score", "+.2f"),
         ("ppo/objective/kl_to_reference", "KL", ".2f"),
     ),
     "evaluate": (("final/gold_gain", "gold gain", "+.3f"), ("final/score_gain", "score", "+.3f")),

@@ -9,7 +9,7 @@ from models.configs.reward import RewardStageConfig
 from models.configs.sampling import SamplingConfig
 from tasks.lineage import StageSpec
 from tasks.pipeline_run import PipelineRun
-from tasks.reporting import run_logger
+from tasks.reporting import run_logger, show_markdown
 from tasks.stage import Workspace, run_stage
 from tasks.store import StageRef
 
@@ -57,6 +57,7 @@ def train_reward_model(
         inputs={"sft": sft, "preferences": preferences, "heldout": data},
     )
     ref = run_stage(spec, pipeline, learn)
+    show_markdown("reward-model", _report(ref.metrics), "How well it ranks held-out pairs")
     if ref.metrics["reward/accuracy_low"] <= 0.5:
         run_logger().warning(
             "THE REWARD MODEL LEARNED NOTHING THAT SHOWS: held-out pair accuracy %.3f, its 95%% "
@@ -66,3 +67,20 @@ def train_reward_model(
             ref.metrics["reward/accuracy_low"],
         )
     return ref
+
+
+def _report(metrics: Mapping[str, float]) -> str:
+    """Accuracy beside its baseline, and by respect, as Markdown."""
+    accuracy, low, high = (metrics[f"reward/accuracy{end}"] for end in ("", "_low", "_high"))
+    lines = [
+        "| held-out pairs | accuracy |",
+        "|---|---:|",
+        f"| all, [95% interval] | {accuracy:.3f} [{low:.3f}, {high:.3f}] |",
+        f"| baseline: the longer one wins | {metrics['reward/longer_wins_accuracy']:.3f} |",
+    ]
+    prefix = "reward/accuracy_"
+    for name, value in sorted(metrics.items()):
+        respect = name.removeprefix(prefix)
+        if name.startswith(prefix) and respect not in ("low", "high"):
+            lines.append(f"| pairs that differ in one respect: {respect} | {value:.3f} |")
+    return "\n".join(lines)
