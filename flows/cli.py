@@ -52,6 +52,8 @@ def run(
     parameters = _parameters(preset, settings or [])
     if result is not None and not result.absolute().parent.is_dir():
         _refuse(f"--result: the folder {result.absolute().parent} does not exist; make it first")
+    if result is not None and result.is_dir():
+        _refuse(f"--result: {result} is a folder, wanted a file to write; name one in it")
     _check_folder(parameters)
     _prepare_environment()
     from flows.pipeline import rlhf_pipeline
@@ -66,9 +68,13 @@ def run(
     except QuartetError as error:
         typer.echo(f"quartet: {type(error).__name__}: {error}", err=True)
         raise typer.Exit(1) from error
-    if result is not None:
-        result.write_text(json.dumps(result_json(outcome), indent=2) + "\n", encoding="utf-8")
     print_result(outcome, load_settings())
+    if result is not None:
+        try:
+            result.write_text(json.dumps(result_json(outcome), indent=2) + "\n", encoding="utf-8")
+        except OSError as error:
+            typer.echo(f"quartet: --result could not be written: {error}", err=True)
+            raise typer.Exit(1) from error
 
 
 def main() -> None:

@@ -31,7 +31,7 @@ class PipelineParameters(Config):
     """Everything that shapes the result of a pipeline run; each stage gets only its slice."""
 
     preset: str = Field(
-        default="quickstart", title="Preset", description="Name of the preset this started from."
+        default="custom", title="Preset", description="A label: the preset this started from."
     )
     seed: int = Field(
         default=0, ge=0, title="Seed", description="Root of every random choice of the run."
@@ -124,6 +124,8 @@ def _set(values: dict[str, Any], setting: str) -> None:
         raise ParameterError(
             f"--set got {setting!r}, wanted path.to.field=value, such as ppo.kl_coef=0.1"
         )
+    if path.strip() == "preset":
+        raise ParameterError("preset cannot be set; give it as the argument of `quartet run`")
     *groups, field = path.strip().split(".")
     model: type[BaseModel] = PipelineParameters
     for depth, name in enumerate([*groups, field]):

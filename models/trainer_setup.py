@@ -122,6 +122,8 @@ def trainer_settings(
 def train(trainer: Any, checkpoints: Path) -> None:
     """Train to the end, from the newest intact checkpoint if there is one."""
     trainer.remove_callback(PrinterCallback)
+    # One process, one device: on a host with several, Trainer would multiply the batch by them.
+    trainer.args._n_gpu = min(1, trainer.args.n_gpu)
     start = latest(checkpoints)
     with without_progress_bars():
         trainer.train(resume_from_checkpoint=None if start is None else str(start))

@@ -14,7 +14,7 @@ class PPOConfig(Config):
         default=40, ge=1, title="Iterations", description="Rollouts collected and learned from."
     )
     rollout_size: int = Field(
-        default=128, ge=1, title="Rollouts an iteration", description="Completions sampled at once."
+        default=128, ge=1, title="Rollout size", description="Completions of one rollout."
     )
     ppo_epochs: int = Field(
         default=2, ge=1, title="PPO epochs", description="Passes over each rollout."
@@ -22,8 +22,8 @@ class PPOConfig(Config):
     minibatch_size: int = Field(
         default=64,
         ge=1,
-        title="Rollouts a minibatch",
-        description="Completions an optimiser step; must divide the rollouts an iteration.",
+        title="Minibatch size",
+        description="Completions an optimiser step; must divide the rollout size.",
     )
     microbatch_tokens: int = Field(
         default=16384,

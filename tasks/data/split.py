@@ -1,7 +1,9 @@
 """Which rows are held out: decided by content, never by position or by chance.
 
-A prompt is on one side only, and on the same side in demonstrations, preferences and prompts,
-because its hash alone decides; adding or reordering rows moves no other row across.
+Where the split is made here, a prompt is on the same side in demonstrations, preferences and
+prompts, because its hash alone decides; adding or reordering rows moves no other row across. Where
+the user gives held-out files, each is kept out of its own collection; prompts that other
+collections share with it are counted in the report.
 """
 
 import hashlib

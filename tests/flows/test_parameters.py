@@ -167,3 +167,7 @@ def test_parameters_survive_a_trip_as_plain_values() -> None:
     parameters = load_preset("quickstart", ["seed=5"])
     again = PipelineParameters.model_validate(parameters.model_dump(mode="json"))
     assert again == parameters
+
+
+def test_load_preset_refuses_another_label() -> None:
+    assert "give it as the argument" in refused("quickstart", "preset=nonsense")
