@@ -10,8 +10,8 @@ STAMP := $(VENV)/.installed
 help:  ## List the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
-demo: $(STAMP)  ## Train the embedded quickstart from scratch to a judged policy
-	$(BIN)/quartet run quickstart
+demo: $(STAMP)  ## Train the embedded quickstart to a judged policy; ARGS='--set seed=1' adds words
+	$(BIN)/quartet run quickstart $(ARGS)
 
 test: check slow  ## Everything that CI runs
 
