@@ -47,6 +47,7 @@ TINY = (
     "data.world.heldout_preferences=40",
     "data.world.contrasts=10",
     "feedback.preferences=60",
+    "feedback.annotated_share=0.3",  # so young a model seldom ends a completion: few pairs count
 )
 
 
