@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.pipeline import PipelineResult
+from tasks.ppo import raised_alarms
 from tasks.settings import Settings
 from tasks.store import StageRef
 
@@ -78,6 +79,9 @@ def print_result(result: PipelineResult, settings: Settings) -> None:
     console = Console(highlight=False)
     console.print()
     console.print(_stage_table(result))
+    for ref in result.stages:
+        if ref.stage == "ppo":
+            console.print(_alarm_line(ref))
     console.print(_comparison_table(result.final))
     console.print(_sample_table(result.samples))
     colour = "green" if result.accepted else "red"
@@ -105,6 +109,15 @@ def _key_metric(ref: StageRef) -> str:
         for name, label, form in KEY_METRICS.get(ref.stage, ())
         if name in ref.metrics
     )
+
+
+def _alarm_line(ref: StageRef) -> Text:
+    """Which alarms PPO raised, and how often."""
+    raised = raised_alarms(ref.metrics)
+    if not raised:
+        return Text("PPO raised no alarm.")
+    listed = ", ".join(f"{name} in {count}" for name, count in raised.items())
+    return Text(f"PPO raised alarms ({listed} iterations); see its log.", style="yellow")
 
 
 def _comparison_table(final: dict[str, float]) -> Table:

@@ -80,8 +80,6 @@ def held_out_loss(
     model: Any,
     prompts: Sequence[Sequence[int]],
     completions: Sequence[Sequence[int]],
-    *,
-    pad_token_id: int,
 ) -> HeldOutLoss:
     """Measure how well a model predicts completions after their prompts, token by token.
 
@@ -89,7 +87,6 @@ def held_out_loss(
         model: A causal language model.
         prompts: At least one token each.
         completions: At least one token each; what is predicted.
-        pad_token_id: Fills rows; never counted.
     """
     by_length = sorted(
         range(len(prompts)), key=lambda row: len(prompts[row]) + len(completions[row])
@@ -97,13 +94,12 @@ def held_out_loss(
     sequences = Sequences.from_lists(
         [prompts[row] for row in by_length],
         [completions[row] for row in by_length],
-        pad_token_id=pad_token_id,
         device=model.device,
     )
     was_training = model.training
     model.eval()
     logprobs = map_chunks(
-        lambda chunk: token_logprobs(model, chunk, temperature=1.0).logprobs,
+        lambda chunk: token_logprobs(model, chunk).logprobs,
         sequences,
         HELD_OUT_TOKENS,
     )

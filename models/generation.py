@@ -1,12 +1,12 @@
 """Sampling completions: one engine for feedback, score moments, PPO rollouts and evaluation.
 
-Prompts are padded on the left, decoded with a key-value cache, and rows that have ended leave
-the batch. Every row owns its stream of uniform numbers and a token is drawn by inverting the
-cumulative distribution, so a row's completion depends neither on its neighbours nor on the
-batch size, and two models sampled with equal generators face equal luck: paired comparisons
-become sharper.
+Prompts are prefilled as one packed row, then decoded with a preallocated key-value cache; rows
+that have ended leave the batch. Every row owns its stream of uniform numbers and a token is drawn
+by inverting the cumulative distribution, so a row's completion depends neither on its neighbours
+nor on the batch size, and two models sampled with equal generators face equal luck: paired
+comparisons become sharper. The same softmax yields the token's logprob.
 
-Nothing but the temperature shapes the distribution. Top-p, top-k and repetition penalties would
+Nothing but `TokenDistribution` shapes what is drawn. Top-p, top-k and repetition penalties would
 make the logprobs of another distribution than the one PPO learns about.
 """
 
@@ -17,7 +17,10 @@ from typing import Any
 import torch
 
 from models.configs.sampling import SamplingConfig
+from models.decoding_cache import DecodingCache
+from models.distribution import TokenDistribution
 from models.errors import ParameterError
+from models.packing import packed_hidden
 
 __all__ = ["Completion", "sample_completions"]
 
@@ -28,10 +31,12 @@ class Completion:
 
     Attributes:
         token_ids: At least one token; the last is EOS exactly if `finished`.
+        logprobs: Natural log of each token's probability when it was drawn.
         finished: Whether the model ended the completion itself.
     """
 
     token_ids: list[int]
+    logprobs: list[float]
     finished: bool
 
 
@@ -42,7 +47,6 @@ def sample_completions(
     *,
     sampling: SamplingConfig,
     eos_token_id: int,
-    pad_token_id: int,
     generator: torch.Generator,
 ) -> list[Completion]:
     """Sample one completion for each prompt, in the prompts' order.
@@ -50,9 +54,8 @@ def sample_completions(
     Args:
         model: A causal language model of transformers.
         prompts: Token ids, none empty; repeat a prompt to sample it more than once.
-        sampling: Temperature, longest completion, batch size.
+        sampling: Temperature, shortest and longest completion, batch size.
         eos_token_id: Ends a completion and is part of it.
-        pad_token_id: Fills the left of shorter prompts; never counted.
         generator: A CPU generator; drawn from once, by prompts x longest completion.
 
     Raises:
@@ -64,19 +67,14 @@ def sample_completions(
     uniforms = torch.rand(
         len(prompts), sampling.max_completion_tokens, generator=generator, dtype=torch.float64
     )
+    distribution = TokenDistribution.of(sampling, eos_token_id)
     by_length = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
     completions: dict[int, Completion] = {}
     for start in range(0, len(by_length), sampling.batch_size):
         rows = by_length[start : start + sampling.batch_size]
-        sampled = _sample_batch(
-            model,
-            [prompts[row] for row in rows],
-            uniforms[rows].to(model.device),
-            temperature=sampling.temperature,
-            eos_token_id=eos_token_id,
-            pad_token_id=pad_token_id,
-        )
-        completions.update(zip(rows, sampled, strict=True))
+        batch = _Batch(len(rows), uniforms[rows].to(model.device), distribution)
+        _decode(model, [prompts[row] for row in rows], batch)
+        completions.update(zip(rows, batch.completions(), strict=True))
     model.train(was_training)
     return [completions[row] for row in range(len(prompts))]
 
@@ -97,62 +95,69 @@ def _check_room(model: Any, prompts: Sequence[Sequence[int]], sampling: Sampling
         )
 
 
-def _sample_batch(
-    model: Any,
-    prompts: Sequence[Sequence[int]],
-    uniforms: torch.Tensor,
-    *,
-    temperature: float,
-    eos_token_id: int,
-    pad_token_id: int,
-) -> list[Completion]:
-    """Decode one batch to its end; `uniforms` is (batch, longest completion) in [0, 1)."""
-    device = uniforms.device
-    width = max(len(prompt) for prompt in prompts)
-    lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
-    input_ids = torch.tensor(
-        [[pad_token_id] * (width - len(prompt)) + list(prompt) for prompt in prompts],
-        device=device,
-    )
-    attention_mask = torch.arange(width, device=device) >= (width - lengths)[:, None]
-    position_ids = (attention_mask.cumsum(1) - 1).clamp(min=0)
-    tokens: list[list[int]] = [[] for _ in prompts]
-    finished = [False] * len(prompts)
-    alive = torch.arange(len(prompts), device=device)
-    cache: Any = None
+class _Batch:
+    """The completions of one batch while they grow; `alive` are the rows that have not ended."""
 
-    for step in range(uniforms.shape[1]):
-        output = model(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            position_ids=position_ids,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
+    def __init__(self, rows: int, uniforms: torch.Tensor, distribution: TokenDistribution) -> None:
+        self._uniforms = uniforms  # (rows, longest completion) in [0, 1)
+        self._distribution = distribution
+        self._tokens = torch.zeros(uniforms.shape, dtype=torch.int64, device=uniforms.device)
+        self._logprobs = torch.zeros(uniforms.shape, device=uniforms.device)
+        self._lengths = torch.zeros(rows, dtype=torch.int64, device=uniforms.device)
+        self.alive = torch.arange(rows, device=uniforms.device)
+        self.longest = uniforms.shape[1]
+        self.eos_token_id = distribution.eos_token_id
+
+    def draw(self, logits: torch.Tensor, step: int) -> torch.Tensor:
+        """Draw token number `step` of each row alive: (alive, vocab) logits -> (alive,) tokens."""
+        steps = torch.full((len(logits),), step, device=logits.device)
+        log_softmax = self._distribution.log_softmax(logits, steps)
+        cumulative = log_softmax.exp().cumsum(-1, dtype=torch.float64)
+        targets = self._uniforms[self.alive, step] * cumulative[:, -1]
+        drawn = torch.searchsorted(cumulative, targets[:, None], right=True)
+        drawn = drawn.clamp_(max=logits.shape[-1] - 1)
+        self._tokens[self.alive, step] = drawn[:, 0]
+        self._logprobs[self.alive, step] = log_softmax.gather(1, drawn)[:, 0]
+        self._lengths[self.alive] = step + 1
+        return drawn[:, 0]
+
+    def completions(self) -> list[Completion]:
+        """What was drawn, row by row."""
+        rows = zip(
+            self._tokens.tolist(), self._logprobs.tolist(), self._lengths.tolist(), strict=True
         )
-        cache = output.past_key_values
-        drawn = _draw(output.logits[:, -1].float() / temperature, uniforms[alive, step])
-        for row, token in zip(alive.tolist(), drawn.tolist(), strict=True):
-            tokens[row].append(token)
-            finished[row] = token == eos_token_id
-        going_on = (drawn != eos_token_id).nonzero().flatten()
-        if going_on.numel() == 0:
-            break
-        if going_on.numel() < alive.numel():
-            cache.batch_select_indices(going_on)
-            alive, drawn = alive[going_on], drawn[going_on]
-            attention_mask, position_ids = attention_mask[going_on], position_ids[going_on]
-        input_ids = drawn[:, None]
-        position_ids = position_ids[:, -1:] + 1
-        attention_mask = torch.cat([attention_mask, attention_mask.new_ones(len(alive), 1)], dim=1)
-    return [
-        Completion(token_ids=ids, finished=end) for ids, end in zip(tokens, finished, strict=True)
-    ]
+        return [
+            Completion(
+                token_ids=tokens[:length],
+                logprobs=logprobs[:length],
+                finished=tokens[length - 1] == self.eos_token_id,
+            )
+            for tokens, logprobs, length in rows
+        ]
 
 
-def _draw(logits: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
-    """Invert the cumulative distribution: (batch, vocab) logits, (batch,) uniforms -> (batch,)."""
-    cumulative = torch.softmax(logits, dim=-1).double().cumsum(dim=-1)
-    targets = uniforms * cumulative[:, -1]
-    drawn = torch.searchsorted(cumulative, targets[:, None], right=True).squeeze(1)
-    return drawn.clamp(max=logits.shape[-1] - 1)
+def _decode(model: Any, prompts: Sequence[Sequence[int]], batch: _Batch) -> None:
+    """Prefill the prompts and draw tokens until every row has ended or is full."""
+    device = batch.alive.device
+    lengths = [len(prompt) for prompt in prompts]
+    cache = DecodingCache(lengths, new_tokens=batch.longest, device=device)
+    packed = torch.tensor([token for prompt in prompts for token in prompt], device=device)
+    hidden = packed_hidden(model, packed, lengths, decoding=cache)
+    hidden = hidden[torch.tensor(lengths, device=device).cumsum(0) - 1]
+    head = model.get_output_embeddings()
+    for step in range(batch.longest):
+        drawn = batch.draw(head(hidden), step)
+        going_on = drawn != batch.eos_token_id
+        if step == batch.longest - 1 or not going_on.any():
+            return
+        if not going_on.all():
+            order = cache.keep(going_on)
+            batch.alive, drawn = batch.alive[order], drawn[order]
+        cache.begin_step()
+        hidden = model.base_model(
+            input_ids=drawn[:, None],
+            position_ids=cache.lengths[:, None],
+            use_cache=False,
+            decoding=cache,
+        ).last_hidden_state[:, 0]
+        cache.end_step()

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from models.configs.sampling import SamplingConfig
+from models.distribution import TokenDistribution
 from models.errors import ParameterError
 from models.folders import load_causal_model, load_reward_model, load_tokenizer
 from models.generation import Completion, sample_completions
@@ -126,7 +127,7 @@ def measure_policies(
         completions = _sample(policy, tokenizer, repeated, sampling, seed)
         return _measure(
             policy, reference, reward_model, tokenizer, repeated, completions,
-            samples_per_prompt, sampling.temperature,
+            samples_per_prompt, TokenDistribution.of(sampling, tokenizer.eos_token_id),
         )  # fmt: skip
 
     return measure(reference), measure(actor)
@@ -144,7 +145,6 @@ def _sample(
         prompts,
         sampling=sampling,
         eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
         generator=torch.Generator().manual_seed(derive_seed(seed, "policies.sampling")),
     )
 
@@ -157,18 +157,16 @@ def _measure(
     prompts: list[list[int]],
     completions: list[Completion],
     samples_per_prompt: int,
-    temperature: float,
+    distribution: TokenDistribution,
 ) -> PolicySamples:
     """Score completions and sum their log-ratios to the reference; arrays (prompts, samples)."""
     token_ids = [completion.token_ids for completion in completions]
-    sequences = Sequences.from_lists(
-        prompts, token_ids, pad_token_id=tokenizer.pad_token_id, device=policy.device
-    )
+    sequences = Sequences.from_lists(prompts, token_ids, device=policy.device)
     scores = map_chunks(lambda rows: sequence_scores(reward_model, rows), sequences, CHUNK_TOKENS)
     kl = torch.zeros_like(scores)
     if policy is not reference:
-        kl = _summed_logprobs(policy, sequences, temperature)
-        kl = kl - _summed_logprobs(reference, sequences, temperature)
+        kl = _summed_logprobs(policy, sequences, distribution)
+        kl = kl - _summed_logprobs(reference, sequences, distribution)
     shape = (-1, samples_per_prompt)
     texts = [decode_completion(tokenizer, ids) for ids in token_ids]
     finished = np.array([completion.finished for completion in completions])
@@ -181,10 +179,12 @@ def _measure(
     )
 
 
-def _summed_logprobs(model: Any, sequences: Sequences, temperature: float) -> torch.Tensor:
+def _summed_logprobs(
+    model: Any, sequences: Sequences, distribution: TokenDistribution
+) -> torch.Tensor:
     """Log-probability of each whole completion, (batch,)."""
     return map_chunks(
-        lambda rows: token_logprobs(model, rows, temperature=temperature).logprobs.sum(1),
+        lambda rows: token_logprobs(model, rows, distribution=distribution).logprobs.sum(1),
         sequences,
         CHUNK_TOKENS,
     )

@@ -23,6 +23,7 @@ from models.architectures import build_model, parameter_count
 from models.batching import held_out_loss, training_order
 from models.configs.architecture import ArchitectureConfig
 from models.configs.pretraining import PretrainConfig
+from models.corpus_blocks import corpus_blocks
 from models.errors import DataError, ParameterError
 from models.folders import load_tokenizer, save_model
 from models.likelihood import bits_per_byte, perplexity
@@ -77,7 +78,7 @@ def pretrain(
             "lower block_tokens or raise the context"
         )
     encoder = load_tokenizer(tokenizer)
-    blocks = _training_blocks(encoder, corpus, config.block_tokens, seed)
+    blocks = corpus_blocks(encoder, corpus, config.block_tokens, seed)
     held_out = _HeldOut(encoder, heldout, config.block_tokens)
     model = build_model(architecture, encoder, seed=derive_seed(seed, "pretrain.weights"))
     order = training_order(
@@ -148,29 +149,12 @@ class _HeldOut:
         starts = range(0, len(stream) - 1, block_tokens - 1)
         self._first = [stream[start : start + 1] for start in starts]
         self._rest = [stream[start + 1 : start + block_tokens] for start in starts]
-        self._pad_token_id = encoder.pad_token_id
 
     def measure(self, model: Any) -> Mapping[str, float]:
         """Held-out loss in nats a token, as perplexity, and as bits per byte."""
-        loss = held_out_loss(model, self._first, self._rest, pad_token_id=self._pad_token_id)
+        loss = held_out_loss(model, self._first, self._rest)
         return {
             "pretrain/heldout_loss": loss.mean,
             "pretrain/perplexity": perplexity(loss.nll_sum, loss.token_count),
             "pretrain/bits_per_byte": bits_per_byte(loss.nll_sum, self._byte_count),
         }
-
-
-def _training_blocks(encoder: Any, path: Path, block_tokens: int, seed: int) -> torch.Tensor:
-    """Shuffle documents, join them with EOS and cut (blocks, block); the rest is dropped."""
-    documents = encode_texts(encoder, [row["text"] for row in read_rows(path)])
-    generator = torch.Generator().manual_seed(derive_seed(seed, "pretrain.documents"))
-    stream: list[int] = []
-    for index in torch.randperm(len(documents), generator=generator).tolist():
-        stream += [*documents[index], encoder.eos_token_id]
-    count = len(stream) // block_tokens
-    if not count:
-        raise DataError(
-            f"{path} holds {len(stream)} tokens, wanted at least one block of {block_tokens}; "
-            "give more text or lower block_tokens"
-        )
-    return torch.tensor(stream[: count * block_tokens]).view(count, block_tokens)

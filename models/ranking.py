@@ -89,7 +89,7 @@ def score_sequences(
     Args:
         model: A reward model.
         sequences: Prompt and completion together; completions end with EOS unless cut.
-        batch_tokens: Most padded tokens of one forward pass; bounds memory, not the result.
+        batch_tokens: Most tokens of one forward pass; bounds memory, not the result.
 
     Returns:
         (sequences,) float32 on the CPU, in the order given.
@@ -105,7 +105,6 @@ def score_sequences(
         Sequences.from_lists(
             [sequences[row][:0] for row in by_length],
             [sequences[row] for row in by_length],
-            pad_token_id=model.config.pad_token_id,
             device=model.device,
         ),
         batch_tokens,

@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from trl import RewardConfig, RewardTrainer
+from trl import RewardConfig
 
 from models.batching import rows_to_learn, training_order
 from models.configs.reward import RewardStageConfig
@@ -30,6 +30,7 @@ from models.errors import DataError, ParameterError
 from models.folders import load_causal_model, load_tokenizer, new_reward_model, save_model
 from models.generation import sample_completions
 from models.intervals import Interval
+from models.packed_trainers import PackedRewardTrainer
 from models.randomness import derive_seed
 from models.ranking import (
     Pairs,
@@ -43,15 +44,11 @@ from models.runtime import Log
 from models.scoring import ScoreMoments, write_score_moments
 from models.tokenizer import encode_prompts
 from models.trainer_callbacks import HeldOutCallback, LogCallback, SealCallback
-from models.trainer_setup import GuardedTrainer, train, trainer_settings
+from models.trainer_setup import train, trainer_settings
 
 __all__ = ["measure_score_moments", "train_reward_model"]
 
 logger = logging.getLogger(__name__)
-
-
-class _Trainer(GuardedTrainer, RewardTrainer):  # type: ignore[misc]
-    """TRL's RewardTrainer that stops at a loss that is not finite."""
 
 
 def train_reward_model(
@@ -160,7 +157,6 @@ def measure_score_moments(
         prompts,
         sampling=sampling,
         eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
         generator=torch.Generator().manual_seed(derive_seed(seed, "reward.moments")),
     )
     scores = score_sequences(
@@ -232,7 +228,7 @@ def _build_trainer(
         seed=derive_seed(seed, "reward"),
         device=device,
     )
-    return _Trainer(
+    return PackedRewardTrainer(
         model=model,
         args=RewardConfig(**settings, max_length=None),  # pairs fit already
         train_dataset=rows.select(order),

@@ -3,18 +3,20 @@
 Legend: batch = rows; seq = longest prompt + completion; completion = longest completion;
 tokens = counted completion tokens of all rows, in row order; vocab, width = of the network.
 
-Rows are padded on the right. Attention is causal, so padding behind a row never reaches it: no
-attention mask and no position ids are needed, and a row's numbers do not depend on its
-neighbours. The state *before* completion token t stands at index prompt_length + t - 1; from it
-the actor's logprob of the token and the critic's value are read. Logits are computed at those
+Networks see the rows packed, without padding, so a row's numbers do not depend on its neighbours.
+The state *before* completion token t stands at index prompt_length + t - 1 of its row; from it the
+actor's logprob of the token and the critic's value are read. Logits are computed at those
 positions only.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
+
+from models.distribution import TokenDistribution
+from models.packing import packed_hidden
 
 __all__ = [
     "Sequences",
@@ -26,13 +28,18 @@ __all__ = [
     "token_values",
 ]
 
+HEAD_TOKENS = 2048
+"""Positions whose logits, (tokens, vocab), exist at once where no gradient is wanted."""
+
+PLAIN = TokenDistribution()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sequences:
     """Rows of prompt and completion.
 
     Attributes:
-        input_ids: (batch, seq) int64, padded on the right.
+        input_ids: (batch, seq) int64; zeros behind each row, which no network sees.
         prompt_lengths: (batch,) int64, at least 1.
         completion_lengths: (batch,) int64, at least 1.
     """
@@ -47,7 +54,6 @@ class Sequences:
         prompts: Sequence[Sequence[int]],
         completions: Sequence[Sequence[int]],
         *,
-        pad_token_id: int,
         device: torch.device | str = "cpu",
     ) -> "Sequences":
         """Join token lists row by row."""
@@ -56,9 +62,7 @@ class Sequences:
         ]
         width = max(len(row) for row in rows)
         return cls(
-            input_ids=torch.tensor(
-                [row + [pad_token_id] * (width - len(row)) for row in rows], device=device
-            ),
+            input_ids=torch.tensor([row + [0] * (width - len(row)) for row in rows], device=device),
             prompt_lengths=torch.tensor([len(prompt) for prompt in prompts], device=device),
             completion_lengths=torch.tensor([len(ids) for ids in completions], device=device),
         )
@@ -87,10 +91,21 @@ class Sequences:
             completion_lengths=self.completion_lengths[rows],
         )
 
-    def completion_index(self, *, shift: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Row and column of every counted completion token, moved by `shift`, (tokens,) each."""
+    @property
+    def packed_ids(self) -> torch.Tensor:
+        """The rows end to end, (packed tokens,)."""
+        positions = torch.arange(self.input_ids.shape[1], device=self.input_ids.device)
+        return self.input_ids[positions < self.lengths[:, None]]
+
+    def completion_index(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Where completion tokens lie in the packed row, and which of its completion each is.
+
+        Returns:
+            (tokens,) indices into `packed_ids`, and (tokens,) steps from 0.
+        """
         rows, steps = self.completion_mask.nonzero(as_tuple=True)
-        return rows, self.prompt_lengths[rows] + steps + shift
+        starts = self.lengths.cumsum(0) - self.lengths
+        return (starts + self.prompt_lengths)[rows] + steps, steps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,57 +113,67 @@ class TokenLogprobs:
     """What a policy says about the completions.
 
     Attributes:
-        logprobs: (batch, completion) natural logs at the sampling temperature; 0 where masked.
-        entropy: (batch, completion) nats; 0 where masked.
+        logprobs: (batch, completion) natural logs; 0 where masked.
+        entropy: (batch, completion) nats, if asked for; 0 where masked.
     """
 
     logprobs: torch.Tensor
-    entropy: torch.Tensor
+    entropy: torch.Tensor | None
 
 
 def token_logprobs(
-    model: Any, sequences: Sequences, *, temperature: float, entropy_gradient: bool = False
+    model: Any,
+    sequences: Sequences,
+    *,
+    distribution: TokenDistribution = PLAIN,
+    entropy: Literal["none", "watched", "learned"] = "none",
 ) -> TokenLogprobs:
     """Compute logprob and entropy of each completion token from one softmax, in float32.
 
     Args:
         model: A causal language model whose logits are its head applied to its last hidden state.
         sequences: The rows.
-        temperature: The one they were sampled with.
-        entropy_gradient: Whether the entropy is part of a loss.
+        distribution: The one they were sampled from.
+        entropy: Whether it is wanted, and whether it is part of a loss.
     """
-    hidden = model.base_model(sequences.input_ids, use_cache=False).last_hidden_state
-    rows, columns = sequences.completion_index(shift=-1)
-    logits = model.get_output_embeddings()(hidden[rows, columns]).float() / temperature
-    log_softmax = torch.log_softmax(logits, dim=-1)  # (tokens, vocab)
-    targets = sequences.input_ids[rows, columns + 1]
-    with torch.set_grad_enabled(torch.is_grad_enabled() and entropy_gradient):
-        entropy = -(log_softmax.exp() * log_softmax).sum(-1)
+    ids = sequences.packed_ids
+    places, steps = sequences.completion_index()
+    hidden = packed_hidden(model, ids, sequences.lengths.tolist())[places - 1]
+    head = model.get_output_embeddings()
+    logprobs, entropies = [], []
+    for part, step, target in zip(
+        *(torch.split(one, HEAD_TOKENS) for one in (hidden, steps, ids[places])),
+        strict=True,
+    ):  # fmt: skip
+        log_softmax = distribution.log_softmax(head(part), step)  # (part, vocab)
+        logprobs.append(log_softmax.gather(1, target[:, None]).squeeze(1))
+        if entropy != "none":
+            with torch.set_grad_enabled(torch.is_grad_enabled() and entropy == "learned"):
+                entropies.append(-(log_softmax.exp() * log_softmax).sum(-1))
     return TokenLogprobs(
-        logprobs=_scatter(log_softmax.gather(1, targets[:, None]).squeeze(1), sequences),
-        entropy=_scatter(entropy, sequences),
+        logprobs=_scatter(torch.cat(logprobs), sequences),
+        entropy=_scatter(torch.cat(entropies), sequences) if entropies else None,
     )
 
 
 def token_values(model: Any, sequences: Sequences) -> torch.Tensor:
     """Read the score head at the state before each completion token, (batch, completion)."""
-    hidden = model.base_model(sequences.input_ids, use_cache=False).last_hidden_state
-    rows, columns = sequences.completion_index(shift=-1)
-    return _scatter(model.score(hidden[rows, columns]).float().squeeze(1), sequences)
+    places, _ = sequences.completion_index()
+    hidden = packed_hidden(model, sequences.packed_ids, sequences.lengths.tolist())[places - 1]
+    return _scatter(model.score(hidden).float().squeeze(1), sequences)
 
 
 def sequence_scores(model: Any, sequences: Sequences) -> torch.Tensor:
     """Read the score head at the last token of each row, (batch,)."""
-    hidden = model.base_model(sequences.input_ids, use_cache=False).last_hidden_state
-    rows = torch.arange(len(sequences), device=hidden.device)
-    scores: torch.Tensor = model.score(hidden[rows, sequences.lengths - 1]).float().squeeze(1)
-    return scores
+    hidden = packed_hidden(model, sequences.packed_ids, sequences.lengths.tolist())
+    scores: torch.Tensor = model.score(hidden[sequences.lengths.cumsum(0) - 1])
+    return scores.float().squeeze(1)
 
 
 def in_chunks(
     sequences: Sequences, max_tokens: int, *, group: int | None = None
 ) -> Iterator[tuple[slice, Sequences]]:
-    """Cut rows, in their order, into runs whose padded size stays within `max_tokens`.
+    """Cut rows, in their order, into runs of at most `max_tokens` tokens.
 
     A row longer than that stands alone. No run crosses from one group of rows into the next.
     """
@@ -156,9 +181,9 @@ def in_chunks(
     start = 0
     while start < len(lengths):
         last = len(lengths) if group is None else min(len(lengths), start - start % group + group)
-        end, widest = start + 1, lengths[start]
-        while end < last and max(widest, lengths[end]) * (end + 1 - start) <= max_tokens:
-            widest = max(widest, lengths[end])
+        end, tokens = start + 1, lengths[start]
+        while end < last and tokens + lengths[end] <= max_tokens:
+            tokens += lengths[end]
             end += 1
         yield slice(start, end), sequences.select(slice(start, end))
         start = end

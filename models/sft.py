@@ -17,23 +17,22 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from trl import SFTConfig, SFTTrainer
+from trl import SFTConfig
 
 from models.batching import held_out_loss, rows_to_learn, training_order
 from models.configs.sft import SFTStageConfig
 from models.errors import DataError
 from models.folders import load_causal_model, load_tokenizer, save_model
 from models.likelihood import perplexity
+from models.packed_trainers import IGNORED_LABEL, PackedSFTTrainer
 from models.randomness import derive_seed
 from models.rows import read_rows
 from models.runtime import Log
 from models.tokenizer import encode_completions, encode_prompts
 from models.trainer_callbacks import HeldOutCallback, LogCallback, SealCallback
-from models.trainer_setup import GuardedTrainer, train, trainer_settings
+from models.trainer_setup import train, trainer_settings
 
 __all__ = ["Demonstrations", "encode_demonstrations", "finetune"]
-
-IGNORED_LABEL = -100
 
 logger = logging.getLogger(__name__)
 
@@ -51,10 +50,6 @@ class Demonstrations:
     prompts: list[list[int]]
     completions: list[list[int]]
     dropped: int
-
-
-class _Trainer(GuardedTrainer, SFTTrainer):  # type: ignore[misc]
-    """TRL's SFTTrainer that stops at a loss that is not finite."""
 
 
 def finetune(
@@ -98,9 +93,7 @@ def finetune(
     held_out = _encode_file(tokenizer, heldout, read_rows(heldout), room)
 
     def measure(model: Any) -> Mapping[str, float]:
-        loss = held_out_loss(
-            model, held_out.prompts, held_out.completions, pad_token_id=tokenizer.pad_token_id
-        )
+        loss = held_out_loss(model, held_out.prompts, held_out.completions)
         return {
             "sft/heldout_loss": loss.mean,
             "sft/heldout_perplexity": perplexity(loss.nll_sum, loss.token_count),
@@ -176,13 +169,13 @@ def _build_trainer(
         seed=derive_seed(seed, "sft"),
         device=device,
     )
-    return _Trainer(
+    return PackedSFTTrainer(
         model=model,
         args=SFTConfig(
             **settings,
             completion_only_loss=True,
             max_length=None,  # rows fit already
-            packing=False,
+            padding_free=config.batch_size > 1,  # one row alone has no padding; TRL warns there
             dataset_kwargs={"skip_prepare_dataset": True},
         ),
         train_dataset=rows.select(order),

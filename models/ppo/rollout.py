@@ -14,6 +14,8 @@ from typing import Any
 import torch
 
 from models.configs.sampling import SamplingConfig
+from models.distribution import TokenDistribution
+from models.diversity import distinct_n
 from models.generation import Completion, sample_completions
 from models.ppo.advantages import (
     estimate_advantages,
@@ -24,6 +26,7 @@ from models.ppo.advantages import (
     whiten,
 )
 from models.ppo.config import PPOConfig
+from models.ppo.networks import Networks
 from models.scoring import ScoreMoments
 from models.sequences import (
     Sequences,
@@ -33,17 +36,7 @@ from models.sequences import (
     token_values,
 )
 
-__all__ = ["Networks", "Rollout", "collect_rollout", "critic_values"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Networks:
-    """PPO's four networks. Actor and critic learn; reference and reward model stay frozen."""
-
-    actor: Any
-    critic: Any
-    reference: Any
-    reward_model: Any
+__all__ = ["Opinions", "Rollout", "ask_networks", "collect_rollout", "critic_values"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,24 +92,32 @@ def ask_networks(
     networks: Networks,
     sequences: Sequences,
     *,
-    temperature: float,
+    distribution: TokenDistribution,
     moments: ScoreMoments,
     config: PPOConfig,
 ) -> Opinions:
-    """Forward the rows through all four networks, cut as the update will cut them."""
+    """Forward the rows through all four networks.
 
-    def ask(question: Callable[[Sequences], torch.Tensor]) -> torch.Tensor:
-        return map_chunks(
-            question, sequences, config.microbatch_tokens, group=config.minibatch_size
+    What the update compares itself with is cut as the update will cut it; frozen networks get as
+    much at once as memory is meant to hold.
+    """
+
+    def ask(
+        question: Callable[[Sequences], torch.Tensor], group: int | None = None
+    ) -> torch.Tensor:
+        return map_chunks(question, sequences, config.tokens_per_microbatch, group=group)
+
+    group = config.rollouts_per_minibatch
+    said = ask(lambda rows: _stacked_logprobs(networks.actor, rows, distribution), group)
+    with networks.as_reference() as reference:
+        reference_logprobs = ask(
+            lambda rows: token_logprobs(reference, rows, distribution=distribution).logprobs
         )
-
-    said = ask(lambda rows: _stacked_logprobs(networks.actor, rows, temperature))
-    reference = ask(lambda rows: _stacked_logprobs(networks.reference, rows, temperature))
     return Opinions(
         old_logprobs=said[..., 0],
         entropy=said[..., 1],
-        reference_logprobs=reference[..., 0],
-        old_values=ask(lambda rows: critic_values(networks.critic, rows, moments)),
+        reference_logprobs=reference_logprobs,
+        old_values=ask(lambda rows: critic_values(networks.critic, rows, moments), group),
         scores=ask(lambda rows: sequence_scores(networks.reward_model, rows)),
     )
 
@@ -129,36 +130,39 @@ def collect_rollout(
     config: PPOConfig,
     sampling: SamplingConfig,
     moments: ScoreMoments,
+    kl_coef: float,
     eos_token_id: int,
-    pad_token_id: int,
     generator: torch.Generator,
 ) -> Rollout:
     """Sample, score, compare with the reference, shape rewards, estimate advantages."""
     started = time.perf_counter()
     completions = sample_completions(
-        networks.actor,
-        prompts,
-        sampling=sampling,
-        eos_token_id=eos_token_id,
-        pad_token_id=pad_token_id,
-        generator=generator,
+        networks.actor, prompts, sampling=sampling, eos_token_id=eos_token_id, generator=generator
     )
     sampled = time.perf_counter()
-    order = _shortest_first(prompts, completions, config.minibatch_size)
+    order = _shortest_first(prompts, completions, config.rollouts_per_minibatch)
+    completions = [completions[row] for row in order]
     sequences = Sequences.from_lists(
         [prompts[row] for row in order],
-        [completions[row].token_ids for row in order],
-        pad_token_id=pad_token_id,
+        [completion.token_ids for completion in completions],
         device=networks.actor.device,
     )
     opinions = ask_networks(
-        networks, sequences, temperature=sampling.temperature, moments=moments, config=config
+        networks,
+        sequences,
+        distribution=TokenDistribution.of(sampling, eos_token_id),
+        moments=moments,
+        config=config,
     )
-    finished = [completions[row].finished for row in order]
-    rollout = _value_tokens(sequences, opinions, finished, config=config, moments=moments)
+    finished = torch.tensor([c.finished for c in completions], device=opinions.scores.device)
+    rollout = _value_tokens(
+        sequences, opinions, finished, config=config, moments=moments, kl_coef=kl_coef
+    )
     tokens = int(sequences.completion_lengths.sum())
     rollout.metrics.update(
         {
+            "objective/distinct_2": distinct_n([c.token_ids for c in completions], 2),
+            "objective/sampler_error": _sampler_error(completions, opinions.old_logprobs),
             "time/sampling_seconds": sampled - started,
             "time/sampled_tokens_per_second": tokens / (sampled - started),
             "time/judging_seconds": time.perf_counter() - sampled,
@@ -170,51 +174,67 @@ def collect_rollout(
 def _value_tokens(
     sequences: Sequences,
     opinions: Opinions,
-    finished: list[bool],
+    finished: torch.Tensor,
     *,
     config: PPOConfig,
     moments: ScoreMoments,
+    kl_coef: float,
 ) -> Rollout:
     """Turn opinions into rewards, advantages and returns."""
-    ended = torch.tensor(finished, device=opinions.scores.device)
     normalised = (opinions.scores - moments.mean) / moments.std
+    if config.score_clip is not None:
+        normalised = normalised.clamp(-config.score_clip, config.score_clip)
     mask = sequences.completion_mask
     rewards = shape_rewards(
-        normalised - config.missing_eos_penalty * (~ended).float(),
+        normalised - config.missing_eos_penalty * (~finished).float(),
         opinions.old_logprobs,
         opinions.reference_logprobs,
         mask,
-        kl_coef=config.kl_coef,
+        kl_coef=kl_coef,
     )
     estimate = estimate_advantages(
         rewards, opinions.old_values, mask, gamma=config.gamma, gae_lambda=config.gae_lambda
     )
+    advantages = estimate.advantages
     return Rollout(
         sequences=sequences,
         old_logprobs=opinions.old_logprobs,
         old_values=opinions.old_values,
-        advantages=whiten(estimate.advantages, mask),
+        advantages=whiten(advantages, mask) if config.whiten_advantages else advantages,
         returns=estimate.returns,
         metrics={
             **_monitor(sequences, opinions, rewards, estimate.returns),
             "objective/score_normalised": normalised.mean().item(),
-            "objective/eos_rate": ended.float().mean().item(),
-            "objective/kl_coef": config.kl_coef,
+            "objective/eos_rate": finished.float().mean().item(),
+            "objective/kl_coef": kl_coef,
         },
     )
 
 
 def _shortest_first(
-    prompts: list[list[int]], completions: list[Completion], minibatch_size: int
+    prompts: list[list[int]], completions: list[Completion], rollouts_per_minibatch: int
 ) -> list[int]:
     """Order rows by length within each minibatch of the first pass."""
     lengths = [len(p) + len(c.token_ids) for p, c in zip(prompts, completions, strict=True)]
-    return sorted(range(len(lengths)), key=lambda row: (row // minibatch_size, lengths[row]))
+    return sorted(
+        range(len(lengths)), key=lambda row: (row // rollouts_per_minibatch, lengths[row])
+    )
 
 
-def _stacked_logprobs(model: Any, sequences: Sequences, temperature: float) -> torch.Tensor:
-    said = token_logprobs(model, sequences, temperature=temperature)
+def _stacked_logprobs(
+    model: Any, sequences: Sequences, distribution: TokenDistribution
+) -> torch.Tensor:
+    said = token_logprobs(model, sequences, distribution=distribution, entropy="watched")
+    assert said.entropy is not None
     return torch.stack([said.logprobs, said.entropy], dim=-1)
+
+
+def _sampler_error(completions: list[Completion], logprobs: torch.Tensor) -> float:
+    """The largest distance between a logprob as sampled and as recomputed; rounding only."""
+    return max(
+        float((torch.tensor(c.logprobs) - row[: len(c.logprobs)]).abs().max())
+        for c, row in zip(completions, logprobs.cpu(), strict=True)
+    )
 
 
 def _monitor(
@@ -222,14 +242,15 @@ def _monitor(
 ) -> dict[str, float]:
     """Reduce a rollout to what one watches; KL is summed over a completion, in nats."""
     mask = sequences.completion_mask
-    k1 = torch.where(mask, opinions.old_logprobs - opinions.reference_logprobs, 0.0)
-    k3 = torch.where(mask, kl_k3(opinions.old_logprobs, opinions.reference_logprobs), 0.0)
+    k1 = torch.where(mask, opinions.old_logprobs - opinions.reference_logprobs, 0.0).sum(1)
+    k3 = torch.where(mask, kl_k3(opinions.old_logprobs, opinions.reference_logprobs), 0.0).sum(1)
     return {
         "objective/score": opinions.scores.mean().item(),
         "objective/score_std": opinions.scores.std(unbiased=False).item(),
         "objective/reward": rewards.sum(1).mean().item(),
-        "objective/kl_to_reference": k1.sum(1).mean().item(),
-        "objective/kl_to_reference_k3": k3.sum(1).mean().item(),
+        "objective/kl_to_reference": k1.mean().item(),
+        "objective/kl_standard_error": k1.std(unbiased=False).item() / len(k1) ** 0.5,
+        "objective/kl_to_reference_k3": k3.mean().item(),
         "objective/entropy": masked_mean(opinions.entropy, mask).item(),
         "objective/completion_tokens": sequences.completion_lengths.float().mean().item(),
         "value/returns": masked_mean(returns, mask).item(),

@@ -1,34 +1,25 @@
 """The PPO stage's learning from folders to folders: load, resume, iterate, watch, publish."""
 
-import hashlib
-import logging
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from models.checkpoints import latest, prune, seal
 from models.configs.sampling import SamplingConfig
-from models.errors import DataError, DivergedError, ModelError
-from models.folders import load_causal_model, load_reward_model, load_tokenizer, save_model
-from models.generation import sample_completions
+from models.corpus_blocks import corpus_blocks
+from models.errors import DataError, ModelError
+from models.folders import load_tokenizer, save_model
+from models.interruption import Interruption
 from models.policies import encode_to_fit
 from models.ppo.config import PPOConfig
-from models.ppo.rollout import Networks
+from models.ppo.networks import load_learned_state, load_networks, publish_actor
+from models.ppo.ptx import BLOCK_TOKENS
+from models.ppo.session import Session
 from models.ppo.trainer import PPOTrainer
-from models.randomness import derive_seed
 from models.rows import read_rows, write_rows
 from models.runtime import Log
 from models.scoring import read_score_moments, write_score_moments
-from models.sequences import Sequences, token_logprobs
-from models.tokenizer import decode_completion
 
 __all__ = ["train_ppo"]
 
-logger = logging.getLogger(__name__)
-
-CHECKPOINTS_KEPT = 2
 WATCHED_PROMPTS = 8
 
 
@@ -38,6 +29,7 @@ def train_ppo(
     reward: Path,
     prompts: Path,
     heldout_prompts: Path,
+    corpus: Path | None,
     out: Path,
     checkpoints: Path,
     config: PPOConfig,
@@ -53,172 +45,72 @@ def train_ppo(
         reward: Model folder from which reward model and critic start, with its score moments.
         prompts: Row file of training prompts.
         heldout_prompts: Row file; completions of a few of them are watched, never learned from.
-        out: An empty folder; gets `model/` (the actor), `critic/` and `samples.jsonl`.
+        corpus: Row file of texts for the pretraining mix; read only if there is to be one.
+        out: An empty folder; gets `model/` (the actor), `model_adapter/` with LoRA, `ema/` if kept,
+            `critic/`, `samples.jsonl` and `alarms.jsonl`.
         checkpoints: Where checkpoints are kept; training goes on from the last whole one.
         config: PPO's parameters.
-        sampling: Temperature and longest completion.
+        sampling: How rollouts are sampled.
         seed: The root seed.
         device: Where to train.
         log: Called once an iteration.
 
     Returns:
-        The last iteration's monitors, named `ppo/...`.
+        The last iteration's monitors, named `ppo/...`, the number of `ppo/iterations`, and for
+        each alarm that was raised in how many of them: `ppo/alarms/<name>`.
 
     Raises:
         DivergedError: A loss or a gradient is not finite; `checkpoints` holds the state.
         ModelError: The networks do not fit each other.
         DataError: There are no prompts.
+        ParameterError: A pretraining mix is wanted and there is no corpus.
     """
     tokenizer = load_tokenizer(sft)
-    networks = load_networks(sft, reward, device=device)
+    networks = load_networks(sft, reward, config=config, seed=seed, device=device)
     rows = [row["prompt"] for row in read_rows(prompts)]
     if not rows:
         raise DataError(f"{prompts.name} holds no prompts; PPO needs at least one to sample from")
-    trainer = PPOTrainer(
-        networks=networks,
-        prompts=encode_to_fit(tokenizer, networks.actor, rows, sampling),
-        config=config,
-        sampling=sampling,
-        moments=read_score_moments(reward),
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        seed=seed,
+    block_tokens = min(BLOCK_TOKENS, networks.actor.config.max_position_embeddings)
+    blocks = (
+        corpus_blocks(tokenizer, corpus, block_tokens, seed)
+        if (corpus and config.ptx_coef)
+        else None
     )
-    frozen = {name: fingerprint(getattr(networks, name)) for name in ("reference", "reward_model")}
-    watched = [row["prompt"] for row in _spread(read_rows(heldout_prompts), WATCHED_PROMPTS)]
-    metrics, samples = _iterate(trainer, tokenizer, watched, checkpoints, log)
-    for name, before in frozen.items():
-        if fingerprint(getattr(networks, name)) != before:
+    frozen = networks.fingerprints()
+    with Interruption() as interruption:
+        trainer = PPOTrainer(
+            networks=networks,
+            prompts=encode_to_fit(tokenizer, networks.actor, rows, sampling),
+            config=config,
+            sampling=sampling,
+            moments=read_score_moments(reward),
+            eos_token_id=tokenizer.eos_token_id,
+            seed=seed,
+            corpus=blocks,
+            interruption=interruption,
+        )
+        watched = [row["prompt"] for row in _spread(read_rows(heldout_prompts), WATCHED_PROMPTS)]
+        session = Session(trainer, tokenizer, watched, checkpoints, interruption)
+        session.run(log)
+    for name, before in networks.fingerprints().items():
+        if before != frozen[name]:
             raise ModelError(f"the {name} changed during PPO; it must stay frozen, bit for bit")
-    save_model(networks.actor, tokenizer, out / "model")
-    save_model(networks.critic, tokenizer, out / "critic")
+    _publish(session, tokenizer, sft, out)
+    return {f"ppo/{name}": value for name, value in session.summary().items()}
+
+
+def _publish(session: Session, tokenizer: Any, sft: Path, out: Path) -> None:
+    """Write everything that the stage gives."""
+    trainer = session.trainer
+    actor = trainer.networks.actor
+    publish_actor(actor, tokenizer, sft=sft, folder=out / "model")
+    save_model(trainer.networks.critic, tokenizer, out / "critic")
     write_score_moments(out / "critic", trainer.moments)  # its values are in units of them
-    write_rows(out / "samples.jsonl", samples)
-    return {f"ppo/{name}": value for name, value in metrics.items()}
-
-
-def load_networks(sft: Path, reward: Path, *, device: str) -> Networks:
-    """Load the four roles and check that they speak the same tokens.
-
-    Raises:
-        ModelError: Vocabularies differ, or the model changes its head's logits.
-    """
-    networks = Networks(
-        actor=load_causal_model(sft).to(device),
-        critic=load_reward_model(reward).to(device),
-        reference=load_causal_model(sft).to(device),
-        reward_model=load_reward_model(reward).to(device),
-    )
-    sizes = (networks.actor.config.vocab_size, networks.reward_model.config.vocab_size)
-    if (
-        sizes[0] != sizes[1]
-        or load_tokenizer(sft).get_vocab() != load_tokenizer(reward).get_vocab()
-    ):
-        raise ModelError(
-            f"the SFT model (vocabulary {sizes[0]}) and the reward model (vocabulary {sizes[1]}) "
-            "have different tokenizers; PPO needs one for all four networks: train the reward "
-            "model from this SFT model"
-        )
-    _check_head(networks.actor)
-    return networks
-
-
-@torch.no_grad()
-def _check_head(actor: Any) -> None:
-    """Logits are taken at completion positions only; make sure the head alone gives them."""
-    ids = torch.arange(1, 9, device=actor.device)[None] % actor.config.vocab_size
-    sequences = Sequences(
-        input_ids=ids,
-        prompt_lengths=torch.tensor([1], device=actor.device),
-        completion_lengths=torch.tensor([7], device=actor.device),
-    )
-    ours = token_logprobs(actor, sequences, temperature=1.0).logprobs
-    logits = actor(ids, use_cache=False).logits[:, :-1].float()
-    theirs = logits.log_softmax(-1).gather(2, ids[:, 1:, None]).squeeze(2)
-    if not torch.allclose(ours, theirs, atol=1e-4):
-        raise ModelError(
-            f"{type(actor).__name__} changes the logits after its output head (soft-capping or "
-            "scaling), got logprobs that differ from the head's alone; PPO supports models whose "
-            "logits are the head's output, such as Llama, Qwen, Mistral or GPT-2"
-        )
-
-
-def fingerprint(network: Any) -> str:
-    """Hash every parameter and buffer of a network, bit for bit."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _iterate(
-    trainer: PPOTrainer,
-    tokenizer: Any,
-    watched: list[Any],
-    checkpoints: Path,
-    log: Log,
-) -> tuple[dict[str, float], list[dict[str, Any]]]:
-    """Run the iterations that are left; return the last metrics and the watched samples."""
-    metrics: dict[str, float] = {}
-    samples: list[dict[str, Any]] = []
-    found = latest(checkpoints)
-    if found is not None:
-        state = torch.load(found / "state.pt", map_location="cpu", weights_only=True)
-        trainer.load_state_dict(state["trainer"])
-        metrics, samples = state["metrics"], state["samples"]
-        logger.info("PPO goes on after iteration %d", trainer.finished_iterations)
-    else:
-        samples = _watch(trainer, tokenizer, watched)
-    every = trainer.config.checkpoint_iterations
-    while trainer.finished_iterations < trainer.config.iterations:
-        try:
-            metrics = trainer.step()
-        except DivergedError as error:
-            folder = checkpoints / "diverged"
-            _save(trainer, metrics, samples, folder)
-            raise DivergedError(
-                f"{error}; the broken state is in {folder}; last metrics: {metrics}"
-            ) from error
-        done = trainer.finished_iterations
-        log({f"ppo/{name}": value for name, value in metrics.items()}, done)
-        if done % every == 0 or done == trainer.config.iterations:
-            samples += _watch(trainer, tokenizer, watched)
-            _save(trainer, metrics, samples, checkpoints / f"checkpoint-{done}")
-            seal(checkpoints / f"checkpoint-{done}")
-            prune(checkpoints, CHECKPOINTS_KEPT)
-    return metrics, samples
-
-
-def _save(
-    trainer: PPOTrainer, metrics: dict[str, float], samples: list[dict[str, Any]], folder: Path
-) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    state = {"trainer": trainer.state_dict(), "metrics": metrics, "samples": samples}
-    torch.save(state, folder / "state.pt")
-
-
-def _watch(trainer: PPOTrainer, tokenizer: Any, prompts: Sequence[Any]) -> list[dict[str, Any]]:
-    """Sample the watched prompts with the same luck each time, so that only the actor differs."""
-    if not prompts:
-        return []
-    completions = sample_completions(
-        trainer.networks.actor,
-        encode_to_fit(tokenizer, trainer.networks.actor, prompts, trainer.sampling),
-        sampling=trainer.sampling,
-        eos_token_id=trainer.eos_token_id,
-        pad_token_id=trainer.pad_token_id,
-        generator=torch.Generator().manual_seed(derive_seed(trainer.seed, "ppo.watched")),
-    )
-    return [
-        {
-            "iteration": trainer.finished_iterations,
-            "prompt": prompt if isinstance(prompt, str) else prompt[-1]["content"],
-            "completion": decode_completion(tokenizer, completion.token_ids),
-            "finished": completion.finished,
-        }
-        for prompt, completion in zip(prompts, completions, strict=True)
-    ]
+    write_rows(out / "samples.jsonl", session.samples)
+    write_rows(out / "alarms.jsonl", session.alarms)
+    if trainer.ema is not None:
+        load_learned_state(actor, trainer.ema.weights)
+        publish_actor(actor, tokenizer, sft=sft, folder=out / "ema")
 
 
 def _spread(rows: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:

@@ -43,7 +43,10 @@ def quartet(
         (["quickstart", "--set", "ppo.kl=1"], ["unknown field 'ppo.kl'", "kl_coef"]),
         (["quickstart", "--set", "ppo"], ["path.to.field=value"]),
         (["quickstart", "--set", "ppo.kl_coef=x"], ["ppo.kl_coef: got 'x'", "valid number"]),
-        (["quickstart", "--set", "ppo.minibatch_size=48"], ["does not divide", "rollout_size 128"]),
+        (
+            ["quickstart", "--set", "ppo.rollouts_per_minibatch=48"],
+            ["does not divide", "rollouts_per_iteration 128"],
+        ),
         (["quickstart", "--set", "model.family=bert"], ["'llama' or 'gpt2'"]),
         (["reviews", "--set", "data.folder=nowhere"], ["nowhere", "pretrain", "data.folder"]),
         (["quickstart", "--result", "no/such/folder/r.json"], ["no/such/folder", "--result"]),

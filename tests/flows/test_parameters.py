@@ -83,7 +83,7 @@ def test_load_preset_names_fields_when_unknown() -> None:
     message = refused("quickstart", "ppo.klcoef=0.1")
     assert "unknown field 'ppo.klcoef'" in message
     assert "did you mean 'kl_coef'" in message
-    assert "fields of ppo are: iterations, rollout_size" in message
+    assert "fields of ppo are: iterations, rollouts_per_iteration" in message
     top = refused("quickstart", "pppo.kl_coef=0.1")
     assert "did you mean 'ppo'" in top
     assert "the top level" in top
@@ -130,7 +130,10 @@ def test_load_preset_names_every_wrong_value_at_once() -> None:
 @pytest.mark.parametrize(
     ("settings", "wanted"),
     [
-        (["ppo.minibatch_size=48"], ("minibatch_size 48", "rollout_size 128", "32", "64")),
+        (
+            ["ppo.rollouts_per_minibatch=48"],
+            ("rollouts_per_minibatch 48", "rollouts_per_iteration 128", "32", "64"),
+        ),
         (["model.width=130"], ("width 130", "heads 4", "divisible by 8")),
         (["pretrain.block_tokens=65"], ("pretrain.block_tokens", "model.context 64")),
         (["sampling.max_completion_tokens=64"], ("max_completion_tokens", "model.context 64")),

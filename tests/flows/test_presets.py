@@ -34,7 +34,11 @@ def test_quickstart_has_the_settings_that_were_tried() -> None:
     assert p.pretrain.learning_rate == 4e-3
     assert p.sampling.temperature == 0.7
     assert (p.feedback.preferences, p.feedback.annotated_share) == (4000, 0.6)
-    assert (p.ppo.iterations, p.ppo.rollout_size, p.ppo.minibatch_size) == (40, 128, 64)
+    assert (p.ppo.iterations, p.ppo.rollouts_per_iteration, p.ppo.rollouts_per_minibatch) == (
+        40,
+        128,
+        64,
+    )
     assert (p.ppo.kl_coef, p.ppo.gae_lambda, p.ppo.missing_eos_penalty) == (0.08, 0.95, 3.0)
     assert p.evaluate.prompts >= 512
 
@@ -56,7 +60,11 @@ def test_hh_rlhf_fine_tunes_a_small_base_of_the_hub_on_human_preferences() -> No
     assert (p.sft.learning_rate, p.sft.batch_size) == (2e-5, 64)
     assert (p.reward.learning_rate, p.reward.batch_size) == (1e-5, 64)
     assert (p.ppo.actor_learning_rate, p.ppo.critic_learning_rate) == (1e-6, 1e-5)
-    assert (p.ppo.rollout_size, p.ppo.minibatch_size, p.ppo.ppo_epochs) == (512, 64, 1)
+    assert (p.ppo.rollouts_per_iteration, p.ppo.rollouts_per_minibatch, p.ppo.ppo_epochs) == (
+        512,
+        64,
+        1,
+    )
     assert (p.ppo.iterations, p.ppo.critic_warmup_iterations, p.ppo.kl_coef) == (400, 10, 0.05)
     # a sequence and a completion after it fit SmolLM2's context of 2048
     assert p.sft.max_tokens + p.sampling.max_completion_tokens <= 2048

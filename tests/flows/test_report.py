@@ -32,6 +32,13 @@ STAGES = [
         seconds=0.25,
         metrics={"sft/heldout_perplexity": 2.345},
     ),
+    StageRef(
+        stage="ppo",
+        digest="c" * 64,
+        run_id="run-ppo",
+        seconds=40.0,
+        metrics={"ppo/iterations": 20.0, "ppo/alarms/kl_high": 3.0, "ppo/alarms/length": 1.0},
+    ),
     StageRef(stage="evaluate", digest="b" * 64, run_id="run-e", seconds=4.0, metrics=FINAL),
 ]
 
@@ -154,3 +161,14 @@ def test_print_result_points_to_servers_that_run(
     assert "http://prefect.example:4200" in text
     assert "mlflow server" not in text
     assert "prefect server" not in text
+
+
+def test_print_result_names_the_alarms_of_ppo(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = printed(capsys, monkeypatch, result())
+    assert "PPO raised alarms (kl_high in 3, length in 1 iterations); see its log." in text
+    calm = result()
+    healthy = calm.stages[1].model_copy(update={"metrics": {"ppo/iterations": 20.0}})
+    calm = calm.model_copy(update={"stages": [calm.stages[0], healthy, calm.stages[2]]})
+    assert "PPO raised no alarm." in printed(capsys, monkeypatch, calm)

@@ -69,7 +69,7 @@ def test_held_out_loss_equals_a_loop_over_tokens(
             logits = model(context).logits[0, -1].double()
             expected -= float(logits[token].detach() - logits.detach().logsumexp(0))
             count += 1
-    found = held_out_loss(model, prompts, completions, pad_token_id=0)
+    found = held_out_loss(model, prompts, completions)
     assert found.token_count == count == 8
     # Float32 forward passes of other shapes: 1e-6 relative of eight summed logarithms.
     assert found.nll_sum == pytest.approx(expected, rel=1e-6)

@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from models.configs.sampling import SamplingConfig
+from models.distribution import TokenDistribution
 from models.errors import ParameterError
 from models.generation import Completion, sample_completions
+from models.sequences import Sequences, token_logprobs
 
 EOS = 1
 # Lengths 3, 1, 7, 2, 7, 4, 1, 9: ragged and not in order, one prompt twice, one with an EOS inside.
@@ -31,7 +33,6 @@ def _sample(
     prompts: Sequence[Sequence[int]] = PROMPTS,
     *,
     seed: int = 0,
-    pad: int = 0,
     steps: int = STEPS,
     **changes: Any,
 ) -> list[Completion]:
@@ -40,7 +41,6 @@ def _sample(
         prompts,
         sampling=SamplingConfig(max_completion_tokens=steps, **changes),
         eos_token_id=EOS,
-        pad_token_id=pad,
         generator=torch.Generator().manual_seed(seed),
     )
 
@@ -84,12 +84,6 @@ def test_sampling_equals_a_naive_loop_whatever_the_batch(
         assert [completion.finished for completion in sampled] == ended
 
 
-def test_sampling_does_not_see_what_pads_the_left(make_network: Callable[..., Any]) -> None:
-    for family in ("llama", "gpt2"):
-        model = make_network(family)
-        assert _sample(model, pad=0) == _sample(model, pad=11)
-
-
 def test_completion_ends_at_its_first_eos(make_network: Callable[..., Any]) -> None:
     sampled = _sample(make_network("llama"), PROMPTS * 8)
     assert {completion.finished for completion in sampled} == {True, False}
@@ -103,14 +97,14 @@ def test_completion_ends_at_its_first_eos(make_network: Callable[..., Any]) -> N
 def test_finished_rows_leave_the_batch(make_network: Callable[..., Any]) -> None:
     model = make_network("llama")
     shapes: list[tuple[int, ...]] = []
-    hook = model.register_forward_pre_hook(
+    hook = model.base_model.register_forward_pre_hook(
         lambda _, __, given: shapes.append(tuple(given["input_ids"].shape)), with_kwargs=True
     )
     sampled = _sample(model, PROMPTS * 3)
     hook.remove()
     lengths = [len(completion.token_ids) for completion in sampled]
-    # The prompts once, padded to the longest of 9; then one column for every row still going on.
-    wanted = [(24, 9), *((sum(n > step for n in lengths), 1) for step in range(1, max(lengths)))]
+    # The prompts once, packed: 3 times 34 tokens; then one column for every row still going on.
+    wanted = [(1, 102), *((sum(n > step for n in lengths), 1) for step in range(1, max(lengths)))]
     assert shapes == wanted
     assert shapes[-1][0] < 24
 
@@ -140,6 +134,32 @@ def test_sampled_frequencies_follow_the_softmax(make_network: Callable[..., Any]
     assert chi_square(1.0) > 200  # the test would notice another temperature
 
 
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+@pytest.mark.parametrize("changes", [{}, {"temperature": 0.6}, {"min_completion_tokens": 4}])
+@torch.no_grad()
+def test_stored_logprobs_are_those_of_a_full_forward(
+    make_network: Callable[..., Any], family: str, changes: dict[str, float]
+) -> None:
+    """Cached decoding, with rows leaving the batch, against one packed pass over whole rows."""
+    model = make_network(family)
+    sampled = _sample(model, PROMPTS * 3, **changes)
+    rows = Sequences.from_lists(PROMPTS * 3, [completion.token_ids for completion in sampled])
+    distribution = TokenDistribution.of(SamplingConfig(**changes), EOS)
+    again = token_logprobs(model, rows, distribution=distribution).logprobs
+    for completion, row in zip(sampled, again.tolist(), strict=True):
+        # float32, products of other shapes: logits of size 10 carry about 1e-6 each.
+        assert completion.logprobs == pytest.approx(row[: len(completion.logprobs)], abs=2e-5)
+
+
+def test_completions_are_never_shorter_than_asked(make_network: Callable[..., Any]) -> None:
+    model = make_network("llama")
+    free, held = _sample(model, PROMPTS * 8), _sample(model, PROMPTS * 8, min_completion_tokens=5)
+    assert min(len(completion.token_ids) for completion in free) < 5
+    assert min(len(completion.token_ids) for completion in held) == 5
+    for completion in held:
+        assert EOS not in completion.token_ids[:-1]
+
+
 def test_luck_belongs_to_the_row_not_to_the_model(make_network: Callable[..., Any]) -> None:
     """The generator moves by prompts x longest completion, however soon completions end."""
     generator, other = torch.Generator().manual_seed(0), torch.Generator().manual_seed(0)
@@ -148,7 +168,6 @@ def test_luck_belongs_to_the_row_not_to_the_model(make_network: Callable[..., An
         PROMPTS,
         sampling=SamplingConfig(max_completion_tokens=STEPS),
         eos_token_id=EOS,
-        pad_token_id=0,
         generator=generator,
     )
     torch.rand(len(PROMPTS), STEPS, generator=other, dtype=torch.float64)

@@ -97,7 +97,8 @@ def test_reward_model_learns_an_order_and_reports(
         metrics["reward/score_mean"],
         metrics["reward/score_std"],
     )
-    load_reward_model(tmp_path / "a")
+    assert "quartet" not in (tmp_path / "a" / "config.json").read_text(encoding="utf-8")
+    assert load_reward_model(tmp_path / "a").config._attn_implementation == "sdpa"
 
 
 def test_reward_model_no_better_than_chance_is_said_loudly(
@@ -167,7 +168,10 @@ def test_moments_are_those_of_prompt_and_completion_together(
     base_folder: Path, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def sample(model: Any, prompts: list[list[int]], **settings: Any) -> list[Completion]:
-        return [Completion(token_ids=[20 + at, 1], finished=True) for at in range(len(prompts))]
+        return [
+            Completion(token_ids=[20 + at, 1], logprobs=[0.0, 0.0], finished=True)
+            for at in range(len(prompts))
+        ]
 
     monkeypatch.setattr("models.reward.sample_completions", sample)
     model = new_reward_model(base_folder, seed=0)
@@ -198,7 +202,7 @@ def test_moments_sample_every_prompt_before_any_repeats(
 
     def sample(model: Any, prompts: list[list[int]], **settings: Any) -> list[Completion]:
         seen.extend(prompts)
-        return [Completion(token_ids=[1], finished=True) for _ in prompts]
+        return [Completion(token_ids=[1], logprobs=[0.0], finished=True) for _ in prompts]
 
     monkeypatch.setattr("models.reward.sample_completions", sample)
     run()

@@ -1,5 +1,6 @@
 """Ragged rows: every number equals the unpadded row's own, and neighbours do not exist."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.distribution import TokenDistribution
 from models.sequences import (
     Sequences,
     in_chunks,
@@ -18,6 +20,7 @@ from models.sequences import (
 )
 
 TEMPERATURE = 0.7
+DISTRIBUTION = TokenDistribution(temperature=TEMPERATURE)
 # Prompts of 3, 1, 6, 2 tokens, completions of 2, 5, 1, 9; neither order is the other's.
 PROMPTS = [[5, 6, 7], [2], [3, 9, 4, 4, 8, 2], [12, 13]]
 COMPLETIONS = [[9, 1], [4, 4, 10, 3, 1], [7], [2, 3, 4, 5, 6, 7, 8, 9, 10]]
@@ -27,7 +30,10 @@ TOLERANCE = 2e-5
 
 
 def _rows(pad: int = 0) -> Sequences:
-    return Sequences.from_lists(PROMPTS, COMPLETIONS, pad_token_id=pad)
+    """The rows; `pad` stands behind them."""
+    rows = Sequences.from_lists(PROMPTS, COMPLETIONS)
+    behind = torch.arange(rows.input_ids.shape[1]) >= rows.lengths[:, None]
+    return dataclasses.replace(rows, input_ids=rows.input_ids.masked_fill(behind, pad))
 
 
 def _laid_out(rows: list[torch.Tensor]) -> torch.Tensor:
@@ -37,16 +43,17 @@ def _laid_out(rows: list[torch.Tensor]) -> torch.Tensor:
 
 
 def test_sequences_join_prompt_and_completion_and_count_by_length() -> None:
-    rows = Sequences.from_lists([[5, 6], [7]], [[0], [8, 0, 9]], pad_token_id=0)
+    rows = Sequences.from_lists([[5, 6], [7]], [[0], [8, 0, 9]])
     assert len(rows) == 2
     assert rows.input_ids.tolist() == [[5, 6, 0, 0], [7, 8, 0, 9]]
     assert rows.lengths.tolist() == [3, 4]
     # Pad ids inside a completion count: the mask comes from lengths.
     assert rows.completion_mask.tolist() == [[True, False, False], [True, True, True]]
-    # Completion tokens stand at columns 2; 1, 2, 3; the states before them one to the left.
-    row, column = rows.completion_index(shift=-1)
-    assert row.tolist() == [0, 1, 1, 1]
-    assert column.tolist() == [1, 0, 1, 2]
+    assert rows.packed_ids.tolist() == [5, 6, 0, 7, 8, 0, 9]
+    # Completion tokens stand at 2 in the packed row, and at 4, 5, 6.
+    places, steps = rows.completion_index()
+    assert places.tolist() == [2, 4, 5, 6]
+    assert steps.tolist() == [0, 0, 1, 2]
 
 
 def test_select_keeps_the_order_asked_for_and_trims() -> None:
@@ -62,7 +69,7 @@ def test_logprobs_and_entropy_equal_those_of_rows_alone(
     make_network: Callable[..., Any], unpadded: Any, family: str
 ) -> None:
     model = make_network(family)
-    said = token_logprobs(model, _rows(), temperature=TEMPERATURE)
+    said = token_logprobs(model, _rows(), distribution=DISTRIBUTION, entropy="watched")
     logprobs, entropy = [], []
     for prompt, completion in zip(PROMPTS, COMPLETIONS, strict=True):
         logprobs.append(unpadded.logprobs(model, prompt, completion, TEMPERATURE))
@@ -96,7 +103,7 @@ def _loss_of_row(model: Any, rows: Sequences, row: int, kind: str) -> torch.Tens
     if kind == "values":
         numbers = token_values(model, rows)[row]
     else:
-        said = token_logprobs(model, rows, temperature=TEMPERATURE, entropy_gradient=True)
+        said = token_logprobs(model, rows, distribution=DISTRIBUTION, entropy="learned")
         numbers = said.logprobs[row] + 0.5 * said.entropy[row]
     weights: torch.Tensor = torch.arange(1.0, len(numbers) + 1)
     return (weights * numbers).sum()
@@ -115,7 +122,7 @@ def test_gradients_of_a_row_do_not_depend_on_its_neighbours(
 ) -> None:
     model = make_network(family, score_head=kind != "logprobs")
     for row in range(len(PROMPTS)):
-        alone = Sequences.from_lists([PROMPTS[row]], [COMPLETIONS[row]], pad_token_id=0)
+        alone = Sequences.from_lists([PROMPTS[row]], [COMPLETIONS[row]])
         wanted = _gradients(model, alone, 0, kind)
         scale = max(float(gradient.abs().max()) for gradient in wanted)
         assert scale > 0.01
@@ -143,10 +150,10 @@ def test_what_stands_behind_a_row_changes_nothing(
 
 def test_entropy_has_a_gradient_only_where_asked(make_network: Callable[..., Any]) -> None:
     model = make_network("llama")
-    said = token_logprobs(model, _rows(), temperature=1.0)
+    said = token_logprobs(model, _rows(), entropy="watched")
     assert said.logprobs.requires_grad
     assert not said.entropy.requires_grad
-    asked = token_logprobs(model, _rows(), temperature=1.0, entropy_gradient=True)
+    asked = token_logprobs(model, _rows(), entropy="learned")
     assert asked.entropy.requires_grad
     assert torch.equal(said.entropy, asked.entropy)
 
@@ -161,18 +168,17 @@ def test_chunks_cover_every_row_once_and_stay_within_bounds(
     lengths: list[tuple[int, int]], max_tokens: int, group: int | None
 ) -> None:
     rows = Sequences.from_lists(
-        [[index] * prompt for index, (prompt, _) in enumerate(lengths)],
+        [[1 + index] * prompt for index, (prompt, _) in enumerate(lengths)],
         [[100 + index] * completion for index, (_, completion) in enumerate(lengths)],
-        pad_token_id=-1,
     )
     chunks = list(in_chunks(rows, max_tokens, group=group))
     seen = []
     for part, chunk in chunks:
-        assert chunk.input_ids.numel() <= max_tokens or len(chunk) == 1
+        assert int(chunk.lengths.sum()) <= max_tokens or len(chunk) == 1
         for index, ids in zip(range(part.start, part.stop), chunk.input_ids.tolist(), strict=True):
             prompt, completion = lengths[index]
-            kept = [token for token in ids if token != -1]
-            assert kept == [index] * prompt + [100 + index] * completion
+            wanted = [1 + index] * prompt + [100 + index] * completion
+            assert ids == wanted + [0] * (len(ids) - len(wanted))
             seen.append(index)
     assert seen == list(range(len(lengths)))
     totals = [sum(pair) for pair in lengths]
@@ -180,8 +186,7 @@ def test_chunks_cover_every_row_once_and_stay_within_bounds(
         assert group is None or part.start // group == (part.stop - 1) // group
         # No chunk could have taken the next row too, unless that is of another group.
         if part.stop < len(totals) and (group is None or part.stop % group):
-            longest = max(totals[part.start : part.stop + 1])
-            assert longest * (part.stop + 1 - part.start) > max_tokens
+            assert sum(totals[part.start : part.stop + 1]) > max_tokens
 
 
 @pytest.mark.parametrize("max_tokens", [1, 12, 22, 1000])
@@ -191,7 +196,7 @@ def test_chunking_does_not_change_what_networks_say(
     model, judge = make_network("llama"), make_network("llama", score_head=True)
 
     def both(rows: Sequences) -> torch.Tensor:
-        said = token_logprobs(model, rows, temperature=1.0)
+        said = token_logprobs(model, rows, entropy="watched")
         return torch.stack([said.logprobs, said.entropy], dim=-1)
 
     for function in (

@@ -68,17 +68,17 @@ def test_collated_labels_cover_completion_and_eos_only(
     )
     seen = []
     for batch in trainer.get_train_dataloader():
-        for ids, labels, attended in zip(
-            batch["input_ids"], batch["labels"], batch["attention_mask"], strict=True
+        lengths = batch["cu_seq_lens_q"].diff().tolist()  # of the rows, which lie end to end
+        assert sum(lengths) == batch["input_ids"].numel()
+        for ids, labels in zip(
+            batch["input_ids"][0].split(lengths), batch["labels"][0].split(lengths), strict=True
         ):
-            length = int(attended.sum())
             counted = (labels != -100).nonzero().flatten()
             start = int(counted[0])
-            assert counted.tolist() == list(range(start, length))  # a run up to the row's end
-            assert labels[start:length].tolist() == ids[start:length].tolist()
-            assert int(labels[length - 1]) == tokenizer.eos_token_id
-            assert set(ids[length:].tolist()) <= {tokenizer.pad_token_id}
-            seen.append((ids[:start].tolist(), ids[start:length].tolist()))
+            assert counted.tolist() == list(range(start, len(ids)))  # a run up to the row's end
+            assert labels[start:].tolist() == ids[start:].tolist()
+            assert int(labels[-1]) == tokenizer.eos_token_id
+            seen.append((ids[:start].tolist(), ids[start:].tolist()))
     wanted = [
         (
             encode_prompt(tokenizer, row["prompt"], 64),
@@ -143,6 +143,8 @@ def test_sft_learns_and_reports(run: Any, tmp_path: Path, caplog: pytest.LogCapt
     assert seen[5]["sft/heldout_loss"] == metrics["sft/heldout_loss"]
     assert seen[5]["sft/heldout_loss"] < seen[2]["sft/heldout_loss"]
     assert {"sft/loss", "sft/grad_norm", "sft/learning_rate"} <= seen[1].keys()
+    assert "quartet" not in (tmp_path / "a" / "config.json").read_text(encoding="utf-8")
+    assert load_causal_model(tmp_path / "a").config._attn_implementation == "sdpa"
 
 
 def test_prompt_tokens_do_not_move_the_loss(run: Any, tokenizer: Any, base_folder: Path) -> None:

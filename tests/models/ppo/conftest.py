@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -12,7 +13,8 @@ from models.configs.sampling import SamplingConfig
 from models.folders import save_model
 from models.ppo import trainer as trainer_module
 from models.ppo.config import PPOConfig
-from models.ppo.rollout import Networks, Rollout
+from models.ppo.networks import Networks
+from models.ppo.rollout import Rollout
 from models.ppo.run import train_ppo
 from models.ppo.trainer import PPOTrainer
 from models.rows import write_rows
@@ -59,12 +61,13 @@ def make_trainer(make_four_networks: Callable[..., Networks]) -> Callable[..., P
         sampling: SamplingConfig | None = None,
         moments: ScoreMoments = MOMENTS,
         seed: int = 0,
+        corpus: torch.Tensor | None = None,
         **changes: Any,
     ) -> PPOTrainer:
         config: dict[str, Any] = {
             "iterations": 4,
-            "rollout_size": 8,
-            "minibatch_size": 4,
+            "rollouts_per_iteration": 8,
+            "rollouts_per_minibatch": 4,
             "actor_learning_rate": 1e-3,
             "critic_learning_rate": 1e-3,
             "critic_warmup_iterations": 0,
@@ -77,8 +80,8 @@ def make_trainer(make_four_networks: Callable[..., Networks]) -> Callable[..., P
             sampling=sampling or SamplingConfig(temperature=0.7, max_completion_tokens=8),
             moments=moments,
             eos_token_id=1,
-            pad_token_id=0,
             seed=seed,
+            corpus=corpus,
         )
 
     return build
@@ -141,6 +144,7 @@ class World:
     reward: Path
     prompts: Path
     heldout: Path
+    corpus: Path
 
 
 @dataclass(slots=True, kw_only=True)
@@ -174,11 +178,13 @@ def world(
     write_score_moments(folder / "reward", moments)
     write_rows(folder / "prompts.jsonl", [{"prompt": text} for text in WORDS])
     write_rows(folder / "heldout.jsonl", [{"prompt": text} for text in HELDOUT])
+    write_rows(folder / "corpus.jsonl", [{"text": text * 3} for text in WORDS * 20])
     return World(
         sft=folder / "sft",
         reward=folder / "reward",
         prompts=folder / "prompts.jsonl",
         heldout=folder / "heldout.jsonl",
+        corpus=folder / "corpus.jsonl",
     )
 
 
@@ -186,13 +192,20 @@ def world(
 def train(world: World) -> Callable[..., Outcome]:
     """The stage, run in a folder; with `interrupt_at`, an error strikes after that iteration."""
 
-    def run(folder: Path, *, interrupt_at: int | None = None, **changes: Any) -> Outcome:
-        outcome = Outcome(folder=folder)
+    def run(
+        folder: Path,
+        *,
+        interrupt_at: int | None = None,
+        config: Mapping[str, Any] = MappingProxyType({}),
+        logged: dict[int, dict[str, float]] | None = None,
+        **changes: Any,
+    ) -> Outcome:
+        outcome = Outcome(folder=folder, logged={} if logged is None else logged)
         outcome.out.mkdir(parents=True, exist_ok=True)
 
         def log(metrics: Mapping[str, float], step: int) -> None:
             if step == interrupt_at:
-                raise KeyboardInterrupt
+                raise RuntimeError("killed")
             outcome.logged[step] = dict(metrics)
 
         paths = {
@@ -200,20 +213,21 @@ def train(world: World) -> Callable[..., Outcome]:
             "reward": world.reward,
             "prompts": world.prompts,
             "heldout_prompts": world.heldout,
+            "corpus": world.corpus,
         }
-        config = PPOConfig(
+        settings = PPOConfig(
             iterations=5,
-            rollout_size=6,
-            minibatch_size=3,
+            rollouts_per_iteration=6,
+            rollouts_per_minibatch=3,
             actor_learning_rate=1e-3,
             critic_warmup_iterations=1,
-            checkpoint_iterations=changes.pop("checkpoint_iterations", 2),
+            **{"checkpoint_iterations": 2} | config,
         )
         outcome.metrics = train_ppo(
             **paths | changes,
             out=outcome.out,
             checkpoints=outcome.checkpoints,
-            config=config,
+            config=settings,
             sampling=SamplingConfig(temperature=0.8, max_completion_tokens=6),
             seed=3,
             device="cpu",

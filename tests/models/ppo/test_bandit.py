@@ -7,7 +7,8 @@ from typing import Any
 import torch
 
 from models.configs.sampling import SamplingConfig
-from models.ppo.rollout import Networks
+from models.packing import ATTENTION
+from models.ppo.networks import Networks
 from models.ppo.trainer import PPOTrainer
 from models.scoring import ScoreMoments
 
@@ -19,13 +20,14 @@ class TokenReward(torch.nn.Module):
 
     def __init__(self, vocab: int, rewarded: int) -> None:
         super().__init__()
+        self.config = SimpleNamespace(_attn_implementation=ATTENTION)
         self.score = torch.nn.Linear(vocab, 1, bias=False)
         self.score.weight.data = torch.nn.functional.one_hot(
             torch.tensor([rewarded]), vocab
         ).float()
 
-    def base_model(self, ids: torch.Tensor, use_cache: bool) -> Any:
-        hidden = torch.nn.functional.one_hot(ids, self.score.in_features).float()
+    def base_model(self, input_ids: torch.Tensor, **_: Any) -> Any:
+        hidden = torch.nn.functional.one_hot(input_ids, self.score.in_features).float()
         return SimpleNamespace(last_hidden_state=hidden)
 
 
@@ -49,8 +51,8 @@ def _bandit(
         sampling=SamplingConfig(max_completion_tokens=1),
         moments=ScoreMoments(mean=0.0, std=1.0, raw_std=1.0, samples=1),
         iterations=20,
-        rollout_size=32,
-        minibatch_size=16,
+        rollouts_per_iteration=32,
+        rollouts_per_minibatch=16,
         actor_learning_rate=5e-3,
         critic_learning_rate=5e-3,
         missing_eos_penalty=0.0,

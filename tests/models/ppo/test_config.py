@@ -11,7 +11,7 @@ from models.ppo.config import PPOConfig
 
 
 @pytest.mark.parametrize(
-    ("minibatch_size", "rollout_size", "choices"),
+    ("rollouts_per_minibatch", "rollouts_per_iteration", "choices"),
     [
         # Nearest divisors of 32: 4 and 8 (2 away), 2 (4 away).
         (6, 32, "choose 2, 4 or 8"),
@@ -21,18 +21,24 @@ from models.ppo.config import PPOConfig
     ],
 )
 def test_config_names_sizes_and_choices_when_minibatches_do_not_divide(
-    minibatch_size: int, rollout_size: int, choices: str
+    rollouts_per_minibatch: int, rollouts_per_iteration: int, choices: str
 ) -> None:
-    message = f"minibatch_size {minibatch_size} does not divide rollout_size {rollout_size}; "
+    message = (
+        f"rollouts_per_minibatch {rollouts_per_minibatch} does not divide "
+        f"rollouts_per_iteration {rollouts_per_iteration}; "
+    )
     with pytest.raises(ValidationError, match=re.escape(message + choices)):
-        PPOConfig(minibatch_size=minibatch_size, rollout_size=rollout_size)
+        PPOConfig(
+            rollouts_per_minibatch=rollouts_per_minibatch,
+            rollouts_per_iteration=rollouts_per_iteration,
+        )
     for choice in re.findall(r"\d+", choices):
-        PPOConfig(minibatch_size=int(choice), rollout_size=rollout_size)
+        PPOConfig(rollouts_per_minibatch=int(choice), rollouts_per_iteration=rollouts_per_iteration)
 
 
 def test_config_names_the_only_choice_when_one_rollout_is_too_few() -> None:
-    with pytest.raises(ValidationError, match="64 exceeds rollout_size 1; choose 1"):
-        PPOConfig(rollout_size=1)
+    with pytest.raises(ValidationError, match="64 exceeds rollouts_per_iteration 1; choose 1"):
+        PPOConfig(rollouts_per_iteration=1)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from models.checkpoints import latest, seal
-from models.ppo import run as run_module
+from models.ppo import session as session_module
 
 Train = Callable[..., Any]
 
@@ -43,7 +43,7 @@ def _assert_same(resumed: Any, whole: Any, *, since: int) -> None:
 def test_resumed_run_equals_the_uninterrupted_one(
     train: Train, whole: Any, tmp_path: Path, interrupt_at: int, since: int
 ) -> None:
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(RuntimeError, match="killed"):
         train(tmp_path, interrupt_at=interrupt_at)
     _assert_same(train(tmp_path), whole, since=since)
 
@@ -61,7 +61,7 @@ def test_run_killed_before_publishing_only_publishes(
 def test_torn_checkpoint_is_skipped_and_training_ends_the_same(
     train: Train, whole: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(RuntimeError, match="killed"):
         train(tmp_path, interrupt_at=5)
     folder = tmp_path / "checkpoints"
     assert latest(folder) == folder / "checkpoint-4"
@@ -80,12 +80,12 @@ def test_run_killed_while_it_writes_a_checkpoint_goes_on_from_the_one_before(
 ) -> None:
     def killed_at_the_second(folder: Path) -> None:
         if folder.name == "checkpoint-4":
-            raise KeyboardInterrupt
+            raise RuntimeError("killed")
         seal(folder)
 
     with monkeypatch.context() as patched:
-        patched.setattr(run_module, "seal", killed_at_the_second)
-        with pytest.raises(KeyboardInterrupt):
+        patched.setattr(session_module, "seal", killed_at_the_second)
+        with pytest.raises(RuntimeError, match="killed"):
             train(tmp_path)
     assert (tmp_path / "checkpoints" / "checkpoint-4").is_dir()
     _assert_same(train(tmp_path), whole, since=3)
@@ -94,7 +94,7 @@ def test_run_killed_while_it_writes_a_checkpoint_goes_on_from_the_one_before(
 def test_how_often_checkpoints_are_written_changes_no_weight(
     train: Train, whole: Any, tmp_path: Path
 ) -> None:
-    often = _published(train(tmp_path, checkpoint_iterations=1))
+    often = _published(train(tmp_path, config={"checkpoint_iterations": 1}))
     wanted = _published(whole)
     del often["samples.jsonl"], wanted["samples.jsonl"]
     assert often == wanted

@@ -9,7 +9,8 @@ import torch
 
 from models.configs.sampling import SamplingConfig
 from models.ppo.config import PPOConfig
-from models.ppo.rollout import Networks, Rollout, collect_rollout, critic_values
+from models.ppo.networks import Networks
+from models.ppo.rollout import Rollout, collect_rollout, critic_values
 from models.scoring import ScoreMoments
 from models.sequences import Sequences
 
@@ -21,14 +22,17 @@ TOLERANCE = 5e-5
 def _collect(
     networks: Networks, prompts: list[list[int]], moments: ScoreMoments, **changes: Any
 ) -> Rollout:
+    config = PPOConfig(
+        **{"rollouts_per_iteration": len(prompts), "rollouts_per_minibatch": 1} | changes
+    )
     return collect_rollout(
         networks,
         prompts,
-        config=PPOConfig(**{"rollout_size": len(prompts), "minibatch_size": 1} | changes),
+        config=config,
+        kl_coef=config.kl_coef,
         sampling=SamplingConfig(temperature=TEMPERATURE, max_completion_tokens=8),
         moments=moments,
         eos_token_id=1,
-        pad_token_id=0,
         generator=torch.Generator().manual_seed(3),
     )
 
@@ -44,7 +48,7 @@ def _completions(rollout: Rollout) -> list[list[int]]:
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
-@pytest.mark.parametrize("microbatch_tokens", [1, 40, 10_000])
+@pytest.mark.parametrize("tokens_per_microbatch", [1, 40, 10_000])
 @torch.no_grad()
 def test_rollout_equals_rows_alone(
     make_four_networks: Callable[..., Networks],
@@ -52,7 +56,7 @@ def test_rollout_equals_rows_alone(
     prompts: list[list[int]],
     moments: ScoreMoments,
     family: str,
-    microbatch_tokens: int,
+    tokens_per_microbatch: int,
 ) -> None:
     """From the sampled tokens on, everything again: a row at a time, in plain loops."""
     networks = make_four_networks(family, parted=True)
@@ -60,7 +64,7 @@ def test_rollout_equals_rows_alone(
         networks,
         prompts * 2,
         moments,
-        microbatch_tokens=microbatch_tokens,
+        tokens_per_microbatch=tokens_per_microbatch,
         kl_coef=0.2,
         gamma=0.9,
         gae_lambda=0.8,
@@ -165,7 +169,7 @@ def test_critic_starts_on_the_scale_of_the_normalised_score(
 ) -> None:
     """Before its last token, the untrained critic says what the reward model says there."""
     networks = make_four_networks()
-    rows = Sequences.from_lists([[5, 6]], [[7, 8, 9]], pad_token_id=0)
+    rows = Sequences.from_lists([[5, 6]], [[7, 8, 9]])
     values = critic_values(networks.critic, rows, moments)
     score = networks.reward_model(torch.tensor([[5, 6, 7, 8]])).logits[0, 0]
     assert values[0, 2].item() == pytest.approx(((score - 0.3) / 0.8).item(), abs=1e-5)
@@ -188,8 +192,8 @@ def test_rows_lie_minibatch_by_minibatch_shortest_first(
 ) -> None:
     """Nothing but their order changes, and no row leaves its minibatch."""
     networks = make_four_networks()
-    plain = _collect(networks, prompts * 2, moments, minibatch_size=1)
-    ordered = _collect(networks, prompts * 2, moments, minibatch_size=4)
+    plain = _collect(networks, prompts * 2, moments, rollouts_per_minibatch=1)
+    ordered = _collect(networks, prompts * 2, moments, rollouts_per_minibatch=4)
     rows = list(zip(*_told(plain), strict=True))
     wanted = [
         row

@@ -15,7 +15,9 @@ from models.configs.architecture import TokenizerConfig
 from models.errors import DataError, DivergedError, ModelError
 from models.folders import load_causal_model, load_reward_model, load_tokenizer, save_model
 from models.ppo import run as run_module
-from models.ppo.run import load_networks
+from models.ppo.alarms import AlarmWatch
+from models.ppo.config import PPOConfig
+from models.ppo.networks import load_networks
 from models.rows import read_rows, write_rows
 from models.scoring import read_score_moments
 from models.tokenizer import train_tokenizer
@@ -35,6 +37,10 @@ MONITORS = {
     "objective/entropy",
     "objective/completion_tokens",
     "objective/eos_rate",
+    "objective/kl_standard_error",
+    "objective/distinct_2",
+    "objective/sampler_error",
+    *(f"alarm/{name}" for name in AlarmWatch.NAMES),
     "policy/loss",
     "policy/approx_kl",
     "policy/clip_fraction",
@@ -64,13 +70,22 @@ MONITORS = {
 def test_run_logs_every_monitor(whole: Any) -> None:
     assert sorted(whole.logged) == [1, 2, 3, 4, 5]
     assert set(whole.logged[5]) == {f"ppo/{name}" for name in MONITORS}
-    assert whole.metrics == whole.logged[5]
+    summary = {"ppo/iterations": 5.0, "ppo/alarms/eos_rate": 3}
+    assert whole.metrics == whole.logged[5] | summary
+    raised = [step for step in whole.logged if whole.logged[step]["ppo/alarm/eos_rate"]]
+    assert raised == [row["iteration"] for row in read_rows(whole.out / "alarms.jsonl")]
+    assert raised == [3, 4, 5]
     warm_up = {name for name in whole.logged[1] if name.startswith("ppo/policy/")}
     assert warm_up == {"ppo/policy/optimizer_steps"}  # the actor did not learn yet
 
 
 def test_run_publishes_complete_folders(whole: Any, world: Any) -> None:
-    assert sorted(path.name for path in whole.out.iterdir()) == ["critic", "model", "samples.jsonl"]
+    assert sorted(path.name for path in whole.out.iterdir()) == [
+        "alarms.jsonl",
+        "critic",
+        "model",
+        "samples.jsonl",
+    ]
     assert (whole.out / "model" / "generation_config.json").is_file()
     start, actor = load_causal_model(world.sft), load_causal_model(whole.out / "model")
     assert not _equal(start, actor)
@@ -149,7 +164,7 @@ def test_run_refuses_a_reward_model_with_another_vocabulary_size(
     n = len(tokenizer)
     message = rf"SFT model \(vocabulary {n}\) and the reward model \(vocabulary {n + 1}\)"
     with pytest.raises(ModelError, match=message):
-        load_networks(world.sft, tmp_path / "wide", device="cpu")
+        load_networks(world.sft, tmp_path / "wide", config=PPOConfig(), seed=0, device="cpu")
 
 
 def test_run_refuses_a_model_that_changes_its_heads_logits(
@@ -165,14 +180,13 @@ def test_run_refuses_a_model_that_changes_its_heads_logits(
         max_position_embeddings=64,
         logit_scale=0.25,
         initializer_range=0.3,
-        pad_token_id=tokenizer.pad_token_id,
         eos_token_id=tokenizer.eos_token_id,
         bos_token_id=None,
     )
     scaled = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     save_model(scaled, tokenizer, tmp_path / "scaled")
     with pytest.raises(ModelError, match="CohereForCausalLM changes the logits after its output"):
-        load_networks(tmp_path / "scaled", world.reward, device="cpu")
+        load_networks(tmp_path / "scaled", world.reward, config=PPOConfig(), seed=0, device="cpu")
 
 
 def test_diverged_run_leaves_its_state_and_says_where(
@@ -181,10 +195,10 @@ def test_diverged_run_leaves_its_state_and_says_where(
     broken = shutil.copytree(world.reward, tmp_path / "broken")
     moments = json.loads((broken / "score_moments.json").read_text())
     (broken / "score_moments.json").write_text(json.dumps(moments | {"mean": float("nan")}))
-    with pytest.raises(DivergedError, match=r"in iteration 0; .*diverged; last metrics: \{\}"):
+    with pytest.raises(DivergedError, match=r"in iteration 0, .*diverged; last metrics: \{\}"):
         train(tmp_path, reward=broken)
     state = torch.load(tmp_path / "checkpoints" / "diverged" / "state.pt", weights_only=True)
-    assert state["trainer"]["finished_iterations"] == 0
+    assert state["finished_iterations"] == 0
     assert latest(tmp_path / "checkpoints") is None  # never resumed from
     assert list((tmp_path / "out").iterdir()) == []
 
@@ -194,10 +208,10 @@ def test_run_notices_a_frozen_network_that_moved(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, role: str
 ) -> None:
     class Careless(run_module.PPOTrainer):
-        def step(self) -> dict[str, float]:
+        def learn(self) -> dict[str, float]:
             with torch.no_grad():
                 next(getattr(self.networks, role).parameters())[0, 0] += 1e-6
-            return super().step()
+            return super().learn()
 
     monkeypatch.setattr(run_module, "PPOTrainer", Careless)
     with pytest.raises(ModelError, match=f"the {role} changed during PPO"):

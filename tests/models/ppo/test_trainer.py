@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from models.errors import DivergedError
-from models.ppo.rollout import Networks
+from models.ppo.networks import Networks
 from models.ppo.trainer import PPOTrainer
 from models.scoring import ScoreMoments
 
@@ -25,15 +25,16 @@ def _plain_descent(trainer: PPOTrainer) -> None:
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
-@pytest.mark.parametrize("microbatch_tokens", [1, 40, 10_000])
+@pytest.mark.parametrize("tokens_per_microbatch", [1, 40, 10_000])
 def test_first_minibatch_of_every_rollout_has_ratio_1(
     make_trainer: Trainers,
     make_four_networks: Callable[..., Networks],
     family: str,
-    microbatch_tokens: int,
+    tokens_per_microbatch: int,
 ) -> None:
     trainer = make_trainer(
-        networks=make_four_networks(family, dropout=0.1), microbatch_tokens=microbatch_tokens
+        networks=make_four_networks(family, dropout=0.1),
+        tokens_per_microbatch=tokens_per_microbatch,
     )
     for _ in range(4):
         metrics = trainer.step()
@@ -69,14 +70,14 @@ def _loss_by_rows(
     return total / count
 
 
-@pytest.mark.parametrize("microbatch_tokens", [1, 40, 10_000])
+@pytest.mark.parametrize("tokens_per_microbatch", [1, 40, 10_000])
 @pytest.mark.parametrize("entropy_coef", [0.0, 0.5])
 def test_step_is_the_gradient_of_the_mean_over_all_tokens(
     make_trainer: Trainers,
     make_four_networks: Callable[..., Networks],
     unpadded: Any,
     seen: list[Any],
-    microbatch_tokens: int,
+    tokens_per_microbatch: int,
     entropy_coef: float,
 ) -> None:
     """One step over a whole ragged rollout, in micro-batches, equals loops over rows alone."""
@@ -85,8 +86,8 @@ def test_step_is_the_gradient_of_the_mean_over_all_tokens(
         seed=6,  # its completions have 2, 4, 5 and 8 tokens
         iterations=1,
         ppo_epochs=1,
-        minibatch_size=8,
-        microbatch_tokens=microbatch_tokens,
+        rollouts_per_minibatch=8,
+        tokens_per_microbatch=tokens_per_microbatch,
         actor_learning_rate=1.0,
         entropy_coef=entropy_coef,
         value_coef=0.3,
@@ -123,7 +124,7 @@ def test_micro_batches_do_not_change_what_is_learned(
     make_trainer: Trainers, weights_of: Weights
 ) -> None:
     """With AdamW, clipping, several minibatches and epochs: the same weights up to rounding."""
-    trainers = [make_trainer(microbatch_tokens=tokens) for tokens in (1, 40, 10_000)]
+    trainers = [make_trainer(tokens_per_microbatch=tokens) for tokens in (1, 40, 10_000)]
     metrics = [trainer.step() for trainer in trainers]
     weights = [weights_of(trainer.networks.actor) for trainer in trainers]
     for other in (1, 2):
@@ -143,7 +144,7 @@ def test_gradients_are_clipped_to_their_global_norm(
     trainer = make_trainer(
         iterations=1,
         ppo_epochs=1,
-        minibatch_size=8,
+        rollouts_per_minibatch=8,
         actor_learning_rate=1.0,
         max_grad_norm=0.01,
     )
@@ -190,7 +191,7 @@ def test_early_stop_does_not_take_the_step_that_goes_too_far(
     make_trainer: Trainers, weights_of: Weights, same_weights: Same
 ) -> None:
     """One step is taken; the second minibatch then finds the policy moved, and ends it all."""
-    settings = {"minibatch_size": 8, "actor_learning_rate": 0.01}
+    settings = {"rollouts_per_minibatch": 8, "actor_learning_rate": 0.01}
     stopped = make_trainer(ppo_epochs=4, max_approx_kl=1e-3, **settings)
     single = make_trainer(ppo_epochs=1, **settings)
     free = make_trainer(ppo_epochs=4, **settings)
@@ -236,7 +237,9 @@ def test_diverged_loss_is_an_error_before_any_weight_moves(
     broken = ScoreMoments(mean=math.nan, std=1.0, raw_std=1.0, samples=1)
     trainer = make_trainer(moments=broken)
     before = [weights_of(net) for net in (trainer.networks.actor, trainer.networks.critic)]
-    with pytest.raises(DivergedError, match=r"value loss of PPO is nan in iteration 0; .* wanted"):
+    with pytest.raises(
+        DivergedError, match=r"in iteration 0, the value loss of PPO is nan; .* wanted"
+    ):
         trainer.step()
     after = [weights_of(net) for net in (trainer.networks.actor, trainer.networks.critic)]
     assert all(same_weights(*pair) for pair in zip(before, after, strict=True))

@@ -13,7 +13,9 @@ Trainers = Callable[..., PPOTrainer]
 
 
 def test_prompts_are_each_taken_once_in_every_pass(make_trainer: Trainers, seen: list[Any]) -> None:
-    trainer = make_trainer(rollout_size=4, minibatch_size=4, ppo_epochs=1, iterations=6)
+    trainer = make_trainer(
+        rollouts_per_iteration=4, rollouts_per_minibatch=4, ppo_epochs=1, iterations=6
+    )
     for _ in range(6):
         trainer.step()
     # 6 iterations of 4 prompts are 4 passes over 6 prompts; passes end inside iterations.
@@ -25,7 +27,7 @@ def test_prompts_are_each_taken_once_in_every_pass(make_trainer: Trainers, seen:
 
 
 def test_rollouts_larger_than_all_prompts_go_round(make_trainer: Trainers, seen: list[Any]) -> None:
-    make_trainer(prompts=[[5], [6, 7]], rollout_size=5, minibatch_size=5).step()
+    make_trainer(prompts=[[5], [6, 7]], rollouts_per_iteration=5, rollouts_per_minibatch=5).step()
     counts = Counter(tuple(prompt) for prompt in seen[0].prompts)
     assert sorted(counts.values()) == [2, 3]
 
@@ -37,9 +39,9 @@ def test_minibatches_cover_each_rollout_once_an_epoch(
     rows: list[list[int]] = []
     optimise = trainer._optimise
 
-    def watched(rollout: Any, picked: torch.Tensor, **given: Any) -> dict[str, float]:
+    def watched(rollout: Any, picked: torch.Tensor, index: int) -> dict[str, float]:
         rows.append(picked.tolist())
-        return optimise(rollout, picked, **given)
+        return optimise(rollout, picked, index)
 
     monkeypatch.setattr(trainer, "_optimise", watched)
     trainer.step()

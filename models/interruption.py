@@ -1,0 +1,76 @@
+"""SIGTERM and SIGINT, put off while weights are moving, so that a checkpoint can still be saved.
+
+Whoever runs the process has a handler for these signals, which usually raises. Inside `held` the
+signal waits; at its end that handler is called. So the exception strikes at safe points only, and
+whoever catches it there can save and leave.
+"""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType, TracebackType
+from typing import Any
+
+__all__ = ["Interruption"]
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Interruption:
+    """Guards a training loop: ``with Interruption() as interruption: … with interruption.held()``.
+
+    Outside the main thread, where signals never arrive, it does nothing.
+    """
+
+    def __init__(self) -> None:
+        self._holding = 0
+        self._waiting: tuple[int, FrameType | None] | None = None
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> "Interruption":
+        if threading.current_thread() is threading.main_thread():
+            for number in SIGNALS:
+                self._previous[number] = signal.signal(number, self._arrive)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    @property
+    def requested(self) -> bool:
+        """Whether a signal waits."""
+        return self._waiting is not None
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Put signals off until the block ends; if it raises, its error goes first."""
+        self._holding += 1
+        try:
+            yield
+        finally:
+            self._holding -= 1
+        if self._waiting is not None and not self._holding:
+            number, frame = self._waiting
+            self._waiting = None
+            self._deliver(number, frame)
+
+    def _arrive(self, number: int, frame: FrameType | None) -> None:
+        if self._holding:
+            self._waiting = (number, frame)
+        else:
+            self._deliver(number, frame)
+
+    def _deliver(self, number: int, frame: FrameType | None) -> None:
+        """Do what would have been done without us."""
+        handler = self._previous[number]
+        if callable(handler):
+            handler(number, frame)
+        elif handler == signal.SIG_DFL:
+            raise SystemExit(128 + number)

@@ -1,0 +1,143 @@
+"""Alarms: what the monitors look like when PPO goes wrong, most of all when it hacks the reward.
+
+An alarm judges one iteration's monitors against bounds and against the first iteration. It only
+speaks; what follows is the caller's to decide. Its whole memory is a small dict of numbers, so that
+a resumed run raises the same alarms.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from models.ppo.config import AlarmConfig
+
+__all__ = ["Alarm", "AlarmWatch"]
+
+STANDARD_ERRORS = 4.0
+"""A mean KL this many standard errors below zero is no accident of sampling."""
+
+ROUNDING = 1e-3
+"""Nats a completion that equal models may differ by."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alarm:
+    """One alarm.
+
+    Attributes:
+        name: Short, as in the metric `alarm/<name>`.
+        iteration: In which it was raised, from 1.
+        metric: The monitor that tripped.
+        value: Of the monitor.
+        bound: That it should have kept.
+        meaning: What is probably wrong.
+    """
+
+    name: str
+    iteration: int
+    metric: str
+    value: float
+    bound: float
+    meaning: str
+
+    def __str__(self) -> str:
+        return (
+            f"alarm {self.name} in iteration {self.iteration}: {self.metric} is {self.value:.4g}, "
+            f"its bound {self.bound:.4g}; {self.meaning}"
+        )
+
+    def as_row(self) -> dict[str, Any]:
+        """For a table."""
+        return asdict(self)
+
+
+class AlarmWatch:
+    """Looks at every iteration's monitors."""
+
+    NAMES = ("kl_negative", "kl_high", "length", "eos_rate", "entropy", "critic", "hacking")
+
+    def __init__(self, config: AlarmConfig, *, critic_warmup: int) -> None:
+        """Begin without a yardstick.
+
+        Args:
+            config: The bounds.
+            critic_warmup: Iterations in which the critic may be as wrong as it likes.
+        """
+        self._config = config
+        self._critic_warmup = critic_warmup
+        self._first: dict[str, float] = {}
+        self._critic_negative = 0
+
+    def look(self, metrics: Mapping[str, float], iteration: int) -> list[Alarm]:
+        """Judge the monitors of one iteration, numbered from 1."""
+        if not self._first:
+            self._first = {name: metrics[f"objective/{name}"] for name in YARDSTICKS}
+        negative = metrics["value/explained_variance"] < 0 and iteration > self._critic_warmup
+        self._critic_negative = self._critic_negative + 1 if negative else 0
+        return [
+            Alarm(
+                name=name, iteration=iteration, metric=metric, value=value, bound=bound,
+                meaning=MEANINGS[name],
+            )
+            for name, metric, value, bound in self._broken(metrics)
+        ]  # fmt: skip
+
+    def _broken(self, metrics: Mapping[str, float]) -> Iterator[tuple[str, str, float, float]]:
+        """Name, metric, value and bound of every alarm."""
+        config, first = self._config, self._first
+        kl = metrics["objective/kl_to_reference"]
+        lowest = -max(STANDARD_ERRORS * metrics["objective/kl_standard_error"], ROUNDING)
+        if kl < lowest:
+            yield "kl_negative", "objective/kl_to_reference", kl, lowest
+        if kl > config.max_kl:
+            yield "kl_high", "objective/kl_to_reference", kl, config.max_kl
+        length = metrics["objective/completion_tokens"]
+        usual = first["completion_tokens"]
+        longest, shortest = usual * config.length_factor, usual / config.length_factor
+        if length > longest or length < shortest:
+            bound = longest if length > usual else shortest
+            yield "length", "objective/completion_tokens", length, bound
+        rate = metrics["objective/eos_rate"]
+        if abs(rate - first["eos_rate"]) > config.eos_rate_drift:
+            bound = first["eos_rate"] + math.copysign(
+                config.eos_rate_drift, rate - first["eos_rate"]
+            )
+            yield "eos_rate", "objective/eos_rate", rate, bound
+        entropy, floor = metrics["objective/entropy"], first["entropy"] * config.min_entropy_share
+        if entropy < floor:
+            yield "entropy", "objective/entropy", entropy, floor
+        if self._critic_negative >= config.critic_patience:
+            yield "critic", "value/explained_variance", metrics["value/explained_variance"], 0.0
+        distinct = metrics["objective/distinct_2"]
+        floor = first["distinct_2"] * (1.0 - config.distinct_drop)
+        if distinct < floor and metrics["objective/score"] > first["score"]:
+            yield "hacking", "objective/distinct_2", distinct, floor
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resume needs."""
+        return {"first": self._first, "critic_negative": self._critic_negative}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where `state_dict` was taken."""
+        self._first = dict(state["first"])
+        self._critic_negative = state["critic_negative"]
+
+
+YARDSTICKS = ("completion_tokens", "eos_rate", "entropy", "distinct_2", "score")
+
+MEANINGS = {
+    "kl_negative": "a KL cannot be negative: logprobs of actor and reference belong to different "
+    "distributions (mask, temperature or precision)",
+    "kl_high": "the actor left the SFT model: raise ppo.kl_coef, set ppo.kl_target or lower "
+    "ppo.actor_learning_rate",
+    "length": "completion length drifts, often because the reward model likes long or short ones: "
+    "look at the samples, raise ppo.kl_coef",
+    "eos_rate": "the share of completions that end by themselves drifts: look at "
+    "ppo.missing_eos_penalty and sampling.max_completion_tokens",
+    "entropy": "the actor has become nearly deterministic: raise ppo.kl_coef or ppo.entropy_coef",
+    "critic": "the critic predicts worse than a constant: raise ppo.critic_warmup_iterations or "
+    "lower ppo.critic_learning_rate",
+    "hacking": "the score rises while completions become alike, which is how reward hacking looks: "
+    "raise ppo.kl_coef, read the samples",
+}

@@ -1,0 +1,200 @@
+"""PPO's four networks: loaded, checked, prepared to learn or to stay frozen.
+
+With LoRA the reference is the actor with its adapter off, so no second copy exists.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel
+
+from models.errors import ModelError
+from models.folders import load_causal_model, load_reward_model, load_tokenizer, save_model
+from models.ppo.config import PPOConfig
+from models.randomness import derive_seed
+from models.sequences import Sequences, token_logprobs
+
+__all__ = [
+    "Networks",
+    "fingerprint",
+    "learned_state",
+    "load_learned_state",
+    "load_networks",
+    "prepare_networks",
+    "publish_actor",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Networks:
+    """The four roles. Actor and critic learn; reference and reward model stay frozen.
+
+    Attributes:
+        actor: A causal language model, perhaps with an adapter.
+        critic: A network with a score head.
+        reference: A causal language model, or nothing: then it is the actor without its adapter.
+        reward_model: A network with a score head.
+    """
+
+    actor: Any
+    critic: Any
+    reference: Any
+    reward_model: Any
+
+    @contextmanager
+    def as_reference(self) -> Iterator[Any]:
+        """Lend the network that plays the reference."""
+        if self.reference is not None:
+            yield self.reference
+            return
+        self.actor.disable_adapters()
+        try:
+            yield self.actor
+        finally:
+            self.actor.enable_adapters()
+
+    def fingerprints(self) -> dict[str, str]:
+        """Hashes of everything that must not change."""
+        if self.reference is not None:
+            reference = fingerprint(self.reference.state_dict())
+        else:
+            learned = learned_state(self.actor)
+            state = self.actor.state_dict()
+            reference = fingerprint({name: state[name] for name in state if name not in learned})
+        return {
+            "reference": reference,
+            "reward_model": fingerprint(self.reward_model.state_dict()),
+        }
+
+
+def load_networks(
+    sft: Path, reward: Path, *, config: PPOConfig, seed: int, device: str
+) -> Networks:
+    """Load the four roles and check that they speak the same tokens.
+
+    Args:
+        sft: Model folder of actor and reference.
+        reward: Model folder of reward model and critic.
+        config: Says whether the actor learns by adapters.
+        seed: Root seed, of the adapters' first weights.
+        device: Where to put them.
+
+    Raises:
+        ModelError: Vocabularies differ, or the model changes its head's logits.
+    """
+    networks = Networks(
+        actor=load_causal_model(sft).to(device),
+        critic=load_reward_model(reward).to(device),
+        reference=None if config.lora else load_causal_model(sft).to(device),
+        reward_model=load_reward_model(reward).to(device),
+    )
+    sizes = (networks.actor.config.vocab_size, networks.reward_model.config.vocab_size)
+    if (
+        sizes[0] != sizes[1]
+        or load_tokenizer(sft).get_vocab() != load_tokenizer(reward).get_vocab()
+    ):
+        raise ModelError(
+            f"the SFT model (vocabulary {sizes[0]}) and the reward model (vocabulary {sizes[1]}) "
+            "have different tokenizers; PPO needs one for all four networks: train the reward "
+            "model from this SFT model"
+        )
+    _check_head(networks.actor)
+    if config.lora:
+        with torch.random.fork_rng():
+            torch.manual_seed(derive_seed(seed, "ppo.lora"))
+            networks.actor.add_adapter(
+                LoraConfig(
+                    r=config.lora.rank,
+                    lora_alpha=config.lora.alpha,
+                    target_modules="all-linear",
+                    task_type="CAUSAL_LM",
+                )
+            )
+    return networks
+
+
+def prepare_networks(networks: Networks, config: PPOConfig) -> None:
+    """Freeze what is frozen, turn dropout off, and set up gradient checkpointing.
+
+    Dropout is off because logprobs now and then must agree. Layers are only checkpointed by
+    networks in training mode, so there it is taken out of the layers themselves.
+    """
+    for network in (networks.actor, networks.critic, networks.reference, networks.reward_model):
+        if network is not None:
+            network.eval()
+    for frozen in (networks.reference, networks.reward_model):
+        if frozen is not None:
+            frozen.requires_grad_(False)
+    if config.gradient_checkpointing:
+        for network in (networks.actor, networks.critic):
+            for module in network.modules():
+                if isinstance(module, torch.nn.Dropout):
+                    module.p = 0.0
+                if hasattr(module, "attention_dropout"):
+                    module.attention_dropout = 0.0
+            network.activation_checkpointing_enable({"use_reentrant": False})
+            network.train()
+
+
+def learned_state(network: Any) -> dict[str, torch.Tensor]:
+    """The weights that learn, by name; the tensors themselves, not copies."""
+    return {name: p.detach() for name, p in network.named_parameters() if p.requires_grad}
+
+
+@torch.no_grad()
+def load_learned_state(network: Any, state: dict[str, torch.Tensor]) -> None:
+    """Put weights of `learned_state` back."""
+    for name, tensor in learned_state(network).items():
+        tensor.copy_(state[name])
+
+
+def publish_actor(actor: Any, tokenizer: Any, *, sft: Path, folder: Path) -> None:
+    """Write the actor as a complete model; one with an adapter is merged, the adapter kept beside.
+
+    Args:
+        actor: Causal language model, perhaps with an adapter.
+        tokenizer: Its own.
+        sft: Model folder that an adapter belongs on.
+        folder: Where the model goes; an adapter goes to `<folder>_adapter`.
+    """
+    if not getattr(actor, "_hf_peft_config_loaded", False):
+        save_model(actor, tokenizer, folder)
+        return
+    adapter = folder.with_name(f"{folder.name}_adapter")
+    actor.save_pretrained(adapter)
+    merged = PeftModel.from_pretrained(load_causal_model(sft), str(adapter)).merge_and_unload()
+    save_model(merged, tokenizer, folder)
+
+
+def fingerprint(state: dict[str, torch.Tensor]) -> str:
+    """Hash tensors by name, bit for bit."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+@torch.no_grad()
+def _check_head(actor: Any) -> None:
+    """Logits are taken at completion positions only; make sure the head alone gives them."""
+    ids = torch.arange(1, 9, device=actor.device)[None] % actor.config.vocab_size
+    sequences = Sequences(
+        input_ids=ids,
+        prompt_lengths=torch.tensor([1], device=actor.device),
+        completion_lengths=torch.tensor([7], device=actor.device),
+    )
+    logits = actor(ids, use_cache=False).logits[:, :-1].float()
+    theirs = logits.log_softmax(-1).gather(2, ids[:, 1:, None]).squeeze(2)
+    ours = token_logprobs(actor, sequences).logprobs
+    if not torch.allclose(ours, theirs, atol=1e-4):
+        raise ModelError(
+            f"{type(actor).__name__} changes the logits after its output head (soft-capping or "
+            "scaling), got logprobs that differ from the head's alone; PPO supports models whose "
+            "logits are the head's output, such as Llama, Qwen, Mistral or GPT-2"
+        )

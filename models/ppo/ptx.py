@@ -1,0 +1,53 @@
+"""PTX: the pretraining loss, mixed into the actor's own optimiser step.
+
+It keeps what pretraining taught and reward does not ask for.
+
+Source: Ouyang et al., Training language models to follow instructions (2022), equation 2. Their
+coefficient of 27.8 made others diverge; start near 0.1.
+"""
+
+from typing import Any
+
+import torch
+
+from models.sequences import Sequences, in_chunks, token_logprobs
+
+__all__ = ["BLOCK_TOKENS", "ptx_backward"]
+
+BLOCK_TOKENS = 128
+
+
+def ptx_backward(
+    actor: Any,
+    blocks: torch.Tensor,
+    *,
+    rows: int,
+    coefficient: float,
+    max_tokens: int,
+    generator: torch.Generator,
+) -> float:
+    """Draw blocks and add the gradient of coefficient * mean next-token loss to the actor's.
+
+    Args:
+        actor: The causal language model.
+        blocks: (blocks, block) token ids of the corpus.
+        rows: How many blocks to draw, with repetition.
+        coefficient: Weight of the loss.
+        max_tokens: Of one forward pass.
+        generator: Draws them.
+
+    Returns:
+        The loss, nats a token.
+    """
+    drawn = blocks[torch.randint(len(blocks), (rows,), generator=generator)].to(actor.device)
+    count = torch.full((rows,), drawn.shape[1] - 1, device=drawn.device)
+    sequences = Sequences(
+        input_ids=drawn, prompt_lengths=torch.ones_like(count), completion_lengths=count
+    )
+    tokens = rows * (drawn.shape[1] - 1)
+    total = 0.0
+    for _, part in in_chunks(sequences, max_tokens):
+        loss = -token_logprobs(actor, part).logprobs.sum() / tokens
+        (coefficient * loss).backward()  # type: ignore[no-untyped-call]
+        total += loss.item()
+    return total

@@ -1,0 +1,170 @@
+"""One optimiser step of the actor and one of the critic, in micro-batches.
+
+Losses are sums over counted tokens, divided by the tokens of the whole step: however a minibatch is
+cut, the gradient is the same.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+from models.distribution import TokenDistribution
+from models.errors import DivergedError
+from models.ppo.config import PPOConfig
+from models.ppo.losses import PolicyLoss, ValueLoss, policy_loss, value_loss
+from models.ppo.precision import forward_precision
+from models.ppo.rollout import Rollout, critic_values
+from models.scoring import ScoreMoments
+from models.sequences import in_chunks, token_logprobs
+
+__all__ = ["actor_step", "adamw", "critic_step"]
+
+
+def adamw(network: Any, learning_rate: float) -> torch.optim.AdamW:
+    """The optimiser of whatever learns in a network."""
+    return torch.optim.AdamW(
+        [parameter for parameter in network.parameters() if parameter.requires_grad],
+        lr=learning_rate,
+        betas=(0.9, 0.95),
+        eps=1e-5,
+        weight_decay=0.0,
+        fused=True,
+    )
+
+
+def actor_step(
+    actor: Any,
+    optimizer: torch.optim.Optimizer,
+    rollout: Rollout,
+    rows: torch.Tensor,
+    *,
+    distribution: TokenDistribution,
+    config: PPOConfig,
+    ptx: Callable[[], float] | None = None,
+) -> dict[str, float]:
+    """Move the actor by one minibatch, unless it is already too far from the sampling policy.
+
+    Args:
+        actor: The causal language model.
+        optimizer: Its own.
+        rollout: What was sampled.
+        rows: (minibatch,) indices into the rollout.
+        distribution: That the rollout was drawn from.
+        config: PPO's parameters.
+        ptx: Adds the gradient of the pretraining loss and returns that loss.
+
+    Returns:
+        `policy/*` monitors; `policy/grad_norm` exactly if the step was taken.
+
+    Raises:
+        DivergedError: The loss or the gradient is not finite.
+    """
+    counted = int(rollout.sequences.completion_lengths[rows].sum())
+    losses: list[PolicyLoss] = []
+    for part in _microbatches(rollout, rows, config.tokens_per_microbatch):
+        sequences = rollout.sequences.select(part)
+        with forward_precision(config, actor.device):
+            said = token_logprobs(
+                actor,
+                sequences,
+                distribution=distribution,
+                entropy="learned" if config.entropy_coef > 0 else "none",
+            )
+        mask = sequences.completion_mask
+        width = mask.shape[1]
+        loss = policy_loss(
+            said.logprobs,
+            rollout.old_logprobs[part, :width],
+            rollout.advantages[part, :width],
+            mask,
+            clip_range=config.clip_range,
+        )
+        objective = loss.loss
+        if said.entropy is not None:
+            objective = objective - config.entropy_coef * said.entropy.sum()
+        _check_finite(objective, "policy loss")
+        (objective / counted).backward()  # type: ignore[no-untyped-call]
+        losses.append(loss)
+    metrics = {
+        "policy/loss": _total([loss.loss for loss in losses]) / counted,
+        "policy/approx_kl": _total([loss.approx_kl for loss in losses]) / counted,
+        "policy/clip_fraction": _total([loss.clipped for loss in losses]) / counted,
+        "policy/ratio_mean": _total([loss.ratio for loss in losses]) / counted,
+        "policy/ratio_max": max(loss.ratio_max.item() for loss in losses),
+        "policy/ratio_error": max(loss.ratio_error.item() for loss in losses),
+    }
+    if metrics["policy/approx_kl"] > config.max_approx_kl:
+        optimizer.zero_grad(set_to_none=True)
+        return metrics
+    if ptx is not None:
+        with forward_precision(config, actor.device):
+            metrics["policy/ptx_loss"] = ptx()
+    metrics["policy/grad_norm"] = _apply(actor, optimizer, config)
+    return metrics
+
+
+def critic_step(
+    critic: Any,
+    optimizer: torch.optim.Optimizer,
+    rollout: Rollout,
+    rows: torch.Tensor,
+    *,
+    moments: ScoreMoments,
+    config: PPOConfig,
+) -> dict[str, float]:
+    """Move the critic by one minibatch; arguments and errors as in `actor_step`."""
+    counted = int(rollout.sequences.completion_lengths[rows].sum())
+    losses: list[ValueLoss] = []
+    for part in _microbatches(rollout, rows, config.tokens_per_microbatch):
+        sequences = rollout.sequences.select(part)
+        with forward_precision(config, critic.device):
+            values = critic_values(critic, sequences, moments)
+        mask = sequences.completion_mask
+        width = mask.shape[1]
+        loss = value_loss(
+            values,
+            rollout.old_values[part, :width],
+            rollout.returns[part, :width],
+            mask,
+            value_clip_range=config.value_clip_range,
+        )
+        objective = config.value_coef * loss.loss
+        _check_finite(objective, "value loss")
+        (objective / counted).backward()  # type: ignore[no-untyped-call]
+        losses.append(loss)
+    return {
+        "value/loss": _total([loss.loss for loss in losses]) / counted,
+        "value/clip_fraction": _total([loss.clipped for loss in losses]) / counted,
+        "value/grad_norm": _apply(critic, optimizer, config),
+    }
+
+
+def _apply(network: Any, optimizer: torch.optim.Optimizer, config: PPOConfig) -> float:
+    """Clip, step, and return the gradient norm before clipping."""
+    norm = torch.nn.utils.clip_grad_norm_(network.parameters(), config.max_grad_norm)
+    _check_finite(norm, "gradient norm")
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return float(norm)
+
+
+def _microbatches(rollout: Rollout, rows: torch.Tensor, max_tokens: int) -> Iterator[torch.Tensor]:
+    """Cut a minibatch's rows, shortest first, so that rows of equal length lie together."""
+    rows = rows[torch.argsort(rollout.sequences.lengths[rows], stable=True)]
+    chosen = rollout.sequences.select(rows)
+    for part, _ in in_chunks(chosen, max_tokens):
+        yield rows[part]
+
+
+def _check_finite(value: torch.Tensor, what: str) -> None:
+    if not math.isfinite(value.item()):
+        raise DivergedError(
+            f"the {what} of PPO is {value.item()}; a finite number was wanted: lower "
+            "ppo.actor_learning_rate and ppo.critic_learning_rate or raise ppo.kl_coef"
+        )
+
+
+def _total(sums: list[torch.Tensor]) -> float:
+    return float(torch.stack([one.detach().double() for one in sums]).sum())

@@ -1,0 +1,84 @@
+"""Alarms: each at its bound and not before, against the first iteration, with a memory."""
+
+from typing import Any
+
+import pytest
+
+from models.ppo.alarms import AlarmWatch
+from models.ppo.config import AlarmConfig
+
+USUAL = {
+    "objective/kl_to_reference": 2.0,
+    "objective/kl_standard_error": 0.1,
+    "objective/completion_tokens": 40.0,
+    "objective/eos_rate": 0.8,
+    "objective/entropy": 2.0,
+    "objective/distinct_2": 0.5,
+    "objective/score": 1.0,
+    "value/explained_variance": 0.3,
+}
+
+
+def _names(watch: AlarmWatch, iteration: int, **changes: float) -> list[str]:
+    metrics = USUAL | {name.replace("__", "/"): value for name, value in changes.items()}
+    return [alarm.name for alarm in watch.look(metrics, iteration)]
+
+
+def _watch(**changes: Any) -> AlarmWatch:
+    watch = AlarmWatch(AlarmConfig(**changes), critic_warmup=2)
+    assert _names(watch, 1) == []  # the yardstick itself is never alarming
+    return watch
+
+
+@pytest.mark.parametrize(
+    ("changes", "wanted"),
+    [
+        ({"objective__kl_to_reference": -0.3}, []),  # three standard errors: luck
+        ({"objective__kl_to_reference": -0.5}, ["kl_negative"]),
+        ({"objective__kl_to_reference": -0.0005, "objective__kl_standard_error": 0.0}, []),
+        ({"objective__kl_to_reference": 50.0}, []),
+        ({"objective__kl_to_reference": 50.1}, ["kl_high"]),
+        ({"objective__completion_tokens": 80.0}, []),
+        ({"objective__completion_tokens": 81.0}, ["length"]),
+        ({"objective__completion_tokens": 19.0}, ["length"]),
+        ({"objective__eos_rate": 0.51}, []),
+        ({"objective__eos_rate": 0.49}, ["eos_rate"]),
+        ({"objective__entropy": 0.21}, []),
+        ({"objective__entropy": 0.19}, ["entropy"]),
+        ({"objective__distinct_2": 0.34, "objective__score": 0.9}, []),  # the score fell too
+        ({"objective__distinct_2": 0.36, "objective__score": 1.1}, []),
+        ({"objective__distinct_2": 0.34, "objective__score": 1.1}, ["hacking"]),
+    ],
+)
+def test_each_alarm_at_its_bound(changes: dict[str, float], wanted: list[str]) -> None:
+    assert _names(_watch(), 2, **changes) == wanted
+
+
+def test_the_critic_may_err_in_its_warm_up_and_a_few_times_after() -> None:
+    watch = _watch(critic_patience=3)
+    wrong = {"value__explained_variance": -0.1}
+    found = [_names(watch, iteration, **wrong) for iteration in range(2, 7)]
+    # Iterations 1 and 2 are warm-up; 3, 4 and 5 make three in a row.
+    assert found == [[], [], [], ["critic"], ["critic"]]
+    assert _names(watch, 7) == []
+    assert _names(watch, 8, **wrong) == []  # counted anew
+
+
+def test_an_alarm_says_what_where_and_what_to_do() -> None:
+    (alarm,) = _watch().look(USUAL | {"objective/kl_to_reference": 77.0}, 9)
+    assert str(alarm) == (
+        "alarm kl_high in iteration 9: objective/kl_to_reference is 77, its bound 50; the actor "
+        "left the SFT model: raise ppo.kl_coef, set ppo.kl_target or lower ppo.actor_learning_rate"
+    )
+    assert set(alarm.as_row()) == {"name", "iteration", "metric", "value", "bound", "meaning"}
+
+
+def test_the_watch_remembers_across_a_resume() -> None:
+    watch, resumed = (
+        _watch(critic_patience=2),
+        AlarmWatch(AlarmConfig(critic_patience=2), critic_warmup=2),
+    )
+    wrong = {"value__explained_variance": -0.1}
+    _names(watch, 3, **wrong)
+    resumed.load_state_dict(watch.state_dict())
+    assert _names(resumed, 4, objective__completion_tokens=100.0, **wrong) == ["length", "critic"]
