@@ -4,6 +4,8 @@ Used by pretraining, SFT and reward modelling alike. Trainer's own reporting int
 they log hundreds of parameters under names of their own.
 """
 
+import json
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,16 +15,21 @@ from transformers import TrainerCallback
 
 from models.checkpoints import prune, seal
 from models.errors import DivergedError
+from models.interruption import Interruption
 from models.runtime import Log
 
-__all__ = ["HeldOutCallback", "LogCallback", "SealCallback"]
+__all__ = ["HeldOutCallback", "LogCallback", "SealCallback", "StopCallback"]
+
+LOGGED_POINTS = 100
+SPAN = "span.json"
 
 # Trainer's entries that are no measurements of the model, or that change from run to run.
-NOT_LOGGED = ("epoch", "total_flos", "train_")
+NOT_LOGGED = ("epoch", "total_flos", "train_", "num_tokens")
+# Of which the last value is told, not the mean.
+LAST_COUNTS = ("learning_rate",)
 # Trainer's and TRL's names in this project's words.
 NAMES = {
     "mean_token_accuracy": "token_accuracy",
-    "num_tokens": "tokens",
     "accuracy": "train_accuracy",
     "margin": "score_margin",
     "mean_reward": "train_score_mean",
@@ -32,11 +39,16 @@ NAMES = {
 
 
 class LogCallback(TrainerCallback):  # type: ignore[misc]
-    """Forward the trainer's numbers as ``<stage>/<name>`` at the optimiser step."""
+    """Forward the trainer's numbers as ``<stage>/<name>``: means over about 100 spans of steps.
+
+    The trainer reports every step, and the means are made here: its own sums over a span are not
+    part of its checkpoints, so a resumed run would report other means. Ours are.
+    """
 
     def __init__(self, stage: str, log: Log) -> None:
         self._stage = stage
         self._log = log
+        self._span: dict[str, list[float]] = {}
 
     def on_log(
         self,
@@ -46,14 +58,42 @@ class LogCallback(TrainerCallback):  # type: ignore[misc]
         logs: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Rename and forward one log entry."""
-        metrics = {
-            f"{self._stage}/{_metric_name(name)}": float(value)
-            for name, value in (logs or {}).items()
-            if isinstance(value, int | float) and not name.startswith(NOT_LOGGED)
-        }
-        if metrics:
-            self._log(metrics, state.global_step)
+        """Take one step's numbers; at the end of a span, forward their means."""
+        for name, value in (logs or {}).items():
+            if isinstance(value, int | float) and not name.startswith(NOT_LOGGED):
+                self._span.setdefault(name, []).append(float(value))
+        every = max(1, state.max_steps // LOGGED_POINTS)
+        if self._span and (state.global_step % every == 0 or state.global_step == state.max_steps):
+            means = {
+                f"{self._stage}/{_metric_name(name)}": values[-1]
+                if name in LAST_COUNTS
+                else math.fsum(values) / len(values)
+                for name, values in self._span.items()
+            }
+            self._span = {}
+            self._log(means, state.global_step)
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Keep the span under way with the checkpoint."""
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        (folder / SPAN).write_text(json.dumps(self._span), encoding="utf-8")
+
+    def resume(self, checkpoint: Path) -> None:
+        """Go on with the span that was under way."""
+        self._span = json.loads((checkpoint / SPAN).read_text(encoding="utf-8"))
+
+
+class StopCallback(TrainerCallback):  # type: ignore[misc]
+    """Save and end the training after the step in which a signal came."""
+
+    def __init__(self, interruption: Interruption) -> None:
+        self._interruption = interruption
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Ask for a checkpoint and for the end."""
+        if self._interruption.requested:
+            control.should_save = True
+            control.should_training_stop = True
 
 
 class SealCallback(TrainerCallback):  # type: ignore[misc]
@@ -83,7 +123,8 @@ class SealCallback(TrainerCallback):  # type: ignore[misc]
 class HeldOutCallback(TrainerCallback):  # type: ignore[misc]
     """Measure the model on held-out rows whenever a checkpoint was saved, but for the last.
 
-    After the last step the stage measures by itself, whether it trained or only resumed there.
+    After the last step the stage measures by itself, whether it trained or only resumed there. A
+    run that is told to stop measures nothing: it has seconds.
     """
 
     def __init__(self, measure: Callable[[Any], Mapping[str, float]], log: Log) -> None:
@@ -94,7 +135,7 @@ class HeldOutCallback(TrainerCallback):  # type: ignore[misc]
         self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any
     ) -> None:
         """Log the held-out metrics at this step."""
-        if state.global_step < state.max_steps:
+        if state.global_step < state.max_steps and not control.should_training_stop:
             self._log(self._measure(model), state.global_step)
 
 

@@ -15,10 +15,10 @@ from transformers import PrinterCallback, Trainer
 from models.checkpoints import latest
 from models.errors import DivergedError
 from models.folders import without_progress_bars
+from models.interruption import Interruption
+from models.trainer_callbacks import LogCallback, StopCallback
 
 __all__ = ["GuardedTrainer", "OptimiserSettings", "train", "trainer_settings"]
-
-LOGGED_POINTS = 100
 
 
 class OptimiserSettings(Protocol):
@@ -105,7 +105,7 @@ def trainer_settings(
         "train_sampling_strategy": "sequential",
         "save_strategy": "steps",
         "save_steps": config.checkpoint_steps,
-        "logging_steps": max(1, steps // LOGGED_POINTS),
+        "logging_steps": 1,  # LogCallback makes the means
         "logging_nan_inf_filter": False,
         "report_to": [],
         "disable_tqdm": not sys.stderr.isatty(),
@@ -120,10 +120,22 @@ def trainer_settings(
 
 
 def train(trainer: Any, checkpoints: Path) -> None:
-    """Train to the end, from the newest intact checkpoint if there is one."""
+    """Train to the end, from the newest intact checkpoint if there is one.
+
+    A signal waits for the end of the step under way; then a checkpoint is saved, and the signal
+    strikes.
+    """
     trainer.remove_callback(PrinterCallback)
     # One process, one device: on a host with several, Trainer would multiply the batch by them.
     trainer.args._n_gpu = min(1, trainer.args.n_gpu)
     start = latest(checkpoints)
-    with without_progress_bars():
-        trainer.train(resume_from_checkpoint=None if start is None else str(start))
+    if start is not None:
+        for callback in trainer.callback_handler.callbacks:
+            if isinstance(callback, LogCallback):
+                callback.resume(start)
+    with Interruption() as interruption, without_progress_bars():
+        trainer.add_callback(StopCallback(interruption))
+        with interruption.held():
+            trainer.train(resume_from_checkpoint=None if start is None else str(start))
+    if trainer.state.global_step < trainer.state.max_steps:
+        raise KeyboardInterrupt("the training was stopped before its last step")

@@ -27,6 +27,8 @@ from models.ppo.advantages import (
 )
 from models.ppo.config import PPOConfig
 from models.ppo.networks import Networks
+from models.ppo.precision import forward_precision
+from models.ppo.side_by_side import SideBySide
 from models.scoring import ScoreMoments
 from models.sequences import (
     Sequences,
@@ -95,30 +97,42 @@ def ask_networks(
     distribution: TokenDistribution,
     moments: ScoreMoments,
     config: PPOConfig,
+    side_by_side: SideBySide,
 ) -> Opinions:
     """Forward the rows through all four networks.
 
-    What the update compares itself with is cut as the update will cut it; frozen networks get as
-    much at once as memory is meant to hold.
+    What the update compares itself with is cut as the update will cut it, and computed with as many
+    threads; frozen networks get as much at once as memory is meant to hold.
     """
 
     def ask(
         question: Callable[[Sequences], torch.Tensor], group: int | None = None
     ) -> torch.Tensor:
-        return map_chunks(question, sequences, config.tokens_per_microbatch, group=group)
+        with forward_precision(config, sequences.input_ids.device):
+            return map_chunks(question, sequences, config.tokens_per_microbatch, group=group)
 
     group = config.rollouts_per_minibatch
-    said = ask(lambda rows: _stacked_logprobs(networks.actor, rows, distribution), group)
-    with networks.as_reference() as reference:
-        reference_logprobs = ask(
-            lambda rows: token_logprobs(reference, rows, distribution=distribution).logprobs
+
+    def ask_policies() -> tuple[torch.Tensor, torch.Tensor]:
+        said = ask(lambda rows: _stacked_logprobs(networks.actor, rows, distribution), group)
+        with networks.as_reference() as reference:
+            return said, ask(
+                lambda rows: token_logprobs(reference, rows, distribution=distribution).logprobs
+            )
+
+    def ask_judges() -> tuple[torch.Tensor, torch.Tensor]:
+        return (
+            ask(lambda rows: critic_values(networks.critic, rows, moments), group),
+            ask(lambda rows: sequence_scores(networks.reward_model, rows)),
         )
+
+    (said, reference_logprobs), (values, scores) = side_by_side.run(ask_policies, ask_judges)
     return Opinions(
         old_logprobs=said[..., 0],
         entropy=said[..., 1],
         reference_logprobs=reference_logprobs,
-        old_values=ask(lambda rows: critic_values(networks.critic, rows, moments), group),
-        scores=ask(lambda rows: sequence_scores(networks.reward_model, rows)),
+        old_values=values,
+        scores=scores,
     )
 
 
@@ -133,12 +147,18 @@ def collect_rollout(
     kl_coef: float,
     eos_token_id: int,
     generator: torch.Generator,
+    side_by_side: SideBySide,
 ) -> Rollout:
     """Sample, score, compare with the reference, shape rewards, estimate advantages."""
     started = time.perf_counter()
-    completions = sample_completions(
-        networks.actor, prompts, sampling=sampling, eos_token_id=eos_token_id, generator=generator
-    )
+    with forward_precision(config, networks.actor.device):
+        completions = sample_completions(
+            networks.actor,
+            prompts,
+            sampling=sampling,
+            eos_token_id=eos_token_id,
+            generator=generator,
+        )
     sampled = time.perf_counter()
     order = _shortest_first(prompts, completions, config.rollouts_per_minibatch)
     completions = [completions[row] for row in order]
@@ -153,6 +173,7 @@ def collect_rollout(
         distribution=TokenDistribution.of(sampling, eos_token_id),
         moments=moments,
         config=config,
+        side_by_side=side_by_side,
     )
     finished = torch.tensor([c.finished for c in completions], device=opinions.scores.device)
     rollout = _value_tokens(

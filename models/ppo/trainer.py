@@ -28,9 +28,9 @@ from models.ppo.ema import MovingAverage
 from models.ppo.iteration import Iteration
 from models.ppo.kl_control import next_kl_coef
 from models.ppo.networks import Networks, learned_state, load_learned_state, prepare_networks
-from models.ppo.precision import forward_precision
 from models.ppo.ptx import ptx_backward
 from models.ppo.rollout import Rollout, collect_rollout
+from models.ppo.side_by_side import SideBySide
 from models.ppo.updates import actor_step, adamw, critic_step
 from models.randomness import derive_seed
 from models.scoring import ScoreMoments
@@ -90,6 +90,7 @@ class PPOTrainer:
         self._corpus = corpus
         self._interruption = interruption or Interruption()
         self._open: Iteration | None = None
+        self._side_by_side = SideBySide(networks.actor.device)
         prepare_networks(networks, config)
         self.actor_optimizer = adamw(networks.actor, config.actor_learning_rate)
         self.critic_optimizer = adamw(networks.critic, config.critic_learning_rate)
@@ -148,17 +149,17 @@ class PPOTrainer:
             self._open = Iteration.from_state_dict(state["iteration"], device)
 
     def _collect(self) -> Rollout:
-        with forward_precision(self.config, self.networks.actor.device):
-            return collect_rollout(
-                self.networks,
-                self._prompts_of(self.finished_iterations),
-                config=self.config,
-                sampling=self.sampling,
-                moments=self.moments,
-                kl_coef=self.kl_coef,
-                eos_token_id=self.eos_token_id,
-                generator=self._generator(f"rollout.{self.finished_iterations}"),
-            )
+        return collect_rollout(
+            self.networks,
+            self._prompts_of(self.finished_iterations),
+            config=self.config,
+            sampling=self.sampling,
+            moments=self.moments,
+            kl_coef=self.kl_coef,
+            eos_token_id=self.eos_token_id,
+            generator=self._generator(f"rollout.{self.finished_iterations}"),
+            side_by_side=self._side_by_side,
+        )
 
     def _update(self, iteration: Iteration) -> None:
         """Take the optimiser steps that are left."""
@@ -179,22 +180,29 @@ class PPOTrainer:
     def _optimise(self, rollout: Rollout, rows: torch.Tensor, index: int) -> dict[str, float]:
         """Take one optimiser step of the critic and, after its warm-up, of the actor."""
         config, networks = self.config, self.networks
-        try:
-            metrics = critic_step(
+
+        def move_actor() -> dict[str, float]:
+            if not self._actor_learns:
+                return {}
+            return actor_step(
+                networks.actor, self.actor_optimizer, rollout, rows,
+                distribution=TokenDistribution.of(self.sampling, self.eos_token_id),
+                config=config, ptx=self._ptx(index),
+            )  # fmt: skip
+
+        def move_critic() -> dict[str, float]:
+            return critic_step(
                 networks.critic, self.critic_optimizer, rollout, rows,
                 moments=self.moments, config=config,
             )  # fmt: skip
-            if self._actor_learns:
-                metrics |= actor_step(
-                    networks.actor, self.actor_optimizer, rollout, rows,
-                    distribution=TokenDistribution.of(self.sampling, self.eos_token_id),
-                    config=config, ptx=self._ptx(index),
-                )  # fmt: skip
+
+        try:
+            policy, value = self._side_by_side.run(move_actor, move_critic)
         except DivergedError as error:
             raise DivergedError(f"in iteration {self.finished_iterations}, {error}") from error
-        if self.ema is not None and "policy/grad_norm" in metrics:
+        if self.ema is not None and "policy/grad_norm" in policy:
             self.ema.update(networks.actor)
-        return metrics
+        return value | policy
 
     def _ptx(self, index: int) -> Callable[[], float] | None:
         """The pretraining mix of optimiser step `index`, if there is one."""

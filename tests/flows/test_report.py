@@ -89,6 +89,14 @@ def test_result_json_has_the_shape_that_programs_read() -> None:
                 "metrics": {"sft/heldout_perplexity": 2.345},
             },
             {
+                "name": "ppo",
+                "digest": "c" * 64,
+                "reused": False,
+                "seconds": 40.0,
+                "mlflow_run_id": "run-ppo",
+                "metrics": STAGES[1].metrics,
+            },
+            {
                 "name": "evaluate",
                 "digest": "b" * 64,
                 "reused": False,

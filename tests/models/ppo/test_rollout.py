@@ -11,6 +11,7 @@ from models.configs.sampling import SamplingConfig
 from models.ppo.config import PPOConfig
 from models.ppo.networks import Networks
 from models.ppo.rollout import Rollout, collect_rollout, critic_values
+from models.ppo.side_by_side import SideBySide
 from models.scoring import ScoreMoments
 from models.sequences import Sequences
 
@@ -30,6 +31,7 @@ def _collect(
         prompts,
         config=config,
         kl_coef=config.kl_coef,
+        side_by_side=SideBySide(torch.device("cpu")),
         sampling=SamplingConfig(temperature=TEMPERATURE, max_completion_tokens=8),
         moments=moments,
         eos_token_id=1,

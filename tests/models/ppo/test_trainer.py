@@ -238,7 +238,7 @@ def test_diverged_loss_is_an_error_before_any_weight_moves(
     trainer = make_trainer(moments=broken)
     before = [weights_of(net) for net in (trainer.networks.actor, trainer.networks.critic)]
     with pytest.raises(
-        DivergedError, match=r"in iteration 0, the value loss of PPO is nan; .* wanted"
+        DivergedError, match=r"in iteration 0, the policy loss of PPO is nan; .* wanted"
     ):
         trainer.step()
     after = [weights_of(net) for net in (trainer.networks.actor, trainer.networks.critic)]
