@@ -6,7 +6,7 @@ Imports no torch, so that the command line answers at once and the run form open
 import difflib
 from collections.abc import Iterable, Mapping
 from importlib import resources
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
@@ -149,9 +149,12 @@ def _set(values: dict[str, Any], setting: str) -> None:
 
 
 def _group(model: type[BaseModel], name: str) -> type[BaseModel] | None:
-    """The model of a field that holds fields itself; None for a plain value."""
-    inner = model.model_fields[name].annotation
-    return inner if isinstance(inner, type) and issubclass(inner, BaseModel) else None
+    """The model of a field that holds fields itself, or may; None for a plain value."""
+    annotation = model.model_fields[name].annotation
+    for inner in (annotation, *get_args(annotation)):
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            return inner
+    return None
 
 
 def _wrong_depth(path: str, group: type[BaseModel] | None) -> str:

@@ -22,6 +22,7 @@ __all__ = ["HeldOutCallback", "LogCallback", "SealCallback", "StopCallback"]
 
 LOGGED_POINTS = 100
 SPAN = "span.json"
+MEASURED = "MEASURED"
 
 # Trainer's entries that are no measurements of the model, or that change from run to run.
 NOT_LOGGED = ("epoch", "total_flos", "train_", "num_tokens")
@@ -121,22 +122,36 @@ class SealCallback(TrainerCallback):  # type: ignore[misc]
 
 
 class HeldOutCallback(TrainerCallback):  # type: ignore[misc]
-    """Measure the model on held-out rows whenever a checkpoint was saved, but for the last.
+    """Measure the model on held-out rows at every checkpoint that is due, but for the last.
 
     After the last step the stage measures by itself, whether it trained or only resumed there. A
-    run that is told to stop measures nothing: it has seconds.
+    run that is told to stop measures nothing: it has seconds. Whoever resumes there catches up.
     """
 
     def __init__(self, measure: Callable[[Any], Mapping[str, float]], log: Log) -> None:
         self._measure = measure
         self._log = log
 
+    def on_train_begin(
+        self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any
+    ) -> None:
+        """Log what the checkpoint resumed from still lacks: its run was stopped or killed there."""
+        self._catch_up(args, state, model)
+
     def on_save(
         self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any
     ) -> None:
         """Log the held-out metrics at this step."""
-        if state.global_step < state.max_steps and not control.should_training_stop:
-            self._log(self._measure(model), state.global_step)
+        if not control.should_training_stop:
+            self._catch_up(args, state, model)
+
+    def _catch_up(self, args: Any, state: Any, model: Any) -> None:
+        step = state.global_step
+        noted = Path(args.output_dir) / f"checkpoint-{step}" / MEASURED
+        due = 0 < step < state.max_steps and step % args.save_steps == 0
+        if due and not noted.exists():
+            self._log(self._measure(model), step)
+            noted.touch()  # beside the sealed files, which do not change
 
 
 def _metric_name(name: str) -> str:

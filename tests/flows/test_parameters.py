@@ -34,6 +34,17 @@ def test_load_preset_sets_a_field_that_the_preset_does_not_name() -> None:
     assert load_preset("reviews", ["ppo.gamma=0.9"]).ppo.gamma == 0.9
 
 
+def test_load_preset_opens_a_group_that_is_off_by_default() -> None:
+    assert load_preset("quickstart").ppo.lora is None
+    lora = load_preset("quickstart", ["ppo.lora.rank=4"]).ppo.lora
+    assert lora is not None
+    assert (lora.rank, lora.alpha) == (4, 32.0)
+    assert load_preset("quickstart", ["ppo.alarms.action=stop"]).ppo.alarms.action == "stop"
+    assert load_preset("quickstart", ["ppo.kl_target=4"]).ppo.kl_target == 4.0
+    with pytest.raises(ParameterError, match="fields of ppo.lora are: rank, alpha"):
+        load_preset("quickstart", ["ppo.lora.ranks=4"])
+
+
 @pytest.mark.parametrize(
     ("setting", "group", "field", "wanted"),
     [
