@@ -23,6 +23,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from models.decoding_cache import DecodingCache
+from models.errors import ModelError
 
 __all__ = ["ATTENTION", "packed_hidden", "use_packed_attention"]
 
@@ -31,9 +32,19 @@ ATTENTION = "quartet_packed"
 
 
 def use_packed_attention(model: Any) -> None:
-    """Let a transformers model attend with this module's function; asking twice is free."""
-    if model.config._attn_implementation != ATTENTION:
-        model.set_attn_implementation(ATTENTION)
+    """Let a transformers model attend with this module's function; asking twice is free.
+
+    Raises:
+        ModelError: The model does not go through transformers' attention interface.
+    """
+    if model.config._attn_implementation == ATTENTION:
+        return
+    if not model._supports_attention_backend:
+        raise ModelError(
+            f"{type(model).__name__} does not use transformers' attention interface, so its rows "
+            "cannot be packed; wanted a model that does, such as Llama, Qwen, Mistral or GPT-2"
+        )
+    model.set_attn_implementation(ATTENTION)
 
 
 def packed_hidden(

@@ -85,7 +85,7 @@ def load_networks(
         device: Where to put them.
 
     Raises:
-        ModelError: Vocabularies differ, or the model changes its head's logits.
+        ModelError: Vocabularies differ, or packed rows give other logprobs than the model itself.
     """
     networks = Networks(
         actor=load_causal_model(sft).to(device),
@@ -103,7 +103,7 @@ def load_networks(
             "have different tokenizers; PPO needs one for all four networks: train the reward "
             "model from this SFT model"
         )
-    _check_head(networks.actor)
+    _check_logprobs(networks.actor)
     if config.lora:
         with torch.random.fork_rng():
             torch.manual_seed(derive_seed(seed, "ppo.lora"))
@@ -181,20 +181,22 @@ def fingerprint(state: dict[str, torch.Tensor]) -> str:
 
 
 @torch.no_grad()
-def _check_head(actor: Any) -> None:
-    """Logits are taken at completion positions only; make sure the head alone gives them."""
-    ids = torch.arange(1, 9, device=actor.device)[None] % actor.config.vocab_size
-    sequences = Sequences(
-        input_ids=ids,
-        prompt_lengths=torch.tensor([1], device=actor.device),
-        completion_lengths=torch.tensor([7], device=actor.device),
+def _check_logprobs(actor: Any) -> None:
+    """Make sure that logprobs from packed rows and the head alone are the model's own."""
+    vocabulary = actor.config.vocab_size
+    rows = [[1 % vocabulary, *(n % vocabulary for n in range(3, 10))], [2 % vocabulary, 5, 4]]
+    theirs = []
+    for row in rows:
+        ids = torch.tensor([row], device=actor.device)
+        log_softmax = actor(ids, use_cache=False).logits[0, :-1].float().log_softmax(-1)
+        theirs.append(log_softmax.gather(1, ids[0, 1:, None]).squeeze(1))
+    packed = Sequences.from_lists(
+        [row[:1] for row in rows], [row[1:] for row in rows], device=actor.device
     )
-    logits = actor(ids, use_cache=False).logits[:, :-1].float()
-    theirs = logits.log_softmax(-1).gather(2, ids[:, 1:, None]).squeeze(2)
-    ours = token_logprobs(actor, sequences).logprobs
-    if not torch.allclose(ours, theirs, atol=1e-4):
+    ours = token_logprobs(actor, packed).logprobs
+    if not torch.allclose(ours[packed.completion_mask], torch.cat(theirs), atol=1e-4):
         raise ModelError(
-            f"{type(actor).__name__} changes the logits after its output head (soft-capping or "
-            "scaling), got logprobs that differ from the head's alone; PPO supports models whose "
-            "logits are the head's output, such as Llama, Qwen, Mistral or GPT-2"
+            f"{type(actor).__name__} says something else of packed rows with its output head alone "
+            "than by itself: it scales or caps its logits, or its rows see each other; PPO "
+            "supports models such as Llama, Qwen, Mistral or GPT-2"
         )

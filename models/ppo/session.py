@@ -62,10 +62,7 @@ class Session:
             self._load(found)
             logger.info("PPO goes on after iteration %d", self.trainer.finished_iterations)
         try:
-            while self.trainer.finished_iterations < self.trainer.config.iterations:
-                if self._iterate(log) and self.trainer.config.alarms.action == "stop":
-                    self._return_to_checkpoint()
-                    return
+            alarms = self._iterate_to_end(log)
         except DivergedError as error:
             folder = self._checkpoints / "diverged"
             self._write(folder)
@@ -82,6 +79,17 @@ class Session:
                 self.trainer.finished_iterations + 1,
             )
             raise
+        if alarms:
+            self._return_to_checkpoint()
+
+    def _iterate_to_end(self, log: Log) -> list[Alarm]:
+        """Run the iterations that are left, or until an alarm that is to stop them."""
+        config = self.trainer.config
+        while self.trainer.finished_iterations < config.iterations:
+            alarms = self._iterate(log)
+            if alarms and config.alarms.action == "stop":
+                return alarms
+        return []
 
     def summary(self) -> dict[str, float]:
         """The last monitors, and how often each alarm was raised."""
@@ -118,9 +126,8 @@ class Session:
         raised = self.alarms
         if found is None:
             raise DivergedError(
-                f"an alarm stopped PPO before its first checkpoint: {raised[-1]}; lower "
-                "ppo.checkpoint_iterations, mend what the alarm says, or set ppo.alarms.action to "
-                "warn"
+                f"PPO was stopped before its first checkpoint by {Alarm(**raised[-1])}; or lower "
+                "ppo.checkpoint_iterations, or set ppo.alarms.action to warn"
             )
         self._load(found)
         self.alarms = raised

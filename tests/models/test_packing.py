@@ -8,6 +8,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from models.decoding_cache import DecodingCache
+from models.errors import ModelError
 from models.packing import ATTENTION, packed_hidden, use_packed_attention
 
 # Lengths 5, 5, 1, 9, 3, 3: ragged, some equal neighbours, one of a single token.
@@ -129,3 +130,10 @@ def test_packing_refuses_what_it_cannot_compute(make_network: Callable[..., Any]
             softcap=30.0,
             use_cache=False,
         )
+
+
+def test_packing_refuses_a_model_with_an_attention_of_its_own() -> None:
+    config = AutoConfig.for_model("bloom", vocab_size=16, hidden_size=32, n_layer=1, n_head=4)
+    model = AutoModelForCausalLM.from_config(config)
+    with pytest.raises(ModelError, match="BloomForCausalLM does not use transformers' attention"):
+        packed_hidden(model, torch.tensor([5, 6, 7]), [1, 2])

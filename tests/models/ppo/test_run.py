@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from models.checkpoints import latest
 from models.configs.architecture import TokenizerConfig
-from models.errors import DataError, DivergedError, ModelError
+from models.errors import DataError, DivergedError, ModelError, ParameterError
 from models.folders import load_causal_model, load_reward_model, load_tokenizer, save_model
 from models.ppo import run as run_module
 from models.ppo.alarms import AlarmWatch
@@ -185,7 +185,7 @@ def test_run_refuses_a_model_that_changes_its_heads_logits(
     )
     scaled = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     save_model(scaled, tokenizer, tmp_path / "scaled")
-    with pytest.raises(ModelError, match="CohereForCausalLM changes the logits after its output"):
+    with pytest.raises(ModelError, match="CohereForCausalLM says something else of packed rows"):
         load_networks(tmp_path / "scaled", world.reward, config=PPOConfig(), seed=0, device="cpu")
 
 
@@ -216,3 +216,33 @@ def test_run_notices_a_frozen_network_that_moved(
     monkeypatch.setattr(run_module, "PPOTrainer", Careless)
     with pytest.raises(ModelError, match=f"the {role} changed during PPO"):
         train(tmp_path)
+
+
+def test_alarm_can_stop_the_run_at_the_last_checkpoint_before_it(
+    train: Train, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In iteration 3 no completion ends by itself any more; that is one alarm in `whole`, too."""
+    stopped = train(tmp_path, config={"alarms": {"action": "stop"}})
+    assert sorted(stopped.logged) == [1, 2, 3]
+    assert stopped.metrics["ppo/iterations"] == 2
+    assert stopped.metrics["ppo/alarms/eos_rate"] == 1
+    assert stopped.metrics["ppo/objective/score"] == stopped.logged[2]["ppo/objective/score"]
+    assert "alarm eos_rate in iteration 3: objective/eos_rate is 0, its bound 0.03" in caplog.text
+    assert "PPO ends at iteration 2, the last checkpoint before the alarm" in caplog.text
+    (row,) = read_rows(stopped.out / "alarms.jsonl")
+    assert (row["name"], row["iteration"]) == ("eos_rate", 3)
+    state = torch.load(stopped.checkpoints / "checkpoint-2" / "state.pt", weights_only=True)
+    published = dict(load_causal_model(stopped.out / "model").named_parameters())
+    assert state["finished_iterations"] == 2
+    assert all(torch.equal(published[name], weight) for name, weight in state["actor"].items())
+
+
+def test_alarm_before_the_first_checkpoint_is_an_error(train: Train, tmp_path: Path) -> None:
+    config = {"alarms": {"action": "stop"}, "checkpoint_iterations": 5}
+    with pytest.raises(DivergedError, match="before its first checkpoint by alarm eos_rate in"):
+        train(tmp_path, config=config)
+
+
+def test_run_refuses_a_pretraining_mix_without_a_corpus(train: Train, tmp_path: Path) -> None:
+    with pytest.raises(ParameterError, match=r"ppo.ptx_coef is 0.2 but the data has no corpus"):
+        train(tmp_path, corpus=None, config={"ptx_coef": 0.2})
