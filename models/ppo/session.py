@@ -62,7 +62,10 @@ class Session:
             self._load(found)
             logger.info("PPO goes on after iteration %d", self.trainer.finished_iterations)
         try:
-            alarms = self._iterate_to_end(log)
+            while self.trainer.finished_iterations < self.trainer.config.iterations:
+                if self._stopped:
+                    break
+                self._iterate(log)
         except DivergedError as error:
             folder = self._checkpoints / "diverged"
             self._write(folder)
@@ -79,17 +82,13 @@ class Session:
                 self.trainer.finished_iterations + 1,
             )
             raise
-        if alarms:
+        if self._stopped:
             self._return_to_checkpoint()
 
-    def _iterate_to_end(self, log: Log) -> list[Alarm]:
-        """Run the iterations that are left, or until an alarm that is to stop them."""
-        config = self.trainer.config
-        while self.trainer.finished_iterations < config.iterations:
-            alarms = self._iterate(log)
-            if alarms and config.alarms.action == "stop":
-                return alarms
-        return []
+    @property
+    def _stopped(self) -> bool:
+        """Whether an alarm has ended the run."""
+        return bool(self.alarms) and self.trainer.config.alarms.action == "stop"
 
     def summary(self) -> dict[str, float]:
         """The last monitors, and how often each alarm was raised."""
@@ -97,7 +96,7 @@ class Session:
         finished = float(self.trainer.finished_iterations)
         return {**self.metrics, **raised, "iterations": finished}
 
-    def _iterate(self, log: Log) -> list[Alarm]:
+    def _iterate(self, log: Log) -> None:
         """Run one iteration to its end; a signal strikes before it counts or after it is saved."""
         trainer = self.trainer
         metrics = trainer.learn()
@@ -113,12 +112,9 @@ class Session:
             for alarm in alarms:
                 logger.warning("%s", alarm)
             due = done % trainer.config.checkpoint_iterations == 0
-            if alarms and trainer.config.alarms.action == "stop":
-                return alarms
-            if due or done == trainer.config.iterations:
+            if (due or done == trainer.config.iterations) and not self._stopped:
                 self.samples += self._sample_watched()
                 self._save()
-        return alarms
 
     def _return_to_checkpoint(self) -> None:
         """Take back what came after the last checkpoint; nothing to take back to is the start."""

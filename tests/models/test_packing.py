@@ -137,3 +137,16 @@ def test_packing_refuses_a_model_with_an_attention_of_its_own() -> None:
     model = AutoModelForCausalLM.from_config(config)
     with pytest.raises(ModelError, match="BloomForCausalLM does not use transformers' attention"):
         packed_hidden(model, torch.tensor([5, 6, 7]), [1, 2])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="FlashAttention needs a CUDA GPU")
+@pytest.mark.parametrize("family", ["llama", "mistral"])
+def test_flash_attention_on_a_gpu_equals_sdpa_in_bfloat16(
+    make_network: Callable[..., Any], family: str
+) -> None:
+    model = _network(family, make_network).to("cuda", torch.bfloat16)
+    rows = [row.cuda() for row in _rows()]
+    packed = packed_hidden(model, torch.cat(rows), LENGTHS)
+    alone = torch.cat([packed_hidden(model.float(), row, [len(row)]) for row in rows])
+    # bfloat16 has 8 bits; hidden states are of size 1 after the last norm.
+    torch.testing.assert_close(packed.float(), alone, atol=0.1, rtol=0)
