@@ -59,7 +59,7 @@ class AlarmConfig(Config):
         description="Iterations in a row with a negative explained variance.",
     )
     distinct_drop: float = Field(
-        default=0.3,
+        default=0.5,
         gt=0,
         le=1,
         title="Diversity drop",

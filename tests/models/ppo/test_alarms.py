@@ -45,9 +45,9 @@ def _watch(**changes: Any) -> AlarmWatch:
         ({"objective__eos_rate": 0.49}, ["eos_rate"]),
         ({"objective__entropy": 0.21}, []),
         ({"objective__entropy": 0.19}, ["entropy"]),
-        ({"objective__distinct_2": 0.34, "objective__score": 0.9}, []),  # the score fell too
-        ({"objective__distinct_2": 0.36, "objective__score": 1.1}, []),
-        ({"objective__distinct_2": 0.34, "objective__score": 1.1}, ["hacking"]),
+        ({"objective__distinct_2": 0.24, "objective__score": 0.9}, []),  # the score fell too
+        ({"objective__distinct_2": 0.26, "objective__score": 1.1}, []),
+        ({"objective__distinct_2": 0.24, "objective__score": 1.1}, ["hacking"]),
     ],
 )
 def test_each_alarm_at_its_bound(changes: dict[str, float], wanted: list[str]) -> None:
