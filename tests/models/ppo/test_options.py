@@ -132,7 +132,7 @@ def test_checkpointed_gradients_are_the_same_gradients(
         wanted, got = plain.step(), checkpointed.step()
         assert got["policy/first_ratio_error"] <= 1e-6
         assert got["policy/grad_norm"] == pytest.approx(wanted["policy/grad_norm"], rel=1e-4)
-    assert checkpointed.networks.actor.is_gradient_checkpointing
+    assert checkpointed.networks.actor.is_activation_checkpointing
     for one, other in zip(
         weights_of(plain.networks.actor).values(),
         weights_of(checkpointed.networks.actor).values(),
