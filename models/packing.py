@@ -104,7 +104,10 @@ def _attend(
         return ordinary
     for unknown in ("softcap", "s_aux", "position_bias"):
         if others.get(unknown) is not None:
-            raise NotImplementedError(f"packed attention knows no {unknown}")
+            raise ModelError(
+                f"{type(module).__name__} attends with {unknown}, which packed rows cannot do yet; "
+                "wanted plain scaled attention: choose a model such as Llama, Qwen or Mistral"
+            )
     layer: int = module.layer_idx  # type: ignore[assignment]
     if cu_seq_lens_q is None:
         assert decoding is not None

@@ -138,4 +138,7 @@ def train(trainer: Any, checkpoints: Path) -> None:
         with interruption.held():
             trainer.train(resume_from_checkpoint=None if start is None else str(start))
     if trainer.state.global_step < trainer.state.max_steps:
-        raise KeyboardInterrupt("the training was stopped before its last step")
+        raise KeyboardInterrupt(
+            "the training was stopped before its last step, saved at step "
+            f"{trainer.state.global_step} of {trainer.state.max_steps}; run it again to go on"
+        )

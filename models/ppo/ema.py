@@ -21,6 +21,5 @@ class MovingAverage:
     def update(self, network: Any) -> None:
         """Take one step towards the network."""
         new = learned_state(network)
-        torch._foreach_lerp_(
-            list(self.weights.values()), [new[name] for name in self.weights], 1.0 - self._decay
-        )
+        for name, average in self.weights.items():
+            average.lerp_(new[name], 1.0 - self._decay)

@@ -87,14 +87,7 @@ def actor_step(
         _check_finite(objective, "policy loss")
         (objective / counted).backward()  # type: ignore[no-untyped-call]
         losses.append(loss)
-    metrics = {
-        "policy/loss": _total([loss.loss for loss in losses]) / counted,
-        "policy/approx_kl": _total([loss.approx_kl for loss in losses]) / counted,
-        "policy/clip_fraction": _total([loss.clipped for loss in losses]) / counted,
-        "policy/ratio_mean": _total([loss.ratio for loss in losses]) / counted,
-        "policy/ratio_max": max(loss.ratio_max.item() for loss in losses),
-        "policy/ratio_error": max(loss.ratio_error.item() for loss in losses),
-    }
+    metrics = _policy_metrics(losses, counted)
     if metrics["policy/approx_kl"] > config.max_approx_kl:
         optimizer.zero_grad(set_to_none=True)
         return metrics
@@ -138,6 +131,18 @@ def critic_step(
         "value/loss": _total([loss.loss for loss in losses]) / counted,
         "value/clip_fraction": _total([loss.clipped for loss in losses]) / counted,
         "value/grad_norm": _apply(critic, optimizer, config),
+    }
+
+
+def _policy_metrics(losses: list[PolicyLoss], counted: int) -> dict[str, float]:
+    """Join the micro-batches of one step."""
+    return {
+        "policy/loss": _total([loss.loss for loss in losses]) / counted,
+        "policy/approx_kl": _total([loss.approx_kl for loss in losses]) / counted,
+        "policy/clip_fraction": _total([loss.clipped for loss in losses]) / counted,
+        "policy/ratio_mean": _total([loss.ratio for loss in losses]) / counted,
+        "policy/ratio_max": max(loss.ratio_max.item() for loss in losses),
+        "policy/ratio_error": max(loss.ratio_error.item() for loss in losses),
     }
 
 

@@ -123,7 +123,7 @@ def test_packing_refuses_what_it_cannot_compute(make_network: Callable[..., Any]
     """Soft-capped scores would silently come out wrong."""
     model = make_network("llama")
     use_packed_attention(model)
-    with pytest.raises(NotImplementedError, match="softcap"):
+    with pytest.raises(ModelError, match=r"attends with softcap, .*choose a model"):
         model.base_model(
             torch.tensor([[5, 6]]),
             cu_seq_lens_q=torch.tensor([0, 2]),

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from models.configs.sampling import SamplingConfig
 from models.errors import ParameterError
 from models.ppo.networks import Networks, learned_state
 from models.ppo.ptx import ptx_backward
@@ -158,8 +159,6 @@ def test_bfloat16_keeps_weights_logprobs_and_ratios_in_float32(
 def test_shortest_completion_holds_in_rollouts_and_in_their_logprobs(
     make_trainer: Trainers, seen: list[Any]
 ) -> None:
-    from models.configs.sampling import SamplingConfig
-
     sampling = SamplingConfig(max_completion_tokens=8, min_completion_tokens=5)
     metrics = make_trainer(sampling=sampling, kl_coef=0.5).step()
     lengths = seen[0].rollout.sequences.completion_lengths
