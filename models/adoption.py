@@ -1,26 +1,58 @@
-"""Taking in a model that was trained elsewhere: a base or an SFT model, local or from the hub.
+"""Taking in a model that was trained elsewhere: a language or a reward model.
 
-Stands in for tokenizer and pretraining. Models found in the wild mostly lack what this pipeline
-relies on: a pad token other than EOS, and role tokens with a chat template. Both are added where
-they are missing; the rest of the model stays as it is. New tokens start at the mean of the old
-embeddings, the one point that makes a new token neither likelier nor unlikelier than the others.
+Stands in for the stages that would have trained it. Models found in the wild mostly lack what this
+pipeline relies on: a pad token other than EOS, and role tokens with a chat template. Both are added
+where they are missing; the rest of the model stays as it is. New tokens start at the mean of the
+old embeddings, the one point that makes a new token neither likelier nor unlikelier than the
+others.
 """
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+from safetensors import SafetensorError
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedTokenizerFast,
+)
+from transformers.utils import cached_file
 
 from models.architectures import parameter_count
 from models.errors import ModelError
-from models.folders import save_model, without_dropout
+from models.folders import save_model, without_dropout, without_progress_bars
+from models.scoring import SCORE_MOMENTS, ScoreMoments, read_score_moments, write_score_moments
 from models.tokenizer import CHAT_TEMPLATE, EOS_TOKEN, PAD_TOKEN, ROLE_TOKENS
 
-__all__ = ["adopt_model"]
+__all__ = ["adopt_model", "adopt_reward_model"]
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """What sort of model is wanted, for the check and in words."""
+
+    architectures: tuple[str, ...]
+    words: str
+    example: str
+
+
+CAUSAL = Kind(
+    architectures=("ForCausalLM", "LMHeadModel"),
+    words="causal language model",
+    example="HuggingFaceTB/SmolLM2-135M",
+)
+CLASSIFIER = Kind(
+    architectures=("ForSequenceClassification",),
+    words="sequence classifier with one label",
+    example="Skywork/Skywork-Reward-V2-Qwen3-0.6B",
+)
 
 
 def adopt_model(source: str, revision: str | None, out: Path) -> dict[str, float]:
@@ -37,7 +69,64 @@ def adopt_model(source: str, revision: str | None, out: Path) -> dict[str, float
     Raises:
         ModelError: The source cannot be loaded, has no safetensors, or states no context.
     """
-    model, tokenizer = _fetch(source, revision)
+    model, tokenizer = _fetch(source, revision, AutoModelForCausalLM, CAUSAL)
+    metrics = _complete(source, model, tokenizer)
+    for name in ("pad_token_id", "eos_token_id", "bos_token_id"):
+        setattr(model.generation_config, name, getattr(tokenizer, name))
+    save_model(model, tokenizer, out)
+    return metrics
+
+
+def adopt_reward_model(source: str, revision: str | None, out: Path) -> dict[str, float]:
+    """Make a foreign reward model a complete folder of this pipeline.
+
+    One that was not trained here has no moments of its scores; PPO then takes them as they are.
+
+    Args:
+        source: A local folder or a hub id.
+        revision: Branch, tag or commit on the hub; for a local folder nothing.
+        out: Folder to write.
+
+    Returns:
+        The same numbers as for a language model.
+
+    Raises:
+        ModelError: The source cannot be loaded, has no safetensors, states no context, or is no
+            sequence classifier with one label and a trained `score` head.
+    """
+    model, tokenizer = _fetch(source, revision, AutoModelForSequenceClassification, CLASSIFIER)
+    if model.config.num_labels != 1 or not hasattr(model, "score"):
+        raise ModelError(
+            f"{source} is a {type(model).__name__} with {model.config.num_labels} labels"
+            f"{'' if hasattr(model, 'score') else ' and no head named score'}, a reward model with "
+            "exactly one label and a score head was wanted; take one on a decoder such as Llama, "
+            "or train one here from preferences"
+        )
+    metrics = _complete(source, model, tokenizer)
+    moments = _moments(source, revision)
+    save_model(model, tokenizer, out)
+    write_score_moments(out, moments)
+    return metrics
+
+
+def _moments(source: str, revision: str | None) -> ScoreMoments:
+    """The moments beside the weights, or those that leave scores as they are."""
+    found = cached_file(
+        source, SCORE_MOMENTS, revision=revision, _raise_exceptions_for_missing_entries=False
+    )
+    if found is not None:
+        return read_score_moments(Path(found).parent)
+    logger.warning(
+        "%s has no %s: PPO will not normalise its scores; if they are far from mean 0 and "
+        "deviation 1, change ppo.kl_coef in proportion",
+        source,
+        SCORE_MOMENTS,
+    )
+    return ScoreMoments(mean=0.0, std=1.0, raw_std=1.0, samples=0)
+
+
+def _complete(source: str, model: Any, tokenizer: Any) -> dict[str, float]:
+    """Add what is missing, in place, and count."""
     context = getattr(model.config, "max_position_embeddings", None)
     if not isinstance(context, int):
         raise ModelError(
@@ -49,11 +138,9 @@ def adopt_model(source: str, revision: str | None, out: Path) -> dict[str, float
     _make_room(model, known, len(tokenizer))
     tokenizer.model_max_length = min(tokenizer.model_max_length, context)
     tokenizer.padding_side = "right"
-    for config in (model.config, model.generation_config):
-        config.pad_token_id = tokenizer.pad_token_id
-        config.eos_token_id = tokenizer.eos_token_id
-        config.bos_token_id = tokenizer.bos_token_id
-    save_model(model, tokenizer, out)
+    model.config.pad_token_id = tokenizer.pad_token_id
+    model.config.eos_token_id = tokenizer.eos_token_id
+    model.config.bos_token_id = tokenizer.bos_token_id
     return {
         "adopt/parameters": float(parameter_count(model)),
         "adopt/vocab_size": float(len(tokenizer)),
@@ -62,21 +149,38 @@ def adopt_model(source: str, revision: str | None, out: Path) -> dict[str, float
     }
 
 
-def _fetch(source: str, revision: str | None) -> tuple[Any, Any]:
-    """Load model and tokenizer, float32, safetensors only, no remote code."""
+def _fetch(source: str, revision: str | None, loader: Any, kind: Kind) -> tuple[Any, Any]:
+    """Load model and tokenizer, float32, safetensors only, no remote code, no weight made up."""
     local = Path(source).is_dir()
     where = {"local_files_only": local, "revision": None if local else revision}
     try:
         config = without_dropout(AutoConfig.from_pretrained(source, **where))
-        model = AutoModelForCausalLM.from_pretrained(
-            source, config=config, dtype=torch.float32, use_safetensors=True, **where
-        )
+        architecture = (config.architectures or ["model of no named architecture"])[0]
+        if not architecture.endswith(kind.architectures):
+            raise ModelError(
+                f"{source} holds a {architecture}, a {kind.words} was wanted; "
+                "choose another model, or the role that this one fits"
+            )
+        with without_progress_bars():
+            model, report = loader.from_pretrained(
+                source,
+                config=config,
+                dtype=torch.float32,
+                use_safetensors=True,
+                output_loading_info=True,
+                **where,
+            )
         tokenizer = AutoTokenizer.from_pretrained(source, **where)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(
-            f"no causal language model with safetensors could be loaded from {source!r} (revision "
-            f"{revision!r}): {error}; give a folder or a hub id such as HuggingFaceTB/SmolLM2-135M"
+            f"no {kind.words} with safetensors could be loaded from {source!r} (revision "
+            f"{revision!r}): {error}; give a folder or a hub id such as {kind.example}"
         ) from error
+    if missing := sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]])):
+        raise ModelError(
+            f"the weights of {source} lack {', '.join(missing[:3])} ({len(missing)} in all), a "
+            f"trained {kind.words} was wanted; download it again, or choose another"
+        )
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise ModelError(
             f"{source} has a {type(tokenizer).__name__}, a tokenizer with a tokenizer.json was "
@@ -105,7 +209,8 @@ def _make_room(model: Any, known: int, wanted: int) -> None:
         model.resize_token_embeddings(wanted, mean_resizing=False)
         logger.info("embeddings grew from %d to %d rows", rows, wanted)
     tables = [model.get_input_embeddings().weight]
-    if model.get_output_embeddings().weight is not tables[0]:
-        tables.append(model.get_output_embeddings().weight)
+    head = model.get_output_embeddings()  # a reward model has none
+    if head is not None and head.weight is not tables[0]:
+        tables.append(head.weight)
     for table in tables:
         table[known:wanted] = table[:known].mean(dim=0)

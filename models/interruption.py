@@ -1,8 +1,9 @@
-"""SIGTERM and SIGINT, put off while weights are moving, so that a checkpoint can still be saved.
+"""Signals put off while weights are moving, so that a checkpoint can still be saved.
 
-Whoever runs the process has a handler for these signals, which usually raises. Inside `held` the
-signal waits; at its end that handler is called. So the exception strikes at safe points only, and
-whoever catches it there can save and leave.
+Whoever runs the process has a handler for SIGTERM, SIGINT and perhaps an alarm, which usually
+raises. Inside `held` the signal waits; at its end that handler is called. So the exception strikes
+at safe points only, and whoever catches it there can save and leave. Inside `released`, which is
+for long work within `held` that may be given up, a signal strikes at once.
 """
 
 import signal
@@ -14,7 +15,7 @@ from typing import Any
 
 __all__ = ["Interruption"]
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGALRM)
 
 
 class Interruption:
@@ -31,7 +32,8 @@ class Interruption:
     def __enter__(self) -> "Interruption":
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
-                self._previous[number] = signal.signal(number, self._arrive)
+                if number != signal.SIGALRM or callable(signal.getsignal(number)):
+                    self._previous[number] = signal.signal(number, self._arrive)
         return self
 
     def __exit__(
@@ -56,15 +58,31 @@ class Interruption:
             yield
         finally:
             self._holding -= 1
+        self._deliver_waiting()
+
+    @contextmanager
+    def released(self) -> Iterator[None]:
+        """Let signals strike at once within `held`, also one that waits already.
+
+        Weights must be at rest and saved: nobody saves them after this.
+        """
+        holding, self._holding = self._holding, 0
+        try:
+            self._deliver_waiting()
+            yield
+        finally:
+            self._holding = holding
+
+    def _arrive(self, number: int, frame: FrameType | None) -> None:
+        if not self._holding:
+            self._deliver(number, frame)
+        elif self._waiting is None or number != signal.SIGALRM:  # who is told to stop is not late
+            self._waiting = (number, frame)
+
+    def _deliver_waiting(self) -> None:
         if self._waiting is not None and not self._holding:
             number, frame = self._waiting
             self._waiting = None
-            self._deliver(number, frame)
-
-    def _arrive(self, number: int, frame: FrameType | None) -> None:
-        if self._holding:
-            self._waiting = (number, frame)
-        else:
             self._deliver(number, frame)
 
     def _deliver(self, number: int, frame: FrameType | None) -> None:

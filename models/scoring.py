@@ -6,9 +6,9 @@ from pathlib import Path
 
 from models.errors import ModelError
 
-__all__ = ["ScoreMoments", "read_score_moments", "write_score_moments"]
+__all__ = ["SCORE_MOMENTS", "ScoreMoments", "read_score_moments", "write_score_moments"]
 
-FILE_NAME = "score_moments.json"
+SCORE_MOMENTS = "score_moments.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +30,9 @@ class ScoreMoments:
 
 def write_score_moments(folder: Path, moments: ScoreMoments) -> None:
     """Put the moments into a reward model's folder."""
-    (folder / FILE_NAME).write_text(json.dumps(asdict(moments), indent=2) + "\n", encoding="utf-8")
+    (folder / SCORE_MOMENTS).write_text(
+        json.dumps(asdict(moments), indent=2) + "\n", encoding="utf-8"
+    )
 
 
 def read_score_moments(folder: Path) -> ScoreMoments:
@@ -39,7 +41,7 @@ def read_score_moments(folder: Path) -> ScoreMoments:
     Raises:
         ModelError: The folder has none.
     """
-    path = folder / FILE_NAME
+    path = folder / SCORE_MOMENTS
     try:
         return ScoreMoments(**json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:

@@ -125,12 +125,18 @@ class HeldOutCallback(TrainerCallback):  # type: ignore[misc]
     """Measure the model on held-out rows at every checkpoint that is due, but for the last.
 
     After the last step the stage measures by itself, whether it trained or only resumed there. A
-    run that is told to stop measures nothing: it has seconds. Whoever resumes there catches up.
+    run that is told to stop measures nothing, or gives up the measurement under way: it has
+    seconds, and its weights are saved. Whoever resumes there catches up.
     """
 
     def __init__(self, measure: Callable[[Any], Mapping[str, float]], log: Log) -> None:
         self._measure = measure
         self._log = log
+        self._interruption = Interruption()
+
+    def watch(self, interruption: Interruption) -> None:
+        """Let the signals that it holds back end a measurement."""
+        self._interruption = interruption
 
     def on_train_begin(
         self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any
@@ -150,7 +156,9 @@ class HeldOutCallback(TrainerCallback):  # type: ignore[misc]
         noted = Path(args.output_dir) / f"checkpoint-{step}" / MEASURED
         due = 0 < step < state.max_steps and step % args.save_steps == 0
         if due and not noted.exists():
-            self._log(self._measure(model), step)
+            with self._interruption.released():
+                metrics = self._measure(model)
+            self._log(metrics, step)
             noted.touch()  # beside the sealed files, which do not change
 
 

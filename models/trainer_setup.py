@@ -16,7 +16,7 @@ from models.checkpoints import latest
 from models.errors import DivergedError
 from models.folders import without_progress_bars
 from models.interruption import Interruption
-from models.trainer_callbacks import LogCallback, StopCallback
+from models.trainer_callbacks import HeldOutCallback, LogCallback, StopCallback
 
 __all__ = ["GuardedTrainer", "OptimiserSettings", "train", "trainer_settings"]
 
@@ -123,7 +123,7 @@ def train(trainer: Any, checkpoints: Path) -> None:
     """Train to the end, from the newest intact checkpoint if there is one.
 
     A signal waits for the end of the step under way; then a checkpoint is saved, and the signal
-    strikes.
+    strikes. While held-out rows are measured, right after a checkpoint, it strikes at once.
     """
     trainer.remove_callback(PrinterCallback)
     # One process, one device: on a host with several, Trainer would multiply the batch by them.
@@ -135,6 +135,9 @@ def train(trainer: Any, checkpoints: Path) -> None:
                 callback.resume(start)
     with Interruption() as interruption, without_progress_bars():
         trainer.add_callback(StopCallback(interruption))
+        for callback in trainer.callback_handler.callbacks:
+            if isinstance(callback, HeldOutCallback):
+                callback.watch(interruption)
         with interruption.held():
             trainer.train(resume_from_checkpoint=None if start is None else str(start))
     if trainer.state.global_step < trainer.state.max_steps:

@@ -13,10 +13,15 @@ class BaseModelConfig(Config):
     source: str = Field(
         default="",
         title="Base model",
-        description="Model folder or hub id to start from; empty pretrains from scratch.",
+        description="Stage, models:/NAME@ALIAS, folder or hub id; empty pretrains from scratch.",
     )
     revision: str = Field(
         default="",
         title="Revision",
         description="Branch, tag or commit of a hub id; empty is the main branch.",
     )
+
+    @property
+    def name(self) -> str:
+        """Source and revision in one word, id@revision."""
+        return f"{self.source}@{self.revision}" if self.revision else self.source

@@ -8,11 +8,17 @@ import torch
 from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
-from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+from transformers import (
+    GPT2Config,
+    GPT2ForSequenceClassification,
+    GPT2LMHeadModel,
+    PreTrainedTokenizerFast,
+)
 
-from models.adoption import adopt_model
+from models.adoption import adopt_model, adopt_reward_model
 from models.errors import ModelError
-from models.folders import load_causal_model, load_tokenizer
+from models.folders import load_causal_model, load_reward_model, load_tokenizer
+from models.scoring import ScoreMoments, read_score_moments, write_score_moments
 from models.tokenizer import encode_completion, encode_prompt, encode_texts
 
 CHATML = (
@@ -128,3 +134,64 @@ def test_adoption_refuses_a_folder_without_safetensors(tmp_path: Path) -> None:
     torch.save(model.state_dict(), tmp_path / "in" / "pytorch_model.bin")
     with pytest.raises(ModelError, match="with safetensors could be loaded"):
         adopt_model(str(tmp_path / "in"), None, tmp_path / "out")
+
+
+def _foreign_reward(out: Path, *, labels: int = 1) -> Any:
+    """The same GPT-2 with a score head, as reward models on the hub are."""
+    causal, tokenizer = _foreign(out)
+    config = GPT2Config(**{**causal.config.to_dict(), "num_labels": labels})
+    config.pad_token_id = tokenizer.pad_token_id
+    torch.manual_seed(1)
+    model = GPT2ForSequenceClassification(config)
+    model.save_pretrained(out)
+    return model
+
+
+def test_adoption_takes_a_reward_model_that_speaks_the_tokens_of_an_adopted_sft_model(
+    tmp_path: Path,
+) -> None:
+    before = _foreign_reward(tmp_path / "reward").eval()
+    _foreign(tmp_path / "sft")
+    adopt_reward_model(str(tmp_path / "reward"), None, tmp_path / "out")
+    adopt_model(str(tmp_path / "sft"), None, tmp_path / "sft_out")
+    model = load_reward_model(tmp_path / "out")
+    assert load_tokenizer(tmp_path / "out").get_vocab() == (
+        load_tokenizer(tmp_path / "sft_out").get_vocab()
+    )
+    ids = torch.tensor([[5, 6, 7]])
+    torch.testing.assert_close(model(ids).logits, before(ids).logits, rtol=0, atol=1e-6)
+    # scores are taken as they are where nobody has measured their moments
+    assert read_score_moments(tmp_path / "out") == ScoreMoments(
+        mean=0.0, std=1.0, raw_std=1.0, samples=0
+    )
+
+
+def test_adoption_keeps_the_moments_of_a_reward_model_trained_here(tmp_path: Path) -> None:
+    _foreign_reward(tmp_path / "in")
+    moments = ScoreMoments(mean=0.5, std=2.0, raw_std=2.0, samples=64)
+    write_score_moments(tmp_path / "in", moments)
+    adopt_reward_model(str(tmp_path / "in"), None, tmp_path / "out")
+    assert read_score_moments(tmp_path / "out") == moments
+
+
+def test_adoption_refuses_a_classifier_of_several_labels_as_a_reward_model(tmp_path: Path) -> None:
+    _foreign_reward(tmp_path / "in", labels=2)
+    with pytest.raises(ModelError, match="with 2 labels, a reward model with exactly one label"):
+        adopt_reward_model(str(tmp_path / "in"), None, tmp_path / "out")
+
+
+def test_adoption_refuses_a_model_of_the_other_kind(tmp_path: Path) -> None:
+    _foreign(tmp_path / "causal")
+    _foreign_reward(tmp_path / "reward")
+    with pytest.raises(ModelError, match="a GPT2LMHeadModel, a sequence classifier"):
+        adopt_reward_model(str(tmp_path / "causal"), None, tmp_path / "out")
+    with pytest.raises(ModelError, match="a GPT2ForSequenceClassification, a causal"):
+        adopt_model(str(tmp_path / "reward"), None, tmp_path / "out")
+
+
+def test_adoption_refuses_a_reward_model_whose_head_was_never_trained(tmp_path: Path) -> None:
+    model = _foreign_reward(tmp_path / "in")
+    state = {name: value for name, value in model.state_dict().items() if "score" not in name}
+    model.save_pretrained(tmp_path / "in", state_dict=state)
+    with pytest.raises(ModelError, match=r"lack score\.weight"):
+        adopt_reward_model(str(tmp_path / "in"), None, tmp_path / "out")

@@ -98,3 +98,95 @@ def test_outside_the_main_thread_it_does_nothing() -> None:
     thread.start()
     thread.join()
     assert seen == [False]
+
+
+# --- alarms, and work that may be given up -------------------------------------------------------
+
+
+@pytest.fixture
+def alarm_handler() -> Iterator[None]:
+    def late(*_: object) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, late)
+    yield
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.usefixtures("alarm_handler")
+def test_an_alarm_waits_too() -> None:
+    reached = []
+
+    def work() -> None:
+        with Interruption() as interruption, interruption.held():
+            _send(signal.SIGALRM)
+            reached.append("after")
+
+    with pytest.raises(TimeoutError):
+        work()
+    assert reached == ["after"]
+
+
+@pytest.mark.usefixtures("alarm_handler")
+def test_a_run_told_to_stop_is_not_called_late() -> None:
+    def work(first: int, second: int) -> None:
+        with Interruption() as interruption, interruption.held():
+            _send(first)
+            _send(second)
+
+    for numbers in ((signal.SIGTERM, signal.SIGALRM), (signal.SIGALRM, signal.SIGTERM)):
+        with pytest.raises(Stop):
+            work(*numbers)
+
+
+def test_an_alarm_that_nobody_handles_is_left_alone() -> None:
+    before = signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    try:
+        with Interruption():
+            assert signal.getsignal(signal.SIGALRM) == signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_a_signal_strikes_at_once_in_work_that_may_be_given_up() -> None:
+    reached = []
+
+    def work() -> None:
+        with Interruption() as interruption, interruption.held(), interruption.released():
+            reached.append("released")
+            _send()
+            reached.append("after")
+
+    with pytest.raises(Stop):
+        work()
+    assert reached == ["released"]
+
+
+def test_a_signal_that_waits_strikes_before_work_that_may_be_given_up() -> None:
+    reached = []
+
+    def work() -> None:
+        with Interruption() as interruption, interruption.held():
+            _send()
+            reached.append("held")
+            with interruption.released():
+                reached.append("released")
+
+    with pytest.raises(Stop):
+        work()
+    assert reached == ["held"]
+
+
+def test_signals_wait_again_after_work_that_may_be_given_up() -> None:
+    reached = []
+
+    def work() -> None:
+        with Interruption() as interruption, interruption.held():
+            with interruption.released():
+                pass
+            _send()
+            reached.append("after")
+
+    with pytest.raises(Stop):
+        work()
+    assert reached == ["after"]

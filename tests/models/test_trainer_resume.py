@@ -24,6 +24,7 @@ from models.pretraining import pretrain
 from models.reward import train_reward_model
 from models.rows import write_rows
 from models.sft import finetune
+from models.trainer_callbacks import HeldOutCallback
 from models.trainer_setup import GuardedTrainer
 
 STEPS = 11
@@ -216,6 +217,41 @@ def test_run_told_to_stop_saves_that_very_step_and_goes_on_from_it(
         measured = [at for at, metrics in logged if stage.measurement in metrics]
         assert measured == [at for at in (4, 8) if at < step]  # none on the way out
     assert stage.run(tmp_path, logged) == whole.logged  # every number, none of them twice
+    assert _published(tmp_path) == whole.published
+
+
+def test_run_told_to_stop_while_it_measures_leaves_at_once_and_measures_after_all(
+    stage: Stage, whole: Whole, tmp_path: Path, handler: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler(_leave)
+    measured: list[str] = []
+
+    def interrupted(callback: Any, step: int) -> None:
+        measure = callback._measure
+
+        def measure_slowly(model: Any) -> Any:
+            measured.append("begun")
+            if len(measured) == step:
+                _terminate()
+            metrics = measure(model)
+            measured.append("done")
+            return metrics
+
+        callback._measure = measure_slowly
+
+    watch = HeldOutCallback.watch
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            HeldOutCallback,
+            "watch",
+            lambda self, interruption: (watch(self, interruption), interrupted(self, 3)),
+        )
+        logged: Numbers = []
+        with pytest.raises(SystemExit):
+            stage.run(tmp_path, logged)
+    assert measured == ["begun", "done", "begun"]  # at step 4, and given up at step 8
+    assert latest(tmp_path / "checkpoints") == tmp_path / "checkpoints" / "checkpoint-8"
+    assert stage.run(tmp_path, logged) == whole.logged
     assert _published(tmp_path) == whole.published
 
 
