@@ -23,9 +23,11 @@ PLUMBING = frozenset(
         "history",
         "lineage",
         "pipeline_run",
+        "registry",
         "reporting",
         "settings",
         "stage",
+        "stage_task",
         "store",
         "tracking",
     )

@@ -8,9 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from models.configs.evaluation import EvaluationConfig
 from models.configs.sampling import SamplingConfig
 from models.errors import DataError
@@ -19,15 +16,17 @@ from models.rows import read_rows, write_rows
 from tasks.history import read_history
 from tasks.lineage import StageSpec
 from tasks.pipeline_run import PipelineRun
-from tasks.reporting import show_markdown
+from tasks.reporting import show_markdown, table_cell
 from tasks.settings import load_settings
 from tasks.stage import Workspace, run_stage
+from tasks.stage_task import stage_task
 from tasks.store import StageRef, Store
 from tasks.tracking import Tracker, tolerated
 
 __all__ = ["Outcome", "evaluate", "read_outcome"]
 
-CURVES = ("pretrain", "sft", "reward", "ppo")
+CURVES = {"pretrain": "base", "sft": "reference", "reward": "reward_model", "ppo": "policy"}
+"""Stages whose curves are drawn, and the role of the input that has them."""
 PICTURES = ("losses", "score_kl", "scores", "lengths")
 SHOWN_SAMPLES = 5
 CELL = 160
@@ -49,7 +48,7 @@ class Outcome:
     samples: list[dict[str, Any]]
 
 
-@task(name="evaluate", task_run_name="evaluate", cache_policy=NO_CACHE)
+@stage_task("evaluate")
 def evaluate(
     config: EvaluationConfig,
     sampling: SamplingConfig,
@@ -57,10 +56,10 @@ def evaluate(
     gold: bool,
     pipeline: PipelineRun,
     data: StageRef,
-    base: StageRef,
     sft: StageRef,
     reward: StageRef,
     ppo: StageRef,
+    base: StageRef | None = None,
 ) -> StageRef:
     """Publish the comparison and the verdict, and put them on the parent run's page.
 
@@ -70,10 +69,10 @@ def evaluate(
         gold: Whether the embedded world's gold judge can judge these prompts.
         pipeline: The run.
         data: The prepared datasets.
-        base: The base model, for its loss curve.
         sft: The model compared with.
         reward: The reward model.
         ppo: The policy.
+        base: The base model, for its loss curve; without one the picture has one curve less.
     """
 
     def learn(work: Workspace) -> Mapping[str, float]:
@@ -86,13 +85,8 @@ def evaluate(
             "evaluate": config.model_dump(mode="json") | {"gold": gold},
             "sampling": sampling.model_dump(mode="json"),
         },
-        inputs={
-            "prompts": data,
-            "base": base,
-            "reference": sft,
-            "reward_model": reward,
-            "policy": ppo,
-        },
+        inputs={"prompts": data, "reference": sft, "reward_model": reward, "policy": ppo}
+        | ({} if base is None else {"base": base}),
     )
     ref = run_stage(spec, pipeline, learn)
     _show(ref, pipeline)
@@ -179,9 +173,8 @@ def _sample_table(samples: list[dict[str, Any]]) -> str:
     lines = ["| prompt | SFT | PPO |", "|---|---|---|"]
     step = max(1, len(samples) // SHOWN_SAMPLES)
     for sample in samples[::step][:SHOWN_SAMPLES]:
-        cells = [" ".join(sample[key].split()) for key in ("prompt", "sft", "ppo")]
-        cells = [cell if len(cell) <= CELL else f"{cell[: CELL - 1]}…" for cell in cells]
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+        cells = [table_cell(sample[key], CELL) for key in ("prompt", "sft", "ppo")]
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -190,21 +183,20 @@ def _draw(work: Workspace, sft: Any, ppo: Any) -> None:
 
     plots = work.out / "plots"
     plots.mkdir()
-    folders = {
-        "pretrain": work.inputs["base"],
-        "sft": work.inputs["reference"],
-        "reward": work.inputs["reward_model"],
-        "ppo": work.inputs["policy"],
+    histories = {
+        stage: read_history(work.inputs[role])
+        for stage, role in CURVES.items()
+        if role in work.inputs
     }
-    histories = {stage: read_history(folders[stage]) for stage in CURVES}
-    plot_loss_curves(
-        {stage: curves for stage, curves in histories.items() if curves}, plots / "losses.png"
-    )
-    curves = histories["ppo"]
-    kl, score = curves["ppo/objective/kl_to_reference"], curves["ppo/objective/score"]
-    plot_score_against_kl(
-        [(x, y) for (_, x), (_, y) in zip(kl, score, strict=True)], plots / "score_kl.png"
-    )
+    histories = {stage: curves for stage, curves in histories.items() if curves}
+    if histories:  # models from elsewhere come without
+        plot_loss_curves(histories, plots / "losses.png")
+    curves = histories.get("ppo", {})
+    kl, score = (curves.get(f"ppo/objective/{name}") for name in ("kl_to_reference", "score"))
+    if kl and score:
+        plot_score_against_kl(
+            [(x, y) for (_, x), (_, y) in zip(kl, score, strict=True)], plots / "score_kl.png"
+        )
     plot_distributions(
         sft.score.ravel(), ppo.score.ravel(), "score", "reward model", plots / "scores.png"
     )
@@ -219,7 +211,8 @@ def _show(ref: StageRef, pipeline: PipelineRun) -> None:
     settings = load_settings()
     folder = Store(settings.store).folder(ref.stage, ref.digest)
     report = (folder / "report.md").read_text(encoding="utf-8")
-    pictures = "\n\n".join(_inline(folder / "plots" / f"{name}.png") for name in PICTURES)
+    drawn = [folder / "plots" / f"{name}.png" for name in PICTURES]
+    pictures = "\n\n".join(_inline(picture) for picture in drawn if picture.exists())
     show_markdown("evaluation", f"{report}\n{pictures}", "SFT against PPO on held-out prompts")
     with tolerated("the evaluation's report"):
         tracker = Tracker(settings)

@@ -12,9 +12,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from models.configs.feedback import FeedbackConfig
 from models.configs.sampling import SamplingConfig
 from models.errors import DataError
@@ -26,6 +23,7 @@ from tasks.lineage import StageSpec
 from tasks.pipeline_run import PipelineRun
 from tasks.reporting import run_logger
 from tasks.stage import Workspace, run_stage
+from tasks.stage_task import stage_task
 from tasks.store import StageRef
 
 __all__ = ["collect_feedback"]
@@ -34,7 +32,7 @@ SPARE = 1.5
 """Pairs sampled for each one wanted, since some turn out equal or undecided."""
 
 
-@task(name="feedback", task_run_name="feedback", cache_policy=NO_CACHE)
+@stage_task("feedback")
 def collect_feedback(
     config: FeedbackConfig,
     sampling: SamplingConfig,

@@ -21,6 +21,7 @@ class StageSpec:
         inputs: Published stages by role.
         external: Digests of inputs from outside by role: files, hub revisions.
         total_steps: Steps of its progress bar; 0 if unknown.
+        trains: Whether it needs the device to itself.
     """
 
     name: str
@@ -29,6 +30,7 @@ class StageSpec:
     inputs: Mapping[str, StageRef] = field(default_factory=dict)
     external: Mapping[str, str] = field(default_factory=dict)
     total_steps: int = 0
+    trains: bool = False
 
 
 def stage_tags(

@@ -1,22 +1,28 @@
 """PPO: the actor learns from the reward model, held near the SFT model."""
 
-from collections.abc import Mapping
-
-from prefect import task
-from prefect.cache_policies import NO_CACHE
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from models.configs.sampling import SamplingConfig
 from models.ppo.config import PPOConfig
+from models.rows import read_rows
 from tasks.lineage import StageSpec
 from tasks.pipeline_run import PipelineRun
-from tasks.reporting import show_markdown
+from tasks.registry import register
+from tasks.reporting import emit, show_markdown, table_cell
+from tasks.settings import load_settings
 from tasks.stage import Workspace, run_stage
-from tasks.store import StageRef
+from tasks.stage_task import stage_task
+from tasks.store import StageRef, Store
 
 __all__ = ["align", "raised_alarms"]
 
+SHOWN_PROMPTS = 3
+CELL = 200
+"""Characters of a completion in the table of samples."""
 
-@task(name="ppo", task_run_name="ppo", cache_policy=NO_CACHE)
+
+@stage_task("ppo")
 def align(
     config: PPOConfig,
     sampling: SamplingConfig,
@@ -26,7 +32,7 @@ def align(
     sft: StageRef,
     reward: StageRef,
 ) -> StageRef:
-    """Publish the aligned policy, its critic and samples of the watched prompts."""
+    """Publish the aligned policy, its critic and samples of the watched prompts; register it."""
 
     def learn(work: Workspace) -> Mapping[str, float]:
         from models.ppo.run import train_ppo  # imports torch: only where there is work to do
@@ -62,10 +68,48 @@ def align(
             "prompts": data,
         },
         total_steps=config.iterations,
+        trains=True,
     )
     ref = run_stage(spec, pipeline, learn)
-    show_markdown("ppo-alarms", _report(ref.metrics, config), "Whether training stayed healthy")
+    register(ref, "policy", pipeline)
+    _show(ref, config)
+    raised = raised_alarms(ref.metrics)
+    if raised and not ref.reused:
+        payload = {
+            "alarms": raised,
+            "stage": "ppo",
+            "digest": ref.digest,
+            "pipeline": pipeline.name,
+        }
+        emit("quartet.alarm", "quartet.stage.ppo", payload)
     return ref
+
+
+def _show(ref: StageRef, config: PPOConfig) -> None:
+    """Put alarms and samples on the run's page."""
+    show_markdown("ppo-alarms", _report(ref.metrics, config), "Whether training stayed healthy")
+    folder = Store(load_settings().store).folder(ref.stage, ref.digest)
+    samples = _sample_table(read_rows(folder / "samples.jsonl"))
+    show_markdown("ppo-samples", samples, "The same prompts through the training")
+
+
+def _sample_table(samples: Sequence[Mapping[str, Any]]) -> str:
+    """What the actor said to a few prompts at the start, in the middle and at the end."""
+    iterations = sorted({sample["iteration"] for sample in samples})
+    if not iterations:
+        return "There are no held-out prompts to watch."
+    middle = min(iterations, key=lambda iteration: abs(2 * iteration - iterations[-1]))
+    shown = sorted({iterations[0], middle, iterations[-1]})
+    said = {(one["prompt"], one["iteration"]): one["completion"] for one in samples}
+    prompts = list(dict.fromkeys(one["prompt"] for one in samples))[:SHOWN_PROMPTS]
+    lines = [
+        "| prompt | " + " | ".join(f"iteration {iteration}" for iteration in shown) + " |",
+        "|---|" + "---|" * len(shown),
+    ]
+    for prompt in prompts:
+        texts = [prompt, *(said.get((prompt, iteration), "") for iteration in shown)]
+        lines.append("| " + " | ".join(table_cell(text, CELL) for text in texts) + " |")
+    return "\n".join(lines)
 
 
 def _report(metrics: Mapping[str, float], config: PPOConfig) -> str:

@@ -2,9 +2,6 @@
 
 from collections.abc import Mapping
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from tasks.data.build import build_datasets
 from tasks.data.config import DataConfig
 from tasks.data.sources import fingerprint
@@ -13,12 +10,13 @@ from tasks.pipeline_run import PipelineRun
 from tasks.reporting import show_markdown
 from tasks.settings import load_settings
 from tasks.stage import Workspace, run_stage
+from tasks.stage_task import stage_task
 from tasks.store import StageRef, Store
 
 __all__ = ["prepare"]
 
 
-@task(name="prepare", task_run_name="prepare", cache_policy=NO_CACHE)
+@stage_task("prepare")
 def prepare(config: DataConfig, *, pipeline: PipelineRun) -> StageRef:
     """Publish the datasets that every later stage reads.
 

@@ -2,20 +2,18 @@
 
 from collections.abc import Mapping
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from models.configs.architecture import ArchitectureConfig
 from models.configs.pretraining import PretrainConfig
 from tasks.lineage import StageSpec
 from tasks.pipeline_run import PipelineRun
 from tasks.stage import Workspace, run_stage
+from tasks.stage_task import stage_task
 from tasks.store import StageRef
 
 __all__ = ["pretrain"]
 
 
-@task(name="pretrain", task_run_name="pretrain", cache_policy=NO_CACHE)
+@stage_task("pretrain")
 def pretrain(
     config: PretrainConfig,
     architecture: ArchitectureConfig,
@@ -51,5 +49,6 @@ def pretrain(
         },
         inputs={"corpus": data, "tokenizer": tokenizer},
         total_steps=config.steps,
+        trains=True,
     )
     return run_stage(spec, pipeline, learn)

@@ -2,21 +2,21 @@
 
 from collections.abc import Mapping
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from models.configs.reward import RewardStageConfig
 from models.configs.sampling import SamplingConfig
 from tasks.lineage import StageSpec
 from tasks.pipeline_run import PipelineRun
-from tasks.reporting import run_logger, show_markdown
+from tasks.registry import register
+from tasks.reporting import run_logger, show_markdown, steps_to_learn
+from tasks.settings import load_settings
 from tasks.stage import Workspace, run_stage
-from tasks.store import StageRef
+from tasks.stage_task import stage_task
+from tasks.store import StageRef, Store
 
 __all__ = ["train_reward_model"]
 
 
-@task(name="reward", task_run_name="reward", cache_policy=NO_CACHE)
+@stage_task("reward")
 def train_reward_model(
     config: RewardStageConfig,
     sampling: SamplingConfig,
@@ -26,7 +26,7 @@ def train_reward_model(
     preferences: StageRef,
     sft: StageRef,
 ) -> StageRef:
-    """Publish the reward model with the moments of its scores; say loudly if it learned nothing."""
+    """Publish and register the reward model; say loudly if it learned nothing."""
 
     def learn(work: Workspace) -> Mapping[str, float]:
         from models.reward import train_reward_model  # imports TRL: only where there is work to do
@@ -55,8 +55,16 @@ def train_reward_model(
             "sampling": sampling.model_dump(mode="json"),
         },
         inputs={"sft": sft, "preferences": preferences, "heldout": data},
+        trains=True,
+        total_steps=steps_to_learn(
+            Store(load_settings().store).folder(preferences.stage, preferences.digest)
+            / "preferences_train.jsonl",
+            epochs=config.epochs,
+            batch_size=config.batch_size,
+        ),
     )
     ref = run_stage(spec, pipeline, learn)
+    register(ref, "reward", pipeline)
     show_markdown("reward-model", _report(ref.metrics), "How well it ranks held-out pairs")
     if ref.metrics["reward/accuracy_low"] <= 0.5:
         run_logger().warning(

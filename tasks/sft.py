@@ -2,23 +2,24 @@
 
 from collections.abc import Mapping
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from models.configs.sft import SFTStageConfig
 from tasks.lineage import StageSpec
 from tasks.pipeline_run import PipelineRun
+from tasks.registry import register
+from tasks.reporting import steps_to_learn
+from tasks.settings import load_settings
 from tasks.stage import Workspace, run_stage
-from tasks.store import StageRef
+from tasks.stage_task import stage_task
+from tasks.store import StageRef, Store
 
 __all__ = ["finetune"]
 
 
-@task(name="sft", task_run_name="sft", cache_policy=NO_CACHE)
+@stage_task("sft")
 def finetune(
     config: SFTStageConfig, *, pipeline: PipelineRun, data: StageRef, base: StageRef
 ) -> StageRef:
-    """Publish the SFT model."""
+    """Publish and register the SFT model."""
 
     def learn(work: Workspace) -> Mapping[str, float]:
         from models.sft import finetune  # imports TRL: only where there is work to do
@@ -40,5 +41,14 @@ def finetune(
         module=__name__,
         parameters={"sft": config.model_dump(mode="json")},
         inputs={"base": base, "demonstrations": data},
+        trains=True,
+        total_steps=steps_to_learn(
+            Store(load_settings().store).folder(data.stage, data.digest)
+            / "demonstrations_train.jsonl",
+            epochs=config.epochs,
+            batch_size=config.batch_size,
+        ),
     )
-    return run_stage(spec, pipeline, learn)
+    ref = run_stage(spec, pipeline, learn)
+    register(ref, "sft", pipeline)
+    return ref

@@ -10,26 +10,26 @@ import errno
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from models.errors import QuartetError, StoreError
-from models.rows import read_rows
 from models.runtime import Log
+from tasks.device_slot import training_slot
 from tasks.digests import code_digest, library_versions, stage_digest
 from tasks.exchange import fetch_published
-from tasks.history import HISTORY, append_history, end_torn_line, read_history
-from tasks.lineage import StageSpec, stage_tags
+from tasks.history import HISTORY, append_history, end_torn_line
+from tasks.lineage import StageSpec
+from tasks.metric_buffer import MetricBuffer
 from tasks.pipeline_run import PipelineRun
-from tasks.reporting import Progress, run_logger, show_link
+from tasks.reporting import Progress, announce_stage, run_logger
 from tasks.settings import Settings, load_settings
+from tasks.stage_record import StageRecord
 from tasks.store import Manifest, StageRef, Store, list_files, write_manifest
-from tasks.tracking import MetricBuffer, Tracker, flatten, tolerated
 
 __all__ = ["StageSpec", "Workspace", "run_stage"]
 
-SAMPLES = "samples.jsonl"
 NEARLY_FULL_BYTES = 16 * 2**20
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 
@@ -74,7 +74,6 @@ class _StageRun:
         self.pipeline = pipeline
         self.settings: Settings = load_settings()
         self.store = Store(self.settings.store)
-        self.tracker = Tracker(self.settings)
         self.logger = run_logger()
         self.started = time.monotonic()
         self.input_digests = {role: ref.digest for role, ref in spec.inputs.items()}
@@ -86,19 +85,20 @@ class _StageRun:
             seed=pipeline.seed,
             inputs=self.input_digests,
         )
+        self.record = StageRecord(spec, self.digest, pipeline, self.settings)
 
     def result(self, learn: Learn) -> StageRef:
         """Reuse, fetch or compute."""
         try:
             with self._lock(self.spec.name, self.digest):
                 manifest = self._find(self.spec.name, self.digest)
-                if manifest is not None:
-                    return self._reuse(manifest)
-                return self._compute(learn)
+                ref = self._reuse(manifest) if manifest is not None else self._compute(learn)
         except OSError as error:
             if error.errno in FULL_DISK:
                 raise self._full_disk(error, _free_bytes(self.store.root)) from error
             raise
+        announce_stage(ref, self.pipeline.name)
+        return ref
 
     def _lock(self, stage: str, digest: str) -> AbstractContextManager[None]:
         def say_waiting() -> None:
@@ -109,7 +109,7 @@ class _StageRun:
     def _find(self, stage: str, digest: str) -> Manifest | None:
         """Look in the store, then in MLflow."""
         return self.store.find(stage, digest) or fetch_published(
-            self.store, self.tracker, stage, digest
+            self.store, self.record.tracker, stage, digest
         )
 
     def _open_input(self, ref: StageRef) -> Path:
@@ -122,11 +122,7 @@ class _StageRun:
 
     def _reuse(self, manifest: Manifest) -> StageRef:
         self.logger.info("%s %s: finished before, reused", self.spec.name, self.digest[:12])
-        with tolerated(f"the reuse of {self.spec.name}"):
-            made_by = {"quartet.reused": "true", "quartet.made_by": manifest.run_id}
-            run_id = self._start_run(made_by)
-            self.tracker.log_final(run_id, manifest.metrics)
-            self.tracker.finish(run_id, "FINISHED")
+        self.record.show_reuse(manifest)
         return StageRef(
             stage=self.spec.name,
             digest=self.digest,
@@ -138,26 +134,25 @@ class _StageRun:
 
     def _compute(self, learn: Learn) -> StageRef:
         partial = self.store.partial(self.spec.name, self.digest)
-        run_id = self._open_run(partial)
-        buffer = self.tracker.buffer(run_id)
+        buffer = self.record.open(partial)
         progress = Progress(self.spec.name, self.spec.total_steps)
         out = self.store.writing(self.spec.name, self.digest)
         self.logger.info("%s %s: starting", self.spec.name, self.digest[:12])
         try:
-            metrics = dict(learn(self._workspace(partial, out, buffer, progress)))
+            work = self._workspace(partial, out, buffer, progress)
+            with self._slot(work.device):
+                metrics = dict(learn(work))
             progress.finish()
             if (partial / HISTORY).exists():
                 shutil.copyfile(partial / HISTORY, out / HISTORY)
-            manifest = self._manifest(run_id, metrics, out)
+            manifest = self._manifest(self.record.settle(), metrics, out)
             write_manifest(out, manifest)
-            self._record(run_id, manifest, out, buffer)
+            self.record.finish(manifest, out)
             self.store.publish(out, self.spec.name, self.digest)
         except BaseException as error:
             free = _free_bytes(self.store.root)
             shutil.rmtree(out, ignore_errors=True)
-            buffer.flush()
-            with tolerated(f"the end of {self.spec.name}"):
-                self.tracker.finish(run_id, "FAILED" if isinstance(error, Exception) else "KILLED")
+            self.record.abort("FAILED" if isinstance(error, Exception) else "KILLED")
             if _by_full_disk(error, free):
                 raise self._full_disk(error, free) from error
             raise
@@ -165,10 +160,16 @@ class _StageRun:
         return StageRef(
             stage=self.spec.name,
             digest=self.digest,
-            run_id=run_id,
+            run_id=self.record.run_id,
             seconds=time.monotonic() - self.started,
             metrics=metrics,
         )
+
+    def _slot(self, device: str) -> AbstractContextManager[None]:
+        """One training at a time a device."""
+        if not self.spec.trains:
+            return nullcontext()
+        return training_slot(self.settings, device, self.spec.name)
 
     def _workspace(
         self, partial: Path, out: Path, buffer: MetricBuffer, progress: Progress
@@ -207,54 +208,6 @@ class _StageRun:
             metrics=metrics,
             files=list_files(out),
         )
-
-    def _record(self, run_id: str, manifest: Manifest, out: Path, buffer: MetricBuffer) -> None:
-        buffer.flush()
-        with tolerated(f"the result of {self.spec.name}"):
-            curves = read_history(out)  # a final number must not land at the start of its curve
-            self.tracker.log_final(
-                run_id,
-                {name: value for name, value in manifest.metrics.items() if name not in curves},
-            )
-            self.tracker.log_folder(run_id, out)
-            if (out / SAMPLES).exists():
-                self.tracker.log_table(run_id, read_rows(out / SAMPLES), "samples.json")
-            self.tracker.set_tags(run_id, {"quartet.published": self.digest})
-            self.tracker.finish(run_id, "FINISHED")
-
-    def _open_run(self, partial: Path) -> str:
-        """Reopen the run of the attempt that was cut off, or start one."""
-        note = partial / "RUN_ID"
-        run_id = note.read_text(encoding="utf-8").strip() if note.exists() else ""
-        with tolerated(f"the start of {self.spec.name}"):
-            if run_id and self.tracker.status(run_id) is not None:
-                self._take_over(run_id)
-            else:
-                run_id = self._start_run({})
-        note.write_text(run_id, encoding="utf-8")
-        return run_id
-
-    def _take_over(self, run_id: str) -> None:
-        """Continue a run under this pipeline; its old parent cannot be running any more."""
-        parent = self.tracker.tags(run_id).get("mlflow.parentRunId", "")
-        stale = parent and parent != self.pipeline.run_id
-        if stale and self.tracker.status(parent) == "RUNNING":
-            self.tracker.finish(parent, "KILLED")
-        self.tracker.reopen_run(run_id, self._tags() | {"quartet.resumed": "true"})
-
-    def _start_run(self, tags: Mapping[str, str]) -> str:
-        run_id = self.tracker.start_run(
-            f"{self.pipeline.name}/{self.spec.name}",
-            parameters={"seed": str(self.pipeline.seed), **flatten(self.spec.parameters)},
-            tags=self._tags() | dict(tags),
-        )
-        if self.settings.tracking_uri:
-            address = f"{self.settings.tracking_uri.rstrip('/')}/{self.tracker.page(run_id)}"
-            show_link(f"{self.spec.name}-mlflow", address, f"{self.spec.name} in MLflow")
-        return run_id
-
-    def _tags(self) -> dict[str, str]:
-        return stage_tags(self.spec, self.digest, self.pipeline, page=self.tracker.page)
 
     def _full_disk(self, error: BaseException, free: int) -> StoreError:
         return StoreError(

@@ -128,6 +128,11 @@ class Store:
             )
         return self.folder(ref.stage, ref.digest)
 
+    def stage_of(self, digest: str) -> str | None:
+        """Name the stage that published a digest; None if the store does not have it."""
+        found = [path.parent.parent.name for path in self.root.glob(f"*/{digest}/{MANIFEST}")]
+        return found[0] if found else None
+
     def resolve(self, name: str) -> StageRef:
         """Turn `stage/digest`, the digest whole or its beginning, into a reference.
 

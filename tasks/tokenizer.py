@@ -2,19 +2,17 @@
 
 from collections.abc import Mapping
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from models.configs.architecture import TokenizerConfig
 from tasks.lineage import StageSpec
 from tasks.pipeline_run import PipelineRun
 from tasks.stage import Workspace, run_stage
+from tasks.stage_task import stage_task
 from tasks.store import StageRef
 
 __all__ = ["train_tokenizer"]
 
 
-@task(name="tokenizer", task_run_name="tokenizer", cache_policy=NO_CACHE)
+@stage_task("tokenizer")
 def train_tokenizer(
     config: TokenizerConfig, *, context: int, pipeline: PipelineRun, data: StageRef
 ) -> StageRef:

@@ -1,8 +1,8 @@
 """The only module that imports mlflow: runs, parameters, metrics, tags and artifacts.
 
 Runs are opened from explicit ids, never from MLflow's ambient run, which is local to a thread
-and vanishes under an orchestrator. An outage in the middle of a run loses no training: metrics
-wait in memory and go out with the next delivery; what could not be delivered is warned about.
+and vanishes under an orchestrator. An outage in the middle of a run loses nothing: metrics wait
+and go out later (`tasks/metric_buffer.py`), and what logs a result may be called again.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ import logging
 import os
 import time
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -22,13 +22,14 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from models.errors import QuartetError
+from tasks.metric_buffer import MetricBuffer, Point
 from tasks.settings import Settings
 
-__all__ = ["MetricBuffer", "Status", "Tracker", "flatten", "tolerated"]
+__all__ = ["Status", "Tracker", "flatten", "tolerated"]
 
 logger = logging.getLogger(__name__)
 
-Status: TypeAlias = Literal["FINISHED", "FAILED", "KILLED"]
+Status: TypeAlias = Literal["FINISHED", "FAILED", "KILLED", "SCHEDULED"]
 
 PUBLISHED = "published"
 """Artifact folder of a stage run that holds what the store holds."""
@@ -36,11 +37,16 @@ PUBLISHED = "published"
 BATCH = 100
 """Parameters of one request, MLflow's own limit."""
 
-DELIVERY_SECONDS = 2.0
-"""Least time between two deliveries of metrics."""
+METRICS = 1000
+"""Metrics of one request, MLflow's own limit."""
 
-LONGEST_PAUSE_SECONDS = 300.0
-"""Most time between two tries while MLflow cannot be reached; each one may block for a while."""
+MOST_RUNS = 100
+"""Runs that a search by tags looks at."""
+
+NO_ANSWER = (OSError, ValueError, http.client.HTTPException)
+
+PROBE_SECONDS = 2.0
+"""How long a server may take to say that it is there."""
 
 
 class Tracker:
@@ -48,7 +54,7 @@ class Tracker:
 
     def __init__(self, settings: Settings) -> None:
         """Say where to record; nothing is opened yet, so an outage does no harm."""
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "15")
         self.uri = settings.mlflow_uri
         self._settings = settings
@@ -97,6 +103,30 @@ class Tracker:
                 "with QUARTET_EXPERIMENT"
             )
 
+    def reachable(self) -> bool:
+        """Whether it is worth a try: a server that is down or hangs costs two seconds at most."""
+        if not self.uri.startswith("http"):
+            return True
+        try:
+            _ask_health(self.uri, PROBE_SECONDS)
+        except NO_ANSWER:
+            return False
+        return True
+
+    def require(self) -> None:
+        """Fail at once, instead of after MLflow's own patience, where it is not worth a try."""
+        if not self.reachable():
+            raise ConnectionError(f"the server at {self.uri} does not answer")
+
+    def wait(self, seconds: float) -> bool:
+        """Give a server that is away some time to come back; False if it did not."""
+        deadline = time.monotonic() + seconds
+        while not self.reachable():
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(min(1.0, seconds))
+        return True
+
     def start_run(
         self, name: str, *, parameters: Mapping[str, str], tags: Mapping[str, str]
     ) -> str:
@@ -105,10 +135,14 @@ class Tracker:
             self.experiment_id, run_name=name, start_time=_now(), tags=dict(tags)
         )
         run_id: str = run.info.run_id
+        self.log_parameters(run_id, parameters)
+        return run_id
+
+    def log_parameters(self, run_id: str, parameters: Mapping[str, str]) -> None:
+        """Log parameters; to log the same ones again does nothing."""
         params = [Param(key, value[:6000]) for key, value in parameters.items()]
         for start in range(0, len(params), BATCH):
             self.client.log_batch(run_id, params=params[start : start + BATCH])
-        return run_id
 
     def reopen_run(self, run_id: str, tags: Mapping[str, str]) -> None:
         """Set a run that was cut off to running again."""
@@ -117,13 +151,21 @@ class Tracker:
 
     def status(self, run_id: str) -> str | None:
         """Return a run's status, or None where MLflow does not know it or has it deleted."""
+        info = self._info(run_id)
+        return None if info is None or info.lifecycle_stage == "deleted" else str(info.status)
+
+    def was_deleted(self, run_id: str) -> bool:
+        """Whether somebody deleted a run that MLflow once had."""
+        info = self._info(run_id)
+        return info is not None and info.lifecycle_stage == "deleted"
+
+    def _info(self, run_id: str) -> Any:
         try:
-            info = self.client.get_run(run_id).info
+            return self.client.get_run(run_id).info
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
             return None
-        return None if info.lifecycle_stage == "deleted" else str(info.status)
 
     def tags(self, run_id: str) -> dict[str, str]:
         """Return a run's tags."""
@@ -132,6 +174,30 @@ class Tracker:
     def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
         """Add tags to a run."""
         self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+
+    def metrics(self, run_id: str) -> dict[str, float]:
+        """Return the last value of each of a run's metrics."""
+        return dict(self.client.get_run(run_id).data.metrics)
+
+    def log_points(self, run_id: str, points: Sequence[Point]) -> None:
+        """Log points of curves; to log the same ones again does nothing."""
+        metrics = [Metric(point.name, point.value, point.time_ms, point.step) for point in points]
+        for start in range(0, len(metrics), METRICS):
+            self.client.log_batch(run_id, metrics=metrics[start : start + METRICS])
+
+    def log_missing(self, run_id: str, curves: Mapping[str, Sequence[tuple[int, float]]]) -> int:
+        """Log those points of curves whose step a run lacks, and return how many they were."""
+        now = _now()
+        missing: list[Point] = []
+        for name, points in curves.items():
+            there = {metric.step for metric in self.client.get_metric_history(run_id, name)}
+            missing += [
+                Point(name=name, value=value, step=step, time_ms=now)
+                for step, value in points
+                if step not in there
+            ]
+        self.log_points(run_id, missing)
+        return len(missing)
 
     def log_final(self, run_id: str, metrics: Mapping[str, float]) -> None:
         """Log final metrics at step 0."""
@@ -145,24 +211,34 @@ class Tracker:
         self.client.log_artifacts(run_id, str(folder), artifact_path=name)
 
     def log_table(self, run_id: str, rows: Sequence[Mapping[str, Any]], name: str) -> None:
-        """Log rows as a table that MLflow's page shows; once, for each call rewrites it."""
+        """Log rows as a table that MLflow's page shows, unless the run has it already."""
         columns = {key: [row[key] for row in rows] for key in rows[0]} if rows else {}
-        if columns:
+        if columns and name not in {file.path for file in self.client.list_artifacts(run_id)}:
             self.client.log_table(run_id, data=columns, artifact_file=name)
 
     def finish(self, run_id: str, status: Status) -> None:
-        """Close a run."""
-        self.client.set_terminated(run_id, status=status)
+        """Close a run; one that is only suspended has no end yet."""
+        if status == "SCHEDULED":
+            self.client.update_run(run_id, status=status)
+        else:
+            self.client.set_terminated(run_id, status=status)
 
-    def find_published(self, digest: str) -> str | None:
-        """Return the newest finished run that published a digest."""
+    def find_tagged(self, tags: Mapping[str, str], *, status: str = "") -> list[str]:
+        """Return the runs that carry all these tags, the newest first."""
+        wanted = [f"tags.`{key}` = '{value}'" for key, value in tags.items()]
+        wanted += [f"attributes.status = '{status}'"] if status else []
         runs = self.client.search_runs(
             [self.experiment_id],
-            filter_string=f"tags.`quartet.published` = '{digest}'",
+            filter_string=" and ".join(wanted),
             order_by=["attributes.start_time DESC"],
-            max_results=1,
+            max_results=MOST_RUNS,
         )
-        return str(runs[0].info.run_id) if runs else None
+        return [str(run.info.run_id) for run in runs]
+
+    def find_published(self, digest: str) -> str | None:
+        """Return the newest run that published a digest."""
+        self.require()
+        return next(iter(self.find_tagged({"quartet.published": digest})), None)
 
     def fetch_published(self, run_id: str, into: Path) -> Path:
         """Download a published folder and return where it lies."""
@@ -172,48 +248,9 @@ class Tracker:
         """Address of a run's page, relative to the MLflow server's root."""
         return f"#/experiments/{self.experiment_id}/runs/{run_id}"
 
-    def buffer(self, run_id: str) -> "MetricBuffer":
-        """Collect step metrics of a run and deliver them in batches."""
-        return MetricBuffer(lambda batch: self.client.log_batch(run_id, metrics=list(batch)))
-
-
-class MetricBuffer:
-    """Metrics on their way to a run; an outage delays them but never stops training."""
-
-    def __init__(self, deliver: Callable[[Iterable[Metric]], None]) -> None:
-        """Deliver by calling `deliver` with a batch."""
-        self._deliver = deliver
-        self._waiting: list[Metric] = []
-        self._pause = DELIVERY_SECONDS
-        self._last_try = time.monotonic()
-        self._warned = False
-
-    def add(self, metrics: Mapping[str, float], step: int) -> None:
-        """Take metrics of a step, and deliver what waits if it is time."""
-        now = _now()
-        self._waiting += [Metric(name, value, now, step) for name, value in metrics.items()]
-        if time.monotonic() - self._last_try >= self._pause:
-            self.flush()
-
-    def flush(self) -> bool:
-        """Deliver what waits; False if it could not be delivered and still waits."""
-        try:
-            while self._waiting:
-                self._deliver(self._waiting[:1000])
-                del self._waiting[:1000]
-        except Exception as error:  # any failure of a remote service must leave training alone
-            if not self._warned:
-                logger.warning(
-                    "MLflow cannot be reached (%s); %d metrics wait", error, len(self._waiting)
-                )
-            self._warned = True
-            self._pause = min(LONGEST_PAUSE_SECONDS, max(30.0, 2 * self._pause))
-            return False
-        finally:
-            self._last_try = time.monotonic()
-        self._warned = False
-        self._pause = DELIVERY_SECONDS
-        return True
+    def buffer(self, run: Callable[[], str]) -> MetricBuffer:
+        """Collect step metrics and deliver them in batches to the run that `run` gives."""
+        return MetricBuffer(lambda batch: self.log_points(run(), batch), ready=self.reachable)
 
 
 @contextlib.contextmanager
@@ -241,13 +278,17 @@ def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 def _check_health(uri: str) -> None:
     try:
-        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=5):
-            return
-    except (OSError, ValueError, http.client.HTTPException) as error:
+        _ask_health(uri, 5.0)
+    except NO_ANSWER as error:
         raise QuartetError(
             f"the MLflow server at {uri} does not answer ({error}); start it, or unset "
             "QUARTET_TRACKING_URI to record in a local database"
         ) from error
+
+
+def _ask_health(uri: str, seconds: float) -> None:
+    with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=seconds):
+        return
 
 
 def _now() -> int:

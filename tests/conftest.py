@@ -1,6 +1,7 @@
 """Fixtures that several parts of the tests share."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -37,3 +38,13 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mlflow_template: Path)
     shutil.copyfile(mlflow_template, folder / "mlflow.db")
     monkeypatch.setenv("QUARTET_HOME", str(folder))
     return folder
+
+
+@pytest.fixture(scope="session")
+def prefect_server() -> Iterator[str]:
+    """A Prefect server on loopback with a database of its own; gives its address."""
+    from prefect.settings import get_current_settings
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=120):
+        yield str(get_current_settings().api.url)

@@ -24,7 +24,7 @@ class DataConfig(Config):
     folder: str = Field(
         default="",
         title="Folder",
-        description="For source folder: the directory with pretrain, sft, pairs_train, … files.",
+        description="Your files: pretrain, sft, pairs_train, …; from a worker, the absolute path.",
     )
     hub_corpus: str = Field(
         default="", title="Hub corpus", description="For source hub: id of texts; may be empty."

@@ -1,14 +1,17 @@
 """The MLflow parent of a pipeline run ends as the pipeline did, whatever MLflow does."""
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+from prefect.exceptions import Pause
 
 from models.errors import DataError, QuartetError
 from tasks.pipeline_run import open_pipeline
+from tasks.recording import read_notes
 from tasks.settings import load_settings
 from tasks.tracking import Tracker
 
@@ -90,3 +93,70 @@ def test_open_pipeline_refuses_to_start_unrecorded(
     monkeypatch.setenv("QUARTET_TRACKING_URI", "http://127.0.0.1:9")  # discard: nobody listens
     with pytest.raises(QuartetError, match="does not answer"), open_pipeline(**ARGUMENTS):
         raise AssertionError("entered")
+
+
+# --- one flow run, one parent -------------------------------------------------------------------
+
+
+def attempt(flow_run_id: str, error: BaseException | None = None) -> str:
+    ids: list[str] = []
+    with (
+        contextlib.suppress(BaseException),
+        open_pipeline(**ARGUMENTS, flow_run_id=flow_run_id) as pipeline,
+    ):
+        ids.append(pipeline.run_id)
+        assert pipeline.flow_run_id == flow_run_id
+        assert end(pipeline.run_id) == "RUNNING"
+        if error is not None:
+            raise error
+    return ids[0]
+
+
+@pytest.mark.usefixtures("home")
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(Pause("suspended"), "SCHEDULED"), (RuntimeError("boom"), "FAILED"), (SystemExit(), "KILLED")],
+)
+def test_open_pipeline_goes_on_in_the_parent_of_the_same_flow_run(
+    error: BaseException, status: str
+) -> None:
+    first = attempt("flow-1", error)
+    assert end(first) == status
+    assert attempt("flow-1") == first
+    run = Tracker(load_settings()).client.get_run(first)
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["prefect.flow_run_id"] == "flow-1"
+    assert run.data.tags["quartet.resumed"] == "true"
+
+
+@pytest.mark.usefixtures("home")
+def test_open_pipeline_starts_a_parent_of_its_own_for_another_flow_run() -> None:
+    parents = [attempt("flow-1"), attempt("flow-2"), attempt(""), attempt("")]
+    assert len(set(parents)) == 4
+    tags = Tracker(load_settings()).tags(parents[2])
+    assert "prefect.flow_run_id" not in tags
+
+
+@pytest.mark.usefixtures("home")
+def test_open_pipeline_starts_anew_when_the_parent_was_deleted() -> None:
+    first = attempt("flow-1", RuntimeError("boom"))
+    Tracker(load_settings()).client.delete_run(first)
+    assert attempt("flow-1") != first
+
+
+@pytest.mark.usefixtures("home")
+def test_open_pipeline_notes_an_end_that_mlflow_did_not_take_until_it_goes_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Tracker, "finish", fail)
+        first = attempt("flow-1", RuntimeError("boom"))
+    assert "quartet sync" in caplog.text
+    (note,) = read_notes(load_settings().root)
+    assert (note.run_id, note.status) == (first, "FAILED")
+    attempt("flow-1")
+    assert read_notes(load_settings().root) == []
+
+
+def fail(*_: object, **__: object) -> None:
+    raise MlflowException("down")

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import logging
 import shutil
+import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -14,6 +15,7 @@ import pytest
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+from prefect.exceptions import TerminationSignal
 
 from models.errors import DataError, StoreError
 from models.rows import write_rows
@@ -24,6 +26,7 @@ from tasks.pipeline_run import PipelineRun
 from tasks.settings import load_settings
 from tasks.stage import Workspace, run_stage
 from tasks.store import StageRef, Store
+from tasks.time_limit import TimeIsUp
 from tasks.tracking import Tracker
 
 MIB = 2**20
@@ -237,10 +240,15 @@ def test_stage_that_fails_is_marked_and_keeps_its_checkpoints(toy: Toy) -> None:
 
 
 @pytest.mark.usefixtures("home")
-def test_stage_that_is_interrupted_is_marked_as_killed(toy: Toy) -> None:
-    toy.at_step = fail_at(2, KeyboardInterrupt())
+@pytest.mark.parametrize(
+    "error",  # Ctrl-C, a cancel from Prefect's UI, a time limit
+    [KeyboardInterrupt(), TerminationSignal(signal.SIGTERM), TimeIsUp()],
+    ids=lambda error: type(error).__name__,
+)
+def test_stage_that_is_interrupted_is_marked_as_killed(toy: Toy, error: BaseException) -> None:
+    toy.at_step = fail_at(2, error)
     pipeline = begin()
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(type(error)):
         run_stage(spec(), pipeline, toy)
     assert [run.info.status for run in children(pipeline)] == ["KILLED"]
 

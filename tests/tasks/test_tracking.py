@@ -7,16 +7,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
-from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 
 from models.errors import QuartetError, StoreError
-from tasks import tracking
+from tasks.metric_buffer import Point
 from tasks.settings import load_settings
-from tasks.tracking import MetricBuffer, Tracker, flatten, tolerated
+from tasks.tracking import Tracker, flatten, tolerated
 
 
 @pytest.fixture
@@ -122,6 +120,49 @@ def test_tracker_logs_a_table_that_mlflow_can_load(tracker: Tracker) -> None:
     assert [file.path for file in tracker.client.list_artifacts(run_id)] == ["s.json"]
 
 
+def test_tracker_logs_a_table_once(tracker: Tracker) -> None:
+    run_id = start(tracker)
+    for _ in range(2):  # MLflow itself would append the rows a second time
+        tracker.log_table(run_id, [{"prompt": "A"}], "s.json")
+    table = tracker.client.load_table(tracker.experiment_id, "s.json", run_ids=[run_id])
+    assert list(table["prompt"]) == ["A"]
+
+
+def test_tracker_logs_only_the_points_that_a_run_lacks(tracker: Tracker) -> None:
+    run_id = start(tracker)
+    tracker.log_points(run_id, [Point(name="a", value=9.0, step=2, time_ms=1)])
+    curves = {"a": [(1, 1.0), (2, 2.0), (3, 3.0)], "b": [(1, 5.0)]}
+    assert tracker.log_missing(run_id, curves) == 3
+    assert tracker.log_missing(run_id, curves) == 0
+    history = tracker.client.get_metric_history(run_id, "a")
+    # step 2 arrived before and stays as it is
+    assert sorted((m.step, m.value) for m in history) == [(1, 1.0), (2, 9.0), (3, 3.0)]
+
+
+def test_tracker_finds_runs_by_all_of_their_tags_and_status(tracker: Tracker) -> None:
+    one = start(tracker, a="1", b="1")
+    start(tracker, a="1", b="2")
+    assert tracker.find_tagged({"a": "1", "b": "1"}) == [one]
+    assert len(tracker.find_tagged({"a": "1"})) == 2
+    tracker.finish(one, "FINISHED")
+    assert tracker.find_tagged({"a": "1", "b": "1"}, status="RUNNING") == []
+
+
+def test_tracker_suspends_a_run_without_an_end(tracker: Tracker) -> None:
+    run_id = start(tracker)
+    tracker.finish(run_id, "SCHEDULED")
+    info = tracker.client.get_run(run_id).info
+    assert (info.status, info.end_time) == ("SCHEDULED", None)
+
+
+def test_tracker_tells_a_deleted_run_from_an_unknown_one(tracker: Tracker) -> None:
+    run_id = start(tracker)
+    assert not tracker.was_deleted(run_id)
+    tracker.client.delete_run(run_id)
+    assert tracker.was_deleted(run_id)
+    assert not tracker.was_deleted("0" * 32)
+
+
 def test_tracker_uses_the_experiment_of_the_settings(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,89 +172,6 @@ def test_tracker_uses_the_experiment_of_the_settings(
     found = first.client.get_experiment(first.experiment_id)
     assert found.name == "another one"
     assert found.artifact_location == (home / "mlflow-artifacts").as_uri()
-
-
-# --- metrics on their way -----------------------------------------------------------------------
-
-
-def test_buffer_delivers_metrics_in_order_to_the_run(tracker: Tracker) -> None:
-    run_id = start(tracker)
-    buffer = tracker.buffer(run_id)
-    for step in (1, 2, 3):
-        buffer.add({"train/loss": 1.0 / step}, step)
-    assert buffer.flush()
-    history = tracker.client.get_metric_history(run_id, "train/loss")
-    assert [(m.step, m.value) for m in history] == [(1, 1.0), (2, 0.5), (3, 1.0 / 3)]
-
-
-def test_buffer_keeps_metrics_during_an_outage_and_delivers_them_later_in_order(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(tracking, "DELIVERY_SECONDS", 0.0)  # every add tries
-    up = False
-    tries = 0
-    delivered: list[tuple[str, int]] = []
-
-    def deliver(batch: Any) -> None:
-        nonlocal tries
-        tries += 1
-        if not up:
-            raise ConnectionError("refused")
-        delivered.extend((metric.key, metric.step) for metric in batch)
-
-    buffer = MetricBuffer(deliver)
-    with caplog.at_level(logging.WARNING, "tasks.tracking"):
-        for step in range(5):
-            buffer.add({"a": 1.0, "b": 2.0}, step)
-        assert tries == 1  # a try may block for long, so the next ones wait
-        assert not buffer.flush()
-    assert delivered == []
-    assert len(caplog.records) == 1  # one warning an outage, not one a step
-    up = True
-    buffer.add({"a": 1.0}, 5)
-    assert buffer.flush()
-    wanted = [(key, step) for step in range(5) for key in ("a", "b")] + [("a", 5)]
-    assert delivered == wanted
-    assert buffer.flush()
-    assert delivered == wanted  # nothing twice
-
-
-def test_buffer_delivers_no_more_at_once_than_mlflow_takes() -> None:
-    sizes: list[int] = []
-    buffer = MetricBuffer(lambda batch: sizes.append(len(list(batch))))
-    buffer.add({f"m{index}": 0.0 for index in range(2500)}, 1)
-    assert buffer.flush()
-    assert sizes == [1000, 1000, 500]
-
-
-def test_buffer_keeps_only_what_did_not_go_out_when_cut_off_between_batches() -> None:
-    delivered: list[Metric] = []
-
-    def deliver(batch: Any) -> None:
-        if len(delivered) == 1000:
-            delivered.append(Metric("outage", 0.0, 0, 0))
-            raise ConnectionError("refused")
-        delivered.extend(batch)
-
-    buffer = MetricBuffer(deliver)
-    buffer.add({f"m{index}": 0.0 for index in range(1500)}, 1)
-    assert not buffer.flush()
-    del delivered[1000:]
-    delivered.append(Metric("back", 0.0, 0, 0))
-    assert buffer.flush()
-    names = [metric.key for metric in delivered if metric.key.startswith("m")]
-    assert names == [f"m{index}" for index in range(1500)]
-
-
-def test_buffer_does_not_ask_the_server_at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = [100.0]
-    monkeypatch.setattr(tracking.time, "monotonic", lambda: clock[0])
-    calls: list[int] = []
-    buffer = MetricBuffer(lambda batch: calls.append(len(list(batch))))
-    for step in range(10):  # half a second each: the fifth add comes 2.0 s after the start
-        clock[0] += 0.4
-        buffer.add({"loss": 1.0}, step)
-    assert calls == [5, 5]  # at 2.0 s and at 4.0 s
 
 
 # --- what can be wrong with the server ----------------------------------------------------------

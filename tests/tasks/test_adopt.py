@@ -1,4 +1,4 @@
-"""An existing base model is named by its content, wherever it lies, or by its hub commit."""
+"""A model from elsewhere is named by its content, wherever it lies, or by its hub commit."""
 
 import shutil
 from pathlib import Path
@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 import models.adoption
-from models.configs.base_model import BaseModelConfig
 from models.errors import ModelError
-from tasks import base
-from tasks.base import adopt_base
+from tasks import adopt as adoption
+from tasks.adopt import adopt
 from tasks.pipeline_run import PipelineRun
+from tasks.registry import Role
 from tasks.store import StageRef
 from tasks.tracking import Tracker
 
@@ -25,6 +25,7 @@ class Hub:
 
     asked: list[tuple[str, str | None]]
     error: Exception | None = None
+    files: tuple[str, ...] = ("config.json", "model.safetensors", "tokenizer.json")
 
     def __init__(self) -> None:
         self.asked = []
@@ -33,13 +34,14 @@ class Hub:
         self.asked.append((source, revision))
         if self.error is not None:
             raise self.error
-        return SimpleNamespace(sha=COMMIT)
+        siblings = [SimpleNamespace(rfilename=name) for name in self.files]
+        return SimpleNamespace(sha=COMMIT, siblings=siblings)
 
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Hub:
     hub = Hub()
-    monkeypatch.setattr(base, "HfApi", lambda: hub)
+    monkeypatch.setattr(adoption, "HfApi", lambda: hub)
     return hub
 
 
@@ -48,13 +50,13 @@ def adopted(home: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str 
     """What adoption was asked to take in."""
     calls: list[tuple[str, str | None]] = []
 
-    def adopt(source: str, revision: str | None, out: Path) -> dict[str, float]:
+    def take(source: str, revision: str | None, out: Path) -> dict[str, float]:
         calls.append((source, revision))
         out.mkdir()
         (out / "config.json").write_text("{}")
         return {"adopt/parameters": 1.0}
 
-    monkeypatch.setattr(models.adoption, "adopt_model", adopt)
+    monkeypatch.setattr(models.adoption, "adopt_model", take)
     return calls
 
 
@@ -64,59 +66,62 @@ def folder(tmp_path: Path) -> Path:
     folder.mkdir()
     (folder / "config.json").write_text("{}")
     (folder / "model.safetensors").write_bytes(b"\x00")
+    (folder / "tokenizer.json").write_text("{}")
     return folder
 
 
-def adopt(source: object, revision: str = "") -> StageRef:
-    return adopt_base.fn(BaseModelConfig(source=str(source), revision=revision), pipeline=PIPELINE)
+def take(source: object, role: Role = "base") -> StageRef:
+    return adopt.fn(str(source), role=role, pipeline=PIPELINE)
 
 
-def test_base_takes_a_folder_once_wherever_it_lies(
+def test_adopt_takes_a_folder_once_wherever_it_lies(
     adopted: list[tuple[str, str | None]], folder: Path, hub: Hub
 ) -> None:
-    first = adopt(folder)
+    first = take(folder)
     elsewhere = folder.with_name("elsewhere")
     shutil.copytree(folder, elsewhere)
-    again = adopt(elsewhere)
+    again = take(elsewhere)
     assert adopted == [(str(folder), None)]
     assert again.reused
     assert again.digest == first.digest
     assert hub.asked == []
 
 
-def test_base_takes_a_folder_again_when_a_file_changed(
+def test_adopt_takes_a_folder_again_when_a_file_changed(
     adopted: list[tuple[str, str | None]], folder: Path
 ) -> None:
-    first = adopt(folder)
+    first = take(folder)
     (folder / "model.safetensors").write_bytes(b"\x01")
-    assert adopt(folder).digest != first.digest
+    assert take(folder).digest != first.digest
     assert len(adopted) == 2
 
 
-def test_base_finds_a_folder_below_the_users(
+def test_adopt_finds_a_folder_below_the_users(
     adopted: list[tuple[str, str | None]], folder: Path, monkeypatch: pytest.MonkeyPatch, hub: Hub
 ) -> None:
     monkeypatch.setenv("HOME", str(folder.parent))
-    adopt("~/mine")
+    take("~/mine")
     assert adopted == [(str(folder), None)]
     assert hub.asked == []
 
 
-def test_base_names_a_hub_model_by_its_commit(
+def test_adopt_names_a_hub_model_by_its_commit(
     adopted: list[tuple[str, str | None]], hub: Hub
 ) -> None:
-    first = adopt("owner/model")
-    pinned = adopt("owner/model", "v2")
+    first = take("owner/model")
+    pinned = take("owner/model@v2")
     assert hub.asked == [("owner/model", None), ("owner/model", "v2")]
     assert adopted == [("owner/model", COMMIT)]  # the commit of that moment is what is loaded
     assert pinned.digest == first.digest  # both names stand for the same commit
-    assert adopt("owner/other").digest != first.digest
+    assert take("owner/other").digest != first.digest
 
 
-def test_base_run_says_which_model_it_took(adopted: list[tuple[str, str | None]], hub: Hub) -> None:
+def test_adopt_run_says_which_model_it_took(
+    adopted: list[tuple[str, str | None]], hub: Hub
+) -> None:
     from tasks.settings import load_settings
 
-    ref = adopt("owner/model")
+    ref = take("owner/model")
     tags = Tracker(load_settings()).tags(ref.run_id)
     assert tags["input.model"] == f"owner/model@{COMMIT}"
 
@@ -124,12 +129,45 @@ def test_base_run_says_which_model_it_took(adopted: list[tuple[str, str | None]]
 @pytest.mark.parametrize(
     "error", [OSError("offline"), ValueError("bad id"), RuntimeError("httpx says no")]
 )
-def test_base_says_what_to_give_when_there_is_no_such_model(
+def test_adopt_says_what_to_give_when_there_is_no_such_model(
     adopted: list[tuple[str, str | None]], hub: Hub, error: Exception
 ) -> None:
     hub.error = error
     with pytest.raises(ModelError, match=r"neither a folder here nor a model") as raised:
-        adopt("no/where")
+        take("no/where")
     assert "'no/where'" in str(raised.value)
     assert str(error) in str(raised.value)
+    assert adopted == []
+
+
+def test_adopt_makes_a_stage_of_each_role(
+    adopted: list[tuple[str, str | None]], folder: Path
+) -> None:
+    assert [take(folder, role).stage for role in ("base", "sft", "policy")] == [
+        "base",
+        "sft",
+        "policy",
+    ]
+    assert len(adopted) == 3
+
+
+def test_adopt_refuses_a_folder_that_lacks_files(
+    adopted: list[tuple[str, str | None]], folder: Path
+) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(
+        ModelError, match=r"sft model .*mine has no safetensors weights; got config"
+    ):
+        take(folder, "sft")
+    assert adopted == []
+
+
+def test_adopt_refuses_a_hub_model_that_lacks_files_before_downloading(
+    adopted: list[tuple[str, str | None]], hub: Hub
+) -> None:
+    hub.files = ("README.md", "model.gguf")
+    with pytest.raises(
+        ModelError, match=r"no config.json, no safetensors weights, no tokenizer; got README"
+    ):
+        take("owner/model")
     assert adopted == []

@@ -1,0 +1,94 @@
+"""Notes that say who runs, each beside a lock that the kernel frees when its process dies.
+
+A note is a small JSON file. While its process lives, however it was started, nobody else gets the
+lock; a note whose lock is free was left by a process that was killed, or whose machine was.
+"""
+
+import contextlib
+import json
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from tasks.settings import Settings
+
+__all__ = ["Note", "announced", "runs_folder"]
+
+RECONCILE_SECONDS = 60.0
+"""Most time to wait for another process that mends what this run's earlier attempt left."""
+
+
+class Note:
+    """A JSON file `<name>.json` and the lock `<name>.lock` beside it."""
+
+    def __init__(self, path: Path) -> None:
+        """Name a note; nothing is opened yet."""
+        self.path = path
+        self._lock_path = path.with_suffix(".lock")
+        self._lock = FileLock(self._lock_path)
+
+    def take(self, *, wait_seconds: float = 0.0) -> bool:
+        """Get the lock; False if its process lives."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire(timeout=wait_seconds)
+        except Timeout:
+            return False
+        return True
+
+    def write(self, content: Mapping[str, Any]) -> None:
+        """Write the note, whole or not at all."""
+        draft = self.path.with_suffix(".draft")
+        draft.write_text(json.dumps(dict(content)), encoding="utf-8")
+        draft.replace(self.path)
+
+    def read(self) -> dict[str, Any]:
+        """What the note says; empty if it is gone or torn."""
+        try:
+            content = json.loads(self.path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return content if isinstance(content, dict) else {}
+
+    def let_go(self, *, keep: bool = False) -> None:
+        """Free the lock; the files go too, unless somebody shall find the note."""
+        if not keep:
+            self.path.unlink(missing_ok=True)
+            self._lock_path.unlink(missing_ok=True)
+        self._lock.release()
+
+
+def runs_folder(settings: Settings) -> Path:
+    """Where the notes of running pipelines lie."""
+    return settings.root / "runs"
+
+
+@contextlib.contextmanager
+def announced(settings: Settings, mlflow_run_id: str, flow_run_id: str | None) -> Iterator[None]:
+    """Say, while the block lasts, that this process runs a pipeline.
+
+    Args:
+        settings: Where state lies.
+        mlflow_run_id: The MLflow parent run.
+        flow_run_id: The Prefect flow run, if there is one.
+    """
+    note = Note(runs_folder(settings) / f"{mlflow_run_id}.json")
+    if not note.take(wait_seconds=RECONCILE_SECONDS):
+        yield  # whoever has the lock announces the same run
+        return
+    try:
+        note.write(
+            {
+                "flow_run_id": flow_run_id or "",
+                "mlflow_run_id": mlflow_run_id,
+                "host": socket.gethostname(),
+                "pid": os.getpid(),
+            }
+        )
+        yield
+    finally:
+        note.let_go()
