@@ -1,21 +1,25 @@
-"""The command line: `quartet run PRESET`, `quartet presets`.
+"""The command line: `quartet run PRESET`, `presets`, `up`, `status`, `doctor`, `sync`.
 
 Parameters are checked before anything starts; what is wrong is one line and exit status 2.
 Heavy imports stand inside the commands, so that a wrong word is answered at once.
 """
 
+import contextlib
 import json
 import logging
 import os
 import signal
 import sys
 import warnings
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
-from flows.parameters import PipelineParameters, list_presets, load_preset
+from flows.forms import RunForm
+from flows.parameters import PipelineParameters, list_presets
 from models.errors import DataError, ParameterError, QuartetError
 from tasks.data.sources import folder_files
 from tasks.settings import load_settings
@@ -49,14 +53,14 @@ def run(
     ] = None,
 ) -> None:
     """Run the pipeline of a preset and print what it came to."""
-    parameters = _parameters(preset, settings or [])
+    form = _form(preset, settings or [])
     if result is not None and not result.absolute().parent.is_dir():
         _refuse(f"--result: the folder {result.absolute().parent} does not exist; make it first")
     if result is not None and result.is_dir():
         _refuse(f"--result: {result} is a folder, wanted a file to write; name one in it")
-    _check_folder(parameters)
+    _check_folder(form.to_parameters())
     _prepare_environment()
-    from flows.pipeline import rlhf_pipeline
+    from flows.pipeline import PipelineResult, rlhf_pipeline
     from flows.report import print_result, result_json  # Prefect and MLflow: seconds to import
 
     for name in ("prefect.flow_runs", "prefect.task_runs"):
@@ -64,7 +68,7 @@ def run(
     # Leave by an exception: a process that a signal ends leaves Prefect's temporary server behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
-        outcome = rlhf_pipeline(parameters)
+        outcome = cast(PipelineResult, rlhf_pipeline(form))  # nobody is asked, so nobody refuses
     except QuartetError as error:
         typer.echo(f"quartet: {type(error).__name__}: {error}", err=True)
         raise typer.Exit(1) from error
@@ -77,18 +81,107 @@ def run(
             raise typer.Exit(1) from error
 
 
+PREFECT_PORT = typer.Option(help="Port of the Prefect server on loopback.", min=1, max=65535)
+MLFLOW_PORT = typer.Option(help="Port of the MLflow server on loopback.", min=1, max=65535)
+
+
+@app.command()
+def up(
+    prefect_port: Annotated[int, PREFECT_PORT] = 4200,
+    mlflow_port: Annotated[int, MLFLOW_PORT] = 5000,
+    worker: Annotated[bool, typer.Option(help="Run a worker beside the servers.")] = True,
+    prefect_file: Annotated[
+        Path | None, typer.Option(help="Deployments; the checkout's prefect.yaml by default.")
+    ] = None,
+) -> None:
+    """Start or find both servers, deploy everything and run a worker, until Ctrl-C."""
+    if prefect_port == mlflow_port:
+        _refuse(f"--prefect-port and --mlflow-port are both {mlflow_port}; choose two ports")
+    _check_settings()
+    from flows.operate import Options
+    from flows.operate import up as serve
+
+    options = Options(prefect_port=prefect_port, mlflow_port=mlflow_port, worker=worker)
+    if prefect_file is not None:
+        options = replace(options, prefect_file=prefect_file.absolute())
+    with _told():
+        raise typer.Exit(serve(options))
+
+
+@app.command()
+def status() -> None:
+    """Show servers, worker, runs and disk on one screen."""
+    _check_settings()
+    _prepare_environment()
+    from flows.overview import status as overview
+
+    with _told():
+        typer.echo(overview(load_settings()))
+
+
+@app.command()
+def doctor(
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Leave out the check that a schedule makes a run.")
+    ] = False,
+    prefect_port: Annotated[int | None, PREFECT_PORT] = None,
+    mlflow_port: Annotated[int | None, MLFLOW_PORT] = None,
+) -> None:
+    """Check versions, ports, disk, servers and store; exit status 1 if anything fails."""
+    _check_settings()
+    from flows.doctor import diagnose, print_checks
+
+    with _told():
+        checks = diagnose(
+            load_settings(), quick=quick, prefect_port=prefect_port, mlflow_port=mlflow_port
+        )
+        raise typer.Exit(print_checks(checks))
+
+
+@app.command()
+def sync() -> None:
+    """Deliver to MLflow what could not be recorded while it was away."""
+    _check_settings()
+    _prepare_environment()
+    from tasks.sync import sync as deliver
+
+    with _told():
+        for sentence in deliver(load_settings()):
+            typer.echo(sentence)
+
+
 def main() -> None:
     """Entry point of the `quartet` command."""
     app()
 
 
-def _parameters(preset: str, settings: list[str]) -> PipelineParameters:
+def _form(preset: str, settings: list[str]) -> RunForm:
     try:
         load_settings()  # a wrong environment variable is answered like a wrong parameter
-        return load_preset(preset, settings)
+        form = RunForm.of(preset, settings)
+        form.to_parameters()
+        return form
     except ParameterError as error:
         _refuse(str(error))
         raise
+
+
+def _check_settings() -> None:
+    """Refuse a wrong environment variable before anything starts."""
+    try:
+        load_settings()
+    except ParameterError as error:
+        _refuse(str(error))
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Tell an error that was raised on purpose without its traceback, with exit status 1."""
+    try:
+        yield
+    except QuartetError as error:
+        typer.echo(f"quartet: {error}", err=True)
+        raise typer.Exit(1) from error
 
 
 def _check_folder(parameters: PipelineParameters) -> None:

@@ -87,12 +87,15 @@ def list_presets() -> dict[str, str]:
     }
 
 
-def load_preset(name: str, settings: Iterable[str] = ()) -> PipelineParameters:
+def load_preset(
+    name: str, settings: Iterable[str] = (), fields: Mapping[str, Any] | None = None
+) -> PipelineParameters:
     """Build the parameters of a preset with some fields set otherwise.
 
     Args:
         name: One of `list_presets()`.
-        settings: Each ``path.to.field=value``, the value in YAML.
+        settings: Each ``path.to.field=value``, the value in YAML; they overrule `fields`.
+        fields: Plain values by name, groups nested.
 
     Raises:
         ParameterError: Unknown preset or field, or a value that a field refuses.
@@ -105,6 +108,8 @@ def load_preset(name: str, settings: Iterable[str] = ()) -> PipelineParameters:
     values = yaml.safe_load((_folder() / f"{name}.yaml").read_text(encoding="utf-8"))
     del values["description"]
     values["preset"] = name
+    for field, value in (fields or {}).items():
+        values[field] = {**values.get(field, {}), **value} if isinstance(value, dict) else value
     for setting in settings:
         _set(values, setting)
     try:

@@ -5,21 +5,24 @@ stages, and returns a reference. Tasks are called directly, never submitted: in 
 cancel nor timeout would reach the training.
 """
 
-import datetime
 import time
 
 from prefect import flow
 from prefect.runtime import flow_run
 from pydantic import BaseModel, ConfigDict
 
+from flows.approval import ask_before_ppo
+from flows.forms import RunForm
+from flows.lifecycle import ends_when_told, name_run, opened
 from flows.parameters import PipelineParameters
-from tasks.base import adopt_base
 from tasks.evaluate import evaluate, read_outcome
 from tasks.feedback import collect_feedback
-from tasks.pipeline_run import PipelineRun, open_pipeline
+from tasks.inputs import find_model
+from tasks.pipeline_run import PipelineRun
 from tasks.ppo import align
 from tasks.prepare import prepare
 from tasks.pretrain import pretrain
+from tasks.reporting import run_logger
 from tasks.reward import train_reward_model
 from tasks.sft import finetune
 from tasks.store import StageRef
@@ -56,24 +59,21 @@ class PipelineResult(BaseModel):
     samples: list[dict[str, str | float]]
 
 
-def _name_run() -> str:
-    parameters: PipelineParameters = flow_run.parameters["parameters"]
-    preset = parameters["preset"] if isinstance(parameters, dict) else parameters.preset
-    return f"{preset}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+@flow(name="rlhf-pipeline", flow_run_name=name_run, persist_result=False)
+@ends_when_told
+def rlhf_pipeline(run: RunForm) -> PipelineResult:
+    """Pretrain, fine-tune, learn a reward from preferences, align with PPO, and judge.
 
-
-@flow(name="rlhf-pipeline", flow_run_name=_name_run, persist_result=False)
-def rlhf_pipeline(parameters: PipelineParameters) -> PipelineResult:
-    """Pretrain, fine-tune, learn a reward from preferences, align with PPO, and judge."""
+    A run that was stopped, or failed, goes on where it was when it is retried or started again with
+    the same parameters; finished stages are reused.
+    """
     started = time.monotonic()
-    with open_pipeline(
-        name=flow_run.name or "pipeline",
-        preset=parameters.preset,
-        seed=parameters.seed,
-        parameters=parameters.model_dump(mode="json"),
-    ) as pipeline:
-        stages = _run_stages(parameters, pipeline)
-        outcome = read_outcome(stages[-1])
+    parameters = run.to_parameters()
+    with opened(run, parameters) as pipeline:
+        stages = _run_stages(parameters, pipeline, ask=run.approval)
+    outcome = read_outcome(stages[-1])
+    if all(stage.reused for stage in stages):
+        run_logger().info("nothing new: all %d stages were finished before", len(stages))
     return PipelineResult(
         pipeline_run_id=str(flow_run.id or ""),
         mlflow_run_id=pipeline.run_id,
@@ -87,12 +87,14 @@ def rlhf_pipeline(parameters: PipelineParameters) -> PipelineResult:
     )
 
 
-def _run_stages(parameters: PipelineParameters, pipeline: PipelineRun) -> list[StageRef]:
+def _run_stages(
+    parameters: PipelineParameters, pipeline: PipelineRun, *, ask: bool
+) -> list[StageRef]:
     p = parameters
     data = prepare(p.data, pipeline=pipeline)
     stages = [data]
     if p.base.source:
-        base = adopt_base(p.base, pipeline=pipeline)
+        base = find_model(p.base.name, role="base", pipeline=pipeline)
     else:
         tokenizer = train_tokenizer(
             p.tokenizer, context=p.model.context, pipeline=pipeline, data=data
@@ -115,6 +117,8 @@ def _run_stages(parameters: PipelineParameters, pipeline: PipelineRun) -> list[S
     reward = train_reward_model(
         p.reward, p.sampling, pipeline=pipeline, data=data, preferences=preferences, sft=sft
     )
+    if ask:
+        ask_before_ppo(reward, pipeline)
     ppo = align(p.ppo, p.sampling, pipeline=pipeline, data=data, sft=sft, reward=reward)
     evaluation = evaluate(
         p.evaluate,

@@ -1,143 +1,156 @@
 """One thin flow a stage, so that each can be triggered and scheduled alone.
 
-Inputs are named as MLflow's `input.*` tags show them: stage/digest, the digest whole or only its
-beginning. A flow takes the pipeline's parameters and uses the slice of its stage; run alone or in
-the pipeline, the same slice and inputs give the same digest and so the same result.
+A model is named as a published stage (`sft/3fa81c2b`, whole or its beginning, as MLflow's `input.*`
+tags show it), as a registered model (`models:/quickstart-sft@challenger`), as a folder, or as a hub
+id; it is checked before anything is trained. Data is what the preset prepares. Run alone or in the
+pipeline, the same parameters and inputs give the same digest and so the same result.
 """
 
-import contextlib
-from collections.abc import Iterator
+from typing import Literal
 
 from prefect import flow
-from prefect.runtime import flow_run
 
-from flows.parameters import PipelineParameters
+from flows.forms import PPOForm, StageForm
+from flows.lifecycle import ends_when_told, name_run, opened
+from models.errors import ParameterError
 from tasks.evaluate import evaluate
 from tasks.feedback import collect_feedback
-from tasks.pipeline_run import PipelineRun, open_pipeline
+from tasks.inputs import find_model, input_of
+from tasks.pipeline_run import PipelineRun
 from tasks.ppo import align
 from tasks.prepare import prepare
 from tasks.pretrain import pretrain
 from tasks.reward import train_reward_model
-from tasks.settings import load_settings
 from tasks.sft import finetune
-from tasks.store import StageRef, Store
+from tasks.store import StageRef
 from tasks.tokenizer import train_tokenizer
 
-__all__ = [
-    "evaluate_flow",
-    "feedback_flow",
-    "ppo_flow",
-    "prepare_flow",
-    "pretrain_flow",
-    "reward_flow",
-    "sft_flow",
-]
+__all__ = ["evaluate_flow", "ppo_flow", "pretrain_flow", "reward_flow", "sft_flow"]
 
 
-@flow(name="prepare", persist_result=False)
-def prepare_flow(parameters: PipelineParameters) -> StageRef:
-    """Prepare the datasets."""
-    with _alone(parameters) as pipeline:
-        return prepare(parameters.data, pipeline=pipeline)
-
-
-@flow(name="pretrain", persist_result=False)
-def pretrain_flow(parameters: PipelineParameters, data: str) -> StageRef:
-    """Train a tokenizer and a base model on prepared data."""
-    with _alone(parameters) as pipeline:
-        corpus = _find(data)
+@flow(name="pretrain", flow_run_name=name_run, persist_result=False)
+@ends_when_told
+def pretrain_flow(run: StageForm) -> StageRef:
+    """Prepare data, and train a tokenizer and a base model on it."""
+    p = run.to_parameters()
+    with opened(run, p) as pipeline:
+        data = prepare(p.data, pipeline=pipeline)
         tokenizer = train_tokenizer(
-            parameters.tokenizer, context=parameters.model.context, pipeline=pipeline, data=corpus
+            p.tokenizer, context=p.model.context, pipeline=pipeline, data=data
         )
-        return pretrain(
-            parameters.pretrain,
-            parameters.model,
-            pipeline=pipeline,
-            data=corpus,
-            tokenizer=tokenizer,
-        )
+        return pretrain(p.pretrain, p.model, pipeline=pipeline, data=data, tokenizer=tokenizer)
 
 
-@flow(name="sft", persist_result=False)
-def sft_flow(parameters: PipelineParameters, data: str, base: str) -> StageRef:
-    """Fine-tune a base model on prepared demonstrations."""
-    with _alone(parameters) as pipeline:
-        return finetune(parameters.sft, pipeline=pipeline, data=_find(data), base=_find(base))
+@flow(name="sft", flow_run_name=name_run, persist_result=False)
+@ends_when_told
+def sft_flow(base: str, run: StageForm) -> StageRef:
+    """Fine-tune a base model on demonstrations.
 
-
-@flow(name="feedback", persist_result=False)
-def feedback_flow(parameters: PipelineParameters, data: str, sft: str) -> StageRef:
-    """Have an SFT model's completions compared."""
-    with _alone(parameters) as pipeline:
-        return collect_feedback(
-            parameters.feedback,
-            parameters.sampling,
-            shuffle=parameters.data.world.shuffle_preferences,
-            pipeline=pipeline,
-            data=_find(data),
-            sft=_find(sft),
+    Args:
+        base: The base model: pretrain/DIGEST, models:/NAME@ALIAS, a folder, or a hub id.
+        run: Preset and settings.
+    """
+    p = run.to_parameters()
+    with opened(run, p) as pipeline:
+        model = find_model(base, role="base", pipeline=pipeline)
+        return finetune(
+            p.sft, pipeline=pipeline, data=prepare(p.data, pipeline=pipeline), base=model
         )
 
 
-@flow(name="reward", persist_result=False)
-def reward_flow(parameters: PipelineParameters, data: str, preferences: str, sft: str) -> StageRef:
-    """Train a reward model on preferences, from the SFT model."""
-    with _alone(parameters) as pipeline:
+@flow(name="reward", flow_run_name=name_run, persist_result=False)
+@ends_when_told
+def reward_flow(sft: str, run: StageForm) -> StageRef:
+    """Collect feedback on an SFT model, if the preset does, and train a reward model from it.
+
+    Args:
+        sft: The SFT model: sft/DIGEST, models:/NAME@ALIAS, a folder, or a hub id.
+        run: Preset and settings.
+    """
+    p = run.to_parameters()
+    with opened(run, p) as pipeline:
+        model = find_model(sft, role="sft", pipeline=pipeline)
+        data = preferences = prepare(p.data, pipeline=pipeline)
+        if p.feedback.annotator != "none":
+            preferences = collect_feedback(
+                p.feedback,
+                p.sampling,
+                shuffle=p.data.world.shuffle_preferences,
+                pipeline=pipeline,
+                data=data,
+                sft=model,
+            )
         return train_reward_model(
-            parameters.reward,
-            parameters.sampling,
-            pipeline=pipeline,
-            data=_find(data),
-            preferences=_find(preferences),
-            sft=_find(sft),
+            p.reward, p.sampling, pipeline=pipeline, data=data, preferences=preferences, sft=model
         )
 
 
-@flow(name="ppo", persist_result=False)
-def ppo_flow(parameters: PipelineParameters, data: str, sft: str, reward: str) -> StageRef:
-    """Align an SFT model with a reward model by PPO."""
-    with _alone(parameters) as pipeline:
+@flow(name="ppo", flow_run_name=name_run, persist_result=False)
+@ends_when_told
+def ppo_flow(sft: str, reward: str, run: PPOForm) -> StageRef:
+    """Align an SFT model with a reward model by PPO.
+
+    Args:
+        sft: The SFT model: sft/DIGEST, models:/NAME@ALIAS, a folder, or a hub id.
+        reward: The reward model, named likewise.
+        run: Preset and settings.
+    """
+    p = run.to_parameters()
+    with opened(run, p) as pipeline:
+        actor = find_model(sft, role="sft", pipeline=pipeline)
+        reward_model = find_model(reward, role="reward", pipeline=pipeline)
         return align(
-            parameters.ppo,
-            parameters.sampling,
+            p.ppo,
+            p.sampling,
             pipeline=pipeline,
-            data=_find(data),
-            sft=_find(sft),
-            reward=_find(reward),
+            data=prepare(p.data, pipeline=pipeline),
+            sft=actor,
+            reward=reward_model,
         )
 
 
-@flow(name="evaluate", persist_result=False)
-def evaluate_flow(
-    parameters: PipelineParameters, data: str, base: str, sft: str, reward: str, ppo: str
-) -> StageRef:
-    """Compare a policy with its SFT model and judge it."""
-    with _alone(parameters) as pipeline:
+@flow(name="evaluate", flow_run_name=name_run, persist_result=False)
+@ends_when_told
+def evaluate_flow(policy: str, run: StageForm, sft: str = "", reward: str = "") -> StageRef:
+    """Compare a policy with its SFT model on held-out prompts and judge it.
+
+    Args:
+        policy: The policy: ppo/DIGEST, models:/NAME@ALIAS, a folder, or a hub id.
+        run: Preset and settings.
+        sft: What it is compared with; empty takes the model that it was trained from.
+        reward: The reward model; empty takes the one that it was trained with.
+    """
+    p = run.to_parameters()
+    with opened(run, p) as pipeline:
+        ppo = find_model(policy, role="policy", pipeline=pipeline)
+        reference = _given_or_origin("sft", sft, ppo, pipeline)
         return evaluate(
-            parameters.evaluate,
-            parameters.sampling,
-            gold=parameters.data.source == "world",
+            p.evaluate,
+            p.sampling,
+            gold=p.data.source == "world",
             pipeline=pipeline,
-            data=_find(data),
-            base=_find(base),
-            sft=_find(sft),
-            reward=_find(reward),
-            ppo=_find(ppo),
+            data=prepare(p.data, pipeline=pipeline),
+            base=input_of(reference, "base"),
+            sft=reference,
+            reward=_given_or_origin("reward", reward, ppo, pipeline),
+            ppo=ppo,
         )
 
 
-@contextlib.contextmanager
-def _alone(parameters: PipelineParameters) -> Iterator[PipelineRun]:
-    """Open the parent run of a stage that runs by itself."""
-    with open_pipeline(
-        name=flow_run.name or "stage",
-        preset=parameters.preset,
-        seed=parameters.seed,
-        parameters=parameters.model_dump(mode="json"),
-    ) as pipeline:
-        yield pipeline
+def _given_or_origin(
+    role: Literal["sft", "reward"], name: str, policy: StageRef, pipeline: PipelineRun
+) -> StageRef:
+    """The model that was named, else the one that the policy was trained from or with.
 
-
-def _find(name: str) -> StageRef:
-    return Store(load_settings().store).resolve(name)
+    Raises:
+        ParameterError: None was named and the policy's origin is not known.
+    """
+    if name:
+        return find_model(name, role=role, pipeline=pipeline)
+    origin = input_of(policy, "reference" if role == "sft" else "reward_model")
+    if origin is None:
+        raise ParameterError(
+            f"{role} is empty and policy {policy.stage}/{policy.digest[:12]} does not say which "
+            f"{role} model it was trained with; name one, such as {role}/DIGEST"
+        )
+    return origin

@@ -1,14 +1,14 @@
-"""A Prefect server for the session, and one tiny run of the whole pipeline that tests look at."""
+"""One tiny run of the whole pipeline that tests look at."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import pytest
 
-from flows.parameters import load_preset
+from flows.forms import RunForm
 from flows.pipeline import PipelineResult, rlhf_pipeline
 from tasks.store import StageRef
 
@@ -51,16 +51,6 @@ TINY = (
 )
 
 
-@pytest.fixture(scope="session")
-def prefect_server() -> Iterator[str]:
-    """A Prefect server on loopback with a database of its own; gives its address."""
-    from prefect.settings import get_current_settings
-    from prefect.testing.utilities import prefect_test_harness
-
-    with prefect_test_harness(server_startup_timeout=120):
-        yield str(get_current_settings().api.url)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Home:
     """A home folder of Quartet in which pipelines are run, in this process."""
@@ -78,7 +68,7 @@ class Home:
         """Run the real flow of a preset."""
         with pytest.MonkeyPatch.context() as patch:
             self.set(patch)
-            return rlhf_pipeline(load_preset(preset, settings))
+            return cast(PipelineResult, rlhf_pipeline(RunForm.of(preset, settings)))
 
     def set(self, patch: pytest.MonkeyPatch) -> None:
         """Point the environment here."""

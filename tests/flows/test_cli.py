@@ -75,6 +75,26 @@ def test_run_refuses_a_wrong_environment_variable(tmp_path: Path) -> None:
     assert not home.exists()
 
 
+@pytest.mark.parametrize("command", ["up", "status", "doctor", "sync"])
+def test_operating_commands_refuse_a_wrong_environment_variable(
+    tmp_path: Path, command: str
+) -> None:
+    home = tmp_path / "home"
+    done = quartet(command, home=home, environment={"QUARTET_THREADS": "many"})
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "QUARTET_THREADS: got 'many'" in done.stderr
+    assert not home.exists()
+
+
+def test_up_refuses_one_port_for_both_servers(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    done = quartet("up", "--prefect-port", "5000", home=home)
+    assert done.returncode == 2, done.stderr
+    assert "choose two ports" in done.stderr
+    assert not home.exists()
+
+
 def test_run_refuses_an_empty_folder_and_names_what_it_wants(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     done = quartet("run", "reviews", "--set", "data.folder=mine", home=tmp_path / "home")
@@ -95,7 +115,8 @@ def test_help_names_the_commands(tmp_path: Path) -> None:
     done = quartet("--help", home=tmp_path / "home")
     assert done.returncode == 0, done.stderr
     assert "run" in done.stdout
-    assert "presets" in done.stdout
+    for command in ("presets", "up", "status", "doctor", "sync"):
+        assert command in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,98 @@
+"""What every flow does around its stages: name, time limit, MLflow parent, sign of life."""
+
+import contextlib
+import datetime
+import functools
+import re
+from collections.abc import Callable, Iterator
+from typing import Any, ParamSpec, TypeVar
+from uuid import UUID
+
+from prefect import State
+from prefect.client.orchestration import get_client
+from prefect.exceptions import TerminationSignal
+from prefect.runtime import deployment, flow_run
+from prefect.states import Cancelled
+
+from flows.forms import StageForm
+from flows.parameters import PipelineParameters
+from tasks.liveness import announced
+from tasks.pipeline_run import PipelineRun, open_pipeline
+from tasks.settings import load_settings
+from tasks.time_limit import time_limit
+
+__all__ = ["Ended", "ends_when_told", "name_run", "opened"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Ended(BaseException):
+    """Somebody ended the run: neither error nor success, so nothing may catch it by accident."""
+
+
+def name_run() -> str:
+    """Name a flow run after its form: preset and time, before them the stage that runs alone.
+
+    A retry, or a run that goes on after its approval, keeps its name.
+    """
+    if re.search(r"-\d{8}-\d{6}$", flow_run.name or ""):
+        return str(flow_run.name)
+    form: Any = flow_run.parameters["run"]
+    preset = form["preset"] if isinstance(form, dict) else form.preset
+    stage = "" if flow_run.flow_name == "rlhf-pipeline" else f"{flow_run.flow_name}-"
+    return f"{stage}{preset}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+
+
+@contextlib.contextmanager
+def opened(form: StageForm, parameters: PipelineParameters) -> Iterator[PipelineRun]:
+    """Open the MLflow parent of a flow run; a replay of the same flow run finds it again.
+
+    Raises:
+        Ended: Somebody cancelled the run.
+        ParameterError: The form does not fit the deployment it was filled in from.
+        QuartetError: The tracking server does not answer.
+        TimeoutError: The form's time limit has passed; training is saved.
+    """
+    filled_in: dict[str, Any] = (deployment.parameters or {}).get("run", {})
+    form.check_deployment(filled_in)
+    try:
+        with (
+            time_limit(form.time_limit_hours),
+            open_pipeline(
+                name=flow_run.name or "pipeline",
+                preset=parameters.preset,
+                seed=parameters.seed,
+                parameters=parameters.model_dump(mode="json"),
+                flow_run_id=str(flow_run.id or ""),
+            ) as pipeline,
+            announced(load_settings(), pipeline.run_id, str(flow_run.id or "")),
+        ):
+            yield pipeline
+    except TerminationSignal as signal:
+        if _is_cancelling():
+            raise Ended("cancelled; what was trained is saved, a new run goes on") from signal
+        raise
+
+
+def ends_when_told(function: Callable[P, R]) -> Callable[P, R | State[Any]]:
+    """Let a flow that was told to end come out as cancelled, neither crashed nor failed."""
+
+    @functools.wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R | State[Any]:
+        try:
+            return function(*args, **kwargs)
+        except Ended as end:
+            return Cancelled(message=str(end))
+
+    return run
+
+
+def _is_cancelling() -> bool:
+    """Whether somebody cancelled this run; training holds signals back, so Prefect cannot tell."""
+    try:
+        with get_client(sync_client=True) as client:
+            state = client.read_flow_run(UUID(str(flow_run.id))).state
+    except Exception:  # whatever keeps the API from answering: then it is an ordinary signal
+        return False
+    return state is not None and state.is_cancelling()

@@ -1,0 +1,328 @@
+"""Quartet as its users have it: `quartet up`, real servers and worker, runs started by the API."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from prefect.client.schemas.actions import DeploymentScheduleCreate
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
+from prefect.client.schemas.schedules import CronSchedule
+from prefect.exceptions import PrefectHTTPStatusError
+
+from flows.forms import RunForm, StageForm
+from tests.flows.operation import Operation, operated, until
+
+pytestmark = pytest.mark.slow
+
+LONG = ("pretrain.steps=3000", "pretrain.checkpoint_steps=1000")
+"""Pretraining that takes a minute: time enough to disturb it."""
+
+
+@pytest.fixture(scope="module")
+def operation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operation]:
+    """A `quartet up`; afterwards nothing that it started is left."""
+    with operated(tmp_path_factory.mktemp("operated")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def tiny(new_home: Any) -> tuple[str, ...]:
+    """Settings of a pipeline that takes half a minute."""
+    return tuple(new_home().TINY)
+
+
+@pytest.fixture(scope="module")
+def finished(operation: Operation, tiny: tuple[str, ...]) -> Any:
+    """A pipeline run, started as the UI does, with the automation switched on."""
+    with operation.client() as client:
+        (automation,) = client.read_automations_by_name("Evaluate a policy when it is registered")
+        assert not automation.enabled, "an automation must wait until somebody wants it"
+    httpx.patch(f"{operation.api}/automations/{automation.id}", json={"enabled": True})
+    run_id = operation.start_pipeline(*tiny)
+    operation.wait(run_id, "Completed")
+    return run_id
+
+
+def test_all_deployments_are_there_with_their_schedules_paused(operation: Operation) -> None:
+    listed = subprocess.run(
+        [sys.executable, "-m", "prefect", "deployment", "ls"],
+        env={**os.environ, "PREFECT_API_URL": operation.api, "COLUMNS": "200"},
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    with operation.client() as client:
+        deployments = client.read_deployments()
+    assert len(deployments) == 9
+    assert all(one.name in listed for one in deployments)
+    schedules = [schedule for one in deployments for schedule in one.schedules]
+    assert {type(one.schedule).__name__ for one in schedules} == {
+        "CronSchedule",
+        "IntervalSchedule",
+        "RRuleSchedule",
+    }
+    assert not any(one.active for one in schedules)
+    assert any(one.parameters for one in schedules), "a schedule with parameters of its own"
+
+
+def test_form_is_refused_by_the_field_before_it_runs(operation: Operation) -> None:
+    form = RunForm.of("quickstart").model_dump(mode="json")
+    form["ppo"]["iterations"] = 0
+    with pytest.raises(PrefectHTTPStatusError, match=r"run\.ppo\.iterations.*minimum of 1"):
+        operation.start("rlhf-pipeline/quickstart", run=form)
+
+
+def test_half_a_form_is_refused(operation: Operation) -> None:
+    with pytest.raises(PrefectHTTPStatusError, match="required property"):
+        operation.start("rlhf-pipeline/quickstart", run={"preset": "quickstart"})
+
+
+def test_fields_that_do_not_fit_are_refused_when_the_run_starts(operation: Operation) -> None:
+    run_id = operation.start_pipeline("pretrain.block_tokens=4096")
+    message = operation.wait(run_id, "Failed")
+    assert "pretrain.block_tokens 4096 exceeds model.context 64" in message
+    assert "choose at most 64" in message
+
+
+def test_pipeline_reads_like_the_story(operation: Operation, finished: Any) -> None:
+    run = operation.run(finished)
+    assert re.fullmatch(r"quickstart-\d{8}-\d{6}", run.name)
+    stages = ["prepare", "tokenizer", "pretrain", "sft", "feedback", "reward", "ppo", "evaluate"]
+    with operation.client() as client:
+        tasks = client.read_task_runs(
+            flow_run_filter=FlowRunFilter.model_validate({"id": {"any_": [finished]}})
+        )
+        artifacts = {
+            one["key"]
+            for one in httpx.post(
+                f"{operation.api}/artifacts/filter",
+                json={"artifacts": {"flow_run_id": {"any_": [str(finished)]}}},
+            ).json()
+        }
+    assert [one.name for one in sorted(tasks, key=lambda one: one.start_time)] == stages  # type: ignore[arg-type, return-value]
+    assert {f"{stage}-progress" for stage in ("pretrain", "ppo")} <= artifacts
+    assert {f"{stage}-mlflow" for stage in stages} <= artifacts
+    assert {"evaluation", "reward-model", "ppo-alarms", "ppo-samples"} <= artifacts
+    children = operation.children(finished)
+    assert set(children) == set(stages)
+    assert {run.info.status for run in children.values()} == {"FINISHED"}
+
+
+def test_models_are_registered_and_the_automation_evaluates_the_policy(
+    operation: Operation, finished: Any
+) -> None:
+    names = {one.name for one in operation.mlflow.search_registered_models()}
+    assert {"quickstart-sft", "quickstart-reward", "quickstart-policy"} <= names
+    with operation.client() as client:
+        evaluation = client.read_deployment_by_name("evaluate/evaluate-policy").id
+
+        def runs() -> list[Any]:
+            wanted = FlowRunFilterDeploymentId(any_=[evaluation])
+            return client.read_flow_runs(flow_run_filter=FlowRunFilter(deployment_id=wanted))
+
+        until(lambda: bool(runs()), 60, "the automation")
+        (run,) = runs()
+    assert run.parameters["policy"] == "models:/quickstart-policy/1"
+    operation.wait(run.id, "Completed")
+
+
+def test_run_that_does_nothing_new_says_so(
+    operation: Operation, finished: Any, tiny: tuple[str, ...]
+) -> None:
+    run_id = operation.start_pipeline(*tiny)
+    operation.wait(run_id, "Completed")
+    assert "nothing new: all 8 stages were finished before" in operation.logs(run_id)
+
+
+def test_ppo_again_from_registered_models(
+    operation: Operation, finished: Any, tiny: tuple[str, ...]
+) -> None:
+    from flows.forms import PPOForm
+
+    form = PPOForm.of("quickstart", [*tiny, "ppo.kl_coef=0.5"]).model_dump(mode="json")
+    run_id = operation.start(
+        "ppo/ppo-again",
+        sft="models:/quickstart-sft@challenger",
+        reward="models:/quickstart-reward/1",
+        run=form,
+    )
+    operation.wait(run_id, "Completed")
+    assert operation.children(run_id)["ppo"].data.params["ppo.kl_coef"] == "0.5"
+
+
+def test_wrong_model_is_refused_before_training(operation: Operation, finished: Any) -> None:
+    form = StageForm.of("quickstart").model_dump(mode="json")
+    run_id = operation.start("reward/reward-again", sft="models:/quickstart-reward/1", run=form)
+    message = operation.wait(run_id, "Failed")
+    assert "reward" in message
+    assert "wanted" in message
+
+
+def test_schedule_creates_a_run_that_runs(operation: Operation, tiny: tuple[str, ...]) -> None:
+    form = StageForm.of("quickstart", tiny).model_dump(mode="json")
+    with operation.client() as client:
+        deployment = client.read_deployment_by_name("pretrain/pretrain").id
+        schedule = DeploymentScheduleCreate(
+            schedule=CronSchedule(cron="* * * * *"), active=True, parameters={"run": form}
+        )
+        (made,) = client.create_deployment_schedules(deployment, [schedule])
+        wanted = FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[deployment]))
+
+        def done() -> bool:
+            states = [one.state for one in client.read_flow_runs(flow_run_filter=wanted)]
+            return any(state is not None and state.is_completed() for state in states)
+
+        try:
+            until(done, 240, "a scheduled run")
+        finally:
+            client.delete_deployment_schedule(deployment, made.id)
+
+
+def test_cancel_saves_leaves_no_process_and_the_retry_goes_on(
+    operation: Operation, tiny: tuple[str, ...]
+) -> None:
+    run_id = operation.start_pipeline(*tiny, *LONG, "seed=1")
+    operation.wait_for_log(run_id, "pretrain: step")
+    process = operation.flow_process(run_id)
+    assert process is not None
+    operation.cancel(run_id)
+    until(lambda: operation.flow_process(run_id) is None, 15, "the end of the process")
+    operation.wait(run_id, "Cancelled")
+    assert operation.parent(run_id).info.status == "KILLED"
+    child = operation.children(run_id)["pretrain"]
+    assert child.info.status == "KILLED"
+    (partial,) = (operation.home / "store" / "pretrain").glob("*.partial")
+    assert any(partial.glob("checkpoints/checkpoint-*/SEAL*"))
+
+    again = operation.start_pipeline(*tiny, *LONG, "seed=1")
+    operation.wait_for_log(again, "pretrain: done")
+    assert operation.children(again)["pretrain"].info.run_id == child.info.run_id
+    operation.wait(again, "Completed")
+
+
+def test_retry_after_sigkill_goes_on_with_the_same_runs(
+    operation: Operation, tiny: tuple[str, ...]
+) -> None:
+    run_id = operation.start_pipeline(*tiny, *LONG, "seed=2")
+    operation.wait_for_log(run_id, "pretrain: step")
+    process = operation.flow_process(run_id)
+    assert process is not None
+    os.kill(process, signal.SIGKILL)
+    operation.wait(run_id, "Crashed")
+    # The worker reports the death as well; a retry in between would be overruled.
+    until(lambda: "exited" in operation.wait(run_id, "Crashed"), 30, "the worker's report")
+    before = operation.children(run_id)["pretrain"].info.run_id
+    operation.retry(run_id)
+    operation.wait(run_id, "Completed")  # one MLflow parent: `children` insists on it
+    child = operation.children(run_id)["pretrain"]
+    assert child.info.run_id == before
+    steps = [point.step for point in operation.mlflow.get_metric_history(before, "pretrain/loss")]
+    assert sorted(set(steps)) == list(range(30, 3001, 30))
+
+
+@pytest.mark.parametrize(("answer", "end"), [(True, "Completed"), (False, "Cancelled")])
+def test_approval_suspends_and_the_answer_decides(
+    operation: Operation, tiny: tuple[str, ...], answer: bool, end: str
+) -> None:
+    run_id = operation.start_pipeline(*tiny, f"ppo.iterations={4 + answer}", approval=True)
+    operation.wait(run_id, "Suspended")
+    until(lambda: operation.flow_process(run_id) is None, 15, "the end of the process")
+    assert operation.parent(run_id).info.status == "SCHEDULED"
+    name = operation.run(run_id).name
+    answered = httpx.post(
+        f"{operation.api}/flow_runs/{run_id}/resume",
+        json={"run_input": {"go_on": answer, "approver": "Ann", "note": "looked at it"}},
+    )
+    assert answered.json()["status"] == "ACCEPT", answered.text
+    operation.wait(run_id, end)
+    tags = operation.parent(run_id).data.tags
+    assert tags["approval.before_ppo"] == ("approved" if answer else "refused")
+    assert tags["approval.before_ppo.by"] == "Ann"
+    assert tags["approval.before_ppo.note"] == "looked at it"
+    assert operation.run(run_id).name == name
+    assert ("ppo" in operation.children(run_id)) is answer
+
+
+def test_dead_servers_are_started_again_and_the_run_completes(
+    operation: Operation, tiny: tuple[str, ...]
+) -> None:
+    run_id = operation.start_pipeline(*tiny, *LONG, "seed=3")
+    operation.wait_for_log(run_id, "pretrain: step")
+    ends = len(re.findall("is started again", operation.log.read_text()))
+    for process in _servers(operation):
+        os.kill(process, signal.SIGKILL)
+
+    def both_again() -> bool:
+        text = operation.log.read_text()
+        return (
+            len(re.findall("is started again", text)) >= ends + 2
+            and text.count("up again") >= ends + 2
+        )
+
+    until(both_again, 120, "both servers")
+    operation.wait(run_id, "Completed")
+    child = operation.children(run_id)["pretrain"]
+    points = operation.mlflow.get_metric_history(child.info.run_id, "pretrain/loss")
+    assert sorted({point.step for point in points}) == list(range(30, 3001, 30))
+
+
+def test_two_runs_of_one_digest_train_once(operation: Operation, tiny: tuple[str, ...]) -> None:
+    first, second = (operation.start_pipeline(*tiny, "seed=4") for _ in range(2))
+    for run_id in (first, second):
+        operation.wait(run_id, "Completed")
+    for stage in ("pretrain", "sft", "reward", "ppo"):
+        reused = [
+            operation.children(run_id)[stage].data.tags.get("quartet.reused", "false")
+            for run_id in (first, second)
+        ]
+        assert sorted(reused) == ["false", "true"], stage
+
+
+def test_pages_show_what_a_user_must_see(operation: Operation, finished: Any) -> None:
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("no Chromium to look at the pages with")
+    ui = operation.api.removesuffix("/api")
+    with operation.client() as client:
+        deployment = client.read_deployment_by_name("rlhf-pipeline/quickstart").id
+    form = _page(chromium, f"{ui}/deployments/deployment/{deployment}/run")
+    for words in ("KL coefficient", "Iterations", "Ask before PPO"):
+        assert words in form
+    assert "(Optional)" not in form
+    run = _page(chromium, f"{ui}/runs/flow-run/{finished}")
+    assert "Completed" in run
+    assert operation.run(finished).name in run
+
+
+def _servers(operation: Operation) -> list[int]:
+    """Process ids of both servers, without their guardians."""
+    ports = [
+        uri.rsplit(":", 1)[1].removesuffix("/api") for uri in (operation.api, operation.mlflow_uri)
+    ]
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            words = (entry / "cmdline").read_bytes().decode().split("\0")
+        except OSError:
+            continue
+        serves = "server" in words and any(port in words for port in ports)
+        if serves and not any("guardian" in word for word in words):
+            found.append(int(entry.name))
+    return found
+
+
+def _page(chromium: str, address: str) -> str:
+    """The page as a browser has built it."""
+    words = ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"]
+    return subprocess.run(
+        [chromium, *words, "--virtual-time-budget=15000", "--dump-dom", address],
+        capture_output=True, text=True, timeout=120, check=True,
+    ).stdout  # fmt: skip
