@@ -133,7 +133,7 @@ def _prefect_lines(api: str) -> Iterator[str]:
         for run in runs:
             when = run.start_time or run.expected_start_time
             at = f"{when.astimezone():%Y-%m-%d %H:%M}" if when else "not started"
-            lasted = datetime.timedelta(seconds=round(run.total_run_time.total_seconds()))
+            lasted = datetime.timedelta(seconds=round(run.estimated_run_time.total_seconds()))
             yield f"Run           {run.name:32} {run.state_name or '?':12} {at}  {lasted}"
             if run.state is not None and run.state.type.value in ACTIVE:
                 yield from _stage_lines(client, run.id)

@@ -54,6 +54,8 @@ class Tracker:
 
     def __init__(self, settings: Settings) -> None:
         """Say where to record; nothing is opened yet, so an outage does no harm."""
+        # What it says of each registered version is neither news nor true: it waits for nothing.
+        logging.getLogger("mlflow.store.model_registry").setLevel(logging.WARNING)
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "15")
         self.uri = settings.mlflow_uri

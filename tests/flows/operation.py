@@ -141,7 +141,7 @@ def until(reached: Callable[[], bool], seconds: float, what: str) -> None:
 
 
 @contextmanager
-def operated(home: Path) -> Iterator[Operation]:
+def operated(home: Path, *, worker: bool = True) -> Iterator[Operation]:
     """Run `quartet up` on free ports, with the checkout's own deployments."""
     ports = _free_ports(2)
     log = home / "up.log"
@@ -153,6 +153,7 @@ def operated(home: Path) -> Iterator[Operation]:
     }
     environment.pop("QUARTET_TRACKING_URI", None)
     words = ["up", "--prefect-port", str(ports[0]), "--mlflow-port", str(ports[1])]
+    words += [] if worker else ["--no-worker"]
     with log.open("w") as file:
         process = subprocess.Popen(
             [sys.executable, "-c", "from flows.cli import main; main()", *words],

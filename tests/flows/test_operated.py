@@ -215,10 +215,16 @@ def test_retry_after_sigkill_goes_on_with_the_same_runs(
     assert process is not None
     os.kill(process, signal.SIGKILL)
     operation.wait(run_id, "Crashed")
-    # The worker reports the death as well; a retry in between would be overruled.
-    until(lambda: "exited" in operation.wait(run_id, "Crashed"), 30, "the worker's report")
     before = operation.children(run_id)["pretrain"].info.run_id
-    operation.retry(run_id)
+
+    def goes_on() -> bool:
+        """The worker reports the death a second time, which overrules a retry in between."""
+        state = operation.run(run_id).state
+        if state is not None and state.is_crashed():
+            operation.retry(run_id)
+        return state is not None and state.name in ("Running", "Completed")
+
+    until(goes_on, 60, "the retry")
     operation.wait(run_id, "Completed")  # one MLflow parent: `children` insists on it
     child = operation.children(run_id)["pretrain"]
     assert child.info.run_id == before
@@ -284,6 +290,25 @@ def test_two_runs_of_one_digest_train_once(operation: Operation, tiny: tuple[str
         assert sorted(reused) == ["false", "true"], stage
 
 
+def test_everything_killed_is_set_right_by_the_next_up(
+    tmp_path: Path, tiny: tuple[str, ...]
+) -> None:
+    """As when the machine loses its power: `up` dies, and with it servers, worker and run."""
+    with operated(tmp_path) as first:
+        run_id = first.start_pipeline(*tiny, *LONG)
+        first.wait_for_log(run_id, "pretrain: step")
+        first.process.kill()
+        until(lambda: first.flow_process(run_id) is None, 30, "the end of the run")
+        until(lambda: not _servers(first), 30, "the end of the servers")
+    with operated(tmp_path) as second:
+        text = second.log.read_text()
+        assert re.search(r"run quickstart-\S+ was killed: .*2 MLflow runs set to KILLED", text)
+        second.wait(run_id, "Crashed")
+        second.retry(run_id)
+        second.wait_for_log(run_id, "pretrain: done")
+        assert second.children(run_id)["pretrain"].data.tags["quartet.resumed"] == "true"
+
+
 def test_pages_show_what_a_user_must_see(operation: Operation, finished: Any) -> None:
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:
@@ -298,6 +323,19 @@ def test_pages_show_what_a_user_must_see(operation: Operation, finished: Any) ->
     run = _page(chromium, f"{ui}/runs/flow-run/{finished}")
     assert "Completed" in run
     assert operation.run(finished).name in run
+    for stage in ("Logs", "Artifacts", "Parameters"):
+        assert stage in run
+    report = _page(chromium, f"{ui}/artifacts/key/evaluation")
+    assert "Verdict" in report
+    experiment = operation.parent(finished).info.experiment_id
+    runs = operation.mlflow.search_runs(
+        [experiment], filter_string="tags.`quartet.kind` = 'pipeline'", max_results=3
+    )
+    ids = ",".join(f'"{one.info.run_id}"' for one in runs)
+    address = f'{operation.mlflow_uri}/#/compare-runs?runs=[{ids}]&experiments=["{experiment}"]'
+    compared = _page(chromium, address)
+    for words in (*(one.info.run_name for one in runs), "ppo.kl_coef", "final/score_gain"):
+        assert words in compared
 
 
 def _servers(operation: Operation) -> list[int]:
