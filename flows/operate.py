@@ -51,15 +51,14 @@ class Options:
         prefect_port: Of the Prefect server on loopback.
         mlflow_port: Of the MLflow server on loopback.
         worker: Whether to run a worker.
-        prefect_file: The deployments; the checkout's own by default.
-        automations: Folder of automations; the checkout's own by default.
+        prefect_file: The deployments; the checkout's own by default. Automations lie beside it,
+            in infra/automations.
     """
 
     prefect_port: int = 4200
     mlflow_port: int = 5000
     worker: bool = True
     prefect_file: Path = field(default_factory=lambda: _checkout() / "prefect.yaml")
-    automations: Path = field(default_factory=lambda: _checkout() / "infra" / "automations")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -145,7 +144,8 @@ class _Operation:
             environment=self.environment,
         )
         _say(f"Deployments: {', '.join(names)}")
-        automations = registration.apply_automations(self.api, self.options.automations)
+        folder = self.options.prefect_file.parent / "infra" / "automations"
+        automations = registration.apply_automations(self.api, folder)
         if automations:
             _say(f"Automations: {', '.join(automations)} (enable them in the UI)")
         for sentence in reconcile(load_settings()):
