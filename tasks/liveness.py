@@ -71,6 +71,9 @@ def runs_folder(settings: Settings) -> Path:
 def announced(settings: Settings, mlflow_run_id: str, flow_run_id: str | None) -> Iterator[None]:
     """Say, while the block lasts, that this process runs a pipeline.
 
+    After an error or a signal the note stays: whether both servers were told, the next
+    reconciliation looks up.
+
     Args:
         settings: Where state lies.
         mlflow_run_id: The MLflow parent run.
@@ -90,5 +93,7 @@ def announced(settings: Settings, mlflow_run_id: str, flow_run_id: str | None) -
             }
         )
         yield
-    finally:
-        note.let_go()
+    except BaseException:
+        note.let_go(keep=True)
+        raise
+    note.let_go()

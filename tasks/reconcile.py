@@ -45,7 +45,7 @@ def reconcile(settings: Settings) -> list[str]:
         settings: Where state lies, and the MLflow server.
 
     Returns:
-        A sentence for each run that was found, for people.
+        A sentence for each run that had to be mended, for people.
     """
     said = []
     for path in sorted(runs_folder(settings).glob("*.json")):
@@ -58,14 +58,14 @@ def reconcile(settings: Settings) -> list[str]:
         try:
             if path.exists():  # its process may have ended by itself meanwhile
                 sentence, done = _mend(settings, path, note.read())
-                said.append(sentence)
+                said += [sentence] if sentence else []
         finally:
             note.let_go(keep=path.exists() and not done)
     return said
 
 
 def _mend(settings: Settings, path: Path, content: dict[str, Any]) -> tuple[str, bool]:
-    """Mend one run in both places; False where one of them could not be reached."""
+    """Mend one run in both places: what was done, and whether both could be reached."""
     mlflow_run_id = path.stem
     flow_run_id = str(content.get("flow_run_id", ""))
     name, in_mlflow, in_prefect, done = mlflow_run_id, "", "", True
@@ -84,7 +84,9 @@ def _mend(settings: Settings, path: Path, content: dict[str, Any]) -> tuple[str,
             in_prefect = _crash_in_prefect(UUID(flow_run_id), path.stat().st_mtime)
     except Exception as error:  # any failure of a remote service
         in_prefect, done = f"Prefect could not be told ({_first_line(error)})", False
-    parts = "; ".join(part for part in (in_prefect, in_mlflow) if part) or "nothing was left to do"
+    parts = "; ".join(part for part in (in_prefect, in_mlflow) if part)
+    if not parts:
+        return "", True
     later = "" if done else "; it is tried again the next time"
     return f"run {name} was killed: {parts}{later}", done
 

@@ -337,7 +337,7 @@ def test_pages_show_what_a_user_must_see(operation: Operation, finished: Any) ->
     ids = ",".join(f'"{one.info.run_id}"' for one in runs)
     address = f'{operation.mlflow_uri}/#/compare-runs?runs=[{ids}]&experiments=["{experiment}"]'
     compared = _page(chromium, address)
-    for words in (*(one.info.run_name for one in runs), "ppo.kl_coef", "final/score_gain"):
+    for words in (*(one.info.run_name for one in runs), "ppo.kl_coef", "final/gold_gain"):
         assert words in compared
 
 
