@@ -13,6 +13,7 @@ _FEW_PROMPTS = 512
 
 _LABELS = {
     "score": "score (reward model)",
+    "judge_score": "score (held-out reward model)",
     "gold": "gold score (0 to 1)",
     "correct": "correct (share)",
     "polite": "polite (share)",
@@ -34,7 +35,11 @@ class Comparison:
     Attributes:
         prompts: Held-out prompts.
         samples_per_prompt: Samples of each model for each of them.
-        judge: "gold judge" or "reward model": whose gain the verdict looks at.
+        judge: "gold judge", "held-out reward model" or "reward model": whose gain the verdict
+            looks at.
+        independent: Whether PPO was not trained on that judge.
+        overoptimised: Whether the score surely rose and the independent judge's gain surely did
+            not; None without an independent judge.
         sft: SFT's metrics, as `summarise` names them.
         ppo: PPO's metrics.
         gains: PPO minus SFT of everything measured on single samples, with 95% intervals.
@@ -45,6 +50,8 @@ class Comparison:
     prompts: int
     samples_per_prompt: int
     judge: str
+    independent: bool
+    overoptimised: bool | None
     sft: dict[str, float]
     ppo: dict[str, float]
     gains: dict[str, Interval]
@@ -57,9 +64,12 @@ class Comparison:
             "accepted": float(self.verdict.accepted),
             "prompts": float(self.prompts),
             "samples_per_prompt": float(self.samples_per_prompt),
+            "independent_judge": float(self.independent),
             "kl_to_reference": self.ppo["kl_to_reference"],
             **self.ratios,
         }
+        if self.overoptimised is not None:
+            flat["overoptimisation"] = float(self.overoptimised)
         for model, means in (("sft", self.sft), ("ppo", self.ppo)):
             flat |= {f"{name}_{model}": mean for name, mean in means.items()}
         for name, gain in self.gains.items():

@@ -5,6 +5,7 @@
     ├── DataError        a file, a row or a dataset is not what a stage can learn from
     ├── ModelError       a model folder lacks files, its tokenizer or a head
     ├── StoreError       a published stage is damaged, missing or cannot be written
+    ├── WeakRewardError  a reward model is no better than length or noise; PPO was not started
     └── DivergedError    the loss is no longer finite; a checkpoint was left behind
 
 A message says what is wrong, what was got, what was wanted, and what to do about it.
@@ -17,6 +18,7 @@ __all__ = [
     "ParameterError",
     "QuartetError",
     "StoreError",
+    "WeakRewardError",
 ]
 
 
@@ -38,6 +40,10 @@ class ModelError(QuartetError):
 
 class StoreError(QuartetError):
     """A published stage is damaged, missing or cannot be written."""
+
+
+class WeakRewardError(QuartetError):
+    """A reward model is no better than length or noise, so PPO was not started."""
 
 
 class DivergedError(QuartetError):

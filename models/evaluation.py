@@ -23,15 +23,19 @@ from models.diversity import (
     unique_share,
 )
 from models.errors import DataError
+from models.evidence import GOLD_JUDGE, HELD_OUT_JUDGE, OWN_JUDGE, Evidence, GoodDiversity
 from models.intervals import Interval, paired_bootstrap
 from models.policy_samples import Floats, PolicySamples
 from models.randomness import derive_seed
-from models.verdict import Evidence, GoodDiversity, decide
+from models.verdict import decide
 
 __all__ = ["compare", "summarise", "win_rate"]
 
 # Judgements that do not apply to every prompt; elsewhere a NaN is a broken number.
 _MAY_NOT_APPLY = ("correct", "polite", "refusal")
+
+_JUDGES = {"gold": GOLD_JUDGE, "judge_score": HELD_OUT_JUDGE, "score": OWN_JUDGE}
+"""Who may judge the gain, best first, by the array that is judged by."""
 
 _WITH_RATIO = ("length", "eos_rate", "distinct_2")
 
@@ -77,12 +81,14 @@ def compare(
             sft.good_token_ids(), ppo.good_token_ids(), config.min_matched_completions
         )
     )
-    judge, judged = ("reward model", "score") if ppo.gold is None else ("gold judge", "gold")
-    evidence = _evidence(judge, gains[judged], sft_means, ppo_means, matched, len(ppo.texts))
+    judged = next(name for name in _JUDGES if name in gains)
+    evidence = _evidence(judged, gains, sft_means, ppo_means, matched, len(ppo.texts))
     return Comparison(
         prompts=len(ppo.texts),
         samples_per_prompt=ppo.finished.shape[1],
-        judge=judge,
+        judge=evidence.judge,
+        independent=evidence.independent,
+        overoptimised=evidence.overoptimised,
         sft=sft_means,
         ppo=ppo_means,
         gains=gains,
@@ -171,8 +177,8 @@ def _mean(name: str, array: Floats) -> float:
 
 
 def _evidence(
-    judge: str,
-    gain: Interval,
+    judged: str,
+    gains: dict[str, Interval],
     sft: dict[str, float],
     ppo: dict[str, float],
     matched: MatchedDistinct | None,
@@ -183,8 +189,8 @@ def _evidence(
     if matched is not None:
         good = GoodDiversity(pair_difference=ppo["good_pair_difference"], matched=matched)
     return Evidence(
-        judge=judge,
-        gain=gain,
+        judge=_JUDGES[judged],
+        gain=gains[judged],
         prompts=prompts,
         finite=_must_be_finite(sft, ppo),
         length_sft=sft["length"],
@@ -194,6 +200,8 @@ def _evidence(
         distinct_2_sft=sft["distinct_2"],
         distinct_2_ppo=ppo["distinct_2"],
         good=good,
+        score_gain=gains["score"],
+        kl_to_reference=ppo["kl_to_reference"],
     )
 
 
@@ -202,6 +210,6 @@ def _must_be_finite(sft: dict[str, float], ppo: dict[str, float]) -> dict[str, f
     return {
         f"{model}'s {name}": means[name]
         for model, means in (("SFT", sft), ("PPO", ppo))
-        for name in ("score", "gold", "kl_to_reference")
+        for name in ("score", "judge_score", "gold", "kl_to_reference")
         if name in means
     }

@@ -1,7 +1,7 @@
 """Policies at work: completions of a model for prompts, and what the other models say of them."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import torch
 
 from models.configs.sampling import SamplingConfig
 from models.distribution import TokenDistribution
-from models.errors import ParameterError
+from models.errors import ModelError, ParameterError
 from models.folders import load_causal_model, load_reward_model, load_tokenizer
 from models.generation import Completion, sample_completions
 from models.policy_samples import PolicySamples
@@ -100,6 +100,7 @@ def measure_policies(
     sampling: SamplingConfig,
     seed: int,
     device: str,
+    judge: Path | None = None,
 ) -> tuple[PolicySamples, PolicySamples]:
     """Sample SFT model and PPO policy with equal seeds and score both; SFT is the reference.
 
@@ -112,25 +113,44 @@ def measure_policies(
         sampling: Temperature and longest completion.
         seed: Of the draws, the same for both models.
         device: Where to run.
+        judge: Model folder of the held-out reward model, where there is one.
 
     Returns:
         Samples of the SFT model and of the PPO policy.
+
+    Raises:
+        ModelError: The judge has another tokenizer.
+        ParameterError: The longest completion leaves no room for any prompt.
     """
     tokenizer = load_tokenizer(sft)
     reference = load_causal_model(sft).to(device).eval()
     actor = load_causal_model(ppo).to(device).eval()
-    reward_model = load_reward_model(reward).to(device).eval()
+    scorers = {"score": load_reward_model(reward).to(device).eval()}
+    if judge is not None:
+        _refuse_other_tokenizer(tokenizer, judge)
+        scorers["judge_score"] = load_reward_model(judge).to(device).eval()
     encoded = encode_to_fit(tokenizer, reference, prompts, sampling)
     repeated = [ids for ids in encoded for _ in range(samples_per_prompt)]
 
     def measure(policy: Any) -> PolicySamples:
         completions = _sample(policy, tokenizer, repeated, sampling, seed)
         return _measure(
-            policy, reference, reward_model, tokenizer, repeated, completions,
+            policy, reference, scorers, tokenizer, repeated, completions,
             samples_per_prompt, TokenDistribution.of(sampling, tokenizer.eos_token_id),
         )  # fmt: skip
 
     return measure(reference), measure(actor)
+
+
+def _refuse_other_tokenizer(tokenizer: Any, judge: Path) -> None:
+    """Raise where the judge would read the SFT model's token ids as other texts."""
+    other = load_tokenizer(judge)
+    if tokenizer.get_vocab() != other.get_vocab():
+        raise ModelError(
+            f"the judge {judge} has another tokenizer (of {len(other)} tokens) than the SFT model "
+            f"(of {len(tokenizer)}); wanted the same, as one tokenization is scored by both reward "
+            "models: train the judge from this SFT model"
+        )
 
 
 def _sample(
@@ -152,31 +172,43 @@ def _sample(
 def _measure(
     policy: Any,
     reference: Any,
-    reward_model: Any,
+    scorers: Mapping[str, Any],
     tokenizer: Any,
     prompts: list[list[int]],
     completions: list[Completion],
     samples_per_prompt: int,
     distribution: TokenDistribution,
 ) -> PolicySamples:
-    """Score completions and sum their log-ratios to the reference; arrays (prompts, samples)."""
+    """Score completions and sum their log-ratios to the reference; arrays (prompts, samples).
+
+    Scorers are the reward models by the name of the array that holds their scores.
+    """
     token_ids = [completion.token_ids for completion in completions]
     sequences = Sequences.from_lists(prompts, token_ids, device=policy.device)
-    scores = map_chunks(lambda rows: sequence_scores(reward_model, rows), sequences, CHUNK_TOKENS)
-    kl = torch.zeros_like(scores)
+    shape = (-1, samples_per_prompt)
+    scores = {
+        name: _scores(model, sequences).double().cpu().numpy().reshape(shape)
+        for name, model in scorers.items()
+    }
+    kl = torch.zeros(len(completions), device=policy.device)
     if policy is not reference:
         kl = _summed_logprobs(policy, sequences, distribution)
         kl = kl - _summed_logprobs(reference, sequences, distribution)
-    shape = (-1, samples_per_prompt)
     texts = [decode_completion(tokenizer, ids) for ids in token_ids]
     finished = np.array([completion.finished for completion in completions])
     return PolicySamples(
         texts=_grouped(texts, samples_per_prompt),
         token_ids=_grouped(token_ids, samples_per_prompt),
         finished=finished.reshape(shape),
-        score=scores.double().cpu().numpy().reshape(shape),
+        score=scores["score"],
         kl=kl.double().cpu().numpy().reshape(shape),
+        judge_score=scores.get("judge_score"),
     )
+
+
+def _scores(model: Any, sequences: Sequences) -> torch.Tensor:
+    """Score of each whole sequence, (batch,)."""
+    return map_chunks(lambda rows: sequence_scores(model, rows), sequences, CHUNK_TOKENS)
 
 
 def _summed_logprobs(

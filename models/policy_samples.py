@@ -1,6 +1,6 @@
 """Samples of one model on the held-out prompts, with everything that was measured on them.
 
-What sampling, the reward model and the gold judge hand to the evaluation; a gold judge's rule
+What sampling, the reward models and the gold judge hand to the evaluation; a gold judge's rule
 never comes here, only its numbers. Every array is (prompts, samples).
 """
 
@@ -52,6 +52,7 @@ class PolicySamples:
         kl: Log-ratio of the model to the reference summed over the completion, nats: the k1
             estimator of the KL divergence, 0 for the SFT model, (prompts, samples).
         gold: The gold judge's arrays, where there is one.
+        judge_score: The held-out reward model's score, where there is one, (prompts, samples).
 
     Raises:
         DataError: Texts, token ids and arrays are not all (prompts, samples), are empty, or
@@ -64,6 +65,7 @@ class PolicySamples:
     score: Floats
     kl: Floats
     gold: GoldJudgement | None = None
+    judge_score: Floats | None = None
 
     def __post_init__(self) -> None:
         """Refuse ragged samples, which no paired measure could read."""
@@ -92,7 +94,10 @@ class PolicySamples:
 
     def arrays(self) -> dict[str, Floats]:
         """Name every number measured on single samples, in the order in which they are shown."""
-        arrays: dict[str, Floats | Flags | None] = {"score": self.score}
+        arrays: dict[str, Floats | Flags | None] = {
+            "score": self.score,
+            "judge_score": self.judge_score,
+        }
         if self.gold is not None:
             for name in ("gold", "correct", "polite", "good", "refusal"):
                 arrays[name] = getattr(self.gold, name)

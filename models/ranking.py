@@ -13,7 +13,14 @@ from models.intervals import Interval, wilson_interval
 from models.sequences import Sequences, map_chunks, sequence_scores
 from models.tokenizer import encode_completions, encode_prompts
 
-__all__ = ["Pairs", "encode_pairs", "longer_wins_accuracy", "pair_accuracy", "score_sequences"]
+__all__ = [
+    "Pairs",
+    "encode_pairs",
+    "longer_wins_accuracy",
+    "pair_accuracy",
+    "pair_margins",
+    "score_sequences",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,15 +122,19 @@ def score_sequences(
     return ordered
 
 
+def pair_margins(model: Any, pairs: Pairs) -> torch.Tensor:
+    """Score of the chosen minus that of the rejected completion, (pairs,) float32 on the CPU."""
+    return score_sequences(model, pairs.chosen_sequences) - score_sequences(
+        model, pairs.rejected_sequences
+    )
+
+
 def pair_accuracy(model: Any, pairs: Pairs) -> Interval:
     """Share of pairs whose chosen completion scores higher, with its 95% Wilson interval.
 
     Equal scores count as wrong.
     """
-    margins = score_sequences(model, pairs.chosen_sequences) - score_sequences(
-        model, pairs.rejected_sequences
-    )
-    return wilson_interval(int((margins > 0).sum()), len(pairs))
+    return wilson_interval(int((pair_margins(model, pairs) > 0).sum()), len(pairs))
 
 
 def longer_wins_accuracy(pairs: Pairs) -> float:

@@ -78,7 +78,8 @@ def finetune(
         log: Receives metrics by step.
 
     Returns:
-        Final metrics: held-out loss and perplexity of completions, rows used and dropped.
+        Final metrics: held-out loss and perplexity of completions, rows used and dropped,
+        tokens learned from in all epochs.
 
     Raises:
         ModelError: The base folder is not a complete causal language model.
@@ -110,6 +111,7 @@ def finetune(
     return {
         **measured,
         "sft/rows": float(len(learned.prompts)),
+        "sft/tokens": float(sum(map(len, trainer.train_dataset["input_ids"]))),
         "sft/dropped_rows": float(learned.dropped),
     }
 

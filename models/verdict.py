@@ -1,9 +1,10 @@
 """The verdict: whether PPO's policy is better than the SFT model, with the reasons.
 
 The last word of the pipeline. A policy is accepted only if every check passes: the judged gain is
-sure, the numbers are finite, the length stayed near SFT's, completions still end by themselves,
-and the policy still says different things. A rejection is a result, not an error: nothing here
-raises, and what cannot be measured is a failed check that says why.
+sure, the reward model was not over-optimised, the numbers are finite, the policy stayed near the
+reference, the length near SFT's, completions still end by themselves, and the policy still says
+different things. A rejection is a result, not an error: nothing here raises, and what cannot be
+measured is a failed check that says why.
 """
 
 import math
@@ -12,9 +13,10 @@ from dataclasses import dataclass
 
 from models.configs.evaluation import EvaluationConfig
 from models.diversity import MatchedDistinct, ratio
+from models.evidence import HELD_OUT_JUDGE, Evidence, GoodDiversity
 from models.intervals import Interval
 
-__all__ = ["Check", "Evidence", "GoodDiversity", "Verdict", "decide"]
+__all__ = ["Check", "Verdict", "decide"]
 
 # A ratio of two means may miss the bound it equals by rounding: 0.72 / 0.9 < 0.8 in floats.
 _ROUNDING = 1e-9
@@ -40,45 +42,6 @@ class Verdict:
     checks: tuple[Check, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GoodDiversity:
-    """Diversity among completions that a gold judge calls good."""
-
-    pair_difference: float
-    matched: MatchedDistinct
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
-    """All that the verdict is built on.
-
-    Attributes:
-        judge: Who judged the gain, as it stands in a sentence: "gold judge" or "reward model".
-        gain: The judge's mean gain of PPO over SFT.
-        prompts: Held-out prompts behind it.
-        finite: Means that must be finite, by name.
-        length_sft: Mean completion length, tokens.
-        length_ppo: Mean completion length, tokens.
-        eos_rate_sft: Share of completions that end by themselves.
-        eos_rate_ppo: Share of completions that end by themselves.
-        distinct_2_sft: Distinct-2 of all completions.
-        distinct_2_ppo: Distinct-2 of all completions.
-        good: Diversity among good completions; None without a gold judge.
-    """
-
-    judge: str
-    gain: Interval
-    prompts: int
-    finite: Mapping[str, float]
-    length_sft: float
-    length_ppo: float
-    eos_rate_sft: float
-    eos_rate_ppo: float
-    distinct_2_sft: float
-    distinct_2_ppo: float
-    good: GoodDiversity | None
-
-
 def decide(evidence: Evidence, config: EvaluationConfig) -> Verdict:
     """Judge PPO's policy by every rule.
 
@@ -91,7 +54,9 @@ def decide(evidence: Evidence, config: EvaluationConfig) -> Verdict:
     """
     checks = (
         _check_gain(evidence),
+        *_check_overoptimisation(evidence),
         _check_finite(evidence.finite),
+        *_check_kl(evidence.kl_to_reference, config.max_kl_to_reference),
         _check_length(evidence, config),
         *_check_diversity(evidence, config),
         _check_eos(evidence, config),
@@ -120,8 +85,69 @@ def _check_gain(evidence: Evidence) -> Check:
             f"The gain by the {judge} is {gain}: the 95% interval over "
             f"{evidence.prompts} held-out prompts {place}."
         )
+        if passed and not evidence.independent:
+            sentence += (
+                f" PPO was trained on this same {judge}, so over-optimisation cannot be ruled out."
+            )
     return Check(
         name="judged_gain", value=gain.low, bound="above 0", passed=passed, sentence=sentence
+    )
+
+
+def _check_overoptimisation(evidence: Evidence) -> tuple[Check, ...]:
+    """Want no sure gain of PPO's own score that an independent judge surely does not see."""
+    overoptimised, score = evidence.overoptimised, evidence.score_gain
+    if overoptimised is None or score is None:
+        return ()
+    gain = evidence.gain
+    if overoptimised:
+        finding = "the reward model was over-optimised"
+    elif gain.low > 0 or score.high <= 0:
+        finding = "no sign of over-optimisation"
+        if evidence.judge == HELD_OUT_JUDGE:
+            finding += ", though a second reward model may share the first one's errors"
+    else:
+        finding = "over-optimisation is neither shown nor ruled out"
+    sentence = (
+        f"The score by PPO's own reward model {_moved(score)}, the {evidence.judge} says {gain}: "
+        f"{finding}."
+    )
+    return (
+        Check(
+            name="overoptimisation",
+            value=float(overoptimised),
+            bound="0",
+            passed=not overoptimised,
+            sentence=sentence,
+        ),
+    )
+
+
+def _moved(gain: Interval) -> str:
+    """Say which way a gain surely went, if any."""
+    if gain.low > 0:
+        return f"rose by {gain}"
+    return f"fell: {gain}" if gain.high < 0 else f"did not surely move: {gain}"
+
+
+def _check_kl(value: float | None, bound: float | None) -> tuple[Check, ...]:
+    """Want the policy near the reference: scores mean little where the models were not trained."""
+    if value is None or bound is None:
+        return ()
+    passed = math.isfinite(value) and value <= bound + _ROUNDING
+    text = f"Mean KL to the reference is {value:.2f} nats a completion"
+    if not math.isfinite(value):
+        ending = f" (wanted: at most {bound:g}, got no number)."
+    else:
+        ending = f", {'at most' if passed else 'more than'} the {bound:g} wanted."
+    return (
+        Check(
+            name="kl_to_reference",
+            value=value,
+            bound=f"at most {bound:g}",
+            passed=passed,
+            sentence=text + ending,
+        ),
     )
 
 

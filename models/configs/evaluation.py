@@ -72,6 +72,15 @@ class EvaluationConfig(Config):
         description="With a gold judge: matched good completions of each model; fewer, rejected.",
     )
 
+    # On the quickstart accepted policies end at 1 to 2.5 nats, over-optimised ones at 14 to 39.
+    # The sum grows with the tokens of a completion: raise the bound for long ones.
+    max_kl_to_reference: float | None = Field(
+        default=10.0,
+        gt=0,
+        title="Largest KL",
+        description="Mean nats a completion from SFT; above it, rejected. Raise it for long ones.",
+    )
+
     @model_validator(mode="after")
     def _length_bounds_are_ordered(self) -> "EvaluationConfig":
         if self.min_length_ratio >= self.max_length_ratio:

@@ -45,3 +45,10 @@ class RewardStageConfig(Config):
     checkpoint_steps: int = Field(
         default=50, ge=1, title="Checkpoint every", description="Optimiser steps."
     )
+    judge_share: float = Field(
+        default=0.0,
+        ge=0,
+        le=0.8,
+        title="Judge's share",
+        description="Share of the prompts whose pairs train a second model to judge PPO; 0: none.",
+    )

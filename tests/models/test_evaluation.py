@@ -17,7 +17,10 @@ NAN = math.nan
 
 
 def make(
-    ids: list[list[list[int]]], score: list[list[float]], gold: GoldJudgement | None = None
+    ids: list[list[list[int]]],
+    score: list[list[float]],
+    gold: GoldJudgement | None = None,
+    judge_score: list[list[float]] | None = None,
 ) -> PolicySamples:
     """Samples whose texts spell their token ids; a 0 at the end is the EOS."""
     return PolicySamples(
@@ -27,6 +30,7 @@ def make(
         score=np.array(score),
         kl=np.array(score) / 2,
         gold=gold,
+        judge_score=None if judge_score is None else np.array(judge_score),
     )
 
 
@@ -137,6 +141,84 @@ def test_compare_rejects_by_the_reward_model_where_there_is_no_gold_judge() -> N
     assert names == ["judged_gain", "distinct_2_ratio"]  # 0 not above 0; 0.5 below 0.8
     assert comparison.metrics()["final/accepted"] == 0.0
     assert "final/gold_gain" not in comparison.metrics()
+
+
+def second_opinion(
+    sft: list[list[float]], ppo: list[list[float]], gold: GoldJudgement | None = None
+) -> Comparison:
+    """Two prompts on which PPO's own score rises by 2 and by 1, with a held-out reward model."""
+    return compare(
+        make(SFT_IDS, [[0.0, 1.0], [2.0, 5.0]], gold, sft),
+        make(PPO_IDS, [[2.0, 3.0], [3.0, 6.0]], gold, ppo),
+        EvaluationConfig(min_distinct_2_ratio=0.5),
+        seed=0,
+    )
+
+
+def test_compare_judges_by_the_held_out_reward_model_where_there_is_no_gold_judge() -> None:
+    comparison = second_opinion([[0.0, 0.0], [1.0, 1.0]], [[1.0, 0.0], [1.0, 3.0]])
+    assert comparison.judge == "held-out reward model"
+    assert comparison.verdict.accepted
+    assert (comparison.independent, comparison.overoptimised) == (True, False)
+    # Prompts 0.5 - 0 and 2 - 1.
+    assert comparison.gains["judge_score"] == Interval(mean=0.75, low=0.5, high=1.0)
+    assert comparison.ratios["win_rate"] == 1.0
+    metrics = comparison.metrics()
+    expected = {
+        "final/judge_score_sft": 0.5,
+        "final/judge_score_ppo": 1.25,
+        "final/judge_score_gain": 0.75,
+        "final/judge_score_gain_low": 0.5,
+        "final/judge_score_gain_high": 1.0,
+        "final/independent_judge": 1.0,
+        "final/overoptimisation": 0.0,
+    }
+    assert {name: metrics[name] for name in expected} == expected
+    row = "| score (held-out reward model) | 0.500 | 1.250 | +0.750 [+0.500, +1.000] |"
+    assert row in comparison.to_markdown().splitlines()
+    assert "By the held-out reward model, PPO is ahead on 1.000" in comparison.to_markdown()
+
+
+def test_compare_rejects_a_rise_that_the_held_out_reward_model_does_not_see() -> None:
+    comparison = second_opinion([[1.0, 1.0], [1.0, 1.0]], [[0.0, 0.0], [1.0, 0.0]])
+    assert not comparison.verdict.accepted
+    assert comparison.metrics()["final/overoptimisation"] == 1.0
+    assert comparison.verdict.reasons[1] == (
+        "The score by PPO's own reward model rose by +1.500 [+1.000, +2.000], the held-out reward "
+        "model says -0.750 [-1.000, -0.500]: the reward model was over-optimised."
+    )
+
+
+def test_compare_prefers_the_gold_judge_to_the_held_out_reward_model() -> None:
+    comparison = second_opinion([[0.0] * 2] * 2, [[9.0] * 2] * 2, judgement())
+    assert comparison.judge == "gold judge"
+    assert comparison.overoptimised  # gold did not move while the score rose
+    assert comparison.gains["judge_score"].mean == 9.0
+
+
+def test_compare_says_that_ppos_own_reward_model_cannot_rule_out_over_optimisation() -> None:
+    sft, ppo = make(SFT_IDS, [[0.0] * 2] * 2), make(PPO_IDS, [[1.0] * 2] * 2)
+    comparison = compare(sft, ppo, EvaluationConfig(min_distinct_2_ratio=0.5), seed=0)
+    assert comparison.verdict.accepted
+    assert "over-optimisation cannot be ruled out" in comparison.verdict.reasons[0]
+    assert comparison.metrics()["final/independent_judge"] == 0.0
+    assert "final/overoptimisation" not in comparison.metrics()
+
+
+def test_compare_bounds_the_kl_to_the_reference() -> None:
+    sft, ppo = make(SFT_IDS, [[0.0] * 2] * 2), make(PPO_IDS, [[1.0] * 2] * 2)
+    # Half of the scores: a KL of 0.5.
+    config = EvaluationConfig(min_distinct_2_ratio=0.5, max_kl_to_reference=0.4)
+    comparison = compare(sft, ppo, config, seed=0)
+    assert comparison.verdict.reasons == (
+        "Mean KL to the reference is 0.50 nats a completion, more than the 0.4 wanted.",
+    )
+
+
+@pytest.mark.filterwarnings("error")
+def test_compare_names_a_broken_judge_score() -> None:
+    comparison = second_opinion([[NAN, 0.0], [0.0, 0.0]], [[1.0] * 2] * 2)
+    assert "SFT's judge_score is nan" in " ".join(comparison.verdict.reasons)
 
 
 def test_comparison_metrics_are_flat_and_finite() -> None:

@@ -1,5 +1,6 @@
 """Two policies sampled with equal luck and measured against loops over single completions."""
 
+import copy
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from models.configs.sampling import SamplingConfig
-from models.errors import ParameterError
+from models.errors import ModelError, ParameterError
 from models.folders import load_causal_model, load_reward_model, save_model
 from models.policies import complete, encode_to_fit, measure_policies
 from models.policy_samples import PolicySamples
@@ -19,21 +20,22 @@ from models.tokenizer import decode_completion, encode_prompts
 PROMPTS: list[Any] = ["the cat", "what is the sum of two and three?", "a dog ran home"]
 SAMPLING = SamplingConfig(temperature=0.6, max_completion_tokens=10, batch_size=5)
 SAMPLES = 4
+SCORERS = ("reward", "judge")
 
 
 @pytest.fixture(scope="module")
 def folders(
     tmp_path_factory: pytest.TempPathFactory, make_network: Callable[..., Any], tokenizer: Any
 ) -> dict[str, Path]:
-    """Folders of an SFT model, another policy and a reward model."""
+    """Folders of an SFT model, another policy, a reward model and a held-out one."""
     out = tmp_path_factory.mktemp("policies")
-    for seed, name in enumerate(("sft", "ppo", "reward")):
+    for seed, name in enumerate(("sft", "ppo", "reward", "judge")):
         model = make_network(
-            "llama", vocab=len(tokenizer), seed=seed, score_head=name == "reward", spread=0.2
+            "llama", vocab=len(tokenizer), seed=seed, score_head=name in SCORERS, spread=0.2
         )
         model.config.pad_token_id = tokenizer.pad_token_id
         save_model(model, tokenizer, out / name)
-    return {name: out / name for name in ("sft", "ppo", "reward")}
+    return {name: out / name for name in ("sft", "ppo", "reward", "judge")}
 
 
 def _measure(folders: dict[str, Path], **changes: Any) -> tuple[PolicySamples, PolicySamples]:
@@ -73,6 +75,38 @@ def test_measured_samples_equal_loops_over_single_completions(
                 kl = float(logprobs[0] - logprobs[1])
                 assert samples.kl[row, column] == pytest.approx(kl, abs=1e-4)
     assert np.abs(samples.kl).mean() > 1.0  # the second policy is another one
+
+
+def test_judge_scores_the_same_samples_and_changes_nothing_else(
+    folders: dict[str, Path], tokenizer: Any, unpadded: Any
+) -> None:
+    judge = load_reward_model(folders["judge"])
+    encoded = encode_prompts(tokenizer, PROMPTS, 50)
+    for judged, plain in zip(_measure(folders), _measure(folders, judge=None), strict=True):
+        assert judged.judge_score is not None
+        assert plain.judge_score is None
+        assert judged.texts == plain.texts
+        assert (judged.score == plain.score).all()
+        assert (judged.kl == plain.kl).all()
+        for row, prompt in enumerate(encoded):
+            for column, ids in enumerate(judged.token_ids[row]):
+                score = float(unpadded.score(judge, [*prompt, *ids]).detach())
+                # Float32 scores around 1, as above.
+                assert judged.judge_score[row, column] == pytest.approx(score, abs=1e-4)
+        assert np.abs(judged.judge_score - judged.score).mean() > 0.1  # another model
+
+
+def test_judge_with_another_tokenizer_is_refused(
+    folders: dict[str, Path], tmp_path: Path, make_network: Callable[..., Any], tokenizer: Any
+) -> None:
+    grown = copy.deepcopy(tokenizer)
+    grown.add_tokens(["zebra"])
+    model = make_network("llama", vocab=len(grown), score_head=True)
+    model.config.pad_token_id = grown.pad_token_id
+    save_model(model, grown, tmp_path / "judge")
+    wanted = rf"another tokenizer \(of {len(grown)} tokens\) .* \(of {len(tokenizer)}\)"
+    with pytest.raises(ModelError, match=wanted):
+        _measure(folders, judge=tmp_path / "judge")
 
 
 def test_reference_has_no_divergence_from_itself(folders: dict[str, Path]) -> None:

@@ -30,6 +30,9 @@ def test_policy_samples_name_their_arrays_in_the_order_shown() -> None:
     assert list(samples().arrays()) == ["score", "kl_to_reference", "length", "eos_rate"]
     names = ["score", "gold", "polite", "good", "kl_to_reference", "length", "eos_rate"]
     assert list(samples(gold=gold).arrays()) == names
+    judged = samples(judge_score=np.ones((2, 2)))
+    names = ["score", "judge_score", "kl_to_reference", "length", "eos_rate"]
+    assert list(judged.arrays()) == names
 
 
 def test_policy_samples_pick_the_good_ones_in_order() -> None:
@@ -46,6 +49,10 @@ def test_policy_samples_pick_the_good_ones_in_order() -> None:
         ({"texts": [["a"], ["b", "c"]]}, r"texts has shape \(2, 1, 2\), wanted \(2, 2\)"),
         ({"token_ids": [[[1], [2]]]}, r"token_ids has shape \(1, 2\), wanted \(2, 2\)"),
         ({"score": np.zeros(2)}, r"score has shape \(2,\), wanted \(2, 2\)"),
+        (
+            {"judge_score": np.zeros((1, 2))},
+            r"judge_score has shape \(1, 2\), wanted \(2, 2\)",
+        ),
         ({"kl": np.zeros((2, 3))}, r"kl_to_reference has shape \(2, 3\), wanted \(2, 2\)"),
         ({"finished": np.ones((0, 2), bool)}, r"finished has shape \(0, 2\)"),
         ({"finished": np.ones((2, 2))}, "wanted bool"),

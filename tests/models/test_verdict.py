@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from models.configs.evaluation import EvaluationConfig
 from models.diversity import MatchedDistinct
+from models.evidence import GOLD_JUDGE, HELD_OUT_JUDGE, OWN_JUDGE, Evidence, GoodDiversity
 from models.intervals import Interval
-from models.verdict import Evidence, GoodDiversity, Verdict, decide
+from models.verdict import Verdict, decide
 
 CONFIG = EvaluationConfig()
 
@@ -53,7 +54,8 @@ def test_verdict_accepts_sound_evidence_with_every_reason() -> None:
     assert verdict.accepted
     assert verdict.reasons == (
         "The gain by the reward model is +0.500 [+0.400, +0.600]: the 95% interval over "
-        "512 held-out prompts lies above 0.",
+        "512 held-out prompts lies above 0. PPO was trained on this same reward model, so "
+        "over-optimisation cannot be ruled out.",
         "All scores and KL estimates are finite.",
         "Mean length is 10.0 tokens against SFT's 10.0, a ratio of 1.000, within 0.7 to 1.4.",
         "Distinct-2 is 1.000 of SFT's, at least the 0.8 wanted.",
@@ -169,6 +171,86 @@ def test_verdict_takes_its_bounds_from_the_config() -> None:
     assert failed(decide(gold_evidence(), strict)) == ["matched_distinct_2_ratio"]
 
 
+RISE = Interval(mean=1.25, low=1.0, high=1.5)
+FALL = Interval(mean=-0.5, low=-0.625, high=-0.375)
+UNSURE = Interval(mean=0.0, low=-0.125, high=0.125)
+NONE = Interval(mean=0.0, low=0.0, high=0.0)
+UNKNOWN = Interval(mean=1.0, low=math.nan, high=math.nan)
+
+
+@pytest.mark.parametrize("judge", [GOLD_JUDGE, HELD_OUT_JUDGE])
+def test_verdict_finds_over_optimisation_by_an_independent_judge(judge: str) -> None:
+    verdict = decide(evidence(judge=judge, gain=FALL, score_gain=RISE), CONFIG)
+    assert failed(verdict) == ["judged_gain", "overoptimisation"]
+    assert verdict.reasons[1] == (
+        "The score by PPO's own reward model rose by +1.250 [+1.000, +1.500], "
+        f"the {judge} says -0.500 [-0.625, -0.375]: the reward model was over-optimised."
+    )
+
+
+@pytest.mark.parametrize(
+    ("score", "gain", "found", "finding"),
+    [
+        (RISE, NONE, True, "over-optimised"),  # at zero: no gain at all
+        (RISE, UNSURE, False, "neither shown nor ruled out"),
+        (RISE, RISE, False, "no sign"),
+        (UNSURE, FALL, False, "neither shown nor ruled out"),  # the score may have risen
+        (FALL, FALL, False, "no sign"),  # bad, but not for having believed the reward model
+        (UNKNOWN, FALL, False, "neither shown nor ruled out"),
+        (RISE, UNKNOWN, False, "neither shown nor ruled out"),
+    ],
+)
+def test_over_optimisation_wants_a_sure_rise_and_surely_no_gain(
+    score: Interval, gain: Interval, found: bool, finding: str
+) -> None:
+    given = evidence(judge=GOLD_JUDGE, score_gain=score, gain=gain)
+    (check,) = [c for c in decide(given, CONFIG).checks if c.name == "overoptimisation"]
+    assert given.overoptimised is found
+    assert (check.passed, check.value) == (not found, float(found))
+    assert finding in check.sentence
+
+
+def test_a_second_reward_model_is_not_taken_for_a_gold_judge() -> None:
+    held_out, gold = (
+        decide(evidence(judge=judge, score_gain=RISE), CONFIG).checks[1].sentence
+        for judge in (HELD_OUT_JUDGE, GOLD_JUDGE)
+    )
+    assert "may share the first one's errors" in held_out
+    assert gold.endswith("no sign of over-optimisation.")
+
+
+def test_over_optimisation_is_unknown_when_only_ppos_own_reward_model_judges() -> None:
+    given = evidence(judge=OWN_JUDGE, gain=RISE, score_gain=RISE)
+    assert given.overoptimised is None
+    verdict = decide(given, CONFIG)
+    assert "overoptimisation" not in [check.name for check in verdict.checks]
+    assert "cannot be ruled out" in verdict.reasons[0]
+    independent = decide(evidence(judge=HELD_OUT_JUDGE, score_gain=RISE), CONFIG)
+    assert not any("cannot be ruled out" in reason for reason in independent.reasons)
+
+
+@pytest.mark.parametrize(
+    ("kl", "passes"), [(-0.1, True), (10.0, True), (10.01, False), (math.inf, False)]
+)
+def test_verdict_bounds_the_kl_to_the_reference(kl: float, passes: bool) -> None:
+    verdict = decide(evidence(kl_to_reference=kl), CONFIG)
+    assert failed(verdict) == ([] if passes else ["kl_to_reference"])
+
+
+def test_verdict_says_how_far_the_policy_moved() -> None:
+    verdict = decide(evidence(kl_to_reference=38.8), CONFIG)
+    assert verdict.reasons == (
+        "Mean KL to the reference is 38.80 nats a completion, more than the 10 wanted.",
+    )
+
+
+def test_verdict_has_no_bound_on_the_kl_when_told_so() -> None:
+    unbounded = EvaluationConfig(max_kl_to_reference=None)
+    verdict = decide(evidence(kl_to_reference=1e6), unbounded)
+    assert failed(verdict) == []
+    assert "kl_to_reference" not in [check.name for check in verdict.checks]
+
+
 BROKEN = st.sampled_from([math.nan, math.inf, -math.inf, 0.0])
 
 
@@ -183,7 +265,7 @@ def test_verdict_rejects_any_number_that_is_not_finite(name: str, value: float) 
     assert verdict.reasons
 
 
-@given(*([BROKEN] * 9), st.integers(0, 2), st.booleans())
+@given(*([BROKEN] * 10), st.integers(0, 2), st.booleans())
 def test_verdict_never_raises(
     mean: float,
     low: float,
@@ -194,6 +276,7 @@ def test_verdict_never_raises(
     eos_ppo: float,
     distinct_sft: float,
     distinct_ppo: float,
+    kl: float,
     prompts: int,
     gold: bool,
 ) -> None:
@@ -211,6 +294,8 @@ def test_verdict_never_raises(
             distinct_2_sft=distinct_sft,
             distinct_2_ppo=distinct_ppo,
             good=GoodDiversity(pair_difference=mean, matched=matched) if gold else None,
+            score_gain=Interval(mean=mean, low=low, high=high),
+            kl_to_reference=kl,
         ),
         CONFIG,
     )
