@@ -47,7 +47,7 @@ def adopt(source: str, *, role: Role, pipeline: PipelineRun) -> StageRef:
         # Imports torch: only where there is work to do.
         from models.adoption import adopt_model, adopt_reward_model
 
-        take = adopt_reward_model if role == "reward" else adopt_model
+        take = adopt_reward_model if role in ("reward", "judge") else adopt_model
         return take(where, commit, work.out / "model")
 
     spec = StageSpec(name=role, module=__name__, parameters={role: {}}, external={"model": content})

@@ -14,7 +14,7 @@ def record_approval(
 
     Args:
         pipeline: The run.
-        gate: Which question it was, such as `before_ppo`.
+        gate: Which question it was, `before_ppo` or `promotion`.
         approved: The answer.
         by: Who gave it.
         note: Why.

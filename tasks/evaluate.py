@@ -14,6 +14,7 @@ from models.errors import DataError
 from models.randomness import derive_seed
 from models.rows import read_rows, write_rows
 from tasks.history import read_history
+from tasks.independence import refuse_known_overlap
 from tasks.lineage import StageSpec
 from tasks.pipeline_run import PipelineRun
 from tasks.reporting import show_markdown, table_cell
@@ -60,6 +61,7 @@ def evaluate(
     reward: StageRef,
     ppo: StageRef,
     base: StageRef | None = None,
+    judge: StageRef | None = None,
 ) -> StageRef:
     """Publish the comparison and the verdict, and put them on the parent run's page.
 
@@ -73,7 +75,16 @@ def evaluate(
         reward: The reward model.
         ppo: The policy.
         base: The base model, for its loss curve; without one the picture has one curve less.
+        judge: The held-out reward model, which also scores; without a gold judge the verdict is
+            by it.
+
+    Raises:
+        ParameterError: The judge is known to have learned from the reward model's preferences.
+        ModelError: The judge has another tokenizer than the SFT model.
+        DataError: There are no held-out prompts.
     """
+    if judge is not None:
+        refuse_known_overlap(judge, reward=reward, policy=ppo)
 
     def learn(work: Workspace) -> Mapping[str, float]:
         return _evaluate(work, config, sampling, gold=gold, seed=pipeline.seed)
@@ -86,7 +97,8 @@ def evaluate(
             "sampling": sampling.model_dump(mode="json"),
         },
         inputs={"prompts": data, "reference": sft, "reward_model": reward, "policy": ppo}
-        | ({} if base is None else {"base": base}),
+        | ({} if base is None else {"base": base})
+        | ({} if judge is None else {"judge": judge}),
     )
     ref = run_stage(spec, pipeline, learn)
     _show(ref, pipeline)
@@ -122,12 +134,16 @@ def _evaluate(
         sampling=sampling,
         seed=derive_seed(seed, "evaluate"),
         device=work.device,
+        judge=work.inputs["judge"] / "model" if "judge" in work.inputs else None,
     )
     if gold:
         sft = dataclasses.replace(sft, gold=judge_samples(prompts, sft))
         ppo = dataclasses.replace(ppo, gold=judge_samples(prompts, ppo))
     comparison = compare(sft, ppo, config, derive_seed(seed, "evaluate.bootstrap"))
-    verdict = dataclasses.asdict(comparison.verdict)
+    verdict = dataclasses.asdict(comparison.verdict) | {
+        "judge": comparison.judge,
+        "independent": comparison.independent,
+    }
     _write_json(work.out / "verdict.json", verdict)
     samples = _sample_rows(prompts, sft, ppo)
     write_rows(work.out / "samples.jsonl", samples)
@@ -161,6 +177,9 @@ def _sample_rows(prompts: Sequence[Any], sft: Any, ppo: Any) -> list[dict[str, A
             "ppo_score": float(ppo.score[index, 0]),
             "ppo_kl_to_reference": float(ppo.kl[index, 0]),
         }
+        if sft.judge_score is not None:
+            row["sft_judge_score"] = float(sft.judge_score[index, 0])
+            row["ppo_judge_score"] = float(ppo.judge_score[index, 0])
         if sft.gold is not None:
             row["sft_gold"] = float(sft.gold.gold[index, 0])
             row["ppo_gold"] = float(ppo.gold.gold[index, 0])

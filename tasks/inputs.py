@@ -27,12 +27,14 @@ __all__ = ["find_model", "find_stage", "input_of"]
 STAGES_FOR: dict[Role, tuple[str, ...]] = {
     "base": ("pretrain", "base", "sft", "ppo", "policy"),
     "sft": ("sft", "ppo", "policy"),
-    "reward": ("reward",),
+    "reward": ("reward", "judge"),
+    "judge": ("judge", "reward"),
     "policy": ("ppo", "policy", "sft"),
 }
 """The stages whose model fits a role; training can start again where training ended."""
 
-STAGES = ("prepare", "tokenizer", "pretrain", "base", "sft", "feedback", "reward", "ppo", "policy")
+STAGES = ("prepare", "tokenizer", "pretrain", "base", "sft", "feedback", "reward", "judge", "ppo",
+          "policy")  # fmt: skip
 PUBLISHED = re.compile(rf"({'|'.join((*STAGES, 'evaluate'))})/([0-9a-f]{{1,64}})")
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?(@[\w./-]+)?")
 DIGEST_LENGTH = 64

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tasks.pipeline_run import PipelineRun
+from tasks.run_facts import code_tags
 from tasks.store import StageRef
 
 __all__ = ["StageSpec", "stage_tags"]
@@ -36,7 +37,7 @@ class StageSpec:
 def stage_tags(
     spec: StageSpec, digest: str, pipeline: PipelineRun, *, page: Callable[[str], str]
 ) -> dict[str, str]:
-    """Tags of a stage's run: its identity, and for each input role the digest and its run.
+    """Tags of a stage's run: identity, code, and for each input role the digest and its run.
 
     Args:
         spec: The stage.
@@ -52,6 +53,7 @@ def stage_tags(
         "quartet.digest": digest,
         "quartet.preset": pipeline.preset,
         "quartet.seed": str(pipeline.seed),
+        **code_tags(),
     }
     for role, ref in spec.inputs.items():
         tags[f"input.{role}"] = f"{ref.stage}/{ref.digest}"

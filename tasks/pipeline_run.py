@@ -1,17 +1,16 @@
 """The MLflow parent of one pipeline run, opened and closed around its stages."""
 
 import contextlib
-import subprocess
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from prefect.exceptions import Pause
 from pydantic import BaseModel, ConfigDict
 
-from tasks.digests import library_versions
 from tasks.recording import REMEDY, Unrecorded, drop_note, write_note
 from tasks.reporting import run_logger
+from tasks.run_facts import code_tags, hardware_tags
+from tasks.run_outputs import show_totals
 from tasks.settings import Settings, load_settings
 from tasks.sync import deliver_notes
 from tasks.tracking import Status, Tracker, flatten
@@ -73,8 +72,8 @@ def open_pipeline(
         "quartet.kind": "pipeline",
         "quartet.preset": preset,
         "quartet.seed": str(seed),
-        **{f"version.{library}": text for library, text in library_versions().items()},
-        **_git_tags(),
+        **code_tags(),
+        **hardware_tags(settings),
     }
     run_id = _find_parent(tracker, flow_run_id)
     if run_id:
@@ -117,6 +116,7 @@ def _close(settings: Settings, tracker: Tracker, end: Unrecorded) -> None:
         tracker.finish(end.run_id, end.status)
         for sentence in deliver_notes(settings, tracker, parent=end.run_id):
             logger.info("after an outage: %s", sentence)
+        show_totals(tracker, end.run_id)
     except Exception as error:  # any failure of a remote service must leave results alone
         logger.warning(
             "MLflow failed at the end of %s (%s): that it is %s could not be recorded; %s",
@@ -126,19 +126,3 @@ def _close(settings: Settings, tracker: Tracker, end: Unrecorded) -> None:
             REMEDY,
         )
         write_note(settings.root, end)
-
-
-def _git_tags() -> dict[str, str]:
-    """Commit and state of the checkout that this package runs from, if it is one."""
-    here = Path(__file__).resolve().parent
-
-    def git(*words: str) -> str:
-        return subprocess.run(
-            ["git", *words], cwd=here, capture_output=True, text=True, check=True, timeout=10
-        ).stdout.strip()
-
-    try:
-        dirty = bool(git("status", "--porcelain"))
-        return {"git.commit": git("rev-parse", "HEAD"), "git.dirty": str(dirty).lower()}
-    except (OSError, subprocess.SubprocessError):
-        return {}

@@ -17,6 +17,7 @@ __all__ = [
     "INK",
     "ORANGE",
     "QUIET",
+    "RUN_COLOURS",
     "add_legend",
     "new_figure",
     "save_png",
@@ -26,6 +27,8 @@ __all__ = [
 
 BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE)
+RUN_COLOURS = (*COLOURS, "#E69F00", "#56B4E9", "#000000")
+"""One a compared run; the palette's yellow is left out, for on white it cannot be seen."""
 INK, QUIET = "#222222", "#777777"
 _GRID = "#E4E4E4"
 _DOTS_PER_INCH = 200

@@ -5,12 +5,16 @@ if the server is back by then; `quartet sync` delivers all of them.
 """
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from models.rows import read_rows
 from tasks.history import read_history
+from tasks.run_facts import manifest_cost
+from tasks.run_outputs import show_output
 from tasks.store import Manifest
 from tasks.tracking import Status, Tracker, flatten
 
@@ -62,15 +66,24 @@ def manifest_parameters(manifest: Manifest) -> dict[str, str]:
 
 
 def record_result(
-    tracker: Tracker, run_id: str, manifest: Manifest, folder: Path, *, mend: bool
+    tracker: Tracker,
+    run_id: str,
+    manifest: Manifest,
+    folder: Path,
+    *,
+    parent: str,
+    tags: Mapping[str, str] = MappingProxyType({}),
+    mend: bool,
 ) -> int:
-    """Log what the run of a finished stage should hold, and close it.
+    """Log what the run of a finished stage should hold, close it, and tell its pipeline's run.
 
     Args:
         tracker: Where to.
         run_id: The run.
         manifest: Of the result.
         folder: The result.
+        parent: The pipeline's run; empty where none is known.
+        tags: More of the run.
         mend: Whether parts may be there or missing already, after an outage or a crash: each is
             then compared with the folder and only what the run lacks is logged.
 
@@ -78,7 +91,8 @@ def record_result(
         How many points of curves were missing.
     """
     curves = read_history(folder)  # a final number must not land at the start of its curve
-    final = {name: value for name, value in manifest.metrics.items() if name not in curves}
+    metrics = manifest.metrics | manifest_cost(manifest, folder).metrics()
+    final = {name: value for name, value in metrics.items() if name not in curves}
     missing = 0
     if mend:
         tracker.log_parameters(run_id, manifest_parameters(manifest))
@@ -89,8 +103,10 @@ def record_result(
     tracker.log_folder(run_id, folder)
     if (folder / SAMPLES).exists():
         tracker.log_table(run_id, read_rows(folder / SAMPLES), "samples.json")
-    tracker.set_tags(run_id, {"quartet.published": manifest.digest})
+    tracker.set_tags(run_id, {**tags, "quartet.published": manifest.digest})
     tracker.finish(run_id, "FINISHED")
+    if parent:
+        show_output(tracker, parent, manifest, folder, run_id=run_id)
     return missing
 
 

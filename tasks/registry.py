@@ -1,31 +1,48 @@
 """Published models in MLflow's model registry, as plain files: no pickles, no flavours.
 
-A version is a logged model with the files of a stage's `model/` folder. Its tags name the stage
-and its digest, so whoever asks for the version gets the published stage itself.
+A version is a logged model with the files of a stage's `model/` folder and a model card. Its tags
+name the stage and its digest, so whoever asks for the version gets the published stage itself.
 """
 
 import contextlib
 import re
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from models.errors import ModelError
+from tasks.model_card import card_body, gather_facts, write_card
 from tasks.pipeline_run import PipelineRun
 from tasks.reporting import emit, run_logger
 from tasks.settings import load_settings
 from tasks.store import MANIFEST, Manifest, StageRef, Store
 from tasks.tracking import Tracker, tolerated
 
-__all__ = ["ModelVersion", "Role", "download", "find_version", "register"]
+__all__ = [
+    "CHALLENGER",
+    "ModelVersion",
+    "Role",
+    "download",
+    "find_version",
+    "register",
+    "renew_card",
+    "renew_cards",
+]
 
-Role: TypeAlias = Literal["base", "sft", "reward", "policy"]
+Role: TypeAlias = Literal["base", "sft", "reward", "judge", "policy"]
 
 CHALLENGER = "challenger"
 """Alias of the newest version; who promotes a model gives it another."""
 
+PROMOTION = "quartet.promotion"
+"""Of the tags in which a promotion says what it found; the whole of this one is how it ended."""
+
 NAME = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))")
+
+
+LOGGED = re.compile(r"models:/(m-[^/]+)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +91,8 @@ def register(ref: StageRef, role: Role, pipeline: PipelineRun) -> None:
             if _is_registered(tracker, name, ref.digest):
                 return
             folder = store.open(ref)
-            version = _add_version(tracker, name, folder, pipeline)
+            version = _add_version(tracker, name, role, folder, pipeline)
+            renew_card(tracker, store, version)
         run_logger().info("%s %s is registered as %s", ref.stage, ref.digest[:12], version.uri)
         payload = {
             "name": name,
@@ -122,7 +140,7 @@ def download(tracker: Tracker, version: ModelVersion, into: Path) -> Path:
         ModelError: They cannot be had.
     """
     run = re.fullmatch(r"runs:/([^/]+)/(.+)", version.source)
-    logged = re.fullmatch(r"models:/(m-[^/]+)", version.source)
+    logged = LOGGED.fullmatch(version.source)
     try:
         if run is not None:
             return Path(tracker.client.download_artifacts(run[1], run[2], dst_path=str(into)))
@@ -140,18 +158,64 @@ def download(tracker: Tracker, version: ModelVersion, into: Path) -> Path:
         ) from error
 
 
+def renew_card(tracker: Tracker, store: Store, version: ModelVersion) -> None:
+    """Write the model card of a version anew, into its files and its description.
+
+    A card that cannot be written is a warning: the model is as good without it.
+    """
+    logged = LOGGED.fullmatch(version.source)
+    if version.published is None or logged is None:
+        return
+    with tolerated(f"the model card of {version.uri}"), tempfile.TemporaryDirectory() as scratch:
+        folder = store.folder(*version.published)
+        promotion = {
+            key.removeprefix(PROMOTION).lstrip(".") or "result": value
+            for key, value in version.tags.items()
+            if key.startswith(PROMOTION)
+        }
+        facts = gather_facts(
+            store,
+            Manifest.model_validate_json((folder / MANIFEST).read_bytes()),
+            name=version.name,
+            role=version.tags.get("quartet.role") or version.name.rpartition("-")[2],
+            preset=version.tags.get("quartet.preset", ""),
+            promotion=promotion,
+        )
+        card = Path(scratch) / "README.md"
+        card.write_text(write_card(facts), encoding="utf-8")
+        tracker.client.log_model_artifact(logged[1], str(card))
+        tracker.client.update_model_version(version.name, version.version, card_body(facts))
+
+
+def renew_cards(ref: StageRef) -> None:
+    """Write the cards of a published model's versions anew, now that more is known of it.
+
+    An MLflow that fails is no reason to fail here.
+    """
+    settings = load_settings()
+    tracker = Tracker(settings)
+    with tolerated(f"the model cards of {ref.stage}"):
+        tracker.require()
+        wanted = f"tags.`quartet.digest` = '{ref.digest}'"
+        for found in tracker.client.search_model_versions(wanted):
+            renew_card(tracker, Store(settings.store), _version(found))
+
+
 def _is_registered(tracker: Tracker, name: str, digest: str) -> bool:
     wanted = f"name = '{name}' and tags.`quartet.digest` = '{digest}'"
     return bool(tracker.client.search_model_versions(wanted, max_results=1))
 
 
-def _add_version(tracker: Tracker, name: str, folder: Path, pipeline: PipelineRun) -> ModelVersion:
+def _add_version(
+    tracker: Tracker, name: str, role: Role, folder: Path, pipeline: PipelineRun
+) -> ModelVersion:
     """Log the model's files, make a version of them and let the alias point there."""
     client = tracker.client
     manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
     tags = {
         "quartet.stage": manifest.stage,
         "quartet.digest": manifest.digest,
+        "quartet.role": role,
         "quartet.run": manifest.run_id,
         "quartet.preset": pipeline.preset,
         "quartet.pipeline": pipeline.name,

@@ -183,7 +183,9 @@ class _StageRun:
             buffer.add(metrics, step)
             progress.update(metrics, step)
 
-        inputs = {role: self._open_input(ref) for role, ref in self.spec.inputs.items()}
+        refs = {ref.digest: ref for ref in self.spec.inputs.values()}  # one may have several roles
+        folders = {digest: self._open_input(ref) for digest, ref in refs.items()}
+        inputs = {role: folders[ref.digest] for role, ref in self.spec.inputs.items()}
         checkpoints = partial / "checkpoints"
         checkpoints.mkdir(exist_ok=True)
         return Workspace(

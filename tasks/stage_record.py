@@ -9,13 +9,17 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from models.errors import QuartetError
+from tasks.dataset_inputs import stage_datasets
 from tasks.lineage import StageSpec, stage_tags
 from tasks.metric_buffer import MetricBuffer
 from tasks.pipeline_run import PipelineRun
 from tasks.recording import REMEDY, Unrecorded, drop_note, record_result, write_note
 from tasks.reporting import run_logger, show_link
+from tasks.run_facts import manifest_cost, worker_tags
+from tasks.run_outputs import show_output
 from tasks.settings import Settings
-from tasks.store import Manifest
+from tasks.store import Manifest, Store
+from tasks.system_metrics import COUNTING_SAMPLES, SystemMetrics
 from tasks.tracking import Status, Tracker, flatten, tolerated
 
 __all__ = ["StageRecord"]
@@ -41,7 +45,9 @@ class StageRecord:
         self._opened = False
         self._resumed = False
         self._partial = Path()
+        self._datasets_shown = False
         self._buffer = self.tracker.buffer(self._run)
+        self._load: SystemMetrics | None = None
         self._logger = run_logger()
 
     def open(self, partial: Path) -> MetricBuffer:
@@ -50,8 +56,14 @@ class StageRecord:
         self._partial = partial
         self.run_id = note.read_text(encoding="utf-8").strip() if note.exists() else ""
         self._resumed = bool(self.run_id)
+        first_sample = 0
         with tolerated(f"the start of {self.spec.name}"):
-            self._run()
+            run_id = self._run()
+            if self._resumed and self.spec.trains:
+                first_sample = self.tracker.next_step(run_id, COUNTING_SAMPLES)
+        if self.spec.trains:
+            self._load = SystemMetrics(self._buffer, first_step=first_sample)
+            self._load.start()
         return self._buffer
 
     def show_reuse(self, manifest: Manifest) -> None:
@@ -59,11 +71,15 @@ class StageRecord:
         with tolerated(f"the reuse of {self.spec.name}"):
             made_by = {"quartet.reused": "true", "quartet.made_by": manifest.run_id}
             run_id = self._start_run(made_by)
-            self.tracker.log_final(run_id, manifest.metrics)
+            folder = Store(self.settings.store).folder(manifest.stage, manifest.digest)
+            cost = manifest_cost(manifest, folder).metrics()
+            self.tracker.log_final(run_id, manifest.metrics | cost)
             self.tracker.finish(run_id, "FINISHED")
+            show_output(self.tracker, self.pipeline.run_id, manifest, folder)
 
     def settle(self) -> str:
         """Deliver what waits, after a while if MLflow is away, and return the run's id."""
+        self._stop_sampling()
         if self.tracker.wait(WAIT_SECONDS):
             with contextlib.suppress(Exception):  # what then lacks is found, and said, at the end
                 self._run()
@@ -77,8 +93,16 @@ class StageRecord:
             if not self._opened:
                 raise ConnectionError("its run could not be opened")
             self.tracker.require()
-            mend = self._resumed or self._buffer.interrupted
-            record_result(self.tracker, self.run_id, manifest, folder, mend=mend)
+            self._show_datasets(self.run_id)
+            record_result(
+                self.tracker,
+                self.run_id,
+                manifest,
+                folder,
+                parent=self.pipeline.run_id,
+                tags=worker_tags(self.settings),
+                mend=self._resumed or self._buffer.interrupted,
+            )
         except QuartetError:
             raise
         except Exception as error:  # any failure of a remote service must leave results alone
@@ -95,6 +119,7 @@ class StageRecord:
 
     def abort(self, status: Status) -> None:
         """Mark the run of a stage that did not finish; without waiting, for a cancel cannot."""
+        self._stop_sampling()
         try:
             self.tracker.require()
             self._buffer.flush()
@@ -141,7 +166,23 @@ class StageRecord:
             tags=self._tags() | dict(tags),
         )
         self._show(run_id)
+        self._show_datasets(run_id)
         return run_id
+
+    def _show_datasets(self, run_id: str) -> None:
+        """Log the datasets as soon as they are here; those of another machine come later."""
+        if self._datasets_shown:
+            return
+        with tolerated(f"the datasets of {self.spec.name}"):
+            store = Store(self.settings.store)
+            records = stage_datasets(self.spec.name, self.spec.inputs, store)
+            for each in (run_id, self.pipeline.run_id):
+                self.tracker.log_datasets(each, records or [])
+            self._datasets_shown = records is not None
+
+    def _stop_sampling(self) -> None:
+        if self._load is not None:
+            self._load.stop()
 
     def _show(self, run_id: str) -> None:
         if self.settings.tracking_uri:

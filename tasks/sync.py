@@ -19,6 +19,7 @@ from tasks.recording import (
     read_notes,
     record_result,
 )
+from tasks.run_outputs import show_totals
 from tasks.settings import Settings
 from tasks.store import MANIFEST, Manifest, Store
 from tasks.tracking import Tracker
@@ -119,13 +120,17 @@ class _Sync:
             self.said.append(f"{title}: not recorded, {error}")
             return False
         run_id, what = self._run(manifest, note)
+        parent = self._known(_parent(note))
         points = record_result(
             self.tracker,
             run_id,
             manifest,
             self.store.folder(manifest.stage, manifest.digest),
+            parent=parent,
             mend=True,
         )
+        if parent:
+            show_totals(self.tracker, parent)
         drop_note(self.root, note.key)
         self.said.append(f"{title}: recorded in {what} MLflow run {run_id}, {points} points added")
         return True
@@ -143,6 +148,10 @@ class _Sync:
                 return run_id, "its"
         parameters = manifest_parameters(manifest)
         return self.tracker.start_run(note.name, parameters=parameters, tags=note.tags), "a new"
+
+    def _known(self, run_id: str) -> str:
+        """A run that MLflow has; empty for none and for one that somebody deleted."""
+        return run_id if run_id and self.tracker.status(run_id) is not None else ""
 
     def _is_shown(self, manifest: Manifest) -> bool:
         """Whether a run holds this result, or held it until somebody deleted the run."""
@@ -180,8 +189,8 @@ class _Sync:
             return
         folder = self.store.folder(manifest.stage, manifest.digest)
         for run_id in self.tracker.find_tagged({"quartet.digest": manifest.digest}):
-            parent = self.tracker.tags(run_id).get("mlflow.parentRunId", "")
-            if not parent or self.tracker.status(parent) is None:
+            parent = self._known(self.tracker.tags(run_id).get("mlflow.parentRunId", ""))
+            if not parent:
                 continue
             there = self.tracker.metrics(parent)
             lacking = {name: value for name, value in final.items() if name not in there}

@@ -1,28 +1,30 @@
-"""The only module that imports mlflow: runs, parameters, metrics, tags and artifacts.
+"""All that is asked of MLflow: runs, parameters, metrics, tags, inputs and artifacts.
 
-Runs are opened from explicit ids, never from MLflow's ambient run, which is local to a thread
-and vanishes under an orchestrator. An outage in the middle of a run loses nothing: metrics wait
-and go out later (`tasks/metric_buffer.py`), and what logs a result may be called again.
+No other module imports mlflow but `tasks/system_metrics.py`, which takes its collectors. Runs are
+opened from explicit ids, never from MLflow's ambient run, which is local to a thread and vanishes
+under an orchestrator. An outage in the middle of a run loses nothing: metrics wait and go out
+later (`tasks/metric_buffer.py`), and what logs a result may be called again.
 """
 
 import contextlib
 import functools
-import http.client
 import logging
 import os
 import time
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
 import mlflow
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from models.errors import QuartetError
+from tasks.dataset_inputs import DatasetRecord
 from tasks.metric_buffer import MetricBuffer, Point
+from tasks.mlflow_health import answers, check_health
 from tasks.settings import Settings
 
 __all__ = ["Status", "Tracker", "flatten", "tolerated"]
@@ -42,11 +44,6 @@ METRICS = 1000
 
 MOST_RUNS = 100
 """Runs that a search by tags looks at."""
-
-NO_ANSWER = (OSError, ValueError, http.client.HTTPException)
-
-PROBE_SECONDS = 2.0
-"""How long a server may take to say that it is there."""
 
 
 class Tracker:
@@ -79,7 +76,8 @@ class Tracker:
             return str(found.experiment_id)
         try:
             location = self._settings.artifact_location
-            return str(self.client.create_experiment(name, artifact_location=location))
+            kind = {"mlflow.experimentKind": "custom_model_development"}  # what its pages show
+            return str(self.client.create_experiment(name, artifact_location=location, tags=kind))
         except MlflowException:  # another run made it in between
             return str(self.client.get_experiment_by_name(name).experiment_id)
 
@@ -90,7 +88,7 @@ class Tracker:
             QuartetError: The server does not answer or refuses, or the experiment was deleted.
         """
         if self.uri.startswith("http"):
-            _check_health(self.uri)
+            check_health(self.uri)
         try:
             stage = self.client.get_experiment(self.experiment_id).lifecycle_stage
         except Exception as error:  # MLflow passes on errors of several libraries
@@ -107,13 +105,7 @@ class Tracker:
 
     def reachable(self) -> bool:
         """Whether it is worth a try: a server that is down or hangs costs two seconds at most."""
-        if not self.uri.startswith("http"):
-            return True
-        try:
-            _ask_health(self.uri, PROBE_SECONDS)
-        except NO_ANSWER:
-            return False
-        return True
+        return not self.uri.startswith("http") or answers(self.uri)
 
     def require(self) -> None:
         """Fail at once, instead of after MLflow's own patience, where it is not worth a try."""
@@ -141,8 +133,8 @@ class Tracker:
         return run_id
 
     def log_parameters(self, run_id: str, parameters: Mapping[str, str]) -> None:
-        """Log parameters; to log the same ones again does nothing."""
-        params = [Param(key, value[:6000]) for key, value in parameters.items()]
+        """Log parameters but for empty ones, which say nothing; to log them again does nothing."""
+        params = [Param(key, value[:6000]) for key, value in parameters.items() if value]
         for start in range(0, len(params), BATCH):
             self.client.log_batch(run_id, params=params[start : start + BATCH])
 
@@ -175,7 +167,7 @@ class Tracker:
 
     def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
         """Add tags to a run."""
-        self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+        self.log(run_id, tags=tags)
 
     def metrics(self, run_id: str) -> dict[str, float]:
         """Return the last value of each of a run's metrics."""
@@ -203,10 +195,36 @@ class Tracker:
 
     def log_final(self, run_id: str, metrics: Mapping[str, float]) -> None:
         """Log final metrics at step 0."""
+        self.log(run_id, metrics=metrics)
+
+    def log(
+        self,
+        run_id: str,
+        *,
+        metrics: Mapping[str, float] = MappingProxyType({}),
+        tags: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """Log final metrics at step 0 and tags in one request."""
         now = _now()
         self.client.log_batch(
-            run_id, metrics=[Metric(name, value, now, 0) for name, value in metrics.items()]
+            run_id,
+            metrics=[Metric(name, value, now, 0) for name, value in metrics.items()],
+            tags=[RunTag(key, value) for key, value in tags.items()],
         )
+
+    def next_step(self, run_id: str, name: str) -> int:
+        """Step at which a metric that counts its own points goes on."""
+        steps = [metric.step for metric in self.client.get_metric_history(run_id, name)]
+        return max(steps, default=-1) + 1
+
+    def log_datasets(self, run_id: str, records: Sequence[DatasetRecord]) -> None:
+        """Log datasets as inputs of a run; to log the same ones again does nothing."""
+        inputs = [
+            DatasetInput(Dataset(**one.fields()), [InputTag("mlflow.data.context", one.context)])
+            for one in records
+        ]
+        if inputs:
+            self.client.log_inputs(run_id, datasets=inputs)
 
     def log_folder(self, run_id: str, folder: Path, name: str = PUBLISHED) -> None:
         """Log a folder as artifacts of a run."""
@@ -247,8 +265,8 @@ class Tracker:
         return Path(self.client.download_artifacts(run_id, PUBLISHED, dst_path=str(into)))
 
     def page(self, run_id: str) -> str:
-        """Address of a run's page, relative to the MLflow server's root."""
-        return f"#/experiments/{self.experiment_id}/runs/{run_id}"
+        """Address of a run's page below the server's root, in MLflow's view for training."""
+        return f"#/experiments/{self.experiment_id}/runs/{run_id}?workflowType=machine_learning"
 
     def buffer(self, run: Callable[[], str]) -> MetricBuffer:
         """Collect step metrics and deliver them in batches to the run that `run` gives."""
@@ -276,21 +294,6 @@ def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         else:
             flat[name] = str(item)
     return flat
-
-
-def _check_health(uri: str) -> None:
-    try:
-        _ask_health(uri, 5.0)
-    except NO_ANSWER as error:
-        raise QuartetError(
-            f"the MLflow server at {uri} does not answer ({error}); start it, or unset "
-            "QUARTET_TRACKING_URI to record in a local database"
-        ) from error
-
-
-def _ask_health(uri: str, seconds: float) -> None:
-    with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=seconds):
-        return
 
 
 def _now() -> int:

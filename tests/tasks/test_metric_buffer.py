@@ -1,6 +1,8 @@
 """Metrics on their way to MLflow: in batches, in order, and none lost by an outage."""
 
+import contextvars
 import logging
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,7 @@ def test_buffer_keeps_metrics_during_an_outage_and_delivers_them_later_in_order(
     with caplog.at_level(logging.WARNING, "tasks.metric_buffer"):
         for step in range(5):
             buffer.add({"a": 1.0, "b": 2.0}, step)
+            buffer.wait()
         assert tries == 1  # a try may block for long, so the next ones wait
         assert not buffer.flush()
     assert delivered == []
@@ -91,10 +94,41 @@ def test_buffer_does_not_ask_the_server_at_every_step(monkeypatch: pytest.Monkey
     monkeypatch.setattr(metric_buffer.time, "monotonic", lambda: clock[0])
     calls: list[int] = []
     buffer = MetricBuffer(lambda batch: calls.append(len(list(batch))))
-    for step in range(10):  # half a second each: the fifth add comes 2.0 s after the start
-        clock[0] += 0.4
+    for step in range(10):  # a second each: the fifth add comes 5.0 s after the start
+        clock[0] += 1.0
         buffer.add({"loss": 1.0}, step)
-    assert calls == [5, 5]  # at 2.0 s and at 4.0 s
+        buffer.wait()
+    assert calls == [5, 5]  # at 5.0 s and at 10.0 s
+
+
+def test_buffer_lets_training_go_on_while_the_server_takes_its_time() -> None:
+    answered = threading.Event()
+    got: list[int] = []
+
+    def deliver(batch: Any) -> None:
+        answered.wait(60)
+        got.extend(point.step for point in batch)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(metric_buffer, "DELIVERY_SECONDS", 0.0)
+        buffer = MetricBuffer(deliver)
+        for step in range(3):  # returns although nobody has answered yet
+            buffer.add({"a": 1.0}, step)
+    assert got == []
+    answered.set()
+    assert buffer.flush()
+    assert got == [0, 1, 2]  # in order, none twice
+
+
+def test_buffer_delivers_in_the_context_of_its_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metric_buffer, "DELIVERY_SECONDS", 0.0)
+    run: contextvars.ContextVar[str] = contextvars.ContextVar("run", default="none")
+    seen: list[str] = []
+    run.set("mine")
+    buffer = MetricBuffer(lambda batch: seen.append(run.get()))
+    buffer.add({"a": 1.0}, 0)
+    buffer.wait()
+    assert seen == ["mine"]
 
 
 def test_buffer_tries_nothing_while_the_server_does_not_answer() -> None:
@@ -122,11 +156,12 @@ def test_buffer_resumes_within_half_a_minute_of_a_long_outage(
         raise ConnectionError("refused")
 
     buffer = MetricBuffer(fail)
-    for step in range(121):
+    for step in range(131):
         buffer.add({"a": 1.0}, step)
+        buffer.wait()
         clock[0] += 1.0
-    # 2 s after the start, then pauses of 4, 8, 16, 30, 30 and 30 s
-    assert tries == [2.0, 6.0, 14.0, 30.0, 60.0, 90.0, 120.0]
+    # 5 s after the start, then pauses of 10, 20, 30, 30 and 30 s
+    assert tries == [5.0, 15.0, 35.0, 65.0, 95.0, 125.0]
 
 
 def test_buffer_keeps_the_newest_when_an_outage_outgrows_the_memory(

@@ -79,13 +79,36 @@ def test_register_adds_a_version_that_names_its_stage(publish: Publish, said: li
     assert said == [("quartet.model.registered", "quartet.model.hh-rlhf-sft", payload)]
 
 
-def test_register_logs_the_models_folder_and_nothing_else(publish: Publish, tmp_path: Path) -> None:
+def test_register_logs_the_models_folder_and_its_card_and_nothing_else(
+    publish: Publish, tmp_path: Path
+) -> None:
     register(publish("sft", "a" * 64), "sft", PIPELINE)
     (tmp_path / "down").mkdir()
     wanted = version("models:/hh-rlhf-sft/1")
     folder = download(Tracker(load_settings()), wanted, tmp_path / "down")
-    assert [path.name for path in folder.iterdir()] == ["config.json"]
+    assert sorted(path.name for path in folder.iterdir()) == ["README.md", "config.json"]
+    assert (folder / "README.md").read_text().startswith("---\nlicense: unknown\n")
+    described = Tracker(load_settings()).client.get_model_version("hh-rlhf-sft", "1").description
+    assert described.startswith("# hh-rlhf-sft\n")
     assert (folder / "config.json").read_text() == "a" * 64
+
+
+def test_register_knows_the_role_judge(publish: Publish) -> None:
+    register(publish("judge", "a" * 64), "judge", PIPELINE)
+    assert version("models:/hh-rlhf-judge@challenger").tags["quartet.role"] == "judge"
+
+
+def test_register_goes_on_without_a_card_that_cannot_be_written(
+    publish: Publish, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise OSError("no such disk")
+
+    monkeypatch.setattr(registry, "write_card", fail)
+    with caplog.at_level(logging.WARNING):
+        register(publish("sft", "a" * 64), "sft", PIPELINE)
+    assert "MLflow failed at the model card of models:/hh-rlhf-sft/1" in caplog.text
+    assert version("models:/hh-rlhf-sft@challenger").published == ("sft", "a" * 64)
 
 
 def test_register_does_nothing_the_second_time(publish: Publish, said: list[Any]) -> None:
@@ -211,4 +234,4 @@ def test_register_and_download_work_with_a_server(
     assert (found.uri, found.published) == ("models:/hh-rlhf-reward/1", ("reward", "a" * 64))
     (tmp_path / "down").mkdir()
     folder = download(Tracker(load_settings()), found, tmp_path / "down")
-    assert [path.name for path in folder.iterdir()] == ["config.json"]
+    assert sorted(path.name for path in folder.iterdir()) == ["README.md", "config.json"]

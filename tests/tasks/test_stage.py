@@ -115,7 +115,8 @@ def test_stage_computes_and_records_what_it_made(toy: Toy) -> None:
     assert run.info.run_id == ref.run_id
     assert (run.info.run_name, run.info.status) == ("pipe/toy", "FINISHED")
     assert run.data.params == {"seed": "5", "toy.size": "1"}
-    assert run.data.metrics == {"toy/loss": 1 / 3, "toy/final": 42.0}
+    seconds = manifest.seconds
+    assert run.data.metrics == {"toy/loss": 1 / 3, "toy/final": 42.0, "time/seconds": seconds}
     assert run.data.tags["quartet.published"] == ref.digest
     history = client().get_metric_history(ref.run_id, "toy/loss")
     assert [(point.step, point.value) for point in history] == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
@@ -144,7 +145,8 @@ def test_stage_is_reused_by_another_pipeline(toy: Toy) -> None:
     assert run.data.tags["quartet.reused"] == "true"
     assert run.data.tags["quartet.made_by"] == first.run_id
     assert run.info.status == "FINISHED"
-    assert run.data.metrics == {"toy/final": 42.0}
+    seconds = client().get_run(first.run_id).data.metrics["time/seconds"]
+    assert run.data.metrics == {"toy/final": 42.0, "time/seconds": seconds}
     assert run.data.params == {"seed": "0", "toy.size": "1"}
 
 

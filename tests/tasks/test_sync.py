@@ -411,7 +411,7 @@ def test_sync_puts_a_verdict_on_the_pipelines_that_lack_it() -> None:
     assert len(sync(load_settings())) == 2
     for parent in (first, second):
         run = client().get_run(parent.run_id)
-        assert run.data.metrics == {"final/accepted": 1.0, "final/gain": 0.25}
+        assert run.data.metrics.items() >= {"final/accepted": 1.0, "final/gain": 0.25}.items()
         assert run.data.tags["quartet.verdict"] == "accepted"
         assert run.data.tags["mlflow.note.content"] == "the report"
     assert sync(load_settings()) == []

@@ -1,0 +1,95 @@
+"""The held-out judge of a policy: a second reward model whose preferences its training never saw.
+
+That it is held out is proved from manifests and not believed: reward model and judge were split
+from the same preferences by the same seed, and the judge's share is no larger than the share that
+was kept from the reward model (`models/preference_split.py`: a larger share only adds to it).
+"""
+
+from models.errors import ModelError
+from tasks.inputs import find_model
+from tasks.pipeline_run import PipelineRun
+from tasks.settings import load_settings
+from tasks.store import MANIFEST, Manifest, StageRef, Store
+from tasks.tracking import Tracker, tolerated
+
+__all__ = ["find_judge", "is_held_out"]
+
+MOST = 100
+"""Registered judges that are looked at."""
+
+
+def find_judge(name: str, reward: StageRef, pipeline: PipelineRun) -> StageRef:
+    """Find the judge that goes with a reward model.
+
+    Args:
+        name: stage/digest or models:/NAME@ALIAS of a judge; empty looks for one.
+        reward: The reward model that the policy was trained with.
+        pipeline: The run.
+
+    Raises:
+        ModelError: There is none that training never saw.
+    """
+    store = Store(load_settings().store)
+    wanted = store.find(reward.stage, reward.digest)
+    if wanted is None:
+        store.open(reward)  # raises, naming the stage and the remedy
+    assert wanted is not None
+    if name:
+        judge = find_model(name, role="judge", pipeline=pipeline)
+        found = store.find(judge.stage, judge.digest)
+        if found is None or not is_held_out(found, wanted):
+            raise ModelError(
+                f"{name} cannot be shown to be held out from the training of reward model "
+                f"{reward.digest[:12]}; wanted a judge split from the same preferences, with the "
+                "same seed and reward.judge_share: leave the name empty to have it found"
+            )
+        return judge
+    for digest in _known(store, wanted):
+        judge = find_model(f"judge/{digest}", role="judge", pipeline=pipeline)
+        found = store.find(judge.stage, judge.digest)
+        if found is not None and is_held_out(found, wanted):
+            return judge
+    share = _share(wanted)
+    told = f"reward.judge_share={share:g} but no judge of it" if share else "reward.judge_share=0"
+    raise ModelError(
+        "there is neither a gold judge for these prompts nor a held-out one that training never "
+        f"saw: reward model {reward.digest[:12]} was trained with {told}; set "
+        "reward.judge_share=0.3, say, and run the pipeline again"
+    )
+
+
+def is_held_out(judge: Manifest, reward: Manifest) -> bool:
+    """Whether no preference taught both a judge and a reward model."""
+    return (
+        judge.stage == "judge"
+        and reward.stage == "reward"
+        and judge.inputs.get("preferences") == reward.inputs.get("preferences")
+        and judge.seed == reward.seed
+        and 0 < _share(judge) <= _share(reward)
+    )
+
+
+def _share(manifest: Manifest) -> float:
+    return float(manifest.parameters.get("reward", {}).get("judge_share", 0.0))
+
+
+def _known(store: Store, reward: Manifest) -> list[str]:
+    """Digests of judges of the same preferences: in the store, then in MLflow's registry."""
+    preferences = reward.inputs.get("preferences", "")
+    local = [
+        manifest.digest
+        for path in sorted(store.root.glob(f"judge/*/{MANIFEST}"))
+        if "." not in path.parent.name
+        and (manifest := Manifest.model_validate_json(path.read_bytes()))
+        and manifest.inputs.get("preferences") == preferences
+    ]
+    registered: list[str] = []
+    tracker = Tracker(load_settings())
+    with tolerated("the look for a held-out judge"):
+        tracker.require()
+        found = tracker.client.search_model_versions(
+            f"tags.`quartet.stage` = 'judge' and tags.`input.preferences` = '{preferences}'",
+            max_results=MOST,
+        )
+        registered = [version.tags["quartet.digest"] for version in found]
+    return list(dict.fromkeys([*local, *registered]))

@@ -1,0 +1,165 @@
+"""Tiny real models for the tests of promotion: policies that differ, a reward model and a judge."""
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from models.architectures import build_model
+from models.configs.architecture import ArchitectureConfig, TokenizerConfig
+from models.folders import load_tokenizer, new_reward_model, save_model
+from models.rows import write_rows
+from models.tokenizer import train_tokenizer
+from tasks.pipeline_run import PipelineRun
+from tasks.registry import register
+from tasks.settings import load_settings
+from tasks.store import Manifest, StageRef, Store, list_files, write_manifest
+
+PIPELINE = PipelineRun(name="toy-1", preset="quickstart", seed=0, run_id="")
+SEEDS = 5
+PROMPTS = [f"the cat {i}" for i in range(32)]
+ARCHITECTURE = ArchitectureConfig(layers=1, width=16, heads=2, context=48)
+NAME = "quickstart-policy"
+SFT, REWARD, JUDGE, DATA, PREFERENCES = "5f" * 32, "4e" * 32, "7d" * 32, "da" * 32, "9f" * 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Folders:
+    """Model folders; of all policies, the judge likes `sft` least and `best` most."""
+
+    sft: Path
+    reward: Path
+    judge: Path
+    policies: tuple[Path, ...]
+    stranger: Path
+
+    @property
+    def best(self) -> Path:
+        return self.policies[1]
+
+    @property
+    def middle(self) -> Path:
+        return self.policies[0]
+
+
+def make_folders(out: Path) -> Folders:
+    """Make untrained models, each fond of other tokens, so that a judge tells them apart surely."""
+    write_rows(out / "corpus.jsonl", [{"text": "the cat sat on the mat"}] * 4)
+    for size in (300, 310):
+        train_tokenizer(
+            corpus=out / "corpus.jsonl", config=TokenizerConfig(vocab_size=size), context=48,
+            out=out / f"tokenizer{size}",
+        )  # fmt: skip
+    tokenizer = load_tokenizer(out / "tokenizer300")
+    model = build_model(ARCHITECTURE, tokenizer, seed=0)
+    save_model(model, tokenizer, out / "start")
+    for seed, name in enumerate(("reward", "judge")):
+        save_model(_spread(new_reward_model(out / "start", seed=seed), seed), tokenizer, out / name)
+    for seed in range(SEEDS):
+        policy = _fond_of(build_model(ARCHITECTURE, tokenizer, seed=seed), seed)
+        save_model(policy, tokenizer, out / f"policy{seed}")
+    other = load_tokenizer(out / "tokenizer310")
+    other.add_tokens(["another"])
+    save_model(build_model(ARCHITECTURE, other, seed=0), other, out / "stranger")
+    ranked = sorted(
+        (out / f"policy{seed}" for seed in range(SEEDS)), key=lambda one: _worth(out, one)
+    )
+    return Folders(
+        sft=ranked[0],
+        policies=(ranked[SEEDS // 2], ranked[-1]),
+        reward=out / "reward",
+        judge=out / "judge",
+        stranger=out / "stranger",
+    )
+
+
+def publish(
+    stage: str,
+    digest: str,
+    folder: Path | None,
+    *,
+    inputs: Mapping[str, str] | None = None,
+    metrics: Mapping[str, float] | None = None,
+    parameters: Mapping[str, Any] | None = None,
+) -> StageRef:
+    """Publish a model folder, or the held-out prompts, as a stage of the store."""
+    store = Store(load_settings().store)
+    out = store.writing(stage, digest)
+    if folder is None:
+        write_rows(out / "prompts_heldout.jsonl", [{"prompt": one} for one in PROMPTS])
+    else:
+        shutil.copytree(folder, out / "model")
+    manifest = Manifest(
+        stage=stage, digest=digest, seed=0, parameters=dict(parameters or {}),
+        inputs=dict(inputs or {}), libraries={}, code="", run_id="", seconds=0.0,
+        metrics=dict(metrics or {}), files=list_files(out),
+    )  # fmt: skip
+    write_manifest(out, manifest)
+    store.publish(out, stage, digest)
+    return StageRef(stage=stage, digest=digest, metrics=dict(metrics or {}))
+
+
+def publish_parents(folders: Folders, *, judge: bool = True) -> None:
+    """Publish what the policies were made from."""
+    publish("prepare", DATA, None, parameters={"data": {"source": "folder"}})
+    publish("sft", SFT, folders.sft)
+    share = {"reward": {"judge_share": 0.5 if judge else 0.0}}
+    inputs = {"preferences": PREFERENCES, "sft": SFT}
+    publish("reward", REWARD, folders.reward, inputs=inputs, parameters=share)
+    if judge:
+        publish("judge", JUDGE, folders.judge, inputs=inputs, parameters=share)
+
+
+def register_policy(folder: Path, digest: str, alarms: Mapping[str, float] | None = None) -> str:
+    """Publish and register a policy; the address of its version."""
+    from tasks.registry import find_version
+    from tasks.tracking import Tracker
+
+    inputs = {"reference": SFT, "reward_model": REWARD, "prompts": DATA}
+    register(publish("ppo", digest, folder, inputs=inputs, metrics=alarms), "policy", PIPELINE)
+    return find_version(Tracker(load_settings()), f"models:/{NAME}@challenger").uri
+
+
+@torch.no_grad()
+def _spread(model: Any, seed: int) -> Any:
+    generator = torch.Generator().manual_seed(seed)
+    for weight in model.parameters():
+        if weight.dim() > 1:
+            weight.copy_(torch.randn(weight.shape, generator=generator) * 0.3)
+    return model
+
+
+@torch.no_grad()
+def _fond_of(policy: Any, seed: int) -> Any:
+    """Let a policy say two tokens of its own most of the time, and any other now and then.
+
+    All embeddings share a direction, so every hidden state points there, and so do the head's rows
+    of the two tokens.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    head = policy.get_output_embeddings().weight
+    direction = torch.ones(head.shape[1]) / head.shape[1] ** 0.5
+    embeddings = policy.get_input_embeddings().weight
+    embeddings.copy_(torch.randn(embeddings.shape, generator=generator) * 0.1 + 4 * direction)
+    policy.set_output_embeddings(torch.nn.Linear(head.shape[1], head.shape[0], bias=False))
+    policy.config.tie_word_embeddings = False
+    head = policy.get_output_embeddings().weight
+    head.copy_(torch.randn(head.shape, generator=generator) * 0.1)
+    head[200 + 10 * seed : 202 + 10 * seed] += 1.8 * direction
+    return policy
+
+
+def _worth(out: Path, policy: Path) -> float:
+    """What the judge thinks of a policy, by plain sampling."""
+    from models.configs.sampling import SamplingConfig
+    from models.policies import measure_policies
+
+    samples, _ = measure_policies(
+        sft=policy, ppo=policy, reward=out / "judge", prompts=PROMPTS[:24],
+        samples_per_prompt=2, sampling=SamplingConfig(max_completion_tokens=12), seed=3,
+        device="cpu",
+    )  # fmt: skip
+    return float(samples.score.mean())
