@@ -1,4 +1,7 @@
-"""The gate before PPO: the run suspends, no process is held, and goes on or ends on the answer.
+"""Where a run asks a person: it suspends, no process is held, and goes on or ends on the answer.
+
+Before PPO, whether the reward model is good enough; before a promotion, whether a policy that
+passed every gate may become champion.
 
 Prefect shows the question as a form on the run's page. The flow then starts again from the top;
 published stages make that free.
@@ -10,10 +13,12 @@ from pydantic import Field
 
 from flows.lifecycle import Ended
 from tasks.approval import record_approval
+from tasks.challenge import read_outcome
 from tasks.pipeline_run import PipelineRun
+from tasks.promotion import Answer
 from tasks.store import StageRef
 
-__all__ = ["Approval", "ask_before_ppo"]
+__all__ = ["Approval", "ask_before_ppo", "ask_before_promotion"]
 
 DAYS = 30
 """How long a run waits for its answer."""
@@ -33,15 +38,32 @@ def ask_before_ppo(reward: StageRef, pipeline: PipelineRun) -> None:
     Raises:
         Ended: The answer is no.
     """
-    question = Approval.with_initial_data(description=_question(reward))
-    answer = suspend_flow_run(
-        wait_for_input=question, timeout=DAYS * 24 * 3600, key="approval-before-ppo"
-    )
-    record_approval(
-        pipeline, "before_ppo", approved=answer.go_on, by=answer.approver, note=answer.note
-    )
+    answer = _ask(_question(reward), "approval-before-ppo", "before_ppo", pipeline)
     if not answer.go_on:
         raise Ended(f"{answer.approver} ended the run before PPO: {answer.note or 'no note'}")
+
+
+def ask_before_promotion(challenger: str, evidence: StageRef, pipeline: PipelineRun) -> Answer:
+    """Wait for an answer to whether a challenger may become champion; a no ends nothing.
+
+    Args:
+        challenger: Address of the registered version.
+        evidence: The comparison that it passed; another comparison is another question.
+        pipeline: The run.
+    """
+    report = read_outcome(evidence).report
+    question = f"**May {challenger} become champion?**\n\n{report}"
+    key = f"approval-promotion-{evidence.digest[:12]}"
+    answer = _ask(question, key, "promotion", pipeline)
+    return Answer(go_on=answer.go_on, by=answer.approver, note=answer.note)
+
+
+def _ask(question: str, key: str, gate: str, pipeline: PipelineRun) -> Approval:
+    """Suspend the run until somebody answers, and record the answer."""
+    form = Approval.with_initial_data(description=question)
+    answer = suspend_flow_run(wait_for_input=form, timeout=DAYS * 24 * 3600, key=key)
+    record_approval(pipeline, gate, approved=answer.go_on, by=answer.approver, note=answer.note)
+    return answer
 
 
 def _question(reward: StageRef) -> str:

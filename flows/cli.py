@@ -1,25 +1,32 @@
-"""The command line: `quartet run PRESET`, `presets`, `up`, `status`, `doctor`, `sync`.
+"""The command line: `quartet run PRESET`, `up`, `compare`, `promote`, `chat` and the others.
 
 Parameters are checked before anything starts; what is wrong is one line and exit status 2.
 Heavy imports stand inside the commands, so that a wrong word is answered at once.
 """
 
 import contextlib
+import functools
 import json
 import logging
 import os
 import signal
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated, Any, cast
 
 import typer
 
+from flows.benchmark_command import benchmark
+from flows.compare_command import compare
+from flows.evaluate_command import evaluate
 from flows.forms import RunForm
 from flows.parameters import PipelineParameters, list_presets
+from flows.promotion_commands import promote, rollback
+from flows.upkeep import gc, lineage
+from flows.use import chat, serve
 from models.errors import DataError, ParameterError, QuartetError
 from tasks.data.sources import folder_files
 from tasks.settings import load_settings
@@ -63,8 +70,6 @@ def run(
     from flows.pipeline import PipelineResult, rlhf_pipeline
     from flows.report import print_result, result_json  # Prefect and MLflow: seconds to import
 
-    for name in ("prefect.flow_runs", "prefect.task_runs"):
-        logging.getLogger(name).addFilter(_without_traceback)
     # Leave by an exception: a process that a signal ends leaves Prefect's temporary server behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
@@ -150,6 +155,23 @@ def sync() -> None:
             typer.echo(sentence)
 
 
+def _add(command: Callable[..., None]) -> None:
+    """Add a command of another module, with what every command has around it."""
+
+    @functools.wraps(command)
+    def run_command(*args: Any, **kwargs: Any) -> None:
+        _check_settings()
+        _prepare_environment()
+        with _told():
+            command(*args, **kwargs)
+
+    app.command()(run_command)
+
+
+for _command in (compare, evaluate, benchmark, promote, rollback, lineage, gc, chat, serve):
+    _add(_command)
+
+
 def main() -> None:
     """Entry point of the `quartet` command."""
     app()
@@ -224,5 +246,7 @@ def _prepare_environment() -> None:
         "PREFECT_LOGGING_EXTRA_LOGGERS": "models,tasks",
     }.items():
         os.environ.setdefault(name, value)
+    for name in ("prefect.flow_runs", "prefect.task_runs"):
+        logging.getLogger(name).addFilter(_without_traceback)
     if not sys.warnoptions:
         warnings.filterwarnings("ignore", category=DeprecationWarning)

@@ -15,6 +15,9 @@ import yaml
 
 from flows.forms import PPOForm, RunForm, StageForm
 from flows.parameters import list_presets
+from flows.promotion import PromotionForm
+from tasks.evaluate_models import EvaluateModelsConfig
+from tasks.multiple_choice import MultipleChoiceConfig
 
 __all__ = ["WORK_POOL", "Deployment", "prefect_yaml"]
 
@@ -139,6 +142,65 @@ def _deployments() -> list[Deployment]:
             quick,
         ),
         _nightly_evaluation(),
+        *_about_models(),
+    ]
+
+
+def _about_models() -> list[Deployment]:
+    """What is done with models and runs that exist."""
+    quick = StageForm.of("quickstart").model_dump(mode="json")
+    nothing = {"reward": "", "judge": "", "reference": ""}
+    return [
+        Deployment(
+            flow="flows.compare.compare_flow",
+            name="compare",
+            description=(
+                "One report on several pipeline runs: which is best, why, and how sure that is. "
+                "Name each by its run name or MLflow id."
+            ),
+            tags=["quartet", "compare"],
+            parameters={"runs": []},
+        ),
+        Deployment(
+            flow="flows.evaluation.evaluate_models_flow",
+            name="evaluate-models",
+            description=(
+                "Any models on any prompts, under a choice of judges: win rates with intervals, "
+                "scores, KL, diversity, perplexity."
+            ),
+            tags=["quartet", "evaluate"],
+            parameters={
+                "models": ["models:/quickstart-sft@challenger", LATEST_POLICY],
+                "run": quick,
+                "judging": EvaluateModelsConfig().model_dump(mode="json"),
+                "prompts_file": "",
+                **nothing,
+            },
+        ),
+        Deployment(
+            flow="flows.benchmarks.benchmark_flow",
+            name="benchmark",
+            description="Accuracy of models on questions with known answers, in a file of yours.",
+            tags=["quartet", "evaluate"],
+            parameters={
+                "models": [LATEST_POLICY],
+                "run": quick,
+                "asking": MultipleChoiceConfig().model_dump(mode="json"),
+            },
+        ),
+        Deployment(
+            flow="flows.promotion.promote_flow",
+            name="promote",
+            description=(
+                "The challenger against the champion on held-out prompts; it takes the champion's "
+                "place only through every gate, and if asked for, a person's approval."
+            ),
+            tags=["quartet", "promote"],
+            parameters={
+                "model": LATEST_POLICY,
+                "run": PromotionForm.of("quickstart").model_dump(mode="json"),
+            },
+        ),
     ]
 
 

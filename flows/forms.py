@@ -81,6 +81,7 @@ class RewardFields(Config):
 
     epochs: float = _of(RewardStageConfig, "epochs")
     learning_rate: float = _of(RewardStageConfig, "learning_rate")
+    judge_share: float = _of(RewardStageConfig, "judge_share")
 
 
 class PPOFields(Config):

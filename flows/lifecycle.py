@@ -32,16 +32,17 @@ class Ended(BaseException):
 
 
 def name_run() -> str:
-    """Name a flow run after its form: preset and time, before them the stage that runs alone.
+    """Name a flow run after its form: preset, time and the beginning of the run's id.
 
-    A retry, or a run that goes on after its approval, keeps its name.
+    The stage that runs alone stands before them; the id tells apart what starts in one second. A
+    retry, or a run that goes on after its approval, keeps its name.
     """
-    if re.search(r"-\d{8}-\d{6}$", flow_run.name or ""):
+    if re.search(r"-\d{8}-\d{6}-[0-9a-f]{4}$", flow_run.name or ""):
         return str(flow_run.name)
     form: Any = flow_run.parameters["run"]
     preset = form["preset"] if isinstance(form, dict) else form.preset
     stage = "" if flow_run.flow_name == "rlhf-pipeline" else f"{flow_run.flow_name}-"
-    return f"{stage}{preset}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+    return f"{stage}{preset}-{datetime.datetime.now():%Y%m%d-%H%M%S}-{str(flow_run.id)[:4]}"
 
 
 @contextlib.contextmanager

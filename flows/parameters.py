@@ -18,6 +18,7 @@ from models.configs.evaluation import EvaluationConfig
 from models.configs.feedback import FeedbackConfig
 from models.configs.pretraining import PretrainConfig
 from models.configs.reward import RewardStageConfig
+from models.configs.reward_quality import RewardQualityConfig
 from models.configs.sampling import SamplingConfig
 from models.configs.sft import SFTStageConfig
 from models.errors import ParameterError
@@ -45,6 +46,9 @@ class PipelineParameters(Config):
     sft: SFTStageConfig = Field(default_factory=SFTStageConfig, title="SFT")
     feedback: FeedbackConfig = Field(default_factory=FeedbackConfig, title="Feedback")
     reward: RewardStageConfig = Field(default_factory=RewardStageConfig, title="Reward model")
+    reward_quality: RewardQualityConfig = Field(
+        default_factory=RewardQualityConfig, title="Reward model's quality"
+    )
     ppo: PPOConfig = Field(default_factory=PPOConfig, title="PPO")
     evaluate: EvaluationConfig = Field(default_factory=EvaluationConfig, title="Evaluation")
 

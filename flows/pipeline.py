@@ -15,15 +15,16 @@ from flows.approval import ask_before_ppo
 from flows.forms import RunForm
 from flows.lifecycle import ends_when_told, name_run, opened
 from flows.parameters import PipelineParameters
+from flows.preferences import learn_preferences
 from tasks.evaluate import evaluate, read_outcome
-from tasks.feedback import collect_feedback
 from tasks.inputs import find_model
 from tasks.pipeline_run import PipelineRun
 from tasks.ppo import align
 from tasks.prepare import prepare
 from tasks.pretrain import pretrain
+from tasks.registry import renew_cards
 from tasks.reporting import run_logger
-from tasks.reward import train_reward_model
+from tasks.reward_quality import refuse_weak
 from tasks.sft import finetune
 from tasks.store import StageRef
 from tasks.tokenizer import train_tokenizer
@@ -102,24 +103,12 @@ def _run_stages(
         base = pretrain(p.pretrain, p.model, pipeline=pipeline, data=data, tokenizer=tokenizer)
         stages.append(tokenizer)
     sft = finetune(p.sft, pipeline=pipeline, data=data, base=base)
-    stages += [base, sft]
-    preferences = data
-    if p.feedback.annotator != "none":
-        preferences = collect_feedback(
-            p.feedback,
-            p.sampling,
-            shuffle=p.data.world.shuffle_preferences,
-            pipeline=pipeline,
-            data=data,
-            sft=sft,
-        )
-        stages.append(preferences)
-    reward = train_reward_model(
-        p.reward, p.sampling, pipeline=pipeline, data=data, preferences=preferences, sft=sft
-    )
+    learned = learn_preferences(p, pipeline, data=data, sft=sft)
+    stages += [base, sft, *learned.stages]
+    refuse_weak(learned.quality, p.reward_quality)
     if ask:
-        ask_before_ppo(reward, pipeline)
-    ppo = align(p.ppo, p.sampling, pipeline=pipeline, data=data, sft=sft, reward=reward)
+        ask_before_ppo(learned.reward, pipeline)
+    ppo = align(p.ppo, p.sampling, pipeline=pipeline, data=data, sft=sft, reward=learned.reward)
     evaluation = evaluate(
         p.evaluate,
         p.sampling,
@@ -128,7 +117,10 @@ def _run_stages(
         data=data,
         base=base,
         sft=sft,
-        reward=reward,
+        reward=learned.reward,
         ppo=ppo,
+        judge=learned.judge,
     )
-    return [*stages, reward, ppo, evaluation]
+    if not evaluation.reused:
+        renew_cards(ppo)  # with the verdict
+    return [*stages, ppo, evaluation]

@@ -30,6 +30,12 @@ KEY_METRICS = {
         ("reward/accuracy_high", "to", ".3f"),
         ("reward/longer_wins_accuracy", "longer wins", ".3f"),
     ),
+    "judge": (("judge/accuracy", "held-out pair accuracy", ".3f"),),
+    "reward-quality": (
+        ("reward_quality/over_longer_wins", "accuracy above longer wins", "+.3f"),
+        ("reward_quality/ece", "calibration error", ".3f"),
+        ("reward_quality/gold_best_of_n_gain", "best-of-n gold gain", "+.3f"),
+    ),
     "ppo": (
         ("ppo/objective/score_normalised", "last rollout: normalised score", "+.2f"),
         ("ppo/objective/kl_to_reference", "KL", ".2f"),
@@ -43,6 +49,7 @@ COMPARED = (
     ("polite", "polite"),
     ("refusal", "correct refusals"),
     ("score", "reward score"),
+    ("judge_score", "held-out score"),
     ("length", "length (tokens)"),
     ("eos_rate", "ends by itself"),
     ("distinct_2", "distinct-2"),

@@ -12,15 +12,14 @@ from prefect import flow
 
 from flows.forms import PPOForm, StageForm
 from flows.lifecycle import ends_when_told, name_run, opened
+from flows.preferences import learn_preferences
 from models.errors import ParameterError
 from tasks.evaluate import evaluate
-from tasks.feedback import collect_feedback
 from tasks.inputs import find_model, input_of
 from tasks.pipeline_run import PipelineRun
 from tasks.ppo import align
 from tasks.prepare import prepare
 from tasks.pretrain import pretrain
-from tasks.reward import train_reward_model
 from tasks.sft import finetune
 from tasks.store import StageRef
 from tasks.tokenizer import train_tokenizer
@@ -61,7 +60,7 @@ def sft_flow(base: str, run: StageForm) -> StageRef:
 @flow(name="reward", flow_run_name=name_run, persist_result=False)
 @ends_when_told
 def reward_flow(sft: str, run: StageForm) -> StageRef:
-    """Collect feedback on an SFT model, if the preset does, and train a reward model from it.
+    """Collect feedback on an SFT model, if the preset does; train and measure a reward model.
 
     Args:
         sft: The SFT model: sft/DIGEST, models:/NAME@ALIAS, a folder, or a hub id.
@@ -70,19 +69,8 @@ def reward_flow(sft: str, run: StageForm) -> StageRef:
     p = run.to_parameters()
     with opened(run, p) as pipeline:
         model = find_model(sft, role="sft", pipeline=pipeline)
-        data = preferences = prepare(p.data, pipeline=pipeline)
-        if p.feedback.annotator != "none":
-            preferences = collect_feedback(
-                p.feedback,
-                p.sampling,
-                shuffle=p.data.world.shuffle_preferences,
-                pipeline=pipeline,
-                data=data,
-                sft=model,
-            )
-        return train_reward_model(
-            p.reward, p.sampling, pipeline=pipeline, data=data, preferences=preferences, sft=model
-        )
+        data = prepare(p.data, pipeline=pipeline)
+        return learn_preferences(p, pipeline, data=data, sft=model).reward
 
 
 @flow(name="ppo", flow_run_name=name_run, persist_result=False)
@@ -111,7 +99,9 @@ def ppo_flow(sft: str, reward: str, run: PPOForm) -> StageRef:
 
 @flow(name="evaluate", flow_run_name=name_run, persist_result=False)
 @ends_when_told
-def evaluate_flow(policy: str, run: StageForm, sft: str = "", reward: str = "") -> StageRef:
+def evaluate_flow(
+    policy: str, run: StageForm, sft: str = "", reward: str = "", judge: str = ""
+) -> StageRef:
     """Compare a policy with its SFT model on held-out prompts and judge it.
 
     Args:
@@ -119,6 +109,7 @@ def evaluate_flow(policy: str, run: StageForm, sft: str = "", reward: str = "") 
         run: Preset and settings.
         sft: What it is compared with; empty takes the model that it was trained from.
         reward: The reward model; empty takes the one that it was trained with.
+        judge: A reward model that learned from other preferences; empty is none.
     """
     p = run.to_parameters()
     with opened(run, p) as pipeline:
@@ -134,6 +125,7 @@ def evaluate_flow(policy: str, run: StageForm, sft: str = "", reward: str = "") 
             sft=reference,
             reward=_given_or_origin("reward", reward, ppo, pipeline),
             ppo=ppo,
+            judge=find_model(judge, role="judge", pipeline=pipeline) if judge else None,
         )
 
 

@@ -116,7 +116,7 @@ def test_layers_import_downwards_only(path: Path) -> None:
 def test_mlflow_and_prefect_stay_where_they_belong(path: Path) -> None:
     name = module_name(path)
     found = set(imports(tree(path)))
-    if name != "tasks.tracking":
+    if name not in ("tasks.tracking", "tasks.system_metrics"):  # runs, and load of the machine
         assert not [module for module in found if belongs(module, ("mlflow",))]
     if name.startswith(("models", "tasks.data")):
         assert not [module for module in found if belongs(module, ("prefect",))]

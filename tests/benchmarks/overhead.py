@@ -5,6 +5,9 @@
 Both sides run in turn, each in a process of its own, with the same parameters and threads. The flow
 has a Prefect server and an MLflow server on loopback, started before the clock; bare is what each
 stage's task hands to `models/`, called one after the other without store, Prefect and MLflow.
+
+Besides the whole, every stage's wall time is printed, and the processor time of each side's own
+process: what wall time gains beyond that was spent waiting for a core that the servers had.
 """
 
 import contextlib
@@ -35,29 +38,35 @@ def main() -> None:
     if arguments.side:
         print(json.dumps({"bare": bare, "flow": flow}[arguments.side](arguments.settings)))
         return
-    measured: dict[str, list[float]] = {"bare": [], "flow": []}
+    measured: dict[str, list[dict[str, float]]] = {"bare": [], "flow": []}
     for number in range(arguments.rounds):
-        for side, seconds in measured.items():
+        for side, rounds in measured.items():
             with tempfile.TemporaryDirectory() as home, _servers(Path(home), side) as environment:
-                seconds.append(_run(side, arguments.settings, environment))
-            print(f"round {number}, {side}: {seconds[-1]:.1f} s", file=sys.stderr, flush=True)
-    plain, whole = (statistics.median(measured[side]) for side in ("bare", "flow"))
-    print(f"bare {plain:.1f} s, as a flow {whole:.1f} s: {100 * (whole / plain - 1):+.1f}%")
+                rounds.append(_run(side, arguments.settings, environment))
+            print(f"round {number}, {side}: {rounds[-1]}", file=sys.stderr, flush=True)
+    print(f"{'':10} {'bare':>8} {'flow':>8}   seconds, medians of {arguments.rounds}")
+    for part in (*STAGES, "whole", "processor"):
+        bare_seconds, flow_seconds = (
+            statistics.median(one[part] for one in measured[side]) for side in ("bare", "flow")
+        )
+        more = 100 * (flow_seconds / bare_seconds - 1)
+        print(f"{part:10} {bare_seconds:8.1f} {flow_seconds:8.1f}   {more:+.1f}%")
 
 
-def flow(settings: list[str]) -> float:
-    """Run the pipeline; seconds of the flow."""
+def flow(settings: list[str]) -> dict[str, float]:
+    """Run the pipeline; seconds by stage, of the whole, and of the processor."""
     from flows.forms import RunForm
     from flows.pipeline import rlhf_pipeline
 
     form = RunForm.of("quickstart", settings)
-    started = time.perf_counter()
-    rlhf_pipeline(form)
-    return time.perf_counter() - started
+    started, busy = time.perf_counter(), time.process_time()
+    result: Any = rlhf_pipeline(form)
+    stages = {stage.stage: stage.seconds for stage in result.stages}
+    return stages | _spent(started, busy)
 
 
-def bare(settings: list[str]) -> float:
-    """Run the same stages without anything around them; seconds."""
+def bare(settings: list[str]) -> dict[str, float]:
+    """Run the same stages without anything around them; the same seconds."""
     from flows import pipeline
     from flows.forms import RunForm
     from tasks.pipeline_run import PipelineRun
@@ -74,9 +83,13 @@ def bare(settings: list[str]) -> float:
             stack.enter_context(patch(f"flows.pipeline.{name}", getattr(pipeline, name).fn))
         for stage in ("sft", "reward", "ppo"):
             stack.enter_context(patch(f"tasks.{stage}.register", lambda *_: None))
-        started = time.perf_counter()
-        pipeline._run_stages(parameters, nobody, ask=False)
-        return time.perf_counter() - started
+        started, busy = time.perf_counter(), time.process_time()
+        stages = pipeline._run_stages(parameters, nobody, ask=False)
+        return {stage.stage: stage.seconds for stage in stages} | _spent(started, busy)
+
+
+def _spent(started: float, busy: float) -> dict[str, float]:
+    return {"whole": time.perf_counter() - started, "processor": time.process_time() - busy}
 
 
 def _bare_stage(root: Path) -> Callable[..., Any]:
@@ -93,6 +106,7 @@ def _bare_stage(root: Path) -> Callable[..., Any]:
         out, checkpoints = store.folder(spec.name, DIGEST), root / "checkpoints" / spec.name
         out.mkdir(parents=True)
         checkpoints.mkdir(parents=True)
+        started = time.perf_counter()
         metrics = learn(
             Workspace(
                 inputs={role: store.folder(ref.stage, DIGEST) for role, ref in spec.inputs.items()},
@@ -102,18 +116,20 @@ def _bare_stage(root: Path) -> Callable[..., Any]:
                 log=lambda values, step: append_history(out, values, step),
             )
         )
-        return StageRef(stage=spec.name, digest=DIGEST, metrics=dict(metrics))
+        seconds = time.perf_counter() - started
+        return StageRef(stage=spec.name, digest=DIGEST, metrics=dict(metrics), seconds=seconds)
 
     return run
 
 
-def _run(side: str, settings: list[str], environment: dict[str, str]) -> float:
+def _run(side: str, settings: list[str], environment: dict[str, str]) -> dict[str, float]:
     words = [word for setting in settings for word in ("--set", setting)]
     done = subprocess.run(
         [sys.executable, __file__, "--side", side, *words],
         env=environment, stdout=subprocess.PIPE, text=True, check=True,
     )  # fmt: skip
-    return float(done.stdout.strip().splitlines()[-1])
+    measured: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
+    return measured
 
 
 @contextlib.contextmanager

@@ -59,7 +59,7 @@ def test_all_deployments_are_there_with_their_schedules_paused(operation: Operat
     ).stdout  # fmt: skip
     with operation.client() as client:
         deployments = client.read_deployments()
-    assert len(deployments) == 9
+    assert len(deployments) == 13
     assert all(one.name in listed for one in deployments)
     schedules = [schedule for one in deployments for schedule in one.schedules]
     assert {type(one.schedule).__name__ for one in schedules} == {
@@ -92,7 +92,7 @@ def test_fields_that_do_not_fit_are_refused_when_the_run_starts(operation: Opera
 
 def test_pipeline_reads_like_the_story(operation: Operation, finished: Any) -> None:
     run = operation.run(finished)
-    assert re.fullmatch(r"quickstart-\d{8}-\d{6}", run.name)
+    assert re.fullmatch(r"quickstart-\d{8}-\d{6}-[0-9a-f]{4}", run.name)
     stages = ["prepare", "tokenizer", "pretrain", "sft", "feedback", "reward", "ppo", "evaluate"]
     with operation.client() as client:
         tasks = client.read_task_runs(

@@ -21,7 +21,10 @@ from models.errors import DataError
 from models.rows import read_rows, write_rows
 from tasks.store import StageRef, verify
 
-WORLD_STAGES = ["prepare", "tokenizer", "pretrain", "sft", "feedback", "reward", "ppo", "evaluate"]
+WORLD_STAGES = [
+    "prepare", "tokenizer", "pretrain", "sft", "feedback", "reward", "reward-quality", "ppo",
+    "evaluate",
+]  # fmt: skip
 
 LEARNING = (
     "tasks.data.build.build_datasets",
@@ -170,7 +173,7 @@ def test_pipeline_records_parameters_on_parent_and_children(
     assert found["sft"].data.params["seed"] == parent.data.params["seed"] == "0"
     for stage, run in found.items():
         for name, value in run.data.params.items():
-            if name not in ("feedback.shuffle", "evaluate.gold"):  # follow from the data's source
+            if not name.endswith((".shuffle", ".gold")):  # these follow from the data's source
                 assert parent.data.params[name] == value, f"{stage}: {name}"
         others = {"ppo.kl_coef", "pretrain.steps"} - {f"{stage}.kl_coef", f"{stage}.steps"}
         assert not others & set(run.data.params), stage  # only its own slice
@@ -182,7 +185,9 @@ def test_pipeline_records_final_metrics_on_the_parent_and_curves_on_children(
     client = mlflow(first_home)
     parent = client.get_run(first_run.mlflow_run_id)
     final = {name: value for name, value in parent.data.metrics.items() if name.startswith("final")}
-    assert final == pytest.approx(first_run.final)
+    assert {name: final[name] for name in first_run.final} == pytest.approx(first_run.final)
+    assert final["final/seconds"] > 0
+    assert final["final/reward_accuracy"] == by_name(first_run)["reward"].metrics["reward/accuracy"]
     assert parent.data.tags["quartet.verdict"] in ("accepted", "rejected")
     assert "Verdict" in parent.data.tags["mlflow.note.content"]
     stages = by_name(first_run)
@@ -193,6 +198,17 @@ def test_pipeline_records_final_metrics_on_the_parent_and_curves_on_children(
         assert len(losses) > 3, stage
 
 
+def test_pipeline_registers_a_policy_whose_card_has_the_verdict(
+    first_run: PipelineResult, first_home: Any
+) -> None:
+    digest = by_name(first_run)["ppo"].digest
+    wanted = f"name = 'quickstart-policy' and tags.`quartet.digest` = '{digest}'"
+    (version,) = mlflow(first_home).search_model_versions(wanted)
+    verdict = "accepted" if first_run.accepted else "rejected"
+    assert f"its SFT model: **{verdict}**" in version.description
+    assert first_run.reasons[0].split(" is ")[0] in version.description
+
+
 def test_pipeline_tags_lineage_by_role(first_run: PipelineResult, first_home: Any) -> None:
     made, found = by_name(first_run), children(first_home, first_run)
     roles = {
@@ -201,6 +217,7 @@ def test_pipeline_tags_lineage_by_role(first_run: PipelineResult, first_home: An
         "sft": {"base": "pretrain", "demonstrations": "prepare"},
         "feedback": {"sft": "sft", "prompts": "prepare"},
         "reward": {"sft": "sft", "preferences": "feedback", "heldout": "prepare"},
+        "reward-quality": {"sft": "sft", "reward_model": "reward", "heldout": "prepare"},
         "ppo": {
             "actor": "sft",
             "reference": "sft",
@@ -341,7 +358,7 @@ def test_pipeline_starts_from_an_existing_base_model(
     stages = by_name(result)
     assert {"tokenizer", "pretrain"}.isdisjoint(stages)
     assert [ref.stage for ref in result.stages] == [
-        "prepare", "base", "sft", "feedback", "reward", "ppo", "evaluate"
+        "prepare", "base", "sft", "feedback", "reward", "reward-quality", "ppo", "evaluate"
     ]  # fmt: skip
     assert stages["prepare"].reused
     assert not stages["sft"].reused

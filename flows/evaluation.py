@@ -1,0 +1,122 @@
+"""The flow that evaluates any set of models on any prompts, apart from the chain of stages.
+
+A model is named as everywhere: stage/DIGEST, models:/NAME@ALIAS, a folder, or a hub id; with
+`label=` before it, the report calls it by the label. The preset gives the prompts, unless a file
+does, and the sampling.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from prefect import flow
+
+from flows.forms import StageForm
+from flows.lifecycle import ends_when_told, name_run, opened
+from models.errors import ParameterError
+from tasks.evaluate_models import EvaluateModelsConfig, evaluate_models
+from tasks.inputs import find_model, input_of
+from tasks.pipeline_run import PipelineRun
+from tasks.prepare import prepare
+from tasks.store import StageRef
+
+__all__ = ["evaluate_models_flow", "split_label"]
+
+
+@flow(name="evaluate-models", flow_run_name=name_run, persist_result=False)
+@ends_when_told
+def evaluate_models_flow(
+    models: list[str],
+    run: StageForm,
+    judging: EvaluateModelsConfig,
+    prompts_file: str = "",
+    reward: str = "",
+    judge: str = "",
+    reference: str = "",
+) -> StageRef:
+    """Evaluate models side by side: scores, KL, diversity, perplexity, and win rates under judges.
+
+    Args:
+        models: Each as stage/DIGEST, models:/NAME@ALIAS, a folder or a hub id; `label=` before it
+            gives it a name in the report.
+        run: Preset, for sampling and prompts, and seed.
+        judging: How many prompts and samples, and who judges.
+        prompts_file: Your own prompts, one JSON object a line with `prompt` and perhaps
+            `completion`; empty takes the preset's held-out prompts.
+        reward: Reward model for the judge of that name; empty takes the one that the models were
+            trained with.
+        judge: Second reward model for the judge of that name.
+        reference: Model to which the KL is measured; empty takes the one that the models were
+            trained from, if they agree.
+    """
+    p = run.to_parameters()
+    labels = dict(_labelled(models))
+    with opened(run, p) as pipeline:
+        found = {
+            label: find_model(name, role="base", pipeline=pipeline)
+            for label, name in labels.items()
+        }
+        wants = {name: name in judging.judges for name in ("reward", "judge")}
+        refs = list(found.values())
+        return evaluate_models(
+            judging,
+            p.sampling,
+            pipeline=pipeline,
+            models=found,
+            data=None if prompts_file else prepare(p.data, pipeline=pipeline),
+            prompts_file=Path(prompts_file) if prompts_file else None,
+            reference=find_model(reference, role="base", pipeline=pipeline)
+            if reference
+            else _common_origin(refs, "reference"),
+            reward=_reward_model(reward, refs, pipeline) if wants["reward"] else None,
+            judge=find_model(judge, role="judge", pipeline=pipeline)
+            if wants["judge"] and judge
+            else None,
+        )
+
+
+def split_label(name: str) -> tuple[str, str]:
+    """Split `label=name`; without a label, a short one is made from the name.
+
+    Returns:
+        The label, and the name alone.
+    """
+    label, equals, rest = name.strip().partition("=")
+    if equals and label.strip() and "/" not in label:
+        return label.strip(), rest.strip()
+    name = name.strip()
+    if name.startswith("models:/"):
+        return name.removeprefix("models:/"), name
+    folder = Path(name).expanduser()
+    return (folder.resolve().name if name and folder.is_dir() else name), name
+
+
+def _labelled(models: Iterable[str]) -> list[tuple[str, str]]:
+    """Label each model.
+
+    Raises:
+        ParameterError: There is none, or two have one label.
+    """
+    labelled = [split_label(name) for name in models]
+    labels = [label for label, _ in labelled]
+    if not labels or len(set(labels)) < len(labels):
+        raise ParameterError(
+            f"got the models {', '.join(labels) or '(none)'}, wanted at least one, each once; put "
+            "a label before those that are called alike, such as mine=models:/NAME@ALIAS"
+        )
+    return labelled
+
+
+def _reward_model(name: str, models: list[StageRef], pipeline: PipelineRun) -> StageRef | None:
+    if name:
+        return find_model(name, role="reward", pipeline=pipeline)
+    return _common_origin(models, "reward_model")
+
+
+def _common_origin(models: list[StageRef], role: str) -> StageRef | None:
+    """What those of the models that say so were all trained with; None if they differ."""
+    origins = {
+        origin.digest: origin
+        for origin in (input_of(ref, role) for ref in models if ref.stage == "ppo")
+        if origin is not None
+    }
+    return next(iter(origins.values())) if len(origins) == 1 else None

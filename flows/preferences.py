@@ -1,0 +1,80 @@
+"""From preferences to a reward model whose quality is known.
+
+Feedback, where the preset has an annotator; the reward model; the judge, where some preferences are
+kept for one; and the measurement of both. The pipeline and the flow of the stage alone share it.
+"""
+
+from dataclasses import dataclass
+
+from flows.parameters import PipelineParameters
+from tasks.feedback import collect_feedback
+from tasks.judge import train_judge
+from tasks.pipeline_run import PipelineRun
+from tasks.reward import train_reward_model
+from tasks.reward_quality import measure_reward_quality
+from tasks.store import StageRef
+
+__all__ = ["LearnedPreferences", "learn_preferences"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LearnedPreferences:
+    """What came of the preferences.
+
+    Attributes:
+        reward: The reward model.
+        quality: Its measurement.
+        judge: The held-out reward model, if some preferences were kept for one.
+        stages: All of them in the order they ran.
+    """
+
+    reward: StageRef
+    quality: StageRef
+    judge: StageRef | None
+    stages: list[StageRef]
+
+
+def learn_preferences(
+    parameters: PipelineParameters, pipeline: PipelineRun, *, data: StageRef, sft: StageRef
+) -> LearnedPreferences:
+    """Train the reward model, and the judge if there is to be one, and measure them.
+
+    Args:
+        parameters: Of the whole chain.
+        pipeline: The run.
+        data: The prepared datasets.
+        sft: The model that both start from, and whose completions are compared.
+    """
+    p = parameters
+    stages: list[StageRef] = []
+    preferences = data
+    if p.feedback.annotator != "none":
+        preferences = collect_feedback(
+            p.feedback,
+            p.sampling,
+            shuffle=p.data.world.shuffle_preferences,
+            pipeline=pipeline,
+            data=data,
+            sft=sft,
+        )
+        stages.append(preferences)
+    reward = train_reward_model(
+        p.reward, p.sampling, pipeline=pipeline, data=data, preferences=preferences, sft=sft
+    )
+    judge = None
+    if p.reward.judge_share:
+        judge = train_judge(
+            p.reward, p.sampling, pipeline=pipeline, data=data, preferences=preferences, sft=sft
+        )
+    quality = measure_reward_quality(
+        p.reward_quality,
+        p.sampling,
+        gold=p.data.source == "world",
+        pipeline=pipeline,
+        data=data,
+        sft=sft,
+        reward=reward,
+        judge=judge,
+    )
+    stages += [reward, *([judge] if judge else []), quality]
+    return LearnedPreferences(reward=reward, quality=quality, judge=judge, stages=stages)

@@ -1,0 +1,103 @@
+"""Promotion as a flow: the challenger against the champion, the gates, perhaps a person, the alias.
+
+Which prompts, which opponent and which judge follow from the challenger's own lineage; the preset
+only says how completions are drawn.
+"""
+
+import copy
+from collections.abc import Callable
+from typing import Any, Literal
+
+from prefect import flow
+from pydantic import Field
+from pydantic_core import PydanticUndefined
+
+from flows.approval import ask_before_promotion
+from flows.forms import StageForm
+from flows.lifecycle import ends_when_told, name_run, opened
+from tasks.pipeline_run import PipelineRun
+from tasks.prepare import prepare
+from tasks.promotion import Answer, Promotion, PromotionConfig, promote
+from tasks.registry import ModelVersion
+from tasks.store import StageRef
+
+__all__ = ["PromotionForm", "promote_flow"]
+
+
+def _of(name: str) -> Any:
+    """The field of the promotion's config, without its default, as `flows/forms.py` has them."""
+    field = copy.copy(PromotionConfig.model_fields[name])
+    field.default = PydanticUndefined
+    return field
+
+
+class PromotionFields(PromotionConfig):
+    """How much is measured, who judges, and where the gates stand."""
+
+    prompts: int = _of("prompts")
+    samples_per_prompt: int = _of("samples_per_prompt")
+    bootstrap_resamples: int = _of("bootstrap_resamples")
+    judge: Literal["auto", "gold", "judge"] = _of("judge")
+    max_kl_to_reference: float = _of("max_kl_to_reference")
+    min_length_ratio: float = _of("min_length_ratio")
+    max_length_ratio: float = _of("max_length_ratio")
+    min_eos_ratio: float = _of("min_eos_ratio")
+    min_distinct_2_ratio: float = _of("min_distinct_2_ratio")
+    min_matched_distinct_2_ratio: float = _of("min_matched_distinct_2_ratio")
+    min_matched_completions: int = _of("min_matched_completions")
+
+
+class PromotionForm(StageForm):
+    """A promotion: how it is measured, and whether somebody is asked."""
+
+    approval: bool = Field(
+        title="Ask before promotion",
+        description="A challenger that passed every gate waits until somebody answers.",
+    )
+    promotion: PromotionFields = Field(title="Gates")
+
+    @classmethod
+    def of(cls, preset: str, further: tuple[str, ...] | list[str] = ()) -> "PromotionForm":
+        """Fill the form in: the gates are the same whatever the preset.
+
+        Raises:
+            ParameterError: There is no such preset.
+        """
+        values = StageForm.of(preset, further).model_dump(mode="json")
+        gates = PromotionConfig().model_dump(mode="json")
+        return cls.model_validate({**values, "approval": False, "promotion": gates})
+
+    @classmethod
+    def _groups(cls) -> dict[str, list[str]]:
+        """No group is a part of the pipeline's parameters."""
+        return {}
+
+
+@flow(name="promote", flow_run_name=name_run, persist_result=False)
+@ends_when_told
+def promote_flow(model: str, run: PromotionForm, judge_model: str = "") -> Promotion:
+    """Make a challenger the champion if it beats the one there is and passes every gate.
+
+    Args:
+        model: The challenger: models:/NAME@ALIAS or models:/NAME/NUMBER.
+        run: Preset and gates.
+        judge_model: The held-out judge; empty takes the one trained beside the reward model.
+    """
+    p = run.to_parameters()
+    with opened(run, p) as pipeline:
+        return promote(
+            model,
+            PromotionConfig.model_validate(run.promotion.model_dump()),
+            p.sampling,
+            pipeline=pipeline,
+            data=lambda: prepare(p.data, pipeline=pipeline),
+            judge_model=judge_model,
+            ask=_asking(pipeline) if run.approval else None,
+        )
+
+
+def _asking(pipeline: PipelineRun) -> Callable[[ModelVersion, StageRef], Answer]:
+    def ask(challenger: ModelVersion, evidence: StageRef) -> Answer:
+        return ask_before_promotion(challenger.uri, evidence, pipeline)
+
+    return ask

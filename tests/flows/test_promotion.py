@@ -1,0 +1,118 @@
+"""The flow of a promotion: its form, a real run on tiny models, the question, the commands."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from prefect.utilities.callables import parameter_schema
+from typer.testing import CliRunner
+
+from flows import approval
+from flows.approval import Approval, ask_before_promotion
+from flows.parameters import list_presets, load_preset
+from flows.promotion import PromotionForm, promote_flow
+from flows.promotion_commands import promote, rollback
+from models.configs.promotion import PromotionConfig
+from models.errors import ModelError
+from tasks.challenge import Outcome
+from tasks.pipeline_run import PipelineRun
+from tasks.registry import find_version
+from tasks.settings import load_settings
+from tasks.store import StageRef
+from tasks.tracking import Tracker
+from tests.tasks.promotion_models import (
+    NAME,
+    Folders,
+    make_folders,
+    publish_parents,
+    register_policy,
+)
+
+GATES = {
+    "prompts": 32, "samples_per_prompt": 2, "bootstrap_resamples": 200, "min_eos_ratio": 0.01,
+    "max_kl_to_reference": 1000.0, "min_distinct_2_ratio": 0.1, "min_length_ratio": 0.1,
+    "max_length_ratio": 10.0,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
+    return make_folders(tmp_path_factory.mktemp("models"))
+
+
+@pytest.mark.parametrize("preset", list_presets())
+def test_form_means_the_preset_and_the_gates_own_values(preset: str) -> None:
+    form = PromotionForm.of(preset)
+    assert form.to_parameters() == load_preset(preset)
+    assert form.promotion.model_dump() == PromotionConfig().model_dump()
+    assert form.approval is False
+
+
+def test_form_has_only_plain_required_fields_with_titles() -> None:
+    definitions = parameter_schema(promote_flow).definitions
+    for name in ("PromotionForm", "PromotionFields"):
+        definition = definitions[name]
+        assert set(definition["required"]) == set(definition["properties"]), name
+    fields = definitions["PromotionFields"]["properties"]
+    assert set(fields) == set(PromotionConfig.model_fields)
+    for name, field in fields.items():
+        assert field["title"], name
+        assert field["description"], name
+        assert field["type"] in ("string", "integer", "number"), name
+
+
+@pytest.mark.usefixtures("prefect_server", "home")
+def test_flow_promotes_and_the_commands_say_so(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QUARTET_DEVICE", "cpu")
+    monkeypatch.setenv("QUARTET_THREADS", "1")
+    publish_parents(folders)
+    form = PromotionForm.of("quickstart", ["sampling.max_completion_tokens=12"])
+    form = form.model_copy(update={"promotion": form.promotion.model_copy(update=GATES)})
+    first = promote_flow(register_policy(folders.middle, "c" * 64), form)
+    second = promote_flow(register_policy(folders.best, "b" * 64), form)
+    assert [one.result for one in (first, second)] == ["promoted", "promoted"]
+    run_id = find_version(tracker(), f"models:/{NAME}@champion").tags["quartet.promotion.run"]
+    assert tracker().status(run_id) == "FINISHED"
+    app = typer.Typer()
+    app.command("promote")(promote)
+    app.command("rollback")(rollback)
+    told = CliRunner().invoke(app, ["promote", NAME])
+    assert told.exit_code == 0, told.output
+    assert f"models:/{NAME}/2 is the champion already" in told.output
+    told = CliRunner().invoke(app, ["rollback", NAME, "--note", "it swears"])
+    assert f"champion of {NAME} is version 1 again; version 2 is previous now" in told.output
+    with pytest.raises(ModelError, match=r"was rolled back \(it swears\)"):
+        CliRunner().invoke(app, ["promote", NAME], catch_exceptions=False)
+
+
+@pytest.mark.parametrize("go_on", [True, False])
+def test_question_shows_the_report_and_the_answer_is_recorded(
+    home: Path, monkeypatch: pytest.MonkeyPatch, go_on: bool
+) -> None:
+    """Suspending needs a deployment and a worker; here somebody answers at once."""
+    asked: dict[str, Any] = {}
+
+    def answer(*, wait_for_input: Any, timeout: int, key: str) -> Approval:
+        asked.update(key=key, question=wait_for_input._description)
+        return Approval(go_on=go_on, approver="Ann", note="read it")
+
+    outcome = Outcome(accepted=True, reasons=[], report="The report.")
+    monkeypatch.setattr(approval, "suspend_flow_run", answer)
+    monkeypatch.setattr(approval, "read_outcome", lambda ref: outcome)
+    run_id = tracker().start_run("promote", parameters={}, tags={})
+    pipeline = PipelineRun(name="p", preset="quickstart", seed=0, run_id=run_id)
+    evidence = StageRef(stage="promotion", digest="e" * 64)
+    got = ask_before_promotion(f"models:/{NAME}/2", evidence, pipeline)
+    assert (got.go_on, got.by, got.note) == (go_on, "Ann", "read it")
+    assert asked["key"] == "approval-promotion-eeeeeeeeeeee"
+    assert "The report." in asked["question"]
+    tags = tracker().tags(run_id)
+    assert tags["approval.promotion"] == ("approved" if go_on else "refused")
+    assert tags["approval.promotion.note"] == "read it"
+
+
+def tracker() -> Tracker:
+    return Tracker(load_settings())
