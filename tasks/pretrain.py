@@ -6,6 +6,7 @@ from models.configs.architecture import ArchitectureConfig
 from models.configs.pretraining import PretrainConfig
 from tasks.lineage import StageSpec
 from tasks.pipeline_run import PipelineRun
+from tasks.registry import register
 from tasks.stage import Workspace, run_stage
 from tasks.stage_task import stage_task
 from tasks.store import StageRef
@@ -22,7 +23,7 @@ def pretrain(
     data: StageRef,
     tokenizer: StageRef,
 ) -> StageRef:
-    """Publish a base model."""
+    """Publish and register a base model."""
 
     def learn(work: Workspace) -> Mapping[str, float]:
         from models.pretraining import pretrain  # imports torch: only where there is work to do
@@ -51,4 +52,6 @@ def pretrain(
         total_steps=config.steps,
         trains=True,
     )
-    return run_stage(spec, pipeline, learn)
+    ref = run_stage(spec, pipeline, learn)
+    register(ref, "base", pipeline)
+    return ref

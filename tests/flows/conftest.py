@@ -1,16 +1,18 @@
-"""One tiny run of the whole pipeline that tests look at."""
+"""One tiny run of the whole pipeline that tests look at, in this process or under `quartet up`."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
+import httpx
 import pytest
 
 from flows.forms import RunForm
 from flows.pipeline import PipelineResult, rlhf_pipeline
 from tasks.store import StageRef
+from tests.flows.operation import Operation, operated
 
 SMALL = (
     "model.layers=1",
@@ -119,3 +121,28 @@ def first_home(new_home: Callable[[], Home]) -> Home:
 def first_run(prefect_server: str, first_home: Home) -> PipelineResult:
     """The whole pipeline, once, tiny, on the embedded world."""
     return first_home.tiny()
+
+
+@pytest.fixture(scope="module")
+def operation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operation]:
+    """A `quartet up`; afterwards nothing that it started is left."""
+    with operated(tmp_path_factory.mktemp("operated")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def tiny(new_home: Any) -> tuple[str, ...]:
+    """Settings of a pipeline that takes half a minute."""
+    return tuple(new_home().TINY)
+
+
+@pytest.fixture(scope="module")
+def finished(operation: Operation, tiny: tuple[str, ...]) -> Any:
+    """A pipeline run, started as the UI does, with the automation switched on."""
+    with operation.client() as client:
+        (automation,) = client.read_automations_by_name("Evaluate a policy when it is registered")
+        assert not automation.enabled, "an automation must wait until somebody wants it"
+    httpx.patch(f"{operation.api}/automations/{automation.id}", json={"enabled": True})
+    run_id = operation.start_pipeline(*tiny)
+    operation.wait(run_id, "Completed")
+    return run_id

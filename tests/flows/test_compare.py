@@ -10,7 +10,8 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from typer.testing import CliRunner
 
-from flows.compare import compare, compare_flow
+from flows.compare import compare_flow
+from flows.compare_command import compare
 from models.errors import ParameterError
 from tasks.settings import load_settings
 from tasks.tracking import Tracker

@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,31 +23,6 @@ pytestmark = pytest.mark.slow
 
 LONG = ("pretrain.steps=3000", "pretrain.checkpoint_steps=1000")
 """Pretraining that takes a minute: time enough to disturb it."""
-
-
-@pytest.fixture(scope="module")
-def operation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operation]:
-    """A `quartet up`; afterwards nothing that it started is left."""
-    with operated(tmp_path_factory.mktemp("operated")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def tiny(new_home: Any) -> tuple[str, ...]:
-    """Settings of a pipeline that takes half a minute."""
-    return tuple(new_home().TINY)
-
-
-@pytest.fixture(scope="module")
-def finished(operation: Operation, tiny: tuple[str, ...]) -> Any:
-    """A pipeline run, started as the UI does, with the automation switched on."""
-    with operation.client() as client:
-        (automation,) = client.read_automations_by_name("Evaluate a policy when it is registered")
-        assert not automation.enabled, "an automation must wait until somebody wants it"
-    httpx.patch(f"{operation.api}/automations/{automation.id}", json={"enabled": True})
-    run_id = operation.start_pipeline(*tiny)
-    operation.wait(run_id, "Completed")
-    return run_id
 
 
 def test_all_deployments_are_there_with_their_schedules_paused(operation: Operation) -> None:
@@ -93,7 +67,8 @@ def test_fields_that_do_not_fit_are_refused_when_the_run_starts(operation: Opera
 def test_pipeline_reads_like_the_story(operation: Operation, finished: Any) -> None:
     run = operation.run(finished)
     assert re.fullmatch(r"quickstart-\d{8}-\d{6}-[0-9a-f]{4}", run.name)
-    stages = ["prepare", "tokenizer", "pretrain", "sft", "feedback", "reward", "ppo", "evaluate"]
+    stages = ["prepare", "tokenizer", "pretrain", "sft", "feedback", "reward", "reward-quality"]
+    stages += ["ppo", "evaluate"]
     with operation.client() as client:
         tasks = client.read_task_runs(
             flow_run_filter=FlowRunFilter.model_validate({"id": {"any_": [finished]}})
@@ -108,7 +83,13 @@ def test_pipeline_reads_like_the_story(operation: Operation, finished: Any) -> N
     assert [one.name for one in sorted(tasks, key=lambda one: one.start_time)] == stages  # type: ignore[arg-type, return-value]
     assert {f"{stage}-progress" for stage in ("pretrain", "ppo")} <= artifacts
     assert {f"{stage}-mlflow" for stage in stages} <= artifacts
-    assert {"evaluation", "reward-model", "ppo-alarms", "ppo-samples"} <= artifacts
+    assert {
+        "evaluation",
+        "reward-model",
+        "reward-quality",
+        "ppo-alarms",
+        "ppo-samples",
+    } <= artifacts
     children = operation.children(finished)
     assert set(children) == set(stages)
     assert {run.info.status for run in children.values()} == {"FINISHED"}
@@ -118,7 +99,7 @@ def test_models_are_registered_and_the_automation_evaluates_the_policy(
     operation: Operation, finished: Any
 ) -> None:
     names = {one.name for one in operation.mlflow.search_registered_models()}
-    assert {"quickstart-sft", "quickstart-reward", "quickstart-policy"} <= names
+    assert {f"quickstart-{role}" for role in ("base", "sft", "reward", "policy")} <= names
     with operation.client() as client:
         evaluation = client.read_deployment_by_name("evaluate/evaluate-policy").id
 
@@ -137,7 +118,7 @@ def test_run_that_does_nothing_new_says_so(
 ) -> None:
     run_id = operation.start_pipeline(*tiny)
     operation.wait(run_id, "Completed")
-    operation.wait_for_log(run_id, "nothing new: all 8 stages were finished before", 30)
+    operation.wait_for_log(run_id, "nothing new: all 9 stages were finished before", 30)
 
 
 def test_ppo_again_from_registered_models(
