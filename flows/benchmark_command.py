@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 from pydantic import ValidationError
 
+from flows.evaluate_command import explain
 from models.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -84,8 +85,7 @@ def _forms(preset: str, seed: int, *, shots: int, chat: bool, delimiter: str) ->
         )
         form = StageForm.model_validate(StageForm.of(preset).model_dump() | {"seed": seed})
     except ValidationError as error:
-        told = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise ParameterError(told) from error
+        raise ParameterError(explain(error)) from error
     return form, asking
 
 

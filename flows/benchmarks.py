@@ -9,7 +9,7 @@ from pathlib import Path
 
 from prefect import flow
 
-from flows.evaluation import split_label
+from flows.evaluation import label_models
 from flows.forms import StageForm
 from flows.lifecycle import ends_when_told, name_run, opened
 from models.errors import ParameterError
@@ -52,7 +52,7 @@ def benchmark_flow(
         raise ParameterError(
             "nothing to measure: give a file of questions, names of lm-eval tasks, or both"
         )
-    labels = _labelled(models)
+    labels = label_models(models, lambda label: re.sub(r"[^\w.-]+", "-", label, flags=re.ASCII))
     if lm_eval_tasks:
         lm_eval_version()  # says what is missing before anything is measured
     p = run.to_parameters()
@@ -86,19 +86,3 @@ def benchmark_flow(
                 )
             )
     return refs
-
-
-def _labelled(models: list[str]) -> dict[str, str]:
-    """Names of models by labels that metrics can carry.
-
-    Raises:
-        ParameterError: There is none, or two have one label.
-    """
-    pairs = [split_label(name) for name in models]
-    labels = {re.sub(r"[^\w.-]+", "-", label, flags=re.ASCII): name for label, name in pairs}
-    if not labels or len(labels) < len(pairs):
-        raise ParameterError(
-            f"got the models {', '.join(models) or '(none)'}, wanted at least one, each once; put "
-            "a label before those that are called alike, such as mine=models:/NAME@ALIAS"
-        )
-    return labels

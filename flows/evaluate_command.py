@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from models.errors import ParameterError
 
-__all__ = ["evaluate"]
+__all__ = ["evaluate", "explain"]
 
 
 def evaluate(
@@ -87,15 +87,18 @@ def _run(
         form = StageForm.of(preset, settings).model_dump() | {"seed": seed}
         run = StageForm.model_validate(form)
     except ValidationError as error:
-        raise ParameterError("; ".join(_explain(one) for one in error.errors())) from error
+        raise ParameterError(explain(error)) from error
     ref = cast(StageRef, evaluate_models_flow(models, run, config, **named))  # nobody refuses
     folder = Store(load_settings().store).folder(ref.stage, ref.digest)
     typer.echo((folder / "report.md").read_text(encoding="utf-8"))
     typer.echo(f"All numbers and samples: {folder}")
 
 
-def _explain(error: Any) -> str:
-    """One line of one of pydantic's errors."""
-    where = ".".join(map(str, error["loc"]))
-    message = str(error["msg"]).removeprefix("Value error, ")
-    return f"{where}: {message}" if where else message
+def explain(error: ValidationError) -> str:
+    """All of pydantic's errors on one line, each with its field."""
+    told = []
+    for one in error.errors():
+        where = ".".join(map(str, one["loc"]))
+        message = str(one["msg"]).removeprefix("Value error, ")
+        told.append(f"{where}: {message}" if where else message)
+    return "; ".join(told)

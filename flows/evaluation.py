@@ -5,7 +5,7 @@ A model is named as everywhere: stage/DIGEST, models:/NAME@ALIAS, a folder, or a
 does, and the sampling.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from prefect import flow
@@ -19,7 +19,7 @@ from tasks.pipeline_run import PipelineRun
 from tasks.prepare import prepare
 from tasks.store import StageRef
 
-__all__ = ["evaluate_models_flow", "split_label"]
+__all__ = ["evaluate_models_flow", "label_models", "split_label"]
 
 
 @flow(name="evaluate-models", flow_run_name=name_run, persist_result=False)
@@ -49,7 +49,7 @@ def evaluate_models_flow(
             trained from, if they agree.
     """
     p = run.to_parameters()
-    labels = dict(_labelled(models))
+    labels = label_models(models)
     with opened(run, p) as pipeline:
         found = {
             label: find_model(name, role="base", pipeline=pipeline)
@@ -90,20 +90,27 @@ def split_label(name: str) -> tuple[str, str]:
     return (folder.resolve().name if name and folder.is_dir() else name), name
 
 
-def _labelled(models: Iterable[str]) -> list[tuple[str, str]]:
-    """Label each model.
+def label_models(
+    models: Iterable[str], clean: Callable[[str], str] = lambda label: label
+) -> dict[str, str]:
+    """Names of models by their labels.
+
+    Args:
+        models: Each as NAME or label=NAME.
+        clean: Makes of a label what may stand where it is wanted.
 
     Raises:
         ParameterError: There is none, or two have one label.
     """
-    labelled = [split_label(name) for name in models]
-    labels = [label for label, _ in labelled]
-    if not labels or len(set(labels)) < len(labels):
+    pairs = [split_label(name) for name in models]
+    labels = {clean(label): name for label, name in pairs}
+    if not labels or len(labels) < len(pairs):
         raise ParameterError(
-            f"got the models {', '.join(labels) or '(none)'}, wanted at least one, each once; put "
-            "a label before those that are called alike, such as mine=models:/NAME@ALIAS"
+            f"got the models {', '.join(label for label, _ in pairs) or '(none)'}, wanted at least "
+            "one, each once; put a label before those that are called alike, such as "
+            "mine=models:/NAME@ALIAS"
         )
-    return labelled
+    return labels
 
 
 def _reward_model(name: str, models: list[StageRef], pipeline: PipelineRun) -> StageRef | None:

@@ -27,7 +27,7 @@ def promote(
     judge: Annotated[str, typer.Option(help="auto, gold, or judge: the held-out one.")] = "auto",
     judge_model: Annotated[str, typer.Option(help="The held-out judge by name.")] = "",
     max_kl: Annotated[
-        float, typer.Option(help="Largest KL to its own reference, nats a completion.")
+        float, typer.Option(help="Largest KL to its own reference, nats a completion.", min=0.001)
     ] = 10.0,
     settings: Annotated[
         list[str] | None,

@@ -40,7 +40,7 @@ def agreement(
         seed: Of the drawing.
 
     Source:
-        Cohen, A Coefficient of Agreement for Nominal Scales (1960), equation 1.
+        Cohen, A Coefficient of Agreement for Nominal Scales (1960).
     """
     a, b = first > 0, second > 0
     cells = np.stack([a & b, a & ~b, ~a & b, ~a & ~b], axis=1).astype(float)  # (pairs, 4)

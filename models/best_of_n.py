@@ -28,7 +28,7 @@ class BestOfN:
         judged: Mean over prompts of what the judge says, with its 95% interval.
         ceiling: The same if the judge itself picked: no reward model can do better.
         lengths: Mean tokens of the picked completions.
-        kl: KL divergence from the sampled policy, nats a completion.
+        kl: Bound of the KL divergence from the sampled policy, nats a completion.
         gain: Of the largest n over n = 1, with its 95% interval.
     """
 
@@ -83,8 +83,8 @@ def best_of_n(scores: Floats, judged: Floats) -> Floats:
         ParameterError: The shapes differ, or there is nothing.
 
     Source:
-        Nakano et al., WebGPT (2021), appendix I; Gao et al., Scaling Laws for Reward Model
-        Overoptimization (2023), which takes the estimator from there.
+        Nakano et al., WebGPT (2021); Gao et al., Scaling Laws for Reward Model Overoptimization
+        (2023), which takes the estimator from there.
     """
     if scores.shape != judged.shape or scores.ndim != 2 or not scores.size:
         raise ParameterError(
@@ -135,10 +135,12 @@ def measure_best_of_n(
 def best_of_n_kl(n: int) -> float:
     """Give the KL divergence of the best-of-n policy from the sampled one, log n - (n - 1) / n.
 
-    Nats a completion; exact where no two completions score alike, else an upper bound.
+    Nats a completion; an upper bound, nearly reached where the same completion, or an equal score,
+    is seldom sampled twice.
 
     Source:
-        Stiennon et al., Learning to summarize from human feedback (2020), appendix G.3.
+        Stiennon et al., Learning to Summarize from Human Feedback (2020), for the formula; Beirami
+        et al., Theoretical Guarantees on the Best-of-n Alignment Policy (2024), for the bound.
     """
     return math.log(n) - (n - 1) / n
 

@@ -8,9 +8,9 @@ prefers: its confidence is sigmoid(|m|), at least a half, and it is correct wher
 Bins hold equally many pairs, so that each has about the same noise. The expected calibration error
 of few pairs is above zero even for a perfect model; `calibrated_error` says by how much.
 
-Source: Guo et al., On Calibration of Modern Neural Networks (2017), equation 3, after Naeini et
-al., Obtaining Well Calibrated Probabilities Using Bayesian Binning (2015); bins of equal mass as in
-Nguyen and O'Connor, Posterior Calibration and Exploratory Analysis for NLP Models (2015).
+Source: Guo et al., On Calibration of Modern Neural Networks (2017), after Naeini et al., Obtaining
+Well Calibrated Probabilities Using Bayesian Binning (2015); bins of equal mass as in Nguyen and
+O'Connor, Posterior Calibration and Exploratory Analysis for NLP Models (2015).
 """
 
 import math
@@ -85,7 +85,7 @@ def calibration_error(bins: Sequence[MarginBin]) -> float:
     """Compute the expected calibration error, the sum of (pairs of bin / pairs) |acc - conf|.
 
     Source:
-        Guo et al. (2017), equation 3.
+        Guo et al. (2017).
     """
     total = sum(one.pairs for one in bins)
     if total == 0:
@@ -105,7 +105,7 @@ def calibrated_error(margins: Floats, bins: int, seed: int, draws: int = 200) ->
         draws: Simulated sets of outcomes.
 
     Source:
-        Broecker and Smith, Increasing the Reliability of Reliability Diagrams (2007), section 3.
+        Broecker and Smith, Increasing the Reliability of Reliability Diagrams (2007).
     """
     if len(margins) == 0:
         return math.nan
@@ -124,7 +124,8 @@ def margin_nll(margins: Floats) -> float:
     """Compute the held-out Bradley-Terry loss, the mean of -log sigmoid(margin), in nats a pair.
 
     Source:
-        Ouyang et al. (2022), equation 1, for pairs.
+        Ouyang et al., Training Language Models to Follow Instructions with Human Feedback (2022),
+        the reward model's loss, for pairs.
     """
     with np.errstate(invalid="ignore"):  # of a broken model, NaN is the answer
         return float(np.logaddexp(0.0, -margins).mean()) if len(margins) else math.nan

@@ -10,12 +10,11 @@ Shapes: every array is (prompts, samples).
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from models.comparison import Comparison
 from models.configs.evaluation import EvaluationConfig
@@ -24,16 +23,14 @@ from models.configs.sampling import SamplingConfig
 from models.distribution import TokenDistribution
 from models.errors import DataError, ModelError
 from models.evaluation import compare
-from models.folders import load_causal_model, load_reward_model, load_tokenizer
+from models.folders import load_causal_model, load_tokenizer
 from models.gates import Diversity, GateEvidence
-from models.intervals import Interval, paired_bootstrap
 from models.policies import encode_to_fit, measure_policies
 from models.policy_samples import Floats, PolicySamples
-from models.randomness import derive_seed
-from models.sequences import Sequences, map_chunks, sequence_scores, token_logprobs
+from models.sequences import Sequences, map_chunks, token_logprobs
 from models.tokenizer import Messages
 
-__all__ = ["Challenge", "gather_evidence", "measure_challenge", "refuse_other_tokenizers"]
+__all__ = ["Challenge", "gather_evidence", "measure_challenge"]
 
 CHUNK_TOKENS = 16384
 """Tokens that a frozen model is given at once."""
@@ -44,17 +41,16 @@ class Challenge:
     """Both models' samples, and what else was measured on them.
 
     Attributes:
-        champion: The opponent's samples, scored by the reward model.
+        champion: The opponent's samples, scored by the reward model and, if there is one, by the
+            held-out judge.
         challenger: The challenger's, of the same prompts with the same seeds.
         kl_to_reference: Log-ratio of the challenger to its own reference summed over each of its
             completions, nats: the k1 estimator of the KL divergence, (prompts, samples).
-        judged: Scores of champion and challenger by the held-out judge; None without one.
     """
 
     champion: PolicySamples
     challenger: PolicySamples
     kl_to_reference: Floats
-    judged: tuple[Floats, Floats] | None
 
 
 def measure_challenge(
@@ -88,7 +84,7 @@ def measure_challenge(
         ModelError: The models' tokenizers differ.
     """
     folders = {"champion": champion, "reference": reference, "reward model": reward}
-    refuse_other_tokenizers(challenger, folders | ({} if judge is None else {"judge": judge}))
+    _refuse_other_tokenizers(challenger, folders | ({} if judge is None else {"judge": judge}))
     first, second = measure_policies(
         sft=champion,
         ppo=challenger,
@@ -98,17 +94,12 @@ def measure_challenge(
         sampling=sampling,
         seed=seed,
         device=device,
+        judge=judge,
     )
     kl = second.kl
     if reference != champion:
         kl = _log_ratios(challenger, reference, prompts, second, sampling, device)
-    judged = None
-    if judge is not None:
-        scores = [
-            _scores(judge, challenger, prompts, one, sampling, device) for one in (first, second)
-        ]
-        judged = (scores[0], scores[1])
-    return Challenge(champion=first, challenger=second, kl_to_reference=kl, judged=judged)
+    return Challenge(champion=first, challenger=second, kl_to_reference=kl)
 
 
 def gather_evidence(
@@ -140,12 +131,17 @@ def gather_evidence(
     )
     comparison = compare(challenge.champion, challenge.challenger, settings, seed)
     first, second = comparison.sft, comparison.ppo
-    judge, gain = _judged_gain(challenge, comparison, config, seed)
+    if not comparison.independent:
+        raise DataError(
+            "the gain was judged by nobody whom training never saw; wanted gold judgements or "
+            "scores of a held-out judge: train one with reward.judge_share above 0"
+        )
+    gains = comparison.gains
     kl = float(challenge.kl_to_reference.mean())
     evidence = GateEvidence(
         opponent=opponent,
-        judge=judge,
-        gain=gain,
+        judge=comparison.judge,
+        gain=gains["gold"] if "gold" in gains else gains["judge_score"],
         prompts=comparison.prompts,
         finite={
             f"the {opponent}'s score": first["score"],
@@ -162,7 +158,7 @@ def gather_evidence(
     return evidence, comparison
 
 
-def refuse_other_tokenizers(challenger: Path, others: Mapping[str, Path]) -> None:
+def _refuse_other_tokenizers(challenger: Path, others: Mapping[str, Path]) -> None:
     """Make sure that models read and write the same tokens.
 
     Args:
@@ -197,21 +193,6 @@ def _tokens(folder: Path) -> dict[str, Any]:
     }
 
 
-def _judged_gain(
-    challenge: Challenge, comparison: Comparison, config: PromotionConfig, seed: int
-) -> tuple[str, Interval]:
-    if challenge.challenger.gold is not None:
-        return "gold judge", comparison.gains["gold"]
-    if challenge.judged is None:
-        raise DataError(
-            "the gain was judged by nobody whom training never saw; wanted gold judgements or "
-            "scores of a held-out judge: train one with reward.judge_share above 0"
-        )
-    bootstrap = derive_seed(seed, "bootstrap/judge")
-    resamples = config.bootstrap_resamples
-    return "held-out judge", paired_bootstrap(*challenge.judged, resamples, bootstrap)
-
-
 def _diversity(comparison: Comparison) -> Diversity:
     ratios = comparison.ratios
     if "matched_completions" in ratios:
@@ -228,55 +209,24 @@ def _log_ratios(
     sampling: SamplingConfig,
     device: str,
 ) -> Floats:
-    """Sum the log-ratios of a policy to its reference over each completion."""
+    """Sum the log-ratios of a policy to its reference over each completion, (prompts, samples)."""
     tokenizer = load_tokenizer(policy)
     distribution = TokenDistribution.of(sampling, tokenizer.eos_token_id)
+    shape = samples.finished.shape
 
     def summed(folder: Path) -> Floats:
-        model = load_causal_model(folder)
-        return _mapped(
-            model,
-            lambda rows: token_logprobs(model, rows, distribution=distribution).logprobs.sum(1),
-            _encode(policy, model, prompts, sampling),
-            samples,
-            device,
+        model = load_causal_model(folder).to(device).eval()
+        encoded = encode_to_fit(tokenizer, model, prompts, sampling)
+        sequences = Sequences.from_lists(
+            [ids for ids in encoded for _ in range(shape[1])],
+            [list(ids) for ids in samples.flat_token_ids()],
+            device=device,
         )
+        values = map_chunks(
+            lambda rows: token_logprobs(model, rows, distribution=distribution).logprobs.sum(1),
+            sequences,
+            CHUNK_TOKENS,
+        )
+        return np.asarray(values.double().cpu().numpy().reshape(shape), dtype=np.float64)
 
     return summed(policy) - summed(reference)
-
-
-def _scores(
-    judge: Path,
-    policy: Path,
-    prompts: Sequence[str | Messages],
-    samples: PolicySamples,
-    sampling: SamplingConfig,
-    device: str,
-) -> Floats:
-    """Score completions by a reward model."""
-    model = load_reward_model(judge)
-    encoded = _encode(policy, model, prompts, sampling)
-    return _mapped(model, lambda rows: sequence_scores(model, rows), encoded, samples, device)
-
-
-def _encode(
-    policy: Path, model: Any, prompts: Sequence[str | Messages], sampling: SamplingConfig
-) -> list[list[int]]:
-    return encode_to_fit(load_tokenizer(policy), model, prompts, sampling)
-
-
-def _mapped(
-    model: Any,
-    measure: Callable[[Sequences], torch.Tensor],
-    prompts: list[list[int]],
-    samples: PolicySamples,
-    device: str,
-) -> Floats:
-    """Measure every sample with a frozen model, (prompts, samples)."""
-    model.to(device).eval()
-    shape = samples.finished.shape
-    repeated = [ids for ids in prompts for _ in range(shape[1])]
-    completions = [list(ids) for ids in samples.flat_token_ids()]
-    sequences = Sequences.from_lists(repeated, completions, device=device)
-    values = map_chunks(measure, sequences, CHUNK_TOKENS)
-    return np.asarray(values.double().cpu().numpy().reshape(shape), dtype=np.float64)

@@ -102,12 +102,13 @@ class Chat:
         Raises:
             ParameterError: The prompt alone does not fit the model's context.
         """
+        before = list(self._turns)
         if self.has_template:
             self._turns.append({"role": "user", "content": text})
         try:
             ids = self._fit(text)
         except ParameterError:
-            self._turns = self._turns[:-1]
+            self._turns = before  # the turns that gave way for it too
             raise
         said: list[str] = []
         try:

@@ -108,8 +108,8 @@ class Comparison:
             f"Measured on {self.prompts} held-out prompts{few}, {self.samples_per_prompt} samples "
             "of each model a prompt. In brackets: 95% intervals of the gain, by a paired bootstrap "
             "that resamples prompts. Rows without brackets pool all samples and have no interval; "
-            f"× is PPO over SFT. By the {self.judge}, PPO is ahead on "
-            f"{_cell(self.ratios['win_rate'], 3)} of the prompts, ties counted half."
+            f"× is PPO over SFT. The {self.judge} prefers PPO's sample to SFT's in "
+            f"{_cell(self.ratios['win_rate'], 3)} of the pairs of one prompt, ties counted half."
         )
 
 

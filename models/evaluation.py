@@ -28,8 +28,9 @@ from models.intervals import Interval, paired_bootstrap
 from models.policy_samples import Floats, PolicySamples
 from models.randomness import derive_seed
 from models.verdict import decide
+from models.win_rates import prompt_preferences
 
-__all__ = ["compare", "summarise", "win_rate"]
+__all__ = ["compare", "summarise"]
 
 # Judgements that do not apply to every prompt; elsewhere a NaN is a broken number.
 _MAY_NOT_APPLY = ("correct", "polite", "refusal")
@@ -95,27 +96,10 @@ def compare(
         ratios={
             **{f"{name}_ratio": ratio(ppo_means[name], sft_means[name]) for name in _WITH_RATIO},
             **_paired_ratios(sft, ppo, matched),
-            "win_rate": win_rate(sft_arrays[judged], ppo_arrays[judged]),
+            "win_rate": float(prompt_preferences(ppo_arrays[judged], sft_arrays[judged]).mean()),
         },
         verdict=decide(evidence, config),
     )
-
-
-def win_rate(first: Floats, second: Floats) -> float:
-    """Give the share of prompts on which the second model's mean is higher; a tie is a half.
-
-    Args:
-        first: Judged numbers of the one model, (prompts, samples).
-        second: Of the other, on the same prompts, (prompts, samples).
-
-    Returns:
-        0 to 1; NaN where a number is missing.
-    """
-    with np.errstate(invalid="ignore"):
-        difference = second.mean(axis=1) - first.mean(axis=1)  # (prompts,)
-    # Means of equal numbers added in another order may differ in the last bit: a tie all the same.
-    difference[np.abs(difference) < 1e-12] = 0.0
-    return float(((np.sign(difference) + 1) / 2).mean())
 
 
 def _paired_ratios(

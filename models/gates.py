@@ -45,7 +45,7 @@ class GateEvidence:
     Attributes:
         opponent: What the challenger was compared with, as it stands in a sentence: "champion"
             or "SFT model".
-        judge: Who judged the gain, likewise: "gold judge" or "held-out judge".
+        judge: Who judged the gain, likewise: "gold judge" or "held-out reward model".
         gain: The judge's mean gain of the challenger over the opponent.
         prompts: Held-out prompts behind it.
         finite: Means that must be finite, by name.
@@ -154,7 +154,8 @@ def _check_eos(evidence: GateEvidence, config: PromotionConfig) -> Check:
             value=math.nan,
             bound=f"at least {config.min_eos_ratio:g}",
             passed=True,
-            sentence=f"The {evidence.opponent}'s completions never end by themselves either.",
+            sentence=f"The {evidence.opponent}'s completions never end by themselves, so there "
+            "was no EOS rate that could have collapsed.",
         )
     value = rate / other if other else math.nan
     return _within("eos_ratio", value, config.min_eos_ratio, math.inf, text)

@@ -115,8 +115,7 @@ def repeated_share(words: Sequence[str], n: int = REPETITION_N) -> float:
         0 (never twice) to just below 1; 0 below n words, which can repeat nothing.
 
     Source:
-        Welleck et al., Neural Text Generation with Unlikelihood Training (2020), section 6,
-        seq-rep-n.
+        seq-rep-n of Welleck et al., Neural Text Generation with Unlikelihood Training (2020).
     """
     grams = [tuple(words[start : start + n]) for start in range(len(words) - n + 1)]
     return 1 - len(set(grams)) / len(grams) if grams else 0.0

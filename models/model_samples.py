@@ -23,9 +23,9 @@ from models.distribution import TokenDistribution
 from models.folders import load_causal_model, load_reward_model, load_tokenizer
 from models.generation import Completion, sample_completions
 from models.model_measures import ModelSamples
-from models.policies import encode_to_fit
+from models.policies import encode_to_fit, grouped
 from models.randomness import derive_seed
-from models.ranking import score_sequences
+from models.ranking import SequenceScorer
 from models.sequences import Sequences, map_chunks, token_logprobs
 from models.tokenizer import Messages, decode_completion, encode_prompts, encode_texts
 
@@ -80,19 +80,16 @@ def sample_model(
         kl = _divergence(model, device, reference, tokenizer, encoded, completions, sampling)
     texts = [decode_completion(tokenizer, one.token_ids) for one in completions]
     return ModelSamples(
-        texts=_grouped(texts, samples_per_prompt),
+        texts=grouped(texts, samples_per_prompt),
         prompt_ids=encoded,
-        token_ids=_grouped([one.token_ids for one in completions], samples_per_prompt),
+        token_ids=grouped([one.token_ids for one in completions], samples_per_prompt),
         finished=np.array([one.finished for one in completions]).reshape(shape),
         kl=None if kl is None else kl.reshape(shape),
     )
 
 
 class RewardScorer:
-    """A reward model that scores samples of any models; each text of a prompt once.
-
-    Completions that two models share thus have the same score to the last bit: a tie.
-    """
+    """A reward model that scores samples of any models, in its own tokens where theirs differ."""
 
     def __init__(self, folder: Path, device: str) -> None:
         """Load the reward model.
@@ -102,8 +99,9 @@ class RewardScorer:
         """
         self._folder = folder
         self._tokenizer = load_tokenizer(folder)
-        self._network = load_reward_model(folder).to(device)
-        self._known: dict[tuple[int, ...], float] = {}
+        network = load_reward_model(folder).to(device)
+        self._context: int = network.config.max_position_embeddings
+        self._scorer = SequenceScorer(network, CHUNK_TOKENS)
 
     def score(
         self, prompts: Sequence[str | Messages], samples: ModelSamples, model: Path
@@ -115,12 +113,8 @@ class RewardScorer:
             samples: Of the model.
             model: Its folder, whose tokenizer tells what the token ids mean.
         """
-        context: int = self._network.config.max_position_embeddings
-        rows = [tuple(ids[-context:]) for ids in self._encode(prompts, samples, model)]
-        new = list(dict.fromkeys(row for row in rows if row not in self._known))
-        scores = score_sequences(self._network, new, CHUNK_TOKENS).double().tolist()
-        self._known.update(zip(new, scores, strict=True))
-        return np.array([self._known[row] for row in rows]).reshape(samples.shape)
+        rows = [ids[-self._context :] for ids in self._encode(prompts, samples, model)]
+        return self._scorer.score(rows).reshape(samples.shape)
 
     def _encode(
         self, prompts: Sequence[str | Messages], samples: ModelSamples, model: Path
@@ -202,7 +196,3 @@ def _divergence(
     own = np.array([math.fsum(one.logprobs) for one in completions])  # known from sampling
     ratio: NDArray[np.float64] = own - theirs.double().cpu().numpy()
     return ratio
-
-
-def _grouped(flat: list[Any], size: int) -> list[list[Any]]:
-    return [flat[start : start + size] for start in range(0, len(flat), size)]

@@ -16,10 +16,18 @@ from models.folders import load_causal_model, load_reward_model, load_tokenizer
 from models.generation import Completion, sample_completions
 from models.policy_samples import PolicySamples
 from models.randomness import derive_seed
-from models.sequences import Sequences, map_chunks, sequence_scores, token_logprobs
+from models.ranking import SequenceScorer
+from models.sequences import Sequences, map_chunks, token_logprobs
 from models.tokenizer import Messages, decode_completion, encode_prompts
 
-__all__ = ["SampledText", "complete", "encode_to_fit", "measure_policies"]
+__all__ = [
+    "SampledText",
+    "complete",
+    "encode_to_fit",
+    "grouped",
+    "measure_policies",
+    "refuse_other_tokenizer",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -119,16 +127,17 @@ def measure_policies(
         Samples of the SFT model and of the PPO policy.
 
     Raises:
-        ModelError: The judge has another tokenizer.
+        ModelError: A reward model has another tokenizer.
         ParameterError: The longest completion leaves no room for any prompt.
     """
     tokenizer = load_tokenizer(sft)
     reference = load_causal_model(sft).to(device).eval()
     actor = load_causal_model(ppo).to(device).eval()
-    scorers = {"score": load_reward_model(reward).to(device).eval()}
+    refuse_other_tokenizer(reward, "reward model", tokenizer, "SFT model")
+    scorers = {"score": SequenceScorer(load_reward_model(reward).to(device), CHUNK_TOKENS)}
     if judge is not None:
-        _refuse_other_tokenizer(tokenizer, judge)
-        scorers["judge_score"] = load_reward_model(judge).to(device).eval()
+        refuse_other_tokenizer(judge, "judge", tokenizer, "SFT model")
+        scorers["judge_score"] = SequenceScorer(load_reward_model(judge).to(device), CHUNK_TOKENS)
     encoded = encode_to_fit(tokenizer, reference, prompts, sampling)
     repeated = [ids for ids in encoded for _ in range(samples_per_prompt)]
 
@@ -142,14 +151,24 @@ def measure_policies(
     return measure(reference), measure(actor)
 
 
-def _refuse_other_tokenizer(tokenizer: Any, judge: Path) -> None:
-    """Raise where the judge would read the SFT model's token ids as other texts."""
-    other = load_tokenizer(judge)
+def refuse_other_tokenizer(folder: Path, who: str, tokenizer: Any, whose: str) -> None:
+    """Make sure that a reward model reads token ids as the texts that they were made from.
+
+    Args:
+        folder: Of the reward model.
+        who: What a message calls it, such as "judge".
+        tokenizer: Of the model that the token ids come from.
+        whose: What a message calls that one.
+
+    Raises:
+        ModelError: It has another vocabulary.
+    """
+    other = load_tokenizer(folder)
     if tokenizer.get_vocab() != other.get_vocab():
         raise ModelError(
-            f"the judge {judge} has another tokenizer (of {len(other)} tokens) than the SFT model "
-            f"(of {len(tokenizer)}); wanted the same, as one tokenization is scored by both reward "
-            "models: train the judge from this SFT model"
+            f"the {who} {folder} has another tokenizer (of {len(other)} tokens) than the {whose} "
+            f"(of {len(tokenizer)}); wanted the same, as both read the same token ids: train "
+            "reward model and judge from this run's SFT model"
         )
 
 
@@ -172,7 +191,7 @@ def _sample(
 def _measure(
     policy: Any,
     reference: Any,
-    scorers: Mapping[str, Any],
+    scorers: Mapping[str, SequenceScorer],
     tokenizer: Any,
     prompts: list[list[int]],
     completions: list[Completion],
@@ -186,10 +205,8 @@ def _measure(
     token_ids = [completion.token_ids for completion in completions]
     sequences = Sequences.from_lists(prompts, token_ids, device=policy.device)
     shape = (-1, samples_per_prompt)
-    scores = {
-        name: _scores(model, sequences).double().cpu().numpy().reshape(shape)
-        for name, model in scorers.items()
-    }
+    whole = [[*prompt, *ids] for prompt, ids in zip(prompts, token_ids, strict=True)]
+    scores = {name: scorer.score(whole).reshape(shape) for name, scorer in scorers.items()}
     kl = torch.zeros(len(completions), device=policy.device)
     if policy is not reference:
         kl = _summed_logprobs(policy, sequences, distribution)
@@ -197,18 +214,13 @@ def _measure(
     texts = [decode_completion(tokenizer, ids) for ids in token_ids]
     finished = np.array([completion.finished for completion in completions])
     return PolicySamples(
-        texts=_grouped(texts, samples_per_prompt),
-        token_ids=_grouped(token_ids, samples_per_prompt),
+        texts=grouped(texts, samples_per_prompt),
+        token_ids=grouped(token_ids, samples_per_prompt),
         finished=finished.reshape(shape),
         score=scores["score"],
         kl=kl.double().cpu().numpy().reshape(shape),
         judge_score=scores.get("judge_score"),
     )
-
-
-def _scores(model: Any, sequences: Sequences) -> torch.Tensor:
-    """Score of each whole sequence, (batch,)."""
-    return map_chunks(lambda rows: sequence_scores(model, rows), sequences, CHUNK_TOKENS)
 
 
 def _summed_logprobs(
@@ -222,5 +234,6 @@ def _summed_logprobs(
     )
 
 
-def _grouped(flat: list[Any], size: int) -> list[list[Any]]:
+def grouped(flat: list[Any], size: int) -> list[list[Any]]:
+    """Cut a list of all samples, prompt by prompt, into `size` samples for each prompt."""
     return [flat[start : start + size] for start in range(0, len(flat), size)]

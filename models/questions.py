@@ -67,7 +67,7 @@ def read_questions(path: Path) -> Questions:
         DataError: The file cannot be read, holds no row, or a row is not as it should be.
     """
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")  # a text may hold other line ends
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # a text may hold other line ends
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(
             f"{path} cannot be read ({error}); wanted a UTF-8 file of JSON lines with "
@@ -83,7 +83,9 @@ def read_questions(path: Path) -> Questions:
             kind = kind or _kind(row)
             rows.append(_question(row, kind, number))
         except ValueError as error:  # json's own errors are ValueErrors
-            raise DataError(f"{path.name}, line {number}: {error}") from error
+            raise DataError(
+                f"{path.name}, line {number}: {error}; repair or remove the line"
+            ) from error
     if kind is None:
         raise DataError(f"{path.name} holds no rows; give at least one question")
     return Questions(name=path.name, kind=kind, rows=rows)

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from models.intervals import Interval, wilson_interval
 from models.sequences import Sequences, map_chunks, sequence_scores
@@ -15,6 +17,7 @@ from models.tokenizer import encode_completions, encode_prompts
 
 __all__ = [
     "Pairs",
+    "SequenceScorer",
     "encode_pairs",
     "longer_wins_accuracy",
     "pair_accuracy",
@@ -120,6 +123,28 @@ def score_sequences(
     ordered = torch.empty(len(sequences))
     ordered[torch.tensor(by_length)] = scores.cpu()
     return ordered
+
+
+class SequenceScorer:
+    """A reward model that scores every different sequence once.
+
+    The last digits of a score depend on what else is in its batch. Completions that two models
+    share thus have the same score to the last bit: a tie, and nobody's luck.
+    """
+
+    def __init__(self, model: Any, batch_tokens: int = 8192) -> None:
+        """Take a reward model, and how many tokens it is given at once at most."""
+        self._model = model
+        self._batch_tokens = batch_tokens
+        self._known: dict[tuple[int, ...], float] = {}
+
+    def score(self, sequences: Sequence[Sequence[int]]) -> NDArray[np.float64]:
+        """Score sequences of prompt and completion, (sequences,)."""
+        rows = [tuple(ids) for ids in sequences]
+        new = list(dict.fromkeys(row for row in rows if row not in self._known))
+        scores = score_sequences(self._model, new, self._batch_tokens).double().tolist()
+        self._known.update(zip(new, scores, strict=True))
+        return np.array([self._known[row] for row in rows], dtype=np.float64)
 
 
 def pair_margins(model: Any, pairs: Pairs) -> torch.Tensor:

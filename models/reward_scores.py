@@ -4,7 +4,6 @@ The networks' part of measuring a reward model; what the numbers are worth is `r
 """
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,10 +12,10 @@ from models.configs.sampling import SamplingConfig
 from models.errors import DataError
 from models.folders import load_causal_model, load_reward_model, load_tokenizer
 from models.generation import sample_completions
-from models.policies import encode_to_fit
+from models.policies import encode_to_fit, grouped, refuse_other_tokenizer
 from models.policy_samples import Floats, PolicySamples
 from models.randomness import derive_seed
-from models.ranking import encode_pairs, pair_margins, score_sequences
+from models.ranking import SequenceScorer, encode_pairs, pair_margins
 from models.reward_quality import PairScores
 from models.rows import read_rows
 from models.tokenizer import Messages, decode_completion
@@ -34,13 +33,15 @@ def score_pairs(*, reward: Path, judge: Path | None, heldout: Path, device: str)
         device: Where to run.
 
     Raises:
-        ModelError: A folder is not a complete reward model.
+        ModelError: A folder is not a complete reward model, or the tokenizers differ.
         DataError: There is no pair, or none that differs and fits the context.
     """
     rows = read_rows(heldout)
     conversational = bool(rows) and not isinstance(rows[0]["prompt"], str)
     model = load_reward_model(reward).to(device)
     tokenizer = load_tokenizer(reward, wants_template=conversational)
+    if judge is not None:
+        refuse_other_tokenizer(judge, "judge", tokenizer, "reward model")
     pairs = encode_pairs(tokenizer, rows, model.config.max_position_embeddings)
     if not len(pairs):
         raise DataError(
@@ -84,8 +85,14 @@ def sample_and_score(
         sampling: Temperature and longest completion.
         seed: Of the draws.
         device: Where to run.
+
+    Raises:
+        ModelError: A reward model has another tokenizer than the SFT model.
     """
     tokenizer = load_tokenizer(sft)
+    refuse_other_tokenizer(reward, "reward model", tokenizer, "SFT model")
+    if judge is not None:
+        refuse_other_tokenizer(judge, "judge", tokenizer, "SFT model")
     model = load_causal_model(sft).to(device)
     encoded = encode_to_fit(tokenizer, model, prompts, sampling)
     repeated = [ids for ids in encoded for _ in range(best_of)]
@@ -97,21 +104,16 @@ def sample_and_score(
         generator=torch.Generator().manual_seed(derive_seed(seed, "best_of_n.sampling")),
     )
     token_ids = [one.token_ids for one in completions]
-    sequences = [(*p, *c) for p, c in zip(repeated, token_ids, strict=True)]
-    different = {ids: row for row, ids in enumerate(dict.fromkeys(sequences))}  # many are the same
+    sequences = [[*p, *c] for p, c in zip(repeated, token_ids, strict=True)]
     shape = (len(prompts), best_of)
 
     def scored(folder: Path) -> Floats:
-        network = load_reward_model(folder).to(device)
-        scores = score_sequences(network, list(different)).double().numpy()
-        return np.array([scores[different[ids]] for ids in sequences]).reshape(shape)
-
-    def grouped(flat: list[Any]) -> list[list[Any]]:
-        return [flat[start : start + best_of] for start in range(0, len(flat), best_of)]
+        scorer = SequenceScorer(load_reward_model(folder).to(device))
+        return scorer.score(sequences).reshape(shape)
 
     return PolicySamples(
-        texts=grouped([decode_completion(tokenizer, ids) for ids in token_ids]),
-        token_ids=grouped(token_ids),
+        texts=grouped([decode_completion(tokenizer, ids) for ids in token_ids], best_of),
+        token_ids=grouped(token_ids, best_of),
         finished=np.array([one.finished for one in completions]).reshape(shape),
         score=scored(reward),
         judge_score=None if judge is None else scored(judge),

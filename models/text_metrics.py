@@ -1,4 +1,4 @@
-"""Measures of texts that need no judge: likelihood, agreement with references, repetition.
+"""Measures of texts that need no judge: likelihood, and agreement with references.
 
 Used by evaluation on any model and by the benchmarks. Likelihood is of texts as they stand, so
 models with different tokenizers are compared by bits per byte; BLEU and ROUGE come from the
@@ -13,17 +13,13 @@ from typing import Any, Literal
 
 from models import likelihood
 from models.batching import held_out_loss
-from models.diversity import distinct_n
 from models.errors import DataError, ParameterError
 from models.tokenizer import encode_texts
 
 __all__ = [
     "TextLikelihood",
-    "bits_per_byte",
     "bleu",
-    "perplexity",
     "prefix_token",
-    "repetition",
     "rouge",
     "text_likelihood",
 ]
@@ -118,16 +114,6 @@ def text_likelihood(
     )
 
 
-def perplexity(model: Any, tokenizer: Any, texts: Sequence[str], **windows: int | None) -> float:
-    """exp(-Σ ln p / tokens) of the texts; see `text_likelihood`, which gives both in one pass."""
-    return text_likelihood(model, tokenizer, texts, **windows).perplexity
-
-
-def bits_per_byte(model: Any, tokenizer: Any, texts: Sequence[str], **windows: int | None) -> float:
-    """-Σ log2 p / UTF-8 bytes of the texts; see `text_likelihood`, which gives both in one pass."""
-    return text_likelihood(model, tokenizer, texts, **windows).bits_per_byte
-
-
 def prefix_token(tokenizer: Any) -> int:
     """The token before a text that has none: BOS, else EOS, with which pretraining parts texts."""
     bos: int | None = tokenizer.bos_token_id
@@ -203,25 +189,6 @@ def rouge(
     )
     scores = [scorer.score_multi(*pair) for pair in zip(listed, completions, strict=True)]
     return {name: sum(one[name].fmeasure for one in scores) / len(scores) for name in ROUGE}
-
-
-def repetition(token_ids: Sequence[Sequence[int]], n: int = 4) -> float:
-    """Compute the share of n-grams that repeat an earlier one of the same completion (rep-n).
-
-    Args:
-        token_ids: Completions as token ids.
-        n: Length of an n-gram.
-
-    Returns:
-        The mean over completions of 1 - distinct n-grams / n-grams, 0 to 1; completions shorter
-        than n tokens are left out; NaN where all are.
-
-    Source:
-        Welleck et al., Neural Text Generation with Unlikelihood Training (2020), section 6.1,
-        seq-rep-n.
-    """
-    shares = [1.0 - distinct_n([ids], n) for ids in token_ids if len(ids) >= n]
-    return sum(shares) / len(shares) if shares else math.nan
 
 
 class _Characters:

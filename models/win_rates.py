@@ -12,7 +12,7 @@ of Mann and Whitney over the number of pairs: the probability that a random samp
 a random sample of the other.
 
 Source: Mann and Whitney, On a Test of Whether one of Two Random Variables is Stochastically Larger
-than the Other (1947); Dubois et al., AlpacaFarm (2023), section 3.2, for the win rate with ties.
+than the Other (1947).
 """
 
 import itertools
@@ -24,10 +24,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import DataError
-from models.intervals import Interval, bootstrap_interval
+from models.intervals import Interval, bootstrap_interval, wilson_interval
 from models.randomness import derive_seed
 
-__all__ = ["WinRates", "prompt_preferences", "win_rates", "win_rates_of_scores"]
+__all__ = [
+    "WinRates",
+    "preference_interval",
+    "prompt_preferences",
+    "win_rates",
+    "win_rates_of_scores",
+]
 
 Floats = NDArray[np.float64]
 
@@ -90,6 +96,27 @@ def prompt_preferences(row: Floats, column: Floats) -> Floats:
     return np.asarray(better.mean(axis=(1, 2)))
 
 
+def preference_interval(preferences: Floats, *, resamples: int, seed: int) -> Interval:
+    """Bound a win rate: the mean of one preference a prompt.
+
+    Args:
+        preferences: (prompts,) in [0, 1].
+        resamples: How often the prompts are drawn anew.
+        seed: Of the drawing.
+
+    Returns:
+        The mean with its 95% interval by the percentile bootstrap. Where one side wins every prompt
+        all resamples are alike, and Wilson's interval says how sure that is.
+
+    Source:
+        Efron and Tibshirani, An Introduction to the Bootstrap (1993), section 13.3.
+    """
+    wins = float(preferences.sum())
+    if len(preferences) and wins in (0.0, len(preferences)):
+        return wilson_interval(int(wins), len(preferences))
+    return bootstrap_interval(preferences, resamples, seed)
+
+
 def win_rates_of_scores(scores: Mapping[str, Floats], *, resamples: int, seed: int) -> WinRates:
     """Compare every two models by their scores on the same prompts.
 
@@ -112,7 +139,7 @@ def win_rates(
     resamples: int,
     seed: int,
 ) -> WinRates:
-    """Average preferences over prompts, with 95% intervals by the percentile bootstrap.
+    """Average preferences over prompts, with 95% intervals; see `preference_interval`.
 
     Every pair is bounded by the same resamplings of the prompts, so its interval does not depend on
     which other models are compared.
@@ -123,16 +150,14 @@ def win_rates(
             was not judged, and it is left out.
         resamples: How often the prompts are drawn anew.
         seed: Root of the drawings.
-
-    Source:
-        Efron and Tibshirani, An Introduction to the Bootstrap (1993), section 13.3.
     """
     judged = {pair: values[~np.isnan(values)] for pair, values in preferences.items()}
     drawing = derive_seed(seed, "win_rates.bootstrap")
     return WinRates(
         models=tuple(models),
         intervals={
-            pair: bootstrap_interval(values, resamples, drawing) for pair, values in judged.items()
+            pair: preference_interval(values, resamples=resamples, seed=drawing)
+            for pair, values in judged.items()
         },
         prompts={pair: len(values) for pair, values in judged.items()},
     )

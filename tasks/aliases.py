@@ -11,8 +11,8 @@ MLflow has no compare-and-swap. What stands in for it:
   algorithm: see it free, write one's own mark, wait longer than a write may take, and have it only
   if the mark still stands. A process times its own write and gives up if that took longer than the
   wait, so a slow server costs a promotion and never lets two in. Not covered: a process that is
-  frozen for more than a minute while it holds the tag, for the tag of a dead one must expire; and
-  people who move aliases by hand in MLflow's pages.
+  frozen for more than a minute while it holds the tag, for the tag of a dead one must expire;
+  machines whose clocks differ by as much; and people who move aliases by hand in MLflow's pages.
 
 Several aliases move by a journal: the tag `quartet.aliases` says where they shall point, then they
 are set, then the tag goes. Who finds a journal left by a crash finishes it first.
@@ -27,6 +27,7 @@ import socket
 import time
 import uuid
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -62,12 +63,14 @@ def read_aliases(tracker: Tracker, name: str) -> dict[str, str]:
     Raises:
         ModelError: MLflow has no such registered model or does not answer.
     """
+    aliases = _registered_model(tracker, name).aliases
+    return {alias: str(version) for alias, version in aliases.items()}
+
+
+def _registered_model(tracker: Tracker, name: str) -> Any:
     try:
         tracker.require()
-        return {
-            alias: str(version)
-            for alias, version in tracker.client.get_registered_model(name).aliases.items()
-        }
+        return tracker.client.get_registered_model(name)
     except Exception as error:  # MLflow passes on errors of several libraries
         raise ModelError(
             f"MLflow at {tracker.uri} does not give the registered model {name!r} ({error}); "
@@ -128,7 +131,7 @@ def mend_aliases(settings: Settings, tracker: Tracker, name: str) -> None:
 
 def _journal(tracker: Tracker, name: str) -> dict[str, str]:
     """What a crash left undone: version by alias."""
-    text = tracker.client.get_registered_model(name).tags.get(JOURNAL)
+    text = _registered_model(tracker, name).tags.get(JOURNAL)
     return dict(json.loads(text)) if text else {}
 
 

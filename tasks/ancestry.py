@@ -13,12 +13,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from pydantic import ValidationError
-
 from models.errors import StoreError
 from tasks.registry import find_version
 from tasks.settings import Settings
-from tasks.store import MANIFEST, Manifest, Store
+from tasks.store import MANIFEST, Store
+from tasks.store_entries import list_published
 from tasks.tracking import Tracker, tolerated
 
 __all__ = [
@@ -106,14 +105,8 @@ def key_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
 def read_store(store: Store) -> Records:
     """Read every manifest of a store; one that cannot be read counts as gone."""
     found = {}
-    for path in sorted(store.root.glob(f"*/*/{MANIFEST}")):
-        if "." in path.parent.name:
-            continue
-        try:
-            manifest = Manifest.model_validate_json(path.read_bytes())
-            made = datetime.fromtimestamp(path.stat().st_mtime, tz=UTC)
-        except (OSError, ValidationError):
-            continue
+    for folder, manifest in list_published(store.root):
+        made = datetime.fromtimestamp((folder / MANIFEST).stat().st_mtime, tz=UTC)
         found[manifest.digest] = Record(
             stage=manifest.stage,
             digest=manifest.digest,

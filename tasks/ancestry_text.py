@@ -1,34 +1,11 @@
-"""A lineage in words: a Markdown table for model cards and reports, and the parts of any table."""
-
-from collections.abc import Iterable
+"""A lineage in words: the parts of a table or of a picture that shows it."""
 
 from tasks.ancestry import DIGEST, Record, Records
 
-__all__ = ["date", "lineage_markdown", "numbers", "short", "sources", "title"]
+__all__ = ["date", "numbers", "short", "sources", "title"]
 
 SHOWN = 12
 """Characters of a digest that people see."""
-
-
-def lineage_markdown(records: Iterable[Record]) -> str:
-    """Write a lineage as a Markdown table, for model cards and reports."""
-    records = list(records)
-    known = {record.digest: record for record in records}
-    lines = [
-        "| stage | digest | made from | MLflow run | made | metrics |",
-        "|---|---|---|---|---|---|",
-    ]
-    for one in records:
-        cells = [
-            f"**{title(one)}**" if one.asked else title(one),
-            f"`{short(one.digest)}`",
-            "; ".join(sources(one, known)),
-            f"`{one.run_id}`" if one.run_id else "",
-            date(one),
-            ", ".join(numbers(one)),
-        ]
-        lines.append(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |")
-    return "\n".join(lines)
 
 
 def title(record: Record) -> str:

@@ -8,16 +8,14 @@ no part of it (`tasks/promotion.py`).
 import dataclasses
 import json
 import math
-import random
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from models.configs.promotion import PromotionConfig
 from models.configs.sampling import SamplingConfig
-from models.errors import DataError
 from models.randomness import derive_seed
-from models.rows import read_rows, write_rows
+from models.rows import write_rows
+from tasks.heldout_prompts import draw_heldout_prompts
 from tasks.lineage import StageSpec
 from tasks.pipeline_run import PipelineRun
 from tasks.reporting import show_markdown, table_cell
@@ -31,7 +29,7 @@ __all__ = ["Contest", "Outcome", "judge_challenger", "read_outcome"]
 SHOWN_SAMPLES = 5
 CELL = 160
 LABELS = {
-    "judge": "held-out judge",
+    "judge_score": "held-out reward model",
     "gold": "gold judge (0 to 1)",
     "score": "own reward model",
     "length": "length (tokens)",
@@ -144,7 +142,8 @@ def _judge(
     from models.gates import pass_gates
     from tasks.gold import judge_samples
 
-    prompts = _pick_prompts(work.inputs["prompts"] / "prompts_heldout.jsonl", config.prompts, seed)
+    heldout = work.inputs["prompts"] / "prompts_heldout.jsonl"
+    prompts = draw_heldout_prompts(heldout, config.prompts, derive_seed(seed, "prompts"))
     model = {role: folder / "model" for role, folder in work.inputs.items()}
     challenge = measure_challenge(
         champion=model["champion"],
@@ -176,21 +175,9 @@ def _judge(
     (work.out / "verdict.json").write_text(text + "\n", encoding="utf-8")
     samples = _sample_rows(prompts, challenge)
     write_rows(work.out / "samples.jsonl", samples)
-    report = _report(verdict, comparison, evidence, samples, contest)
+    report = _report(verdict, comparison, samples, contest)
     (work.out / "report.md").write_text(report, encoding="utf-8")
     return _metrics(verdict, comparison, evidence)
-
-
-def _pick_prompts(path: Path, count: int, seed: int) -> list[Any]:
-    prompts = [row["prompt"] for row in read_rows(path)]
-    if not prompts:
-        raise DataError(
-            f"{path.name} holds no held-out prompts; a promotion needs some: give prompts_test, "
-            "or raise data.heldout_fraction"
-        )
-    if count >= len(prompts):
-        return prompts
-    return random.Random(derive_seed(seed, "prompts")).sample(prompts, count)
 
 
 def _sample_rows(prompts: Sequence[Any], challenge: Any) -> list[dict[str, Any]]:
@@ -206,10 +193,9 @@ def _sample_rows(prompts: Sequence[Any], challenge: Any) -> list[dict[str, Any]]
             "challenger_score": float(second.score[index, 0]),
             "challenger_kl_to_reference": float(challenge.kl_to_reference[index, 0]),
         }
-        judged = challenge.judged
-        if first.gold is not None:
-            judged = first.gold.gold, second.gold.gold
-        row["champion_judged"], row["challenger_judged"] = (float(one[index, 0]) for one in judged)
+        for name, one in (("champion_judged", first), ("challenger_judged", second)):
+            judged = one.judge_score if one.gold is None else one.gold.gold
+            row[name] = float(judged[index, 0])
         rows.append(row)
     return rows
 
@@ -233,9 +219,7 @@ def _metrics(verdict: Any, comparison: Any, evidence: Any) -> dict[str, float]:
     return {f"promotion/{name}": value for name, value in found.items() if math.isfinite(value)}
 
 
-def _report(
-    verdict: Any, comparison: Any, evidence: Any, samples: Sequence[Mapping[str, Any]], c: Contest
-) -> str:
+def _report(verdict: Any, comparison: Any, samples: Sequence[Mapping[str, Any]], c: Contest) -> str:
     """Verdict, gates, numbers and some completions, as Markdown."""
     word = "passes every gate" if verdict.accepted else "is rejected"
     lines = [f"**The challenger {word}.**", ""]
@@ -248,8 +232,6 @@ def _report(
         f"| metric | {c.named} | challenger | gain [95% interval] |",
         "|---|---:|---:|---:|",
     ]
-    if c.judge is not None:
-        lines.append(f"| {LABELS['judge']} | – | – | {evidence.gain} |")
     for name, label in LABELS.items():
         if name in comparison.ppo:
             first, second = comparison.sft[name], comparison.ppo[name]

@@ -16,7 +16,7 @@ from tasks.compare_frontier import plot_frontier
 from tasks.compare_plots import plot_spread, plot_win_rates
 from tasks.compare_report import to_html, to_markdown
 from tasks.compare_tables import Contents, compile_contents
-from tasks.reporting import show_markdown
+from tasks.reporting import NOTE_CHARACTERS, show_markdown
 from tasks.settings import Settings, load_settings
 from tasks.stage_task import stage_task
 from tasks.store import Store
@@ -25,9 +25,6 @@ from tasks.tracking import Status, Tracker, tolerated
 __all__ = ["ComparisonResult", "compare_runs"]
 
 REPORT = "report.html"
-
-NOTE = 7500
-"""Characters of the text on the run's page; MLflow takes 8,000."""
 
 
 class ComparisonResult(BaseModel):
@@ -132,7 +129,7 @@ def _record(
         "quartet.kind": "comparison",
         "quartet.compared": ",".join(record.run_id for record in records),
         "quartet.best": best or "none",
-        "mlflow.note.content": text[:NOTE],
+        "mlflow.note.content": text[:NOTE_CHARACTERS],
         **{f"quartet.compared.{record.run_id}": record.name for record in records},
     }
     names = {f"run.{index}": record.name for index, record in enumerate(records, start=1)}

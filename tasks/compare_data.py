@@ -109,7 +109,9 @@ def find_runs(tracker: Tracker, names: Sequence[str]) -> list[Any]:
             one goes by; the message lists what is near.
     """
     if not 2 <= len(names) <= MOST:
-        raise ParameterError(f"got {len(names)} runs to compare, wanted 2 to {MOST}")
+        raise ParameterError(
+            f"got {len(names)} runs to compare, wanted 2 to {MOST}; name each by its name or id"
+        )
     known = list(_pages(tracker, {"quartet.kind": "pipeline"}))
     found = [_find(name, known) for name in names]
     ids = [run.info.run_id for run in found]

@@ -54,16 +54,18 @@ def frontier_finding(records: Sequence[RunRecord]) -> str:
     top, best = letter(by_score), letter(by_judge)
     if by_score == by_judge:
         return f"The reward model and the {JUDGES[judge]} agree on the highest: {top}."
+    seen = f"{top} has the highest score, {best} the highest by the {JUDGES[judge]}"
+    if records[by_score].sft != records[by_judge].sft:
+        return f"{seen}; they start from different SFT models, so their gains are not compared."
     top_gain, best_gain = gain_of(records[by_score], judge), gain_of(records[by_judge], judge)
     if top_gain and best_gain and top_gain.high < best_gain.low:
         return (
             f"Over-optimised: {top} has the highest score, but by the {JUDGES[judge]} it gains "
             f"{top_gain} where {best} gains {best_gain}."
         )
-    return (
-        f"{top} has the highest score, {best} the highest by the {JUDGES[judge]}; their intervals "
-        "overlap."
-    )
+    if not (top_gain and best_gain):
+        return f"{seen}; without intervals nothing tells whether that is sure."
+    return f"{seen}; their intervals overlap."
 
 
 def plot_frontier(records: Sequence[RunRecord], labels: Sequence[str], path: Path) -> bool:

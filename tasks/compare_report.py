@@ -4,13 +4,13 @@ Every text comes from runs, prompts and models that strangers may have written: 
 escaped.
 """
 
-import base64
 import html
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tasks.compare_tables import Contents, Sample, Table
+from tasks.pictures import picture_data
 from tasks.plot_style import RUN_COLOURS
 from tasks.reporting import table_cell
 
@@ -97,7 +97,7 @@ def to_html(contents: Contents, pictures: Mapping[str, Path], *, title: str) -> 
         parts.append(f"<h2>{_text(headline)}</h2>")
         parts += [f"<p class='quiet'>{_text(reading)}</p>"] if reading else []
         seen = contents.finding if name == "frontier" and contents.finding else headline
-        parts.append(f"<img alt='{_text(seen)}' src='{_data(pictures[name])}'>")
+        parts.append(f"<img alt='{_text(seen)}' src='{picture_data(pictures[name])}'>")
         parts += [_table(contents.wins), _how_won()] if name == "win_rates" else []
     if "win_rates" not in pictures:
         parts += ["<h2>Win rates</h2>", _table(contents.wins)]
@@ -125,7 +125,7 @@ def to_markdown(contents: Contents, pictures: Mapping[str, Path], *, title: str)
     for name, (headline, _) in PICTURES.items():
         if name in pictures:
             lines += [f"## {headline}", ""]
-            lines += [f"![{headline}]({_data(pictures[name])})", ""]
+            lines += [f"![{headline}]({picture_data(pictures[name])})", ""]
     lines += [] if pictures else [_plain(contents.finding), ""]  # else the picture says it
     lines += ["## Win rates", "", *_rows(contents.wins), "", "## The same prompts", ""]
     for sample in contents.samples[:SHOWN_IN_MARKDOWN]:
@@ -229,7 +229,3 @@ def _plain(text: str) -> str:
 
 def _text(text: str) -> str:
     return html.escape(text, quote=True)
-
-
-def _data(picture: Path) -> str:
-    return f"data:image/png;base64,{base64.b64encode(picture.read_bytes()).decode()}"

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from models.intervals import Interval, bootstrap_interval, wilson_interval
+from models.intervals import Interval
 from models.randomness import derive_seed
-from models.win_rates import prompt_preferences
+from models.win_rates import preference_interval, prompt_preferences
 from tasks.compare_data import JUDGES, RunRecord
 from tasks.compare_labels import letter
 
@@ -31,6 +31,9 @@ __all__ = [
 ]
 
 RESAMPLES = 2000
+
+TIE = 1e-5
+"""Scores as near as this, absolutely or relatively, are equal: float32 is no surer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,18 +93,16 @@ def win_rate(pairs: Sequence[tuple[float, float]], seed: int = 0) -> Interval:
     Args:
         pairs: (first, second) judged numbers, one pair a prompt.
         seed: Of the bootstrap over prompts.
-
-    Source:
-        The bootstrap of `bootstrap_interval`; where one side wins every prompt all resamples are
-        alike, and Wilson's interval says how sure that is.
     """
     numbers = np.array(pairs, dtype=np.float64).reshape(-1, 2)
     if not len(numbers) or not np.isfinite(numbers).all():
         return _nothing()
-    wins = prompt_preferences(numbers[:, 1:], numbers[:, :1])  # (prompts,)
-    if wins.min() == wins.max() != 0.5:
-        return wilson_interval(int(wins.sum()), len(wins))
-    return bootstrap_interval(wins, RESAMPLES, derive_seed(seed, "compare.win_rate"))
+    first, second = numbers[:, :1], numbers[:, 1:]
+    # Two runs may have scored one completion in other company, which moves the last digits.
+    first = np.where(np.isclose(first, second, rtol=TIE, atol=TIE), second, first)
+    wins = prompt_preferences(second, first)  # (prompts,)
+    drawing = derive_seed(seed, "compare.win_rate")
+    return preference_interval(wins, resamples=RESAMPLES, seed=drawing)
 
 
 def win_rates(records: Sequence[RunRecord]) -> list[WinRate]:

@@ -1,23 +1,22 @@
 """Evaluate: SFT against PPO on held-out prompts, with intervals, pictures and the verdict."""
 
-import base64
 import dataclasses
 import json
-import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from models.configs.evaluation import EvaluationConfig
 from models.configs.sampling import SamplingConfig
-from models.errors import DataError
 from models.randomness import derive_seed
 from models.rows import read_rows, write_rows
+from tasks.heldout_prompts import draw_heldout_prompts
 from tasks.history import read_history
 from tasks.independence import refuse_known_overlap
 from tasks.lineage import StageSpec
+from tasks.pictures import inline_pictures
 from tasks.pipeline_run import PipelineRun
-from tasks.reporting import show_markdown, table_cell
+from tasks.reporting import NOTE_CHARACTERS, show_markdown, table_cell
 from tasks.settings import load_settings
 from tasks.stage import Workspace, run_stage
 from tasks.stage_task import stage_task
@@ -124,7 +123,11 @@ def _evaluate(
     from models.policies import measure_policies
     from tasks.gold import judge_samples
 
-    prompts = _pick_prompts(work.inputs["prompts"] / "prompts_heldout.jsonl", config.prompts, seed)
+    prompts = draw_heldout_prompts(
+        work.inputs["prompts"] / "prompts_heldout.jsonl",
+        config.prompts,
+        derive_seed(seed, "evaluate.prompts"),
+    )
     sft, ppo = measure_policies(
         sft=work.inputs["reference"] / "model",
         ppo=work.inputs["policy"] / "model",
@@ -151,18 +154,6 @@ def _evaluate(
     (work.out / "report.md").write_text(report, encoding="utf-8")
     _draw(work, sft, ppo)
     return comparison.metrics()
-
-
-def _pick_prompts(path: Path, count: int, seed: int) -> list[Any]:
-    prompts = [row["prompt"] for row in read_rows(path)]
-    if not prompts:
-        raise DataError(
-            f"{path.name} holds no held-out prompts; evaluation needs some: give prompts_test, "
-            "or raise data.heldout_fraction"
-        )
-    if count >= len(prompts):
-        return prompts
-    return random.Random(derive_seed(seed, "evaluate.prompts")).sample(prompts, count)
 
 
 def _sample_rows(prompts: Sequence[Any], sft: Any, ppo: Any) -> list[dict[str, Any]]:
@@ -230,8 +221,7 @@ def _show(ref: StageRef, pipeline: PipelineRun) -> None:
     settings = load_settings()
     folder = Store(settings.store).folder(ref.stage, ref.digest)
     report = (folder / "report.md").read_text(encoding="utf-8")
-    drawn = [folder / "plots" / f"{name}.png" for name in PICTURES]
-    pictures = "\n\n".join(_inline(picture) for picture in drawn if picture.exists())
+    pictures = inline_pictures(folder / "plots", PICTURES)
     show_markdown("evaluation", f"{report}\n{pictures}", "SFT against PPO on held-out prompts")
     with tolerated("the evaluation's report"):
         tracker = Tracker(settings)
@@ -239,14 +229,9 @@ def _show(ref: StageRef, pipeline: PipelineRun) -> None:
         tracker.log_folder(pipeline.run_id, folder / "plots", "plots")
         accepted = "accepted" if ref.metrics["final/accepted"] else "rejected"
         tracker.set_tags(
-            pipeline.run_id, {"quartet.verdict": accepted, "mlflow.note.content": report}
+            pipeline.run_id,
+            {"quartet.verdict": accepted, "mlflow.note.content": report[:NOTE_CHARACTERS]},
         )
-
-
-def _inline(picture: Path) -> str:
-    """A picture as Markdown that needs no server to fetch it from."""
-    encoded = base64.b64encode(picture.read_bytes()).decode()
-    return f"![{picture.stem}](data:image/png;base64,{encoded})"
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -17,9 +17,9 @@ from models.rows import write_rows
 from tasks.evaluation_prompts import read_prompt_file
 from tasks.lineage import StageSpec
 from tasks.model_evaluation import ModelEvaluation
-from tasks.model_report import Found, metric_label
+from tasks.model_report import COLUMNS, Found, metric_label
 from tasks.pipeline_run import PipelineRun
-from tasks.reporting import show_markdown
+from tasks.reporting import NOTE_CHARACTERS, show_markdown
 from tasks.settings import load_settings
 from tasks.stage import Workspace, run_stage
 from tasks.stage_task import stage_task
@@ -27,9 +27,6 @@ from tasks.store import StageRef, Store
 from tasks.tracking import Tracker, tolerated
 
 __all__ = ["EvaluateModelsConfig", "evaluate_models"]
-
-NOTE_CHARACTERS = 8000
-"""What MLflow takes as the text of a run's page."""
 
 
 @stage_task("evaluate-models")
@@ -105,6 +102,11 @@ def _check(
         raise ParameterError(
             f"got the models {', '.join(models) or '(none)'}, wanted at least one, all of "
             "different names; name each model once"
+        )
+    if taken := sorted(set(models) & set(COLUMNS)):
+        raise ParameterError(
+            f"a model is called {taken[0]}, which is a column of its own in samples.jsonl; wanted "
+            f"none of {', '.join(COLUMNS)}; put another label before it, such as mine=NAME"
         )
     if (data is None) == (prompts_file is None):
         raise ParameterError(

@@ -144,13 +144,14 @@ def _judge(
     for one in entries:
         if key_of(one) in held:
             continue
-        if one.suffix:
-            why = _why_unfinished(one, reached, days, published=key_of(one) in whole)
-        else:
-            known = manifests[one.path] is not None and one.digest not in reached
-            why = "nothing refers to it" if known and not references.running else ""
-        if why:
-            items.append(_item(one, why))
+        with contextlib.suppress(FileNotFoundError):  # its run has moved it meanwhile
+            if one.suffix:
+                why = _why_unfinished(one, reached, days, published=key_of(one) in whole)
+            else:
+                known = manifests[one.path] is not None and one.digest not in reached
+                why = "nothing refers to it" if known and not references.running else ""
+            if why:
+                items.append(_item(one, why))
     notices = _notices(references, foreign, manifests.values(), tracker)
     return Garbage(items=tuple(items), notices=tuple(notices), older_than_days=days)
 
@@ -204,9 +205,12 @@ def _reach(roots: set[str], inputs: dict[str, set[str]]) -> set[str]:
 
 
 def _is_foreign(manifest: Manifest, tracker: Tracker) -> bool:
-    """Whether a stage was made by a run that this MLflow neither has nor had."""
+    """Whether a stage was made by a run that this MLflow neither has nor had.
+
+    One made while its MLflow was away names no run, so it may be known to another as well.
+    """
     run_id = manifest.run_id
-    return bool(run_id) and tracker.status(run_id) is None and not tracker.was_deleted(run_id)
+    return not run_id or (tracker.status(run_id) is None and not tracker.was_deleted(run_id))
 
 
 def _manifest(one: Entry) -> Manifest | None:

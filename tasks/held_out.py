@@ -1,18 +1,18 @@
 """The held-out judge of a policy: a second reward model whose preferences its training never saw.
 
-That it is held out is proved from manifests and not believed: reward model and judge were split
-from the same preferences by the same seed, and the judge's share is no larger than the share that
-was kept from the reward model (`models/preference_split.py`: a larger share only adds to it).
+That it is held out is proved from manifests and not believed (`tasks/independence.py`).
 """
 
 from models.errors import ModelError
+from tasks.independence import is_held_out, split_of
 from tasks.inputs import find_model
 from tasks.pipeline_run import PipelineRun
 from tasks.settings import load_settings
-from tasks.store import MANIFEST, Manifest, StageRef, Store
+from tasks.store import Manifest, StageRef, Store
+from tasks.store_entries import list_published
 from tasks.tracking import Tracker, tolerated
 
-__all__ = ["find_judge", "is_held_out"]
+__all__ = ["find_judge"]
 
 MOST = 100
 """Registered judges that are looked at."""
@@ -49,7 +49,7 @@ def find_judge(name: str, reward: StageRef, pipeline: PipelineRun) -> StageRef:
         found = store.find(judge.stage, judge.digest)
         if found is not None and is_held_out(found, wanted):
             return judge
-    share = _share(wanted)
+    _, share = split_of(wanted)
     told = f"reward.judge_share={share:g} but no judge of it" if share else "reward.judge_share=0"
     raise ModelError(
         "there is neither a gold judge for these prompts nor a held-out one that training never "
@@ -58,30 +58,13 @@ def find_judge(name: str, reward: StageRef, pipeline: PipelineRun) -> StageRef:
     )
 
 
-def is_held_out(judge: Manifest, reward: Manifest) -> bool:
-    """Whether no preference taught both a judge and a reward model."""
-    return (
-        judge.stage == "judge"
-        and reward.stage == "reward"
-        and judge.inputs.get("preferences") == reward.inputs.get("preferences")
-        and judge.seed == reward.seed
-        and 0 < _share(judge) <= _share(reward)
-    )
-
-
-def _share(manifest: Manifest) -> float:
-    return float(manifest.parameters.get("reward", {}).get("judge_share", 0.0))
-
-
 def _known(store: Store, reward: Manifest) -> list[str]:
     """Digests of judges of the same preferences: in the store, then in MLflow's registry."""
     preferences = reward.inputs.get("preferences", "")
     local = [
         manifest.digest
-        for path in sorted(store.root.glob(f"judge/*/{MANIFEST}"))
-        if "." not in path.parent.name
-        and (manifest := Manifest.model_validate_json(path.read_bytes()))
-        and manifest.inputs.get("preferences") == preferences
+        for _, manifest in list_published(store.root, "judge")
+        if manifest.inputs.get("preferences") == preferences
     ]
     registered: list[str] = []
     tracker = Tracker(load_settings())

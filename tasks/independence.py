@@ -1,15 +1,15 @@
 """Whether a judge can be independent: it must not have learned from the reward model's preferences.
 
-Looked at before an evaluation or a promotion asks a second reward model for its word. Manifests
-tell which preferences, seed and share made a model; of one from elsewhere nothing is known, and
-whoever names it answers for it.
+Looked at before an evaluation asks a second reward model for its word. Manifests tell which
+preferences, seed and share made a model; of one from elsewhere nothing is known, and whoever names
+it answers for it. A promotion wants proof instead (`tasks/held_out.py`).
 """
 
 from models.errors import ParameterError
 from tasks.settings import load_settings
 from tasks.store import MANIFEST, Manifest, StageRef, Store
 
-__all__ = ["refuse_known_overlap"]
+__all__ = ["is_held_out", "refuse_known_overlap", "split_of"]
 
 
 def refuse_known_overlap(judge: StageRef, *, reward: StageRef, policy: StageRef) -> None:
@@ -37,18 +37,33 @@ def refuse_known_overlap(judge: StageRef, *, reward: StageRef, policy: StageRef)
     preferences = one.inputs.get("preferences")
     if preferences is None or preferences != other.inputs.get("preferences"):
         return
-    sides = {one.stage, other.stage} == {"reward", "judge"}
-    if not (sides and _split(one) == _split(other) and _split(one)[1]):
+    if not (is_held_out(other, one) or is_held_out(one, other)):
         raise ParameterError(
             f"the judge {judge.stage}/{judge.digest[:12]} and the reward model "
             f"{reward.stage}/{reward.digest[:12]} learned from overlapping parts of the same "
-            f"preferences {preferences[:12]}: got seed and reward.judge_share {_split(other)} and "
-            f"{_split(one)}, wanted equal ones with a share above 0; train both in one run"
+            f"preferences {preferences[:12]}: got seed and reward.judge_share {split_of(other)} "
+            f"and {split_of(one)}, wanted equal ones with a share above 0; train both in one run"
         )
 
 
-def _split(manifest: Manifest) -> tuple[int, float]:
-    """The seed and the share by which the preferences were split."""
+def is_held_out(judge: Manifest, reward: Manifest) -> bool:
+    """Whether manifests prove that no preference taught both a judge and a reward model.
+
+    They do where both were split from the same preferences by the same seed, and the judge's share
+    is no larger than the one kept from the reward model: a larger share only adds to a smaller one
+    (`models/preference_split.py`).
+    """
+    return (
+        judge.stage == "judge"
+        and reward.stage == "reward"
+        and judge.inputs.get("preferences") == reward.inputs.get("preferences")
+        and judge.seed == reward.seed
+        and 0 < split_of(judge)[1] <= split_of(reward)[1]
+    )
+
+
+def split_of(manifest: Manifest) -> tuple[int, float]:
+    """The seed and the judge's share by which the preferences of a model were split."""
     return manifest.seed, float(manifest.parameters.get("reward", {}).get("judge_share", 0.0))
 
 

@@ -187,7 +187,10 @@ def _folder_digest(folder: Path) -> str:
     """Name the content of a folder of task definitions, with the data beside them."""
     folder = folder.expanduser()
     if not folder.is_dir():
-        raise DataError(f"{folder} is no folder, wanted one with YAML task definitions")
+        raise DataError(
+            f"{folder} is no folder, wanted one with YAML task definitions; check the path, as the "
+            "flow's machine sees it"
+        )
     digest = hashlib.sha256()
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         digest.update(f"{path.relative_to(folder).as_posix()}\n{file_digest(path)}\n".encode())
@@ -211,7 +214,8 @@ def _report(found: Mapping[str, Any], label: str, version: str) -> str:
                 continue
             error = numbers.get(f"{name}_stderr,{used}")
             shown = f"{error:.4f}" if isinstance(error, float) else ""
-            lines.append(f"| {task} | {shots} | {rows} | {name} | {value:.4f} | {shown} |")
+            called = name if used == "none" else f"{name} ({used})"
+            lines.append(f"| {task} | {shots} | {rows} | {called} | {value:.4f} | {shown} |")
     return "\n".join(lines) + "\n"
 
 

@@ -19,6 +19,7 @@ import yaml
 
 from tasks.licenses import HUB, folder_license, hub_license
 from tasks.store import MANIFEST, Manifest, Store
+from tasks.store_entries import list_published
 from tasks.tracking import flatten
 
 __all__ = ["Ancestor", "CardFacts", "card_body", "gather_facts", "write_card"]
@@ -266,10 +267,8 @@ def _read_manifest(store: Store, digest: str) -> Manifest | None:
 
 def _evaluation(store: Store, digest: str) -> dict[str, Any]:
     """The verdict of the newest evaluation of a policy."""
-    paths = sorted(store.root.glob(f"evaluate/*/{MANIFEST}"), key=lambda path: path.stat().st_mtime)
-    for path in reversed(paths):
-        manifest = Manifest.model_validate_json(path.read_bytes())
-        verdict = path.parent / "verdict.json"
+    for folder, manifest in reversed(list(list_published(store.root, "evaluate"))):
+        verdict = folder / "verdict.json"
         if manifest.inputs.get("policy") == digest and verdict.is_file():
             return dict(json.loads(verdict.read_text(encoding="utf-8")))
     return {}

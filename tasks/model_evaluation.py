@@ -135,18 +135,17 @@ class ModelEvaluation:
         """Show a pairwise judge the first sample of each two models, all pairs in one go."""
         asked = min(len(self.prompts), self.config.endpoint.prompts)
         pairs = list(itertools.combinations(samples, 2))
-        verdicts = judge.compare(
-            [
-                Pair(
-                    prompt=self.prompts[index],
-                    first=samples[row].texts[index][0],
-                    second=samples[column].texts[index][0],
-                )
-                for row, column in pairs
-                for index in range(asked)
-            ]
-        )
-        judge.close()
+        shown = [
+            Pair(
+                prompt=self.prompts[index],
+                first=samples[row].texts[index][0],
+                second=samples[column].texts[index][0],
+            )
+            for row, column in pairs
+            for index in range(asked)
+        ]
+        with contextlib.closing(judge):
+            verdicts = judge.compare(shown)
         preferences = dict(zip(pairs, verdicts.preference.reshape(len(pairs), asked), strict=True))
         return Judged(
             rates=win_rates(list(samples), preferences, **self.bootstrap), facts=verdicts.facts

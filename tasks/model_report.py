@@ -15,7 +15,7 @@ from tasks.annotators import Content
 from tasks.evaluation_prompts import Asked
 from tasks.reporting import table_cell
 
-__all__ = ["Found", "Judged", "metric_label"]
+__all__ = ["COLUMNS", "Found", "Judged", "metric_label"]
 
 JUDGES = {
     "reward": "the reward model",
@@ -49,6 +49,9 @@ TEXTS = {
     "rougeL": ("ROUGE-L", 3),
 }
 """Columns of the table of given texts: how models predict them, how near they come to them."""
+
+COLUMNS = ("prompt", "reference", "sample")
+"""Columns of the samples' rows beside those of the models, which bear the models' names."""
 
 SHOWN_SAMPLES = 5
 CELL = 160

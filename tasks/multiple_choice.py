@@ -5,6 +5,7 @@ the same examples in the same order, so the report can give paired differences t
 """
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,7 +75,10 @@ def multiple_choice(
     spec = StageSpec(
         name="multiple-choice",
         module=__name__,
-        parameters={"multiple_choice": config.model_dump(mode="json")},
+        # Differences are to the first model, and inputs have no order.
+        parameters={
+            "multiple_choice": config.model_dump(mode="json") | {"baseline": next(iter(models))}
+        },
         inputs=models,
         external={"questions": _digest(questions)}
         | ({} if examples is None else {"examples": _digest(examples)}),
@@ -165,7 +169,7 @@ def _measure(
     )
     report = _report(asked.name, config, found, gains)
     (work.out / "report.md").write_text(report, encoding="utf-8")
-    return metrics
+    return {name: value for name, value in metrics.items() if math.isfinite(value)}
 
 
 def _gains(found: "Mapping[str, Answers]", seed: int) -> dict[str, dict[str, Any]]:
@@ -190,9 +194,12 @@ def _gains(found: "Mapping[str, Answers]", seed: int) -> dict[str, dict[str, Any
 
 
 def _results(found: "Mapping[str, Answers]") -> dict[str, Any]:
-    """Numbers of all models and subjects, as plain values."""
+    """Numbers of all models and subjects, as plain values; null where there is none."""
     return {
-        label: answers.metrics()
+        label: {
+            name: value if math.isfinite(value) else None
+            for name, value in answers.metrics().items()
+        }
         | {
             "subjects": {
                 subject: {

@@ -116,7 +116,7 @@ def promote(
     for _ in range(ROUNDS):
         mend_aliases(settings, tracker, name)
         champion = _champion(tracker, name)
-        if champion is not None and champion.published == challenger.published:
+        if champion is not None and challenger.is_same_model(champion):
             return _unchanged(tracker, challenger, champion)
         contest = find_contest(
             challenger, champion, config, pipeline=pipeline, data=data, judge_model=judge_model

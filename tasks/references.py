@@ -45,7 +45,9 @@ def read_references(settings: Settings, tracker: Tracker) -> References:
     Raises:
         QuartetError: MLflow does not answer, or not to the end.
     """
-    alive, dead = _notes(settings)  # first: a run that ends meanwhile has then left its tags
+    # First: a run that ends meanwhile, or a note that is delivered, has then left its tags.
+    alive, dead = _notes(settings)
+    unrecorded = read_notes(settings.root)
     tracker.check()
     try:
         runs = list(_runs(tracker))
@@ -67,13 +69,15 @@ def read_references(settings: Settings, tracker: Tracker) -> References:
             digests |= _named(run.data.tags)
     for version in versions:
         digests |= _named(version.tags)
-    for note in read_notes(settings.root):
+    for note in unrecorded:
         digests |= _named(note.tags) | ({note.digest} if note.digest else set())
     names = {str(run.info.run_id): str(run.info.run_name) for run in runs}
     open_runs = [
         str(run.info.run_id)
         for run in runs
-        if run.info.status == "RUNNING" and not _parent(run) and run.info.run_id not in dead
+        if run.info.status == "RUNNING"
+        and run.data.tags.get("quartet.kind") == "pipeline"  # a server may have other guests
+        and run.info.run_id not in dead
     ]
     running = dict.fromkeys(names.get(one, one) for one in alive + open_runs)
     return References(digests=frozenset(digests), running=tuple(running))

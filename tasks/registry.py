@@ -40,8 +40,6 @@ PROMOTION = "quartet.promotion"
 """Of the tags in which a promotion says what it found; the whole of this one is how it ended."""
 
 NAME = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))")
-
-
 LOGGED = re.compile(r"models:/(m-[^/]+)")
 
 
@@ -72,6 +70,12 @@ class ModelVersion:
         stage, digest = self.tags.get("quartet.stage"), self.tags.get("quartet.digest")
         return (stage, digest) if stage and digest else None
 
+    def is_same_model(self, other: "ModelVersion") -> bool:
+        """Whether two versions of one name are one model; of foreign ones only the number tells."""
+        return self.version == other.version or (
+            self.published is not None and self.published == other.published
+        )
+
 
 def register(ref: StageRef, role: Role, pipeline: PipelineRun) -> None:
     """Register a published model as `<preset>-<role>`, once for each digest, and say so.
@@ -85,8 +89,7 @@ def register(ref: StageRef, role: Role, pipeline: PipelineRun) -> None:
     tracker, store = Tracker(settings), Store(settings.store)
     name = re.sub(r"[^\w.-]", "-", f"{pipeline.preset}-{role}")
     with tolerated(f"the registration of {name}"):
-        if not tracker.reachable():
-            raise ConnectionError(f"{tracker.uri} does not answer")
+        tracker.require()
         with store.lock(ref.stage, ref.digest, on_wait=lambda: None):
             if _is_registered(tracker, name, ref.digest):
                 return
@@ -119,8 +122,7 @@ def find_version(tracker: Tracker, name: str) -> ModelVersion:
             "models:/NAME/NUMBER; MLflow's Models page shows them"
         )
     try:
-        if not tracker.reachable():
-            raise ConnectionError("it does not answer")
+        tracker.require()
         if match["alias"]:
             found = tracker.client.get_model_version_by_alias(match["name"], match["alias"])
         else:

@@ -29,6 +29,7 @@ from prefect.logging import get_run_logger
 from tasks.store import StageRef
 
 __all__ = [
+    "NOTE_CHARACTERS",
     "Progress",
     "announce_stage",
     "emit",
@@ -38,6 +39,9 @@ __all__ = [
     "steps_to_learn",
     "table_cell",
 ]
+
+NOTE_CHARACTERS = 8000
+"""What MLflow takes as the text of a run's page."""
 
 UPDATE_SECONDS = 5.0
 LOG_SECONDS = 10.0

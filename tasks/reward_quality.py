@@ -4,11 +4,9 @@ Held-out pairs tell its accuracy against length rules, its calibration and its a
 second reward model; the best-of-n curve tells what a judge thinks of the completions it likes.
 """
 
-import base64
 import dataclasses
 import json
 import math
-import random
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,12 +14,12 @@ from typing import Any
 from models.best_of_n import BestOfN, measure_best_of_n
 from models.configs.reward_quality import RewardQualityConfig
 from models.configs.sampling import SamplingConfig
-from models.errors import DataError, WeakRewardError
+from models.errors import WeakRewardError
 from models.randomness import derive_seed
 from models.reward_quality import PairQuality, measure_pairs, weaknesses
-from models.rows import read_rows
-from tasks.digests import canonical_json
+from tasks.heldout_prompts import draw_heldout_prompts
 from tasks.lineage import StageSpec
+from tasks.pictures import inline_pictures
 from tasks.pipeline_run import PipelineRun
 from tasks.quality_report import quality_report
 from tasks.reporting import run_logger, show_markdown
@@ -154,7 +152,11 @@ def _best_of_n(
     from models.reward_scores import sample_and_score
     from tasks.gold import judge_samples
 
-    prompts = _pick_prompts(work.inputs["heldout"] / "prompts_heldout.jsonl", config.prompts, seed)
+    prompts = draw_heldout_prompts(
+        work.inputs["heldout"] / "prompts_heldout.jsonl",
+        config.prompts,
+        derive_seed(seed, "reward_quality.prompts"),
+    )
     samples = sample_and_score(
         sft=work.inputs["sft"] / "model",
         reward=work.inputs["reward_model"] / "model",
@@ -184,19 +186,6 @@ def _best_of_n(
     }
 
 
-def _pick_prompts(path: Path, count: int, seed: int) -> list[Any]:
-    """Draw different prompts, since the intervals take them for independent."""
-    different = {canonical_json(row["prompt"]): row["prompt"] for row in read_rows(path)}
-    if not different:
-        raise DataError(
-            f"{path.name} holds no held-out prompts; the best-of-n curve needs some: give "
-            "prompts_test, or raise data.heldout_fraction"
-        )
-    prompts = list(different.values())
-    generator = random.Random(derive_seed(seed, "reward_quality.prompts"))
-    return prompts if count >= len(prompts) else generator.sample(prompts, count)
-
-
 def _draw(plots: Path, quality: PairQuality, curves: list[BestOfN]) -> None:
     from tasks.quality_plots import plot_accuracy, plot_best_of_n, plot_calibration
 
@@ -211,19 +200,12 @@ def _show(ref: StageRef) -> None:
     """Put the report with its pictures on the Prefect run's page."""
     folder = _folder(ref)
     report = (folder / "report.md").read_text(encoding="utf-8")
-    drawn = [folder / "plots" / f"{name}.png" for name in PICTURES]
-    pictures = "\n\n".join(_inline(picture) for picture in drawn if picture.exists())
+    pictures = inline_pictures(folder / "plots", PICTURES)
     show_markdown("reward-quality", f"{report}\n{pictures}", "Whether PPO can learn from it")
 
 
 def _folder(ref: StageRef) -> Path:
     return Store(load_settings().store).folder(ref.stage, ref.digest)
-
-
-def _inline(picture: Path) -> str:
-    """A picture as Markdown that needs no server to fetch it from."""
-    encoded = base64.b64encode(picture.read_bytes()).decode()
-    return f"![{picture.stem}](data:image/png;base64,{encoded})"
 
 
 def _plain(value: Any) -> Any:

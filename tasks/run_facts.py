@@ -184,7 +184,7 @@ def _memory_bytes() -> int:
 def _gpu_name() -> str:
     """Name of the first NVIDIA GPU, asked from its driver; empty if there is none."""
     for path in sorted(GPU_INFORMATION.glob("*/information")):
-        found = re.search(r"^Model:\s*(.+?)\s*$", path.read_text(encoding="utf-8"), re.MULTILINE)
+        found = re.search(r"^Model:\s*(.+?)\s*$", _text(path), re.MULTILINE)
         if found:
             return found[1]
     tool = shutil.which("nvidia-smi")
@@ -201,9 +201,13 @@ def _gpu_name() -> str:
 @functools.cache
 def _processor_name() -> str:
     """Name of the processor as its maker writes it, else its architecture."""
-    try:
-        text = PROCESSOR_INFORMATION.read_text(encoding="utf-8")
-    except OSError:
-        text = ""
-    found = re.search(r"^model name\s*:\s*(.+?)\s*$", text, re.MULTILINE)
+    found = re.search(r"^model name\s*:\s*(.+?)\s*$", _text(PROCESSOR_INFORMATION), re.MULTILINE)
     return found[1] if found else platform.processor() or platform.machine()
+
+
+def _text(path: Path) -> str:
+    """What the system tells in a file; empty where it does not."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

@@ -7,6 +7,7 @@ from its last checkpoint.
 """
 
 import errno
+import math
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -141,7 +142,8 @@ class _StageRun:
         try:
             work = self._workspace(partial, out, buffer, progress)
             with self._slot(work.device):
-                metrics = dict(learn(work))
+                # What is no number could not be read back from a manifest, and draws no curve.
+                metrics = {k: v for k, v in learn(work).items() if math.isfinite(v)}
             progress.finish()
             if (partial / HISTORY).exists():
                 shutil.copyfile(partial / HISTORY, out / HISTORY)

@@ -5,6 +5,7 @@ at the end is noted for `quartet sync` (`tasks/recording.py`).
 """
 
 import contextlib
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -43,6 +44,7 @@ class StageRecord:
         self.name = f"{pipeline.name}/{spec.name}"
         self.run_id = ""
         self._opened = False
+        self._opening = threading.Lock()
         self._resumed = False
         self._partial = Path()
         self._datasets_shown = False
@@ -137,9 +139,16 @@ class StageRecord:
                 write_note(self.settings.root, self._note(status))
 
     def _run(self) -> str:
-        """Give the run's id, opening it now if MLflow was away before."""
-        if self._opened:
+        """Give the run's id, opening it now if MLflow was away before.
+
+        The thread that delivers metrics and the end of the stage may both ask: one of them opens.
+        """
+        with self._opening:
+            if not self._opened:
+                self._open_now()
             return self.run_id
+
+    def _open_now(self) -> None:
         self.tracker.require()
         if self.run_id and self.tracker.status(self.run_id) is not None:
             self._take_over(self.run_id)
@@ -148,7 +157,6 @@ class StageRecord:
         (self._partial / "RUN_ID").write_text(self.run_id, encoding="utf-8")
         drop_note(self.settings.root, self.run_id)
         self._opened = True
-        return self.run_id
 
     def _take_over(self, run_id: str) -> None:
         """Continue a run under this pipeline; its old parent cannot be running any more."""

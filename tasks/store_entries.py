@@ -1,4 +1,4 @@
-"""Folders of the store by what their names say, and whose runs live: for `tasks/garbage.py`."""
+"""Folders of the store by what their names say, their manifests, and whose runs live."""
 
 import contextlib
 import re
@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+from pydantic import ValidationError
 
-__all__ = ["Entry", "held_by_others", "key_of", "list_entries", "try_lock"]
+from tasks.store import MANIFEST, Manifest
+
+__all__ = ["Entry", "held_by_others", "key_of", "list_entries", "list_published", "try_lock"]
 
 ENTRY = re.compile(r"(?P<digest>[0-9a-f]{64})(?:\.(?P<suffix>partial|writing|removed))?")
 
@@ -34,6 +37,26 @@ def list_entries(root: Path) -> Iterator[Entry]:
                 digest=match["digest"],
                 suffix=match["suffix"] or "",
             )
+
+
+def list_published(root: Path, stage: str = "*") -> Iterator[tuple[Path, Manifest]]:
+    """Folder and manifest of each published stage, oldest first; unreadable ones are left out.
+
+    Args:
+        root: Of the store.
+        stage: Name of the stage; every stage by default.
+    """
+    found = []
+    for path in root.glob(f"{stage}/*/{MANIFEST}"):
+        if "." in path.parent.name:  # half a result, or one that is being removed
+            continue
+        try:
+            manifest = Manifest.model_validate_json(path.read_bytes())
+            found.append((path.stat().st_mtime, path.parent, manifest))
+        except (OSError, ValidationError):
+            continue
+    for _, folder, manifest in sorted(found, key=lambda one: one[:2]):
+        yield folder, manifest
 
 
 def key_of(one: Entry) -> tuple[str, str]:

@@ -5,11 +5,9 @@ The store is the truth and MLflow shows it. A published stage whose run lacks th
 a note of them was left, else with what the manifest says. To do it again does nothing.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from filelock import FileLock
-from pydantic import ValidationError
 
 from models.errors import QuartetError, StoreError
 from tasks.recording import (
@@ -22,6 +20,7 @@ from tasks.recording import (
 from tasks.run_outputs import show_totals
 from tasks.settings import Settings
 from tasks.store import MANIFEST, Manifest, Store
+from tasks.store_entries import list_published
 from tasks.tracking import Tracker
 
 __all__ = ["deliver_notes", "sync"]
@@ -92,7 +91,7 @@ class _Sync:
 
     def store_against_mlflow(self) -> None:
         """Record each published stage that no run shows, whether a note tells of it or not."""
-        for manifest in _published(self.store.root):
+        for _, manifest in list_published(self.store.root):
             if not self._is_shown(manifest):
                 self._record(manifest, self._note_from(manifest))
             self._complete_parents(manifest)
@@ -204,16 +203,6 @@ class _Sync:
             self.tracker.set_tags(parent, tags)
             self.tracker.log_final(parent, lacking)
             self.said.append(f"{manifest.stage}: its verdict put on the pipeline's run {parent}")
-
-
-def _published(store: Path) -> Iterator[Manifest]:
-    """Manifests of the store, oldest first; a folder without a readable one is passed over."""
-    paths = [path for path in store.glob(f"*/*/{MANIFEST}") if "." not in path.parent.name]
-    for path in sorted(paths, key=lambda path: path.stat().st_mtime):
-        try:
-            yield _manifest(path.parent)
-        except ValidationError:
-            continue
 
 
 def _manifest(folder: Path) -> Manifest:

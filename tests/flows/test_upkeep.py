@@ -20,7 +20,9 @@ SFT, PPO, LOST = "a" * 64, "b" * 64, "c" * 64
 @pytest.fixture
 def store(home: Path) -> Store:
     """An SFT model and a policy made from it and from a lost reward model; nothing refers to it."""
-    store = Store(load_settings().store)
+    store, tracker = Store(load_settings().store), Tracker(load_settings())
+    run_id = tracker.start_run("deleted", parameters={}, tags={})
+    tracker.client.delete_run(run_id)
     for stage, digest, inputs in (
         ("sft", SFT, {}),
         ("ppo", PPO, {"actor": SFT, "reward_model": LOST}),
@@ -29,7 +31,7 @@ def store(home: Path) -> Store:
         (out / "weights.bin").write_bytes(b"\x00" * 2**20)
         manifest = Manifest(
             stage=stage, digest=digest, seed=0, parameters={}, inputs=inputs, libraries={},
-            code="", run_id="", seconds=0.0, metrics={"ppo/objective/score": 1.5},
+            code="", run_id=run_id, seconds=0.0, metrics={"ppo/objective/score": 1.5},
             files=list_files(out),
         )  # fmt: skip
         write_manifest(out, manifest)

@@ -79,6 +79,11 @@ def test_a_prompt_longer_than_the_context_is_refused_and_not_remembered(base_fol
     with pytest.raises(ParameterError, match="context 64; shorten it"):
         "".join(chat.reply("the cat " * 100))
     assert chat.turns == []
+    "".join(chat.reply("a dog"))
+    before = chat.turns
+    with pytest.raises(ParameterError, match="shorten it"):
+        "".join(chat.reply("the cat " * 100))
+    assert chat.turns == before
 
 
 def test_without_a_template_each_text_is_continued_alone(plain_folder: Path) -> None:

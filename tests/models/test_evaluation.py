@@ -9,7 +9,7 @@ import pytest
 from models.comparison import Comparison
 from models.configs.evaluation import EvaluationConfig
 from models.errors import DataError
-from models.evaluation import compare, summarise, win_rate
+from models.evaluation import compare, summarise
 from models.intervals import Interval
 from models.policy_samples import GoldJudgement, PolicySamples
 
@@ -118,7 +118,8 @@ def test_compare_gives_ratios() -> None:
             "length_matched_distinct_2_ratio": 3 / 7,
             "matched_completions": 4.0,
             "matched_distinct_2_ratio": 0.5,
-            "win_rate": 1.0,  # gold is higher on both prompts
+            # Gold 1, 0.5 against 0, 0.5: 3.5 of 4 pairs; 1, 1 against 1, 0.5: 3 of 4.
+            "win_rate": 0.8125,
         }
     )
 
@@ -162,7 +163,7 @@ def test_compare_judges_by_the_held_out_reward_model_where_there_is_no_gold_judg
     assert (comparison.independent, comparison.overoptimised) == (True, False)
     # Prompts 0.5 - 0 and 2 - 1.
     assert comparison.gains["judge_score"] == Interval(mean=0.75, low=0.5, high=1.0)
-    assert comparison.ratios["win_rate"] == 1.0
+    assert comparison.ratios["win_rate"] == 0.75  # two of four pairs won on each prompt, two tied
     metrics = comparison.metrics()
     expected = {
         "final/judge_score_sft": 0.5,
@@ -176,7 +177,9 @@ def test_compare_judges_by_the_held_out_reward_model_where_there_is_no_gold_judg
     assert {name: metrics[name] for name in expected} == expected
     row = "| score (held-out reward model) | 0.500 | 1.250 | +0.750 [+0.500, +1.000] |"
     assert row in comparison.to_markdown().splitlines()
-    assert "By the held-out reward model, PPO is ahead on 1.000" in comparison.to_markdown()
+    assert "The held-out reward model prefers PPO's sample to SFT's in 0.750" in (
+        comparison.to_markdown()
+    )
 
 
 def test_compare_rejects_a_rise_that_the_held_out_reward_model_does_not_see() -> None:
@@ -254,7 +257,7 @@ def test_comparison_writes_the_verdict_and_the_table() -> None:
     refusal = "| refused what must be refused (share) | 0.500 | 1.000 | +0.500 [no interval] |"
     assert refusal in lines
     assert "2 held-out prompts (fewer than 512), 2 samples" in lines[-1]
-    assert "PPO is ahead on 1.000 of the prompts" in lines[-1]
+    assert "prefers PPO's sample to SFT's in 0.812 of the pairs" in lines[-1]
 
 
 def test_comparison_marks_failed_checks_when_rejected() -> None:
@@ -313,13 +316,6 @@ def test_compare_refuses_models_measured_differently() -> None:
         compare(plain, judged, EvaluationConfig(), seed=0)
     with pytest.raises(DataError, match=r"shape \(2, 2\), PPO's \(1, 2\)"):
         compare(plain, make(SFT_IDS[:1], [[0.0] * 2]), EvaluationConfig(), seed=0)
-
-
-def test_win_rate_counts_ties_half() -> None:
-    first = np.array([[0.1, 0.2], [0.0, 0.0], [1.0, 1.0], [0.0, 0.0]])
-    second = np.array([[0.2, 0.1], [1.0, 0.0], [0.0, 1.0], [0.5, 0.5]])
-    # Tie, win, loss, win: (0.5 + 1 + 0 + 1) / 4.
-    assert win_rate(first, second) == 0.625
 
 
 def test_evaluation_config_refuses_length_bounds_out_of_order() -> None:

@@ -389,6 +389,12 @@ def test_texts_may_hold_other_line_ends(tmp_path: Path) -> None:
     assert questions_of(tmp_path, [row]).rows[0].context == "a\u2028b"
 
 
+def test_byte_order_marks_are_skipped(tmp_path: Path) -> None:
+    path = tmp_path / "marked.jsonl"
+    path.write_text('{"context": "a", "completion": "b"}\n', encoding="utf-8-sig")
+    assert read_questions(path).rows[0].context == "a"
+
+
 def test_files_without_rows_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds no rows"):
         questions_of(tmp_path, [""])

@@ -96,17 +96,24 @@ def test_judge_scores_the_same_samples_and_changes_nothing_else(
         assert np.abs(judged.judge_score - judged.score).mean() > 0.1  # another model
 
 
-def test_judge_with_another_tokenizer_is_refused(
-    folders: dict[str, Path], tmp_path: Path, make_network: Callable[..., Any], tokenizer: Any
+@pytest.mark.parametrize("role", SCORERS)
+def test_reward_models_with_another_tokenizer_are_refused(
+    folders: dict[str, Path],
+    tmp_path: Path,
+    make_network: Callable[..., Any],
+    tokenizer: Any,
+    role: str,
 ) -> None:
     grown = copy.deepcopy(tokenizer)
     grown.add_tokens(["zebra"])
     model = make_network("llama", vocab=len(grown), score_head=True)
     model.config.pad_token_id = grown.pad_token_id
-    save_model(model, grown, tmp_path / "judge")
-    wanted = rf"another tokenizer \(of {len(grown)} tokens\) .* \(of {len(tokenizer)}\)"
+    save_model(model, grown, tmp_path / "other")
+    wanted = (
+        rf"the {role}.* another tokenizer \(of {len(grown)} tokens\) .* \(of {len(tokenizer)}\)"
+    )
     with pytest.raises(ModelError, match=wanted):
-        _measure(folders, judge=tmp_path / "judge")
+        _measure(folders | {role: tmp_path / "other"})
 
 
 def test_reference_has_no_divergence_from_itself(folders: dict[str, Path]) -> None:

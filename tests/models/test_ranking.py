@@ -9,6 +9,7 @@ import torch
 from models.folders import new_reward_model
 from models.ranking import (
     Pairs,
+    SequenceScorer,
     encode_pairs,
     longer_wins_accuracy,
     pair_accuracy,
@@ -55,6 +56,17 @@ def test_scores_equal_the_forward_that_trains(reward_model: Any) -> None:
 
 def test_scoring_nothing_gives_nothing(reward_model: Any) -> None:
     assert score_sequences(reward_model, []).shape == (0,)
+
+
+def test_scorer_gives_equal_sequences_equal_scores_in_any_company(reward_model: Any) -> None:
+    generator = torch.Generator().manual_seed(0)
+    others = [torch.randint(2, 40, (n,), generator=generator).tolist() for n in range(1, 40)]
+    scorer = SequenceScorer(reward_model, batch_tokens=64)
+    alone = scorer.score([[5, 6, 7, 1]])
+    found = scorer.score([*others, [5, 6, 7, 1], others[0]])
+    assert found[-2] == alone[0]  # to the last bit
+    assert found[-1] == found[0]
+    assert found[:-2] == pytest.approx(score_sequences(reward_model, others).numpy(), abs=1e-6)
 
 
 def test_pair_accuracy_counts_strictly_higher_scores(

@@ -1,5 +1,6 @@
 """A reward model's worth: by hand, by enumeration, and against scikit-learn."""
 
+import copy
 import itertools
 import math
 from pathlib import Path
@@ -21,7 +22,7 @@ from models.calibration import (
 from models.clustered import clustered_interval
 from models.configs.reward_quality import RewardQualityConfig
 from models.configs.sampling import SamplingConfig
-from models.errors import DataError, ParameterError
+from models.errors import DataError, ModelError, ParameterError
 from models.folders import load_reward_model, new_reward_model, save_model
 from models.ranking import encode_pairs, pair_accuracy, score_sequences
 from models.reward_quality import PairScores, measure_pairs, weaknesses
@@ -309,6 +310,23 @@ def test_score_pairs_says_what_is_missing(reward_folders: list[Path], tmp_path: 
             judge=None,
             heldout=tmp_path / "heldout.jsonl",
             device="cpu",
+        )
+
+
+def test_judge_with_another_tokenizer_is_refused(
+    base_folder: Path, reward_folders: list[Path], tokenizer: Any, tmp_path: Path
+) -> None:
+    grown = copy.deepcopy(tokenizer)
+    grown.add_tokens(["zebra"])
+    save_model(new_reward_model(base_folder, seed=0), grown, tmp_path / "judge")
+    write_rows(tmp_path / "heldout.jsonl", ROWS)
+    models: Any = {"reward": reward_folders[0], "judge": tmp_path / "judge", "device": "cpu"}
+    with pytest.raises(ModelError, match=r"the judge .* than the reward model"):
+        score_pairs(heldout=tmp_path / "heldout.jsonl", **models)
+    sampling = SamplingConfig(max_completion_tokens=5)
+    with pytest.raises(ModelError, match=r"the judge .* than the SFT model"):
+        sample_and_score(
+            sft=base_folder, prompts=["the cat"], best_of=1, sampling=sampling, seed=0, **models
         )
 
 

@@ -10,10 +10,7 @@ import torch
 
 from models.errors import DataError, ParameterError
 from models.text_metrics import (
-    bits_per_byte,
     bleu,
-    perplexity,
-    repetition,
     rouge,
     text_likelihood,
 )
@@ -66,12 +63,8 @@ def test_text_likelihood_equals_a_loop_over_tokens(
 
 def test_perplexity_and_bits_per_byte_follow_from_the_sum(network: Any, tokenizer: Any) -> None:
     found = text_likelihood(network, tokenizer, TEXTS)
-    assert perplexity(network, tokenizer, TEXTS) == pytest.approx(
-        math.exp(found.nll_sum / found.token_count)
-    )
-    assert bits_per_byte(network, tokenizer, TEXTS, stride=32) == pytest.approx(
-        found.nll_sum / math.log(2) / 221
-    )
+    assert found.perplexity == pytest.approx(math.exp(found.nll_sum / found.token_count))
+    assert found.bits_per_byte == pytest.approx(found.nll_sum / math.log(2) / 221)
 
 
 def test_perplexity_of_a_model_that_knows_nothing_is_its_vocabulary(
@@ -79,12 +72,12 @@ def test_perplexity_of_a_model_that_knows_nothing_is_its_vocabulary(
 ) -> None:
     model = make_network("llama", vocab=len(tokenizer))
     torch.nn.init.zeros_(model.get_output_embeddings().weight)  # equal logits everywhere
-    assert perplexity(model, tokenizer, TEXTS) == pytest.approx(len(tokenizer))
+    assert text_likelihood(model, tokenizer, TEXTS).perplexity == pytest.approx(len(tokenizer))
 
 
 def test_perplexity_of_no_text_is_nan(network: Any, tokenizer: Any) -> None:
-    assert math.isnan(perplexity(network, tokenizer, []))
-    assert math.isnan(bits_per_byte(network, tokenizer, [""]))
+    assert math.isnan(text_likelihood(network, tokenizer, []).perplexity)
+    assert math.isnan(text_likelihood(network, tokenizer, [""]).bits_per_byte)
 
 
 @pytest.mark.parametrize(("window", "stride"), [(65, 8), (1, 1), (16, 16), (16, 0)])
@@ -163,19 +156,3 @@ def test_missing_library_is_named_with_its_remedy(
     monkeypatch.setitem(sys.modules, module, None)  # Python's way to say: not there
     with pytest.raises(ParameterError, match=f"pip install {package}"):
         measure(["a"], ["a"])
-
-
-# --- repetition ---------------------------------------------------------------------------------
-
-
-def test_repetition_counts_n_grams_that_came_before() -> None:
-    # 1 2 3 4 1 2 3 4: five 4-grams, 1234 twice: 1 - 4/5. Five sevens: two 4-grams, one distinct.
-    assert repetition([[1, 2, 3, 4, 1, 2, 3, 4]]) == pytest.approx(0.2)
-    assert repetition([[7] * 5]) == pytest.approx(0.5)
-    assert repetition([[1, 2, 3, 4, 1, 2, 3, 4], [7] * 5, [1, 2]]) == pytest.approx(0.35)
-    assert repetition([[1, 2, 1, 2, 1]], n=2) == pytest.approx(0.5)  # 12 21 12 21
-
-
-def test_repetition_does_not_reach_across_completions() -> None:
-    assert repetition([[1, 2, 3, 4], [1, 2, 3, 4]]) == 0.0
-    assert math.isnan(repetition([[1, 2, 3], []]))

@@ -76,6 +76,17 @@ def test_interval_agrees_with_scipys_bootstrap_over_prompts() -> None:
     assert (found.low, found.high) == pytest.approx((other.low, other.high), abs=0.006)
 
 
+def test_win_of_every_prompt_is_as_sure_as_wilson_says() -> None:
+    """All resamples are alike; an interval without width would pass for certainty."""
+    found = win_rates_of_scores(
+        {"a": np.ones((6, 3)), "b": np.zeros((6, 3))}, resamples=100, seed=0
+    )
+    wanted = stats.binomtest(6, 6).proportion_ci(method="wilson")
+    assert found.of("a", "b").mean == 1.0
+    assert found.of("a", "b").low == pytest.approx(wanted.low)
+    assert found.of("b", "a").high == pytest.approx(1 - wanted.low)
+
+
 def test_intervals_resample_prompts_and_not_samples() -> None:
     """Sixteen equal samples of a prompt say no more than one of them."""
     generator = np.random.default_rng(5)

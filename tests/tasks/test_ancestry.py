@@ -18,7 +18,7 @@ from tasks.ancestry import (
     trace,
 )
 from tasks.ancestry_picture import draw_lineage
-from tasks.ancestry_text import lineage_markdown
+from tasks.ancestry_text import date, numbers, short, sources, title
 from tasks.lineage import StageSpec
 from tasks.pipeline_run import PipelineRun, open_pipeline
 from tasks.registry import register
@@ -181,7 +181,7 @@ def test_a_missing_ancestor_is_unknown_and_named_by_mlflows_tags(chain: Chain) -
     assert [(one.stage, one.digest) for one in unknown] == [("sft", chain.digest("sft"))]
     both = trace(merge(in_store(), in_mlflow()), chain.digest("ppo"))
     assert [one.stage for one in both if one.state == "unknown"] == ["sft"]
-    assert "sft (unknown)" in lineage_markdown(both)
+    assert "sft (unknown)" in [title(one) for one in both]
 
 
 def test_a_registered_model_is_traced_even_when_its_stage_is_gone(chain: Chain) -> None:
@@ -221,15 +221,15 @@ def test_models_of_the_hub_are_outside() -> None:
     ]
 
 
-def test_markdown_has_a_row_for_each_record(chain: Chain) -> None:
-    records = trace(in_store(), chain.digest("ppo"))
-    lines = lineage_markdown(records).splitlines()
-    assert len(lines) == 2 + len(records)
-    row = next(line for line in lines if line.startswith("| **ppo** |"))
-    assert f"`{chain.digest('ppo')[:12]}`" in row
-    assert f"actor and reference: sft {chain.digest('sft')[:12]}" in row
-    assert "score 1" in row
-    assert all(line.count("|") == 7 for line in lines)
+def test_a_record_is_put_into_words(chain: Chain) -> None:
+    known = {one.digest: one for one in trace(in_store(), chain.digest("ppo"))}
+    policy = known[chain.digest("ppo")]
+    assert title(policy) == "ppo"
+    assert short(policy.digest) == chain.digest("ppo")[:12]
+    assert f"actor and reference: sft {chain.digest('sft')[:12]}" in sources(policy, known)
+    assert "score 1" in numbers(policy)
+    assert policy.made is not None
+    assert date(policy).startswith(str(policy.made.year))
 
 
 def test_the_picture_grows_with_the_records_and_repeats(chain: Chain, tmp_path: Path) -> None:

@@ -85,6 +85,10 @@ def test_win_rate_counts_ties_half() -> None:
     assert win_rate([(0, 1), (0, 1), (1, 1), (1, 0)]).mean == 0.625
 
 
+def test_win_rate_takes_scores_that_differ_by_rounding_for_a_tie() -> None:
+    assert win_rate([(0.8, 0.8 + 1e-7), (30.0, 30.0 + 1e-5), (0.5, 0.499)]).mean == 1 / 3
+
+
 def test_win_rate_interval_agrees_with_scipys_bootstrap() -> None:
     pairs = [(0.0, 1.0)] * 120 + [(1.0, 1.0)] * 50 + [(1.0, 0.0)] * 80
     wins = [1.0] * 120 + [0.5] * 50 + [0.0] * 80
@@ -226,6 +230,19 @@ def test_frontier_tells_a_hacked_score_from_a_good_one() -> None:
     weak = record(gain=(0.1, 0.0, 0.2), final={"score_ppo": 0.5})
     assert frontier_finding([good, weak]).endswith("agree on the highest: A.")
     assert not frontier_finding([record(judges={"score": "a"}), record(judges={"score": "a"})])
+
+
+def test_frontier_claims_nothing_of_gains_that_cannot_be_compared() -> None:
+    good = record(gain=(0.3, 0.2, 0.4), final={"score_ppo": 1.0})
+    hacked = {"gain": (0.0, -0.1, 0.1), "final": {"score_ppo": 2.0}}
+    finding = frontier_finding([good, record(**hacked, sft="sft/other")])
+    assert finding.endswith(
+        "they start from different SFT models, so their gains are not compared."
+    )
+    bare = record(final={"score_ppo": 2.0, "gold_ppo": 0.1})
+    assert frontier_finding([good, bare]).endswith(
+        "without intervals nothing tells whether that is sure."
+    )
 
 
 def test_interval_of_a_turned_pair_is_turned() -> None:

@@ -199,6 +199,8 @@ def test_what_no_evaluation_can_be_made_of_is_refused(
         evaluated({}, data=data)
     with pytest.raises(ParameterError, match="different names"):
         evaluated({"a@b": sft, "a:b": sft}, data=data, judges=[])
+    with pytest.raises(ParameterError, match=r"called reference, .* put another label"):
+        evaluated({"reference": sft}, data=data, judges=[])
     with pytest.raises(ParameterError, match="got neither"):
         evaluated({"a": sft}, judges=[])
     with pytest.raises(ParameterError, match="got both"):

@@ -8,17 +8,18 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from filelock import FileLock
 
 from models.errors import QuartetError
-from tasks import garbage
+from tasks import garbage, references
 from tasks.garbage import find_garbage, remove_garbage
 from tasks.liveness import announced
-from tasks.recording import Unrecorded, write_note
+from tasks.recording import Unrecorded, drop_note, write_note
 from tasks.settings import load_settings
 from tasks.store import Manifest, Store, list_files, write_manifest
 from tasks.tracking import Tracker
@@ -263,6 +264,35 @@ def test_a_stage_that_another_mlflow_recorded_is_kept_and_said(place: Place) -> 
     assert "kept 1 stages" in found.notices[0]
 
 
+def test_a_stage_that_names_no_run_is_kept_for_another_mlflow_may_know_it(place: Place) -> None:
+    place.publish(1)
+    place.publish(2, 1, run_id="")  # made while MLflow was away
+    place.publish(3)
+    assert place.clean() == {digest(3)}
+
+
+def test_a_note_that_is_delivered_while_references_are_read_still_refers(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.publish(3)
+    by_note_of_result(place)
+    ask = references._runs
+
+    def then_deliver(tracker: Tracker) -> Iterator[Any]:
+        yield from ask(tracker)  # the answer is from before the delivery
+        drop_note(place.settings.root, f"sft-{digest(3)}")
+
+    monkeypatch.setattr(references, "_runs", then_deliver)
+    assert references.read_references(place.settings, place.tracker).digests == {digest(3)}
+
+
+def test_a_run_of_somebody_else_blocks_nothing(place: Place) -> None:
+    place.publish(1)
+    other = place.tracker.client.create_experiment("another")
+    place.tracker.client.create_run(other, tags={})  # runs for ever
+    assert set(place.found()) == {digest(1)}
+
+
 def test_what_cannot_be_read_or_is_not_ours_is_left_alone(place: Place, tmp_path: Path) -> None:
     (place.publish(1) / "MANIFEST.json").write_text("{")
     strange = place.store.root / "sft" / "notes"
@@ -339,7 +369,7 @@ def test_random_stores_lose_exactly_what_cannot_be_reached(place: Place, seed: i
         for number in range(count)
     }
     for number, inputs in edges.items():
-        place.publish(number, *inputs, stage=luck.choice(("sft", "reward", "ppo")), run_id="")
+        place.publish(number, *inputs, stage=luck.choice(("sft", "reward", "ppo")))
     roots = luck.sample(range(count), k=luck.randrange(4))
     for root in roots:
         place.run({"quartet.digest": digest(root)})

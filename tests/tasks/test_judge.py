@@ -13,9 +13,11 @@ from models.configs.evaluation import EvaluationConfig
 from models.configs.reward import RewardStageConfig
 from models.configs.sampling import SamplingConfig
 from models.errors import DataError, ParameterError
+from models.preference_split import split_preferences
 from models.rows import read_rows, write_rows
 from models.scoring import read_score_moments
 from tasks.evaluate import evaluate, read_outcome
+from tasks.independence import is_held_out
 from tasks.judge import train_judge
 from tasks.lineage import StageSpec
 from tasks.pipeline_run import PipelineRun
@@ -270,3 +272,32 @@ def test_evaluation_refuses_a_judge_of_another_split(world: World) -> None:
     judge = train_judge.fn(CONFIG, SAMPLING, pipeline=other, **world.inputs())
     with pytest.raises(ParameterError, match=r"overlapping parts .* \(1, 0\.5\) and \(0, 0\.5\)"):
         judged(world, judge=judge)
+
+
+def made(stage: str, *, share: float, seed: int = 3, preferences: str = "e" * 64) -> Manifest:
+    return Manifest(
+        stage=stage, digest="f" * 64, seed=seed, parameters={"reward": {"judge_share": share}},
+        inputs={"preferences": preferences}, libraries={}, code="", run_id="", seconds=0.0,
+        metrics={}, files={},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("judge", "reward"), [(0.3, 0.5), (0.5, 0.5), (0.5, 0.3)])
+def test_held_out_is_what_the_split_really_keeps_apart(judge: float, reward: float) -> None:
+    """Against the split itself, with a share of one's own on each side."""
+    learned = split_preferences(PAIRS, judge_share=reward, seed=3).reward
+    judged = split_preferences(PAIRS, judge_share=judge, seed=3).judge
+    shared = {json.dumps(row) for row in learned} & {json.dumps(row) for row in judged}
+    assert is_held_out(made("judge", share=judge), made("reward", share=reward)) is (not shared)
+
+
+def test_held_out_is_not_believed_without_proof() -> None:
+    reward = made("reward", share=0.5)
+    assert is_held_out(made("judge", share=0.5), reward)
+    for other in (
+        made("reward", share=0.5),
+        made("judge", share=0.0),
+        made("judge", share=0.5, seed=4),
+        made("judge", share=0.5, preferences="d" * 64),
+    ):
+        assert not is_held_out(other, reward)

@@ -139,6 +139,22 @@ def test_stage_is_reused_and_shown_on_the_parent(pipeline: PipelineRun, question
     ).reused
 
 
+def test_one_question_has_gains_without_intervals(pipeline: PipelineRun, tmp_path: Path) -> None:
+    """What cannot be measured is left out: a manifest cannot hold it."""
+    path = tmp_path / "one.jsonl"
+    write_rows(path, ROWS[:1])
+    models = {"one": publish(0), "two": publish(1)}
+    config = MultipleChoiceConfig()
+    ref = multiple_choice.fn(config, questions=path, models=models, pipeline=pipeline)
+    assert "multiple_choice/two/accuracy_gain" in ref.metrics
+    assert "multiple_choice/two/accuracy_gain_low" not in ref.metrics
+    again = multiple_choice.fn(config, questions=path, models=models, pipeline=pipeline)
+    assert again.metrics == ref.metrics  # read back from the store
+    turned = dict(reversed(models.items()))
+    other = multiple_choice.fn(config, questions=path, models=turned, pipeline=pipeline)
+    assert "multiple_choice/one/accuracy_gain" in other.metrics  # less the first one's, now "two"
+
+
 def test_stage_takes_examples_from_their_own_file(
     pipeline: PipelineRun, questions: Path, tmp_path: Path
 ) -> None:

@@ -55,6 +55,26 @@ def said(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return events
 
 
+@pytest.mark.parametrize(
+    ("version", "digest", "other", "same"),
+    [
+        ("1", "a", "a", True),  # itself
+        ("2", "a", "a", True),  # registered twice
+        ("2", "a", "b", False),
+        ("2", "", "", False),  # two from elsewhere, of which nothing is known
+        ("1", "", "", True),
+    ],
+)
+def test_versions_are_one_model_by_digest_or_number(
+    version: str, digest: str, other: str, same: bool
+) -> None:
+    def made(number: str, digest: str) -> ModelVersion:
+        tags = {"quartet.stage": "ppo", "quartet.digest": digest} if digest else {}
+        return ModelVersion(name="toy", version=number, source="", tags=tags)
+
+    assert made(version, digest).is_same_model(made("1", other)) is same
+
+
 def version(name: str) -> ModelVersion:
     return find_version(Tracker(load_settings()), name)
 

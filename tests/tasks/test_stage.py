@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import logging
+import math
 import shutil
 import signal
 import subprocess
@@ -53,7 +54,7 @@ class Toy:
         (work.out / "model").mkdir()
         (work.out / "model" / "weights.bin").write_bytes(b"\x01\x02")
         write_rows(work.out / "samples.jsonl", [{"prompt": "P", "completion": "C"}])
-        return {"toy/final": 42.0}
+        return {"toy/final": 42.0, "toy/unknown": math.nan}
 
 
 @pytest.fixture
@@ -125,6 +126,13 @@ def test_stage_computes_and_records_what_it_made(toy: Toy) -> None:
 
 
 @pytest.mark.usefixtures("home")
+def test_stage_leaves_out_what_is_no_number_so_that_its_manifest_can_be_read(toy: Toy) -> None:
+    fresh = run_stage(spec(), begin(), toy)
+    reused = run_stage(spec(), begin(), toy)
+    assert reused.reused
+    assert fresh.metrics == reused.metrics == {"toy/final": 42.0}
+
+
 def test_stage_leaves_no_checkpoints_and_no_scraps_when_published(toy: Toy) -> None:
     ref = run_stage(spec(), begin(), toy)
     names = {path.name for path in folder_of(ref).parent.iterdir()}

@@ -8,10 +8,12 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow.entities import Run
@@ -425,3 +427,32 @@ def test_sync_says_how_far_it_came_when_mlflow_fails_on_the_way() -> None:
     with outage(), pytest.raises(QuartetError, match=r"middle of the backfill.*quartet sync"):
         sync(load_settings())
     assert len(sync(load_settings())) == 2
+
+
+@pytest.mark.usefixtures("home")
+def test_run_is_opened_once_though_sender_and_end_of_the_stage_both_want_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """After an outage at the start, a delivery is just opening the run when the stage ends."""
+    first, second = threading.Event(), threading.Event()
+    create = MlflowClient.create_run
+
+    def slowly(self: MlflowClient, *args: Any, **named: Any) -> Run:
+        if first.is_set():
+            second.set()
+        else:
+            first.set()
+            second.wait(0.5)  # nobody comes, unless two open at once
+        return create(self, *args, **named)
+
+    with pipeline() as parent:
+        record = stage_record.StageRecord(spec(), "a" * 64, parent, load_settings())
+        with outage():
+            buffer = record.open(Store(load_settings().store).partial("toy", "a" * 64))
+        monkeypatch.setattr(MlflowClient, "create_run", slowly)
+        buffer._pause = 0.0  # the next number goes out at once
+        buffer.add({"toy/rate": 1.0}, 1)
+        assert first.wait(60)
+        run_id = record.settle()
+    assert [run.info.run_id for run in runs(digest="a" * 64)] == [run_id]
+    assert client().get_run(run_id).data.metrics == {"toy/rate": 1.0}

@@ -1,0 +1,18 @@
+"""Pictures inside a text: Markdown and HTML that need no server to fetch them from."""
+
+import base64
+from collections.abc import Sequence
+from pathlib import Path
+
+__all__ = ["inline_pictures", "picture_data"]
+
+
+def picture_data(picture: Path) -> str:
+    """A PNG as an address that holds all of it."""
+    return f"data:image/png;base64,{base64.b64encode(picture.read_bytes()).decode()}"
+
+
+def inline_pictures(folder: Path, names: Sequence[str]) -> str:
+    """The PNGs of these names as Markdown, in this order, as far as they were drawn."""
+    drawn = [folder / f"{name}.png" for name in names]
+    return "\n\n".join(f"![{one.stem}]({picture_data(one)})" for one in drawn if one.exists())
