@@ -4,6 +4,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Tests run side by side, a file at a time to each worker, which has one thread of its own.
+WORKERS ?= 2
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile
 
 .PHONY: demo test check lint types fast slow clean help
 
@@ -25,10 +28,10 @@ types: $(STAMP)  ## mypy, strict, on flows, tasks and models
 	$(BIN)/mypy
 
 fast: $(STAMP)  ## The fast tests
-	$(BIN)/pytest
+	$(PYTEST)
 
 slow: $(STAMP)  ## The slow tests: crashes, controls, real servers
-	$(BIN)/pytest -m slow
+	$(PYTEST) -m slow
 
 clean:  ## Remove the environment; results in .quartet stay
 	rm -rf $(VENV)

@@ -25,7 +25,7 @@ from transformers.utils import cached_file
 
 from models.architectures import parameter_count
 from models.errors import ModelError
-from models.folders import save_model, without_dropout, without_progress_bars
+from models.folders import read_weights, save_model, without_dropout
 from models.scoring import SCORE_MOMENTS, ScoreMoments, read_score_moments, write_score_moments
 from models.tokenizer import CHAT_TEMPLATE, EOS_TOKEN, PAD_TOKEN, ROLE_TOKENS
 
@@ -161,15 +161,7 @@ def _fetch(source: str, revision: str | None, loader: Any, kind: Kind) -> tuple[
                 f"{source} holds a {architecture}, a {kind.words} was wanted; "
                 "choose another model, or the role that this one fits"
             )
-        with without_progress_bars():
-            model, report = loader.from_pretrained(
-                source,
-                config=config,
-                dtype=torch.float32,
-                use_safetensors=True,
-                output_loading_info=True,
-                **where,
-            )
+        model, report = read_weights(loader, source, config, **where)
         tokenizer = AutoTokenizer.from_pretrained(source, **where)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(

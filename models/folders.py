@@ -10,6 +10,7 @@ not what the stage wants. Models come back on the CPU in evaluation mode.
 
 import copy
 import math
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,10 +33,14 @@ __all__ = [
     "load_reward_model",
     "load_tokenizer",
     "new_reward_model",
+    "read_weights",
     "save_model",
     "without_dropout",
     "without_progress_bars",
 ]
+
+LOADING = threading.Lock()
+"""Held while transformers reads a model; see `read_weights`."""
 
 
 def save_model(model: Any, tokenizer: Any, out: Path) -> None:
@@ -155,6 +160,32 @@ def without_progress_bars() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
+def read_weights(loader: Any, source: str | Path, config: Any, **where: Any) -> tuple[Any, Any]:
+    """Read a model's safetensors in float32, one model at a time.
+
+    While transformers loads, its classes do not tie weights; two loads at once leave them so.
+
+    Args:
+        loader: One of transformers' Auto classes.
+        source: Folder or hub id.
+        config: Of the model.
+        where: Whether to look here only, and which revision.
+
+    Returns:
+        The model, and transformers' report on missing and mismatched weights.
+    """
+    with LOADING, without_progress_bars():
+        model, report = loader.from_pretrained(
+            source,
+            config=config,
+            dtype=torch.float32,
+            use_safetensors=True,
+            output_loading_info=True,
+            **where,
+        )
+    return model, report
+
+
 def _load(path: Path, loader: Any, *, kind: tuple[str, ...], wanted: str) -> Any:
     """Load weights after looking at what the folder says it holds."""
     _want_files(path, "model", ["config.json", "*.safetensors", "tokenizer.json"])
@@ -163,15 +194,7 @@ def _load(path: Path, loader: Any, *, kind: tuple[str, ...], wanted: str) -> Any
         architecture = (config.architectures or ["model of no named architecture"])[0]
         if not architecture.endswith(kind):
             raise ModelError(f"{path} holds a {architecture}, {wanted}")
-        with without_progress_bars():
-            model, report = loader.from_pretrained(
-                path,
-                config=config,
-                dtype=torch.float32,
-                use_safetensors=True,
-                local_files_only=True,
-                output_loading_info=True,
-            )
+        model, report = read_weights(loader, path, config, local_files_only=True)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"the model in {path} cannot be read: {error}") from error
     if report["missing_keys"] or report["mismatched_keys"]:

@@ -4,12 +4,13 @@ import json
 import math
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel
 
 from models.errors import ModelError
 from models.folders import (
@@ -55,6 +56,17 @@ def test_model_comes_back_with_equal_weights(base_folder: Path, tmp_path: Path) 
     assert not again.training
     pairs = zip(model.parameters(), again.parameters(), strict=True)
     assert all(torch.equal(a, b) and a.dtype == torch.float32 for a, b in pairs)
+
+
+def test_models_loaded_in_several_threads_leave_transformers_as_it_was(base_folder: Path) -> None:
+    """While it loads, transformers replaces a method of its class, and each load puts one back."""
+    before = PreTrainedModel.tie_weights
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(load_causal_model, [base_folder] * 24))
+        assert PreTrainedModel.tie_weights is before
+    finally:
+        PreTrainedModel.tie_weights = before
 
 
 def test_reward_model_has_the_sft_trunk_and_a_head_of_the_right_scale(
