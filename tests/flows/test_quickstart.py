@@ -23,7 +23,7 @@ def quartet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     """Run the preset as a user would, in one home folder; gives what `--result` wrote."""
     home = tmp_path_factory.mktemp("quickstart")
 
-    def run(*settings: str) -> dict[str, Any]:
+    def run(*settings: str, refused: str = "") -> dict[str, Any]:
         result = home / "result.json"
         command = [str(Path(sys.executable).parent / "quartet"), "run", "quickstart"]
         for setting in settings:
@@ -35,6 +35,9 @@ def quartet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
             capture_output=True,
             text=True,
         )
+        if refused and done.returncode == 1:
+            assert refused in done.stderr
+            return {}
         assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
         return json.loads(result.read_text()) | {"output": done.stdout, "home": home}
 
@@ -82,10 +85,25 @@ def test_quickstart_over_optimises_without_kl(quartet: Run, accepted: dict[str, 
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_quickstart_is_rejected_when_preferences_are_shuffled(
+def test_quickstart_stops_or_is_rejected_when_preferences_are_shuffled(
     quartet: Run, accepted: dict[str, Any], seed: int
 ) -> None:
-    base = accepted["home"] / "store" / "pretrain" / stage(accepted, "pretrain")["digest"] / "model"
-    control = quartet("data.world.shuffle_preferences=true", f"seed={seed}", f"base.source={base}")
+    control = quartet(*shuffled(accepted, seed), refused="the reward model is too weak for PPO")
+    assert not control or not control["verdict"]["accepted"]
+    if seed == 0:
+        assert not control  # its accuracy is below one half
+
+
+def test_quickstart_goes_on_with_a_weak_reward_model_if_told_and_is_rejected(
+    quartet: Run, accepted: dict[str, Any]
+) -> None:
+    control = quartet(*shuffled(accepted, 0), "reward_quality.stop_if_weak=false")
+    assert stage(control, "reward-quality")["metrics"]["reward_quality/weak"] == 1
     assert not control["verdict"]["accepted"]
     assert control["verdict"]["reasons"]
+
+
+def shuffled(accepted: dict[str, Any], seed: int) -> tuple[str, ...]:
+    """Settings of a run whose preferences mean nothing, on a base model that is good."""
+    base = accepted["home"] / "store" / "pretrain" / stage(accepted, "pretrain")["digest"] / "model"
+    return ("data.world.shuffle_preferences=true", f"seed={seed}", f"base.source={base}")
