@@ -25,7 +25,12 @@ from typing import Any
 from unittest.mock import patch
 
 DIGEST = "0" * 64
-STAGES = ("prepare", "tokenizer", "pretrain", "sft", "feedback", "reward", "ppo", "evaluate")
+STAGES = (
+    "prepare", "tokenizer", "pretrain", "sft", "feedback", "reward", "reward-quality", "ppo",
+    "evaluate",
+)  # fmt: skip
+MODULES = {"reward": "preference_models", "reward-quality": "reward_quality"}
+"""Where a stage is run, if not in the module of its name."""
 
 
 def main() -> None:
@@ -67,7 +72,7 @@ def flow(settings: list[str]) -> dict[str, float]:
 
 def bare(settings: list[str]) -> dict[str, float]:
     """Run the same stages without anything around them; the same seconds."""
-    from flows import pipeline
+    from flows import pipeline, preferences
     from flows.forms import RunForm
     from tasks.pipeline_run import PipelineRun
 
@@ -76,13 +81,21 @@ def bare(settings: list[str]) -> dict[str, float]:
     root = Path(os.environ["QUARTET_HOME"])
     with contextlib.ExitStack() as stack:
         for stage in STAGES:
-            stack.enter_context(patch(f"tasks.{stage}.run_stage", _bare_stage(root)))
-        stack.enter_context(patch("tasks.evaluate._show", lambda *_: None))  # Prefect's, MLflow's
-        for name in ("prepare", "train_tokenizer", "pretrain", "finetune", "collect_feedback",
-                     "train_reward_model", "align", "evaluate"):  # fmt: skip
-            stack.enter_context(patch(f"flows.pipeline.{name}", getattr(pipeline, name).fn))
-        for stage in ("sft", "reward", "ppo"):
-            stack.enter_context(patch(f"tasks.{stage}.register", lambda *_: None))
+            module = MODULES.get(stage, stage)
+            stack.enter_context(patch(f"tasks.{module}.run_stage", _bare_stage(root)))
+        for nobody_looks in (
+            "tasks.evaluate._show", "tasks.reward_quality._show", "flows.pipeline.renew_cards",
+            "tasks.pretrain.register", "tasks.sft.register", "tasks.preference_models.register",
+            "tasks.ppo.register",
+        ):  # fmt: skip
+            stack.enter_context(patch(nobody_looks, lambda *_: None))
+        for module, names in (
+            (pipeline, ("prepare", "train_tokenizer", "pretrain", "finetune", "align", "evaluate")),
+            (preferences, ("collect_feedback", "train_reward_model", "measure_reward_quality")),
+        ):
+            for name in names:
+                task = getattr(module, name)
+                stack.enter_context(patch.object(module, name, task.fn))
         started, busy = time.perf_counter(), time.process_time()
         stages = pipeline._run_stages(parameters, nobody, ask=False)
         return {stage.stage: stage.seconds for stage in stages} | _spent(started, busy)
