@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from models.configs.promotion import PromotionConfig
 from models.intervals import Interval
-from models.verdict import Check, Verdict
+from models.verdict import Check, Verdict, check_finite
 
 __all__ = ["Diversity", "GateEvidence", "pass_gates"]
 
@@ -83,7 +83,7 @@ def pass_gates(evidence: GateEvidence, config: PromotionConfig) -> Verdict:
     """
     checks = (
         _check_gain(evidence),
-        _check_finite(evidence.finite),
+        check_finite(evidence.finite),
         _check_kl(evidence, config),
         _check_length(evidence, config),
         _check_eos(evidence, config),
@@ -110,19 +110,6 @@ def _check_gain(evidence: GateEvidence) -> Check:
         sentence = f"{named} has no interval: {gain} over {evidence.prompts} held-out prompts."
     return Check(
         name="judged_gain", value=gain.low, bound="above 0", passed=passed, sentence=sentence
-    )
-
-
-def _check_finite(means: Mapping[str, float]) -> Check:
-    """Want every mean of what was measured on completions to be a finite number."""
-    broken = {name: mean for name, mean in means.items() if not math.isfinite(mean)}
-    named = ", ".join(f"{name} is {mean}" for name, mean in broken.items())
-    return Check(
-        name="finite_numbers",
-        value=float(len(broken)),
-        bound="0 not finite",
-        passed=not broken,
-        sentence=f"Not every number is finite: {named}." if broken else "All numbers are finite.",
     )
 
 

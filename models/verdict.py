@@ -16,7 +16,7 @@ from models.diversity import MatchedDistinct, ratio
 from models.evidence import HELD_OUT_JUDGE, Evidence, GoodDiversity
 from models.intervals import Interval
 
-__all__ = ["Check", "Verdict", "decide"]
+__all__ = ["Check", "Verdict", "check_finite", "decide"]
 
 # A ratio of two means may miss the bound it equals by rounding: 0.72 / 0.9 < 0.8 in floats.
 _ROUNDING = 1e-9
@@ -55,7 +55,7 @@ def decide(evidence: Evidence, config: EvaluationConfig) -> Verdict:
     checks = (
         _check_gain(evidence),
         *_check_overoptimisation(evidence),
-        _check_finite(evidence.finite),
+        check_finite(evidence.finite),
         *_check_kl(evidence.kl_to_reference, config.max_kl_to_reference),
         _check_length(evidence, config),
         *_check_diversity(evidence, config),
@@ -151,7 +151,7 @@ def _check_kl(value: float | None, bound: float | None) -> tuple[Check, ...]:
     )
 
 
-def _check_finite(means: Mapping[str, float]) -> Check:
+def check_finite(means: Mapping[str, float]) -> Check:
     """Want every mean of what was measured on completions to be a finite number."""
     broken = {name: mean for name, mean in means.items() if not math.isfinite(mean)}
     named = ", ".join(f"{name} is {mean}" for name, mean in broken.items())

@@ -24,7 +24,6 @@ __all__ = [
     "Record",
     "Records",
     "ancestry",
-    "key_metrics",
     "read_mlflow",
     "read_store",
     "trace",
@@ -97,7 +96,7 @@ Records: TypeAlias = Mapping[str, Record]
 """Every record that a reader has, by digest."""
 
 
-def key_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
+def _key_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
     """Choose the few numbers that say what a stage came to."""
     return {name: metrics[name] for name in KEY_METRICS if name in metrics}
 
@@ -111,7 +110,7 @@ def read_store(store: Store) -> Records:
             stage=manifest.stage,
             digest=manifest.digest,
             inputs=dict(sorted(manifest.inputs.items())),
-            metrics=key_metrics(manifest.metrics),
+            metrics=_key_metrics(manifest.metrics),
             run_id=manifest.run_id,
             made=made,
         )
@@ -132,7 +131,7 @@ def read_mlflow(tracker: Tracker) -> Records:
             stage=tags.get("quartet.stage", ""),
             digest=digest,
             inputs=inputs,
-            metrics=key_metrics(run.data.metrics),
+            metrics=_key_metrics(run.data.metrics),
             run_id=run.info.run_id,
             made=datetime.fromtimestamp(ended / 1000, tz=UTC),
             stages=stages,

@@ -21,7 +21,7 @@ from tasks.settings import load_settings
 from tasks.stage import Workspace, run_stage
 from tasks.store import StageRef, Store
 
-__all__ = ["PreferenceRole", "publish_preference_model"]
+__all__ = ["publish_preference_model"]
 
 PreferenceRole: TypeAlias = Literal["reward", "judge"]
 
