@@ -3,8 +3,10 @@
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 SETTINGS = ("HOME", "TRACKING_URI", "EXPERIMENT", "DEVICE", "THREADS")
 
@@ -48,3 +50,17 @@ def prefect_server() -> Iterator[str]:
 
     with prefect_test_harness(server_startup_timeout=120):
         yield str(get_current_settings().api.url)
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The figures that were written, so that a test can look into them."""
+    figures: list[Any] = []
+    write = FigureCanvasAgg.print_png
+
+    def keep(canvas: Any, *args: Any, **kwargs: Any) -> None:
+        figures.append(canvas.figure)
+        write(canvas, *args, **kwargs)
+
+    monkeypatch.setattr(FigureCanvasAgg, "print_png", keep)
+    return figures

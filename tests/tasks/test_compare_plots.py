@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 
 from models.intervals import Interval
@@ -64,20 +63,6 @@ DRAWINGS: dict[str, Drawing] = {
     "spread": lambda path: plot_spread(RUNS, LABELS, path),
     "win_rates": lambda path: plot_win_rates(RUNS, LABELS, RATES, path),
 }
-
-
-@pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The figures that were written, so that a test can look into them."""
-    figures: list[Any] = []
-    write = FigureCanvasAgg.print_png
-
-    def keep(canvas: Any, *args: Any, **kwargs: Any) -> None:
-        figures.append(canvas.figure)
-        write(canvas, *args, **kwargs)
-
-    monkeypatch.setattr(FigureCanvasAgg, "print_png", keep)
-    return figures
 
 
 @pytest.mark.filterwarnings("error")

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from tasks.plots import plot_distributions, plot_loss_curves, plot_score_against_kl
 
@@ -29,20 +28,6 @@ DRAWINGS: dict[str, Drawing] = {
     "kl": lambda path: plot_score_against_kl(POINTS, path),
     "scores": lambda path: plot_distributions([0.1, 0.2], [0.3, 0.9], "score", "1", path),
 }
-
-
-@pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The figures that were written, so that a test can look into them."""
-    figures: list[Any] = []
-    write = FigureCanvasAgg.print_png
-
-    def keep(canvas: Any, *args: Any, **kwargs: Any) -> None:
-        figures.append(canvas.figure)
-        write(canvas, *args, **kwargs)
-
-    monkeypatch.setattr(FigureCanvasAgg, "print_png", keep)
-    return figures
 
 
 @pytest.mark.parametrize("name", DRAWINGS)

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from models.best_of_n import BestOfN, measure_best_of_n
 from models.configs.reward_quality import RewardQualityConfig
@@ -38,20 +37,6 @@ DRAWINGS: dict[str, Callable[[Path], None]] = {
     "calibration": lambda path: plot_calibration(GOOD, path),
     "best_of_n": lambda path: plot_best_of_n([curve(), curve()], path),
 }
-
-
-@pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The figures that were written, so that a test can look into them."""
-    figures: list[Any] = []
-    write = FigureCanvasAgg.print_png
-
-    def keep(canvas: Any, *args: Any, **kwargs: Any) -> None:
-        figures.append(canvas.figure)
-        write(canvas, *args, **kwargs)
-
-    monkeypatch.setattr(FigureCanvasAgg, "print_png", keep)
-    return figures
 
 
 @pytest.mark.parametrize("name", DRAWINGS)
