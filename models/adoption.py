@@ -8,7 +8,6 @@ others.
 """
 
 import logging
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,26 +32,18 @@ __all__ = ["adopt_model", "adopt_reward_model"]
 
 logger = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Kind:
-    """What sort of model is wanted, for the check and in words."""
-
-    architectures: tuple[str, ...]
-    words: str
-    example: str
-
-
-CAUSAL = Kind(
-    architectures=("ForCausalLM", "LMHeadModel"),
-    words="causal language model",
-    example="HuggingFaceTB/SmolLM2-135M",
-)
-CLASSIFIER = Kind(
-    architectures=("ForSequenceClassification",),
-    words="sequence classifier with one label",
-    example="Skywork/Skywork-Reward-V2-Qwen3-0.6B",
-)
+ARCHITECTURES = {
+    AutoModelForCausalLM: ("ForCausalLM", "LMHeadModel"),
+    AutoModelForSequenceClassification: ("ForSequenceClassification",),
+}
+WORDS = {
+    AutoModelForCausalLM: "causal language model",
+    AutoModelForSequenceClassification: "sequence classifier with one label",
+}
+EXAMPLES = {
+    AutoModelForCausalLM: "HuggingFaceTB/SmolLM2-135M",
+    AutoModelForSequenceClassification: "Skywork/Skywork-Reward-V2-Qwen3-0.6B",
+}
 
 
 def adopt_model(source: str, revision: str | None, out: Path) -> dict[str, float]:
@@ -69,7 +60,7 @@ def adopt_model(source: str, revision: str | None, out: Path) -> dict[str, float
     Raises:
         ModelError: The source cannot be loaded, has no safetensors, or states no context.
     """
-    model, tokenizer = _fetch(source, revision, AutoModelForCausalLM, CAUSAL)
+    model, tokenizer = _fetch(source, revision, AutoModelForCausalLM)
     metrics = _complete(source, model, tokenizer)
     for name in ("pad_token_id", "eos_token_id", "bos_token_id"):
         setattr(model.generation_config, name, getattr(tokenizer, name))
@@ -94,7 +85,7 @@ def adopt_reward_model(source: str, revision: str | None, out: Path) -> dict[str
         ModelError: The source cannot be loaded, has no safetensors, states no context, or is no
             sequence classifier with one label and a trained `score` head.
     """
-    model, tokenizer = _fetch(source, revision, AutoModelForSequenceClassification, CLASSIFIER)
+    model, tokenizer = _fetch(source, revision, AutoModelForSequenceClassification)
     if model.config.num_labels != 1 or not hasattr(model, "score"):
         raise ModelError(
             f"{source} is a {type(model).__name__} with {model.config.num_labels} labels"
@@ -149,29 +140,29 @@ def _complete(source: str, model: Any, tokenizer: Any) -> dict[str, float]:
     }
 
 
-def _fetch(source: str, revision: str | None, loader: Any, kind: Kind) -> tuple[Any, Any]:
+def _fetch(source: str, revision: str | None, loader: Any) -> tuple[Any, Any]:
     """Load model and tokenizer, float32, safetensors only, no remote code, no weight made up."""
     local = Path(source).is_dir()
     where = {"local_files_only": local, "revision": None if local else revision}
     try:
         config = without_dropout(AutoConfig.from_pretrained(source, **where))
-        architecture = (config.architectures or ["model of no named architecture"])[0]
-        if not architecture.endswith(kind.architectures):
+        architecture = (config.architectures or [""])[0]
+        if not architecture.endswith(ARCHITECTURES[loader]):
             raise ModelError(
-                f"{source} holds a {architecture}, a {kind.words} was wanted; "
-                "choose another model, or the role that this one fits"
+                f"{source} holds a {architecture or 'model without a named architecture'}, a "
+                f"{WORDS[loader]} was wanted; choose another model, or the role that this one fits"
             )
         model, report = read_weights(loader, source, config, **where)
         tokenizer = AutoTokenizer.from_pretrained(source, **where)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(
-            f"no {kind.words} with safetensors could be loaded from {source!r} (revision "
-            f"{revision!r}): {error}; give a folder or a hub id such as {kind.example}"
+            f"no {WORDS[loader]} with safetensors could be loaded from {source!r} (revision "
+            f"{revision!r}): {error}; give a folder or a hub id such as {EXAMPLES[loader]}"
         ) from error
     if missing := sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]])):
         raise ModelError(
             f"the weights of {source} lack {', '.join(missing[:3])} ({len(missing)} in all), a "
-            f"trained {kind.words} was wanted; download it again, or choose another"
+            f"trained {WORDS[loader]} was wanted; download it again, or choose another"
         )
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise ModelError(

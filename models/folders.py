@@ -87,13 +87,7 @@ def load_causal_model(path: Path) -> Any:
     Raises:
         ModelError: The folder is incomplete, damaged, or holds another kind of model.
     """
-    return _load(
-        path,
-        AutoModelForCausalLM,
-        kind=("ForCausalLM", "LMHeadModel"),
-        wanted="a causal language model was wanted; give the folder of a pretrain, sft or ppo "
-        "stage",
-    )
+    return _load(path, AutoModelForCausalLM, kind=("ForCausalLM", "LMHeadModel"))
 
 
 def load_reward_model(path: Path) -> Any:
@@ -102,16 +96,11 @@ def load_reward_model(path: Path) -> Any:
     Raises:
         ModelError: The folder is incomplete, damaged, or holds another kind of model.
     """
-    wanted = "a reward model with one label was wanted; give the folder of a reward stage"
-    model = _load(
-        path,
-        AutoModelForSequenceClassification,
-        kind=("ForSequenceClassification",),
-        wanted=wanted,
-    )
+    model = _load(path, AutoModelForSequenceClassification, kind=("ForSequenceClassification",))
     if model.config.num_labels != 1 or not hasattr(model, "score"):
         raise ModelError(
-            f"{path} holds a {type(model).__name__} with {model.config.num_labels} labels, {wanted}"
+            f"{path} holds a {type(model).__name__} with {model.config.num_labels} labels, a "
+            "reward model with one label was wanted; give the folder of a reward stage"
         )
     return model
 
@@ -186,14 +175,23 @@ def read_weights(loader: Any, source: str | Path, config: Any, **where: Any) -> 
     return model, report
 
 
-def _load(path: Path, loader: Any, *, kind: tuple[str, ...], wanted: str) -> Any:
+def _load(path: Path, loader: Any, *, kind: tuple[str, ...]) -> Any:
     """Load weights after looking at what the folder says it holds."""
     _want_files(path, "model", ["config.json", "*.safetensors", "tokenizer.json"])
     try:
         config = without_dropout(AutoConfig.from_pretrained(path, local_files_only=True))
-        architecture = (config.architectures or ["model of no named architecture"])[0]
+        architecture = (config.architectures or [""])[0]
         if not architecture.endswith(kind):
-            raise ModelError(f"{path} holds a {architecture}, {wanted}")
+            raise ModelError(
+                f"{path} holds a {architecture or 'model without a named architecture'}, "
+                + (
+                    "a causal language model was wanted; give the folder of a pretrain, sft or ppo "
+                    "stage"
+                    if loader is AutoModelForCausalLM
+                    else "a reward model with one label was wanted; give the folder of a reward "
+                    "stage"
+                )
+            )
         model, report = read_weights(loader, path, config, local_files_only=True)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"the model in {path} cannot be read: {error}") from error

@@ -18,13 +18,14 @@ from pathlib import Path
 from models.errors import QuartetError, StoreError
 from models.runtime import Log
 from tasks.device_slot import training_slot
-from tasks.digests import code_digest, library_versions, stage_digest
+from tasks.digests import library_versions, stage_digest
 from tasks.exchange import fetch_published
 from tasks.history import HISTORY, append_history, end_torn_line
 from tasks.lineage import StageSpec
 from tasks.metric_buffer import MetricBuffer
 from tasks.pipeline_run import PipelineRun
 from tasks.reporting import Progress, announce_stage, run_logger
+from tasks.results.code import code_digest
 from tasks.settings import Settings, load_settings
 from tasks.stage_record import StageRecord
 from tasks.store import Manifest, StageRef, Store, list_files, write_manifest

@@ -12,7 +12,7 @@ from typing import Any
 
 from models.ppo.config import AlarmConfig
 
-__all__ = ["Alarm", "AlarmWatch"]
+__all__ = ["Alarm", "AlarmWatch", "describe"]
 
 STANDARD_ERRORS = 4.0
 """A mean KL this many standard errors below zero is no accident of sampling."""
@@ -31,7 +31,6 @@ class Alarm:
         metric: The monitor that tripped.
         value: Of the monitor.
         bound: That it should have kept.
-        meaning: What is probably wrong.
     """
 
     name: str
@@ -39,13 +38,6 @@ class Alarm:
     metric: str
     value: float
     bound: float
-    meaning: str
-
-    def __str__(self) -> str:
-        return (
-            f"alarm {self.name} in iteration {self.iteration}: {self.metric} is {self.value:.4g}, "
-            f"its bound {self.bound:.4g}; {self.meaning}"
-        )
 
     def as_row(self) -> dict[str, Any]:
         """For a table."""
@@ -76,12 +68,9 @@ class AlarmWatch:
         negative = metrics["value/explained_variance"] < 0 and iteration > self._critic_warmup
         self._critic_negative = self._critic_negative + 1 if negative else 0
         return [
-            Alarm(
-                name=name, iteration=iteration, metric=metric, value=value, bound=bound,
-                meaning=MEANINGS[name],
-            )
+            Alarm(name=name, iteration=iteration, metric=metric, value=value, bound=bound)
             for name, metric, value, bound in self._broken(metrics)
-        ]  # fmt: skip
+        ]
 
     def _broken(self, metrics: Mapping[str, float]) -> Iterator[tuple[str, str, float, float]]:
         """Name, metric, value and bound of every alarm."""
@@ -141,3 +130,11 @@ MEANINGS = {
     "hacking": "the score rises while completions become alike, which is how reward hacking looks: "
     "raise ppo.kl_coef, read the samples",
 }
+
+
+def describe(alarm: Alarm) -> str:
+    """Say in one line what was seen, what is probably wrong and what to do."""
+    return (
+        f"alarm {alarm.name} in iteration {alarm.iteration}: {alarm.metric} is {alarm.value:.4g}, "
+        f"its bound {alarm.bound:.4g}; {MEANINGS[alarm.name]}"
+    )

@@ -15,7 +15,7 @@ from models.errors import DivergedError
 from models.generation import sample_completions
 from models.interruption import Interruption
 from models.policies import encode_to_fit
-from models.ppo.alarms import Alarm, AlarmWatch
+from models.ppo.alarms import Alarm, AlarmWatch, describe
 from models.ppo.trainer import PPOTrainer
 from models.randomness import derive_seed
 from models.runtime import Log
@@ -110,7 +110,7 @@ class Session:
             self.alarms += [alarm.as_row() for alarm in alarms]
             log({f"ppo/{name}": value for name, value in metrics.items()}, done)
             for alarm in alarms:
-                logger.warning("%s", alarm)
+                logger.warning("%s", describe(alarm))
             due = done % trainer.config.checkpoint_iterations == 0
             if (due or done == trainer.config.iterations) and not self._stopped:
                 self.samples += self._sample_watched()
@@ -122,8 +122,9 @@ class Session:
         raised = self.alarms
         if found is None:
             raise DivergedError(
-                f"PPO was stopped before its first checkpoint by {Alarm(**raised[-1])}; or lower "
-                "ppo.checkpoint_iterations, or set ppo.alarms.action to warn"
+                "PPO was stopped before its first checkpoint by "
+                f"{describe(Alarm(**raised[-1]))}; or lower ppo.checkpoint_iterations, or set "
+                "ppo.alarms.action to warn"
             )
         self._load(found)
         self.alarms = raised

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from models.ppo.alarms import AlarmWatch
+from models.ppo.alarms import AlarmWatch, describe
 from models.ppo.config import AlarmConfig
 
 USUAL = {
@@ -66,11 +66,11 @@ def test_the_critic_may_err_in_its_warm_up_and_a_few_times_after() -> None:
 
 def test_an_alarm_says_what_where_and_what_to_do() -> None:
     (alarm,) = _watch().look(USUAL | {"objective/kl_to_reference": 77.0}, 9)
-    assert str(alarm) == (
+    assert describe(alarm) == (
         "alarm kl_high in iteration 9: objective/kl_to_reference is 77, its bound 50; the actor "
         "left the SFT model: raise ppo.kl_coef, set ppo.kl_target or lower ppo.actor_learning_rate"
     )
-    assert set(alarm.as_row()) == {"name", "iteration", "metric", "value", "bound", "meaning"}
+    assert set(alarm.as_row()) == {"name", "iteration", "metric", "value", "bound"}
 
 
 def test_the_watch_remembers_across_a_resume() -> None:

@@ -1,0 +1,1 @@
+"""What stages publish, and how it is named."""
