@@ -12,11 +12,11 @@ from prefect.input import RunInput
 from pydantic import Field
 
 from flows.lifecycle import Ended
-from tasks.approval import record_approval
-from tasks.challenge import read_outcome
-from tasks.pipeline_run import PipelineRun
-from tasks.promotion import Answer
-from tasks.store import StageRef
+from tasks.promotion.approval import record_approval
+from tasks.promotion.promotion import Answer
+from tasks.results.store import StageRef
+from tasks.run.pipeline import PipelineRun
+from tasks.stages.challenge import read_outcome
 
 __all__ = ["Approval", "ask_before_ppo", "ask_before_promotion"]
 

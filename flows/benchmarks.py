@@ -13,10 +13,10 @@ from flows.evaluation import label_models
 from flows.forms import StageForm
 from flows.lifecycle import ends_when_told, name_run, opened
 from models.errors import ParameterError
-from tasks.inputs import find_model
-from tasks.lm_eval import lm_eval_benchmark, lm_eval_version
-from tasks.multiple_choice import MultipleChoiceConfig, multiple_choice
-from tasks.store import StageRef
+from tasks.results.store import StageRef
+from tasks.stages.lm_eval import lm_eval_benchmark, lm_eval_version
+from tasks.stages.multiple_choice import MultipleChoiceConfig, multiple_choice
+from tasks.stages.resolve import find_model
 
 __all__ = ["benchmark_flow"]
 

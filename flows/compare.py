@@ -2,7 +2,7 @@
 
 from prefect import flow
 
-from tasks.compare import ComparisonResult, compare_runs
+from tasks.comparison.compare import ComparisonResult, compare_runs
 
 __all__ = ["compare_flow"]
 

@@ -13,11 +13,11 @@ from prefect import flow
 from flows.forms import StageForm
 from flows.lifecycle import ends_when_told, name_run, opened
 from models.errors import ParameterError
-from tasks.evaluate_models import EvaluateModelsConfig, evaluate_models
-from tasks.inputs import find_model, input_of
-from tasks.pipeline_run import PipelineRun
-from tasks.prepare import prepare
-from tasks.store import StageRef
+from tasks.results.store import StageRef
+from tasks.run.pipeline import PipelineRun
+from tasks.stages.evaluate_models import EvaluateModelsConfig, evaluate_models
+from tasks.stages.prepare import prepare
+from tasks.stages.resolve import find_model, input_of
 
 __all__ = ["evaluate_models_flow", "label_models", "split_label"]
 

@@ -18,16 +18,16 @@ from pydantic import Field
 from pydantic_core import PydanticUndefined
 
 from flows.parameters import PipelineParameters, load_preset
-from models.configs.architecture import ArchitectureConfig
-from models.configs.base import Config
-from models.configs.base_model import BaseModelConfig
-from models.configs.evaluation import EvaluationConfig
-from models.configs.pretraining import PretrainConfig
-from models.configs.reward import RewardStageConfig
-from models.configs.sampling import SamplingConfig
-from models.configs.sft import SFTStageConfig
+from models.config import Config
 from models.errors import ParameterError
+from models.evaluation.config import EvaluationConfig
+from models.language.config import SamplingConfig
+from models.language.config_architecture import ArchitectureConfig
+from models.language.config_base_model import BaseModelConfig
 from models.ppo.config import PPOConfig
+from models.reward.config import RewardStageConfig
+from models.training.config import PretrainConfig
+from models.training.config_sft import SFTStageConfig
 from tasks.data.config import DataConfig
 
 __all__ = ["PPOForm", "PresetName", "RunForm", "StageForm"]

@@ -16,10 +16,10 @@ from prefect.states import Cancelled
 
 from flows.forms import StageForm
 from flows.parameters import PipelineParameters
-from tasks.liveness import announced
-from tasks.pipeline_run import PipelineRun, open_pipeline
+from tasks.machine.liveness import announced
+from tasks.machine.time_limit import time_limit
+from tasks.run.pipeline import PipelineRun, open_pipeline
 from tasks.settings import load_settings
-from tasks.time_limit import time_limit
 
 __all__ = ["Ended", "ends_when_told", "name_run", "opened"]
 

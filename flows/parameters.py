@@ -11,18 +11,18 @@ from typing import Any, Self, get_args
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from models.configs.architecture import ArchitectureConfig, TokenizerConfig
-from models.configs.base import Config
-from models.configs.base_model import BaseModelConfig
-from models.configs.evaluation import EvaluationConfig
-from models.configs.feedback import FeedbackConfig
-from models.configs.pretraining import PretrainConfig
-from models.configs.reward import RewardStageConfig
-from models.configs.reward_quality import RewardQualityConfig
-from models.configs.sampling import SamplingConfig
-from models.configs.sft import SFTStageConfig
+from models.config import Config
 from models.errors import ParameterError
+from models.evaluation.config import EvaluationConfig
+from models.language.config import SamplingConfig
+from models.language.config_architecture import ArchitectureConfig, TokenizerConfig
+from models.language.config_base_model import BaseModelConfig
 from models.ppo.config import PPOConfig
+from models.reward.config import RewardStageConfig
+from models.reward.config_feedback import FeedbackConfig
+from models.reward.config_reward_quality import RewardQualityConfig
+from models.training.config import PretrainConfig
+from models.training.config_sft import SFTStageConfig
 from tasks.data.config import DataConfig
 
 __all__ = ["PipelineParameters", "list_presets", "load_preset"]

@@ -16,18 +16,18 @@ from flows.forms import RunForm
 from flows.lifecycle import ends_when_told, name_run, opened
 from flows.parameters import PipelineParameters
 from flows.preferences import learn_preferences
-from tasks.evaluate import evaluate, read_outcome
-from tasks.inputs import find_model
-from tasks.pipeline_run import PipelineRun
-from tasks.ppo import align
-from tasks.prepare import prepare
-from tasks.pretrain import pretrain
-from tasks.registry import renew_cards
-from tasks.reporting import run_logger
-from tasks.reward_quality import refuse_weak
-from tasks.sft import finetune
-from tasks.store import StageRef
-from tasks.tokenizer import train_tokenizer
+from tasks.registry.versions import renew_cards
+from tasks.results.store import StageRef
+from tasks.run.pipeline import PipelineRun
+from tasks.run.reporting import run_logger
+from tasks.stages.evaluate import evaluate, read_outcome
+from tasks.stages.ppo import align
+from tasks.stages.prepare import prepare
+from tasks.stages.pretrain import pretrain
+from tasks.stages.resolve import find_model
+from tasks.stages.reward_quality import refuse_weak
+from tasks.stages.sft import finetune
+from tasks.stages.tokenizer import train_tokenizer
 
 __all__ = ["PipelineResult", "rlhf_pipeline"]
 

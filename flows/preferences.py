@@ -7,12 +7,12 @@ kept for one; and the measurement of both. The pipeline and the flow of the stag
 from dataclasses import dataclass
 
 from flows.parameters import PipelineParameters
-from tasks.feedback import collect_feedback
-from tasks.judge import train_judge
-from tasks.pipeline_run import PipelineRun
-from tasks.reward import train_reward_model
-from tasks.reward_quality import measure_reward_quality
-from tasks.store import StageRef
+from tasks.results.store import StageRef
+from tasks.run.pipeline import PipelineRun
+from tasks.stages.feedback import collect_feedback
+from tasks.stages.judge import train_judge
+from tasks.stages.reward import train_reward_model
+from tasks.stages.reward_quality import measure_reward_quality
 
 __all__ = ["LearnedPreferences", "learn_preferences"]
 

@@ -15,11 +15,11 @@ from pydantic_core import PydanticUndefined
 from flows.approval import ask_before_promotion
 from flows.forms import StageForm
 from flows.lifecycle import ends_when_told, name_run, opened
-from tasks.pipeline_run import PipelineRun
-from tasks.prepare import prepare
-from tasks.promotion import Answer, Promotion, PromotionConfig, promote
-from tasks.registry import ModelVersion
-from tasks.store import StageRef
+from tasks.promotion.promotion import Answer, Promotion, PromotionConfig, promote
+from tasks.registry.versions import ModelVersion
+from tasks.results.store import StageRef
+from tasks.run.pipeline import PipelineRun
+from tasks.stages.prepare import prepare
 
 __all__ = ["PromotionForm", "promote_flow"]
 

@@ -14,15 +14,15 @@ from flows.forms import PPOForm, StageForm
 from flows.lifecycle import ends_when_told, name_run, opened
 from flows.preferences import learn_preferences
 from models.errors import ParameterError
-from tasks.evaluate import evaluate
-from tasks.inputs import find_model, input_of
-from tasks.pipeline_run import PipelineRun
-from tasks.ppo import align
-from tasks.prepare import prepare
-from tasks.pretrain import pretrain
-from tasks.sft import finetune
-from tasks.store import StageRef
-from tasks.tokenizer import train_tokenizer
+from tasks.results.store import StageRef
+from tasks.run.pipeline import PipelineRun
+from tasks.stages.evaluate import evaluate
+from tasks.stages.ppo import align
+from tasks.stages.prepare import prepare
+from tasks.stages.pretrain import pretrain
+from tasks.stages.resolve import find_model, input_of
+from tasks.stages.sft import finetune
+from tasks.stages.tokenizer import train_tokenizer
 
 __all__ = ["evaluate_flow", "ppo_flow", "pretrain_flow", "reward_flow", "sft_flow"]
 

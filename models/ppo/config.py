@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from models.configs.base import Config
+from models.config import Config
 
 __all__ = ["AlarmConfig", "LoRAConfig", "PPOConfig"]
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 
+from models.language.sequences import Sequences
 from models.ppo.rollout import Rollout
-from models.sequences import Sequences
 
 __all__ = ["Iteration"]
 

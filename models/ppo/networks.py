@@ -14,10 +14,10 @@ import torch
 from peft import LoraConfig, PeftModel
 
 from models.errors import ModelError
-from models.folders import load_causal_model, load_reward_model, load_tokenizer, save_model
+from models.language.folders import load_causal_model, load_reward_model, load_tokenizer, save_model
+from models.language.sequences import Sequences, token_logprobs
 from models.ppo.config import PPOConfig
 from models.randomness import derive_seed
-from models.sequences import Sequences, token_logprobs
 
 __all__ = [
     "Networks",

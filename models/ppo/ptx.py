@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from models.sequences import Sequences, in_chunks, token_logprobs
+from models.language.sequences import Sequences, in_chunks, token_logprobs
 
 __all__ = ["BLOCK_TOKENS", "ptx_backward"]
 

@@ -13,10 +13,17 @@ from typing import Any
 
 import torch
 
-from models.configs.sampling import SamplingConfig
-from models.distribution import TokenDistribution
-from models.diversity import distinct_n
-from models.generation import Completion, sample_completions
+from models.language.config import SamplingConfig
+from models.language.distribution import TokenDistribution
+from models.language.generation import Completion, sample_completions
+from models.language.scoring import ScoreMoments
+from models.language.sequences import (
+    Sequences,
+    map_chunks,
+    sequence_scores,
+    token_logprobs,
+    token_values,
+)
 from models.ppo.advantages import (
     estimate_advantages,
     explained_variance,
@@ -29,14 +36,7 @@ from models.ppo.config import PPOConfig
 from models.ppo.networks import Networks
 from models.ppo.precision import forward_precision
 from models.ppo.side_by_side import SideBySide
-from models.scoring import ScoreMoments
-from models.sequences import (
-    Sequences,
-    map_chunks,
-    sequence_scores,
-    token_logprobs,
-    token_values,
-)
+from models.statistics.diversity import distinct_n
 
 __all__ = ["Opinions", "Rollout", "ask_networks", "collect_rollout", "critic_values"]
 

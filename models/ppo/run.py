@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from models.configs.sampling import SamplingConfig
-from models.corpus_blocks import corpus_blocks
 from models.errors import DataError, ModelError
-from models.folders import load_tokenizer, save_model
 from models.interruption import Interruption
-from models.policies import encode_to_fit
+from models.language.config import SamplingConfig
+from models.language.folders import load_tokenizer, save_model
+from models.language.prompts import encode_to_fit
+from models.language.scoring import read_score_moments, write_score_moments
 from models.ppo.config import PPOConfig
 from models.ppo.networks import load_learned_state, load_networks, publish_actor
 from models.ppo.ptx import BLOCK_TOKENS
@@ -16,7 +16,7 @@ from models.ppo.session import Session
 from models.ppo.trainer import PPOTrainer
 from models.rows import read_rows, write_rows
 from models.runtime import Log
-from models.scoring import read_score_moments, write_score_moments
+from models.training.corpus_blocks import corpus_blocks
 
 __all__ = ["train_ppo"]
 

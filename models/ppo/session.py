@@ -12,14 +12,14 @@ import torch
 
 from models.checkpoints import is_intact, latest, prune, seal
 from models.errors import DivergedError
-from models.generation import sample_completions
 from models.interruption import Interruption
-from models.policies import encode_to_fit
+from models.language.generation import sample_completions
+from models.language.prompts import encode_to_fit
+from models.language.tokenizer import decode_completion
 from models.ppo.alarms import Alarm, AlarmWatch, describe
 from models.ppo.trainer import PPOTrainer
 from models.randomness import derive_seed
 from models.runtime import Log
-from models.tokenizer import decode_completion
 
 __all__ = ["Session"]
 

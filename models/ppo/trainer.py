@@ -19,10 +19,11 @@ from typing import Any
 
 import torch
 
-from models.configs.sampling import SamplingConfig
-from models.distribution import TokenDistribution
 from models.errors import DivergedError, ParameterError
 from models.interruption import Interruption
+from models.language.config import SamplingConfig
+from models.language.distribution import TokenDistribution
+from models.language.scoring import ScoreMoments
 from models.ppo.config import PPOConfig
 from models.ppo.ema import MovingAverage
 from models.ppo.iteration import Iteration
@@ -33,7 +34,6 @@ from models.ppo.rollout import Rollout, collect_rollout
 from models.ppo.side_by_side import SideBySide
 from models.ppo.updates import actor_step, adamw, critic_step
 from models.randomness import derive_seed
-from models.scoring import ScoreMoments
 
 __all__ = ["PPOTrainer"]
 

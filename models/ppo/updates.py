@@ -10,14 +10,14 @@ from typing import Any
 
 import torch
 
-from models.distribution import TokenDistribution
 from models.errors import DivergedError
+from models.language.distribution import TokenDistribution
+from models.language.scoring import ScoreMoments
+from models.language.sequences import in_chunks, token_logprobs
 from models.ppo.config import PPOConfig
 from models.ppo.losses import PolicyLoss, ValueLoss, policy_loss, value_loss
 from models.ppo.precision import forward_precision
 from models.ppo.rollout import Rollout, critic_values
-from models.scoring import ScoreMoments
-from models.sequences import in_chunks, token_logprobs
 
 __all__ = ["actor_step", "adamw", "critic_step"]
 

@@ -7,8 +7,8 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from models.configs.base import Config
-from tasks.data.world.config import WorldConfig
+from models.config import Config
+from tasks.world.config import WorldConfig
 
 __all__ = ["DataConfig"]
 

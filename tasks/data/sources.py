@@ -23,7 +23,7 @@ from tasks.data import hub
 from tasks.data.config import DataConfig
 from tasks.data.files import ENDINGS, read_file
 from tasks.data.formats import Collection, Row
-from tasks.data.world.generate import generate_world
+from tasks.world.generate import generate_world
 
 __all__ = ["RawData", "RawRows", "fingerprint", "folder_files", "read_raw"]
 

@@ -1,1 +1,1 @@
-"""What stages publish, and how it is named."""
+"""What stages publish: the store, the identity of a result, manifests and curves."""

@@ -19,9 +19,9 @@ from networks import roles
 from peer_env import DEFAULT_FOLDER, peer_python
 from workloads import FIRST_WORD_ID, SIZES
 
-from models.distribution import TokenDistribution
+from models.language.distribution import TokenDistribution
+from models.language.sequences import Sequences, sequence_scores, token_logprobs, token_values
 from models.ppo.advantages import whiten
-from models.sequences import Sequences, sequence_scores, token_logprobs, token_values
 
 TOLERANCE = 1e-4
 HERE = Path(__file__).parent

@@ -74,7 +74,7 @@ def bare(settings: list[str]) -> dict[str, float]:
     """Run the same stages without anything around them; the same seconds."""
     from flows import pipeline, preferences
     from flows.forms import RunForm
-    from tasks.pipeline_run import PipelineRun
+    from tasks.run.pipeline import PipelineRun
 
     parameters = RunForm.of("quickstart", settings).to_parameters()
     nobody = PipelineRun(name="bare", preset="quickstart", seed=parameters.seed, run_id="")
@@ -84,10 +84,14 @@ def bare(settings: list[str]) -> dict[str, float]:
             module = MODULES.get(stage, stage)
             stack.enter_context(patch(f"tasks.{module}.run_stage", _bare_stage(root)))
         for nobody_looks in (
-            "tasks.evaluate._show", "tasks.reward_quality._show", "flows.pipeline.renew_cards",
-            "tasks.pretrain.register", "tasks.sft.register", "tasks.preference_models.register",
-            "tasks.ppo.register",
-        ):  # fmt: skip
+            "tasks.stages.evaluate._show",
+            "tasks.stages.reward_quality._show",
+            "flows.pipeline.renew_cards",
+            "tasks.stages.pretrain.register",
+            "tasks.stages.sft.register",
+            "tasks.stages.preference_models.register",
+            "tasks.stages.ppo.register",
+        ):
             stack.enter_context(patch(nobody_looks, lambda *_: None))
         for module, names in (
             (pipeline, ("prepare", "train_tokenizer", "pretrain", "finetune", "align", "evaluate")),
@@ -108,10 +112,10 @@ def _spent(started: float, busy: float) -> dict[str, float]:
 def _bare_stage(root: Path) -> Callable[..., Any]:
     """In place of `run_stage`: folders, the learning, and a log that nobody reads."""
     from models.device import use_device
-    from tasks.history import append_history
+    from tasks.results.curves import append_history
+    from tasks.results.store import StageRef, Store
+    from tasks.run.stage import Workspace
     from tasks.settings import load_settings
-    from tasks.stage import Workspace
-    from tasks.store import StageRef, Store
 
     store = Store(load_settings().store)
 
@@ -152,7 +156,7 @@ def _servers(home: Path, side: str) -> Iterator[dict[str, str]]:
     if side == "bare":
         yield environment
         return
-    from tests.flows.operation import operated
+    from tests.flows.operated import operated
 
     with operated(home, worker=False) as operation:
         yield environment | {

@@ -11,11 +11,11 @@ from networks import TokenCounter, digest, roles
 from quiet import Enough, Rounds, child_arguments, emit_header
 from workloads import EOS_ID, LEARNING_RATE, PPO_EPOCHS, WORKLOADS, Workload, prompt_blocks
 
-from models.configs.sampling import SamplingConfig
+from models.language.config import SamplingConfig
+from models.language.scoring import ScoreMoments
 from models.ppo.config import PPOConfig
 from models.ppo.networks import Networks
 from models.ppo.trainer import PPOTrainer
-from models.scoring import ScoreMoments
 
 NEVER = -1
 """An EOS id that no model says: every completion runs to its full length."""

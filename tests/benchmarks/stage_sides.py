@@ -91,8 +91,8 @@ def _tokens(row: dict[str, str], name: str) -> int:
 
 
 def _own_sft(folder: Path, rounds: Rounds) -> None:
-    from models.configs.sft import SFTStageConfig
-    from models.sft import finetune
+    from models.training.config_sft import SFTStageConfig
+    from models.training.sft import finetune
 
     finetune(
         base=folder / "model",
@@ -113,9 +113,9 @@ def _own_sft(folder: Path, rounds: Rounds) -> None:
 
 
 def _own_reward(folder: Path, rounds: Rounds) -> None:
-    from models.configs.reward import RewardStageConfig
-    from models.configs.sampling import SamplingConfig
-    from models.reward import train_reward_model
+    from models.language.config import SamplingConfig
+    from models.reward.config import RewardStageConfig
+    from models.reward.training import train_reward_model
 
     train_reward_model(
         sft=folder / "model",
@@ -202,8 +202,8 @@ def _sample(workload: Workload, rounds: Rounds, side: str) -> None:
 
 
 def _own_sampler(model: Any, workload: Workload) -> Callable[[list[list[int]]], list[int]]:
-    from models.configs.sampling import SamplingConfig
-    from models.generation import sample_completions
+    from models.language.config import SamplingConfig
+    from models.language.generation import sample_completions
 
     sampling = SamplingConfig(max_completion_tokens=workload.new_tokens)
     generator = torch.Generator().manual_seed(0)

@@ -11,8 +11,8 @@ import pytest
 
 from flows.forms import RunForm
 from flows.pipeline import PipelineResult, rlhf_pipeline
-from tasks.store import StageRef
-from tests.flows.operation import Operation, operated
+from tasks.results.store import StageRef
+from tests.flows.operated import Operation, operated
 
 SMALL = (
     "model.layers=1",

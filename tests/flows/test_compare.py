@@ -10,11 +10,11 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from typer.testing import CliRunner
 
+from flows.cli.compare_command import compare
 from flows.compare import compare_flow
-from flows.compare_command import compare
 from models.errors import ParameterError
 from tasks.settings import load_settings
-from tasks.tracking import Tracker
+from tasks.tracking.client import Tracker
 
 
 @pytest.fixture

@@ -15,14 +15,14 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from flows.pipeline import PipelineResult
-from tasks.store import verify
+from tasks.results.store import verify
 
 PATIENCE_SECONDS = 300
 
 
 def command(home: Any, *words: str) -> list[str]:
     settings = [word for setting in home.TINY for word in ("--set", setting)]
-    start = "from flows.cli import main; main()"
+    start = "from flows.cli.app import main; main()"
     return [sys.executable, "-c", start, "run", "quickstart", *settings, *words]
 
 

@@ -10,17 +10,17 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from flows.evaluate_command import evaluate
+from flows.cli.evaluate import evaluate
 from flows.evaluation import evaluate_models_flow, split_label
 from flows.forms import StageForm
 from models.errors import ParameterError
 from models.rows import write_rows
-from tasks.evaluate_models import EvaluateModelsConfig
-from tasks.lineage import StageSpec
-from tasks.pipeline_run import PipelineRun
+from tasks.results.store import StageRef, Store
+from tasks.run.pipeline import PipelineRun
+from tasks.run.spec import StageSpec
+from tasks.run.stage import Workspace, run_stage
 from tasks.settings import load_settings
-from tasks.stage import Workspace, run_stage
-from tasks.store import StageRef, Store
+from tasks.stages.evaluate_models import EvaluateModelsConfig
 
 WORDS = "the cat sat on the mat and slept all day; a dog ran home over the hill."
 SHORT = ("sampling.max_completion_tokens=6",)
@@ -29,10 +29,10 @@ SHORT = ("sampling.max_completion_tokens=6",)
 @pytest.fixture
 def publish(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., StageRef]:
     """Publish an untrained model as a stage's result."""
-    from models.architectures import build_model
-    from models.configs.architecture import ArchitectureConfig, TokenizerConfig
-    from models.folders import load_tokenizer, new_reward_model, save_model
-    from models.tokenizer import train_tokenizer
+    from models.language.architectures import build_model
+    from models.language.config_architecture import ArchitectureConfig, TokenizerConfig
+    from models.language.folders import load_tokenizer, new_reward_model, save_model
+    from models.language.tokenizer import train_tokenizer
 
     monkeypatch.setenv("QUARTET_DEVICE", "cpu")
     write_rows(tmp_path / "corpus.jsonl", [{"text": WORDS}] * 4)
@@ -136,7 +136,7 @@ def test_form_of_the_flow_has_no_free_editors() -> None:
 
 def test_command_imports_no_server_before_it_is_called() -> None:
     code = (
-        "import sys, flows.evaluate_command\n"
+        "import sys, flows.cli.evaluate\n"
         "print([name for name in ('prefect', 'mlflow', 'torch') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -7,8 +7,8 @@ import pytest
 from prefect.utilities.callables import parameter_schema
 from pydantic import ValidationError
 
-from flows.deployments import prefect_yaml
 from flows.forms import PPOForm, PresetName, RunForm, StageForm
+from flows.operation.deployments import prefect_yaml
 from flows.parameters import list_presets, load_preset
 from flows.pipeline import rlhf_pipeline
 from models.errors import ParameterError
@@ -78,5 +78,5 @@ def test_form_filled_in_from_another_preset_is_refused() -> None:
 
 
 def test_prefect_yaml_is_what_the_deployments_say() -> None:
-    """Mend it by `python -m flows.deployments > prefect.yaml`."""
+    """Mend it by `python -m flows.operation.deployments > prefect.yaml`."""
     assert (ROOT / "prefect.yaml").read_text(encoding="utf-8") == prefect_yaml()

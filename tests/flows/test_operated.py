@@ -17,7 +17,7 @@ from prefect.client.schemas.schedules import CronSchedule
 from prefect.exceptions import PrefectHTTPStatusError
 
 from flows.forms import RunForm, StageForm
-from tests.flows.operation import Operation, operated, until
+from tests.flows.operated import Operation, operated, until
 
 pytestmark = pytest.mark.slow
 

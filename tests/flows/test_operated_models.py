@@ -6,8 +6,8 @@ import pytest
 
 from flows.forms import StageForm
 from flows.promotion import PromotionForm
-from tasks.evaluate_models import EvaluateModelsConfig
-from tests.flows.operation import Operation
+from tasks.stages.evaluate_models import EvaluateModelsConfig
+from tests.flows.operated import Operation
 
 pytestmark = pytest.mark.slow
 

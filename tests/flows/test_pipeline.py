@@ -14,12 +14,12 @@ import pytest
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
+from flows.cli.report import KEY_METRICS, result_json
 from flows.parameters import load_preset
 from flows.pipeline import PipelineResult
-from flows.report import KEY_METRICS, result_json
 from models.errors import DataError
 from models.rows import read_rows, write_rows
-from tasks.store import StageRef, verify
+from tasks.results.store import StageRef, verify
 
 WORLD_STAGES = [
     "prepare", "tokenizer", "pretrain", "sft", "feedback", "reward", "reward-quality", "ppo",
@@ -28,13 +28,13 @@ WORLD_STAGES = [
 
 LEARNING = (
     "tasks.data.build.build_datasets",
-    "models.tokenizer.train_tokenizer",
-    "models.pretraining.pretrain",
-    "models.sft.finetune",
-    "models.policies.complete",
-    "models.reward.train_reward_model",
+    "models.language.tokenizer.train_tokenizer",
+    "models.training.pretraining.pretrain",
+    "models.training.sft.finetune",
+    "models.language.prompts.complete",
+    "models.reward.training.train_reward_model",
     "models.ppo.run.train_ppo",
-    "models.policies.measure_policies",
+    "models.language.prompts.measure_policies",
 )
 
 
@@ -382,7 +382,7 @@ def test_pipeline_reuses_without_importing_torch(
         "        if name.split('.')[0] in ('torch', 'transformers', 'trl'):\n"
         "            raise AssertionError(f'{name} was imported')\n"
         "sys.meta_path.insert(0, Refuse())\n"
-        "from flows.cli import main\n"
+        "from flows.cli.app import main\n"
         "main()\n"
     )
     settings = [word for setting in first_home.TINY for word in ("--set", setting)]

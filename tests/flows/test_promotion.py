@@ -10,17 +10,17 @@ from typer.testing import CliRunner
 
 from flows import approval
 from flows.approval import Approval, ask_before_promotion
+from flows.cli.registry import promote, rollback
 from flows.parameters import list_presets, load_preset
 from flows.promotion import PromotionForm, promote_flow
-from flows.promotion_commands import promote, rollback
-from models.configs.promotion import PromotionConfig
 from models.errors import ModelError
-from tasks.challenge import Outcome
-from tasks.pipeline_run import PipelineRun
-from tasks.registry import find_version
+from models.evaluation.config_promotion import PromotionConfig
+from tasks.registry.versions import find_version
+from tasks.results.store import StageRef
+from tasks.run.pipeline import PipelineRun
 from tasks.settings import load_settings
-from tasks.store import StageRef
-from tasks.tracking import Tracker
+from tasks.stages.challenge import Outcome
+from tasks.tracking.client import Tracker
 from tests.tasks.promotion_models import (
     NAME,
     Folders,

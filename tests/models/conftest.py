@@ -8,11 +8,11 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from models.architectures import build_model
-from models.configs.architecture import ArchitectureConfig, TokenizerConfig
-from models.folders import load_tokenizer, save_model
+from models.language.architectures import build_model
+from models.language.config_architecture import ArchitectureConfig, TokenizerConfig
+from models.language.folders import load_tokenizer, save_model
+from models.language.tokenizer import train_tokenizer
 from models.rows import write_rows
-from models.tokenizer import train_tokenizer
 
 SENTENCES = [
     "the cat sat on the mat and slept all day",

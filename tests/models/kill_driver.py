@@ -24,17 +24,17 @@ from typing import Any
 
 import torch
 
-from models import trainer_callbacks
-from models.configs.architecture import ArchitectureConfig
-from models.configs.pretraining import PretrainConfig
-from models.configs.reward import RewardStageConfig
-from models.configs.sampling import SamplingConfig
-from models.configs.sft import SFTStageConfig
+from models.language.config import SamplingConfig
+from models.language.config_architecture import ArchitectureConfig
 from models.ppo.config import AlarmConfig, PPOConfig
 from models.ppo.run import train_ppo
-from models.pretraining import pretrain
-from models.reward import train_reward_model
-from models.sft import finetune
+from models.reward.config import RewardStageConfig
+from models.reward.training import train_reward_model
+from models.training import callbacks as trainer_callbacks
+from models.training.config import PretrainConfig
+from models.training.config_sft import SFTStageConfig
+from models.training.pretraining import pretrain
+from models.training.sft import finetune
 
 TRAINER: dict[str, Any] = {"batch_size": 3, "learning_rate": 5e-3, "checkpoint_steps": 5}
 SAMPLING = SamplingConfig(max_completion_tokens=6, temperature=0.8)
@@ -103,7 +103,9 @@ def _be_child(job: Mapping[str, Any]) -> None:
     os.dup2(os.open(folder / "stderr.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     signal.alarm(LONGEST_SECONDS)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # as flows.cli does
+    signal.signal(
+        signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM)
+    )  # as flows.cli.app does
     trainer_callbacks.LOGGED_POINTS = 13  # spans of 3 steps, checkpoints every 5
     status = 1
     try:

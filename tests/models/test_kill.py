@@ -22,9 +22,9 @@ from typing import Any
 import pytest
 
 from models.checkpoints import is_intact
-from models.folders import save_model
+from models.language.folders import save_model
+from models.language.scoring import ScoreMoments, write_score_moments
 from models.rows import write_rows
-from models.scoring import ScoreMoments, write_score_moments
 
 pytestmark = pytest.mark.slow
 
@@ -49,7 +49,7 @@ TRAINER_KILLS = [
     RANDOM,
     _hang("torch", "save", "half", 6),  # of four a checkpoint: the second one's optimiser
     RANDOM,
-    _hang("models.trainer_callbacks", "seal", "before", 2),
+    _hang("models.training.callbacks", "seal", "before", 2),
     RANDOM,
 ]
 PPO_KILLS = [

@@ -13,19 +13,19 @@ from typing import Any
 
 import pytest
 
-from models import trainer_callbacks
 from models.checkpoints import is_intact, latest
-from models.configs.architecture import ArchitectureConfig
-from models.configs.pretraining import PretrainConfig
-from models.configs.reward import RewardStageConfig
-from models.configs.sampling import SamplingConfig
-from models.configs.sft import SFTStageConfig
-from models.pretraining import pretrain
-from models.reward import train_reward_model
+from models.language.config import SamplingConfig
+from models.language.config_architecture import ArchitectureConfig
+from models.reward.config import RewardStageConfig
+from models.reward.training import train_reward_model
 from models.rows import write_rows
-from models.sft import finetune
-from models.trainer_callbacks import HeldOutCallback
-from models.trainer_setup import GuardedTrainer
+from models.training import callbacks as trainer_callbacks
+from models.training.callbacks import HeldOutCallback
+from models.training.config import PretrainConfig
+from models.training.config_sft import SFTStageConfig
+from models.training.pretraining import pretrain
+from models.training.setup import GuardedTrainer
+from models.training.sft import finetune
 
 STEPS = 11
 WORDS = ["cat", "dog", "mat", "hill", "day", "sum", "home", "it", "two", "five", "green"]

@@ -8,15 +8,15 @@ from typing import Any
 
 import torch
 
-from models.architectures import build_model
-from models.configs.architecture import ArchitectureConfig, TokenizerConfig
-from models.folders import load_tokenizer, new_reward_model, save_model
+from models.language.architectures import build_model
+from models.language.config_architecture import ArchitectureConfig, TokenizerConfig
+from models.language.folders import load_tokenizer, new_reward_model, save_model
+from models.language.tokenizer import train_tokenizer
 from models.rows import write_rows
-from models.tokenizer import train_tokenizer
-from tasks.pipeline_run import PipelineRun
-from tasks.registry import register
+from tasks.registry.versions import register
+from tasks.results.store import Manifest, StageRef, Store, list_files, write_manifest
+from tasks.run.pipeline import PipelineRun
 from tasks.settings import load_settings
-from tasks.store import Manifest, StageRef, Store, list_files, write_manifest
 
 PIPELINE = PipelineRun(name="toy-1", preset="quickstart", seed=0, run_id="")
 SEEDS = 5
@@ -115,8 +115,8 @@ def publish_parents(folders: Folders, *, judge: bool = True) -> None:
 
 def register_policy(folder: Path, digest: str, alarms: Mapping[str, float] | None = None) -> str:
     """Publish and register a policy; the address of its version."""
-    from tasks.registry import find_version
-    from tasks.tracking import Tracker
+    from tasks.registry.versions import find_version
+    from tasks.tracking.client import Tracker
 
     inputs = {"reference": SFT, "reward_model": REWARD, "prompts": DATA}
     register(publish("ppo", digest, folder, inputs=inputs, metrics=alarms), "policy", PIPELINE)
@@ -154,8 +154,8 @@ def _fond_of(policy: Any, seed: int) -> Any:
 
 def _worth(out: Path, policy: Path) -> float:
     """What the judge thinks of a policy, by plain sampling."""
-    from models.configs.sampling import SamplingConfig
-    from models.policies import measure_policies
+    from models.language.config import SamplingConfig
+    from models.language.prompts import measure_policies
 
     samples, _ = measure_policies(
         sft=policy, ppo=policy, reward=out / "judge", prompts=PROMPTS[:24],

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from models.configs.sampling import SamplingConfig
-from models.folders import save_model
+from models.language.config import SamplingConfig
+from models.language.folders import save_model
+from models.language.scoring import ScoreMoments, write_score_moments
 from models.ppo import trainer as trainer_module
 from models.ppo.config import PPOConfig
 from models.ppo.networks import Networks
@@ -18,7 +19,6 @@ from models.ppo.rollout import Rollout
 from models.ppo.run import train_ppo
 from models.ppo.trainer import PPOTrainer
 from models.rows import write_rows
-from models.scoring import ScoreMoments, write_score_moments
 
 # Lengths 3, 1, 6, 2, 4, 1; no token of them is pad (0) or EOS (1).
 PROMPTS = [[5, 6, 7], [2], [3, 9, 4, 4, 8, 2], [12, 13], [15, 14, 3, 2], [8]]

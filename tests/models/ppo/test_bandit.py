@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 
-from models.configs.sampling import SamplingConfig
-from models.packing import ATTENTION
+from models.language.config import SamplingConfig
+from models.language.packing import ATTENTION
+from models.language.scoring import ScoreMoments
 from models.ppo.networks import Networks
 from models.ppo.trainer import PPOTrainer
-from models.scoring import ScoreMoments
 
 Trainers = Callable[..., PPOTrainer]
 

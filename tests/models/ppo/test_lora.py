@@ -8,7 +8,7 @@ import pytest
 import torch
 from peft import PeftModel
 
-from models.folders import load_causal_model
+from models.language.folders import load_causal_model
 from models.ppo.config import LoRAConfig, PPOConfig
 from models.ppo.networks import Networks, fingerprint, learned_state, load_networks
 from models.rows import read_rows

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from models.configs.sampling import SamplingConfig
 from models.errors import ParameterError
+from models.language.config import SamplingConfig
 from models.ppo.networks import Networks, learned_state
 from models.ppo.ptx import ptx_backward
 from models.ppo.trainer import PPOTrainer

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 import torch
 
-from models.configs.sampling import SamplingConfig
+from models.language.config import SamplingConfig
+from models.language.scoring import ScoreMoments
+from models.language.sequences import Sequences
 from models.ppo.config import PPOConfig
 from models.ppo.networks import Networks
 from models.ppo.rollout import Rollout, collect_rollout, critic_values
 from models.ppo.side_by_side import SideBySide
-from models.scoring import ScoreMoments
-from models.sequences import Sequences
 
 TEMPERATURE = 0.7
 # float32 against float64, and shapes that differ: a few 1e-6 on numbers of size 10.

@@ -11,16 +11,16 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from models.checkpoints import latest
-from models.configs.architecture import TokenizerConfig
 from models.errors import DataError, DivergedError, ModelError, ParameterError
-from models.folders import load_causal_model, load_reward_model, load_tokenizer, save_model
+from models.language.config_architecture import TokenizerConfig
+from models.language.folders import load_causal_model, load_reward_model, load_tokenizer, save_model
+from models.language.scoring import read_score_moments
+from models.language.tokenizer import train_tokenizer
 from models.ppo import run as run_module
 from models.ppo.alarms import AlarmWatch
 from models.ppo.config import PPOConfig
 from models.ppo.networks import load_networks
 from models.rows import read_rows, write_rows
-from models.scoring import read_score_moments
-from models.tokenizer import train_tokenizer
 
 Train = Callable[..., Any]
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from models.errors import DivergedError
+from models.language.scoring import ScoreMoments
 from models.ppo.networks import Networks
 from models.ppo.trainer import PPOTrainer
-from models.scoring import ScoreMoments
 
 Trainers = Callable[..., PPOTrainer]
 Weights = Callable[[Any], dict[str, torch.Tensor]]

@@ -1,0 +1,1 @@
+"""The `quartet` command, one module a family of commands."""

@@ -1,0 +1,252 @@
+"""The command line: `quartet run PRESET`, `up`, `compare`, `promote`, `chat` and the others.
+
+Parameters are checked before anything starts; what is wrong is one line and exit status 2.
+Heavy imports stand inside the commands, so that a wrong word is answered at once.
+"""
+
+import contextlib
+import functools
+import json
+import logging
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import typer
+
+from flows.cli.benchmark_command import benchmark
+from flows.cli.compare_command import compare
+from flows.cli.evaluate import evaluate
+from flows.cli.registry import promote, rollback
+from flows.cli.upkeep import gc, lineage
+from flows.cli.use import chat, serve
+from flows.forms import RunForm
+from flows.parameters import PipelineParameters, list_presets
+from models.errors import DataError, ParameterError, QuartetError
+from tasks.data.sources import folder_files
+from tasks.settings import load_settings
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    help="RLHF as a workflow: pretraining, SFT, reward model, PPO and evaluation, tracked.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.command()
+def presets() -> None:
+    """List the presets, one line each."""
+    for name, description in list_presets().items():
+        typer.echo(f"{name:12} {description}")
+
+
+@app.command()
+def run(
+    preset: Annotated[str, typer.Argument(help="One of `quartet presets`.")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="path.to.field=value, such as ppo.kl_coef=0.1; may repeat."),
+    ] = None,
+    result: Annotated[
+        Path | None, typer.Option(help="Write the run's result to this file as JSON.")
+    ] = None,
+) -> None:
+    """Run the pipeline of a preset and print what it came to."""
+    form = _form(preset, settings or [])
+    if result is not None and not result.absolute().parent.is_dir():
+        _refuse(f"--result: the folder {result.absolute().parent} does not exist; make it first")
+    if result is not None and result.is_dir():
+        _refuse(f"--result: {result} is a folder, wanted a file to write; name one in it")
+    _check_folder(form.to_parameters())
+    _prepare_environment()
+    from flows.cli.report import print_result, result_json  # Prefect and MLflow: seconds to import
+    from flows.pipeline import PipelineResult, rlhf_pipeline
+
+    # Leave by an exception: a process that a signal ends leaves Prefect's temporary server behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        outcome = cast(PipelineResult, rlhf_pipeline(form))  # nobody is asked, so nobody refuses
+    except QuartetError as error:
+        typer.echo(f"quartet: {type(error).__name__}: {error}", err=True)
+        raise typer.Exit(1) from error
+    print_result(outcome, load_settings())
+    if result is not None:
+        try:
+            result.write_text(json.dumps(result_json(outcome), indent=2) + "\n", encoding="utf-8")
+        except OSError as error:
+            typer.echo(f"quartet: --result could not be written: {error}", err=True)
+            raise typer.Exit(1) from error
+
+
+PREFECT_PORT = typer.Option(help="Port of the Prefect server on loopback.", min=1, max=65535)
+MLFLOW_PORT = typer.Option(help="Port of the MLflow server on loopback.", min=1, max=65535)
+
+
+@app.command()
+def up(
+    prefect_port: Annotated[int, PREFECT_PORT] = 4200,
+    mlflow_port: Annotated[int, MLFLOW_PORT] = 5000,
+    worker: Annotated[bool, typer.Option(help="Run a worker beside the servers.")] = True,
+    prefect_file: Annotated[
+        Path | None, typer.Option(help="Deployments; the checkout's prefect.yaml by default.")
+    ] = None,
+) -> None:
+    """Start or find both servers, deploy everything and run a worker, until Ctrl-C."""
+    if prefect_port == mlflow_port:
+        _refuse(f"--prefect-port and --mlflow-port are both {mlflow_port}; choose two ports")
+    _check_settings()
+    from flows.operation.up import Options
+    from flows.operation.up import up as serve
+
+    options = Options(prefect_port=prefect_port, mlflow_port=mlflow_port, worker=worker)
+    if prefect_file is not None:
+        options = replace(options, prefect_file=prefect_file.absolute())
+    with _told():
+        raise typer.Exit(serve(options))
+
+
+@app.command()
+def status() -> None:
+    """Show servers, worker, runs and disk on one screen."""
+    _check_settings()
+    _prepare_environment()
+    from flows.operation.status import status as overview
+
+    with _told():
+        typer.echo(overview(load_settings()))
+
+
+@app.command()
+def doctor(
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Leave out the check that a schedule makes a run.")
+    ] = False,
+    prefect_port: Annotated[int | None, PREFECT_PORT] = None,
+    mlflow_port: Annotated[int | None, MLFLOW_PORT] = None,
+) -> None:
+    """Check versions, ports, disk, servers and store; exit status 1 if anything fails."""
+    _check_settings()
+    from flows.operation.doctor import diagnose, print_checks
+
+    with _told():
+        checks = diagnose(
+            load_settings(), quick=quick, prefect_port=prefect_port, mlflow_port=mlflow_port
+        )
+        raise typer.Exit(print_checks(checks))
+
+
+@app.command()
+def sync() -> None:
+    """Deliver to MLflow what could not be recorded while it was away."""
+    _check_settings()
+    _prepare_environment()
+    from tasks.tracking.sync import sync as deliver
+
+    with _told():
+        for sentence in deliver(load_settings()):
+            typer.echo(sentence)
+
+
+def _add(command: Callable[..., None]) -> None:
+    """Add a command of another module, with what every command has around it."""
+
+    @functools.wraps(command)
+    def run_command(*args: Any, **kwargs: Any) -> None:
+        _check_settings()
+        _prepare_environment()
+        with _told():
+            command(*args, **kwargs)
+
+    app.command()(run_command)
+
+
+for _command in (compare, evaluate, benchmark, promote, rollback, lineage, gc, chat, serve):
+    _add(_command)
+
+
+def main() -> None:
+    """Entry point of the `quartet` command."""
+    app()
+
+
+def _form(preset: str, settings: list[str]) -> RunForm:
+    try:
+        load_settings()  # a wrong environment variable is answered like a wrong parameter
+        form = RunForm.of(preset, settings)
+        form.to_parameters()
+        return form
+    except ParameterError as error:
+        _refuse(str(error))
+        raise
+
+
+def _check_settings() -> None:
+    """Refuse a wrong environment variable before anything starts."""
+    try:
+        load_settings()
+    except ParameterError as error:
+        _refuse(str(error))
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Tell an error that was raised on purpose without its traceback, with exit status 1."""
+    try:
+        yield
+    except QuartetError as error:
+        typer.echo(f"quartet: {error}", err=True)
+        raise typer.Exit(1) from error
+
+
+def _check_folder(parameters: PipelineParameters) -> None:
+    """Refuse a folder without the files that are needed before any server starts."""
+    if parameters.data.source == "folder":
+        try:
+            folder_files(Path(parameters.data.folder).expanduser())
+        except DataError as error:
+            _refuse(str(error))
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    """Log an error that was raised on purpose in one line; where it was raised helps nobody."""
+    if record.exc_info and isinstance(record.exc_info[1], QuartetError):
+        record.exc_info = record.exc_text = None
+    return True
+
+
+def _refuse(message: str) -> None:
+    typer.echo(f"quartet: {message}", err=True)
+    raise typer.Exit(2)
+
+
+def _prepare_environment() -> None:
+    """Set what Prefect and MLflow read from the environment, where the user has not set it.
+
+    Without a Prefect server of the user's own, Prefect starts one for the run; its database lies
+    in Quartet's home folder.
+    """
+    root = load_settings().root
+    root.mkdir(parents=True, exist_ok=True)
+    for name, value in {
+        "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{root / 'prefect.db'}",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "PREFECT_LOGGING_EXTRA_LOGGERS": "models,tasks",
+    }.items():
+        os.environ.setdefault(name, value)
+    for name in ("prefect.flow_runs", "prefect.task_runs"):
+        logging.getLogger(name).addFilter(_without_traceback)
+    if not sys.warnoptions:
+        warnings.filterwarnings("ignore", category=DeprecationWarning)

@@ -1,0 +1,187 @@
+"""What a finished run shows: tables in the terminal, and the result as plain JSON values."""
+
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from flows.pipeline import PipelineResult
+from tasks.results.store import StageRef
+from tasks.settings import Settings
+from tasks.stages.ppo import raised_alarms
+
+__all__ = ["print_result", "result_json"]
+
+KEY_METRICS = {
+    "prepare": (("data/demonstrations_rows", "demonstrations", ",.0f"),),
+    "tokenizer": (("tokenizer/vocab_size", "tokens", ",.0f"),),
+    "pretrain": (("pretrain/perplexity", "held-out perplexity", ".2f"),),
+    "base": (("adopt/parameters", "parameters", ",.0f"),),
+    "sft": (("sft/heldout_perplexity", "held-out perplexity", ".2f"),),
+    "feedback": (("feedback/annotated", "pairs annotated", ",.0f"),),
+    "reward": (
+        ("reward/accuracy", "held-out pair accuracy", ".3f"),
+        ("reward/accuracy_low", "95% from", ".3f"),
+        ("reward/accuracy_high", "to", ".3f"),
+        ("reward/longer_wins_accuracy", "longer wins", ".3f"),
+    ),
+    "judge": (("judge/accuracy", "held-out pair accuracy", ".3f"),),
+    "reward-quality": (
+        ("reward_quality/over_longer_wins", "accuracy above longer wins", "+.3f"),
+        ("reward_quality/ece", "calibration error", ".3f"),
+        ("reward_quality/gold_best_of_n_gain", "best-of-n gold gain", "+.3f"),
+    ),
+    "ppo": (
+        ("ppo/objective/score_normalised", "last rollout: normalised score", "+.2f"),
+        ("ppo/objective/kl_to_reference", "KL", ".2f"),
+    ),
+    "evaluate": (("final/gold_gain", "gold gain", "+.3f"), ("final/score_gain", "score", "+.3f")),
+}
+
+COMPARED = (
+    ("gold", "gold score"),
+    ("correct", "right answers"),
+    ("polite", "polite"),
+    ("refusal", "correct refusals"),
+    ("score", "reward score"),
+    ("judge_score", "held-out score"),
+    ("length", "length (tokens)"),
+    ("eos_rate", "ends by itself"),
+    ("distinct_2", "distinct-2"),
+)
+
+SHOWN_SAMPLES = 3
+
+
+def result_json(result: PipelineResult) -> dict[str, Any]:
+    """The result as `--result` writes it."""
+    return {
+        "pipeline_run_id": result.pipeline_run_id,
+        "mlflow_run_id": result.mlflow_run_id,
+        "name": result.name,
+        "seconds": result.seconds,
+        "stages": [
+            {
+                "name": ref.stage,
+                "digest": ref.digest,
+                "reused": ref.reused,
+                "seconds": ref.seconds,
+                "mlflow_run_id": ref.run_id,
+                "metrics": ref.metrics,
+            }
+            for ref in result.stages
+        ],
+        "final": result.final,
+        "verdict": {"accepted": result.accepted, "reasons": result.reasons},
+    }
+
+
+def print_result(result: PipelineResult, settings: Settings) -> None:
+    """Print stages, comparison, samples, verdict, and how to look at them."""
+    console = Console(highlight=False)
+    console.print()
+    console.print(_stage_table(result))
+    for ref in result.stages:
+        if ref.stage == "ppo":
+            console.print(_alarm_line(ref))
+    console.print(_comparison_table(result.final))
+    console.print(_sample_table(result.samples))
+    colour = "green" if result.accepted else "red"
+    console.print(f"[bold {colour}]Verdict: {'accepted' if result.accepted else 'rejected'}[/]")
+    for reason in result.reasons:
+        console.print(Text(f"  - {reason}"))
+    console.print()
+    for line in _how_to_look(result, settings):
+        console.print(Text(line), soft_wrap=True)
+
+
+def _stage_table(result: PipelineResult) -> Table:
+    table = Table(title=f"{result.name}: {result.seconds:.0f} s", title_justify="left")
+    for column in ("stage", "", "seconds", "key metric"):
+        table.add_column(column, justify="right" if column == "seconds" else "left")
+    for ref in result.stages:
+        status = "reused" if ref.reused else "new"
+        table.add_row(ref.stage, status, f"{ref.seconds:.1f}", _key_metric(ref))
+    return table
+
+
+def _key_metric(ref: StageRef) -> str:
+    return ", ".join(
+        f"{label} {ref.metrics[name]:{form}}"
+        for name, label, form in KEY_METRICS.get(ref.stage, ())
+        if name in ref.metrics
+    )
+
+
+def _alarm_line(ref: StageRef) -> Text:
+    """Which alarms PPO raised, and how often."""
+    raised = raised_alarms(ref.metrics)
+    if not raised:
+        return Text("PPO raised no alarm.")
+    listed = ", ".join(f"{name} in {count}" for name, count in raised.items())
+    return Text(f"PPO raised alarms ({listed} iterations); see its log.", style="yellow")
+
+
+def _comparison_table(final: dict[str, float]) -> Table:
+    table = Table(
+        title=f"SFT against PPO on {final['final/prompts']:.0f} held-out prompts",
+        title_justify="left",
+    )
+    table.add_column("")
+    for column in ("SFT", "PPO", "gain, 95% interval"):
+        table.add_column(column, justify="right")
+    for name, label in COMPARED:
+        if not {f"final/{name}_sft", f"final/{name}_ppo"} <= final.keys():
+            continue  # what could not be measured is left out
+        gain = ""
+        if f"final/{name}_gain_low" in final:
+            mean, low, high = (final[f"final/{name}_gain{end}"] for end in ("", "_low", "_high"))
+            gain = f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]"
+        table.add_row(
+            label, f"{final[f'final/{name}_sft']:.3f}", f"{final[f'final/{name}_ppo']:.3f}", gain
+        )
+    return table
+
+
+def _sample_table(samples: list[dict[str, str | float]]) -> Table:
+    table = Table(title="The same prompts, the same luck", title_justify="left", show_lines=True)
+    for column in ("prompt", "SFT", "PPO"):
+        table.add_column(column, ratio=1)
+    differing = [sample for sample in samples if sample["sft"] != sample["ppo"]] or samples
+    step = max(1, len(differing) // SHOWN_SAMPLES)
+    for sample in differing[::step][:SHOWN_SAMPLES]:
+        table.add_row(*(Text(str(sample[key])) for key in ("prompt", "sft", "ppo")))
+    return table
+
+
+def _how_to_look(result: PipelineResult, settings: Settings) -> Iterator[str]:
+    binaries = Path(sys.executable).parent
+
+    def command(name: str, *words: str) -> str:
+        return shlex.join([str(binaries / name), *words])
+
+    yield "Look at it:"
+    if settings.tracking_uri:
+        yield f"  MLflow   {settings.tracking_uri}, run {result.name}"
+    else:
+        server = command(
+            "mlflow", "server", "--backend-store-uri", settings.mlflow_uri, "--port", "5000"
+        )
+        yield f"  MLflow   MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false {server}"
+        yield f"           then http://127.0.0.1:5000, run {result.name}"
+    from prefect.settings import get_current_settings
+
+    if get_current_settings().api.url:
+        yield f"  Prefect  {get_current_settings().ui_url}, flow run {result.name}"
+    else:
+        database = get_current_settings().server.database.connection_url
+        address = database.get_secret_value() if database else ""
+        start = command("prefect", "server", "start", "--port", "4200")
+        assignment = f"PREFECT_API_DATABASE_CONNECTION_URL={shlex.quote(address)}"
+        yield f"  Prefect  {assignment} {start}"
+        yield f"           then http://127.0.0.1:4200, flow run {result.name}"

@@ -1,0 +1,285 @@
+"""`quartet doctor`: what could keep a run from working, each with its remedy.
+
+The checks look and mend nothing, apart from one: a temporary deployment with a schedule, to see
+whether the Prefect server's scheduler makes a run of it.
+"""
+
+import contextlib
+import datetime
+import importlib.metadata
+import os
+import shutil
+import sqlite3
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from filelock import FileLock, Timeout
+from packaging.requirements import Requirement
+
+from flows.operation.status import addresses, stale_runs
+from models.errors import QuartetError
+from tasks.machine.servers import HOST, Kind, find_server
+from tasks.settings import Settings
+
+__all__ = ["Check", "check_pins", "check_schedule", "diagnose", "print_checks"]
+
+PACKAGE = "quartet-rlhf"
+LEAST_PYTHON = (3, 11)
+
+KNOWN_BAD = {
+    "fastapi": "0.151 to 0.154 break `prefect deploy`, 0.155 and newer stop every Prefect flow",
+    "sqlalchemy": "with 2.1 Prefect's scheduler silently never makes a run",
+    "prefect": "newer ones do not resolve together with this MLflow",
+    "mlflow": "newer ones do not resolve together with this Prefect",
+}
+"""What a version outside the pins does, measured."""
+
+WARN_DISK_BYTES, FAIL_DISK_BYTES = 10e9, 1e9
+SCHEDULE_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One thing that was looked at.
+
+    Attributes:
+        name: What.
+        level: How it is.
+        found: What was found.
+        remedy: What to do about it; empty where nothing is wrong.
+    """
+
+    name: str
+    level: Literal["ok", "warn", "fail"]
+    found: str
+    remedy: str = ""
+
+
+def diagnose(
+    settings: Settings,
+    *,
+    quick: bool = False,
+    prefect_port: int | None = None,
+    mlflow_port: int | None = None,
+) -> Iterator[Check]:
+    """Look at everything, one check after the other."""
+    where = addresses(settings)
+    prefect = f"http://{HOST}:{prefect_port}" if prefect_port else where.prefect
+    mlflow = f"http://{HOST}:{mlflow_port}" if mlflow_port else where.mlflow
+    yield _python()
+    yield from check_pins(importlib.metadata.requires(PACKAGE) or [], importlib.metadata.version)
+    yield _home(settings)
+    yield _disk(settings)
+    yield _threads(settings)
+    for name in ("prefect.db", "mlflow.db"):
+        yield _database(settings.root / name)
+    yield from _store(settings)
+    servers = _server("Prefect", prefect), _server("MLflow", mlflow)
+    yield from servers
+    if not quick and servers[0].level == "ok":
+        yield check_schedule(f"{prefect}/api")
+    elif not quick:
+        yield Check(
+            name="schedule",
+            level="warn",
+            found="not tried, for no Prefect server answers",
+            remedy="start `quartet up` and ask again",
+        )
+
+
+def print_checks(checks: Iterator[Check]) -> int:
+    """Print checks as they come; give the exit status."""
+    worst = 0
+    for check in checks:
+        print(f"{check.level:5} {check.name}: {check.found}", flush=True)
+        if check.remedy:
+            print(f"      -> {check.remedy}", flush=True)
+        worst = max(worst, int(check.level == "fail"))
+    return worst
+
+
+def _python() -> Check:
+    found = ".".join(map(str, sys.version_info[:3]))
+    if sys.version_info[:2] < LEAST_PYTHON:
+        remedy = f"make the environment anew with Python {'.'.join(map(str, LEAST_PYTHON))}"
+        return Check(name="Python", level="fail", found=found, remedy=remedy)
+    return Check(name="Python", level="ok", found=f"{found} ({sys.executable})")
+
+
+def check_pins(requirements: list[str], installed: Callable[[str], str]) -> Iterator[Check]:
+    """Hold installed versions against the package's pins.
+
+    Args:
+        requirements: As `importlib.metadata.requires` gives them.
+        installed: Gives the version of a package, or raises PackageNotFoundError.
+    """
+    wrong, right = [], 0
+    for text in requirements:
+        wanted = Requirement(text)
+        if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
+            continue
+        try:
+            version = installed(wanted.name)
+        except importlib.metadata.PackageNotFoundError:
+            version = "missing"
+        if version != "missing" and wanted.specifier.contains(version, prereleases=True):
+            right += 1
+            continue
+        known = KNOWN_BAD.get(wanted.name.lower(), "")
+        wrong.append(
+            Check(
+                name=f"version of {wanted.name}",
+                level="fail",
+                found=f"{version}, wanted {wanted.specifier}" + (f": {known}" if known else ""),
+                remedy=f"pip install -c constraints.txt '{wanted.name}{wanted.specifier}'",
+            )
+        )
+    yield from wrong
+    if not wrong:
+        yield Check(name="versions", level="ok", found=f"{right} packages as pinned")
+
+
+def _existing(path: Path) -> Path:
+    return path if path.exists() else _existing(path.parent)
+
+
+def _home(settings: Settings) -> Check:
+    folder = _existing(settings.root)
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder):
+            return Check(name="home folder", level="ok", found=f"{settings.root} can be written")
+    except OSError as error:
+        remedy = "choose another folder with QUARTET_HOME, or mend its owner and mode"
+        return Check(name="home folder", level="fail", found=str(error), remedy=remedy)
+
+
+def _disk(settings: Settings) -> Check:
+    free = shutil.disk_usage(_existing(settings.root)).free
+    found = f"{free / 1e9:.1f} GB free at {settings.root}"
+    if free >= WARN_DISK_BYTES:
+        return Check(name="disk", level="ok", found=found)
+    level: Literal["warn", "fail"] = "fail" if free < FAIL_DISK_BYTES else "warn"
+    remedy = "remove old stages from the store, or choose another disk with QUARTET_HOME"
+    return Check(name="disk", level=level, found=found, remedy=remedy)
+
+
+def _threads(settings: Settings) -> Check:
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    text = os.environ.get("OMP_NUM_THREADS", "")
+    asked = settings.threads or (int(text) if text.isdigit() else 0)
+    found = f"{asked or 'as many as torch chooses'} of {cores} cores"
+    if asked > cores:
+        remedy = f"set QUARTET_THREADS or OMP_NUM_THREADS to {cores} or less"
+        return Check(name="threads", level="warn", found=found, remedy=remedy)
+    return Check(name="threads", level="ok", found=found)
+
+
+def _database(path: Path) -> Check:
+    if not path.exists():
+        return Check(name=path.name, level="ok", found="not made yet")
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as opened:
+            row = opened.execute("select version_num from alembic_version").fetchone()
+    except sqlite3.Error as error:
+        return Check(
+            name=path.name,
+            level="fail",
+            found=f"{path} does not open ({error})",
+            remedy="put a copy back, or move it away to begin anew; the store keeps every result",
+        )
+    return Check(name=path.name, level="ok", found=f"schema {row[0] if row else 'empty'}")
+
+
+def _store(settings: Settings) -> Iterator[Check]:
+    left = [path for path in settings.store.glob("*/*.writing") if not _in_use(path)]
+    partial = len(list(settings.store.glob("*/*.partial")))
+    stages = len(list(settings.store.glob("*/*/MANIFEST.json")))
+    found = f"{stages} stages, {partial} unfinished"
+    if left:
+        yield Check(
+            name="store",
+            level="warn",
+            found=f"{found}; left half written: {', '.join(path.name[:20] for path in left[:3])}",
+            remedy=f"remove what is left: rm -r {settings.store}/*/*.writing",
+        )
+    else:
+        yield Check(name="store", level="ok", found=found)
+    if stale := stale_runs(settings):
+        yield Check(
+            name="runs",
+            level="warn",
+            found=f"{len(stale)} were cut off and may still look Running",
+            remedy="start `quartet up`: it reconciles them",
+        )
+
+
+def _in_use(writing: Path) -> bool:
+    lock = writing.with_suffix(".lock")
+    if not lock.exists():
+        return False
+    try:
+        with FileLock(lock, timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+def _server(kind: Kind, url: str) -> Check:
+    parts = urlsplit(url)
+    name = f"{kind} server"
+    if parts.hostname not in (HOST, "localhost"):
+        return Check(name=name, level="ok", found=f"{url}, not on this machine: not looked at")
+    try:
+        found = find_server(kind, parts.port or 80)
+    except QuartetError as error:
+        text, _, remedy = str(error).partition("; ")
+        return Check(name=name, level="fail", found=text, remedy=remedy)
+    if found is None:
+        remedy = "start it with `quartet up`"
+        return Check(
+            name=name, level="warn", found=f"nobody answers at {url}; port free", remedy=remedy
+        )
+    return Check(name=name, level="ok", found=f"{found.version} at {url}")
+
+
+def check_schedule(api: str, seconds: float = SCHEDULE_SECONDS) -> Check:
+    """See whether a schedule makes a run; what is made for it is removed again."""
+    from prefect.client.orchestration import SyncPrefectClient
+    from prefect.client.schemas.actions import DeploymentScheduleCreate
+    from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
+    from prefect.client.schemas.schedules import IntervalSchedule
+
+    name = f"quartet-doctor-{uuid.uuid4().hex[:8]}"
+    schedule = IntervalSchedule(
+        interval=datetime.timedelta(days=1), anchor_date=datetime.datetime.now(datetime.UTC)
+    )
+    begin = time.monotonic()
+    with SyncPrefectClient(api) as client:
+        flow_id = client.create_flow_from_name(name)
+        try:
+            made = client.create_deployment(
+                flow_id, name, schedules=[DeploymentScheduleCreate(schedule=schedule)]
+            )
+            here = DeploymentFilter(id=DeploymentFilterId(any_=[made]))
+            while not (runs := client.read_flow_runs(deployment_filter=here)):
+                if time.monotonic() - begin > seconds:
+                    return Check(
+                        name="schedule",
+                        level="fail",
+                        found=f"the scheduler made no run in {seconds:.0f} s",
+                        remedy="check the version of sqlalchemy and the Prefect server's log",
+                    )
+                time.sleep(0.5)
+            found = f"made {len(runs)} run(s) after {time.monotonic() - begin:.0f} s"
+            return Check(name="schedule", level="ok", found=found)
+        finally:
+            with contextlib.suppress(Exception):
+                client.delete_deployment(made)  # first, or the scheduler makes more runs
+            client.delete_flow(flow_id)  # and its runs with it

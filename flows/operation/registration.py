@@ -1,0 +1,192 @@
+"""What the Prefect server must know before a run: the work pool, the deployments, the automations.
+
+All of it can be said again at every start: what people changed in the UI (schedules switched on,
+automations enabled, a pool's limits) stays as they left it.
+"""
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolCreate
+from prefect.client.schemas.objects import DeploymentSchedule, WorkPool
+from prefect.events.schemas.automations import AutomationCore
+from prefect.exceptions import ObjectNotFound
+from prefect.workers.process import ProcessWorker
+from pydantic import ValidationError
+
+from models.errors import QuartetError
+from tasks.machine.server_logs import tail
+from tasks.machine.servers import start_child
+
+__all__ = [
+    "POOL",
+    "apply_automations",
+    "deploy",
+    "ensure_work_pool",
+    "worker_online_since",
+]
+
+POOL = "quartet"
+
+DEPLOY_SECONDS = 300.0
+
+
+def ensure_work_pool(api: str) -> WorkPool:
+    """Make the work pool if it is new.
+
+    Raises:
+        QuartetError: It is there, but for another kind of worker.
+    """
+    with SyncPrefectClient(api) as client:
+        try:
+            pool = client.read_work_pool(POOL)
+        except ObjectNotFound:
+            pool = client.create_work_pool(
+                WorkPoolCreate(
+                    name=POOL,
+                    type="process",
+                    description="Runs of Quartet, as processes on the worker's machine.",
+                    base_job_template=ProcessWorker.get_default_base_job_template(),
+                )
+            )
+    if pool.type != "process":
+        raise QuartetError(
+            f"the work pool {POOL!r} at {api} is of type {pool.type!r}, wanted 'process'; delete "
+            f"it (`prefect work-pool delete {POOL}`) or use another Prefect server"
+        )
+    return pool
+
+
+def worker_online_since(api: str, moment: float) -> bool:
+    """Whether a worker of the pool has been heard of since a moment of the wall clock."""
+    with SyncPrefectClient(api) as client:
+        workers = client.read_workers_for_work_pool(POOL)
+    heard = [one.last_heartbeat_time for one in workers if one.status == "ONLINE"]
+    return any(when is not None and when.timestamp() >= moment for when in heard)
+
+
+def deploy(api: str, file: Path, *, log: Path, environment: Mapping[str, str]) -> list[str]:
+    """Register every deployment of a prefect.yaml, as `prefect deploy --all` does; give the names.
+
+    Raises:
+        QuartetError: There is no such file, or a deployment of it is not there afterwards.
+    """
+    names = _names(file)
+    with SyncPrefectClient(api) as client:
+        before = {one.name: one for one in client.read_deployments() if one.name in names}
+    words = ["prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(file)]
+    child = start_child(
+        "prefect deploy",
+        [sys.executable, "-m", *words],
+        log=log,
+        environment=environment,
+        folder=file.parent,
+    )
+    try:
+        child.process.wait(timeout=DEPLOY_SECONDS)
+    except subprocess.TimeoutExpired:
+        pass
+    finally:
+        child.stop()
+    with SyncPrefectClient(api) as client:
+        after = {one.name: one for one in client.read_deployments() if one.name in names}
+        fresh = {
+            name
+            for name, one in after.items()
+            if name not in before or one.updated != before[name].updated
+        }
+        missing = [name for name in names if name not in fresh]
+        if child.ended() or missing:
+            raise QuartetError(
+                f"`prefect deploy --all` with {file} ended with status {child.ended()} and did "
+                f"not register {', '.join(missing) or 'everything'}; mend what its log says and "
+                f"start again. The end of {log}:\n{tail(log)}"
+            )
+        for name, old in before.items():
+            _keep_schedules(client, old.schedules, after[name].id, after[name].schedules)
+    return names
+
+
+def _names(file: Path) -> list[str]:
+    if not file.is_file():
+        raise QuartetError(
+            f"there is no {file}, wanted the deployments to register; run `quartet up` from a "
+            "checkout (pip install -e .), not from an installed wheel"
+        )
+    content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    names = [str(one.get("name")) for one in content.get("deployments") or []]
+    if not names:
+        raise QuartetError(f"{file} names no deployments, wanted at least one; restore the file")
+    return names
+
+
+def _keep_schedules(
+    client: SyncPrefectClient,
+    old: list[DeploymentSchedule],
+    deployment_id: Any,
+    new: list[DeploymentSchedule],
+) -> None:
+    """Give schedules the state people gave them, and put those back that were made in the UI."""
+    by_slug = {one.slug: one for one in new if one.slug}
+    for schedule in old:
+        known = by_slug.get(schedule.slug or "")
+        if known is not None and known.active != schedule.active:
+            client.update_deployment_schedule(deployment_id, known.id, active=schedule.active)
+        elif not schedule.slug and not any(one.schedule == schedule.schedule for one in new):
+            kept = DeploymentScheduleCreate(
+                schedule=schedule.schedule,
+                active=schedule.active,
+                max_scheduled_runs=schedule.max_scheduled_runs,
+                parameters=schedule.parameters,
+            )
+            client.create_deployment_schedules(deployment_id, [kept])
+
+
+def apply_automations(api: str, folder: Path) -> list[str]:
+    """Create or update the automations of a folder of yaml files by name; give the names.
+
+    A new one is created disabled. An action may name its deployment, as
+    `deployment: flow/deployment`, where Prefect wants the id that differs from server to server.
+
+    Raises:
+        QuartetError: A file is no automation, or names a deployment that does not exist.
+    """
+    names = []
+    with SyncPrefectClient(api) as client:
+        for path in sorted(folder.glob("*.yaml")):
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+            if not isinstance(content, dict):
+                raise QuartetError(f"{path} is no automation, wanted name, trigger and actions")
+            for action in content.get("actions", []):
+                if "deployment" in action:
+                    action["deployment_id"] = _deployment_id(client, path, action.pop("deployment"))
+            try:
+                wanted = AutomationCore.model_validate({**content, "enabled": False})
+            except ValidationError as error:
+                problems = "; ".join(
+                    f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()[:3]
+                )
+                raise QuartetError(f"{path} is no automation ({problems}); mend it") from error
+            known = client.read_automations_by_name(wanted.name)
+            if known:
+                kept = wanted.model_copy(update={"enabled": known[0].enabled})
+                client.update_automation(known[0].id, kept)
+            else:
+                client.create_automation(wanted)
+            names.append(wanted.name)
+    return names
+
+
+def _deployment_id(client: SyncPrefectClient, path: Path, name: str) -> str:
+    try:
+        return str(client.read_deployment_by_name(name).id)
+    except ObjectNotFound as error:
+        raise QuartetError(
+            f"{path} starts the deployment {name!r}, which does not exist; name one of "
+            "`prefect deployment ls`"
+        ) from error

@@ -1,0 +1,178 @@
+"""`quartet status`: servers, worker, runs and disk on one screen."""
+
+import contextlib
+import datetime
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from filelock import FileLock, Timeout
+
+from models.errors import QuartetError
+from tasks.machine.servers import HOST, Kind, find_server
+from tasks.settings import Settings
+
+__all__ = ["Addresses", "addresses", "stale_runs", "status"]
+
+RUNS = 5
+
+ACTIVE = ("RUNNING", "PENDING", "PAUSED", "CANCELLING")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Addresses:
+    """Where the servers of a home folder are, or would be.
+
+    Attributes:
+        prefect: Address without a path.
+        mlflow: The same, or a database file where no server is set.
+        up: Process id of the `quartet up` that serves now.
+    """
+
+    prefect: str
+    mlflow: str
+    up: int | None
+
+
+def addresses(settings: Settings) -> Addresses:
+    """Ask the running `quartet up`, then the environment, then the usual ports."""
+    note = {}
+    if _locked(settings.root / "up.lock"):
+        with contextlib.suppress(OSError, ValueError):
+            note = json.loads((settings.root / "up.json").read_text(encoding="utf-8"))
+    api = os.environ.get("PREFECT_API_URL", "").removesuffix("/").removesuffix("/api")
+    return Addresses(
+        prefect=note.get("prefect") or api or f"http://{HOST}:4200",
+        mlflow=note.get("mlflow") or settings.tracking_uri or f"http://{HOST}:5000",
+        up=note.get("pid"),
+    )
+
+
+def status(settings: Settings) -> str:
+    """Describe what runs, what ran, and what room is left."""
+    where = addresses(settings)
+    serving = f"served by process {where.up}" if where.up else "no `quartet up` runs here"
+    lines = [f"Home folder   {settings.root} ({serving})"]
+    prefect = _server("Prefect", where.prefect)
+    lines += [f"Prefect       {prefect}", f"MLflow        {_server('MLflow', where.mlflow)}"]
+    if prefect.endswith("up"):
+        try:
+            lines += _prefect_lines(f"{where.prefect}/api")
+        except Exception as error:  # a server that ends just now is no reason for a traceback
+            lines.append(f"Prefect did not tell of its runs: {error}")
+    stale = stale_runs(settings)
+    if stale:
+        lines.append(f"Stale runs    {len(stale)} were cut off; `quartet up` reconciles them")
+    lines += list(_disk_lines(settings))
+    return "\n".join(lines)
+
+
+def stale_runs(settings: Settings) -> list[Path]:
+    """Notes of runs whose process has ended without removing them."""
+    notes = sorted((settings.root / "runs").glob("*.json"))
+    return [path for path in notes if not _locked(path.with_suffix(".lock"))]
+
+
+def _locked(path: Path) -> bool:
+    """Whether another process holds a lock file."""
+    if not path.exists():
+        return False
+    try:
+        with FileLock(path, timeout=0):
+            return False
+    except (Timeout, OSError) as error:
+        return isinstance(error, Timeout)
+
+
+def _server(kind: Kind, url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https"):
+        return f"{url}, no server"
+    if parts.hostname not in (HOST, "localhost"):
+        return f"{url}, on another machine: not looked at"
+    try:
+        found = find_server(kind, parts.port or 80)
+    except QuartetError as error:
+        return f"{url}  wrong: {error}"
+    return f"{url}  version {found.version}, up" if found else f"{url}  down"
+
+
+def _prefect_lines(api: str) -> Iterator[str]:
+    from prefect.client.orchestration import SyncPrefectClient
+    from prefect.client.schemas.filters import (
+        FlowRunFilter,
+        FlowRunFilterState,
+        FlowRunFilterStateType,
+    )
+    from prefect.client.schemas.objects import StateType
+    from prefect.client.schemas.sorting import FlowRunSort
+    from prefect.exceptions import ObjectNotFound
+
+    from flows.operation.registration import POOL
+
+    begun_types = [one for one in StateType if one != StateType.SCHEDULED]
+    with SyncPrefectClient(api) as client:
+        try:
+            pool = client.read_work_pool(POOL)
+            workers = client.read_workers_for_work_pool(POOL)
+            online = [one.name for one in workers if one.status == "ONLINE"]
+            text = ", ".join(online) + " online" if online else "no worker is online"
+            yield f"Work pool     {POOL}{' (paused)' if pool.is_paused else ''}: {text}"
+        except ObjectNotFound:
+            yield f"Work pool     {POOL} does not exist; `quartet up` makes it"
+        begun = FlowRunFilterState(type=FlowRunFilterStateType(any_=begun_types))
+        runs = client.read_flow_runs(
+            flow_run_filter=FlowRunFilter(state=begun),
+            limit=RUNS,
+            sort=FlowRunSort.EXPECTED_START_TIME_DESC,
+        )
+        for run in runs:
+            when = run.start_time or run.expected_start_time
+            at = f"{when.astimezone():%Y-%m-%d %H:%M}" if when else "not started"
+            lasted = datetime.timedelta(seconds=round(run.estimated_run_time.total_seconds()))
+            yield f"Run           {run.name:32} {run.state_name or '?':12} {at}  {lasted}"
+            if run.state is not None and run.state.type.value in ACTIVE:
+                yield from _stage_lines(client, run.id)
+        if not runs:
+            yield "Run           none yet"
+
+
+def _stage_lines(client: object, flow_run_id: object) -> Iterator[str]:
+    """The stages of a run that work now, with their progress."""
+    from prefect.client.orchestration import SyncPrefectClient
+    from prefect.client.schemas.filters import (
+        ArtifactFilter,
+        ArtifactFilterFlowRunId,
+        ArtifactFilterType,
+        FlowRunFilter,
+        FlowRunFilterId,
+    )
+
+    assert isinstance(client, SyncPrefectClient)
+    of_run = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id]))
+    bars = client.read_artifacts(
+        artifact_filter=ArtifactFilter(
+            flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run_id]),
+            type=ArtifactFilterType(any_=["progress"]),
+        )
+    )
+    by_task = {bar.task_run_id: bar for bar in bars}
+    for task in client.read_task_runs(flow_run_filter=of_run):
+        if task.state_name == "Running":
+            bar = by_task.get(task.id)
+            done = f"{float(str(bar.data)):.0f}%  {bar.description or ''}" if bar else ""
+            yield f"                stage {task.name:26} {done}"
+
+
+def _disk_lines(settings: Settings) -> Iterator[str]:
+    folder = settings.root if settings.root.exists() else settings.root.parent
+    while not folder.exists():
+        folder = folder.parent
+    size = sum(path.stat().st_size for path in settings.store.rglob("*") if path.is_file())
+    stages = len(list(settings.store.glob("*/*/MANIFEST.json")))
+    free = shutil.disk_usage(folder).free
+    yield f"Store         {stages} stages, {size / 1e9:.2f} GB; {free / 1e9:.1f} GB of disk free"

@@ -1,0 +1,1 @@
+"""Multiple choice, cloze and continuations."""

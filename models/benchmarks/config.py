@@ -1,0 +1,32 @@
+"""What multiple choice and cloze on the user's own questions can be told."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from models.config import Config
+
+__all__ = ["MultipleChoiceConfig"]
+
+
+class MultipleChoiceConfig(Config):
+    """How questions are put to the models."""
+
+    shots: int = Field(
+        default=0,
+        ge=0,
+        le=64,
+        title="Examples shown",
+        description="Solved questions before each one: 0 zero-shot, 1 one-shot, more few-shot.",
+    )
+    prompt: Literal["plain", "chat"] = Field(
+        default="plain",
+        title="Prompt",
+        description="plain: the question as it stands; chat: through the model's chat template.",
+    )
+    delimiter: str = Field(
+        default=" ",
+        max_length=16,
+        title="Delimiter",
+        description="Between question and answer in plain prompts; empty for Chinese.",
+    )

@@ -1,0 +1,170 @@
+"""Log-likelihood of given continuations: how multiple choice and cloze are answered.
+
+Tokenisation, the rule that matters: a plain context and its continuation are encoded *together*
+and the result is split where the context alone would end, so that the continuation has the tokens
+that it would have in running text, even where its first letters merge with the context's last.
+Spaces at the end of a context belong to the continuation. With nothing in front, the prefix token
+(BOS, else EOS) stands there. A chat prompt ends with the template's own token, so there both are
+encoded apart, as they are when a model generates.
+
+Source: lm-evaluation-harness 0.4.13, `lm_eval/api/model.py`, `_encode_pair` and `loglikelihood`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from models.evaluation.texts import prefix_token
+from models.language.distribution import TokenDistribution
+from models.language.packing import packed_hidden
+from models.language.sequences import HEAD_TOKENS, Sequences, in_chunks
+from models.language.tokenizer import encode_prompts, encode_texts
+
+__all__ = [
+    "Continuation",
+    "Likelihood",
+    "encode_apart",
+    "encode_pairs",
+    "fit_context",
+    "likelihoods",
+]
+
+CHUNK_TOKENS = 16384
+ROWS_AT_ONCE = 2048
+"""Rows laid out as one table."""
+NO_LIMIT = 2**31 - 1
+PLAIN = TokenDistribution()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Continuation:
+    """A context and what is to follow it, as token ids, neither empty."""
+
+    context: list[int]
+    continuation: list[int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Likelihood:
+    """What a model says of a continuation.
+
+    Attributes:
+        logprob: ln p of the whole continuation.
+        tokens: How many it has.
+        greedy: Whether each of its tokens is the likeliest one, so that greedy decoding says it.
+    """
+
+    logprob: float
+    tokens: int
+    greedy: bool
+
+
+def encode_pairs(tokenizer: Any, pairs: Sequence[tuple[str, str]]) -> list[Continuation]:
+    """Encode contexts with what follows them, together; see the module.
+
+    Args:
+        tokenizer: Of the model.
+        pairs: Context, which may be empty, and continuation, which is not.
+    """
+    moved = []
+    for context, continuation in pairs:
+        bare = context.rstrip()
+        moved.append((bare, context[len(bare) :] + continuation))
+    contexts = encode_prompts(tokenizer, [context for context, _ in moved], NO_LIMIT)
+    wholes = encode_prompts(tokenizer, [context + rest for context, rest in moved], NO_LIMIT)
+    prefix = prefix_token(tokenizer)
+    encoded = []
+    for before, whole in zip(contexts, wholes, strict=True):
+        # Where all of it merges into the context's last token, that token is what is predicted.
+        split = min(len(before), len(whole) - 1)
+        encoded.append(Continuation(context=whole[:split] or [prefix], continuation=whole[split:]))
+    return encoded
+
+
+def encode_apart(tokenizer: Any, pairs: Sequence[tuple[list[int], str]]) -> list[Continuation]:
+    """Encode continuations behind contexts that are token ids already."""
+    encoded = encode_texts(tokenizer, [text for _, text in pairs])
+    return [
+        Continuation(context=context, continuation=ids)
+        for (context, _), ids in zip(pairs, encoded, strict=True)
+    ]
+
+
+def fit_context(group: Sequence[Continuation], limit: int) -> tuple[list[Continuation], bool]:
+    """Cut the contexts of one question from the left, all of them alike.
+
+    Args:
+        group: A question's continuations.
+        limit: Most tokens of context and continuation.
+
+    Returns:
+        The continuations, and whether any context lost something.
+
+    Raises:
+        ValueError: A continuation leaves no room for any context.
+    """
+    room = limit - max(len(one.continuation) for one in group)
+    if room < 1:
+        raise ValueError(f"a continuation of {limit - room} tokens leaves no room in {limit}")
+    cut = any(len(one.context) > room for one in group)
+    return [
+        Continuation(context=one.context[-room:], continuation=one.continuation) for one in group
+    ], cut
+
+
+@torch.no_grad()
+def likelihoods(model: Any, continuations: Sequence[Continuation]) -> list[Likelihood]:
+    """Compute the log-likelihood of continuations, one forward pass a chunk of rows.
+
+    Args:
+        model: A causal language model in evaluation mode.
+        continuations: Rows, in any order; rows of like length are put together.
+
+    Returns:
+        One for each continuation, in their order.
+    """
+    order = sorted(
+        range(len(continuations)),
+        key=lambda row: len(continuations[row].context) + len(continuations[row].continuation),
+    )
+    logprobs: list[float] = []
+    misses: list[int] = []
+    for start in range(0, len(order), ROWS_AT_ONCE):
+        part = [continuations[row] for row in order[start : start + ROWS_AT_ONCE]]
+        sequences = Sequences.from_lists(
+            [one.context for one in part], [one.continuation for one in part], device=model.device
+        )
+        for _, chunk in in_chunks(sequences, CHUNK_TOKENS):
+            summed, missed = _sums(model, chunk)
+            logprobs += summed.tolist()
+            misses += missed.tolist()
+    found = {
+        row: Likelihood(
+            logprob=logprobs[at],
+            tokens=len(continuations[row].continuation),
+            greedy=misses[at] == 0,
+        )
+        for at, row in enumerate(order)
+    }
+    return [found[row] for row in range(len(continuations))]
+
+
+def _sums(model: Any, sequences: Sequences) -> tuple[torch.Tensor, torch.Tensor]:
+    """Summed logprob, (batch,) float64, and tokens that are not the likeliest, (batch,) int64."""
+    ids = sequences.packed_ids
+    places, steps = sequences.completion_index()
+    rows = sequences.completion_mask.nonzero(as_tuple=True)[0]
+    hidden = packed_hidden(model, ids, sequences.lengths.tolist())[places - 1]
+    head = model.get_output_embeddings()
+    summed = torch.zeros(len(sequences), dtype=torch.float64, device=ids.device)
+    missed = torch.zeros(len(sequences), dtype=torch.int64, device=ids.device)
+    for part, step, target, row in zip(
+        *(torch.split(one, HEAD_TOKENS) for one in (hidden, steps, ids[places], rows)), strict=True
+    ):
+        log_softmax = PLAIN.log_softmax(head(part), step)  # (part, vocab)
+        logprob = log_softmax.gather(1, target[:, None]).squeeze(1)
+        summed.index_add_(0, row, logprob.double())
+        missed.index_add_(0, row, (log_softmax.argmax(-1) != target).long())
+    return summed, missed

@@ -1,1 +1,0 @@
-"""What each stage of learning can be told: small frozen pydantic models that import no torch."""

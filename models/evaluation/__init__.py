@@ -1,0 +1,1 @@
+"""Models measured, compared and judged: samples, measures, checks."""

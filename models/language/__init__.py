@@ -1,0 +1,1 @@
+"""Language models: tokenizer, folders, packed rows, sampling, scoring, chat."""

@@ -1,0 +1,163 @@
+"""Sampling completions: one engine for feedback, score moments, PPO rollouts and evaluation.
+
+Prompts are prefilled as one packed row, then decoded with a preallocated key-value cache; rows
+that have ended leave the batch. Every row owns its stream of uniform numbers and a token is drawn
+by inverting the cumulative distribution, so a row's completion depends neither on its neighbours
+nor on the batch size, and two models sampled with equal generators face equal luck: paired
+comparisons become sharper. The same softmax yields the token's logprob.
+
+Nothing but `TokenDistribution` shapes what is drawn. Top-p, top-k and repetition penalties would
+make the logprobs of another distribution than the one PPO learns about.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from models.errors import ParameterError
+from models.language.config import SamplingConfig
+from models.language.decoding_cache import DecodingCache
+from models.language.distribution import TokenDistribution
+from models.language.packing import packed_hidden
+
+__all__ = ["Completion", "sample_completions"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """One sampled completion.
+
+    Attributes:
+        token_ids: At least one token; the last is EOS exactly if `finished`.
+        logprobs: Natural log of each token's probability when it was drawn.
+        finished: Whether the model ended the completion itself.
+    """
+
+    token_ids: list[int]
+    logprobs: list[float]
+    finished: bool
+
+
+@torch.no_grad()
+def sample_completions(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    *,
+    sampling: SamplingConfig,
+    eos_token_id: int,
+    generator: torch.Generator,
+) -> list[Completion]:
+    """Sample one completion for each prompt, in the prompts' order.
+
+    Args:
+        model: A causal language model of transformers.
+        prompts: Token ids, none empty; repeat a prompt to sample it more than once.
+        sampling: Temperature, shortest and longest completion, batch size.
+        eos_token_id: Ends a completion and is part of it.
+        generator: A CPU generator; drawn from once, by prompts x longest completion.
+
+    Raises:
+        ParameterError: A prompt is empty, or leaves no room for the longest completion.
+    """
+    _check_room(model, prompts, sampling)
+    was_training = model.training
+    model.eval()
+    uniforms = torch.rand(
+        len(prompts), sampling.max_completion_tokens, generator=generator, dtype=torch.float64
+    )
+    distribution = TokenDistribution.of(sampling, eos_token_id)
+    by_length = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
+    completions: dict[int, Completion] = {}
+    for start in range(0, len(by_length), sampling.batch_size):
+        rows = by_length[start : start + sampling.batch_size]
+        batch = _Batch(len(rows), uniforms[rows].to(model.device), distribution)
+        _decode(model, [prompts[row] for row in rows], batch)
+        completions.update(zip(rows, batch.completions(), strict=True))
+    model.train(was_training)
+    return [completions[row] for row in range(len(prompts))]
+
+
+def _check_room(model: Any, prompts: Sequence[Sequence[int]], sampling: SamplingConfig) -> None:
+    context: int = model.config.max_position_embeddings
+    longest = max((len(prompt) for prompt in prompts), default=0)
+    if any(len(prompt) == 0 for prompt in prompts):
+        raise ParameterError(
+            "a prompt has no tokens; every prompt needs at least one, "
+            "drop empty prompts before sampling"
+        )
+    if longest + sampling.max_completion_tokens > context:
+        raise ParameterError(
+            f"a prompt of {longest} tokens and max_completion_tokens "
+            f"{sampling.max_completion_tokens} exceed the model's context of {context}; truncate "
+            "prompts to the rest of the context or lower sampling.max_completion_tokens"
+        )
+
+
+class _Batch:
+    """The completions of one batch while they grow; `alive` are the rows that have not ended."""
+
+    def __init__(self, rows: int, uniforms: torch.Tensor, distribution: TokenDistribution) -> None:
+        self._uniforms = uniforms  # (rows, longest completion) in [0, 1)
+        self._distribution = distribution
+        self._tokens = torch.zeros(uniforms.shape, dtype=torch.int64, device=uniforms.device)
+        self._logprobs = torch.zeros(uniforms.shape, device=uniforms.device)
+        self._lengths = torch.zeros(rows, dtype=torch.int64, device=uniforms.device)
+        self.alive = torch.arange(rows, device=uniforms.device)
+        self.longest = uniforms.shape[1]
+        self.eos_token_id = distribution.eos_token_id
+
+    def draw(self, logits: torch.Tensor, step: int) -> torch.Tensor:
+        """Draw token number `step` of each row alive: (alive, vocab) logits -> (alive,) tokens."""
+        steps = torch.full((len(logits),), step, device=logits.device)
+        log_softmax = self._distribution.log_softmax(logits, steps)
+        cumulative = log_softmax.exp().cumsum(-1, dtype=torch.float64)
+        targets = self._uniforms[self.alive, step] * cumulative[:, -1]
+        drawn = torch.searchsorted(cumulative, targets[:, None], right=True)
+        drawn = drawn.clamp_(max=logits.shape[-1] - 1)
+        self._tokens[self.alive, step] = drawn[:, 0]
+        self._logprobs[self.alive, step] = log_softmax.gather(1, drawn)[:, 0]
+        self._lengths[self.alive] = step + 1
+        return drawn[:, 0]
+
+    def completions(self) -> list[Completion]:
+        """What was drawn, row by row."""
+        rows = zip(
+            self._tokens.tolist(), self._logprobs.tolist(), self._lengths.tolist(), strict=True
+        )
+        return [
+            Completion(
+                token_ids=tokens[:length],
+                logprobs=logprobs[:length],
+                finished=tokens[length - 1] == self.eos_token_id,
+            )
+            for tokens, logprobs, length in rows
+        ]
+
+
+def _decode(model: Any, prompts: Sequence[Sequence[int]], batch: _Batch) -> None:
+    """Prefill the prompts and draw tokens until every row has ended or is full."""
+    device = batch.alive.device
+    lengths = [len(prompt) for prompt in prompts]
+    cache = DecodingCache(lengths, new_tokens=batch.longest, device=device)
+    packed = torch.tensor([token for prompt in prompts for token in prompt], device=device)
+    hidden = packed_hidden(model, packed, lengths, decoding=cache)
+    hidden = hidden[torch.tensor(lengths, device=device).cumsum(0) - 1]
+    head = model.get_output_embeddings()
+    for step in range(batch.longest):
+        drawn = batch.draw(head(hidden), step)
+        going_on = drawn != batch.eos_token_id
+        if step == batch.longest - 1 or not going_on.any():
+            return
+        if not going_on.all():
+            order = cache.keep(going_on)
+            batch.alive, drawn = batch.alive[order], drawn[order]
+        cache.begin_step()
+        hidden = model.base_model(
+            input_ids=drawn[:, None],
+            position_ids=cache.lengths[:, None],
+            use_cache=False,
+            decoding=cache,
+        ).last_hidden_state[:, 0]
+        cache.end_step()

@@ -1,0 +1,215 @@
+"""Prompts with their completions as rows, and what networks say about each completion token.
+
+Legend: batch = rows; seq = longest prompt + completion; completion = longest completion;
+tokens = counted completion tokens of all rows, in row order; vocab, width = of the network.
+
+Networks see the rows packed, without padding, so a row's numbers do not depend on its neighbours.
+The state *before* completion token t stands at index prompt_length + t - 1 of its row; from it the
+actor's logprob of the token and the critic's value are read. Logits are computed at those
+positions only.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from models.language.distribution import TokenDistribution
+from models.language.packing import packed_hidden
+
+__all__ = [
+    "Sequences",
+    "TokenLogprobs",
+    "in_chunks",
+    "map_chunks",
+    "sequence_scores",
+    "token_logprobs",
+    "token_values",
+]
+
+HEAD_TOKENS = 2048
+"""Positions whose logits, (tokens, vocab), exist at once where no gradient is wanted."""
+
+PLAIN = TokenDistribution()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sequences:
+    """Rows of prompt and completion.
+
+    Attributes:
+        input_ids: (batch, seq) int64; zeros behind each row, which no network sees.
+        prompt_lengths: (batch,) int64, at least 1.
+        completion_lengths: (batch,) int64, at least 1.
+    """
+
+    input_ids: torch.Tensor
+    prompt_lengths: torch.Tensor
+    completion_lengths: torch.Tensor
+
+    @classmethod
+    def from_lists(
+        cls,
+        prompts: Sequence[Sequence[int]],
+        completions: Sequence[Sequence[int]],
+        *,
+        device: torch.device | str = "cpu",
+    ) -> "Sequences":
+        """Join token lists row by row."""
+        rows = [
+            [*prompt, *completion] for prompt, completion in zip(prompts, completions, strict=True)
+        ]
+        width = max(len(row) for row in rows)
+        return cls(
+            input_ids=torch.tensor([row + [0] * (width - len(row)) for row in rows], device=device),
+            prompt_lengths=torch.tensor([len(prompt) for prompt in prompts], device=device),
+            completion_lengths=torch.tensor([len(ids) for ids in completions], device=device),
+        )
+
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
+    @property
+    def lengths(self) -> torch.Tensor:
+        """Tokens of each row, (batch,)."""
+        return self.prompt_lengths + self.completion_lengths
+
+    @property
+    def completion_mask(self) -> torch.Tensor:
+        """Which completion positions count, (batch, completion) bool."""
+        width = int(self.completion_lengths.max())
+        positions = torch.arange(width, device=self.input_ids.device)
+        return positions < self.completion_lengths[:, None]
+
+    def select(self, rows: torch.Tensor | slice) -> "Sequences":
+        """Take some rows and trim padding that none of them needs."""
+        lengths = self.lengths[rows]
+        return Sequences(
+            input_ids=self.input_ids[rows, : int(lengths.max())],
+            prompt_lengths=self.prompt_lengths[rows],
+            completion_lengths=self.completion_lengths[rows],
+        )
+
+    @property
+    def packed_ids(self) -> torch.Tensor:
+        """The rows end to end, (packed tokens,)."""
+        positions = torch.arange(self.input_ids.shape[1], device=self.input_ids.device)
+        return self.input_ids[positions < self.lengths[:, None]]
+
+    def completion_index(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Where completion tokens lie in the packed row, and which of its completion each is.
+
+        Returns:
+            (tokens,) indices into `packed_ids`, and (tokens,) steps from 0.
+        """
+        rows, steps = self.completion_mask.nonzero(as_tuple=True)
+        starts = self.lengths.cumsum(0) - self.lengths
+        return (starts + self.prompt_lengths)[rows] + steps, steps
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenLogprobs:
+    """What a policy says about the completions.
+
+    Attributes:
+        logprobs: (batch, completion) natural logs; 0 where masked.
+        entropy: (batch, completion) nats, if asked for; 0 where masked.
+    """
+
+    logprobs: torch.Tensor
+    entropy: torch.Tensor | None
+
+
+def token_logprobs(
+    model: Any,
+    sequences: Sequences,
+    *,
+    distribution: TokenDistribution = PLAIN,
+    entropy: Literal["none", "watched", "learned"] = "none",
+) -> TokenLogprobs:
+    """Compute logprob and entropy of each completion token from one softmax, in float32.
+
+    Args:
+        model: A causal language model whose logits are its head applied to its last hidden state.
+        sequences: The rows.
+        distribution: The one they were sampled from.
+        entropy: Whether it is wanted, and whether it is part of a loss.
+    """
+    ids = sequences.packed_ids
+    places, steps = sequences.completion_index()
+    hidden = packed_hidden(model, ids, sequences.lengths.tolist())[places - 1]
+    head = model.get_output_embeddings()
+    logprobs, entropies = [], []
+    for part, step, target in zip(
+        *(torch.split(one, HEAD_TOKENS) for one in (hidden, steps, ids[places])),
+        strict=True,
+    ):  # fmt: skip
+        log_softmax = distribution.log_softmax(head(part), step)  # (part, vocab)
+        logprobs.append(log_softmax.gather(1, target[:, None]).squeeze(1))
+        if entropy != "none":
+            with torch.set_grad_enabled(torch.is_grad_enabled() and entropy == "learned"):
+                entropies.append(-(log_softmax.exp() * log_softmax).sum(-1))
+    return TokenLogprobs(
+        logprobs=_scatter(torch.cat(logprobs), sequences),
+        entropy=_scatter(torch.cat(entropies), sequences) if entropies else None,
+    )
+
+
+def token_values(model: Any, sequences: Sequences) -> torch.Tensor:
+    """Read the score head at the state before each completion token, (batch, completion)."""
+    places, _ = sequences.completion_index()
+    hidden = packed_hidden(model, sequences.packed_ids, sequences.lengths.tolist())[places - 1]
+    return _scatter(model.score(hidden).float().squeeze(1), sequences)
+
+
+def sequence_scores(model: Any, sequences: Sequences) -> torch.Tensor:
+    """Read the score head at the last token of each row, (batch,)."""
+    hidden = packed_hidden(model, sequences.packed_ids, sequences.lengths.tolist())
+    scores: torch.Tensor = model.score(hidden[sequences.lengths.cumsum(0) - 1])
+    return scores.float().squeeze(1)
+
+
+def in_chunks(
+    sequences: Sequences, max_tokens: int, *, group: int | None = None
+) -> Iterator[tuple[slice, Sequences]]:
+    """Cut rows, in their order, into runs of at most `max_tokens` tokens.
+
+    A row longer than that stands alone. No run crosses from one group of rows into the next.
+    """
+    lengths = sequences.lengths.tolist()
+    start = 0
+    while start < len(lengths):
+        last = len(lengths) if group is None else min(len(lengths), start - start % group + group)
+        end, tokens = start + 1, lengths[start]
+        while end < last and tokens + lengths[end] <= max_tokens:
+            tokens += lengths[end]
+            end += 1
+        yield slice(start, end), sequences.select(slice(start, end))
+        start = end
+
+
+@torch.no_grad()
+def map_chunks(
+    function: Callable[[Sequences], torch.Tensor],
+    sequences: Sequences,
+    max_tokens: int,
+    *,
+    group: int | None = None,
+) -> torch.Tensor:
+    """Apply a frozen network chunk by chunk and join what it says, (batch, [completion, ...])."""
+    parts: list[torch.Tensor] = []
+    width = int(sequences.completion_lengths.max())
+    for _, chunk in in_chunks(sequences, max_tokens, group=group):
+        part = function(chunk)
+        if part.dim() > 1:
+            missing = part.new_zeros(len(part), width - part.shape[1], *part.shape[2:])
+            part = torch.cat([part, missing], dim=1)
+        parts.append(part)
+    return torch.cat(parts)
+
+
+def _scatter(values: torch.Tensor, sequences: Sequences) -> torch.Tensor:
+    """Lay (tokens,) values out as (batch, completion), zero where nothing counts."""
+    mask = sequences.completion_mask
+    return values.new_zeros(mask.shape).masked_scatter(mask, values)

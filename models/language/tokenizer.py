@@ -1,0 +1,300 @@
+"""The tokenizer: trained here, and the one place where prompts and completions become token ids.
+
+First stage of the pipeline; every later one encodes through this module, so that SFT, reward
+model, PPO and evaluation see the same ids for the same text.
+
+What differs from the usual:
+- Byte-level BPE without a normaliser, so that any Unicode text comes back exactly.
+- Pad is a token of its own: with pad equal to EOS, the EOS silently drops out of losses.
+- Text of users never becomes a special token: "<|eos|>" in a prompt is seven characters. Only the
+  chat template's own text is read with special tokens.
+- Prompt and completion are encoded apart, as they are when the model generates. A completion is
+  its text and then EOS, whatever a template would put behind it.
+- A prompt that is too long loses its oldest messages first, the system's last of them, and only
+  then the beginning of the newest one; role tokens and the generation prompt stay.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import jinja2
+from tokenizers import Tokenizer, decoders, pre_tokenizers
+from tokenizers.models import BPE
+from tokenizers.trainers import BpeTrainer
+from transformers import PreTrainedTokenizerFast
+
+from models.errors import DataError, ModelError, ParameterError
+from models.language.config_architecture import TokenizerConfig
+from models.rows import read_rows
+
+__all__ = [
+    "CHAT_TEMPLATE",
+    "EOS_TOKEN",
+    "PAD_TOKEN",
+    "ROLE_TOKENS",
+    "Messages",
+    "decode_completion",
+    "encode_completion",
+    "encode_completions",
+    "encode_prompt",
+    "encode_prompts",
+    "encode_texts",
+    "train_tokenizer",
+]
+
+Messages: TypeAlias = list[dict[str, str]]
+
+PAD_TOKEN = "<|pad|>"
+EOS_TOKEN = "<|eos|>"
+ROLE_TOKENS = ("<|system|>", "<|user|>", "<|assistant|>")
+
+# The generation markers tell TRL which tokens an assistant wrote: the content and its EOS.
+CHAT_TEMPLATE = """\
+{%- for message in messages -%}
+{%- if message['role'] == 'assistant' -%}
+{{- '<|assistant|>' -}}
+{%- generation -%}{{- message['content'] + eos_token -}}{%- endgeneration -%}
+{%- elif message['role'] in ['system', 'user'] -%}
+{{- '<|' + message['role'] + '|>' + message['content'] -}}
+{%- else -%}
+{{- raise_exception('role must be system, user or assistant, got ' + message['role']) -}}
+{%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{- '<|assistant|>' -}}{%- endif -%}
+"""
+
+_CONTENT_MARK = "content\u2063{}\u2063"  # invisible separators: no template treats them specially
+_CONTENT_MARKS = re.compile("content\u2063([0-9]+)\u2063")
+
+
+def train_tokenizer(
+    *, corpus: Path, config: TokenizerConfig, context: int, out: Path
+) -> dict[str, float]:
+    """Train a byte-level BPE on the corpus and save it as a tokenizer folder.
+
+    Args:
+        corpus: Rows with `text`.
+        config: Vocabulary size and the least frequency of a merge.
+        context: Most tokens of one sequence, recorded as `model_max_length`.
+        out: Folder to write.
+
+    Returns:
+        Vocabulary size, and bytes a token on the corpus.
+
+    Raises:
+        DataError: The corpus holds no text.
+    """
+    texts = [row["text"] for row in read_rows(corpus)]
+    byte_count = sum(len(text.encode()) for text in texts)
+    if not byte_count:
+        raise DataError(f"{corpus} holds no text; a tokenizer needs some, give a corpus with rows")
+    backend = Tokenizer(BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = BpeTrainer(
+        vocab_size=config.vocab_size,
+        min_frequency=config.min_frequency,
+        special_tokens=[PAD_TOKEN, EOS_TOKEN, *ROLE_TOKENS],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator(texts, trainer=trainer)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        pad_token=PAD_TOKEN,
+        eos_token=EOS_TOKEN,
+        extra_special_tokens=list(ROLE_TOKENS),
+        model_max_length=context,
+        padding_side="right",
+        clean_up_tokenization_spaces=False,
+    )
+    tokenizer.chat_template = CHAT_TEMPLATE
+    tokenizer.save_pretrained(out)
+    token_count = sum(len(ids) for ids in encode_texts(tokenizer, texts))
+    return {
+        "tokenizer/vocab_size": float(len(tokenizer)),
+        "tokenizer/bytes_per_token": byte_count / token_count,
+    }
+
+
+def encode_texts(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    """Encode texts as they stand: nothing is added, and no part becomes a special token."""
+    if not texts:
+        return []
+    encoded = tokenizer(
+        list(texts),
+        add_special_tokens=False,
+        split_special_tokens=True,
+        return_attention_mask=False,
+        verbose=False,
+    )
+    ids: list[list[int]] = encoded["input_ids"]
+    return ids
+
+
+def encode_completion(tokenizer: Any, completion: str | Messages) -> list[int]:
+    """Encode one completion: its text, then EOS."""
+    return encode_completions(tokenizer, [completion])[0]
+
+
+def encode_completions(tokenizer: Any, completions: Sequence[str | Messages]) -> list[list[int]]:
+    """Encode completions: the text of each, then EOS.
+
+    Raises:
+        DataError: A conversational completion is not exactly one assistant message.
+    """
+    texts = [_completion_text(completion) for completion in completions]
+    return [[*ids, tokenizer.eos_token_id] for ids in encode_texts(tokenizer, texts)]
+
+
+def decode_completion(tokenizer: Any, token_ids: Sequence[int]) -> str:
+    """Turn a sampled completion into text, up to its first EOS.
+
+    A role or pad token that the model put inside is shown, not hidden: it is a fault to be seen.
+    """
+    ids = list(token_ids)
+    if tokenizer.eos_token_id in ids:
+        ids = ids[: ids.index(tokenizer.eos_token_id)]
+    text: str = tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+    return text
+
+
+def encode_prompt(tokenizer: Any, prompt: str | Messages, max_tokens: int) -> list[int]:
+    """Encode one prompt; see `encode_prompts`."""
+    return encode_prompts(tokenizer, [prompt], max_tokens)[0]
+
+
+def encode_prompts(
+    tokenizer: Any, prompts: Sequence[str | Messages], max_tokens: int | Sequence[int]
+) -> list[list[int]]:
+    """Encode prompts, ready to be continued by a completion, shortened from the left to fit.
+
+    A string is encoded plainly (after the BOS of a tokenizer that begins texts with one);
+    messages are rendered by the chat template with its generation prompt.
+
+    Args:
+        tokenizer: Of the model that reads the prompts.
+        prompts: Strings or lists of messages.
+        max_tokens: Most tokens of a prompt, one number for all or one for each.
+
+    Raises:
+        ParameterError: A limit below one token.
+        ModelError: Messages were given, but the tokenizer has no usable chat template.
+        DataError: The chat template refuses the messages.
+    """
+    limits = [max_tokens] * len(prompts) if isinstance(max_tokens, int) else list(max_tokens)
+    if limits and min(limits) < 1:
+        raise ParameterError(
+            f"a prompt may have at most {min(limits)} tokens, wanted at least 1; "
+            "shorten the completion or take a model with a longer context"
+        )
+    contents = encode_texts(tokenizer, [text for prompt in prompts for text in _texts(prompt)])
+    leading = _leading_ids(tokenizer)
+    frames: dict[tuple[str, ...], list[list[int]]] = {}
+    encoded, start = [], 0
+    for prompt, limit in zip(prompts, limits, strict=True):
+        own = contents[start : start + len(_texts(prompt))]
+        start += len(own)
+        if isinstance(prompt, str):
+            room = max(limit - len(leading), 0)
+            ids = leading + own[0][max(len(own[0]) - room, 0) :]
+            encoded.append(ids[-limit:])
+        else:
+            roles = tuple(message["role"] for message in prompt)
+            encoded.append(_fit_messages(tokenizer, roles, own, limit, frames))
+    return encoded
+
+
+def _fit_messages(
+    tokenizer: Any,
+    roles: tuple[str, ...],
+    contents: list[list[int]],
+    limit: int,
+    frames: dict[tuple[str, ...], list[list[int]]],
+) -> list[int]:
+    """Assemble the newest messages that fit; cut into the oldest of them only if it must be."""
+
+    def assemble(kept: list[int], shortened: list[list[int]]) -> list[int]:
+        kept_roles = tuple(roles[index] for index in kept)
+        if kept_roles not in frames:
+            frames[kept_roles] = _frame_ids(tokenizer, kept_roles)
+        head, *tails = frames[kept_roles]
+        ids = list(head)
+        for index, tail in zip(kept, tails, strict=True):
+            ids += shortened[index] + tail
+        return ids
+
+    kept: list[int] = []
+    ids: list[int] = []
+    for kept in _newest_messages(roles):
+        ids = assemble(kept, contents)
+        if len(ids) <= limit:
+            return ids
+    shortened = list(contents)
+    shortened[kept[0]] = contents[kept[0]][len(ids) - limit :]
+    return assemble(kept, shortened)[-limit:]
+
+
+def _newest_messages(roles: tuple[str, ...]) -> list[list[int]]:
+    """Choices of messages to keep, longest first; a leading system message goes last of all.
+
+    Starting elsewhere than at a user's message would break templates that want turns in order.
+    """
+    everything = list(range(len(roles)))
+    system = [0] if roles[0] == "system" else []
+    users = [index for index in everything if roles[index] == "user"]
+    choices = [everything, *(system + everything[start:] for start in users[1:])]
+    return [*choices, everything[users[-1] :]] if system and users else choices
+
+
+def _frame_ids(tokenizer: Any, roles: tuple[str, ...]) -> list[list[int]]:
+    """Token ids of what the chat template writes before, between and after the contents."""
+    messages = [
+        {"role": role, "content": _CONTENT_MARK.format(index)} for index, role in enumerate(roles)
+    ]
+    if not tokenizer.chat_template:
+        raise ModelError(
+            "the tokenizer has no chat template, but prompts are lists of messages; take the model "
+            "through adoption, which adds one, or give prompts as strings"
+        )
+    try:
+        rendered = tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True
+        )
+    except jinja2.TemplateError as error:
+        raise DataError(
+            f"the chat template refuses messages with roles {roles}: {error}"
+        ) from error
+    pieces = _CONTENT_MARKS.split(rendered)  # text, number, text, number, …, text
+    if pieces[1::2] != [str(index) for index in range(len(roles))]:
+        raise ModelError(
+            f"the chat template does not show each of {len(roles)} messages once and in order; "
+            "give the tokenizer a template that does"
+        )
+    encoded = tokenizer(pieces[0::2], add_special_tokens=False, verbose=False)
+    ids: list[list[int]] = encoded["input_ids"]
+    return ids
+
+
+def _leading_ids(tokenizer: Any) -> list[int]:
+    """The BOS with which this tokenizer begins every text, if it has one."""
+    added = tokenizer("")["input_ids"]
+    return [added[0]] if added and added[0] == tokenizer.bos_token_id else []
+
+
+def _texts(prompt: str | Messages) -> list[str]:
+    return [prompt] if isinstance(prompt, str) else [message["content"] for message in prompt]
+
+
+def _completion_text(completion: str | Messages) -> str:
+    if isinstance(completion, str):
+        return completion
+    if len(completion) != 1 or completion[0]["role"] != "assistant":
+        roles = [message["role"] for message in completion]
+        raise DataError(
+            f"a completion has messages with roles {roles}, wanted one of the assistant; "
+            "move the earlier messages into the prompt"
+        )
+    return completion[0]["content"]

@@ -1,0 +1,1 @@
+"""Reward models: training, ranking, quality, calibration, best of n."""

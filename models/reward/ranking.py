@@ -1,0 +1,171 @@
+"""How well a reward model ranks pairs: scores of sequences, pair accuracy and its baseline.
+
+Apart from the training, so that PPO and evaluation can score without importing a trainer.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models.language.sequences import Sequences, map_chunks, sequence_scores
+from models.language.tokenizer import encode_completions, encode_prompts
+from models.statistics.intervals import Interval, wilson_interval
+
+__all__ = [
+    "Pairs",
+    "SequenceScorer",
+    "encode_pairs",
+    "longer_wins_accuracy",
+    "pair_accuracy",
+    "pair_margins",
+    "score_sequences",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pairs:
+    """Tokenised preferences; row i of each list belongs to one pair.
+
+    Attributes:
+        prompts: Token ids, the same before both completions.
+        chosen: Completions, EOS last.
+        rejected: Completions, EOS last.
+        rows: Which row of the file each pair came from.
+        equal: Rows dropped because both completions have the same tokens.
+        too_long: Rows dropped because a completion alone was too long.
+    """
+
+    prompts: list[list[int]]
+    chosen: list[list[int]]
+    rejected: list[list[int]]
+    rows: list[int]
+    equal: int
+    too_long: int
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    @property
+    def chosen_sequences(self) -> list[list[int]]:
+        """Prompt and chosen completion."""
+        return [p + c for p, c in zip(self.prompts, self.chosen, strict=True)]
+
+    @property
+    def rejected_sequences(self) -> list[list[int]]:
+        """Prompt and rejected completion."""
+        return [p + c for p, c in zip(self.prompts, self.rejected, strict=True)]
+
+
+def encode_pairs(tokenizer: Any, rows: list[dict[str, Any]], max_tokens: int) -> Pairs:
+    """Tokenise preferences so that both sides fit, completions whole and with EOS.
+
+    Both sides see the same prompt: it is cut from the left to the room that the longer completion
+    leaves.
+
+    Args:
+        tokenizer: Of the reward model.
+        rows: With `prompt`, `chosen` and `rejected`.
+        max_tokens: Most tokens of a side; at least one of them is the prompt's.
+    """
+    chosen = encode_completions(tokenizer, [row["chosen"] for row in rows])
+    rejected = encode_completions(tokenizer, [row["rejected"] for row in rows])
+    longest = [max(len(c), len(r)) for c, r in zip(chosen, rejected, strict=True)]
+    fitting = [index for index in range(len(rows)) if longest[index] < max_tokens]
+    kept = [index for index in fitting if chosen[index] != rejected[index]]
+    return Pairs(
+        prompts=encode_prompts(
+            tokenizer,
+            [rows[index]["prompt"] for index in kept],
+            [max_tokens - longest[index] for index in kept],
+        ),
+        chosen=[chosen[index] for index in kept],
+        rejected=[rejected[index] for index in kept],
+        rows=kept,
+        equal=len(fitting) - len(kept),
+        too_long=len(rows) - len(fitting),
+    )
+
+
+@torch.no_grad()
+def score_sequences(
+    model: Any, sequences: Sequence[Sequence[int]], batch_tokens: int = 8192
+) -> torch.Tensor:
+    """Score sequences with a reward model, each read at its last token.
+
+    Args:
+        model: A reward model.
+        sequences: Prompt and completion together; completions end with EOS unless cut.
+        batch_tokens: Most tokens of one forward pass; bounds memory, not the result.
+
+    Returns:
+        (sequences,) float32 on the CPU, in the order given.
+    """
+    if not sequences:
+        return torch.zeros(0)
+    by_length = sorted(range(len(sequences)), key=lambda row: len(sequences[row]))
+    was_training = model.training
+    model.eval()
+    scores = map_chunks(
+        lambda chunk: sequence_scores(model, chunk),
+        # The split between prompt and completion is of no matter here: only the end is read.
+        Sequences.from_lists(
+            [sequences[row][:0] for row in by_length],
+            [sequences[row] for row in by_length],
+            device=model.device,
+        ),
+        batch_tokens,
+    )
+    model.train(was_training)
+    ordered = torch.empty(len(sequences))
+    ordered[torch.tensor(by_length)] = scores.cpu()
+    return ordered
+
+
+class SequenceScorer:
+    """A reward model that scores every different sequence once.
+
+    The last digits of a score depend on what else is in its batch. Completions that two models
+    share thus have the same score to the last bit: a tie, and nobody's luck.
+    """
+
+    def __init__(self, model: Any, batch_tokens: int = 8192) -> None:
+        """Take a reward model, and how many tokens it is given at once at most."""
+        self._model = model
+        self._batch_tokens = batch_tokens
+        self._known: dict[tuple[int, ...], float] = {}
+
+    def score(self, sequences: Sequence[Sequence[int]]) -> NDArray[np.float64]:
+        """Score sequences of prompt and completion, (sequences,)."""
+        rows = [tuple(ids) for ids in sequences]
+        new = list(dict.fromkeys(row for row in rows if row not in self._known))
+        scores = score_sequences(self._model, new, self._batch_tokens).double().tolist()
+        self._known.update(zip(new, scores, strict=True))
+        return np.array([self._known[row] for row in rows], dtype=np.float64)
+
+
+def pair_margins(model: Any, pairs: Pairs) -> torch.Tensor:
+    """Score of the chosen minus that of the rejected completion, (pairs,) float32 on the CPU."""
+    return score_sequences(model, pairs.chosen_sequences) - score_sequences(
+        model, pairs.rejected_sequences
+    )
+
+
+def pair_accuracy(model: Any, pairs: Pairs) -> Interval:
+    """Share of pairs whose chosen completion scores higher, with its 95% Wilson interval.
+
+    Equal scores count as wrong.
+    """
+    return wilson_interval(int((pair_margins(model, pairs) > 0).sum()), len(pairs))
+
+
+def longer_wins_accuracy(pairs: Pairs) -> float:
+    """Accuracy of the simplest baseline, the longer completion; half a point where equal."""
+    points = [
+        (len(c) > len(r)) + 0.5 * (len(c) == len(r))
+        for c, r in zip(pairs.chosen, pairs.rejected, strict=True)
+    ]
+    return sum(points) / len(points)

@@ -1,0 +1,298 @@
+"""Reward modelling: a score head on the SFT model's trunk learns which completion is better.
+
+Reads the SFT model and preferences; publishes the reward model, which PPO maximises and from
+which its critic starts. TRL's RewardTrainer does the learning, Bradley-Terry with an optional
+margin: -log sigmoid(r_chosen - r_rejected - margin).
+
+What differs from the papers: the published folder also holds the mean and standard deviation of
+its scores on completions of the SFT model, with which PPO normalises; and the accuracy is reported
+beside "the longer one wins" and, where pairs differ in one respect only, by respect, because a
+good accuracy can hide that facts were not learned at all.
+
+Source: Ouyang et al., Training language models to follow instructions (2022), equation 1;
+Touvron et al., Llama 2 (2023), equation 2 for the margin.
+"""
+
+import logging
+import re
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from trl import RewardConfig
+
+from models.errors import DataError, ParameterError
+from models.language.config import SamplingConfig
+from models.language.folders import load_causal_model, load_tokenizer, new_reward_model, save_model
+from models.language.generation import sample_completions
+from models.language.scoring import ScoreMoments, write_score_moments
+from models.language.tokenizer import encode_prompts
+from models.randomness import derive_seed
+from models.reward.config import RewardStageConfig
+from models.reward.ranking import (
+    Pairs,
+    encode_pairs,
+    longer_wins_accuracy,
+    pair_accuracy,
+    score_sequences,
+)
+from models.rows import read_rows
+from models.runtime import Log
+from models.statistics.intervals import Interval
+from models.training.callbacks import HeldOutCallback, LogCallback, SealCallback
+from models.training.order import rows_to_learn, training_order
+from models.training.packed_trainers import PackedRewardTrainer
+from models.training.setup import train, trainer_settings
+
+__all__ = ["measure_score_moments", "train_reward_model"]
+
+logger = logging.getLogger(__name__)
+
+
+def train_reward_model(
+    *,
+    sft: Path,
+    preferences: Path,
+    heldout: Path,
+    prompts: Path,
+    contrasts: Path | None,
+    out: Path,
+    checkpoints: Path,
+    config: RewardStageConfig,
+    sampling: SamplingConfig,
+    seed: int,
+    device: str,
+    log: Log,
+) -> dict[str, float]:
+    """Train a reward model on preferences and publish its folder, score moments included.
+
+    Args:
+        sft: Folder of the SFT model: gives the trunk, and samples for the score moments.
+        preferences: Rows with `prompt`, `chosen`, `rejected` and perhaps `margin`.
+        heldout: Rows of the same kind to measure on.
+        prompts: Training prompts to sample completions for.
+        contrasts: Rows of pairs that differ in one `respect`; nothing where there are none.
+        out: Folder to write the model to.
+        checkpoints: Folder of checkpoints; an interrupted run resumes there.
+        config: Epochs, batches, optimiser, score moments.
+        sampling: How the SFT model is sampled.
+        seed: Root seed.
+        device: "cpu" or an accelerator.
+        log: Receives metrics by step.
+
+    Returns:
+        Final metrics: held-out pair accuracy and its 95% interval, the baseline's, the accuracy
+        by respect, score moments, pairs used and dropped, tokens learned from in all epochs.
+
+    Raises:
+        ModelError: The SFT folder is not a complete causal language model.
+        DataError: No pair is left to learn from or to measure on, or no prompt to sample for.
+        DivergedError: The loss is not finite.
+    """
+    model = new_reward_model(sft, seed=derive_seed(seed, "reward.head"))
+    rows = read_rows(preferences)
+    conversational = bool(rows) and not isinstance(rows[0]["prompt"], str)
+    tokenizer = load_tokenizer(sft, wants_template=conversational)
+    room = min(config.max_tokens, model.config.max_position_embeddings)
+    learned = _encode_file(tokenizer, preferences, rows, room)
+    held_out = _encode_file(tokenizer, heldout, read_rows(heldout), room)
+    sampled_prompts = _draw_prompts(tokenizer, prompts, model.config, config, sampling, seed)
+    margins = [float(rows[row].get("margin", 0.0)) for row in learned.rows]
+    trainer = _build_trainer(model, tokenizer, learned, margins, checkpoints, config, seed, device)
+    trainer.add_callback(LogCallback("reward", log))
+    trainer.add_callback(SealCallback(checkpoints))
+    trainer.add_callback(
+        HeldOutCallback(lambda m: {"reward/accuracy": pair_accuracy(m, held_out).mean}, log)
+    )
+    train(trainer, checkpoints)
+    metrics = _accuracies(model, tokenizer, held_out, contrasts, room)
+    log(metrics, trainer.state.global_step)
+    moments = measure_score_moments(
+        model,
+        load_causal_model(sft).to(model.device),
+        tokenizer,
+        sampled_prompts,
+        config=config,
+        sampling=sampling,
+        seed=seed,
+    )
+    save_model(model, tokenizer, out)
+    write_score_moments(out, moments)
+    return {
+        **metrics,
+        "reward/score_mean": moments.mean,
+        "reward/score_std": moments.std,
+        "reward/score_raw_std": moments.raw_std,
+        "reward/pairs": float(len(learned)),
+        "reward/tokens": float(_count_tokens(trainer.train_dataset)),
+        "reward/dropped_equal": float(learned.equal),
+        "reward/dropped_too_long": float(learned.too_long),
+    }
+
+
+def measure_score_moments(
+    model: Any,
+    sft_model: Any,
+    tokenizer: Any,
+    prompts: list[list[int]],
+    *,
+    config: RewardStageConfig,
+    sampling: SamplingConfig,
+    seed: int,
+) -> ScoreMoments:
+    """Score one completion of the SFT model for each prompt.
+
+    Args:
+        model: The reward model.
+        sft_model: On the same device.
+        tokenizer: Of both.
+        prompts: Token ids.
+        config: The floor of the deviation.
+        sampling: Temperature and longest completion.
+        seed: Root seed.
+    """
+    completions = sample_completions(
+        sft_model,
+        prompts,
+        sampling=sampling,
+        eos_token_id=tokenizer.eos_token_id,
+        generator=torch.Generator().manual_seed(derive_seed(seed, "reward.moments")),
+    )
+    scores = score_sequences(
+        model, [p + c.token_ids for p, c in zip(prompts, completions, strict=True)]
+    ).double()
+    raw_std = float(scores.std())
+    if raw_std < config.min_score_std:
+        logger.warning(
+            "scores of SFT completions deviate by %.4g only; %.4g is stored instead, because "
+            "dividing by less would amplify noise: the reward model hardly tells them apart",
+            raw_std,
+            config.min_score_std,
+        )
+    return ScoreMoments(
+        mean=float(scores.mean()),
+        std=max(raw_std, config.min_score_std),
+        raw_std=raw_std,
+        samples=len(scores),
+    )
+
+
+def _draw_prompts(
+    tokenizer: Any,
+    path: Path,
+    model_config: Any,
+    config: RewardStageConfig,
+    sampling: SamplingConfig,
+    seed: int,
+) -> list[list[int]]:
+    """Draw prompts for the score moments, without repetition while they last."""
+    rows = read_rows(path)
+    if not rows:
+        raise DataError(f"{path} holds no prompts, wanted some to sample completions for")
+    room = model_config.max_position_embeddings - sampling.max_completion_tokens
+    if room < 1:
+        raise ParameterError(
+            f"max_completion_tokens {sampling.max_completion_tokens} fills the context of "
+            f"{model_config.max_position_embeddings} tokens; lower it to leave room for prompts"
+        )
+    generator = torch.Generator().manual_seed(derive_seed(seed, "reward.prompts"))
+    drawn = torch.randperm(len(rows), generator=generator).tolist()
+    texts = [rows[drawn[at % len(rows)]]["prompt"] for at in range(config.moment_samples)]
+    return encode_prompts(tokenizer, texts, room)
+
+
+def _build_trainer(
+    model: Any,
+    tokenizer: Any,
+    learned: Pairs,
+    margins: list[float],
+    checkpoints: Path,
+    config: RewardStageConfig,
+    seed: int,
+    device: str,
+) -> Any:
+    """Put pairs in order and hand them to TRL as they are."""
+    chosen, rejected = learned.chosen_sequences, learned.rejected_sequences
+    order = training_order(
+        [max(len(c), len(r)) for c, r in zip(chosen, rejected, strict=True)],
+        total=rows_to_learn(len(learned), config.epochs),
+        batch_size=config.batch_size,
+        generator=torch.Generator().manual_seed(derive_seed(seed, "reward.order")),
+    )
+    rows = Dataset.from_dict({"chosen_ids": chosen, "rejected_ids": rejected, "margin": margins})
+    settings = trainer_settings(
+        config,
+        checkpoints=checkpoints,
+        steps=-(-len(order) // config.batch_size),
+        seed=derive_seed(seed, "reward"),
+        device=device,
+    )
+    return PackedRewardTrainer(
+        model=model,
+        args=RewardConfig(**settings, max_length=None),  # pairs fit already
+        train_dataset=rows.select(order),
+        processing_class=tokenizer,
+    )
+
+
+def _count_tokens(rows: Dataset) -> int:
+    """Count the tokens of both sides of all pairs, a repeated pair each time."""
+    return sum(len(ids) for side in ("chosen_ids", "rejected_ids") for ids in rows[side])
+
+
+def _accuracies(
+    model: Any, tokenizer: Any, held_out: Pairs, contrasts: Path | None, room: int
+) -> dict[str, float]:
+    """Measure held-out accuracy, overall and by respect; say loudly if it is chance."""
+    accuracy = pair_accuracy(model, held_out)
+    if accuracy.low <= 0.5:
+        logger.warning(
+            "THE REWARD MODEL IS NO BETTER THAN CHANCE: held-out pair accuracy %.3f, 95%% interval "
+            "[%.3f, %.3f] over %d pairs does not clear 0.5; PPO against it would learn noise",
+            accuracy.mean,
+            accuracy.low,
+            accuracy.high,
+            len(held_out),
+        )
+    by_respect = _accuracy_by_respect(model, tokenizer, contrasts, room) if contrasts else {}
+    return {
+        **{f"reward/accuracy_{name}": found.mean for name, found in by_respect.items()},
+        "reward/accuracy": accuracy.mean,
+        "reward/accuracy_low": accuracy.low,
+        "reward/accuracy_high": accuracy.high,
+        "reward/longer_wins_accuracy": longer_wins_accuracy(held_out),
+    }
+
+
+def _accuracy_by_respect(
+    model: Any, tokenizer: Any, contrasts: Path, room: int
+) -> dict[str, Interval]:
+    """Measure the accuracy on pairs that differ in one respect, respect by respect."""
+    groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in read_rows(contrasts):
+        groups[re.sub(r"\W+", "_", row["respect"])].append(row)
+    pairs = {name: encode_pairs(tokenizer, rows, room) for name, rows in sorted(groups.items())}
+    return {name: pair_accuracy(model, found) for name, found in pairs.items() if len(found)}
+
+
+def _encode_file(tokenizer: Any, path: Path, rows: list[dict[str, Any]], max_tokens: int) -> Pairs:
+    """Tokenise a file's pairs; warn of dropped ones, raise if nothing is left."""
+    pairs = encode_pairs(tokenizer, rows, max_tokens)
+    if pairs.equal or pairs.too_long:
+        logger.warning(
+            "of %d pairs in %s, %d were dropped as equal and %d as too long for %d tokens",
+            len(rows),
+            path,
+            pairs.equal,
+            pairs.too_long,
+            max_tokens,
+        )
+    if not len(pairs):
+        raise DataError(
+            f"{path} has {len(rows)} pairs, {pairs.equal} of them with equal completions and "
+            f"{pairs.too_long} too long for {max_tokens} tokens; wanted at least one to use: give "
+            "pairs that differ, or raise reward.max_tokens or the context"
+        )
+    return pairs

@@ -1,0 +1,1 @@
+"""Intervals, win rates and diversity: numpy and scipy."""

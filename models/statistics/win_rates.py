@@ -1,0 +1,163 @@
+"""Win rates: how often one model's completion is preferred to another's, for any set of models.
+
+A preference is 1 where the row's completion is better, 0 where the column's is, 0.5 for a tie. It
+comes from scores (every sample of the one model against every sample of the other on the same
+prompt) or from a judge that was shown pairs. Preferences are averaged within each prompt first, and
+intervals resample whole prompts, because samples of one prompt resemble each other.
+
+    win_rate(a, b) = mean over prompts of mean over pairs of [a > b] + 0.5 [a = b]
+
+so win_rate(a, b) + win_rate(b, a) = 1. Within one prompt the mean over all pairs is the U statistic
+of Mann and Whitney over the number of pairs: the probability that a random sample of the one beats
+a random sample of the other.
+
+Source: Mann and Whitney, On a Test of Whether one of Two Random Variables is Stochastically Larger
+than the Other (1947).
+"""
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.errors import DataError
+from models.randomness import derive_seed
+from models.statistics.intervals import Interval, bootstrap_interval, wilson_interval
+
+__all__ = [
+    "WinRates",
+    "preference_interval",
+    "prompt_preferences",
+    "win_rates",
+    "win_rates_of_scores",
+]
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WinRates:
+    """Win rates among a set of models under one judge.
+
+    Attributes:
+        models: Their names, in the order of rows and columns.
+        intervals: Of each pair (row, column) with row before column.
+        prompts: How many prompts of each such pair were judged.
+    """
+
+    models: tuple[str, ...]
+    intervals: Mapping[tuple[str, str], Interval]
+    prompts: Mapping[tuple[str, str], int]
+
+    def of(self, row: str, column: str) -> Interval:
+        """How often `row` is preferred to `column`; 0.5 without interval against itself."""
+        if row == column:
+            return Interval(mean=0.5, low=math.nan, high=math.nan)
+        if (row, column) in self.intervals:
+            return self.intervals[row, column]
+        turned = self.intervals[column, row]
+        return Interval(mean=1 - turned.mean, low=1 - turned.high, high=1 - turned.low)
+
+    def pairs(self) -> Iterator[tuple[str, str, Interval]]:
+        """Every pair once, row before column."""
+        for (row, column), interval in self.intervals.items():
+            yield row, column, interval
+
+    def mean_of(self, model: str) -> float:
+        """Mean win rate of a model against all others; NaN without others."""
+        rates = [self.of(model, other).mean for other in self.models if other != model]
+        return sum(rates) / len(rates) if rates else math.nan
+
+
+def prompt_preferences(row: Floats, column: Floats) -> Floats:
+    """Prefer the higher score, over all pairs of samples of a prompt.
+
+    Args:
+        row: Scores of the one model, (prompts, samples).
+        column: Scores of the other on the same prompts, (prompts, samples of its own number).
+
+    Returns:
+        (prompts,) in [0, 1]; NaN where a score is NaN.
+
+    Raises:
+        DataError: The two do not hold the same number of prompts.
+    """
+    if len(row) != len(column):
+        raise DataError(
+            f"win rates want the same prompts for both models; got {len(row)} and {len(column)}; "
+            "sample both on one list of prompts"
+        )
+    first, second = row[:, :, None], column[:, None, :]
+    better = (first > second) + 0.5 * (first == second)  # (prompts, samples, samples)
+    better = np.where(np.isnan(first) | np.isnan(second), np.nan, better)
+    return np.asarray(better.mean(axis=(1, 2)))
+
+
+def preference_interval(preferences: Floats, *, resamples: int, seed: int) -> Interval:
+    """Bound a win rate: the mean of one preference a prompt.
+
+    Args:
+        preferences: (prompts,) in [0, 1].
+        resamples: How often the prompts are drawn anew.
+        seed: Of the drawing.
+
+    Returns:
+        The mean with its 95% interval by the percentile bootstrap. Where one side wins every prompt
+        all resamples are alike, and Wilson's interval says how sure that is.
+
+    Source:
+        Efron and Tibshirani, An Introduction to the Bootstrap (1993), section 13.3.
+    """
+    wins = float(preferences.sum())
+    if len(preferences) and wins in (0.0, len(preferences)):
+        return wilson_interval(int(wins), len(preferences))
+    return bootstrap_interval(preferences, resamples, seed)
+
+
+def win_rates_of_scores(scores: Mapping[str, Floats], *, resamples: int, seed: int) -> WinRates:
+    """Compare every two models by their scores on the same prompts.
+
+    Args:
+        scores: Of each model, (prompts, samples).
+        resamples: How often the prompts are drawn anew for an interval.
+        seed: Root of the drawings.
+    """
+    preferences = {
+        (row, column): prompt_preferences(scores[row], scores[column])
+        for row, column in itertools.combinations(scores, 2)
+    }
+    return win_rates(list(scores), preferences, resamples=resamples, seed=seed)
+
+
+def win_rates(
+    models: Sequence[str],
+    preferences: Mapping[tuple[str, str], Floats],
+    *,
+    resamples: int,
+    seed: int,
+) -> WinRates:
+    """Average preferences over prompts, with 95% intervals; see `preference_interval`.
+
+    Every pair is bounded by the same resamplings of the prompts, so its interval does not depend on
+    which other models are compared.
+
+    Args:
+        models: Their names.
+        preferences: Of each pair (row, column), (prompts,) in [0, 1] for `row`; NaN where a prompt
+            was not judged, and it is left out.
+        resamples: How often the prompts are drawn anew.
+        seed: Root of the drawings.
+    """
+    judged = {pair: values[~np.isnan(values)] for pair, values in preferences.items()}
+    drawing = derive_seed(seed, "win_rates.bootstrap")
+    return WinRates(
+        models=tuple(models),
+        intervals={
+            pair: preference_interval(values, resamples=resamples, seed=drawing)
+            for pair, values in judged.items()
+        },
+        prompts={pair: len(values) for pair, values in judged.items()},
+    )

@@ -1,0 +1,147 @@
+"""The settings that pretraining, SFT and reward modelling share, and a Trainer that stops in time.
+
+Trainers save a checkpoint every so many steps and at the end, seal it, and resume from the newest
+intact one. Nothing they do draws random numbers (the order of rows is made beforehand, there is no
+dropout), so a run that was killed and resumed ends with the same bits as one that was not.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from transformers import PrinterCallback, Trainer
+
+from models.checkpoints import latest
+from models.errors import DivergedError
+from models.interruption import Interruption
+from models.language.folders import without_progress_bars
+from models.training.callbacks import HeldOutCallback, LogCallback, StopCallback
+
+__all__ = ["GuardedTrainer", "OptimiserSettings", "train", "trainer_settings"]
+
+
+class OptimiserSettings(Protocol):
+    """The fields that the configs of all three stages have."""
+
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def learning_rate(self) -> float: ...
+    @property
+    def warmup_ratio(self) -> float: ...
+    @property
+    def weight_decay(self) -> float: ...
+    @property
+    def max_grad_norm(self) -> float: ...
+    @property
+    def checkpoint_steps(self) -> int: ...
+
+
+class GuardedTrainer(Trainer):  # type: ignore[misc]
+    """A Trainer that stops at the first loss or gradient that is not finite.
+
+    Mixed in front of TRL's trainers as well. It also writes no model cards and reports nothing.
+    """
+
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
+        """Compute loss and gradients of one step; weights have not moved yet.
+
+        Raises:
+            DivergedError: The loss or a gradient is NaN or infinite.
+        """
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        if not torch.isfinite(loss + norm):
+            self._stop(float(loss), float(norm))
+        return loss
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """Write none: checkpoints are private, and published folders carry their lineage."""
+
+    def _send_telemetry(self) -> None:
+        """Send none: TRL's trainers report their use to the hub unless told not to."""
+
+    def _stop(self, loss: float, norm: float) -> None:
+        """Save and seal the state before this step, which is still sound, and raise."""
+        step = self.state.global_step
+        self._save_checkpoint(self.model, trial=None)
+        self.callback_handler.on_save(self.args, self.state, self.control)
+        last = self.state.log_history[-1] if self.state.log_history else {}
+        raise DivergedError(
+            f"the loss is {loss} and its gradient's norm {norm} at step {step + 1}, wanted finite "
+            f"numbers; last metrics: {last}; the state before is in checkpoint-{step}; lower "
+            "learning_rate or max_grad_norm, or look for broken rows"
+        )
+
+
+def trainer_settings(
+    config: OptimiserSettings, *, checkpoints: Path, steps: int, seed: int, device: str
+) -> dict[str, Any]:
+    """Arguments of TrainingArguments, SFTConfig and RewardConfig alike.
+
+    Args:
+        config: Of the stage.
+        checkpoints: Folder for them.
+        steps: Optimiser steps of the whole run.
+        seed: Any integer; nothing should depend on it, yet Trainer seeds global state with it.
+        device: "cpu", or an accelerator that torch sees; mixed precision where it has bfloat16.
+    """
+    on_cpu = device == "cpu"
+    return {
+        "output_dir": str(checkpoints),
+        "max_steps": steps,
+        "per_device_train_batch_size": config.batch_size,
+        "learning_rate": config.learning_rate,
+        "lr_scheduler_type": "cosine_with_min_lr",
+        "lr_scheduler_kwargs": {"min_lr_rate": 0.1},
+        "warmup_steps": round(config.warmup_ratio * steps),
+        "adam_beta1": 0.9,
+        "adam_beta2": 0.95,
+        "adam_epsilon": 1e-8,
+        "weight_decay": config.weight_decay,
+        "max_grad_norm": config.max_grad_norm,
+        "train_sampling_strategy": "sequential",
+        "save_strategy": "steps",
+        "save_steps": config.checkpoint_steps,
+        "logging_steps": 1,  # LogCallback makes the means
+        "logging_nan_inf_filter": False,
+        "report_to": [],
+        "disable_tqdm": not sys.stderr.isatty(),
+        "seed": seed % 2**32,
+        "use_cpu": on_cpu,
+        "bf16": device.startswith("cuda") and torch.cuda.is_bf16_supported(),
+        "fp16": False,
+        "activation_checkpointing": False,
+        "dataloader_num_workers": 0,
+        "dataloader_pin_memory": not on_cpu,
+    }
+
+
+def train(trainer: Any, checkpoints: Path) -> None:
+    """Train to the end, from the newest intact checkpoint if there is one.
+
+    A signal waits for the end of the step under way; then a checkpoint is saved, and the signal
+    strikes. While held-out rows are measured, right after a checkpoint, it strikes at once.
+    """
+    trainer.remove_callback(PrinterCallback)
+    # One process, one device: on a host with several, Trainer would multiply the batch by them.
+    trainer.args._n_gpu = min(1, trainer.args.n_gpu)
+    start = latest(checkpoints)
+    if start is not None:
+        for callback in trainer.callback_handler.callbacks:
+            if isinstance(callback, LogCallback):
+                callback.resume(start)
+    with Interruption() as interruption, without_progress_bars():
+        trainer.add_callback(StopCallback(interruption))
+        for callback in trainer.callback_handler.callbacks:
+            if isinstance(callback, HeldOutCallback):
+                callback.watch(interruption)
+        with interruption.held():
+            trainer.train(resume_from_checkpoint=None if start is None else str(start))
+    if trainer.state.global_step < trainer.state.max_steps:
+        raise KeyboardInterrupt(
+            "the training was stopped before its last step, saved at step "
+            f"{trainer.state.global_step} of {trainer.state.max_steps}; run it again to go on"
+        )

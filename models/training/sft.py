@@ -1,0 +1,211 @@
+"""Supervised fine-tuning: the base model learns to answer, from demonstrations.
+
+Reads a base model and rows of prompt and completion; publishes the SFT model, from which PPO's
+actor and reference start. TRL's SFTTrainer does the learning, on rows that are tokenised here:
+prompt and completion apart, as at generation, with the loss on the completion and its EOS only.
+
+A row that is too long keeps its completion and loses the beginning of its prompt. A row whose
+completion alone leaves no room for a prompt is dropped and counted, never cut: cut, it would teach
+to end without EOS.
+"""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from trl import SFTConfig
+
+from models.errors import DataError
+from models.language.folders import load_causal_model, load_tokenizer, save_model
+from models.language.likelihood import perplexity
+from models.language.tokenizer import encode_completions, encode_prompts
+from models.randomness import derive_seed
+from models.rows import read_rows
+from models.runtime import Log
+from models.training.callbacks import HeldOutCallback, LogCallback, SealCallback
+from models.training.config_sft import SFTStageConfig
+from models.training.order import held_out_loss, rows_to_learn, training_order
+from models.training.packed_trainers import IGNORED_LABEL, PackedSFTTrainer
+from models.training.setup import train, trainer_settings
+
+__all__ = ["Demonstrations", "encode_demonstrations", "finetune"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demonstrations:
+    """Tokenised rows.
+
+    Attributes:
+        prompts: Token ids, at least one each, possibly without their beginning.
+        completions: Token ids, EOS last.
+        dropped: Rows whose completion alone was too long.
+    """
+
+    prompts: list[list[int]]
+    completions: list[list[int]]
+    dropped: int
+
+
+def finetune(
+    *,
+    base: Path,
+    demonstrations: Path,
+    heldout: Path,
+    out: Path,
+    checkpoints: Path,
+    config: SFTStageConfig,
+    seed: int,
+    device: str,
+    log: Log,
+) -> dict[str, float]:
+    """Fine-tune a base model on demonstrations and publish its folder.
+
+    Args:
+        base: Folder of a causal language model.
+        demonstrations: Rows with `prompt` and `completion` to learn from.
+        heldout: Rows of the same kind to measure on.
+        out: Folder to write the model to.
+        checkpoints: Folder of checkpoints; an interrupted run resumes there.
+        config: Epochs, batches and optimiser.
+        seed: Root seed.
+        device: "cpu" or an accelerator.
+        log: Receives metrics by step.
+
+    Returns:
+        Final metrics: held-out loss and perplexity of completions, rows used and dropped,
+        tokens learned from in all epochs.
+
+    Raises:
+        ModelError: The base folder is not a complete causal language model.
+        DataError: No row is left to learn from or to measure on.
+        DivergedError: The loss is not finite.
+    """
+    model = load_causal_model(base)
+    rows = read_rows(demonstrations)
+    tokenizer = load_tokenizer(base, wants_template=_conversational(rows))
+    room = min(config.max_tokens, model.config.max_position_embeddings)
+    learned = _encode_file(tokenizer, demonstrations, rows, room)
+    held_out = _encode_file(tokenizer, heldout, read_rows(heldout), room)
+
+    def measure(model: Any) -> Mapping[str, float]:
+        loss = held_out_loss(model, held_out.prompts, held_out.completions)
+        return {
+            "sft/heldout_loss": loss.mean,
+            "sft/heldout_perplexity": perplexity(loss.nll_sum, loss.token_count),
+        }
+
+    trainer = _build_trainer(model, tokenizer, learned, checkpoints, config, seed, device)
+    trainer.add_callback(LogCallback("sft", log))
+    trainer.add_callback(SealCallback(checkpoints))
+    trainer.add_callback(HeldOutCallback(measure, log))
+    train(trainer, checkpoints)
+    measured = measure(model)
+    log(measured, trainer.state.global_step)
+    save_model(model, tokenizer, out)
+    return {
+        **measured,
+        "sft/rows": float(len(learned.prompts)),
+        "sft/tokens": float(sum(map(len, trainer.train_dataset["input_ids"]))),
+        "sft/dropped_rows": float(learned.dropped),
+    }
+
+
+def encode_demonstrations(
+    tokenizer: Any, rows: list[dict[str, Any]], max_tokens: int
+) -> Demonstrations:
+    """Tokenise rows so that each fits, its completion whole and with EOS.
+
+    Args:
+        tokenizer: Of the model to train.
+        rows: With `prompt` and `completion`, both strings or both lists of messages.
+        max_tokens: Most tokens of a row; at least one of them is the prompt's.
+    """
+    completions = encode_completions(tokenizer, [row["completion"] for row in rows])
+    kept = [index for index, ids in enumerate(completions) if len(ids) < max_tokens]
+    return Demonstrations(
+        prompts=encode_prompts(
+            tokenizer,
+            [rows[index]["prompt"] for index in kept],
+            [max_tokens - len(completions[index]) for index in kept],
+        ),
+        completions=[completions[index] for index in kept],
+        dropped=len(rows) - len(kept),
+    )
+
+
+def _build_trainer(
+    model: Any,
+    tokenizer: Any,
+    learned: Demonstrations,
+    checkpoints: Path,
+    config: SFTStageConfig,
+    seed: int,
+    device: str,
+) -> Any:
+    """Put rows in order, label them and hand them to TRL as they are."""
+    prompts, completions = learned.prompts, learned.completions
+    order = training_order(
+        [len(p) + len(c) for p, c in zip(prompts, completions, strict=True)],
+        total=rows_to_learn(len(prompts), config.epochs),
+        batch_size=config.batch_size,
+        generator=torch.Generator().manual_seed(derive_seed(seed, "sft.order")),
+    )
+    rows = Dataset.from_dict(
+        {
+            "input_ids": [[*p, *c] for p, c in zip(prompts, completions, strict=True)],
+            "labels": [
+                [IGNORED_LABEL] * len(p) + c for p, c in zip(prompts, completions, strict=True)
+            ],
+        }
+    )
+    settings = trainer_settings(
+        config,
+        checkpoints=checkpoints,
+        steps=-(-len(order) // config.batch_size),
+        seed=derive_seed(seed, "sft"),
+        device=device,
+    )
+    return PackedSFTTrainer(
+        model=model,
+        args=SFTConfig(
+            **settings,
+            completion_only_loss=True,
+            max_length=None,  # rows fit already
+            padding_free=config.batch_size > 1,  # one row alone has no padding; TRL warns there
+            dataset_kwargs={"skip_prepare_dataset": True},
+        ),
+        train_dataset=rows.select(order),
+        processing_class=tokenizer,
+    )
+
+
+def _encode_file(
+    tokenizer: Any, path: Path, rows: list[dict[str, Any]], max_tokens: int
+) -> Demonstrations:
+    """Tokenise a file's rows; warn of dropped ones, raise if nothing is left."""
+    encoded = encode_demonstrations(tokenizer, rows, max_tokens)
+    if encoded.dropped:
+        logger.warning(
+            "%d of %d demonstrations in %s were dropped: their completions alone fill %d tokens",
+            encoded.dropped,
+            len(rows),
+            path,
+            max_tokens,
+        )
+    if not encoded.prompts:
+        raise DataError(
+            f"{path} has {len(rows)} demonstrations, {encoded.dropped} of them with completions "
+            f"longer than {max_tokens} tokens; wanted at least one that fits: give shorter "
+            "completions or raise sft.max_tokens or the context"
+        )
+    return encoded
+
+
+def _conversational(rows: list[dict[str, Any]]) -> bool:
+    return bool(rows) and not isinstance(rows[0]["prompt"], str)

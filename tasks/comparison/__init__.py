@@ -1,0 +1,1 @@
+"""Runs side by side: their data, statistics, plots and the page."""

@@ -1,1 +1,0 @@
-"""The embedded quickstart: a small assistant world, generated from a seed."""

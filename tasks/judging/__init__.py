@@ -1,0 +1,1 @@
+"""Whoever scores or compares completions, behind one interface."""

@@ -1,0 +1,123 @@
+"""The prompts that models are evaluated on: a preset's held-out ones, or the user's own file.
+
+A file has a `prompt` a row and perhaps a `completion`, a reference, in any form that the data
+stages read. Rows with the same prompt are one prompt with several references: the intervals take
+prompts for independent.
+"""
+
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from models.errors import DataError, ParameterError
+from models.randomness import derive_seed
+from models.rows import read_rows
+from tasks.data.files import ENDINGS, read_file
+from tasks.data.formats import Row, RowProblem, as_messages, convert_row
+from tasks.data.quality import check_row
+from tasks.judging.interface import Content, text_of
+from tasks.results.digests import canonical_json, file_digest
+
+__all__ = [
+    "Asked",
+    "PromptFile",
+    "draw",
+    "prepared_demonstrations",
+    "prepared_prompts",
+    "read_prompt_file",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """One prompt, and what a good completion of it would be, where that is known."""
+
+    prompt: Content
+    references: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptFile:
+    """A user's file, read and named by its content."""
+
+    digest: str
+    asked: tuple[Asked, ...]
+
+
+def read_prompt_file(path: Path) -> PromptFile:
+    """Read prompts, and the completions that stand with them.
+
+    Raises:
+        ParameterError: There is no such file, or of no kind that can be read.
+        DataError: It is empty, or a row of it cannot be used; the message names the row.
+    """
+    path = path.expanduser()
+    if not path.is_file() or not path.name.endswith(ENDINGS):
+        raise ParameterError(
+            f"the file of prompts {path} is no file ending in {', '.join(ENDINGS)}; give one with "
+            'a row such as {"prompt": "…"} a line, as the flow\'s machine sees it'
+        )
+    digest = file_digest(path)
+    rows = [_canonical(path, number, row) for number, row in enumerate(read_file(path), 1)]
+    if any(isinstance(row["prompt"], list) for row in rows):
+        rows = [as_messages(row) for row in rows]
+    return PromptFile(digest=digest, asked=tuple(_grouped(rows)))
+
+
+def prepared_prompts(folder: Path) -> list[Asked]:
+    """Held-out prompts of a prepare stage, with the held-out demonstrations of the same prompts.
+
+    Raises:
+        DataError: There are none.
+    """
+    prompts = read_rows(folder / "prompts_heldout.jsonl")
+    if not prompts:
+        raise DataError(
+            "the prepared data holds no held-out prompts; evaluation needs some: give "
+            "prompts_test, raise data.heldout_fraction, or name a file of prompts"
+        )
+    wanted = {canonical_json(row["prompt"]) for row in prompts}
+    shown = read_rows(folder / "demonstrations_heldout.jsonl")
+    same = [row for row in shown if canonical_json(row["prompt"]) in wanted]
+    return _grouped([*prompts, *same])
+
+
+def prepared_demonstrations(folder: Path) -> list[Asked]:
+    """Held-out demonstrations of a prepare stage."""
+    return _grouped(read_rows(folder / "demonstrations_heldout.jsonl"))
+
+
+def draw(asked: Sequence[Asked], count: int, seed: int) -> list[Asked]:
+    """Draw prompts without repetition, at most as many as there are; all keep their order."""
+    if count >= len(asked):
+        return list(asked)
+    chosen = random.Random(derive_seed(seed, "evaluate-models.prompts")).sample(
+        range(len(asked)), count
+    )
+    return [asked[index] for index in chosen]
+
+
+def _canonical(path: Path, number: int, row: Row) -> Row:
+    try:
+        found = convert_row("demonstrations" if "completion" in row else "prompts", row)
+        check_row(found)
+    except RowProblem as problem:
+        raise DataError(
+            f"{path}, row {number}: {problem}; got columns {', '.join(row)}; wanted a prompt, and "
+            "perhaps a completion, as text or messages; repair or remove the row"
+        ) from problem
+    return found
+
+
+def _grouped(rows: Iterable[Row]) -> list[Asked]:
+    """One entry for each prompt, in the order of their first rows."""
+    references: dict[str, dict[str, None]] = {}
+    prompts: dict[str, Content] = {}
+    for row in rows:
+        key = canonical_json(row["prompt"])
+        prompts.setdefault(key, row["prompt"])
+        known = references.setdefault(key, {})
+        if "completion" in row:
+            known[text_of(row["completion"], "assistant")] = None
+    return [Asked(prompt=prompts[key], references=tuple(references[key])) for key in prompts]

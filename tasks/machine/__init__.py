@@ -1,0 +1,1 @@
+"""This machine: servers and who watches them, processes that live or died, time limits."""

@@ -1,0 +1,1 @@
+"""Champion and challenger: the evaluation between them, the alias, its approval."""

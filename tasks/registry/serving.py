@@ -1,0 +1,153 @@
+"""One model behind an OpenAI-compatible address, for small-scale use.
+
+The server is transformers' own (`transformers serve`). What differs: it serves this one model,
+loaded and checked as everywhere here, under a short name; it loads nothing else from anywhere, so
+the routes that do are left out; its list of models is this model rather than the hub's cache;
+completions are sampled unless the request says temperature 0, and end where the model's context
+does; and a request that cannot be served is answered with 400 and a reason.
+"""
+
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from models.errors import ModelError, ParameterError
+from tasks.settings import load_settings
+
+__all__ = ["serve_model", "want_free_port"]
+
+ROUTES = ("/v1/chat/completions", "/v1/completions", "/v1/models", "/health")
+"""What is left of the kept server's routes."""
+
+
+def want_free_port(host: str, port: int) -> None:
+    """Make sure that an address can be served, before a model is loaded.
+
+    Raises:
+        ParameterError: The port is taken, or the host is not one of this machine.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise ParameterError(
+            f"port {port} on {host} cannot be served ({error.strerror or error}); stop what has "
+            "it, or choose another with --port or --host"
+        ) from error
+
+
+def serve_model(
+    folder: Path, name: str, *, host: str, port: int, ready: Callable[[bool], None]
+) -> None:
+    """Serve a model folder until a signal ends it.
+
+    Args:
+        folder: Of a causal language model.
+        name: The model's id in requests and answers.
+        host: Address to listen on.
+        port: Port to listen on.
+        ready: Called once requests are answered, with whether the model has a chat template.
+
+    Raises:
+        ModelError: The folder is incomplete, damaged, or holds another kind of model.
+    """
+    try:
+        import uvicorn
+    except ImportError as error:
+        raise ModelError(
+            "serving needs fastapi, uvicorn and openai; install `transformers[serving]`"
+        ) from error
+    from huggingface_hub import constants
+
+    from models.device import use_device
+    from models.language.folders import load_causal_model, load_tokenizer
+
+    constants.HF_HUB_OFFLINE = True  # everything is here; nothing is asked of the hub
+    settings = load_settings()
+    tokenizer = load_tokenizer(folder)
+    model = load_causal_model(folder).to(use_device(settings.device, settings.threads))
+    app = _app(model, tokenizer, name)
+    server = uvicorn.Server(uvicorn.Config(app, host=host, port=port, log_level="warning"))
+    begin = server.startup
+
+    async def startup(sockets: Any = None) -> None:
+        await begin(sockets=sockets)
+        if server.started:
+            ready(bool(tokenizer.chat_template))
+
+    server.startup = startup  # type: ignore[method-assign]
+    server.run()
+
+
+def _app(model: Any, tokenizer: Any, name: str) -> Any:
+    """The kept server's application around one model."""
+    from fastapi.responses import JSONResponse
+    from jinja2 import TemplateError
+    from transformers.cli.serving.chat_completion import ChatCompletionHandler
+    from transformers.cli.serving.completion import CompletionHandler
+    from transformers.cli.serving.model_manager import ModelManager, TimedModel
+    from transformers.cli.serving.response import ResponseHandler
+    from transformers.cli.serving.server import build_server
+    from transformers.cli.serving.systemone import SystemOneHandler
+    from transformers.cli.serving.transcription import TranscriptionHandler
+    from transformers.cli.serving.utils import GenerationState
+
+    manager = ModelManager(model_timeout=-1)
+    manager.force_model = name
+    manager.process_model_name = lambda asked: asked  # no `@main` behind the name
+    manager.loaded_models[name] = TimedModel(model, timeout_seconds=-1, processor=tokenizer)
+    entry = {"id": name, "object": "model", "created": int(time.time()), "owned_by": "quartet"}
+    manager.get_gen_models = lambda: [entry]
+    state = GenerationState()
+    _sample_by_default(model)
+    _end_at_context(model)
+    chat, completion = ChatCompletionHandler(manager, state), CompletionHandler(manager, state)
+    app = build_server(
+        manager,
+        chat,
+        completion_handler=completion,
+        response_handler=ResponseHandler(manager, state),
+        systemone_handler=SystemOneHandler(manager, state),
+        transcription_handler=TranscriptionHandler(manager, state),
+        generation_state=state,
+    )
+    app.router.routes[:] = [route for route in app.router.routes if route.path in ROUTES]
+
+    async def refuse(_: Any, error: Exception) -> Any:
+        detail = {"message": str(error), "type": "invalid_request_error"}
+        return JSONResponse({"error": detail}, status_code=400)
+
+    for kind in (ValueError, TemplateError):
+        app.add_exception_handler(kind, refuse)
+    return app
+
+
+def _sample_by_default(model: Any) -> None:
+    """Sample as in training, unless the model came with a way of its own."""
+    if not model.generation_config.do_sample:
+        model.generation_config.update(do_sample=True, temperature=1.0, top_k=0, top_p=1.0)
+
+
+def _end_at_context(model: Any) -> None:
+    """Let a completion end with the model's context; the kept server would go 1,024 tokens on."""
+    from models.language.chat import context_tokens
+
+    context, generate = context_tokens(model), model.generate
+
+    def generate_within(*, input_ids: Any, generation_config: Any, **rest: Any) -> Any:
+        room = context - input_ids.shape[1]
+        if room < 1:
+            raise ValueError(
+                f"the prompt has {input_ids.shape[1]} tokens and the model's context {context}; "
+                "shorten it"
+            )
+        generation_config.max_new_tokens = min(generation_config.max_new_tokens or room, room)
+        return generate(input_ids=input_ids, generation_config=generation_config, **rest)
+
+    model.generate = generate_within

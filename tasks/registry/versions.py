@@ -1,0 +1,254 @@
+"""Published models in MLflow's model registry, as plain files: no pickles, no flavours.
+
+A version is a logged model with the files of a stage's `model/` folder and a model card. Its tags
+name the stage and its digest, so whoever asks for the version gets the published stage itself.
+"""
+
+import contextlib
+import re
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from models.errors import ModelError
+from tasks.registry.card import card_body, gather_facts, write_card
+from tasks.results.store import MANIFEST, Manifest, StageRef, Store
+from tasks.run.pipeline import PipelineRun
+from tasks.run.reporting import emit, run_logger
+from tasks.settings import load_settings
+from tasks.tracking.client import Tracker, tolerated
+
+__all__ = [
+    "CHALLENGER",
+    "ModelVersion",
+    "Role",
+    "download",
+    "find_version",
+    "register",
+    "renew_card",
+    "renew_cards",
+]
+
+Role: TypeAlias = Literal["base", "sft", "reward", "judge", "policy"]
+
+CHALLENGER = "challenger"
+"""Alias of the newest version; who promotes a model gives it another."""
+
+PROMOTION = "quartet.promotion"
+"""Of the tags in which a promotion says what it found; the whole of this one is how it ended."""
+
+NAME = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))")
+LOGGED = re.compile(r"models:/(m-[^/]+)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelVersion:
+    """A version of a registered model.
+
+    Attributes:
+        name: Of the registered model.
+        version: Its number, as text.
+        source: Where MLflow has its files.
+        tags: Those of Quartet name stage and digest; models from elsewhere have none.
+    """
+
+    name: str
+    version: str
+    source: str
+    tags: Mapping[str, str]
+
+    @property
+    def uri(self) -> str:
+        """The address that everybody understands."""
+        return f"models:/{self.name}/{self.version}"
+
+    @property
+    def published(self) -> tuple[str, str] | None:
+        """Stage and digest that it was made from; None if Quartet did not register it."""
+        stage, digest = self.tags.get("quartet.stage"), self.tags.get("quartet.digest")
+        return (stage, digest) if stage and digest else None
+
+    def is_same_model(self, other: "ModelVersion") -> bool:
+        """Whether two versions of one name are one model; of foreign ones only the number tells."""
+        return self.version == other.version or (
+            self.published is not None and self.published == other.published
+        )
+
+
+def register(ref: StageRef, role: Role, pipeline: PipelineRun) -> None:
+    """Register a published model as `<preset>-<role>`, once for each digest, and say so.
+
+    The new version gets the alias `challenger`. An MLflow that fails is no reason to fail here.
+
+    Raises:
+        StoreError: The published stage is damaged.
+    """
+    settings = load_settings()
+    tracker, store = Tracker(settings), Store(settings.store)
+    name = re.sub(r"[^\w.-]", "-", f"{pipeline.preset}-{role}")
+    with tolerated(f"the registration of {name}"):
+        tracker.require()
+        with store.lock(ref.stage, ref.digest, on_wait=lambda: None):
+            if _is_registered(tracker, name, ref.digest):
+                return
+            folder = store.open(ref)
+            version = _add_version(tracker, name, role, folder, pipeline)
+            renew_card(tracker, store, version)
+        run_logger().info("%s %s is registered as %s", ref.stage, ref.digest[:12], version.uri)
+        payload = {
+            "name": name,
+            "version": version.version,
+            "uri": version.uri,
+            "role": role,
+            "stage": ref.stage,
+            "digest": ref.digest,
+            "preset": pipeline.preset,
+        }
+        emit("quartet.model.registered", f"quartet.model.{name}", payload)
+
+
+def find_version(tracker: Tracker, name: str) -> ModelVersion:
+    """Find the version that `models:/NAME@ALIAS` or `models:/NAME/VERSION` names.
+
+    Raises:
+        ModelError: The name has another form, or MLflow has no such version or does not answer.
+    """
+    match = NAME.fullmatch(name)
+    if match is None:
+        raise ModelError(
+            f"{name!r} names no registered model, wanted models:/NAME@ALIAS or "
+            "models:/NAME/NUMBER; MLflow's Models page shows them"
+        )
+    try:
+        tracker.require()
+        if match["alias"]:
+            found = tracker.client.get_model_version_by_alias(match["name"], match["alias"])
+        else:
+            found = tracker.client.get_model_version(match["name"], match["version"])
+    except Exception as error:  # MLflow passes on errors of several libraries
+        raise ModelError(
+            f"MLflow at {tracker.uri} does not give {name!r} ({error}); choose a version and an "
+            "alias that its Models page shows, or give stage/digest"
+        ) from error
+    return _version(found)
+
+
+def download(tracker: Tracker, version: ModelVersion, into: Path) -> Path:
+    """Download the files of a version and return where they lie.
+
+    Raises:
+        ModelError: They cannot be had.
+    """
+    run = re.fullmatch(r"runs:/([^/]+)/(.+)", version.source)
+    logged = LOGGED.fullmatch(version.source)
+    try:
+        if run is not None:
+            return Path(tracker.client.download_artifacts(run[1], run[2], dst_path=str(into)))
+        if logged is None:
+            raise ValueError(f"its source is {version.source}")
+        # The public client uploads the files of a logged model, and downloads only a run's.
+        files = tracker.client._tracking_client._get_artifact_repo(
+            logged[1], resource="logged_model"
+        )
+        return Path(files.download_artifacts("", dst_path=str(into)))
+    except Exception as error:  # MLflow passes on errors of several libraries
+        raise ModelError(
+            f"the files of {version.uri} cannot be downloaded from MLflow at {tracker.uri} "
+            f"({error}); copy the model's folder here and give that"
+        ) from error
+
+
+def renew_card(tracker: Tracker, store: Store, version: ModelVersion) -> None:
+    """Write the model card of a version anew, into its files and its description.
+
+    A card that cannot be written is a warning: the model is as good without it.
+    """
+    logged = LOGGED.fullmatch(version.source)
+    if version.published is None or logged is None:
+        return
+    with tolerated(f"the model card of {version.uri}"), tempfile.TemporaryDirectory() as scratch:
+        folder = store.folder(*version.published)
+        promotion = {
+            key.removeprefix(PROMOTION).lstrip(".") or "result": value
+            for key, value in version.tags.items()
+            if key.startswith(PROMOTION)
+        }
+        facts = gather_facts(
+            store,
+            Manifest.model_validate_json((folder / MANIFEST).read_bytes()),
+            name=version.name,
+            role=version.tags.get("quartet.role") or version.name.rpartition("-")[2],
+            preset=version.tags.get("quartet.preset", ""),
+            promotion=promotion,
+        )
+        card = Path(scratch) / "README.md"
+        card.write_text(write_card(facts), encoding="utf-8")
+        tracker.client.log_model_artifact(logged[1], str(card))
+        tracker.client.update_model_version(version.name, version.version, card_body(facts))
+
+
+def renew_cards(ref: StageRef) -> None:
+    """Write the cards of a published model's versions anew, now that more is known of it.
+
+    An MLflow that fails is no reason to fail here.
+    """
+    settings = load_settings()
+    tracker = Tracker(settings)
+    with tolerated(f"the model cards of {ref.stage}"):
+        tracker.require()
+        wanted = f"tags.`quartet.digest` = '{ref.digest}'"
+        for found in tracker.client.search_model_versions(wanted):
+            renew_card(tracker, Store(settings.store), _version(found))
+
+
+def _is_registered(tracker: Tracker, name: str, digest: str) -> bool:
+    wanted = f"name = '{name}' and tags.`quartet.digest` = '{digest}'"
+    return bool(tracker.client.search_model_versions(wanted, max_results=1))
+
+
+def _add_version(
+    tracker: Tracker, name: str, role: Role, folder: Path, pipeline: PipelineRun
+) -> ModelVersion:
+    """Log the model's files, make a version of them and let the alias point there."""
+    client = tracker.client
+    manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+    tags = {
+        "quartet.stage": manifest.stage,
+        "quartet.digest": manifest.digest,
+        "quartet.role": role,
+        "quartet.run": manifest.run_id,
+        "quartet.preset": pipeline.preset,
+        "quartet.pipeline": pipeline.name,
+        **{f"input.{role}": digest for role, digest in manifest.inputs.items()},
+    }
+    run_id = manifest.run_id or None
+    if run_id and tracker.status(run_id) is None:  # made while another MLflow was in use
+        run_id = None
+    logged = client.create_logged_model(
+        tracker.experiment_id, name=name, source_run_id=run_id, tags=tags
+    )
+    try:
+        client.log_model_artifacts(logged.model_id, str(folder / "model"))
+        client.finalize_logged_model(logged.model_id, "READY")
+        if not client.search_registered_models(f"name = '{name}'"):
+            client.create_registered_model(name)
+        found = client.create_model_version(
+            name, logged.model_uri, run_id=run_id, tags=tags, model_id=logged.model_id
+        )
+    except BaseException:
+        with contextlib.suppress(Exception):  # half a model is of no use to anybody
+            client.delete_logged_model(logged.model_id)
+        raise
+    client.set_registered_model_alias(name, CHALLENGER, found.version)
+    return _version(found)
+
+
+def _version(found: Any) -> ModelVersion:
+    return ModelVersion(
+        name=found.name,
+        version=str(found.version),
+        source=str(found.source),
+        tags=dict(found.tags),
+    )

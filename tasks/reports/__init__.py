@@ -1,0 +1,1 @@
+"""Views: records in, Markdown and pictures out. Never part of a digest."""

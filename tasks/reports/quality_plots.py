@@ -1,0 +1,200 @@
+"""The pictures of a reward model's quality: accuracy, calibration, and the best-of-n curve.
+
+Same rules as the evaluation's pictures: no global figure state, equal numbers give equal bytes.
+"""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.reward.best_of_n import BestOfN
+from models.reward.calibration import MarginBin
+from models.reward.quality import PairQuality
+from models.statistics.intervals import Interval
+from tasks.reports.style import (
+    BLUE,
+    INK,
+    ORANGE,
+    QUIET,
+    new_figure,
+    save_png,
+    say_empty,
+    style_axes,
+)
+
+__all__ = ["plot_accuracy", "plot_best_of_n", "plot_calibration"]
+
+_SIDES = {"longer": "chosen is\nlonger", "equal": "equally\nlong", "shorter": "chosen is\nshorter"}
+
+
+def plot_accuracy(quality: PairQuality, path: Path) -> None:
+    """Draw the accuracy by which side is longer, beside the accuracy by margin.
+
+    Args:
+        quality: Measured on held-out pairs.
+        path: The PNG to write.
+    """
+    figure = new_figure(8.0, 4.2)
+    left, right = figure.subplots(1, 2, sharey=True)
+    style_axes(left, "By length", "", "ranked right (%)")
+    groups = quality.by_length
+    rules = {"longer": 100.0, "equal": 50.0, "shorter": 0.0}
+    for place, group in enumerate(groups):
+        left.plot(
+            [place - 0.32, place + 0.32], [rules[group.name]] * 2, color=ORANGE, linewidth=2.2,
+            linestyle=(0, (2, 1)), label="the longer one wins" if place == 0 else None,
+        )  # fmt: skip
+        _draw_share(left, place, group.accuracy, group.pairs, 0.64)
+    left.set_xticks(range(len(groups)), [_SIDES[group.name] for group in groups])
+    left.set_xlim(-0.6, len(groups) - 0.4)
+    left.grid(False, axis="x")
+    style_axes(right, "By margin, bins of equally many pairs", "|score difference| in the bin", "")
+    for place, one in enumerate(quality.bins):
+        _draw_share(right, place, one.accuracy, None, 0.8)
+    edges = [one.low for one in quality.bins] + [one.high for one in quality.bins[-1:]]
+    shown = range(0, len(edges), max(1, math.ceil(len(edges) / 7)))
+    right.set_xticks([place - 0.5 for place in shown], [f"{edges[place]:.2g}" for place in shown])
+    right.grid(False, axis="x")
+    for axes in (left, right):
+        axes.axhline(50, color=QUIET, linewidth=1.0, linestyle=":")
+        axes.set_ylim(0, 112)
+        axes.set_yticks(range(0, 101, 20))
+    figure.legend(loc="outside lower center", fontsize=10, frameon=False, labelcolor=INK)
+    accuracy = quality.accuracy
+    figure.suptitle(
+        f"The reward model ranks {accuracy.mean:.1%} of {quality.pairs} held-out pairs right "
+        f"[{accuracy.low:.1%}, {accuracy.high:.1%}]",
+        fontsize=12, fontweight="bold", color=INK,
+    )  # fmt: skip
+    save_png(figure, path)
+
+
+def plot_calibration(quality: PairQuality, path: Path) -> None:
+    """Draw how often the model is right against how sure it is, with the pairs of each bin below.
+
+    Args:
+        quality: Measured on held-out pairs.
+        path: The PNG to write.
+    """
+    figure = new_figure(8.0, 5.6)
+    top, below = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
+    style_axes(top, "", "", "ranked right (%)")
+    style_axes(below, "", "how sure it is: sigmoid(|score difference|) (%)", "pairs a\npoint")
+    below.set_xlim(49, 101)
+    if math.isfinite(quality.confidence):
+        _draw_reliability(top, quality)
+        _draw_spread(below, quality.bins)
+    else:
+        say_empty(top)
+    figure.suptitle(
+        "Is it right as often as it is sure?", fontsize=13, fontweight="bold", color=INK
+    )
+    save_png(figure, path)
+
+
+def plot_best_of_n(curves: Sequence[BestOfN], path: Path) -> None:
+    """Draw what each judge says of the best of n samples, one panel a judge.
+
+    Args:
+        curves: At least one, all up to the same n.
+        path: The PNG to write.
+    """
+    figure = new_figure(8.0, 5.2)
+    for index, curve in enumerate(curves):
+        axes = figure.add_subplot(1, len(curves), index + 1)
+        _draw_curve(axes, curve, few=len(curves) > 1)
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    if handles:
+        figure.legend(
+            handles, labels, loc="outside lower center", ncols=3, fontsize=10, frameon=False,
+            labelcolor=INK,
+        )  # fmt: skip
+    figure.suptitle(
+        "The reward model picks the best of n SFT samples", fontsize=13, fontweight="bold",
+        color=INK,
+    )  # fmt: skip
+    save_png(figure, path)
+
+
+def _draw_reliability(axes: Any, quality: PairQuality) -> None:
+    """Draw a point a bin with its interval, and its gap to the diagonal."""
+    sure = np.array([100 * one.confidence for one in quality.bins])
+    shares = [one.accuracy for one in quality.bins]
+    right, low, high = (
+        100 * np.array([getattr(s, k) for s in shares]) for k in ("mean", "low", "high")
+    )
+    axes.plot([50, 100], [50, 100], color=QUIET, linestyle="--", label="perfectly calibrated")
+    axes.vlines(
+        sure, np.minimum(sure, right), np.maximum(sure, right), color=ORANGE, alpha=0.35,
+        linewidth=6, label="gap",
+    )  # fmt: skip
+    axes.errorbar(
+        sure, right, yerr=np.maximum([right - low, high - right], 0), color=BLUE, marker="o",
+        markersize=5, linewidth=1.6, elinewidth=1.0, capsize=3,
+        label="bins of equally many pairs, 95% interval",
+    )  # fmt: skip
+    axes.set_ylim(min(45.0, float(low.min())) - 3, 103)
+    axes.legend(fontsize=10, frameon=True, labelcolor=INK, loc="lower right", edgecolor="none")
+    axes.set_title(
+        f"Expected calibration error {quality.calibration_error:.3f}\n"
+        f"(noise alone: {quality.calibrated_error:.3f})",
+        fontsize=10, loc="right", color=QUIET,
+    )  # fmt: skip
+
+
+def _draw_spread(axes: Any, bins: Sequence[MarginBin]) -> None:
+    """Draw how many pairs there are a percentage point, a bar over each bin's reach."""
+    ends = 100 / (1 + np.exp(-np.array([[one.low, one.high] for one in bins])))
+    widths = np.maximum(ends[:, 1] - ends[:, 0], 0.2)  # a bin of equal margins has no width
+    pairs = np.array([one.pairs for one in bins])
+    axes.bar(ends[:, 0], pairs / widths, width=widths, align="edge", color=BLUE, alpha=0.6)
+
+
+def _draw_curve(axes: Any, curve: BestOfN, *, few: bool) -> None:
+    """Draw one judge's curve over log n, the KL on an axis above."""
+    style_axes(axes, "", "n (samples a prompt)", f"{curve.judge} ({curve.unit})")
+    n = np.arange(1, len(curve.judged) + 1)
+    judged = np.array([[one.mean, one.low, one.high] for one in curve.judged])
+    axes.set_xscale("log", base=2)
+    powers = [2**power for power in range(len(n).bit_length())]
+    axes.set_xticks(powers, [str(power) for power in powers])
+    axes.minorticks_off()
+    if not np.isfinite(judged[:, 0]).any():
+        say_empty(axes)
+        return
+    axes.plot(
+        n, curve.ceiling, color=QUIET, linestyle="--", linewidth=1.4,
+        label="the judge's own choice",
+    )  # fmt: skip
+    axes.fill_between(n, judged[:, 1], judged[:, 2], color=BLUE, alpha=0.15, linewidth=0)
+    axes.plot(
+        n, judged[:, 0], color=BLUE, marker="o", markersize=4, linewidth=1.8,
+        label="reward model's choice, 95%",
+    )  # fmt: skip
+    axes.axhline(judged[0, 0], color=ORANGE, linestyle=":", linewidth=1.6, label="choice by lot")
+    above = axes.secondary_xaxis("top")
+    above.minorticks_off()
+    shown = powers[1::2] if few else powers[1:]
+    above.set_xticks(shown, [f"{curve.kl[power - 1]:.2f}" for power in shown])
+    above.set_xlabel("KL to the SFT model (nats)", fontsize=10, color=QUIET)
+    above.tick_params(labelsize=10, colors=QUIET, length=3)
+    above.spines["top"].set_color(QUIET)
+
+
+def _draw_share(axes: Any, place: float, share: Interval, pairs: int | None, width: float) -> None:
+    """Draw one share as a bar with its interval and, where given, how many pairs are behind it."""
+    if math.isfinite(share.mean):
+        axes.bar(place, 100 * share.mean, width=width, color=BLUE, alpha=0.6)
+        axes.vlines(place, 100 * share.low, 100 * share.high, color=INK, linewidth=1.2)
+    if pairs is not None:
+        axes.text(
+            place,
+            104,
+            f"{pairs} pair{'' if pairs == 1 else 's'}",
+            ha="center",
+            fontsize=10,
+            color=QUIET,
+        )

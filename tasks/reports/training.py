@@ -1,0 +1,269 @@
+"""The evaluation's pictures: losses of every stage, score against KL, SFT against PPO.
+
+Drawn from plain numbers with matplotlib's Figure objects, so no global figure state is left
+behind, and written as PNG without dates or versions: equal numbers give equal bytes.
+"""
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.reports.style import (
+    BLUE,
+    COLOURS,
+    INK,
+    ORANGE,
+    QUIET,
+    add_legend,
+    new_figure,
+    save_png,
+    say_empty,
+    style_axes,
+)
+
+__all__ = ["plot_distributions", "plot_loss_curves", "plot_score_against_kl"]
+
+_TITLES = {
+    "pretrain": "Pretraining",
+    "sft": "Supervised fine-tuning",
+    "reward": "Reward model",
+    "ppo": "PPO",
+}
+_LOSS_AXES = {
+    "pretrain": ("step", "loss (nats a token)"),
+    "sft": ("step", "loss (nats a token)"),
+    "reward": ("step", "loss (nats a pair)"),
+    "ppo": ("iteration", "loss"),
+}
+_SMOOTH_FROM = 60  # with more points than this, a line is drawn pale with its running mean on top
+_SCALE_APART = 5.0  # with a spread this many times another's, a metric gets the right-hand axis
+
+Points = Sequence[tuple[int, float]]
+
+
+def plot_loss_curves(histories: Mapping[str, Mapping[str, Points]], path: Path) -> None:
+    """Draw the losses of every stage, one panel a stage.
+
+    Args:
+        histories: Of each stage (pretrain, sft, reward, ppo) its metrics, each a list of
+            (step, value). Drawn are those whose name ends in "loss", without the values that are
+            not finite; a name that begins with its stage is shown without it.
+        path: The PNG to write.
+    """
+    columns = 1 if len(histories) == 1 else 2
+    rows = max(1, math.ceil(len(histories) / columns))
+    figure = new_figure(8.0, 0.5 + 2.75 * rows)
+    for index, (stage, metrics) in enumerate(histories.items()):
+        _draw_losses(figure.add_subplot(rows, columns, index + 1), stage, metrics)
+    figure.suptitle("Losses of every stage", fontsize=13, fontweight="bold", color=INK)
+    save_png(figure, path)
+
+
+def plot_score_against_kl(points: Sequence[tuple[float, float]], path: Path) -> None:
+    """Draw what PPO bought with its distance from the reference, iteration by iteration.
+
+    Args:
+        points: (kl_to_reference in nats a completion, mean score) of each iteration, in order.
+        path: The PNG to write.
+    """
+    figure = new_figure(8.0, 5.0)
+    axes = figure.add_subplot()
+    kept = [
+        (number, kl, score)
+        for number, (kl, score) in enumerate(points, start=1)
+        if math.isfinite(kl) and math.isfinite(score)
+    ]
+    style_axes(
+        axes,
+        "Score against KL over PPO",
+        "KL to reference (nats a completion)",
+        "mean score (reward model)",
+    )
+    if not kept:
+        say_empty(axes)
+        return save_png(figure, path)
+    numbers, kls, scores = zip(*kept, strict=True)
+    axes.plot(kls, scores, color=QUIET, linewidth=0.8, alpha=0.6, zorder=1)
+    dots = axes.scatter(
+        kls, scores, c=numbers, cmap="viridis", s=42, edgecolors=INK, linewidths=0.4, zorder=2
+    )
+    axes.margins(0.12)
+    for index in sorted({0, len(kept) - 1}):
+        axes.scatter(kls[index], scores[index], s=120, facecolors="none", edgecolors=INK)
+        _name_point(axes, f"iteration {numbers[index]}", index, np.array([kls, scores]).T)
+    if len(kept) > 1:
+        bar = figure.colorbar(dots, ax=axes, pad=0.02)
+        bar.set_label("PPO iteration", fontsize=11, color=INK)
+        bar.ax.tick_params(labelsize=10, colors=INK)
+        bar.outline.set_visible(False)
+    return save_png(figure, path)
+
+
+def plot_distributions(
+    sft: Sequence[float], ppo: Sequence[float], name: str, unit: str, path: Path
+) -> None:
+    """Draw one quantity of all samples of both models over shared bins, means marked.
+
+    Args:
+        sft: The quantity of every SFT sample; numbers that are not finite are counted in a note.
+        ppo: The same of every PPO sample.
+        name: What it is, such as "score" or "completion length".
+        unit: Its unit, such as "tokens".
+        path: The PNG to write.
+    """
+    figure = new_figure(8.0, 4.2)
+    axes = figure.add_subplot()
+    style_axes(
+        axes, f"{name[:1].upper()}{name[1:]}, SFT and PPO", f"{name} ({unit})", "samples (%)"
+    )
+    finite = {
+        label: values[np.isfinite(values)]
+        for label, values in (("SFT", np.asarray(sft, float)), ("PPO", np.asarray(ppo, float)))
+    }
+    dropped = len(sft) + len(ppo) - sum(len(values) for values in finite.values())
+    if not any(len(values) for values in finite.values()):
+        say_empty(axes)
+        return save_png(figure, path)
+    edges = _shared_edges(np.concatenate(list(finite.values())))
+    for (label, values), colour in zip(finite.items(), (BLUE, ORANGE), strict=True):
+        if len(values):
+            _draw_histogram(axes, values, edges, label, colour)
+    axes.set_ylim(0, axes.get_ylim()[1] * 1.2)
+    add_legend(axes)
+    if dropped:
+        axes.set_title(f"{dropped} not finite, left out", fontsize=10, loc="right", color=QUIET)
+    return save_png(figure, path)
+
+
+def _draw_losses(axes: Any, stage: str, metrics: Mapping[str, Points]) -> None:
+    """Draw one stage's panel; a metric of another scale gets the axis on the right."""
+    x_label, y_label = _LOSS_AXES.get(stage, ("step", "loss"))
+    style_axes(axes, _TITLES.get(stage, stage), x_label, y_label)
+    curves = {
+        name.removeprefix(f"{stage}/"): np.array(
+            [(step, value) for step, value in points if math.isfinite(value)], float
+        )
+        for name, points in metrics.items()
+        if name.endswith("loss")
+    }
+    curves = {name: curve for name, curve in curves.items() if len(curve)}
+    if not curves:
+        return say_empty(axes)
+    first = next(iter(curves.values()))
+    apart = [name for name, curve in curves.items() if _scales_apart(first, curve)]
+    right = axes.twinx() if apart else None
+    handles = []
+    for (name, curve), colour in zip(curves.items(), itertools.cycle(COLOURS), strict=False):
+        if right is not None and name in apart:
+            handles.append(_draw_curve(right, curve, f"{name} (right axis)", colour))
+        else:
+            handles.append(_draw_curve(axes, curve, name, colour))
+    if right is not None:
+        _share_panel(axes, right)
+    axes.set_zorder(1)
+    axes.patch.set_visible(False)
+    add_legend(axes, handles)
+    return None
+
+
+def _share_panel(left: Any, right: Any) -> None:
+    """Colour each axis as its first curve, and leave room for the legend above both."""
+    right.spines[:].set_visible(False)
+    for axes in (left, right):
+        low, high = axes.get_ylim()
+        axes.set_ylim(low, high + 0.35 * (high - low))
+        axes.tick_params(labelsize=10, length=3)
+        axes.tick_params(axis="y", colors=axes.lines[0].get_color())
+
+
+def _draw_curve(axes: Any, curve: NDArray[np.float64], label: str, colour: str) -> Any:
+    """Draw few points with markers, many as a pale line under their running mean."""
+    steps, values = curve[:, 0], curve[:, 1]
+    if len(curve) <= _SMOOTH_FROM:
+        marker = "o" if len(curve) <= 25 else None
+        (line,) = axes.plot(
+            steps, values, color=colour, linewidth=1.6, marker=marker, markersize=3, label=label
+        )
+        return line
+    axes.plot(steps, values, color=colour, linewidth=0.7, alpha=0.25)
+    half = max(2, len(curve) // 60)
+    smooth = [values[max(0, i - half) : i + half + 1].mean() for i in range(len(values))]
+    (line,) = axes.plot(steps, smooth, color=colour, linewidth=1.8, label=label)
+    return line
+
+
+def _scales_apart(first: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
+    """Tell whether two metrics on one axis would flatten one of them."""
+    sizes = [float(np.quantile(np.abs(curve[:, 1]), 0.9)) for curve in (first, other)]
+    return max(sizes) > _SCALE_APART * min(sizes)
+
+
+def _draw_histogram(
+    axes: Any,
+    values: NDArray[np.float64],
+    edges: NDArray[np.float64],
+    label: str,
+    colour: str,
+) -> None:
+    """Draw one model's share of samples a bin, and its mean as a dashed line."""
+    weights = np.full(len(values), 100 / len(values))
+    mean = float(values.mean())
+    label = f"{label} (dashed: mean {mean:#.3g})".replace("-", "−")
+    axes.hist(values, bins=edges, weights=weights, color=colour, alpha=0.35, label=label)
+    axes.hist(values, bins=edges, weights=weights, color=colour, histtype="step", linewidth=1.6)
+    axes.axvline(mean, color=colour, linewidth=1.8, linestyle="--")
+
+
+def _shared_edges(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Choose at most 41 bins for all samples; whole numbers get bins of whole numbers."""
+    low, high = float(values.min()), float(values.max())
+    if np.array_equal(values, np.round(values)):
+        width = max(1, math.ceil((high - low + 1) / 40))
+        return np.arange(low - 0.5, high + 0.5 + width, width)
+    if low == high:
+        return np.array([low - 0.5, low + 0.5])
+    return np.linspace(low, high, 41)
+
+
+def _name_point(axes: Any, text: str, index: int, points: NDArray[np.float64]) -> None:
+    """Name one of the points, with an arrow from whichever side has the most room.
+
+    Args:
+        axes: Holds the points; its limits are final.
+        text: The name.
+        index: Of the point.
+        points: All points, (points, 2).
+    """
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    places = (points - [left, bottom]) / [right - left, top - bottom]  # 0 to 1 in the axes
+    angles = np.arange(12) * math.pi / 6
+    centres = places[index] + np.stack([0.16 * np.cos(angles), 0.16 * np.sin(angles)], axis=1)
+    shaft = (places[index] + centres) / 2
+    others = np.delete(places, index, axis=0)
+    room = np.ones(len(angles))
+    if len(others):
+        # The text is about 0.2 wide and 0.05 high: it needs more room sideways than up.
+        text_gaps = np.abs(centres[:, None] - others) / [2.0, 1.0]
+        shaft_gaps = np.abs(shaft[:, None] - others)
+        room = np.minimum(
+            np.linalg.norm(text_gaps, axis=2).min(axis=1),
+            np.linalg.norm(shaft_gaps, axis=2).min(axis=1),
+        )
+    inside = (np.abs(centres - 0.5) < [0.4, 0.46]).all(axis=1)
+    axes.annotate(
+        text,
+        xy=points[index],
+        xytext=centres[int(np.argmax(np.where(inside, room, -1.0)))],
+        textcoords="axes fraction",
+        ha="center",
+        va="center",
+        fontsize=11,
+        color=INK,
+        arrowprops={"arrowstyle": "-|>", "color": INK, "linewidth": 1.0, "shrinkB": 7},
+        zorder=3,
+    )

@@ -1,0 +1,278 @@
+"""One training at a time a device: a slot of Prefect's that is held while a stage learns.
+
+The slot is of the global concurrency limit `quartet-<host>-<device>`, which is made with one slot
+and can be changed on Prefect's page of limits. Unlike Prefect's own `concurrency`, which this
+would be otherwise, whoever waits is told for whom, an API that is gone stops nobody, and the slot
+of a process that was killed is given back by the next one at once, also after the server has
+forgotten its lease: each holder leaves a note in the home folder (see `tasks/machine/liveness.py`).
+"""
+
+import contextlib
+import contextvars
+import os
+import socket
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+from filelock import BaseFileLock, FileLock
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import (
+    GlobalConcurrencyLimitCreate,
+    GlobalConcurrencyLimitUpdate,
+)
+from prefect.client.schemas.objects import ConcurrencyLeaseHolder
+from prefect.context import FlowRunContext, TaskRunContext
+from prefect.exceptions import ObjectAlreadyExists
+from prefect.settings import PREFECT_API_URL
+
+from tasks.machine.liveness import Note
+from tasks.run.reporting import run_logger
+from tasks.settings import Settings
+
+__all__ = ["limit_name", "training_slot"]
+
+LEASE_SECONDS = 60.0
+"""After them Prefect frees a slot that nobody renews; the server takes no shorter lease."""
+
+RENEW_SECONDS = 20.0
+POLL_SECONDS = 2.0
+REQUEST_SECONDS = 3.0
+DOOR_SECONDS = 5.0
+TAKEN = (httpx.codes.LOCKED, httpx.codes.UNPROCESSABLE_ENTITY)
+"""All slots are held, or somebody has set the limit to 0."""
+
+
+def limit_name(device: str) -> str:
+    """The global concurrency limit of a device of this machine."""
+    return f"quartet-{socket.gethostname()}-{device}"
+
+
+@contextlib.contextmanager
+def training_slot(settings: Settings, device: str, what: str) -> Iterator[None]:
+    """Hold the device's slot during the block; outside a Prefect run, do nothing.
+
+    Args:
+        settings: Where state lies.
+        device: As torch calls it.
+        what: The stage, for the log lines of those who wait.
+    """
+    flow, task = FlowRunContext.get(), TaskRunContext.get()
+    if flow is None or flow.flow_run is None:
+        yield
+        return
+    holder = (
+        ConcurrencyLeaseHolder(type="flow_run", id=flow.flow_run.id)
+        if task is None
+        else ConcurrencyLeaseHolder(type="task_run", id=task.task_run.id)
+    )
+    note = {
+        "name": flow.flow_run.name,
+        "flow_run_id": str(flow.flow_run.id),
+        "what": what,
+        "pid": os.getpid(),
+        "api": PREFECT_API_URL.value() or "",
+    }
+    slot = _Slot(settings.root / "slots" / device, limit_name(device), holder, note)
+    slot.wait()
+    try:
+        yield
+    finally:
+        slot.close()
+
+
+class _Slot:
+    """A slot on its way to being held, held and given back."""
+
+    def __init__(
+        self, folder: Path, limit: str, holder: ConcurrencyLeaseHolder, note: dict[str, Any]
+    ) -> None:
+        self._folder = folder
+        self._limit = limit
+        self._holder = holder
+        self._content = note
+        self._note = Note(folder / f"{uuid4()}.json")
+        self._lease: UUID | None = None
+        self._lost = False
+        self._logger = run_logger()
+        self._stop = threading.Event()
+        context = contextvars.copy_context()  # the run's logger and Prefect's settings
+        self._thread = threading.Thread(target=lambda: context.run(self._renew), daemon=True)
+
+    def wait(self) -> None:
+        """Wait for a slot, and say for whom."""
+        told = None
+        while not self._enter():
+            others = ", ".join(sorted(self._living().values())) or "a run of another home folder"
+            if others != told:
+                device = self._limit.rpartition("-")[2]
+                self._logger.info(
+                    "another run trains on %s of %s: %s; waiting (limit %s)",
+                    device,
+                    socket.gethostname(),
+                    others,
+                    self._limit,
+                )
+                told = others
+            time.sleep(POLL_SECONDS)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Give the slot back; whatever goes wrong, its lease runs out by itself."""
+        self._stop.set()
+        self._thread.join(2 * REQUEST_SECONDS)
+        given_back = False
+        try:
+            with self._door(DOOR_SECONDS), _api() as client:
+                if self._lease is not None:
+                    client.release_concurrency_slots_with_lease(self._lease)
+                elif self._lost:
+                    self._count_slots(client, len(self._living()))
+            given_back = True
+        except Exception as error:  # any failure of a remote service must leave results alone
+            self._logger.warning(
+                "Prefect did not take the slot of %s back (%s); it will be free in a minute or two",
+                self._limit,
+                error,
+            )
+        finally:
+            self._note.let_go(keep=not given_back)  # the next run tries again
+
+    def _door(self, wait_seconds: float = -1) -> BaseFileLock:
+        """Through which one process at a time comes and goes."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(self._folder / "door.lock", timeout=wait_seconds)
+
+    def _enter(self) -> bool:
+        """Try to get a slot, and leave a note."""
+        with self._door():
+            try:
+                with _api() as client:
+                    entered = self._take(client) or self._take_from_the_dead(client)
+            except Exception as error:  # any failure of a remote service
+                entered = not self._living()
+                if entered:
+                    self._logger.warning(
+                        "Prefect's API cannot be asked for a slot of %s; training goes on "
+                        "without one: %s",
+                        self._limit,
+                        error,
+                    )
+            if entered:
+                self._note.take()
+                self._write_note()
+        return entered
+
+    def _write_note(self) -> None:
+        self._note.write({**self._content, "lease_id": str(self._lease or "")})
+
+    def _take(self, client: SyncPrefectClient) -> bool:
+        """Get a slot if there is one; the limit is made if it is missing."""
+        try:
+            answer = client.increment_concurrency_slots_with_lease(
+                names=[self._limit],
+                slots=1,
+                mode="concurrency",
+                lease_duration=LEASE_SECONDS,
+                holder=self._holder,
+            ).json()
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code in TAKEN:
+                return False
+            raise
+        if not answer["limits"]:
+            with contextlib.suppress(ObjectAlreadyExists):  # another run made it in between
+                client.create_global_concurrency_limit(
+                    GlobalConcurrencyLimitCreate(name=self._limit, limit=1)
+                )
+            return self._take(client)
+        self._lease = UUID(answer["lease_id"])
+        return True
+
+    def _take_from_the_dead(self, client: SyncPrefectClient) -> bool:
+        """Give back what killed processes held, and try again."""
+        buried = 0
+        for path in self._notes():
+            note = Note(path)
+            if not note.take():
+                continue
+            lease = note.read().get("lease_id")
+            if lease:
+                client.release_concurrency_slots_with_lease(UUID(lease))
+            note.let_go()
+            buried += 1
+        if not buried or self._take(client):
+            return bool(buried)
+        self._count_slots(client, len(self._living()))  # a server that restarted forgot the lease
+        return self._take(client)
+
+    def _count_slots(self, client: SyncPrefectClient, held: int) -> None:
+        client.update_global_concurrency_limit(
+            self._limit, GlobalConcurrencyLimitUpdate(active_slots=held)
+        )
+
+    def _notes(self) -> list[Path]:
+        """Notes of other holders by this Prefect API."""
+        return [
+            path
+            for path in self._folder.glob("*.json")
+            if path != self._note.path
+            and Note(path).read().get("api", self._content["api"]) == self._content["api"]
+        ]
+
+    def _living(self) -> dict[str, str]:
+        """Who of this home folder holds a slot, by note."""
+        living = {}
+        for path in self._notes():
+            note = Note(path)
+            content = note.read()
+            if note.take():
+                note.let_go(keep=True)
+            elif content:
+                living[path.stem] = "{name} ({what}, flow run {flow_run_id})".format(**content)
+        return living
+
+    def _renew(self) -> None:
+        """Keep the lease; one that is lost, by an outage, is asked for again now and then."""
+        warned = False
+        while not self._stop.wait(RENEW_SECONDS):
+            try:
+                with _api() as client:
+                    if self._lease is not None:
+                        client.renew_concurrency_lease(self._lease, LEASE_SECONDS)
+                    elif self._take(client):
+                        self._lost = False
+                        self._write_note()
+                warned = False
+            except Exception as error:  # any failure of a remote service must leave training alone
+                answer = getattr(error, "response", None)
+                if answer is not None and answer.status_code == httpx.codes.GONE:
+                    self._lease, self._lost = None, True
+                if not warned:
+                    self._logger.warning(
+                        "Prefect does not renew the slot of %s; training goes on, but another "
+                        "run may start beside it: %s",
+                        self._limit,
+                        str(error).partition("\n")[0],
+                    )
+                warned = True
+
+
+@contextlib.contextmanager
+def _api() -> Iterator[SyncPrefectClient]:
+    """A client of its own, after a look whether the API answers: its retries take minutes."""
+    settings = {"timeout": REQUEST_SECONDS}
+    with get_client(sync_client=True, httpx_settings=settings) as client:
+        address = f"{str(client.api_url).rstrip('/')}/health"
+        with (
+            contextlib.suppress(urllib.error.HTTPError),  # an answer too
+            urllib.request.urlopen(address, timeout=REQUEST_SECONDS),
+        ):
+            pass
+        yield client

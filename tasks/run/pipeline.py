@@ -1,0 +1,128 @@
+"""The MLflow parent of one pipeline run, opened and closed around its stages."""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from prefect.exceptions import Pause
+from pydantic import BaseModel, ConfigDict
+
+from tasks.run.reporting import run_logger
+from tasks.settings import Settings, load_settings
+from tasks.tracking.client import Status, Tracker, flatten
+from tasks.tracking.facts import code_tags, hardware_tags
+from tasks.tracking.recording import REMEDY, Unrecorded, drop_note, write_note
+from tasks.tracking.summary import show_totals
+from tasks.tracking.sync import deliver_notes
+
+__all__ = ["PipelineRun", "open_pipeline"]
+
+FLOW_RUN_TAG = "prefect.flow_run_id"
+
+WAIT_SECONDS = 150.0
+"""How long a finished pipeline waits for an MLflow that is away: longer than a restart takes."""
+
+
+class PipelineRun(BaseModel):
+    """What each stage needs to know of the pipeline run it belongs to.
+
+    Attributes:
+        name: The same in Prefect and MLflow.
+        preset: Name of the preset it started from.
+        seed: The root seed.
+        run_id: The MLflow parent run.
+        flow_run_id: The Prefect flow run; empty outside one.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    preset: str
+    seed: int
+    run_id: str
+    flow_run_id: str = ""
+
+
+@contextlib.contextmanager
+def open_pipeline(
+    *,
+    name: str,
+    preset: str,
+    seed: int,
+    parameters: Mapping[str, Any],
+    flow_run_id: str = "",
+) -> Iterator[PipelineRun]:
+    """Open the parent run; close it as finished, failed, killed, or suspended (`SCHEDULED`).
+
+    Args:
+        name: Of the run.
+        preset: Name of the preset it started from.
+        seed: The root seed.
+        parameters: Of the whole pipeline.
+        flow_run_id: The Prefect flow run. When that one is retried, or goes on after a
+            suspension, its parent run is opened again.
+
+    Raises:
+        QuartetError: The tracking server does not answer.
+    """
+    settings = load_settings()
+    tracker = Tracker(settings)
+    tracker.check()
+    tags = {
+        "quartet.kind": "pipeline",
+        "quartet.preset": preset,
+        "quartet.seed": str(seed),
+        **code_tags(),
+        **hardware_tags(settings),
+    }
+    run_id = _find_parent(tracker, flow_run_id)
+    if run_id:
+        tracker.reopen_run(run_id, tags | {"quartet.resumed": "true"})
+        drop_note(settings.root, run_id)
+    else:
+        tags |= {FLOW_RUN_TAG: flow_run_id} if flow_run_id else {}
+        run_id = tracker.start_run(name, parameters=flatten(parameters), tags=tags)
+    status: Status = "KILLED"  # unless it ends otherwise than by a signal
+    try:
+        yield PipelineRun(
+            name=name, preset=preset, seed=seed, run_id=run_id, flow_run_id=flow_run_id
+        )
+        status = "FINISHED"
+    except Pause:
+        status = "SCHEDULED"
+        raise
+    except Exception:
+        status = "FAILED"
+        raise
+    finally:
+        _close(settings, tracker, Unrecorded(name=name, run_id=run_id, status=status))
+
+
+def _find_parent(tracker: Tracker, flow_run_id: str) -> str:
+    """The parent run that an earlier attempt of a flow run opened, if there was one."""
+    tags = {"quartet.kind": "pipeline", FLOW_RUN_TAG: flow_run_id}
+    return next(iter(tracker.find_tagged(tags) if flow_run_id else []), "")
+
+
+def _close(settings: Settings, tracker: Tracker, end: Unrecorded) -> None:
+    """Close the parent run, and tell MLflow what it missed of the stages, if it is there."""
+    logger = run_logger()
+    try:
+        if not tracker.reachable():
+            if end.status == "FINISHED":  # else somebody waits for the end
+                logger.warning("MLflow does not answer; waiting up to %.0f s for it", WAIT_SECONDS)
+            if end.status != "FINISHED" or not tracker.wait(WAIT_SECONDS):
+                raise ConnectionError("the server does not answer")
+        tracker.finish(end.run_id, end.status)
+        for sentence in deliver_notes(settings, tracker, parent=end.run_id):
+            logger.info("after an outage: %s", sentence)
+        show_totals(tracker, end.run_id)
+    except Exception as error:  # any failure of a remote service must leave results alone
+        logger.warning(
+            "MLflow failed at the end of %s (%s): that it is %s could not be recorded; %s",
+            end.name,
+            error,
+            end.status,
+            REMEDY,
+        )
+        write_note(settings.root, end)

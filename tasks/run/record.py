@@ -1,0 +1,213 @@
+"""The MLflow side of one stage: its run from the first second to its end, whatever MLflow does.
+
+A run that could not be opened at the start is opened when the server is back; what cannot be told
+at the end is noted for `quartet sync` (`tasks/tracking/recording.py`).
+"""
+
+import contextlib
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+from models.errors import QuartetError
+from tasks.results.store import Manifest, Store
+from tasks.run.pipeline import PipelineRun
+from tasks.run.reporting import run_logger, show_link
+from tasks.run.spec import StageSpec, stage_tags
+from tasks.settings import Settings
+from tasks.tracking.client import Status, Tracker, flatten, tolerated
+from tasks.tracking.datasets import stage_datasets
+from tasks.tracking.facts import manifest_cost, worker_tags
+from tasks.tracking.load import COUNTING_SAMPLES, SystemMetrics
+from tasks.tracking.metrics import MetricBuffer
+from tasks.tracking.recording import REMEDY, Unrecorded, drop_note, record_result, write_note
+from tasks.tracking.summary import show_output
+
+__all__ = ["StageRecord"]
+
+WAIT_SECONDS = 10.0
+"""How long a finished stage waits for a server that is away."""
+
+
+class StageRecord:
+    """The run of one stage in one pipeline run."""
+
+    def __init__(
+        self, spec: StageSpec, digest: str, pipeline: PipelineRun, settings: Settings
+    ) -> None:
+        """Say what is recorded; nothing is opened yet."""
+        self.spec = spec
+        self.digest = digest
+        self.pipeline = pipeline
+        self.settings = settings
+        self.tracker = Tracker(settings)
+        self.name = f"{pipeline.name}/{spec.name}"
+        self.run_id = ""
+        self._opened = False
+        self._opening = threading.Lock()
+        self._resumed = False
+        self._partial = Path()
+        self._datasets_shown = False
+        self._buffer = self.tracker.buffer(self._run)
+        self._load: SystemMetrics | None = None
+        self._logger = run_logger()
+
+    def open(self, partial: Path) -> MetricBuffer:
+        """Reopen the run of the attempt that was cut off, or start one; give what takes metrics."""
+        note = partial / "RUN_ID"
+        self._partial = partial
+        self.run_id = note.read_text(encoding="utf-8").strip() if note.exists() else ""
+        self._resumed = bool(self.run_id)
+        first_sample = 0
+        with tolerated(f"the start of {self.spec.name}"):
+            run_id = self._run()
+            if self._resumed and self.spec.trains:
+                first_sample = self.tracker.next_step(run_id, COUNTING_SAMPLES)
+        if self.spec.trains:
+            self._load = SystemMetrics(self._buffer, first_step=first_sample)
+            self._load.start()
+        return self._buffer
+
+    def show_reuse(self, manifest: Manifest) -> None:
+        """Record that this pipeline run found the result finished."""
+        with tolerated(f"the reuse of {self.spec.name}"):
+            made_by = {"quartet.reused": "true", "quartet.made_by": manifest.run_id}
+            run_id = self._start_run(made_by)
+            folder = Store(self.settings.store).folder(manifest.stage, manifest.digest)
+            cost = manifest_cost(manifest, folder).metrics()
+            self.tracker.log_final(run_id, manifest.metrics | cost)
+            self.tracker.finish(run_id, "FINISHED")
+            show_output(self.tracker, self.pipeline.run_id, manifest, folder)
+
+    def settle(self) -> str:
+        """Deliver what waits, after a while if MLflow is away, and return the run's id."""
+        self._stop_sampling()
+        if self.tracker.wait(WAIT_SECONDS):
+            with contextlib.suppress(Exception):  # what then lacks is found, and said, at the end
+                self._run()
+                self._buffer.flush()
+        return self.run_id
+
+    def finish(self, manifest: Manifest, folder: Path) -> None:
+        """Record the result; what MLflow does not take is noted, and one line says so."""
+        note = self._note("FINISHED", stage=self.spec.name)
+        try:
+            if not self._opened:
+                raise ConnectionError("its run could not be opened")
+            self.tracker.require()
+            self._show_datasets(self.run_id)
+            record_result(
+                self.tracker,
+                self.run_id,
+                manifest,
+                folder,
+                parent=self.pipeline.run_id,
+                tags=worker_tags(self.settings),
+                mend=self._resumed or self._buffer.interrupted,
+            )
+        except QuartetError:
+            raise
+        except Exception as error:  # any failure of a remote service must leave results alone
+            write_note(self.settings.root, note)
+            self._logger.warning(
+                "MLflow failed at the result of %s (%s): its last metrics, its files and its end "
+                "could not be recorded; the result is safe in the store, and %s",
+                self.spec.name,
+                error,
+                REMEDY,
+            )
+        else:
+            drop_note(self.settings.root, note.key)
+
+    def abort(self, status: Status) -> None:
+        """Mark the run of a stage that did not finish; without waiting, for a cancel cannot."""
+        self._stop_sampling()
+        try:
+            self.tracker.require()
+            self._buffer.flush()
+            if self.run_id:
+                self.tracker.finish(self.run_id, status)
+        except Exception as error:  # any failure of a remote service must leave the cause alone
+            self._logger.warning(
+                "MLflow failed at the end of %s (%s): that it is %s could not be recorded; %s",
+                self.spec.name,
+                error,
+                status,
+                REMEDY,
+            )
+            if self.run_id:
+                write_note(self.settings.root, self._note(status))
+
+    def _run(self) -> str:
+        """Give the run's id, opening it now if MLflow was away before.
+
+        The thread that delivers metrics and the end of the stage may both ask: one of them opens.
+        """
+        with self._opening:
+            if not self._opened:
+                self._open_now()
+            return self.run_id
+
+    def _open_now(self) -> None:
+        self.tracker.require()
+        if self.run_id and self.tracker.status(self.run_id) is not None:
+            self._take_over(self.run_id)
+        else:
+            self.run_id = self._start_run({})
+        (self._partial / "RUN_ID").write_text(self.run_id, encoding="utf-8")
+        drop_note(self.settings.root, self.run_id)
+        self._opened = True
+
+    def _take_over(self, run_id: str) -> None:
+        """Continue a run under this pipeline; its old parent cannot be running any more."""
+        parent = self.tracker.tags(run_id).get("mlflow.parentRunId", "")
+        stale = parent and parent != self.pipeline.run_id
+        if stale and self.tracker.status(parent) == "RUNNING":
+            self.tracker.finish(parent, "KILLED")
+        self.tracker.reopen_run(run_id, self._tags() | {"quartet.resumed": "true"})
+        self._show(run_id)
+
+    def _start_run(self, tags: Mapping[str, str]) -> str:
+        run_id = self.tracker.start_run(
+            self.name,
+            parameters={"seed": str(self.pipeline.seed), **flatten(self.spec.parameters)},
+            tags=self._tags() | dict(tags),
+        )
+        self._show(run_id)
+        self._show_datasets(run_id)
+        return run_id
+
+    def _show_datasets(self, run_id: str) -> None:
+        """Log the datasets as soon as they are here; those of another machine come later."""
+        if self._datasets_shown:
+            return
+        with tolerated(f"the datasets of {self.spec.name}"):
+            store = Store(self.settings.store)
+            records = stage_datasets(self.spec.name, self.spec.inputs, store)
+            for each in (run_id, self.pipeline.run_id):
+                self.tracker.log_datasets(each, records or [])
+            self._datasets_shown = records is not None
+
+    def _stop_sampling(self) -> None:
+        if self._load is not None:
+            self._load.stop()
+
+    def _show(self, run_id: str) -> None:
+        if self.settings.tracking_uri:
+            address = f"{self.settings.tracking_uri.rstrip('/')}/{self.tracker.page(run_id)}"
+            show_link(f"{self.spec.name}-mlflow", address, f"{self.spec.name} in MLflow")
+
+    def _tags(self) -> dict[str, str]:
+        return stage_tags(self.spec, self.digest, self.pipeline, page=self.tracker.page)
+
+    def _note(self, status: Status, *, stage: str = "") -> Unrecorded:
+        """Written while MLflow is away, so links name no experiment, whose id it alone knows."""
+        tags = stage_tags(self.spec, self.digest, self.pipeline, page=lambda run: f"#/runs/{run}")
+        return Unrecorded(
+            name=self.name,
+            run_id=self.run_id,
+            status=status,
+            stage=stage,
+            digest=self.digest if stage else "",
+            tags=tags,
+        )

@@ -1,0 +1,249 @@
+"""The only Prefect artifacts, run logs and events: progress, links, markdown, what happened.
+
+Outside a Prefect run, as in tests that call a stage's function, artifacts and events are left out
+and log lines go to the module's logger. What cannot be shown never stops a stage: a bar is moved
+in a thread of its own, so that a Prefect server that hangs costs no training step.
+"""
+
+import contextlib
+import logging
+import math
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, cast
+from uuid import UUID
+
+from prefect.artifacts import (
+    create_link_artifact,
+    create_markdown_artifact,
+    create_progress_artifact,
+    update_progress_artifact,
+)
+from prefect.context import FlowRunContext, TaskRunContext
+from prefect.events import emit_event
+from prefect.exceptions import MissingContextError
+from prefect.logging import get_run_logger
+
+from tasks.results.store import StageRef
+
+__all__ = [
+    "NOTE_CHARACTERS",
+    "Progress",
+    "announce_stage",
+    "emit",
+    "run_logger",
+    "show_link",
+    "show_markdown",
+    "steps_to_learn",
+    "table_cell",
+]
+
+NOTE_CHARACTERS = 8000
+"""What MLflow takes as the text of a run's page."""
+
+UPDATE_SECONDS = 5.0
+LOG_SECONDS = 10.0
+MARK = 0.1
+"""Share of a stage's steps after which a line is logged however fast they are."""
+MARK_SECONDS = 1.0
+LAST_WORD_SECONDS = 5.0
+"""How long the end of a stage may wait for its bar."""
+
+HEADLINE = (
+    "loss",
+    "heldout_loss",
+    "score",
+    "kl_to_reference",
+    "completion_tokens",
+    "accuracy",
+)
+
+
+def run_logger() -> Any:
+    """Return the logger of the Prefect run, or this module's where there is none."""
+    try:
+        return get_run_logger()
+    except MissingContextError:
+        return logging.getLogger(__name__)
+
+
+def show_markdown(key: str, text: str, description: str) -> None:
+    """Show a text on the run's page."""
+    if _in_run():
+        with _optional():
+            create_markdown_artifact(markdown=text, key=key, description=description)
+
+
+def show_link(key: str, address: str, text: str) -> None:
+    """Show a link on the run's page."""
+    if _in_run():
+        with _optional():
+            create_link_artifact(link=address, link_text=text, key=key)
+
+
+def table_cell(text: str, characters: int) -> str:
+    """Fit a text into a cell of a Markdown table: one line, cut, no bar that would end it."""
+    line = " ".join(text.split())
+    line = line if len(line) <= characters else f"{line[: characters - 1]}…"
+    return line.replace("|", "\\|")
+
+
+def emit(event: str, resource_id: str, payload: Mapping[str, Any]) -> None:
+    """Tell Prefect that something happened, for its event feed and for automations.
+
+    An automation can match only on labels of the resource, so the texts of the payload stand there
+    too: `role: policy` as label `quartet.role`.
+
+    Args:
+        event: Such as `quartet.stage.completed`.
+        resource_id: What it happened to, such as `quartet.stage.sft`.
+        payload: Plain values, all that a receiver needs to know.
+    """
+    if _in_run():
+        labels = {f"quartet.{key}": text for key, text in payload.items() if _is_label(text)}
+        with _optional():
+            emit_event(
+                event,
+                resource={"prefect.resource.id": resource_id, **labels},
+                payload=dict(payload),
+            )
+
+
+def announce_stage(ref: StageRef, pipeline: str) -> None:
+    """Emit `quartet.stage.completed` for a stage that was computed or reused."""
+    metrics = {name: value for name, value in ref.metrics.items() if math.isfinite(value)}
+    emit(
+        "quartet.stage.completed",
+        f"quartet.stage.{ref.stage}",
+        {
+            "stage": ref.stage,
+            "digest": ref.digest,
+            "seconds": round(ref.seconds, 3),
+            "reused": ref.reused,
+            "pipeline": pipeline,
+            "metrics": {
+                name: value
+                for name, value in metrics.items()
+                if name.startswith("final/") or (name, value) in _headline(metrics)
+            },
+        },
+    )
+
+
+def steps_to_learn(rows: Path, *, epochs: float, batch_size: int) -> int:
+    """Count a stage's optimiser steps, for its bar; 0 where the rows are not here yet.
+
+    A few too many if rows turn out too long to be learned from.
+    """
+    try:
+        with rows.open("rb") as lines:
+            count = sum(1 for _ in lines)
+    except OSError:
+        return 0
+    return math.ceil(max(1, round(count * epochs)) / batch_size)
+
+
+class Progress:
+    """How far a stage is: a bar on the run's page and now and then a line in its log."""
+
+    def __init__(self, stage: str, total: int) -> None:
+        """Count up to `total` steps; 0 if the number is unknown, then the bar fills at the end."""
+        self.stage = stage
+        self.total = total
+        self._logger = run_logger()
+        self._artifact: UUID | None = None
+        self._first: tuple[float, int] | None = None
+        self._last_step = 0
+        self._marks = 0
+        self._sender: threading.Thread | None = None
+        self._started = self._shown = self._logged = time.monotonic()
+        if _in_run():
+            with _optional():
+                self._artifact = cast(
+                    UUID,  # a coroutine only where the caller is one
+                    create_progress_artifact(
+                        progress=0.0, key=f"{stage}-progress", description=f"{stage}: starting"
+                    ),
+                )
+
+    def update(self, metrics: Mapping[str, float], step: int) -> None:
+        """Take the metrics of a step; cheap, for most calls show nothing."""
+        now = time.monotonic()
+        self._first = self._first or (now, step)
+        self._last_step = step
+        if now - self._shown >= UPDATE_SECONDS:
+            self._shown = now
+            share = step / self.total if self.total else 0.0
+            self._fill(min(100.0, 100.0 * share), self._describe(step, now))
+        if self._is_worth_a_line(step, now):
+            self._logged = now
+            numbers = ", ".join(f"{name} {value:.4g}" for name, value in _headline(metrics))
+            self._logger.info("%s%s", self._describe(step, now), f": {numbers}" if numbers else "")
+
+    def finish(self) -> None:
+        """Fill the bar."""
+        seconds = time.monotonic() - self._started
+        steps = f"{self._last_step} steps in " if self._last_step else ""
+        self.wait(LAST_WORD_SECONDS)
+        self._fill(100.0, f"{self.stage}: done, {steps}{seconds:.0f} s")
+        self.wait(LAST_WORD_SECONDS)
+
+    def wait(self, seconds: float) -> None:
+        """Give the bar time to be moved."""
+        if self._sender is not None:
+            self._sender.join(seconds)
+
+    def _is_worth_a_line(self, step: int, now: float) -> bool:
+        """Every ten seconds, and at each tenth of the way."""
+        silent = now - self._logged
+        marks = int(step / self.total / MARK + 1e-9) if self.total else 0
+        passed, self._marks = marks > self._marks, max(marks, self._marks)
+        return silent >= LOG_SECONDS or (passed and silent >= MARK_SECONDS)
+
+    def _fill(self, percent: float, description: str) -> None:
+        """Move the bar, unless it is still on its way to where it was to be before."""
+        if self._artifact is None or (self._sender is not None and self._sender.is_alive()):
+            return
+        self._sender = threading.Thread(
+            target=_move_bar, args=(self._artifact, percent, description), daemon=True
+        )
+        self._sender.start()
+
+    def _describe(self, step: int, now: float) -> str:
+        assert self._first is not None
+        started, first_step = self._first
+        text = f"{self.stage}: step {step}" + (f" of {self.total}" if self.total else "")
+        if step > first_step and now > started:
+            rate = (step - first_step) / (now - started)
+            text += f", {rate:.3g} steps/s"
+            if self.total:
+                text += f", {max(0, self.total - step) / rate:.0f} s left"
+        return text
+
+
+def _move_bar(artifact: UUID, percent: float, description: str) -> None:
+    with _optional():
+        update_progress_artifact(artifact_id=artifact, progress=percent, description=description)
+
+
+def _headline(metrics: Mapping[str, float]) -> list[tuple[str, float]]:
+    """The few numbers worth a log line."""
+    return [(name, value) for name, value in metrics.items() if name.split("/")[-1] in HEADLINE]
+
+
+def _is_label(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+@contextlib.contextmanager
+def _optional() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # any failure of a remote service must leave a stage alone
+        logging.getLogger(__name__).warning("Prefect does not take what to show: %s", error)
+
+
+def _in_run() -> bool:
+    return FlowRunContext.get() is not None or TaskRunContext.get() is not None

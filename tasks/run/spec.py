@@ -1,0 +1,76 @@
+"""What a stage is made of, and how its MLflow run says so: tags by role and a text with links."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tasks.results.store import StageRef
+from tasks.run.pipeline import PipelineRun
+from tasks.tracking.facts import code_tags
+
+__all__ = ["StageSpec", "stage_tags"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageSpec:
+    """What a stage is.
+
+    Attributes:
+        name: Of the stage.
+        module: The module whose code, with what it imports, shapes the result.
+        parameters: The stage's slice, under the names that the pipeline's parameters have.
+        inputs: Published stages by role.
+        external: Digests of inputs from outside by role: files, hub revisions.
+        total_steps: Steps of its progress bar; 0 if unknown.
+        trains: Whether it needs the device to itself.
+    """
+
+    name: str
+    module: str
+    parameters: Mapping[str, Any]
+    inputs: Mapping[str, StageRef] = field(default_factory=dict)
+    external: Mapping[str, str] = field(default_factory=dict)
+    total_steps: int = 0
+    trains: bool = False
+
+
+def stage_tags(
+    spec: StageSpec, digest: str, pipeline: PipelineRun, *, page: Callable[[str], str]
+) -> dict[str, str]:
+    """Tags of a stage's run: identity, code, and for each input role the digest and its run.
+
+    Args:
+        spec: The stage.
+        digest: Its identity.
+        pipeline: The run it belongs to.
+        page: Gives the address of a run's page.
+    """
+    tags = {
+        "mlflow.parentRunId": pipeline.run_id,
+        "mlflow.note.content": _note(spec, digest, pipeline, page),
+        "quartet.kind": "stage",
+        "quartet.stage": spec.name,
+        "quartet.digest": digest,
+        "quartet.preset": pipeline.preset,
+        "quartet.seed": str(pipeline.seed),
+        **code_tags(),
+    }
+    for role, ref in spec.inputs.items():
+        tags[f"input.{role}"] = f"{ref.stage}/{ref.digest}"
+        tags[f"input.{role}.run_id"] = ref.run_id
+    for role, outside in spec.external.items():
+        tags[f"input.{role}"] = outside
+    return tags
+
+
+def _note(spec: StageSpec, digest: str, pipeline: PipelineRun, page: Callable[[str], str]) -> str:
+    """The text on the run's page: which data and which models made it."""
+    title = f"Stage **{spec.name}** of pipeline run `{pipeline.name}`, digest `{digest[:12]}`."
+    rows = [
+        f"| {role} | [{ref.stage}]({page(ref.run_id)}) | `{ref.digest[:12]}` |"
+        for role, ref in spec.inputs.items()
+    ]
+    rows += [f"| {role} | outside | `{outside}` |" for role, outside in spec.external.items()]
+    if not rows:
+        return title
+    return "\n".join([title, "", "| role | made by | digest |", "|---|---|---|", *rows])

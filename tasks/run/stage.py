@@ -1,0 +1,236 @@
+"""What every stage does around its learning: identity, lock, reuse, tracking, publishing.
+
+A stage module says what it is (`StageSpec`) and how it learns (a function on a `Workspace`);
+`run_stage` finds the result in the store or fetches it from MLflow, else computes, records and
+publishes it. Whatever goes wrong, what was finished stays finished, and what was begun goes on
+from its last checkpoint.
+"""
+
+import errno
+import math
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from models.errors import QuartetError, StoreError
+from models.runtime import Log
+from tasks.results.code import code_digest
+from tasks.results.curves import HISTORY, append_history, end_torn_line
+from tasks.results.digests import library_versions, stage_digest
+from tasks.results.store import Manifest, StageRef, Store, list_files, write_manifest
+from tasks.run.device_slot import training_slot
+from tasks.run.exchange import fetch_published
+from tasks.run.pipeline import PipelineRun
+from tasks.run.record import StageRecord
+from tasks.run.reporting import Progress, announce_stage, run_logger
+from tasks.run.spec import StageSpec
+from tasks.settings import Settings, load_settings
+from tasks.tracking.metrics import MetricBuffer
+
+__all__ = ["StageSpec", "Workspace", "run_stage"]
+
+NEARLY_FULL_BYTES = 16 * 2**20
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workspace:
+    """What a stage's learning is given.
+
+    Attributes:
+        inputs: Verified folder of each input by role.
+        out: Empty folder for the result.
+        checkpoints: Folder that outlives a crash.
+        device: Where to train.
+        log: Takes step metrics.
+    """
+
+    inputs: Mapping[str, Path]
+    out: Path
+    checkpoints: Path
+    device: str
+    log: Log
+
+
+Learn = Callable[[Workspace], Mapping[str, float]]
+
+
+def run_stage(spec: StageSpec, pipeline: PipelineRun, learn: Learn) -> StageRef:
+    """Return a stage's published result, computing it only if it does not exist yet.
+
+    Raises:
+        StoreError: A published stage is damaged, or the disk is full.
+        QuartetError: Whatever else the learning raises on purpose.
+    """
+    return _StageRun(spec, pipeline).result(learn)
+
+
+class _StageRun:
+    """One stage in one pipeline run."""
+
+    def __init__(self, spec: StageSpec, pipeline: PipelineRun) -> None:
+        self.spec = spec
+        self.pipeline = pipeline
+        self.settings: Settings = load_settings()
+        self.store = Store(self.settings.store)
+        self.logger = run_logger()
+        self.started = time.monotonic()
+        self.input_digests = {role: ref.digest for role, ref in spec.inputs.items()}
+        self.input_digests |= spec.external
+        self.digest = stage_digest(
+            stage=spec.name,
+            module=spec.module,
+            parameters=spec.parameters,
+            seed=pipeline.seed,
+            inputs=self.input_digests,
+        )
+        self.record = StageRecord(spec, self.digest, pipeline, self.settings)
+
+    def result(self, learn: Learn) -> StageRef:
+        """Reuse, fetch or compute."""
+        try:
+            with self._lock(self.spec.name, self.digest):
+                manifest = self._find(self.spec.name, self.digest)
+                ref = self._reuse(manifest) if manifest is not None else self._compute(learn)
+        except OSError as error:
+            if error.errno in FULL_DISK:
+                raise self._full_disk(error, _free_bytes(self.store.root)) from error
+            raise
+        announce_stage(ref, self.pipeline.name)
+        return ref
+
+    def _lock(self, stage: str, digest: str) -> AbstractContextManager[None]:
+        def say_waiting() -> None:
+            self.logger.info("%s %s: another run is computing it; waiting", stage, digest[:12])
+
+        return self.store.lock(stage, digest, on_wait=say_waiting)
+
+    def _find(self, stage: str, digest: str) -> Manifest | None:
+        """Look in the store, then in MLflow."""
+        return self.store.find(stage, digest) or fetch_published(
+            self.store, self.record.tracker, stage, digest
+        )
+
+    def _open_input(self, ref: StageRef) -> Path:
+        """Give an input's verified folder, from MLflow if another machine made it."""
+        with self._lock(ref.stage, ref.digest):
+            found = self._find(ref.stage, ref.digest)
+        if found is None:
+            return self.store.open(ref)  # raises, naming the stage and the remedy
+        return self.store.folder(ref.stage, ref.digest)
+
+    def _reuse(self, manifest: Manifest) -> StageRef:
+        self.logger.info("%s %s: finished before, reused", self.spec.name, self.digest[:12])
+        self.record.show_reuse(manifest)
+        return StageRef(
+            stage=self.spec.name,
+            digest=self.digest,
+            run_id=manifest.run_id,
+            reused=True,
+            seconds=time.monotonic() - self.started,
+            metrics=manifest.metrics,
+        )
+
+    def _compute(self, learn: Learn) -> StageRef:
+        partial = self.store.partial(self.spec.name, self.digest)
+        buffer = self.record.open(partial)
+        progress = Progress(self.spec.name, self.spec.total_steps)
+        out = self.store.writing(self.spec.name, self.digest)
+        self.logger.info("%s %s: starting", self.spec.name, self.digest[:12])
+        try:
+            work = self._workspace(partial, out, buffer, progress)
+            with self._slot(work.device):
+                # What is no number could not be read back from a manifest, and draws no curve.
+                metrics = {k: v for k, v in learn(work).items() if math.isfinite(v)}
+            progress.finish()
+            if (partial / HISTORY).exists():
+                shutil.copyfile(partial / HISTORY, out / HISTORY)
+            manifest = self._manifest(self.record.settle(), metrics, out)
+            write_manifest(out, manifest)
+            self.record.finish(manifest, out)
+            self.store.publish(out, self.spec.name, self.digest)
+        except BaseException as error:
+            free = _free_bytes(self.store.root)
+            shutil.rmtree(out, ignore_errors=True)
+            self.record.abort("FAILED" if isinstance(error, Exception) else "KILLED")
+            if _by_full_disk(error, free):
+                raise self._full_disk(error, free) from error
+            raise
+        self.logger.info("%s: done in %.1f s", self.spec.name, manifest.seconds)
+        return StageRef(
+            stage=self.spec.name,
+            digest=self.digest,
+            run_id=self.record.run_id,
+            seconds=time.monotonic() - self.started,
+            metrics=metrics,
+        )
+
+    def _slot(self, device: str) -> AbstractContextManager[None]:
+        """One training at a time a device."""
+        if not self.spec.trains:
+            return nullcontext()
+        return training_slot(self.settings, device, self.spec.name)
+
+    def _workspace(
+        self, partial: Path, out: Path, buffer: MetricBuffer, progress: Progress
+    ) -> Workspace:
+        from models.device import use_device  # imports torch: only where there is work to do
+
+        end_torn_line(partial)
+
+        def log(metrics: Mapping[str, float], step: int) -> None:
+            append_history(partial, metrics, step)
+            buffer.add(metrics, step)
+            progress.update(metrics, step)
+
+        refs = {ref.digest: ref for ref in self.spec.inputs.values()}  # one may have several roles
+        folders = {digest: self._open_input(ref) for digest, ref in refs.items()}
+        inputs = {role: folders[ref.digest] for role, ref in self.spec.inputs.items()}
+        checkpoints = partial / "checkpoints"
+        checkpoints.mkdir(exist_ok=True)
+        return Workspace(
+            inputs=inputs,
+            out=out,
+            checkpoints=checkpoints,
+            device=use_device(self.settings.device, self.settings.threads),
+            log=log,
+        )
+
+    def _manifest(self, run_id: str, metrics: dict[str, float], out: Path) -> Manifest:
+        return Manifest(
+            stage=self.spec.name,
+            digest=self.digest,
+            seed=self.pipeline.seed,
+            parameters=dict(self.spec.parameters),
+            inputs=self.input_digests,
+            libraries=library_versions(),
+            code=code_digest(self.spec.module),
+            run_id=run_id,
+            seconds=time.monotonic() - self.started,
+            metrics=metrics,
+            files=list_files(out),
+        )
+
+    def _full_disk(self, error: BaseException, free: int) -> StoreError:
+        return StoreError(
+            f"no space left on the disk of {self.store.root} while {self.spec.name} was being "
+            f"computed: {free / 2**20:.0f} MiB were free ({type(error).__name__}: {error}); free "
+            "some space and run again: finished stages are kept, and this one goes on from its "
+            "last checkpoint"
+        )
+
+
+def _free_bytes(folder: Path) -> int:
+    """Free space where a folder is or would be."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    return shutil.disk_usage(there).free
+
+
+def _by_full_disk(error: BaseException, free: int) -> bool:
+    """Whether an error came from a full disk, in whatever words the library put it."""
+    if not isinstance(error, Exception) or isinstance(error, QuartetError):
+        return False
+    return "No space left" in str(error) or free < NEARLY_FULL_BYTES

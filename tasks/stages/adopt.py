@@ -1,0 +1,95 @@
+"""Adopt: a model from a folder or the hub, checked and made complete, as a stage of its own."""
+
+import hashlib
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from huggingface_hub import HfApi
+
+from models.errors import ModelError
+from tasks.registry.versions import Role
+from tasks.results.digests import file_digest
+from tasks.results.store import StageRef
+from tasks.run.pipeline import PipelineRun
+from tasks.run.spec import StageSpec
+from tasks.run.stage import Workspace, run_stage
+from tasks.run.stage_task import stage_task
+
+__all__ = ["adopt"]
+
+TOKENIZER_FILES = ("tokenizer", "vocab", "spiece", "sentencepiece")
+"""How the files begin from which a tokenizer can be read."""
+
+
+@stage_task("adopt")
+def adopt(source: str, *, role: Role, pipeline: PipelineRun) -> StageRef:
+    """Publish a model from elsewhere, complete: pad token, role tokens, chat template.
+
+    Args:
+        source: A local folder, or a hub id, `id@revision` for another than the main branch.
+        role: What it is to be used as, and the name of its stage; a reward model has a score head.
+        pipeline: The run.
+
+    Raises:
+        ModelError: The model cannot be found or is not what the role needs.
+    """
+    folder = Path(source).expanduser()
+    local = folder.is_dir()
+    if local:
+        content = _folder_digest(folder, role)
+        where, commit = str(folder), None
+    else:
+        where, _, revision = source.partition("@")
+        commit = _hub_commit(where, revision, role)
+        content = f"{where}@{commit}"
+
+    def learn(work: Workspace) -> Mapping[str, float]:
+        # Imports torch: only where there is work to do.
+        from models.language.adoption import adopt_model, adopt_reward_model
+
+        take = adopt_reward_model if role in ("reward", "judge") else adopt_model
+        return take(where, commit, work.out / "model")
+
+    spec = StageSpec(name=role, module=__name__, parameters={role: {}}, external={"model": content})
+    return run_stage(spec, pipeline, learn)
+
+
+def _folder_digest(folder: Path, role: Role) -> str:
+    """Name a folder's content, wherever it lies."""
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    _want_model_files(str(folder), {path.name for path in files}, role)
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(f"{path.name}\n{file_digest(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def _hub_commit(source: str, revision: str, role: Role) -> str:
+    """Name a hub model's content: the commit that its branch or tag stands for now."""
+    try:
+        info = HfApi().model_info(source, revision=revision or None)
+    except Exception as error:  # the client raises errors of several libraries
+        raise ModelError(
+            f"{role} model {source!r} is neither a folder here nor a model that the hub gives "
+            f"({error}); give stage/digest, models:/NAME@ALIAS, an existing folder, or a hub id "
+            "such as HuggingFaceTB/SmolLM2-135M"
+        ) from error
+    _want_model_files(source, {file.rfilename for file in info.siblings or []}, role)
+    return str(info.sha)
+
+
+def _want_model_files(source: str, names: Collection[str], role: Role) -> None:
+    """Look at the list of files before gigabytes are read."""
+    wanted = {
+        "config.json": "config.json" in names,
+        "safetensors weights": any(name.endswith(".safetensors") for name in names),
+        "tokenizer": any(name.startswith(TOKENIZER_FILES) for name in names),
+    }
+    missing = [what for what, there in wanted.items() if not there]
+    if missing:
+        shown = ", ".join(sorted(names)[:6]) or "no file"
+        raise ModelError(
+            f"{role} model {source} has no {', no '.join(missing)}; got {shown}; wanted a model "
+            "folder with config.json, safetensors weights and a tokenizer: convert it with "
+            "save_pretrained, or name the folder inside that holds them"
+        )

@@ -1,0 +1,186 @@
+"""Feedback: pairs of the SFT model's own completions, compared, and mixed with given preferences.
+
+A reward model trained on ready-made pairs alone has never seen the faults of the model that PPO
+will train, and PPO finds them. As in real RLHF, annotators label what the model says.
+"""
+
+import itertools
+import json
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from models.errors import DataError
+from models.language.config import SamplingConfig
+from models.randomness import derive_seed
+from models.reward.config_feedback import FeedbackConfig
+from models.rows import read_rows, write_rows
+from tasks.judging.interface import Annotator, Comparison, Preference
+from tasks.results.store import StageRef
+from tasks.run.pipeline import PipelineRun
+from tasks.run.reporting import run_logger
+from tasks.run.spec import StageSpec
+from tasks.run.stage import Workspace, run_stage
+from tasks.run.stage_task import stage_task
+from tasks.world.annotator import SimulatedAnnotator
+
+__all__ = ["collect_feedback"]
+
+SPARE = 1.5
+"""Pairs sampled for each one wanted, since some turn out equal or undecided."""
+
+
+@stage_task("feedback")
+def collect_feedback(
+    config: FeedbackConfig,
+    sampling: SamplingConfig,
+    *,
+    shuffle: bool,
+    pipeline: PipelineRun,
+    data: StageRef,
+    sft: StageRef,
+) -> StageRef:
+    """Publish the training preferences: annotated and given ones at the stated share.
+
+    Args:
+        config: Who compares, how many pairs, at which share.
+        sampling: How completions are sampled.
+        shuffle: Whether labels are drawn by lot, the control.
+        pipeline: The run.
+        data: The prepared datasets.
+        sft: The model whose completions are compared.
+    """
+    annotator = SimulatedAnnotator(seed=derive_seed(pipeline.seed, "annotator"), shuffle=shuffle)
+
+    def learn(work: Workspace) -> Mapping[str, float]:
+        from models.language.prompts import (
+            complete,
+        )  # imports torch: only where there is work to do
+
+        folder = work.inputs["prompts"]
+        prompts = _pick_prompts(
+            [row["prompt"] for row in read_rows(folder / "prompts_train.jsonl")],
+            round(config.annotated * SPARE),
+            pipeline.seed,
+        )
+        completions = complete(
+            model=work.inputs["sft"] / "model",
+            prompts=[prompt for prompt in prompts for _ in range(2)],
+            sampling=sampling,
+            seed=derive_seed(pipeline.seed, "feedback"),
+            device=work.device,
+        )
+        pairs = [
+            (first.text, second.text) if first.finished and second.finished else None
+            for first, second in zip(completions[::2], completions[1::2], strict=True)
+        ]
+        annotated, outcomes = annotate(prompts, pairs, annotator, config.annotated)
+        given = read_rows(folder / "preferences_train.jsonl")[: config.given]
+        if len(annotated) < config.annotated or len(given) < config.given:
+            run_logger().warning(
+                "feedback got %d annotated and %d given preferences, wanted %d and %d; the mix "
+                "has another share than was asked for: give more prompts or preferences, or lower "
+                "feedback.preferences",
+                len(annotated), len(given), config.annotated, config.given,
+            )  # fmt: skip
+        return _write(work.out, annotated, given, outcomes, config, annotator, pipeline.seed)
+
+    spec = StageSpec(
+        name="feedback",
+        module=__name__,
+        parameters={
+            "feedback": config.model_dump(mode="json") | {"shuffle": shuffle},
+            "sampling": sampling.model_dump(mode="json"),
+        },
+        inputs={"sft": sft, "prompts": data},
+    )
+    return run_stage(spec, pipeline, learn)
+
+
+def annotate(
+    prompts: Sequence[Any],
+    pairs: Sequence[tuple[str, str] | None],
+    annotator: Annotator,
+    wanted: int,
+) -> tuple[list[Preference], Counter[str]]:
+    """Have pairs of completions compared and keep `wanted` that were decided.
+
+    Args:
+        prompts: What was asked; strings, or messages, then completions become messages too.
+        pairs: Two completions of each prompt; None where one of them was cut at the limit: its
+            text would pass for one that ends there.
+        annotator: Who compares.
+        wanted: Most decided pairs to keep.
+
+    Returns:
+        At most `wanted` preferences, and how many pairs came to which end.
+    """
+    outcomes: Counter[str] = Counter()
+    comparisons = []
+    for prompt, pair in zip(prompts, pairs, strict=True):
+        if pair is None:
+            outcomes["unfinished"] += 1
+        elif pair[0] == pair[1]:
+            outcomes["equal"] += 1
+        else:
+            first, second = pair
+            comparisons.append(
+                Comparison(prompt=prompt, first=_as(prompt, first), second=_as(prompt, second))
+            )
+    decided: list[Preference] = []
+    for preference in annotator.compare(comparisons):
+        if preference is None:
+            outcomes["abstained"] += 1
+        elif len(decided) < wanted:
+            decided.append(preference)
+    outcomes["decided"] = len(decided)
+    return decided, outcomes
+
+
+def _as(prompt: Any, completion: str) -> Any:
+    """Give a completion the form that its prompt has."""
+    return completion if isinstance(prompt, str) else [{"role": "assistant", "content": completion}]
+
+
+def _pick_prompts(prompts: list[Any], count: int, seed: int) -> list[Any]:
+    """Take prompts in a random order, again from the start where there are too few."""
+    if not prompts:
+        raise DataError(
+            "there are no training prompts to collect feedback on; give prompts, or set "
+            "feedback.annotator=none"
+        )
+    order = list(range(len(prompts)))
+    random.Random(derive_seed(seed, "feedback.prompts")).shuffle(order)
+    return [prompts[index] for index in itertools.islice(itertools.cycle(order), count)]
+
+
+def _write(
+    out: Path,
+    annotated: list[Preference],
+    given: list[dict[str, Any]],
+    outcomes: Counter[str],
+    config: FeedbackConfig,
+    annotator: Annotator,
+    seed: int,
+) -> dict[str, float]:
+    """Write the mixed preferences with their report; return its numbers."""
+    rows = [preference.to_row() for preference in annotated] + given
+    random.Random(derive_seed(seed, "feedback.mix")).shuffle(rows)
+    write_rows(out / "preferences_train.jsonl", rows)
+    numbers = {
+        "feedback/preferences": float(len(rows)),
+        "feedback/annotated": float(len(annotated)),
+        "feedback/given": float(len(given)),
+        "feedback/annotated_share": len(annotated) / max(1, len(rows)),
+        **{f"feedback/pairs_{name}": float(count) for name, count in sorted(outcomes.items())},
+    }
+    report = {
+        "wanted": {"annotated": config.annotated, "given": config.given},
+        "annotator": annotator.describe(),
+        **numbers,
+    }
+    text = json.dumps(report, indent=2, ensure_ascii=False)
+    (out / "feedback.json").write_text(text + "\n", encoding="utf-8")
+    return numbers

@@ -1,0 +1,59 @@
+"""Pretrain: a base model from scratch by next-token prediction on the corpus."""
+
+from collections.abc import Mapping
+
+from models.language.config_architecture import ArchitectureConfig
+from models.training.config import PretrainConfig
+from tasks.registry.versions import register
+from tasks.results.store import StageRef
+from tasks.run.pipeline import PipelineRun
+from tasks.run.spec import StageSpec
+from tasks.run.stage import Workspace, run_stage
+from tasks.run.stage_task import stage_task
+
+__all__ = ["pretrain"]
+
+
+@stage_task("pretrain")
+def pretrain(
+    config: PretrainConfig,
+    architecture: ArchitectureConfig,
+    *,
+    pipeline: PipelineRun,
+    data: StageRef,
+    tokenizer: StageRef,
+) -> StageRef:
+    """Publish and register a base model."""
+
+    def learn(work: Workspace) -> Mapping[str, float]:
+        from models.training.pretraining import (
+            pretrain,
+        )  # imports torch: only where there is work to do
+
+        return pretrain(
+            tokenizer=work.inputs["tokenizer"] / "tokenizer",
+            corpus=work.inputs["corpus"] / "corpus_train.jsonl",
+            heldout=work.inputs["corpus"] / "corpus_heldout.jsonl",
+            out=work.out / "model",
+            checkpoints=work.checkpoints,
+            architecture=architecture,
+            config=config,
+            seed=pipeline.seed,
+            device=work.device,
+            log=work.log,
+        )
+
+    spec = StageSpec(
+        name="pretrain",
+        module=__name__,
+        parameters={
+            "pretrain": config.model_dump(mode="json"),
+            "model": architecture.model_dump(mode="json"),
+        },
+        inputs={"corpus": data, "tokenizer": tokenizer},
+        total_steps=config.steps,
+        trains=True,
+    )
+    ref = run_stage(spec, pipeline, learn)
+    register(ref, "base", pipeline)
+    return ref

@@ -1,0 +1,54 @@
+"""SFT: supervised fine-tuning of the base model on demonstrations."""
+
+from collections.abc import Mapping
+
+from models.training.config_sft import SFTStageConfig
+from tasks.registry.versions import register
+from tasks.results.store import StageRef, Store
+from tasks.run.pipeline import PipelineRun
+from tasks.run.reporting import steps_to_learn
+from tasks.run.spec import StageSpec
+from tasks.run.stage import Workspace, run_stage
+from tasks.run.stage_task import stage_task
+from tasks.settings import load_settings
+
+__all__ = ["finetune"]
+
+
+@stage_task("sft")
+def finetune(
+    config: SFTStageConfig, *, pipeline: PipelineRun, data: StageRef, base: StageRef
+) -> StageRef:
+    """Publish and register the SFT model."""
+
+    def learn(work: Workspace) -> Mapping[str, float]:
+        from models.training.sft import finetune  # imports TRL: only where there is work to do
+
+        return finetune(
+            base=work.inputs["base"] / "model",
+            demonstrations=work.inputs["demonstrations"] / "demonstrations_train.jsonl",
+            heldout=work.inputs["demonstrations"] / "demonstrations_heldout.jsonl",
+            out=work.out / "model",
+            checkpoints=work.checkpoints,
+            config=config,
+            seed=pipeline.seed,
+            device=work.device,
+            log=work.log,
+        )
+
+    spec = StageSpec(
+        name="sft",
+        module=__name__,
+        parameters={"sft": config.model_dump(mode="json")},
+        inputs={"base": base, "demonstrations": data},
+        trains=True,
+        total_steps=steps_to_learn(
+            Store(load_settings().store).folder(data.stage, data.digest)
+            / "demonstrations_train.jsonl",
+            epochs=config.epochs,
+            batch_size=config.batch_size,
+        ),
+    )
+    ref = run_stage(spec, pipeline, learn)
+    register(ref, "sft", pipeline)
+    return ref

@@ -1,0 +1,39 @@
+"""Tokenizer: a byte-level BPE trained on the corpus."""
+
+from collections.abc import Mapping
+
+from models.language.config_architecture import TokenizerConfig
+from tasks.results.store import StageRef
+from tasks.run.pipeline import PipelineRun
+from tasks.run.spec import StageSpec
+from tasks.run.stage import Workspace, run_stage
+from tasks.run.stage_task import stage_task
+
+__all__ = ["train_tokenizer"]
+
+
+@stage_task("tokenizer")
+def train_tokenizer(
+    config: TokenizerConfig, *, context: int, pipeline: PipelineRun, data: StageRef
+) -> StageRef:
+    """Publish a tokenizer folder with its chat template."""
+
+    def learn(work: Workspace) -> Mapping[str, float]:
+        from models.language.tokenizer import (
+            train_tokenizer,
+        )  # imports transformers: only where needed
+
+        return train_tokenizer(
+            corpus=work.inputs["corpus"] / "corpus_train.jsonl",
+            config=config,
+            context=context,
+            out=work.out / "tokenizer",
+        )
+
+    spec = StageSpec(
+        name="tokenizer",
+        module=__name__,
+        parameters={"tokenizer": config.model_dump(mode="json"), "model": {"context": context}},
+        inputs={"corpus": data},
+    )
+    return run_stage(spec, pipeline, learn)

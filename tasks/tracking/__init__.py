@@ -1,0 +1,1 @@
+"""MLflow: the client, metrics on their way, recording and repairing runs."""

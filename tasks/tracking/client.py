@@ -1,0 +1,300 @@
+"""All that is asked of MLflow: runs, parameters, metrics, tags, inputs and artifacts.
+
+No other module imports mlflow but `tasks/tracking/load.py`, which takes its collectors. Runs are
+opened from explicit ids, never from MLflow's ambient run, which is local to a thread and vanishes
+under an orchestrator. An outage in the middle of a run loses nothing: metrics wait and go out
+later (`tasks/tracking/metrics.py`), and what logs a result may be called again.
+"""
+
+import contextlib
+import functools
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal, TypeAlias
+
+import mlflow
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from models.errors import QuartetError
+from tasks.settings import Settings
+from tasks.tracking.datasets import DatasetRecord
+from tasks.tracking.metrics import MetricBuffer, Point
+from tasks.tracking.mlflow_health import answers, check_health
+
+__all__ = ["Status", "Tracker", "flatten", "tolerated"]
+
+logger = logging.getLogger(__name__)
+
+Status: TypeAlias = Literal["FINISHED", "FAILED", "KILLED", "SCHEDULED"]
+
+PUBLISHED = "published"
+"""Artifact folder of a stage run that holds what the store holds."""
+
+BATCH = 100
+"""Parameters of one request, MLflow's own limit."""
+
+METRICS = 1000
+"""Metrics of one request, MLflow's own limit."""
+
+MOST_RUNS = 100
+"""Runs that a search by tags looks at."""
+
+
+class Tracker:
+    """Records pipeline and stage runs in one MLflow experiment."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Say where to record; nothing is opened yet, so an outage does no harm."""
+        # What it says of each registered version is neither news nor true: it waits for nothing.
+        logging.getLogger("mlflow.store.model_registry").setLevel(logging.WARNING)
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "15")
+        self.uri = settings.mlflow_uri
+        self._settings = settings
+        if not self.uri.startswith("http"):
+            settings.root.mkdir(parents=True, exist_ok=True)
+            logging.getLogger("alembic").setLevel(logging.WARNING)
+        mlflow.set_tracking_uri(self.uri)
+
+    @functools.cached_property
+    def client(self) -> Any:
+        """MLflow's own client; making one opens a local database."""
+        return MlflowClient(tracking_uri=self.uri)
+
+    @functools.cached_property
+    def experiment_id(self) -> str:
+        """Id of the experiment, which is made if it is new."""
+        name = self._settings.experiment
+        found = self.client.get_experiment_by_name(name)
+        if found is not None:
+            return str(found.experiment_id)
+        try:
+            location = self._settings.artifact_location
+            kind = {"mlflow.experimentKind": "custom_model_development"}  # what its pages show
+            return str(self.client.create_experiment(name, artifact_location=location, tags=kind))
+        except MlflowException:  # another run made it in between
+            return str(self.client.get_experiment_by_name(name).experiment_id)
+
+    def check(self) -> None:
+        """Make sure, before anything is computed, that runs can be recorded.
+
+        Raises:
+            QuartetError: The server does not answer or refuses, or the experiment was deleted.
+        """
+        if self.uri.startswith("http"):
+            check_health(self.uri)
+        try:
+            stage = self.client.get_experiment(self.experiment_id).lifecycle_stage
+        except Exception as error:  # MLflow passes on errors of several libraries
+            raise QuartetError(
+                f"MLflow at {self.uri} does not open experiment {self._settings.experiment!r} "
+                f"({error}); mend it, or choose another with QUARTET_TRACKING_URI"
+            ) from error
+        if stage == "deleted":
+            raise QuartetError(
+                f"MLflow's experiment {self._settings.experiment!r} was deleted; restore it with "
+                f"`mlflow experiments restore -x {self.experiment_id}`, or choose another name "
+                "with QUARTET_EXPERIMENT"
+            )
+
+    def reachable(self) -> bool:
+        """Whether it is worth a try: a server that is down or hangs costs two seconds at most."""
+        return not self.uri.startswith("http") or answers(self.uri)
+
+    def require(self) -> None:
+        """Fail at once, instead of after MLflow's own patience, where it is not worth a try."""
+        if not self.reachable():
+            raise ConnectionError(f"the server at {self.uri} does not answer")
+
+    def wait(self, seconds: float) -> bool:
+        """Give a server that is away some time to come back; False if it did not."""
+        deadline = time.monotonic() + seconds
+        while not self.reachable():
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(min(1.0, seconds))
+        return True
+
+    def start_run(
+        self, name: str, *, parameters: Mapping[str, str], tags: Mapping[str, str]
+    ) -> str:
+        """Open a run with its parameters and return its id."""
+        run = self.client.create_run(
+            self.experiment_id, run_name=name, start_time=_now(), tags=dict(tags)
+        )
+        run_id: str = run.info.run_id
+        self.log_parameters(run_id, parameters)
+        return run_id
+
+    def log_parameters(self, run_id: str, parameters: Mapping[str, str]) -> None:
+        """Log parameters but for empty ones, which say nothing; to log them again does nothing."""
+        params = [Param(key, value[:6000]) for key, value in parameters.items() if value]
+        for start in range(0, len(params), BATCH):
+            self.client.log_batch(run_id, params=params[start : start + BATCH])
+
+    def reopen_run(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Set a run that was cut off to running again."""
+        self.client.update_run(run_id, status="RUNNING")
+        self.set_tags(run_id, tags)
+
+    def status(self, run_id: str) -> str | None:
+        """Return a run's status, or None where MLflow does not know it or has it deleted."""
+        info = self._info(run_id)
+        return None if info is None or info.lifecycle_stage == "deleted" else str(info.status)
+
+    def was_deleted(self, run_id: str) -> bool:
+        """Whether somebody deleted a run that MLflow once had."""
+        info = self._info(run_id)
+        return info is not None and info.lifecycle_stage == "deleted"
+
+    def _info(self, run_id: str) -> Any:
+        try:
+            return self.client.get_run(run_id).info
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return None
+
+    def tags(self, run_id: str) -> dict[str, str]:
+        """Return a run's tags."""
+        return dict(self.client.get_run(run_id).data.tags)
+
+    def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Add tags to a run."""
+        self.log(run_id, tags=tags)
+
+    def metrics(self, run_id: str) -> dict[str, float]:
+        """Return the last value of each of a run's metrics."""
+        return dict(self.client.get_run(run_id).data.metrics)
+
+    def log_points(self, run_id: str, points: Sequence[Point]) -> None:
+        """Log points of curves; to log the same ones again does nothing."""
+        metrics = [Metric(point.name, point.value, point.time_ms, point.step) for point in points]
+        for start in range(0, len(metrics), METRICS):
+            self.client.log_batch(run_id, metrics=metrics[start : start + METRICS])
+
+    def log_missing(self, run_id: str, curves: Mapping[str, Sequence[tuple[int, float]]]) -> int:
+        """Log those points of curves whose step a run lacks, and return how many they were."""
+        now = _now()
+        missing: list[Point] = []
+        for name, points in curves.items():
+            there = {metric.step for metric in self.client.get_metric_history(run_id, name)}
+            missing += [
+                Point(name=name, value=value, step=step, time_ms=now)
+                for step, value in points
+                if step not in there
+            ]
+        self.log_points(run_id, missing)
+        return len(missing)
+
+    def log_final(self, run_id: str, metrics: Mapping[str, float]) -> None:
+        """Log final metrics at step 0."""
+        self.log(run_id, metrics=metrics)
+
+    def log(
+        self,
+        run_id: str,
+        *,
+        metrics: Mapping[str, float] = MappingProxyType({}),
+        tags: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """Log final metrics at step 0 and tags in one request."""
+        now = _now()
+        self.client.log_batch(
+            run_id,
+            metrics=[Metric(name, value, now, 0) for name, value in metrics.items()],
+            tags=[RunTag(key, value) for key, value in tags.items()],
+        )
+
+    def next_step(self, run_id: str, name: str) -> int:
+        """Step at which a metric that counts its own points goes on."""
+        steps = [metric.step for metric in self.client.get_metric_history(run_id, name)]
+        return max(steps, default=-1) + 1
+
+    def log_datasets(self, run_id: str, records: Sequence[DatasetRecord]) -> None:
+        """Log datasets as inputs of a run; to log the same ones again does nothing."""
+        inputs = [
+            DatasetInput(Dataset(**one.fields()), [InputTag("mlflow.data.context", one.context)])
+            for one in records
+        ]
+        if inputs:
+            self.client.log_inputs(run_id, datasets=inputs)
+
+    def log_folder(self, run_id: str, folder: Path, name: str = PUBLISHED) -> None:
+        """Log a folder as artifacts of a run."""
+        self.client.log_artifacts(run_id, str(folder), artifact_path=name)
+
+    def log_table(self, run_id: str, rows: Sequence[Mapping[str, Any]], name: str) -> None:
+        """Log rows as a table that MLflow's page shows, unless the run has it already."""
+        columns = {key: [row[key] for row in rows] for key in rows[0]} if rows else {}
+        if columns and name not in {file.path for file in self.client.list_artifacts(run_id)}:
+            self.client.log_table(run_id, data=columns, artifact_file=name)
+
+    def finish(self, run_id: str, status: Status) -> None:
+        """Close a run; one that is only suspended has no end yet."""
+        if status == "SCHEDULED":
+            self.client.update_run(run_id, status=status)
+        else:
+            self.client.set_terminated(run_id, status=status)
+
+    def find_tagged(self, tags: Mapping[str, str], *, status: str = "") -> list[str]:
+        """Return the runs that carry all these tags, the newest first."""
+        wanted = [f"tags.`{key}` = '{value}'" for key, value in tags.items()]
+        wanted += [f"attributes.status = '{status}'"] if status else []
+        runs = self.client.search_runs(
+            [self.experiment_id],
+            filter_string=" and ".join(wanted),
+            order_by=["attributes.start_time DESC"],
+            max_results=MOST_RUNS,
+        )
+        return [str(run.info.run_id) for run in runs]
+
+    def find_published(self, digest: str) -> str | None:
+        """Return the newest run that published a digest."""
+        self.require()
+        return next(iter(self.find_tagged({"quartet.published": digest})), None)
+
+    def fetch_published(self, run_id: str, into: Path) -> Path:
+        """Download a published folder and return where it lies."""
+        return Path(self.client.download_artifacts(run_id, PUBLISHED, dst_path=str(into)))
+
+    def page(self, run_id: str) -> str:
+        """Address of a run's page below the server's root, in MLflow's view for training."""
+        return f"#/experiments/{self.experiment_id}/runs/{run_id}?workflowType=machine_learning"
+
+    def buffer(self, run: Callable[[], str]) -> MetricBuffer:
+        """Collect step metrics and deliver them in batches to the run that `run` gives."""
+        return MetricBuffer(lambda batch: self.log_points(run(), batch), ready=self.reachable)
+
+
+@contextlib.contextmanager
+def tolerated(what: str) -> Iterator[None]:
+    """Turn a failure to record something into a warning: results do not depend on MLflow."""
+    try:
+        yield
+    except QuartetError:
+        raise
+    except Exception as error:  # any failure of a remote service must leave results alone
+        logger.warning("MLflow failed at %s; the run goes on without it: %s", what, error)
+
+
+def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Write nested parameters flat and dotted: {"ppo": {"gamma": 1}} -> {"ppo.gamma": "1"}."""
+    flat: dict[str, str] = {}
+    for key, item in value.items():
+        name = f"{prefix}{key}"
+        if isinstance(item, Mapping):
+            flat |= flatten(item, f"{name}.")
+        else:
+            flat[name] = str(item)
+    return flat
+
+
+def _now() -> int:
+    return int(time.time() * 1000)

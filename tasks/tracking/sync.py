@@ -1,0 +1,209 @@
+"""Backfill of MLflow from the store: what an outage kept from it, told afterwards.
+
+The store is the truth and MLflow shows it. A published stage whose run lacks the tag
+`quartet.published` is recorded from its folder, under the run's own name, parent and inputs where
+a note of them was left, else with what the manifest says. To do it again does nothing.
+"""
+
+from pathlib import Path
+
+from filelock import FileLock
+
+from models.errors import QuartetError, StoreError
+from tasks.results.manifests import list_published
+from tasks.results.store import MANIFEST, Manifest, Store
+from tasks.settings import Settings
+from tasks.tracking.client import Tracker
+from tasks.tracking.recording import (
+    Unrecorded,
+    drop_note,
+    manifest_parameters,
+    read_notes,
+    record_result,
+)
+from tasks.tracking.summary import show_totals
+
+__all__ = ["deliver_notes", "sync"]
+
+
+def sync(settings: Settings) -> list[str]:
+    """Record what MLflow lacks, and say in one sentence each what was done.
+
+    Raises:
+        QuartetError: MLflow does not answer, or stopped answering on the way.
+    """
+    tracker = Tracker(settings)
+    tracker.check()
+    job = _Sync(settings, tracker)
+    try:
+        with _alone(settings.root):
+            job.notes(parent="")
+            job.store_against_mlflow()
+    except QuartetError:
+        raise
+    except Exception as error:  # MLflow passes on errors of several libraries
+        raise QuartetError(
+            f"MLflow at {tracker.uri} failed in the middle of the backfill ({error}) after: "
+            f"{'; '.join(job.said) or 'nothing'}; mend it and run `quartet sync` again, which "
+            "goes on where this one ended"
+        ) from error
+    return job.said
+
+
+def deliver_notes(settings: Settings, tracker: Tracker, parent: str) -> list[str]:
+    """Deliver the notes of one pipeline run's stages only."""
+    if not any(_parent(note) == parent for note in read_notes(settings.root)):
+        return []
+    job = _Sync(settings, tracker)
+    with _alone(settings.root):
+        job.notes(parent=parent)
+    return job.said
+
+
+def _alone(root: Path) -> FileLock:
+    """Keep two of them from recording the same thing twice."""
+    root.mkdir(parents=True, exist_ok=True)
+    return FileLock(root / "sync.lock")
+
+
+def _parent(note: Unrecorded) -> str:
+    return note.tags.get("mlflow.parentRunId", "")
+
+
+class _Sync:
+    """One pass over what is unrecorded."""
+
+    def __init__(self, settings: Settings, tracker: Tracker) -> None:
+        self.root = settings.root
+        self.store = Store(settings.store)
+        self.tracker = tracker
+        self.said: list[str] = []
+
+    def notes(self, parent: str) -> None:
+        """Deliver notes, only those of one parent's stages if it is named."""
+        for note in read_notes(self.root):
+            if parent and _parent(note) != parent:
+                continue
+            if note.stage:
+                self._deliver_result(note)
+            else:
+                self._deliver_end(note)
+
+    def store_against_mlflow(self) -> None:
+        """Record each published stage that no run shows, whether a note tells of it or not."""
+        for _, manifest in list_published(self.store.root):
+            if not self._is_shown(manifest):
+                self._record(manifest, self._note_from(manifest))
+            self._complete_parents(manifest)
+
+    def _deliver_result(self, note: Unrecorded) -> None:
+        try:
+            manifest = _manifest(self.store.folder(note.stage, note.digest))
+        except OSError:
+            return  # not published yet: the run that computes it still writes
+        if self._record(manifest, note):
+            self._complete_parents(manifest)
+
+    def _deliver_end(self, note: Unrecorded) -> None:
+        if self.tracker.status(note.run_id) in {"RUNNING", "SCHEDULED"}:
+            self.tracker.finish(note.run_id, note.status)
+            self.said.append(f"{note.name}: marked as {note.status} in MLflow run {note.run_id}")
+        drop_note(self.root, note.key)
+
+    def _record(self, manifest: Manifest, note: Unrecorded) -> bool:
+        """Bring one result into MLflow; False if its folder is damaged, which is said."""
+        title = f"{manifest.stage} {manifest.digest[:12]}"
+        try:
+            self.store.find(manifest.stage, manifest.digest)  # verifies
+        except StoreError as error:
+            self.said.append(f"{title}: not recorded, {error}")
+            return False
+        run_id, what = self._run(manifest, note)
+        parent = self._known(_parent(note))
+        points = record_result(
+            self.tracker,
+            run_id,
+            manifest,
+            self.store.folder(manifest.stage, manifest.digest),
+            parent=parent,
+            mend=True,
+        )
+        if parent:
+            show_totals(self.tracker, parent)
+        drop_note(self.root, note.key)
+        self.said.append(f"{title}: recorded in {what} MLflow run {run_id}, {points} points added")
+        return True
+
+    def _run(self, manifest: Manifest, note: Unrecorded) -> tuple[str, str]:
+        """The run that began to show a result, or a new one."""
+        parent = _parent(note)
+        candidates = [note.run_id, manifest.run_id]
+        if parent:  # one that was opened without the answer ever arriving
+            tags = {"quartet.digest": manifest.digest, "mlflow.parentRunId": parent}
+            candidates += self.tracker.find_tagged(tags, status="RUNNING")
+        for run_id in candidates:
+            if run_id and self.tracker.status(run_id) is not None:
+                self.tracker.set_tags(run_id, note.tags)
+                return run_id, "its"
+        parameters = manifest_parameters(manifest)
+        return self.tracker.start_run(note.name, parameters=parameters, tags=note.tags), "a new"
+
+    def _known(self, run_id: str) -> str:
+        """A run that MLflow has; empty for none and for one that somebody deleted."""
+        return run_id if run_id and self.tracker.status(run_id) is not None else ""
+
+    def _is_shown(self, manifest: Manifest) -> bool:
+        """Whether a run holds this result, or held it until somebody deleted the run."""
+        if self.tracker.find_published(manifest.digest) is not None:
+            return True
+        return bool(manifest.run_id) and self.tracker.was_deleted(manifest.run_id)
+
+    def _note_from(self, manifest: Manifest) -> Unrecorded:
+        """What a manifest alone tells of its run."""
+        tags = {
+            "quartet.kind": "stage",
+            "quartet.stage": manifest.stage,
+            "quartet.digest": manifest.digest,
+            "quartet.seed": str(manifest.seed),
+            "quartet.backfilled": "true",
+        }
+        for role, digest in manifest.inputs.items():
+            tags[f"input.{role}"] = digest
+            for path in self.store.root.glob(f"*/{digest}"):
+                tags[f"input.{role}"] = f"{path.parent.name}/{digest}"
+                tags[f"input.{role}.run_id"] = _manifest(path).run_id
+        return Unrecorded(
+            name=f"{manifest.stage}-{manifest.digest[:12]}",
+            run_id=manifest.run_id,
+            status="FINISHED",
+            stage=manifest.stage,
+            digest=manifest.digest,
+            tags=tags,
+        )
+
+    def _complete_parents(self, manifest: Manifest) -> None:
+        """Log an evaluation's verdict on each pipeline run that it judged and that lacks it."""
+        final = {name: v for name, v in manifest.metrics.items() if name.startswith("final/")}
+        if not final:
+            return
+        folder = self.store.folder(manifest.stage, manifest.digest)
+        for run_id in self.tracker.find_tagged({"quartet.digest": manifest.digest}):
+            parent = self._known(self.tracker.tags(run_id).get("mlflow.parentRunId", ""))
+            if not parent:
+                continue
+            there = self.tracker.metrics(parent)
+            lacking = {name: value for name, value in final.items() if name not in there}
+            if not lacking:
+                continue
+            tags = {"quartet.verdict": "accepted" if final.get("final/accepted") else "rejected"}
+            if (folder / "report.md").exists():
+                tags["mlflow.note.content"] = (folder / "report.md").read_text(encoding="utf-8")
+            if (folder / "plots").is_dir():
+                self.tracker.log_folder(parent, folder / "plots", "plots")
+            self.tracker.set_tags(parent, tags)
+            self.tracker.log_final(parent, lacking)
+            self.said.append(f"{manifest.stage}: its verdict put on the pipeline's run {parent}")
+
+
+def _manifest(folder: Path) -> Manifest:
+    return Manifest.model_validate_json((folder / MANIFEST).read_bytes())

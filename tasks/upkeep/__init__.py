@@ -1,0 +1,1 @@
+"""Keeping a home tidy: garbage collection, and runs that were killed."""

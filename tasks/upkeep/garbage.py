@@ -1,0 +1,265 @@
+"""What lies in the store and nothing refers to any more: found, and removed without a gap.
+
+Referred to is whatever can be reached, through the inputs of manifests, from a registered model
+version, from the stages of a pipeline run in MLflow that nobody has deleted, from a note that
+waits for `quartet sync`, or from a lock that is held. Where something is not known it is kept: a
+stage whose run this MLflow never saw, a folder whose manifest cannot be read, and every published
+stage while a pipeline runs, which may be about to reuse it.
+
+To remove, the locks are taken first, then references are read again, then each folder is renamed
+away and emptied. Whoever looks for a stage takes its lock, so nobody can have found what is
+removed: a run that did so before either still goes on, or has left its reference.
+"""
+
+import contextlib
+import logging
+import shutil
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from tasks.results.manifests import Entry, held_by_others, key_of, list_entries, try_lock
+from tasks.results.store import MANIFEST, Manifest
+from tasks.settings import Settings
+from tasks.tracking.client import Tracker
+from tasks.upkeep.references import References, read_references
+
+__all__ = ["Garbage", "Item", "find_garbage", "remove_garbage"]
+
+logger = logging.getLogger(__name__)
+
+UNFINISHED = {"partial": "checkpoints", "writing": "half a result", "removed": "a removed stage"}
+DAY_SECONDS = 86400.0
+BATCH = 100
+"""Locks held at once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """Something that can go.
+
+    Attributes:
+        path: The folder.
+        stage: It belongs to.
+        digest: It belongs to.
+        what: Kind of thing, in words.
+        age_days: Since it last changed.
+        size: In bytes.
+        why: Nothing refers to it, in words.
+    """
+
+    path: Path
+    stage: str
+    digest: str
+    what: str
+    age_days: float
+    size: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Garbage:
+    """What can go, and what was kept because too little is known of it.
+
+    Attributes:
+        items: What can go, by stage and digest.
+        notices: Sentences for people.
+        older_than_days: Younger unfinished work is kept.
+    """
+
+    items: tuple[Item, ...]
+    notices: tuple[str, ...]
+    older_than_days: float
+
+
+def find_garbage(settings: Settings, *, older_than_days: float) -> Garbage:
+    """Find what nothing refers to; nothing is changed.
+
+    Args:
+        settings: Where the store and MLflow are.
+        older_than_days: Unfinished work that changed more recently is kept.
+
+    Raises:
+        QuartetError: MLflow does not answer, so that nobody knows what is referred to.
+    """
+    entries = list(list_entries(settings.store))
+    return _judge(settings, entries, held_by_others(entries, set()), older_than_days)
+
+
+def remove_garbage(settings: Settings, garbage: Garbage) -> list[Item]:
+    """Remove what was found, but for what has come into use or changed meanwhile.
+
+    Args:
+        settings: Where the store and MLflow are.
+        garbage: As `find_garbage` gave it.
+
+    Returns:
+        What was removed.
+
+    Raises:
+        QuartetError: MLflow does not answer; what was removed before stays removed.
+    """
+    removed = []
+    wanted = {item.path: item for item in garbage.items}
+    for start in range(0, len(garbage.items), BATCH):
+        batch = {item.path for item in garbage.items[start : start + BATCH]}
+        with contextlib.ExitStack() as locks:
+            entries = list(list_entries(settings.store))
+            mine = dict.fromkeys(key_of(one) for one in entries if one.path in batch)
+            ours = {key for key in mine if try_lock(locks, settings.store, key)}
+            held = held_by_others(entries, ours)
+            still = _judge(settings, entries, held, garbage.older_than_days)
+            for item in still.items:
+                if item.path not in batch:
+                    continue
+                away = _rename_away(item.path)
+                if away is not None and _delete(away):
+                    removed.append(wanted[item.path])
+    return removed
+
+
+def _judge(
+    settings: Settings, entries: Sequence[Entry], held: set[tuple[str, str]], days: float
+) -> Garbage:
+    """Decide on every entry, with the references as they are now."""
+    tracker = Tracker(settings)
+    references = read_references(settings, tracker)
+    manifests = {one.path: _manifest(one) for one in entries if not one.suffix}
+    inputs: dict[str, set[str]] = {}
+    for manifest in manifests.values():
+        if manifest is not None:
+            inputs.setdefault(manifest.digest, set()).update(manifest.inputs.values())
+    roots = set(references.digests) | {digest for _, digest in held}
+    foreign = [
+        manifest
+        for manifest in manifests.values()
+        if manifest is not None and manifest.digest not in roots and _is_foreign(manifest, tracker)
+    ]
+    reached = _reach(roots | {manifest.digest for manifest in foreign}, inputs)
+    whole = {key_of(one) for one in entries if not one.suffix}
+    items = []
+    for one in entries:
+        if key_of(one) in held:
+            continue
+        with contextlib.suppress(FileNotFoundError):  # its run has moved it meanwhile
+            if one.suffix:
+                why = _why_unfinished(one, reached, days, published=key_of(one) in whole)
+            else:
+                known = manifests[one.path] is not None and one.digest not in reached
+                why = "nothing refers to it" if known and not references.running else ""
+            if why:
+                items.append(_item(one, why))
+    notices = _notices(references, foreign, manifests.values(), tracker)
+    return Garbage(items=tuple(items), notices=tuple(notices), older_than_days=days)
+
+
+def _why_unfinished(one: Entry, reached: set[str], days: float, *, published: bool) -> str:
+    """Why unfinished work can go; empty if it cannot."""
+    if one.suffix == "removed":
+        return "its removal was cut off"
+    if _age_days(one.path) < days:
+        return ""
+    if one.suffix == "writing":
+        return "its writer is gone"
+    if published:
+        return "its stage has finished since"
+    return "" if one.digest in reached else "no run goes on from it"
+
+
+def _notices(
+    references: References,
+    foreign: Sequence[Manifest],
+    manifests: Iterable[Manifest | None],
+    tracker: Tracker,
+) -> list[str]:
+    said = []
+    if references.running:
+        said.append(
+            f"published stages are kept while runs go on that may reuse them: "
+            f"{', '.join(references.running)}; a run that was killed is closed by `quartet up`"
+        )
+    if foreign:
+        said.append(
+            f"kept {len(foreign)} stages, and what they were made from: the MLflow at "
+            f"{tracker.uri} never had the runs that made them, so another may refer to them"
+        )
+    damaged = sum(manifest is None for manifest in manifests)
+    if damaged:
+        said.append(f"kept {damaged} folders whose {MANIFEST} cannot be read; look at them")
+    return said
+
+
+def _reach(roots: set[str], inputs: dict[str, set[str]]) -> set[str]:
+    """Everything that something was made from, itself included."""
+    reached: set[str] = set()
+    waiting = list(roots)
+    while waiting:
+        digest = waiting.pop()
+        if digest not in reached:
+            reached.add(digest)
+            waiting += inputs.get(digest, ())
+    return reached
+
+
+def _is_foreign(manifest: Manifest, tracker: Tracker) -> bool:
+    """Whether a stage was made by a run that this MLflow neither has nor had.
+
+    One made while its MLflow was away names no run, so it may be known to another as well.
+    """
+    run_id = manifest.run_id
+    return not run_id or (tracker.status(run_id) is None and not tracker.was_deleted(run_id))
+
+
+def _manifest(one: Entry) -> Manifest | None:
+    """A published stage's manifest; None where it is not whole or not this stage's."""
+    try:
+        manifest = Manifest.model_validate_json((one.path / MANIFEST).read_bytes())
+    except (OSError, ValidationError):
+        return None
+    return manifest if (manifest.stage, manifest.digest) == key_of(one) else None
+
+
+def _item(one: Entry, why: str) -> Item:
+    return Item(
+        path=one.path,
+        stage=one.stage,
+        digest=one.digest,
+        what=UNFINISHED.get(one.suffix, "published stage"),
+        age_days=_age_days(one.path),
+        size=sum(path.lstat().st_size for path in one.path.rglob("*") if path.is_file()),
+        why=why,
+    )
+
+
+def _age_days(folder: Path) -> float:
+    """Days since anything in a folder changed."""
+    times = [path.lstat().st_mtime for path in (folder, *folder.rglob("*"))]
+    return max(0.0, time.time() - max(times)) / DAY_SECONDS
+
+
+def _rename_away(path: Path) -> Path | None:
+    """Give a folder a name that nobody looks for, in one step; None if that fails."""
+    away = path.with_name(f"{path.name.split('.')[0]}.removed")
+    if path == away:
+        return away
+    try:
+        if away.exists():
+            shutil.rmtree(away)
+        path.rename(away)
+    except OSError as error:
+        logger.warning("%s cannot be removed: %s", path, error)
+        return None
+    return away
+
+
+def _delete(path: Path) -> bool:
+    try:
+        if path.exists():  # else it went as a leftover before the next of its name
+            shutil.rmtree(path)
+    except OSError as error:
+        logger.warning("%s cannot be emptied, the next `quartet gc` tries again: %s", path, error)
+        return False
+    return True

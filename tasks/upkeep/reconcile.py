@@ -1,0 +1,147 @@
+"""Runs that a kill left as running are set right in Prefect and MLflow.
+
+A killed process can tell neither server that it has ended. Its note (see
+`tasks/machine/liveness.py`) stays, with a lock that is free; from it the flow run, its task runs,
+the MLflow parent and its children are found. What could not be set right, because a server is down,
+is tried again the next time.
+"""
+
+import logging
+import socket
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterId,
+    TaskRunFilter,
+    TaskRunFilterState,
+    TaskRunFilterStateType,
+)
+from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.exceptions import ObjectNotFound
+from prefect.states import Cancelled, Crashed
+
+from tasks.machine.liveness import Note, runs_folder
+from tasks.settings import Settings
+from tasks.tracking.client import Tracker
+
+__all__ = ["reconcile"]
+
+logger = logging.getLogger(__name__)
+
+ACTIVE = (StateType.RUNNING, StateType.PENDING, StateType.CANCELLING)
+KILLED = "its process was killed; a new run with the same parameters goes on from its checkpoint"
+FLOW_RUN_TAG = "prefect.flow_run_id"
+
+
+def reconcile(settings: Settings) -> list[str]:
+    """Set right what killed processes of this machine left behind.
+
+    Args:
+        settings: Where state lies, and the MLflow server.
+
+    Returns:
+        A sentence for each run that had to be mended, for people.
+    """
+    said = []
+    for path in sorted(runs_folder(settings).glob("*.json")):
+        note = Note(path)
+        if note.read().get("host", socket.gethostname()) != socket.gethostname():
+            continue
+        if not note.take():
+            continue  # its process lives
+        done = False
+        try:
+            if path.exists():  # its process may have ended by itself meanwhile
+                sentence, done = _mend(settings, path, note.read())
+                said += [sentence] if sentence else []
+        finally:
+            note.let_go(keep=path.exists() and not done)
+    return said
+
+
+def _mend(settings: Settings, path: Path, content: dict[str, Any]) -> tuple[str, bool]:
+    """Mend one run in both places: what was done, and whether both could be reached."""
+    mlflow_run_id = path.stem
+    flow_run_id = str(content.get("flow_run_id", ""))
+    name, in_mlflow, in_prefect, done = mlflow_run_id, "", "", True
+    try:
+        tracker = Tracker(settings)
+        tracker.check()
+        if tracker.status(mlflow_run_id) is not None:
+            run = tracker.client.get_run(mlflow_run_id)
+            name = run.info.run_name
+            flow_run_id = flow_run_id or run.data.tags.get(FLOW_RUN_TAG, "")
+            in_mlflow = _kill_in_mlflow(tracker, mlflow_run_id)
+    except Exception as error:  # MLflow passes on errors of several libraries
+        in_mlflow, done = f"MLflow could not be told ({_first_line(error)})", False
+    try:
+        if flow_run_id:
+            in_prefect = _crash_in_prefect(UUID(flow_run_id), path.stat().st_mtime)
+    except Exception as error:  # any failure of a remote service
+        in_prefect, done = f"Prefect could not be told ({_first_line(error)})", False
+    parts = "; ".join(part for part in (in_prefect, in_mlflow) if part)
+    if not parts:
+        return "", True
+    later = "" if done else "; it is tried again the next time"
+    return f"run {name} was killed: {parts}{later}", done
+
+
+def _kill_in_mlflow(tracker: Tracker, run_id: str) -> str:
+    """Close a parent and its children that are said to be running."""
+    children = tracker.client.search_runs(
+        [tracker.experiment_id],
+        f"tags.`mlflow.parentRunId` = '{run_id}' and attributes.status = 'RUNNING'",
+    )
+    running = [child.info.run_id for child in children]
+    if tracker.status(run_id) == "RUNNING":
+        running.append(run_id)
+    for each in running:
+        tracker.finish(each, "KILLED")
+    return f"{len(running)} MLflow runs set to KILLED" if running else ""
+
+
+def _crash_in_prefect(flow_run_id: UUID, since: float) -> str:
+    """Set a flow run that is said to be active, and its task runs, to crashed or cancelled."""
+    with get_client(sync_client=True) as client:
+        try:
+            flow_run = client.read_flow_run(flow_run_id)
+        except ObjectNotFound:
+            return ""
+        task_runs = client.read_task_runs(
+            flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id])),
+            task_run_filter=TaskRunFilter(
+                state=TaskRunFilterState(type=TaskRunFilterStateType(any_=list(ACTIVE)))
+            ),
+        )
+        if _tried_again(flow_run, since):
+            return ""
+        for task_run in task_runs:
+            client.set_task_run_state(task_run.id, Crashed(message=KILLED), force=True)
+        told = f"{len(task_runs)} task runs set to Crashed" if task_runs else ""
+        return "; ".join(part for part in (_end_flow_run(client, flow_run), told) if part)
+
+
+def _end_flow_run(client: SyncPrefectClient, flow_run: FlowRun) -> str:
+    if flow_run.state is None or flow_run.state.type not in ACTIVE:
+        return ""
+    asked_to_cancel = flow_run.state.type == StateType.CANCELLING
+    state: State[None] = (Cancelled if asked_to_cancel else Crashed)(message=KILLED)
+    client.set_flow_run_state(flow_run.id, state, force=True)
+    return f"flow run {flow_run.name} set to {state.name}"
+
+
+def _tried_again(flow_run: FlowRun, since: float) -> bool:
+    """Whether the flow run has begun anew after the note was written: another process has it."""
+    state = flow_run.state
+    if state is None or state.type not in (StateType.RUNNING, StateType.PENDING):
+        return False
+    return state.timestamp > datetime.fromtimestamp(since, tz=UTC)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

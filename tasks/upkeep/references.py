@@ -1,0 +1,140 @@
+"""What refers to published stages: the registry, MLflow's runs, notes that wait, running pipelines.
+
+Read for `quartet gc`, so in doubt something counts as referred to.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from models.errors import QuartetError
+from tasks.machine.liveness import Note, runs_folder
+from tasks.settings import Settings
+from tasks.tracking.client import Tracker
+from tasks.tracking.recording import read_notes
+
+__all__ = ["References", "read_references"]
+
+DIGEST = re.compile(r"[0-9a-f]{64}")
+NAMING = ("quartet.digest", "quartet.published")
+"""Tags that hold a digest, beside those of the inputs."""
+
+PAGE = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class References:
+    """What is referred to at one moment.
+
+    Attributes:
+        digests: Stages that something outside the store names.
+        running: Names of pipeline runs that go on, here or elsewhere.
+    """
+
+    digests: frozenset[str]
+    running: tuple[str, ...]
+
+
+def read_references(settings: Settings, tracker: Tracker) -> References:
+    """Read everything that refers to published stages.
+
+    Raises:
+        QuartetError: MLflow does not answer, or not to the end.
+    """
+    # First: a run that ends meanwhile, or a note that is delivered, has then left its tags.
+    alive, dead = _notes(settings)
+    unrecorded = read_notes(settings.root)
+    tracker.check()
+    try:
+        runs = list(_runs(tracker))
+        versions = list(_versions(tracker))
+        active = {run.info.run_id for run in runs}
+        gone = {
+            parent
+            for parent in {_parent(run) for run in runs} - active - {""}
+            if tracker.was_deleted(parent)
+        }
+    except Exception as error:  # MLflow passes on errors of several libraries
+        raise QuartetError(
+            f"MLflow at {tracker.uri} did not tell what is referred to ({error}), and nothing is "
+            "removed without knowing it; mend it and try again"
+        ) from error
+    digests = set()
+    for run in runs:
+        if _parent(run) not in gone:
+            digests |= _named(run.data.tags)
+    for version in versions:
+        digests |= _named(version.tags)
+    for note in unrecorded:
+        digests |= _named(note.tags) | ({note.digest} if note.digest else set())
+    names = {str(run.info.run_id): str(run.info.run_name) for run in runs}
+    open_runs = [
+        str(run.info.run_id)
+        for run in runs
+        if run.info.status == "RUNNING"
+        and run.data.tags.get("quartet.kind") == "pipeline"  # a server may have other guests
+        and run.info.run_id not in dead
+    ]
+    running = dict.fromkeys(names.get(one, one) for one in alive + open_runs)
+    return References(digests=frozenset(digests), running=tuple(running))
+
+
+def _named(tags: Mapping[str, str]) -> set[str]:
+    """Every digest that tags name, their stage's own and those of its inputs."""
+    told = [text for key, text in tags.items() if key in NAMING or key.startswith("input.")]
+    return {match for text in told for match in DIGEST.findall(text)}
+
+
+def _parent(run: Any) -> str:
+    return str(run.data.tags.get("mlflow.parentRunId", ""))
+
+
+def _notes(settings: Settings) -> tuple[list[str], set[str]]:
+    """MLflow ids of pipelines that run, and of those whose process here is gone."""
+    notes = {path.stem: _is_dead(path) for path in sorted(runs_folder(settings).glob("*.json"))}
+    return [one for one, over in notes.items() if not over], {
+        one for one, over in notes.items() if over
+    }
+
+
+def _is_dead(path: Path) -> bool:
+    """Whether the process that left a note has ended; one of another machine has not."""
+    from socket import gethostname
+
+    if Note(path).read().get("host") != gethostname():
+        return False
+    try:
+        with FileLock(path.with_suffix(".lock"), timeout=0):
+            return True
+    except (Timeout, OSError):
+        return False
+
+
+def _runs(tracker: Tracker) -> Iterator[Any]:
+    """Every run that is not deleted, of every experiment: several may share one store."""
+    for experiment in _pages(lambda token: tracker.client.search_experiments(page_token=token)):
+        ids = [experiment.experiment_id]
+        yield from _pages(
+            lambda token, ids=ids: tracker.client.search_runs(
+                ids, max_results=PAGE, page_token=token
+            )
+        )
+
+
+def _versions(tracker: Tracker) -> Iterable[Any]:
+    return _pages(lambda token: tracker.client.search_model_versions(page_token=token))
+
+
+def _pages(ask: Any) -> Iterator[Any]:
+    """Everything that a search gives, page by page."""
+    token: str | None = None
+    while True:
+        page = ask(token)
+        yield from page
+        token = page.token
+        if not token:
+            return

@@ -1,0 +1,135 @@
+"""The command line answers what is wrong in one line with status 2, before anything starts."""
+
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flows.cli import app as cli
+from models.errors import DataError
+
+BLOCK = (
+    "import sys\n"
+    "class Refuse:\n"
+    "    def find_spec(self, name, *_):\n"
+    "        if name.split('.')[0] in ('prefect', 'mlflow', 'torch'):\n"
+    "            raise AssertionError(f'{name} was imported')\n"
+    "sys.meta_path.insert(0, Refuse())\n"
+    "from flows.cli.app import main\n"
+    "main()\n"
+)
+
+
+def quartet(
+    *words: str, home: Path, environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run the command with servers and torch out of reach."""
+    return subprocess.run(
+        [sys.executable, "-c", BLOCK, *words],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "QUARTET_HOME": str(home), **(environment or {})},
+        cwd=home.parent,
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        (["quikstart"], ["unknown preset 'quikstart'", "hh-rlhf, quickstart, reviews"]),
+        (["quickstart", "--set", "ppo.kl=1"], ["unknown field 'ppo.kl'", "kl_coef"]),
+        (["quickstart", "--set", "ppo"], ["path.to.field=value"]),
+        (["quickstart", "--set", "ppo.kl_coef=x"], ["ppo.kl_coef: got 'x'", "valid number"]),
+        (
+            ["quickstart", "--set", "ppo.rollouts_per_minibatch=48"],
+            ["does not divide", "rollouts_per_iteration 128"],
+        ),
+        (["quickstart", "--set", "model.family=bert"], ["'llama' or 'gpt2'"]),
+        (["reviews", "--set", "data.folder=nowhere"], ["nowhere", "pretrain", "data.folder"]),
+        (["quickstart", "--result", "no/such/folder/r.json"], ["no/such/folder", "--result"]),
+    ],
+)
+def test_run_refuses_in_one_line_before_anything_starts(
+    tmp_path: Path, words: list[str], wanted: list[str]
+) -> None:
+    home = tmp_path / "home"
+    done = quartet("run", *words, home=home)
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    assert done.stderr.startswith("quartet: ")
+    assert done.stderr.count("\n") == 1, done.stderr
+    for part in wanted:
+        assert part in done.stderr
+    assert list(tmp_path.iterdir()) == []  # not even a home folder
+
+
+def test_run_refuses_a_wrong_environment_variable(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    done = quartet("run", "quickstart", home=home, environment={"QUARTET_DEVICE": "gpu"})
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "QUARTET_DEVICE: got 'gpu'" in done.stderr
+    assert not home.exists()
+
+
+@pytest.mark.parametrize("command", ["up", "status", "doctor", "sync"])
+def test_operating_commands_refuse_a_wrong_environment_variable(
+    tmp_path: Path, command: str
+) -> None:
+    home = tmp_path / "home"
+    done = quartet(command, home=home, environment={"QUARTET_THREADS": "many"})
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "QUARTET_THREADS: got 'many'" in done.stderr
+    assert not home.exists()
+
+
+def test_up_refuses_one_port_for_both_servers(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    done = quartet("up", "--prefect-port", "5000", home=home)
+    assert done.returncode == 2, done.stderr
+    assert "choose two ports" in done.stderr
+    assert not home.exists()
+
+
+def test_run_refuses_an_empty_folder_and_names_what_it_wants(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    done = quartet("run", "reviews", "--set", "data.folder=mine", home=tmp_path / "home")
+    assert done.returncode == 2, done.stderr
+    assert "pretrain, sft, pairs_train" in done.stderr
+
+
+def test_presets_lists_each_preset_on_a_line(tmp_path: Path) -> None:
+    done = quartet("presets", home=tmp_path / "home")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["hh-rlhf", "quickstart", "reviews"]
+    assert all(len(line.split()) > 3 for line in lines)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_names_the_commands(tmp_path: Path) -> None:
+    done = quartet("--help", home=tmp_path / "home")
+    assert done.returncode == 0, done.stderr
+    assert "run" in done.stdout
+    for command in ("presets", "up", "status", "doctor", "sync"):
+        assert command in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("error", "kept"), [(DataError("rows are missing"), False), (KeyError("a bug"), True)]
+)
+def test_log_keeps_the_traceback_of_bugs_only(
+    error: Exception, kept: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    logger = logging.getLogger("tests.flows.cli")
+    logger.addFilter(cli._without_traceback)
+    try:
+        raise error
+    except Exception:
+        logger.exception("it failed: %r", error)
+    assert ("Traceback" in caplog.text) is kept
+    assert repr(error) in caplog.text

@@ -1,0 +1,230 @@
+"""`quartet chat` and `quartet serve`, as processes, with a tiny real model."""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import openai
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from flows.cli.use import chat
+from models.errors import ModelError, ParameterError
+from models.language.architectures import build_model
+from models.language.config_architecture import ArchitectureConfig, TokenizerConfig
+from models.language.folders import load_tokenizer, save_model
+from models.language.tokenizer import train_tokenizer
+from models.rows import write_rows
+from tasks.registry.serving import want_free_port
+from tasks.results.store import Manifest, Store, list_files, write_manifest
+from tasks.settings import load_settings
+from tasks.stages.model_folder import model_folder
+
+PROGRAM = (
+    "import typer\n"
+    "from flows.cli.use import chat, serve\n"
+    "app = typer.Typer(pretty_exceptions_enable=False)\n"
+    "app.command()(chat)\n"
+    "app.command()(serve)\n"
+    "app()\n"
+)
+SECONDS = 600
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small untrained model with a chat template."""
+    corpus = tmp_path_factory.mktemp("corpus") / "corpus.jsonl"
+    write_rows(corpus, [{"text": "the cat sat on the mat and slept all day"}] * 20)
+    words = tmp_path_factory.mktemp("tokenizer")
+    train_tokenizer(corpus=corpus, config=TokenizerConfig(vocab_size=300), context=64, out=words)
+    tokenizer = load_tokenizer(words)
+    sizes = ArchitectureConfig(layers=1, width=32, heads=2, context=64)
+    out = tmp_path_factory.mktemp("models") / "tiny"
+    save_model(build_model(sizes, tokenizer, seed=0), tokenizer, out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def plain(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same without its template."""
+    out = tmp_path_factory.mktemp("models") / "plain"
+    shutil.copytree(folder, out)
+    (out / "chat_template.jinja").unlink()
+    return out
+
+
+def environment(home: Path) -> dict[str, str]:
+    more = {"QUARTET_HOME": str(home), "QUARTET_DEVICE": "cpu", "QUARTET_THREADS": "1"}
+    return os.environ | more | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+
+
+def talk(typed: str, *words: str) -> Result:
+    """The command in this process, with lines that are piped in."""
+    app = typer.Typer(pretty_exceptions_enable=False)
+    app.command()(chat)
+    done = CliRunner().invoke(app, words, input=typed, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done
+
+
+# --- names ----------------------------------------------------------------------------------------
+
+
+def test_a_folder_is_used_where_it_lies(home: Path, folder: Path, tmp_path: Path) -> None:
+    with model_folder(str(folder)) as found:
+        assert (found.path, found.name) == (folder.resolve(), "tiny")
+    (tmp_path / "my run!").mkdir()
+    shutil.copytree(folder, tmp_path / "my run!" / "model")
+    with model_folder(str(tmp_path / "my run!")) as found:
+        assert found.path == (tmp_path / "my run!" / "model").resolve()
+        assert found.name == "my-run-"
+
+
+def test_a_published_stage_is_found_in_the_store(home: Path, folder: Path) -> None:
+    store, digest = Store(load_settings().store), "ab" * 32
+    out = store.writing("sft", digest)
+    shutil.copytree(folder, out / "model")
+    manifest = Manifest(
+        stage="sft", digest=digest, seed=0, parameters={}, inputs={}, libraries={}, code="",
+        run_id="", seconds=0.0, metrics={}, files=list_files(out),
+    )  # fmt: skip
+    write_manifest(out, manifest)
+    store.publish(out, "sft", digest)
+    with model_folder("sft/abab") as found:
+        assert found.path == store.folder("sft", digest) / "model"
+        assert found.name == "sft-abab"
+
+
+@pytest.mark.parametrize("name", ["models:/nobody@champion", "no such/thing/at all", ""])
+def test_a_name_that_means_nothing_is_refused(home: Path, name: str) -> None:
+    with pytest.raises(ModelError), model_folder(name):
+        pass
+
+
+# --- chat -----------------------------------------------------------------------------------------
+
+
+def test_chat_answers_each_line_and_repeats_itself_after_reset(home: Path, folder: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, "chat", str(folder), "--max-tokens", "12", "--seed", "3"],
+        input="the cat\n\n/reset\nthe cat\n/quit\nnever read\n",
+        capture_output=True,
+        text=True,
+        env=environment(home),
+        timeout=SECONDS,
+    )
+    assert done.returncode == 0, done.stderr
+    first, again, rest = done.stdout.split("\n")
+    assert first == again != ""
+    assert rest == ""
+    assert done.stderr.strip() == "forgotten"
+
+
+def test_chat_says_that_there_is_no_template(home: Path, plain: Path) -> None:
+    done = talk("the cat\n", str(plain), "--max-tokens", "4", "--system", "x")
+    assert "no chat template" in done.stderr
+    assert "--system is left out" in done.stderr
+    assert len(done.stdout.split("\n")) >= 2
+
+
+def test_chat_goes_on_after_a_prompt_that_is_too_long(home: Path, folder: Path) -> None:
+    done = talk("cat " * 200 + "\nthe cat\n", str(folder), "--max-tokens", "4")
+    assert "shorten it" in done.stderr
+    assert done.stdout.count("\n") == 1
+
+
+# --- serve ----------------------------------------------------------------------------------------
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+@contextlib.contextmanager
+def served(home: Path, folder: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """The command as a process, from the moment it says that it serves."""
+    port = free_port()
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, "serve", str(folder), "--port", str(port)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(home),
+    )
+    try:
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        assert f"http://127.0.0.1:{port}/v1" in first, process.stderr and process.stderr.read()
+        yield process, port
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=SECONDS)
+
+
+def test_serve_answers_the_openai_client(home: Path, folder: Path) -> None:
+    with served(home, folder) as (process, port):
+        client = openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="-", max_retries=0)
+        assert [one.id for one in client.models.list()] == ["tiny"]
+        asked = {
+            "model": "tiny",
+            "messages": [{"role": "user", "content": "the cat"}],
+            "temperature": 1.0,
+            "seed": 3,
+            "max_tokens": 8,
+        }
+        whole = client.chat.completions.create(**asked)
+        text = whole.choices[0].message.content
+        assert whole.model == "tiny"
+        assert whole.usage.completion_tokens <= 8
+        pieces = list(client.chat.completions.create(**asked, stream=True))
+        streamed = "".join(one.choices[0].delta.content or "" for one in pieces)
+        assert len(pieces) > 3
+        # The kept server's stream leaves out a character that the last token did not complete.
+        assert streamed.rstrip("\ufffd") == text.rstrip("\ufffd") != ""
+        # The terminal says the same: one template, one distribution, one luck.
+        done = talk(
+            "the cat\n", str(folder), "--temperature", "1", "--seed", "3", "--max-tokens", "8"
+        )
+        assert done.stdout == f"{text}\n"
+        del asked["max_tokens"]
+        longest = client.chat.completions.create(**asked)
+        assert longest.usage.total_tokens <= 64  # the model's context
+        assert client.completions.create(model="tiny", prompt="the cat", max_tokens=3).choices
+        for wrong in (
+            {"model": "another/model"},
+            {"messages": [{"role": "tool", "content": "x"}]},
+            {"messages": [{"role": "user", "content": "cat " * 100}]},
+        ):
+            with pytest.raises(openai.BadRequestError):
+                client.chat.completions.create(**{**asked, **wrong})
+        for route in ("/load_model", "/reset"):
+            with pytest.raises(openai.NotFoundError):
+                client.with_options(base_url=f"http://127.0.0.1:{port}").post(
+                    route, body={"model": "another/model"}, cast_to=object
+                )
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=SECONDS)
+        assert process.returncode == 0
+        assert said.strip().splitlines()[-1] == "stopped"
+        assert "Traceback" not in said
+
+
+def test_serve_refuses_a_port_that_is_taken() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ParameterError, match=f"port {port} on 127.0.0.1 cannot be served"):
+            want_free_port("127.0.0.1", port)
+    want_free_port("127.0.0.1", port)

@@ -1,0 +1,190 @@
+"""`quartet up` in a process of its own, worked through the API as the UI does."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from mlflow.entities import Run
+from mlflow.tracking import MlflowClient
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
+from prefect.client.schemas.objects import FlowRun
+from prefect.states import Cancelling, Scheduled
+
+from flows.forms import RunForm
+
+READY_SECONDS = 120
+RUN_SECONDS = 240
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """A `quartet up` that is ready."""
+
+    process: subprocess.Popen[str]
+    home: Path
+    api: str
+    mlflow_uri: str
+    log: Path
+
+    @property
+    def mlflow(self) -> Any:
+        """A client of the MLflow server."""
+        return MlflowClient(self.mlflow_uri)
+
+    def client(self) -> SyncPrefectClient:
+        """A client of the Prefect server."""
+        return SyncPrefectClient(self.api)
+
+    def start(self, deployment: str, **parameters: Any) -> UUID:
+        """Start a run with the deployment's parameters but for these."""
+        with self.client() as client:
+            known = client.read_deployment_by_name(deployment)
+            return client.create_flow_run_from_deployment(known.id, parameters=parameters).id
+
+    def start_pipeline(self, *further: str, approval: bool = False) -> UUID:
+        """Start the quickstart with further settings."""
+        form = RunForm.of("quickstart", further).model_dump(mode="json")
+        return self.start("rlhf-pipeline/quickstart", run={**form, "approval": approval})
+
+    def run(self, run_id: UUID) -> FlowRun:
+        """A flow run as it stands."""
+        with self.client() as client:
+            return client.read_flow_run(run_id)
+
+    def wait(self, run_id: UUID, *states: str, seconds: float = RUN_SECONDS) -> str:
+        """Wait until a run is in one of some states, and give its message."""
+
+        def reached() -> bool:
+            state = self.run(run_id).state
+            assert state is not None
+            if state.is_final() and state.name not in states:
+                raise AssertionError(f"{state.name}: {state.message}\n{self.logs(run_id)[-3000:]}")
+            return state.name in states
+
+        until(reached, seconds, f"run in state {states}")
+        state = self.run(run_id).state
+        return (state and state.message) or ""
+
+    def wait_for_log(self, run_id: UUID, words: str, seconds: float = RUN_SECONDS) -> None:
+        """Wait until a run has logged some words."""
+        until(lambda: words in self.logs(run_id), seconds, f"{words!r} in the log")
+
+    def logs(self, run_id: UUID) -> str:
+        """What a run has logged."""
+        wanted = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run_id]))
+        with self.client() as client:
+            return "\n".join(one.message for one in client.read_logs(wanted, limit=200))
+
+    def cancel(self, run_id: UUID) -> None:
+        """What the button does."""
+        with self.client() as client:
+            client.set_flow_run_state(run_id, Cancelling())
+
+    def retry(self, run_id: UUID) -> None:
+        """What the button does."""
+        with self.client() as client:
+            client.set_flow_run_state(run_id, Scheduled(name="AwaitingRetry"), force=True)
+
+    def parent(self, run_id: UUID) -> Run:
+        """The MLflow run of a flow run: there is exactly one."""
+        runs = self.mlflow.search_runs(
+            [self._experiment], filter_string=f"tags.`prefect.flow_run_id` = '{run_id}'"
+        )
+        assert len(runs) == 1, f"{len(runs)} MLflow parents"
+        return runs[0]
+
+    def children(self, run_id: UUID) -> dict[str, Run]:
+        """The stages' MLflow runs below a flow run's, by stage."""
+        parent = self.parent(run_id).info.run_id
+        runs = self.mlflow.search_runs(
+            [self._experiment], filter_string=f"tags.`mlflow.parentRunId` = '{parent}'"
+        )
+        return {run.data.tags["quartet.stage"]: run for run in runs}
+
+    def flow_process(self, run_id: UUID) -> int | None:
+        """Process id of a flow run, while it lives."""
+        for entry in Path("/proc").iterdir():
+            try:
+                environment = (entry / "environ").read_bytes() if entry.name.isdigit() else b""
+                engine = b"prefect.engine" in (entry / "cmdline").read_bytes()
+            except (OSError, ValueError):
+                continue
+            if engine and f"PREFECT__FLOW_RUN_ID={run_id}".encode() in environment:
+                return int(entry.name)
+        return None
+
+    @property
+    def _experiment(self) -> str:
+        return str(self.mlflow.get_experiment_by_name("quartet").experiment_id)
+
+
+def until(reached: Callable[[], bool], seconds: float, what: str) -> None:
+    """Wait for something.
+
+    Raises:
+        AssertionError: It did not happen in time.
+    """
+    end = time.monotonic() + seconds
+    while not reached():
+        assert time.monotonic() < end, f"waited {seconds:.0f} s in vain for {what}"
+        time.sleep(0.2)
+
+
+@contextmanager
+def operated(home: Path, *, worker: bool = True) -> Iterator[Operation]:
+    """Run `quartet up` on free ports, with the checkout's own deployments."""
+    ports = _free_ports(2)
+    log = home / "up.log"
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")},
+        "QUARTET_HOME": str(home),
+        "QUARTET_THREADS": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+    environment.pop("QUARTET_TRACKING_URI", None)
+    words = ["up", "--prefect-port", str(ports[0]), "--mlflow-port", str(ports[1])]
+    words += [] if worker else ["--no-worker"]
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-c", "from flows.cli.app import main; main()", *words],
+            stdout=file, stderr=subprocess.STDOUT, env=environment, text=True,
+            start_new_session=True,
+        )  # fmt: skip
+    try:
+        until(
+            lambda: "Ready after" in log.read_text() or process.poll() is not None,
+            READY_SECONDS,
+            "`quartet up`",
+        )
+        assert process.poll() is None, log.read_text()
+        yield Operation(
+            process=process,
+            home=home,
+            api=f"http://127.0.0.1:{ports[0]}/api",
+            mlflow_uri=f"http://127.0.0.1:{ports[1]}",
+            log=log,
+        )
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+        process.wait(timeout=90)
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    ports = [int(one.getsockname()[1]) for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports

@@ -1,0 +1,197 @@
+"""Adoption: what a model from elsewhere lacks is added, the rest stays."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, pre_tokenizers
+from tokenizers.models import BPE
+from tokenizers.trainers import BpeTrainer
+from transformers import (
+    GPT2Config,
+    GPT2ForSequenceClassification,
+    GPT2LMHeadModel,
+    PreTrainedTokenizerFast,
+)
+
+from models.errors import ModelError
+from models.language.adoption import adopt_model, adopt_reward_model
+from models.language.folders import load_causal_model, load_reward_model, load_tokenizer
+from models.language.scoring import ScoreMoments, read_score_moments, write_score_moments
+from models.language.tokenizer import encode_completion, encode_prompt, encode_texts
+
+CHATML = (
+    "{% for m in messages %}"
+    "{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] + '<|im_end|>\\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+
+
+def _foreign(out: Path, *, rows: int | None = None, tied: bool = True) -> tuple[Any, Any]:
+    """A GPT-2 as the hub has them: pad is EOS, no roles, no template; `rows` of embeddings."""
+    backend = Tokenizer(BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    backend.train_from_iterator(
+        ["hello world"] * 4,
+        BpeTrainer(
+            special_tokens=["<|endoftext|>"],
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        ),
+    )
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, eos_token="<|endoftext|>", pad_token="<|endoftext|>"
+    )
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(
+        GPT2Config(
+            n_layer=1,
+            n_head=2,
+            n_embd=8,
+            n_positions=32,
+            vocab_size=rows or len(tokenizer),
+            tie_word_embeddings=tied,
+        )
+    )
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    return model, tokenizer
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_adoption_adds_pad_roles_and_template(tmp_path: Path, tied: bool) -> None:
+    before, foreign = _foreign(tmp_path / "in", tied=tied)
+    metrics = adopt_model(str(tmp_path / "in"), None, tmp_path / "out")
+    model = load_causal_model(tmp_path / "out")
+    tokenizer = load_tokenizer(tmp_path / "out", wants_template=True)
+
+    known = len(foreign)
+    assert metrics["adopt/added_tokens"] == 4.0  # pad and three roles
+    assert metrics["adopt/vocab_size"] == len(tokenizer) == known + 4
+    assert metrics["adopt/context"] == tokenizer.model_max_length == 32
+    assert tokenizer.eos_token == "<|endoftext|>"
+    assert (tokenizer.pad_token, tokenizer.pad_token_id) == ("<|pad|>", known)
+    for settings in (model.config, model.generation_config):
+        assert settings.pad_token_id == known
+        assert settings.eos_token_id == tokenizer.eos_token_id
+    for old, new in (
+        (before.get_input_embeddings(), model.get_input_embeddings()),
+        (before.get_output_embeddings(), model.get_output_embeddings()),
+    ):
+        assert torch.equal(new.weight[:known], old.weight)
+        mean = old.weight.double().mean(dim=0).float()
+        for row in new.weight[known:]:
+            torch.testing.assert_close(row, mean, rtol=0, atol=1e-7)  # float32 sums of 260 rows
+
+    prompt = encode_prompt(tokenizer, [{"role": "user", "content": "hello"}], 32)
+    assert prompt[0] == tokenizer.convert_tokens_to_ids("<|user|>")
+    assert prompt[-1] == tokenizer.convert_tokens_to_ids("<|assistant|>")
+    assert encode_texts(tokenizer, ["hello"]) == encode_texts(foreign, ["hello"])
+
+
+def test_adoption_uses_spare_rows_of_the_embedding(tmp_path: Path) -> None:
+    before, foreign = _foreign(tmp_path / "in", rows=400)
+    adopt_model(str(tmp_path / "in"), None, tmp_path / "out")
+    weight = load_causal_model(tmp_path / "out").get_input_embeddings().weight
+    assert weight.shape == (400, 8)
+    known = len(foreign)
+    mean = before.get_input_embeddings().weight[:known].mean(dim=0)
+    torch.testing.assert_close(weight[known + 3], mean, rtol=0, atol=1e-7)
+    assert torch.equal(weight[known + 4 :], before.get_input_embeddings().weight[known + 4 :])
+
+
+def test_adoption_keeps_a_template_of_the_models_own(tmp_path: Path) -> None:
+    _, foreign = _foreign(tmp_path / "in")
+    foreign.add_special_tokens({"extra_special_tokens": ["<|im_start|>", "<|im_end|>"]})
+    foreign.chat_template = CHATML
+    foreign.save_pretrained(tmp_path / "in")
+    metrics = adopt_model(str(tmp_path / "in"), None, tmp_path / "out")
+    tokenizer = load_tokenizer(tmp_path / "out", wants_template=True)
+    assert metrics["adopt/added_tokens"] == 1.0  # the pad
+    assert tokenizer.chat_template == CHATML
+    messages = [{"role": "user", "content": "hello <|im_end|>"}]
+    prompt = encode_prompt(tokenizer, messages, 64)
+    assert tokenizer.decode(prompt) == (
+        "<|im_start|>user\nhello <|im_end|><|im_end|>\n<|im_start|>assistant\n"
+    )
+    assert prompt.count(tokenizer.convert_tokens_to_ids("<|im_end|>")) == 1
+    assert encode_completion(tokenizer, "hello")[-1] == tokenizer.eos_token_id
+
+
+def test_adoption_gives_the_same_bytes_twice(tmp_path: Path) -> None:
+    _foreign(tmp_path / "in")
+    for name in ("a", "b"):
+        adopt_model(str(tmp_path / "in"), None, tmp_path / name)
+    for path in sorted((tmp_path / "a").iterdir()):
+        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
+
+
+def test_adoption_refuses_a_folder_without_safetensors(tmp_path: Path) -> None:
+    model, _ = _foreign(tmp_path / "in")
+    (tmp_path / "in" / "model.safetensors").unlink()
+    torch.save(model.state_dict(), tmp_path / "in" / "pytorch_model.bin")
+    with pytest.raises(ModelError, match="with safetensors could be loaded"):
+        adopt_model(str(tmp_path / "in"), None, tmp_path / "out")
+
+
+def _foreign_reward(out: Path, *, labels: int = 1) -> Any:
+    """The same GPT-2 with a score head, as reward models on the hub are."""
+    causal, tokenizer = _foreign(out)
+    config = GPT2Config(**{**causal.config.to_dict(), "num_labels": labels})
+    config.pad_token_id = tokenizer.pad_token_id
+    torch.manual_seed(1)
+    model = GPT2ForSequenceClassification(config)
+    model.save_pretrained(out)
+    return model
+
+
+def test_adoption_takes_a_reward_model_that_speaks_the_tokens_of_an_adopted_sft_model(
+    tmp_path: Path,
+) -> None:
+    before = _foreign_reward(tmp_path / "reward").eval()
+    _foreign(tmp_path / "sft")
+    adopt_reward_model(str(tmp_path / "reward"), None, tmp_path / "out")
+    adopt_model(str(tmp_path / "sft"), None, tmp_path / "sft_out")
+    model = load_reward_model(tmp_path / "out")
+    assert load_tokenizer(tmp_path / "out").get_vocab() == (
+        load_tokenizer(tmp_path / "sft_out").get_vocab()
+    )
+    ids = torch.tensor([[5, 6, 7]])
+    torch.testing.assert_close(model(ids).logits, before(ids).logits, rtol=0, atol=1e-6)
+    # scores are taken as they are where nobody has measured their moments
+    assert read_score_moments(tmp_path / "out") == ScoreMoments(
+        mean=0.0, std=1.0, raw_std=1.0, samples=0
+    )
+
+
+def test_adoption_keeps_the_moments_of_a_reward_model_trained_here(tmp_path: Path) -> None:
+    _foreign_reward(tmp_path / "in")
+    moments = ScoreMoments(mean=0.5, std=2.0, raw_std=2.0, samples=64)
+    write_score_moments(tmp_path / "in", moments)
+    adopt_reward_model(str(tmp_path / "in"), None, tmp_path / "out")
+    assert read_score_moments(tmp_path / "out") == moments
+
+
+def test_adoption_refuses_a_classifier_of_several_labels_as_a_reward_model(tmp_path: Path) -> None:
+    _foreign_reward(tmp_path / "in", labels=2)
+    with pytest.raises(ModelError, match="with 2 labels, a reward model with exactly one label"):
+        adopt_reward_model(str(tmp_path / "in"), None, tmp_path / "out")
+
+
+def test_adoption_refuses_a_model_of_the_other_kind(tmp_path: Path) -> None:
+    _foreign(tmp_path / "causal")
+    _foreign_reward(tmp_path / "reward")
+    with pytest.raises(ModelError, match="a GPT2LMHeadModel, a sequence classifier"):
+        adopt_reward_model(str(tmp_path / "causal"), None, tmp_path / "out")
+    with pytest.raises(ModelError, match="a GPT2ForSequenceClassification, a causal"):
+        adopt_model(str(tmp_path / "reward"), None, tmp_path / "out")
+
+
+def test_adoption_refuses_a_reward_model_whose_head_was_never_trained(tmp_path: Path) -> None:
+    model = _foreign_reward(tmp_path / "in")
+    state = {name: value for name, value in model.state_dict().items() if "score" not in name}
+    model.save_pretrained(tmp_path / "in", state_dict=state)
+    with pytest.raises(ModelError, match=r"lack score\.weight"):
+        adopt_reward_model(str(tmp_path / "in"), None, tmp_path / "out")

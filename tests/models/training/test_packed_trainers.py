@@ -1,0 +1,221 @@
+"""Trainers on packed rows: losses, gradients and logs of the padded batch; no row sees another.
+
+The oracle is the network's own forward on right-padded rows with an attention mask, through
+transformers' SDPA, and a loss written out by hand.
+"""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from models.reward.config import RewardStageConfig
+from models.reward.ranking import Pairs
+from models.reward.training import _build_trainer as reward_trainer
+from models.training import packed_trainers
+from models.training.config_sft import SFTStageConfig
+from models.training.sft import Demonstrations
+from models.training.sft import _build_trainer as sft_trainer
+
+FAMILIES = pytest.mark.parametrize("family", ["llama", "gpt2"])
+VOCAB = 320  # the tokenizer's
+TOLERANCE = 1e-5  # float32 sums over some 50 tokens in another order
+MARGINS = [0.0, 0.5, 0.25, 1.0]
+
+
+def _tokens(*lengths: int) -> list[list[int]]:
+    generator = torch.Generator().manual_seed(sum(lengths))
+    return [torch.randint(5, VOCAB, (n,), generator=generator).tolist() for n in lengths]
+
+
+ROWS = Demonstrations(prompts=_tokens(3, 1, 7, 3), completions=_tokens(4, 9, 2, 4), dropped=0)
+PAIRS = Pairs(
+    prompts=_tokens(3, 1, 7, 2),
+    chosen=_tokens(4, 2, 8, 5),
+    rejected=_tokens(1, 9, 3, 5),
+    rows=[0, 1, 2, 3],
+    equal=0,
+    too_long=0,
+)
+
+
+@pytest.fixture
+def make_sft(make_network: Callable[..., Any], tokenizer: Any, tmp_path: Path) -> Any:
+    def make(family: str, rows: Demonstrations = ROWS) -> Any:
+        config = SFTStageConfig(batch_size=len(rows.prompts))
+        network = make_network(family, vocab=VOCAB)
+        return sft_trainer(network, tokenizer, rows, tmp_path, config, 0, "cpu")
+
+    return make
+
+
+@pytest.fixture
+def make_reward(make_network: Callable[..., Any], tokenizer: Any, tmp_path: Path) -> Any:
+    def make(family: str, pairs: Pairs = PAIRS, margins: list[float] = MARGINS) -> Any:
+        config = RewardStageConfig(batch_size=len(pairs))
+        network = make_network(family, vocab=VOCAB, score_head=True)
+        return reward_trainer(network, tokenizer, pairs, margins, tmp_path, config, 0, "cpu")
+
+    return make
+
+
+def _loss(trainer: Any) -> torch.Tensor:
+    """The loss of the first batch, as `training_step` asks for it."""
+    trainer.model.train()
+    (batch,) = trainer.get_train_dataloader()
+    items = trainer._get_num_items_in_batch([batch], torch.device("cpu"))
+    loss: torch.Tensor = trainer.compute_loss(trainer.model, batch, num_items_in_batch=items)
+    return loss
+
+
+def _gradients(model: Any, loss: torch.Tensor) -> dict[str, torch.Tensor]:
+    model.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+
+def _padded(rows: list[list[int]]) -> dict[str, torch.Tensor]:
+    width = max(map(len, rows))
+    return {
+        "input_ids": torch.tensor([row + [0] * (width - len(row)) for row in rows]),
+        "attention_mask": torch.tensor([[1] * len(r) + [0] * (width - len(r)) for r in rows]),
+    }
+
+
+def _padded_sft_loss(model: Any) -> torch.Tensor:
+    """Mean of -log p over the completion tokens of all rows."""
+    rows = [p + c for p, c in zip(ROWS.prompts, ROWS.completions, strict=True)]
+    logprobs = model(**_padded(rows)).logits.log_softmax(-1)
+    picked = [
+        logprobs[at, place - 1, row[place]]
+        for at, row in enumerate(rows)
+        for place in range(len(ROWS.prompts[at]), len(row))
+    ]
+    return -torch.stack(picked).mean()
+
+
+def _padded_scores(model: Any, rows: list[list[int]]) -> torch.Tensor:
+    hidden = model.base_model(**_padded(rows)).last_hidden_state
+    last = torch.stack([hidden[at, len(row) - 1] for at, row in enumerate(rows)])
+    scores: torch.Tensor = model.score(last)[:, 0]
+    return scores
+
+
+def _padded_reward_loss(model: Any, centre: float) -> torch.Tensor:
+    """Bradley-Terry with margins; TRL's centring is the mean of squared sums."""
+    chosen = _padded_scores(model, PAIRS.chosen_sequences)
+    rejected = _padded_scores(model, PAIRS.rejected_sequences)
+    wins = torch.sigmoid(chosen - rejected - torch.tensor(MARGINS))
+    return -wins.log().mean() + centre * ((chosen + rejected) ** 2).mean()
+
+
+def _assert_same(model: Any, loss: torch.Tensor, plain: Any, wanted: torch.Tensor) -> None:
+    assert plain.config._attn_implementation == "sdpa"
+    torch.testing.assert_close(loss, wanted, rtol=TOLERANCE, atol=TOLERANCE)
+    found, oracle = _gradients(model, loss), _gradients(plain, wanted)
+    assert found.keys() == oracle.keys()
+    for name in found:
+        torch.testing.assert_close(found[name], oracle[name], rtol=TOLERANCE, atol=TOLERANCE)
+
+
+@FAMILIES
+def test_sft_loss_and_gradients_equal_the_padded_ones(
+    make_sft: Any, make_network: Callable[..., Any], family: str
+) -> None:
+    trainer = make_sft(family)
+    plain = make_network(family, vocab=VOCAB)  # the same weights; TRL has not touched it
+    _assert_same(trainer.model, _loss(trainer), plain, _padded_sft_loss(plain))
+
+
+@FAMILIES
+@pytest.mark.parametrize("centre", [None, 0.3])
+def test_reward_loss_and_gradients_equal_the_padded_ones(
+    make_reward: Any, make_network: Callable[..., Any], family: str, centre: float | None
+) -> None:
+    trainer = make_reward(family)
+    trainer.args.center_rewards_coefficient = centre
+    plain = make_network(family, vocab=VOCAB, score_head=True)  # the same weights
+    _assert_same(trainer.model, _loss(trainer), plain, _padded_reward_loss(plain, centre or 0.0))
+
+
+@FAMILIES
+def test_sft_loss_is_the_sum_over_rows_alone(make_sft: Any, family: str) -> None:
+    total = 0.0
+    for prompt, completion in zip(ROWS.prompts, ROWS.completions, strict=True):
+        alone = Demonstrations(prompts=[prompt], completions=[completion], dropped=0)
+        total += float(_loss(make_sft(family, alone)).detach()) * len(completion)
+    tokens = sum(map(len, ROWS.completions))
+    assert float(_loss(make_sft(family)).detach()) == pytest.approx(total / tokens, rel=TOLERANCE)
+
+
+@FAMILIES
+def test_reward_loss_is_the_mean_over_pairs_alone(make_reward: Any, family: str) -> None:
+    losses = []
+    for at in range(len(PAIRS)):
+        alone = Pairs(
+            prompts=[PAIRS.prompts[at]],
+            chosen=[PAIRS.chosen[at]],
+            rejected=[PAIRS.rejected[at]],
+            rows=[0],
+            equal=0,
+            too_long=0,
+        )
+        losses.append(float(_loss(make_reward(family, alone, [MARGINS[at]])).detach()))
+    wanted = sum(losses) / len(losses)
+    assert float(_loss(make_reward(family)).detach()) == pytest.approx(wanted, rel=TOLERANCE)
+
+
+def test_sft_logs_what_trl_logs_and_large_vocabularies_go_through_its_head(
+    make_sft: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, trl = make_sft("llama"), make_sft("llama")
+    loss = _loss(ours)
+    monkeypatch.setattr(packed_trainers, "MOST_LOGITS", 0)
+    monkeypatch.delattr(packed_trainers, "_predict_labels")
+    torch.testing.assert_close(loss, _loss(trl), rtol=TOLERANCE, atol=TOLERANCE)
+    logged = {name: values[0] for name, values in ours._metrics["train"].items()}
+    assert logged.keys() == {"entropy", "mean_token_accuracy", "num_tokens"}
+    assert logged["num_tokens"] == 33  # 14 of prompts, 19 of completions
+    for name, value in logged.items():
+        assert value == pytest.approx(trl._metrics["train"][name][0], rel=TOLERANCE)
+
+
+def test_reward_logs_the_scores_of_the_padded_rows(
+    make_reward: Any, make_network: Callable[..., Any]
+) -> None:
+    trainer = make_reward("llama")
+    plain = make_network("llama", vocab=VOCAB, score_head=True)  # the same weights
+    _loss(trainer)
+    chosen = _padded_scores(plain, PAIRS.chosen_sequences).tolist()
+    rejected = _padded_scores(plain, PAIRS.rejected_sequences).tolist()
+    pairs = list(zip(chosen, rejected, strict=True))
+    wanted = {
+        "accuracy": sum(c > r for c, r in pairs) / 4,
+        "margin": sum(c - r for c, r in pairs) / 4,
+        "mean_reward": sum(chosen + rejected) / 8,
+        "min_reward": min(chosen + rejected),
+        "max_reward": max(chosen + rejected),
+        "num_tokens": 63,  # twice 13 of prompts, 19 and 18 of completions
+    }
+    logged = {name: values[0] for name, values in trainer._metrics["train"].items()}
+    assert logged == pytest.approx(wanted, rel=TOLERANCE, abs=TOLERANCE)
+
+
+@pytest.mark.parametrize("rows", [1, 4])
+def test_sft_is_set_up_without_a_warning(
+    make_sft: Any,
+    rows: int,
+    caplog: pytest.LogCaptureFixture,
+    recwarn: pytest.WarningsRecorder,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
+    some = Demonstrations(
+        prompts=ROWS.prompts[:rows], completions=ROWS.completions[:rows], dropped=0
+    )
+    _loss(make_sft("llama", some))
+    assert [r.message for r in caplog.records if r.levelno >= logging.WARNING] == []
+    assert [str(w.message) for w in recwarn if "padding" in str(w.message)] == []

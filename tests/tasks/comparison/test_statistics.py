@@ -1,0 +1,260 @@
+"""Win rates, matching and the choice of the best: by hand, and against scipy."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from scipy import stats
+
+from tasks.comparison.compare_labels import differences, label_runs, short_differences
+from tasks.comparison.frontier import frontier_finding
+from tasks.comparison.runs import RunRecord
+from tasks.comparison.statistics import choose_best, match_prompts, same_judge, win_rate, win_rates
+
+GOLD = {"gold": "gold", "score": "reward/a"}
+
+
+def record(
+    name: str = "run",
+    *,
+    gold: Sequence[float] = (),
+    gain: tuple[float, float, float] | None = None,
+    verdict: str = "accepted",
+    judges: dict[str, str] | None = None,
+    sft: str = "sft/s",
+    **more: Any,
+) -> RunRecord:
+    samples = [
+        {"prompt": f"p{i}", "sft": "a", "ppo": "b", "sft_gold": 0.5, "ppo_gold": number,
+         "sft_score": 0.0, "ppo_score": number}
+        for i, number in enumerate(gold)
+    ]  # fmt: skip
+    final: dict[str, float] = dict(more.pop("final", {}))
+    if gain is not None:
+        ends = dict(zip(("gold_gain", "gold_gain_low", "gold_gain_high"), gain, strict=True))
+        final = ends | {"gold_ppo": 0.5 + gain[0]} | final
+    return RunRecord(
+        run_id=f"{name}-id", name=name, verdict=verdict, final=final, samples=samples, sft=sft,
+        judges=GOLD if judges is None else judges, **more,
+    )  # fmt: skip
+
+
+# --- what differs -------------------------------------------------------------------------------
+
+
+def test_differences_keep_rows_that_differ_and_count_the_rest() -> None:
+    rows, equal = differences([{"a": "1", "b": "2"}, {"a": "1", "b": "3", "c": "x"}])
+    assert [(row.name, row.values) for row in rows] == [("b", ("2", "3")), ("c", (None, "x"))]
+    assert equal == 1
+
+
+def test_labels_carry_what_differs_and_tell_equal_names_apart() -> None:
+    first = RunRecord(run_id="aaaaaaaaaa", name="same", parameters={"ppo.kl_coef": "0.1", "x": "1"})
+    second = RunRecord(run_id="bbbbbbbbbb", name="same", parameters={"ppo.kl_coef": "0", "x": "1"})
+    assert label_runs([first, second]) == [
+        "A: same aaaaaaaa (kl_coef 0.1)",
+        "B: same bbbbbbbb (kl_coef 0)",
+    ]
+
+
+def test_short_differences_name_the_group_where_the_last_word_is_not_enough() -> None:
+    runs = [
+        RunRecord(run_id="1", name="a", parameters={"sft.epochs": "1", "reward.epochs": "1"}),
+        RunRecord(run_id="2", name="b", parameters={"sft.epochs": "2", "reward.epochs": "3"}),
+    ]
+    assert short_differences(runs) == [
+        "sft.epochs 1, reward.epochs 1",
+        "sft.epochs 2, reward.epochs 3",
+    ]
+
+
+def test_short_differences_stop_after_three() -> None:
+    runs = [
+        RunRecord(run_id=str(one), name="a", parameters={f"p{key}": str(one) for key in range(5)})
+        for one in (1, 2)
+    ]
+    assert short_differences(runs)[0] == "p0 1, p1 1, p2 1 and 2 more"
+
+
+# --- win rates ----------------------------------------------------------------------------------
+
+
+def test_win_rate_counts_ties_half() -> None:
+    # 2 wins, 1 tie, 1 loss of 4: (2 + 0.5) / 4
+    assert win_rate([(0, 1), (0, 1), (1, 1), (1, 0)]).mean == 0.625
+
+
+def test_win_rate_takes_scores_that_differ_by_rounding_for_a_tie() -> None:
+    assert win_rate([(0.8, 0.8 + 1e-7), (30.0, 30.0 + 1e-5), (0.5, 0.499)]).mean == 1 / 3
+
+
+def test_win_rate_interval_agrees_with_scipys_bootstrap() -> None:
+    pairs = [(0.0, 1.0)] * 120 + [(1.0, 1.0)] * 50 + [(1.0, 0.0)] * 80
+    wins = [1.0] * 120 + [0.5] * 50 + [0.0] * 80
+    found = win_rate(pairs)
+    expected = stats.bootstrap(
+        (wins,), lambda one, axis: one.mean(axis=axis), method="percentile", n_resamples=5000,
+        rng=1,
+    ).confidence_interval  # fmt: skip
+    # Quantiles of 2,000 resamples of a mean with standard error 0.028 wander by about 0.002.
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=0.008)
+
+
+def test_win_rate_of_one_sided_wins_is_wilsons() -> None:
+    # 10 of 10: Wilson's lower end is 10 / (10 + z²) with z = 1.959964, from p = 1.
+    found = win_rate([(0.0, 1.0)] * 10)
+    assert (found.mean, found.high) == (1.0, pytest.approx(1.0))
+    assert found.low == pytest.approx(10 / (10 + 1.959964**2), abs=1e-6)
+    assert win_rate([(1.0, 0.0)] * 10).low == pytest.approx(0.0)
+
+
+@pytest.mark.parametrize("pairs", [[], [(0.0, math.nan)], [(math.inf, 1.0), (0.0, 1.0)]])
+def test_win_rate_is_unknown_without_finite_numbers(pairs: list[tuple[float, float]]) -> None:
+    assert math.isnan(win_rate(pairs).mean)
+
+
+def test_win_rates_hold_each_policy_against_its_sft_model_and_against_the_others() -> None:
+    first, second = record(gold=[1, 1, 0.5, 0]), record(gold=[0, 0, 0.5, 1])
+    rates = win_rates([first, second])
+    assert [(row.first, row.second) for row in rates] == [(0, None), (1, None), (0, 1)]
+    # Against 0.5: two wins, a tie and a loss, then the other way round; the first wins 2.5 of 4.
+    assert [row.rate.mean for row in rates] == [0.625, 0.375, 0.625]
+    assert {(row.judge, row.prompts) for row in rates} == {("gold judge", 4)}
+
+
+def test_scores_of_different_reward_models_are_not_compared() -> None:
+    first = record(gold=[1, 0], judges={"score": "reward/a"})
+    second = record(gold=[0, 1], judges={"score": "reward/b"})
+    between = win_rates([first, second])[-1]
+    assert math.isnan(between.rate.mean)
+    assert between.note == "scored by different reward models: not comparable"
+    assert win_rates([first, second])[0].judge == "reward model"
+
+
+def test_the_most_trusted_common_judge_judges() -> None:
+    held_out = {"judge_score": "judge/j", "score": "reward/a"}
+    assert same_judge([record(judges=GOLD | held_out)]) == "gold"
+    assert same_judge([record(judges=GOLD | held_out), record(judges=held_out)]) == "judge_score"
+    assert same_judge([record(judges=held_out), record(judges=GOLD)]) == "score"
+    assert same_judge([record(judges={}), record(judges=GOLD)]) is None
+
+
+def test_prompts_are_matched_by_text_and_turn() -> None:
+    def rows(*prompts: str) -> RunRecord:
+        found = [{"prompt": text, "place": place} for place, text in enumerate(prompts)]
+        return RunRecord(run_id="r", name="r", samples=found)
+
+    matched = match_prompts([rows("a", "b", "a"), rows("a", "a", "c", "b")])
+    assert [(one["place"], two["place"]) for one, two in matched] == [(0, 0), (1, 3), (2, 1)]
+
+
+# --- the best -----------------------------------------------------------------------------------
+
+
+def best(*records: RunRecord) -> tuple[int | None, str]:
+    found = choose_best(records, win_rates(records))
+    return found.index, found.sentence
+
+
+def test_best_is_the_accepted_run_with_the_highest_sure_gain() -> None:
+    index, sentence = best(
+        record(gain=(0.1, 0.05, 0.15)),
+        record(gain=(0.3, 0.2, 0.4)),
+        record(gain=(0.9, 0.8, 1.0), verdict="rejected"),
+    )
+    assert index == 1
+    assert sentence == (
+        "B is best: accepted, with the highest sure gain over SFT of +0.300 [+0.200, +0.400] by "
+        "the gold judge; C was rejected."
+    )
+
+
+def test_no_run_is_best_where_intervals_overlap() -> None:
+    index, sentence = best(record(gain=(0.1, 0.05, 0.25)), record(gain=(0.3, 0.2, 0.4)))
+    assert index is None
+    assert sentence.startswith("No winner: B has the surest gain")
+    assert "A's +0.100 [+0.050, +0.250] overlaps" in sentence
+
+
+def test_a_sure_head_to_head_decides_where_intervals_overlap() -> None:
+    wins = [1.0] * 30 + [0.0] * 10
+    index, _ = best(
+        record(gain=(0.1, 0.05, 0.25), gold=[0.5] * 40), record(gain=(0.3, 0.2, 0.4), gold=wins)
+    )
+    assert index == 1
+    unsure = [1.0] * 22 + [0.0] * 18
+    index, sentence = best(
+        record(gain=(0.1, 0.05, 0.25), gold=[0.5] * 40), record(gain=(0.3, 0.2, 0.4), gold=unsure)
+    )
+    assert index is None
+    assert "head to head B wins 55% [" in sentence
+
+
+def test_gains_over_different_sft_models_are_settled_head_to_head_alone() -> None:
+    index, sentence = best(
+        record(gain=(0.1, 0.05, 0.15), sft="sft/other"), record(gain=(0.3, 0.2, 0.4))
+    )
+    assert index is None
+    assert "is over another SFT model" in sentence
+
+
+def test_no_run_is_best_where_none_was_accepted_or_evaluated() -> None:
+    assert best(record(verdict="rejected"), record(verdict="")) == (
+        None,
+        "No winner: no evaluated run was accepted.",
+    )
+    assert best(record(verdict=""), record(verdict="")) == (
+        None,
+        "No winner: no run was evaluated.",
+    )
+
+
+def test_no_run_is_best_by_scores_of_different_reward_models() -> None:
+    index, sentence = best(
+        record(judges={"score": "reward/a"}), record(judges={"score": "reward/b"})
+    )
+    assert index is None
+    assert "different reward models" in sentence
+
+
+def test_frontier_tells_a_hacked_score_from_a_good_one() -> None:
+    good = record(gain=(0.3, 0.2, 0.4), final={"score_ppo": 1.0})
+    hacked = record(gain=(0.0, -0.1, 0.1), verdict="rejected", final={"score_ppo": 2.0})
+    assert frontier_finding([good, hacked]) == (
+        "Over-optimised: B has the highest score, but by the gold judge it gains "
+        "+0.000 [-0.100, +0.100] where A gains +0.300 [+0.200, +0.400]."
+    )
+    close = record(gain=(0.25, 0.15, 0.35), final={"score_ppo": 2.0})
+    assert frontier_finding([good, close]).endswith("their intervals overlap.")
+    weak = record(gain=(0.1, 0.0, 0.2), final={"score_ppo": 0.5})
+    assert frontier_finding([good, weak]).endswith("agree on the highest: A.")
+    assert not frontier_finding([record(judges={"score": "a"}), record(judges={"score": "a"})])
+
+
+def test_frontier_claims_nothing_of_gains_that_cannot_be_compared() -> None:
+    good = record(gain=(0.3, 0.2, 0.4), final={"score_ppo": 1.0})
+    hacked = {"gain": (0.0, -0.1, 0.1), "final": {"score_ppo": 2.0}}
+    finding = frontier_finding([good, record(**hacked, sft="sft/other")])
+    assert finding.endswith(
+        "they start from different SFT models, so their gains are not compared."
+    )
+    bare = record(final={"score_ppo": 2.0, "gold_ppo": 0.1})
+    assert frontier_finding([good, bare]).endswith(
+        "without intervals nothing tells whether that is sure."
+    )
+
+
+def test_interval_of_a_turned_pair_is_turned() -> None:
+    """B leads; the pair stands as (A, B), so A's losses are B's wins."""
+    losing = [0.0] * 30 + [1.0] * 10
+    index, _ = best(
+        record(gain=(0.1, 0.05, 0.25), gold=losing), record(gain=(0.3, 0.2, 0.4), gold=[0.5] * 40)
+    )
+    assert index == 1
+
+
+def test_the_surest_gain_leads_not_the_highest_mean() -> None:
+    index, sentence = best(record(gain=(0.32, 0.1, 0.5)), record(gain=(0.3, 0.25, 0.35)))
+    assert index is None
+    assert sentence.startswith("No winner: B has the surest gain")

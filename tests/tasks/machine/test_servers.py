@@ -1,0 +1,317 @@
+"""Servers and children: what holds a port, what a log means, and that no process is left behind."""
+
+import http.server
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from models.errors import QuartetError
+from tasks.machine.guardian import descendants
+from tasks.machine.server_logs import explain, tail
+from tasks.machine.servers import (
+    Child,
+    child_environment,
+    find_server,
+    one_at_a_time,
+    server_command,
+    start_child,
+    wait_for_server,
+)
+from tasks.settings import Settings
+
+
+def free_port() -> int:
+    with socket.socket() as opened:
+        opened.bind(("127.0.0.1", 0))
+        return int(opened.getsockname()[1])
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def wait_until(what: Callable[[], bool], seconds: float = 15.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while not what() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return what()
+
+
+@pytest.fixture
+def foreign_port() -> Iterator[int]:
+    """A web server that is neither Prefect nor MLflow: it answers OK to everything."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"OK")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield int(server.server_address[1])
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize("kind", ["Prefect", "MLflow"])
+def test_find_server_refuses_a_foreign_service_and_names_port_answer_and_remedy(
+    kind: str, foreign_port: int
+) -> None:
+    with pytest.raises(QuartetError) as caught:
+        find_server(kind, foreign_port)  # type: ignore[arg-type]
+    for part in (str(foreign_port), "'OK'", kind, f"--{kind.lower()}-port"):
+        assert part in str(caught.value)
+
+
+def test_find_server_refuses_what_speaks_no_http() -> None:
+    with socket.socket() as opened:
+        opened.bind(("127.0.0.1", 0))
+        opened.listen()
+
+        def answer() -> None:
+            connection, _ = opened.accept()
+            connection.sendall(b"SSH-2.0\r\n")
+            connection.close()
+
+        threading.Thread(target=answer, daemon=True).start()
+        with pytest.raises(QuartetError, match="no HTTP"):
+            find_server("MLflow", opened.getsockname()[1])
+
+
+def test_find_server_gives_none_where_the_port_is_free() -> None:
+    assert find_server("Prefect", free_port()) is None
+
+
+def test_child_environment_fixes_addresses_and_leaves_the_rest_to_the_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", "http://elsewhere/api")
+    monkeypatch.setenv("PREFECT_WORKER_QUERY_SECONDS", "7")
+    found = child_environment(Settings(home=tmp_path), prefect_port=4444, mlflow_uri="http://m")
+    assert found["PREFECT_API_URL"] == "http://127.0.0.1:4444/api"
+    assert found["PREFECT_SERVER_UI_API_URL"] == "http://127.0.0.1:4444/api"
+    assert found["QUARTET_TRACKING_URI"] == "http://m"
+    assert found["QUARTET_HOME"] == str(tmp_path)
+    assert found["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
+    assert found["PREFECT_WORKER_QUERY_SECONDS"] == "7"
+
+
+@pytest.mark.parametrize(
+    ("words", "meaning"),
+    [
+        ("alembic.util.exc.CommandError: Can't locate revision identified by 'ff'", "newer"),
+        ("Detected out-of-date database schema (found version 1)", "mlflow db upgrade sqlite:///"),
+        ("sqlite3.OperationalError: duplicate column name: x", "half upgraded"),
+        ("sqlite3.DatabaseError: file is not a database", "damaged"),
+        ("KeyError: 'x'", "mend what it says"),
+    ],
+)
+def test_explain_says_what_is_wrong_with_the_database(
+    tmp_path: Path, words: str, meaning: str
+) -> None:
+    log = tmp_path / "logs" / "mlflow-server.log"
+    log.parent.mkdir()
+    log.write_text(f"begin\n{words}\n")
+    text = explain("MLflow server", "ended with status 1", log)
+    assert meaning in text
+    assert words in text
+    assert str(log) in text
+    assert ("mlflow.db" in text) is (words[:3] != "Key")
+
+
+def test_tail_gives_the_last_lines_only(tmp_path: Path) -> None:
+    log = tmp_path / "x.log"
+    log.write_text("\n".join(map(str, range(100))))
+    assert tail(log, 2) == "    98\n    99"
+    assert tail(tmp_path / "none.log") == "    (no log)"
+
+
+def test_one_at_a_time_refuses_a_second_and_says_who_holds_the_folder(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    program = (
+        "import sys, pathlib\n"
+        "from tasks.machine.servers import one_at_a_time\n"
+        "from tasks.settings import Settings\n"
+        "with one_at_a_time(Settings(home=pathlib.Path(sys.argv[1])), {'pid': 2}): pass\n"
+    )
+    words = [sys.executable, "-c", program, str(tmp_path)]
+    with one_at_a_time(settings, {"pid": 77, "prefect": "http://127.0.0.1:4299"}):
+        second = subprocess.run(words, capture_output=True, text=True)
+    assert second.returncode == 1
+    assert "process 77" in second.stderr
+    assert "http://127.0.0.1:4299" in second.stderr
+    assert "QUARTET_HOME" in second.stderr
+    assert subprocess.run(words, capture_output=True, text=True).returncode == 0
+
+
+# --- children -----------------------------------------------------------------------------------
+
+FAMILY = """
+import signal, subprocess, sys, time
+stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(300)"
+subprocess.Popen([sys.executable, "-c", stubborn], start_new_session=True)
+print("ready", flush=True)
+time.sleep(300)
+"""
+"""A parent that forgets its child, which lives in a session of its own and hears no SIGTERM."""
+
+
+def family(tmp_path: Path, grace_seconds: float = 1.0) -> Child:
+    child = start_child(
+        "family",
+        [sys.executable, "-c", FAMILY],
+        log=tmp_path / "logs" / "family.log",
+        environment=os.environ,
+        grace_seconds=grace_seconds,
+    )
+    assert wait_until(lambda: "ready" in child.log.read_text())
+    assert wait_until(lambda: len(descendants(child.process.pid)) == 2)
+    return child
+
+
+def test_stop_leaves_no_process_not_even_in_a_session_of_its_own(tmp_path: Path) -> None:
+    child = family(tmp_path)
+    below = descendants(child.process.pid)
+    child.stop()
+    assert child.ended() is not None
+    assert not [pid for pid in below if alive(pid)]
+
+
+def test_stop_cuts_the_grace_short_when_interrupted(tmp_path: Path) -> None:
+    child = family(tmp_path, grace_seconds=600.0)
+    below = descendants(child.process.pid)
+    child.stop(lambda: True)  # without the second signal this would take ten minutes
+    assert not [pid for pid in below if alive(pid)]
+
+
+def test_children_end_when_their_starter_is_killed(tmp_path: Path) -> None:
+    program = (
+        "import sys, time, os, pathlib\n"
+        "from tasks.machine.servers import start_child\n"
+        f"FAMILY = {FAMILY!r}\n"
+        "child = start_child('family', [sys.executable, '-c', FAMILY],\n"
+        "    log=pathlib.Path(sys.argv[1]) / 'family.log', environment=os.environ,\n"
+        "    grace_seconds=1.0)\n"
+        "time.sleep(300)\n"
+    )
+    starter = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)])
+    assert wait_until(lambda: len(descendants(starter.pid)) == 3)
+    below = descendants(starter.pid)
+    starter.kill()
+    starter.wait()
+    assert wait_until(lambda: not [pid for pid in below if alive(pid)])
+
+
+WORKER = """
+import signal, subprocess, sys, time
+run = '''
+import signal, sys, time
+def end(*_):
+    time.sleep(0.5)
+    print("run saved", flush=True)
+    sys.exit(1)
+signal.signal(signal.SIGTERM, end)
+print("ready", flush=True)
+time.sleep(300)
+'''
+child = subprocess.Popen([sys.executable, "-c", run])
+def stop(*_):
+    print("worker stops", flush=True)
+    child.kill()
+    sys.exit(0)
+signal.signal(signal.SIGTERM, stop)
+while child.poll() is None: time.sleep(0.05)
+print("run reported", flush=True)
+time.sleep(300)
+"""
+"""Like Prefect's worker: on SIGTERM it kills its runs without letting them save."""
+
+
+def test_inner_first_lets_runs_save_before_the_worker_stops(tmp_path: Path) -> None:
+    child = start_child(
+        "worker",
+        [sys.executable, "-c", WORKER],
+        log=tmp_path / "worker.log",
+        environment=os.environ,
+        inner_first=True,
+    )
+    assert wait_until(lambda: "ready" in child.log.read_text())
+    child.stop()
+    said = child.log.read_text().split("\n")[:-1]
+    assert said == ["ready", "run saved", "run reported", "worker stops"]
+    assert child.ended() == 0
+
+
+def test_guardian_gives_the_status_of_its_command(tmp_path: Path) -> None:
+    for program, status in (("exit(3)", 3), ("import os; os.kill(os.getpid(), 9)", 137)):
+        child = start_child(
+            "x", [sys.executable, "-c", program], log=tmp_path / "x.log", environment=os.environ
+        )
+        assert child.process.wait(timeout=20) == status
+        child.stop()
+
+
+def test_wait_for_server_shows_the_log_of_a_server_that_dies(tmp_path: Path) -> None:
+    program = "import sys; print('the disk is full'); sys.exit(4)"
+    child = start_child(
+        "MLflow server",
+        [sys.executable, "-c", program],
+        log=tmp_path / "logs" / "mlflow.log",
+        environment=os.environ,
+    )
+    with pytest.raises(QuartetError) as caught:
+        wait_for_server("MLflow", free_port(), child, say=print)
+    child.stop()
+    for part in ("status 4", "the disk is full", str(child.log)):
+        assert part in str(caught.value)
+
+
+def test_wait_for_server_is_bounded_and_tells_of_a_server_that_never_answers(
+    tmp_path: Path,
+) -> None:
+    child = start_child(
+        "Prefect server",
+        [sys.executable, "-c", "import time; time.sleep(300)"],
+        log=tmp_path / "p.log",
+        environment=os.environ,
+    )
+    with pytest.raises(QuartetError, match="no answer on port"):
+        wait_for_server("Prefect", free_port(), child, say=print, seconds=1.0)
+    child.process.send_signal(signal.SIGTERM)
+    child.stop()
+
+
+def test_mlflow_server_explains_a_database_from_a_newer_version(home: Path) -> None:
+    import sqlite3
+
+    with sqlite3.connect(home / "mlflow.db") as database:
+        database.execute("update alembic_version set version_num = 'fffffffffff0'")
+    settings, port = Settings(home=home), free_port()
+    child = start_child(
+        "MLflow server",
+        server_command("MLflow", settings, port),
+        log=home / "logs" / "mlflow-server.log",
+        environment=child_environment(settings, prefect_port=1, mlflow_uri="http://m"),
+    )
+    try:
+        with pytest.raises(QuartetError) as caught:
+            wait_for_server("MLflow", port, child, say=print)
+    finally:
+        child.stop()
+    assert str(home / "mlflow.db") in str(caught.value)
+    assert "version" in str(caught.value)

@@ -1,0 +1,309 @@
+"""Promotion with real models and a real MLflow: gates, aliases, crashes, two at once, rollback."""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.errors import ModelError, ParameterError
+from models.evaluation.config_promotion import PromotionConfig
+from models.language.config import SamplingConfig
+from tasks.promotion import promotion
+from tasks.promotion.promotion import Answer, Promotion, promote, rollback
+from tasks.registry import versions as registry
+from tasks.registry.aliases import CHAMPION, PREVIOUS, mend_aliases, read_aliases
+from tasks.registry.versions import find_version
+from tasks.results.store import StageRef, Store
+from tasks.settings import load_settings
+from tasks.stages import challenge
+from tasks.tracking.client import Tracker
+from tests.tasks.promotion_models import (
+    JUDGE,
+    NAME,
+    PIPELINE,
+    REWARD,
+    SFT,
+    Folders,
+    make_folders,
+    publish_parents,
+    register_policy,
+)
+
+CONFIG = PromotionConfig(
+    prompts=32, samples_per_prompt=2, bootstrap_resamples=200, max_kl_to_reference=1000.0,
+    min_eos_ratio=0.01, min_distinct_2_ratio=0.1, min_length_ratio=0.1, max_length_ratio=10.0,
+)  # fmt: skip
+"""Untrained models are far apart and seldom end; the gain is what these tests are about."""
+SAMPLING = SamplingConfig(max_completion_tokens=12)
+BEST, MIDDLE, OTHER = "b" * 64, "c" * 64, "d" * 64
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
+    return make_folders(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture
+def said(home: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The events; stages run as plain functions, which needs no Prefect server."""
+    events: list[Any] = []
+    monkeypatch.setattr(registry, "emit", lambda *event: None)
+    monkeypatch.setattr(promotion, "emit", lambda *event: events.append(event))
+    monkeypatch.setattr(promotion, "judge_challenger", challenge.judge_challenger.fn)
+    monkeypatch.setenv("QUARTET_DEVICE", "cpu")
+    monkeypatch.setenv("QUARTET_THREADS", "1")
+    return events
+
+
+@pytest.fixture
+def parents(folders: Folders, said: list[Any]) -> None:
+    publish_parents(folders)
+
+
+def no_data() -> StageRef:
+    raise AssertionError("the challenger's own prompts are known")
+
+
+def run(model: str, **changes: Any) -> Promotion:
+    given: dict[str, Any] = {"pipeline": PIPELINE, "data": no_data, **changes}
+    return promote(model, given.pop("config", CONFIG), SAMPLING, **given)
+
+
+def tracker() -> Tracker:
+    return Tracker(load_settings())
+
+
+def aliases() -> dict[str, str]:
+    return read_aliases(tracker(), NAME)
+
+
+def tags(version: str) -> dict[str, str]:
+    return dict(find_version(tracker(), f"models:/{NAME}/{version}").tags)
+
+
+@pytest.mark.usefixtures("parents")
+def test_first_challenger_is_compared_with_its_sft_model(folders: Folders, said: list[Any]) -> None:
+    model = register_policy(folders.middle, MIDDLE)
+    done = run(model)
+    assert (done.result, done.champion, done.previous) == ("promoted", "1", "")
+    assert aliases() == {"challenger": "1", CHAMPION: "1"}
+    found = tags("1")
+    assert found["quartet.promotion"] == "promoted"
+    assert found["quartet.promotion.against"] == f"sft/{SFT}"
+    assert found["quartet.promotion.evidence"] == f"promotion/{done.evidence}"
+    manifest = Store(load_settings().store).find("promotion", done.evidence)
+    assert manifest is not None
+    assert manifest.inputs["judge"] == JUDGE
+    assert done.metrics["promotion/judged_gain_low"] > 0
+    description = tracker().client.get_model_version(NAME, "1").description
+    assert "promotion result: promoted" in description
+    assert [event[:2] for event in said] == [("quartet.model.promoted", f"quartet.model.{NAME}")]
+
+
+@pytest.mark.usefixtures("parents")
+def test_better_challenger_replaces_the_champion_and_a_worse_one_does_not(
+    folders: Folders, said: list[Any]
+) -> None:
+    run(register_policy(folders.middle, MIDDLE))
+    best = run(register_policy(folders.best, BEST))
+    assert (best.result, best.champion, best.previous) == ("promoted", "2", "1")
+    assert aliases() == {"challenger": "2", CHAMPION: "2", PREVIOUS: "1"}
+    assert tags("2")["quartet.promotion.against"] == f"models:/{NAME}/1"
+    worse = run(f"models:/{NAME}/1")
+    assert (worse.result, worse.champion) == ("rejected", "2")
+    assert aliases() == {"challenger": "2", CHAMPION: "2", PREVIOUS: "1"}
+    assert tags("1")["quartet.promotion"] == "rejected"
+    assert "does not lie above 0" in tags("1")["quartet.promotion.reasons"]
+    assert said[-1][0] == "quartet.model.rejected"
+    again = run(f"models:/{NAME}@challenger")
+    assert (again.result, again.reasons) == (
+        "unchanged",
+        [f"models:/{NAME}/2 is the champion already: nothing to do"],
+    )
+
+
+@pytest.mark.usefixtures("parents")
+def test_another_seed_of_the_run_changes_nothing(folders: Folders) -> None:
+    """Else one could try seeds until chance says yes."""
+    run(register_policy(folders.best, BEST))
+    model = register_policy(folders.middle, MIDDLE)
+    seeds = (PIPELINE.model_copy(update={"seed": seed}) for seed in (0, 1))
+    first, second = (run(model, pipeline=one) for one in seeds)
+    assert first.result == second.result == "rejected"
+    assert first.evidence == second.evidence
+
+
+@pytest.mark.usefixtures("parents")
+def test_equal_weights_under_another_digest_are_not_promoted(folders: Folders) -> None:
+    run(register_policy(folders.best, BEST))
+    same = run(register_policy(folders.best, OTHER))
+    assert same.result == "rejected"
+    assert same.metrics["promotion/judged_gain"] == 0.0  # equal luck, equal completions
+
+
+@pytest.mark.usefixtures("parents")
+def test_alarm_in_training_rejects(folders: Folders) -> None:
+    done = run(register_policy(folders.best, BEST, {"ppo/alarms/hacking": 3.0}))
+    assert done.result == "rejected"
+    assert done.reasons == ["Its training raised alarms: hacking in 3 iterations."]
+    assert CHAMPION not in aliases()
+
+
+@pytest.mark.usefixtures("said")
+def test_without_any_judge_it_is_refused_with_the_remedy(folders: Folders) -> None:
+    publish_parents(folders, judge=False)
+    model = register_policy(folders.best, BEST)
+    with pytest.raises(ModelError, match=r"reward\.judge_share=0\.3"):
+        run(model)
+    with pytest.raises(ParameterError, match="gold judge knows only the embedded world"):
+        run(model, config=CONFIG.model_copy(update={"judge": "gold"}))
+
+
+@pytest.mark.usefixtures("parents")
+def test_reward_model_of_the_training_may_not_judge(folders: Folders) -> None:
+    model = register_policy(folders.best, BEST)
+    with pytest.raises(ModelError, match="cannot be shown to be held out"):
+        run(model, judge_model=f"reward/{REWARD}")
+
+
+@pytest.mark.usefixtures("parents")
+def test_other_tokenizer_is_refused(folders: Folders) -> None:
+    run(register_policy(folders.best, BEST))
+    model = register_policy(folders.stranger, OTHER)
+    with pytest.raises(ModelError, match="tokenizer differs from the challenger's in vocabulary"):
+        run(model)
+
+
+@pytest.mark.usefixtures("parents")
+@pytest.mark.parametrize("go_on", [True, False])
+def test_person_is_asked_only_after_the_gates(folders: Folders, go_on: bool) -> None:
+    asked: list[str] = []
+
+    def ask(challenger: Any, evidence: StageRef) -> Answer:
+        asked.append(challenger.uri)
+        return Answer(go_on=go_on, by="Ann", note="read the samples")
+
+    done = run(register_policy(folders.middle, MIDDLE), ask=ask)
+    assert done.result == ("promoted" if go_on else "rejected")
+    assert tags("1")["quartet.promotion.by"] == "Ann"
+    assert tags("1")["quartet.promotion.note"] == "read the samples"
+    assert (CHAMPION in aliases()) is go_on
+    model = register_policy(folders.middle, OTHER, {"ppo/alarms/hacking": 1.0})
+    assert run(model, ask=ask).result == "rejected"
+    assert asked == [f"models:/{NAME}/1"]
+
+
+@pytest.mark.usefixtures("parents")
+def test_champion_that_changed_meanwhile_is_the_one_to_beat(folders: Folders) -> None:
+    """While a person looks at the middle one, the best becomes champion."""
+    middle, best = register_policy(folders.middle, MIDDLE), register_policy(folders.best, BEST)
+
+    def ask(challenger: Any, evidence: StageRef) -> Answer:
+        assert run(best).result == "promoted"
+        return Answer(go_on=True, by="Ann")
+
+    done = run(middle, ask=ask)
+    assert (done.result, done.champion) == ("rejected", "2")
+    assert aliases()[CHAMPION] == "2"
+    assert tags("1")["quartet.promotion.against"] == f"models:/{NAME}/2"
+
+
+@pytest.mark.usefixtures("parents")
+def test_of_two_promotions_at_once_the_second_must_beat_the_first(folders: Folders) -> None:
+    models = {
+        "middle": register_policy(folders.middle, MIDDLE),
+        "best": register_policy(folders.best, BEST),
+    }
+    barrier = threading.Barrier(2)
+
+    def attempt(name: str) -> Promotion:
+        asked: list[str] = []
+
+        def ask(challenger: Any, evidence: StageRef) -> Answer:
+            asked.append(evidence.digest)
+            if len(asked) == 1:  # both have passed against the SFT model, and none is champion
+                barrier.wait(120)
+            return Answer(go_on=True, by=name)
+
+        return run(models[name], ask=ask)
+
+    with ThreadPoolExecutor(2) as pool:
+        done = dict(zip(models, pool.map(attempt, models), strict=True))
+    assert done["best"].result == "promoted"
+    assert aliases()[CHAMPION] == "2"
+    if done["middle"].result == "promoted":  # it came first, and was beaten afterwards
+        assert aliases()[PREVIOUS] == "1"
+        assert tags("2")["quartet.promotion.against"] == f"models:/{NAME}/1"
+    else:
+        assert PREVIOUS not in aliases()
+        assert tags("1")["quartet.promotion.against"] == f"models:/{NAME}/2"
+
+
+@pytest.fixture
+def crash(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Any]:
+    """Let the process die at the n-th alias that is set."""
+    from mlflow.tracking import MlflowClient
+
+    real = MlflowClient.set_registered_model_alias
+
+    def at(count: int) -> Any:
+        left = [count]
+
+        def dying(self: Any, name: str, alias: str, version: str) -> None:
+            left[0] -= 1
+            if left[0] == 0:
+                raise KeyboardInterrupt
+            real(self, name, alias, version)
+
+        monkeypatch.setattr(MlflowClient, "set_registered_model_alias", dying)
+        return lambda: monkeypatch.setattr(MlflowClient, "set_registered_model_alias", real)
+
+    return at
+
+
+@pytest.mark.usefixtures("parents")
+@pytest.mark.parametrize("at", [1, 2])
+def test_crash_between_aliases_leaves_a_champion_and_is_finished_by_the_next_try(
+    folders: Folders, crash: Callable[[int], Any], at: int
+) -> None:
+    run(register_policy(folders.middle, MIDDLE))
+    best = register_policy(folders.best, BEST)
+    mend = crash(at)
+    with pytest.raises(KeyboardInterrupt):
+        run(best)
+    assert aliases()[CHAMPION] == "1"
+    mend()
+    assert run(best).result == "unchanged"  # the journal was finished first
+    assert aliases() == {"challenger": "2", CHAMPION: "2", PREVIOUS: "1"}
+    assert tags("2")["quartet.promotion"] == "promoted"
+
+
+@pytest.mark.usefixtures("parents")
+def test_rollback_swaps_champion_and_previous(
+    folders: Folders, crash: Callable[[int], Any], said: list[Any]
+) -> None:
+    with pytest.raises(ModelError, match="does not give the registered model"):
+        rollback("nobody")
+    run(register_policy(folders.middle, MIDDLE))
+    with pytest.raises(ModelError, match=r"no previous champion.*champion: 1, previous: none"):
+        rollback(NAME)
+    best = register_policy(folders.best, BEST)
+    run(best)
+    done = rollback(NAME, note="it swears")
+    assert (done.champion, done.previous) == ("1", "2")
+    assert aliases() == {"challenger": "2", CHAMPION: "1", PREVIOUS: "2"}
+    assert tags("2")["quartet.rollback"] == "rolled back"
+    assert tags("2")["quartet.rollback.note"] == "it swears"
+    assert said[-1][0] == "quartet.model.rolled-back"
+    with pytest.raises(ModelError, match=r"was rolled back \(it swears\)"):
+        run(best)
+    mend = crash(2)  # champion is back, previous is not yet moved
+    with pytest.raises(KeyboardInterrupt):
+        rollback(NAME)
+    assert aliases() == {"challenger": "2", CHAMPION: "2", PREVIOUS: "2"}
+    mend()
+    mend_aliases(load_settings(), tracker(), NAME)
+    assert aliases() == {"challenger": "2", CHAMPION: "2", PREVIOUS: "1"}

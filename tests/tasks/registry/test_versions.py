@@ -1,0 +1,257 @@
+"""Registered models: plain files, once for each digest, named so that the stage is found again."""
+
+import logging
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.errors import ModelError, StoreError
+from tasks.registry import versions as registry
+from tasks.registry.versions import ModelVersion, download, find_version, register
+from tasks.results.store import Manifest, StageRef, Store, list_files, write_manifest
+from tasks.run.pipeline import PipelineRun
+from tasks.settings import load_settings
+from tasks.tracking.client import Tracker
+
+PIPELINE = PipelineRun(name="toy-1", preset="hh-rlhf", seed=0, run_id="")
+Publish = Callable[..., StageRef]
+
+
+@pytest.fixture
+def publish(home: Path) -> Publish:
+    """Publish a stage with a model folder, and a run that made it."""
+
+    def make(stage: str, digest: str) -> StageRef:
+        store = Store(load_settings().store)
+        run_id = Tracker(load_settings()).start_run(stage, parameters={}, tags={})
+        out = store.writing(stage, digest)
+        (out / "model").mkdir()
+        (out / "model" / "config.json").write_text(digest)
+        (out / "samples.jsonl").write_text("{}\n")
+        manifest = Manifest(
+            stage=stage, digest=digest, seed=0, parameters={}, inputs={"base": "b" * 64},
+            libraries={}, code="", run_id=run_id, seconds=0.0, metrics={}, files=list_files(out),
+        )  # fmt: skip
+        write_manifest(out, manifest)
+        store.publish(out, stage, digest)
+        return StageRef(stage=stage, digest=digest, run_id=run_id)
+
+    return make
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The events that were emitted."""
+    events: list[Any] = []
+    monkeypatch.setattr(registry, "emit", lambda *event: events.append(event))
+    return events
+
+
+@pytest.mark.parametrize(
+    ("version", "digest", "other", "same"),
+    [
+        ("1", "a", "a", True),  # itself
+        ("2", "a", "a", True),  # registered twice
+        ("2", "a", "b", False),
+        ("2", "", "", False),  # two from elsewhere, of which nothing is known
+        ("1", "", "", True),
+    ],
+)
+def test_versions_are_one_model_by_digest_or_number(
+    version: str, digest: str, other: str, same: bool
+) -> None:
+    def made(number: str, digest: str) -> ModelVersion:
+        tags = {"quartet.stage": "ppo", "quartet.digest": digest} if digest else {}
+        return ModelVersion(name="toy", version=number, source="", tags=tags)
+
+    assert made(version, digest).is_same_model(made("1", other)) is same
+
+
+def version(name: str) -> ModelVersion:
+    return find_version(Tracker(load_settings()), name)
+
+
+def test_register_adds_a_version_that_names_its_stage(publish: Publish, said: list[Any]) -> None:
+    ref = publish("sft", "a" * 64)
+    register(ref, "sft", PIPELINE)
+    found = version("models:/hh-rlhf-sft@challenger")
+    assert found == version("models:/hh-rlhf-sft/1")
+    assert found.published == ("sft", "a" * 64)
+    assert found.tags["quartet.run"] == ref.run_id
+    assert found.tags["input.base"] == "b" * 64
+    payload = {
+        "name": "hh-rlhf-sft",
+        "version": "1",
+        "uri": "models:/hh-rlhf-sft/1",
+        "role": "sft",
+        "stage": "sft",
+        "digest": "a" * 64,
+        "preset": "hh-rlhf",
+    }
+    assert said == [("quartet.model.registered", "quartet.model.hh-rlhf-sft", payload)]
+
+
+def test_register_logs_the_models_folder_and_its_card_and_nothing_else(
+    publish: Publish, tmp_path: Path
+) -> None:
+    register(publish("sft", "a" * 64), "sft", PIPELINE)
+    (tmp_path / "down").mkdir()
+    wanted = version("models:/hh-rlhf-sft/1")
+    folder = download(Tracker(load_settings()), wanted, tmp_path / "down")
+    assert sorted(path.name for path in folder.iterdir()) == ["README.md", "config.json"]
+    assert (folder / "README.md").read_text().startswith("---\nlicense: unknown\n")
+    described = Tracker(load_settings()).client.get_model_version("hh-rlhf-sft", "1").description
+    assert described.startswith("# hh-rlhf-sft\n")
+    assert (folder / "config.json").read_text() == "a" * 64
+
+
+def test_register_knows_the_role_judge(publish: Publish) -> None:
+    register(publish("judge", "a" * 64), "judge", PIPELINE)
+    assert version("models:/hh-rlhf-judge@challenger").tags["quartet.role"] == "judge"
+
+
+def test_register_goes_on_without_a_card_that_cannot_be_written(
+    publish: Publish, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise OSError("no such disk")
+
+    monkeypatch.setattr(registry, "write_card", fail)
+    with caplog.at_level(logging.WARNING):
+        register(publish("sft", "a" * 64), "sft", PIPELINE)
+    assert "MLflow failed at the model card of models:/hh-rlhf-sft/1" in caplog.text
+    assert version("models:/hh-rlhf-sft@challenger").published == ("sft", "a" * 64)
+
+
+def test_register_does_nothing_the_second_time(publish: Publish, said: list[Any]) -> None:
+    first, second = publish("sft", "a" * 64), publish("sft", "c" * 64)
+    for ref in (first, second, first):
+        register(ref, "sft", PIPELINE)
+    assert [payload["version"] for _, _, payload in said] == ["1", "2"]
+    assert version("models:/hh-rlhf-sft@challenger").published == ("sft", "c" * 64)
+    with pytest.raises(ModelError):
+        version("models:/hh-rlhf-sft/3")
+
+
+def test_register_keeps_roles_and_presets_apart(publish: Publish) -> None:
+    ref = publish("ppo", "a" * 64)
+    register(ref, "policy", PIPELINE)
+    register(ref, "policy", PIPELINE.model_copy(update={"preset": "my/own: preset"}))
+    assert version("models:/hh-rlhf-policy/1").published == ("ppo", "a" * 64)
+    assert version("models:/my-own--preset-policy/1").published == ("ppo", "a" * 64)
+
+
+def test_register_refuses_a_damaged_stage(publish: Publish, said: list[Any]) -> None:
+    ref = publish("sft", "a" * 64)
+    (Store(load_settings().store).folder("sft", ref.digest) / "model/config.json").write_text("x")
+    with pytest.raises(StoreError, match=r"config\.json is damaged"):
+        register(ref, "sft", PIPELINE)
+    assert said == []
+
+
+def test_register_only_warns_when_the_server_is_away(
+    publish: Publish, said: list[Any], monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    ref = publish("sft", "a" * 64)
+    monkeypatch.setenv("QUARTET_TRACKING_URI", f"http://127.0.0.1:{_free_port()}")
+    with caplog.at_level(logging.WARNING):
+        register(ref, "sft", PIPELINE)
+    assert "MLflow failed at the registration of hh-rlhf-sft" in caplog.text
+    assert said == []
+
+
+def test_register_leaves_no_half_model_when_the_upload_fails(
+    publish: Publish, said: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow.tracking import MlflowClient
+
+    ref = publish("sft", "a" * 64)
+
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise OSError("disk of the server is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "log_model_artifacts", fail)
+        register(ref, "sft", PIPELINE)
+    tracker = Tracker(load_settings())
+    assert list(tracker.client.search_logged_models([tracker.experiment_id])) == []
+    assert said == []
+    register(ref, "sft", PIPELINE)
+    assert version("models:/hh-rlhf-sft/1").published == ("sft", "a" * 64)
+
+
+@pytest.mark.parametrize(
+    "name", ["models:/nope@champion", "models:/hh-rlhf-sft@nope", "models:/hh-rlhf-sft/7"]
+)
+def test_find_version_says_which_name_mlflow_does_not_have(publish: Publish, name: str) -> None:
+    register(publish("sft", "a" * 64), "sft", PIPELINE)
+    with pytest.raises(ModelError, match="does not give") as raised:
+        version(name)
+    assert repr(name) in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["models:/only-a-name", "models:/a/b/c", "models:x@y"])
+def test_find_version_refuses_a_name_of_another_form(home: Path, name: str) -> None:
+    with pytest.raises(ModelError, match="wanted models:/NAME@ALIAS"):
+        version(name)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def mlflow_server(home: Path, tmp_path: Path) -> Iterator[str]:
+    """A real MLflow server on loopback that keeps the artifacts itself."""
+    port = _free_port()
+    process = subprocess.Popen(
+        [
+            sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port),
+            "--workers", "1", "--backend-store-uri", f"sqlite:///{home / 'mlflow.db'}",
+            "--artifacts-destination", str(tmp_path / "artifacts"),
+        ],
+        env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(600):
+            try:
+                with urllib.request.urlopen(f"{address}/health", timeout=1):
+                    break
+            except OSError:
+                assert process.poll() is None, "the MLflow server ended"
+                time.sleep(0.1)
+        yield address
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+@pytest.mark.slow
+def test_register_and_download_work_with_a_server(
+    mlflow_server: str, publish: Publish, said: list[Any], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("QUARTET_TRACKING_URI", mlflow_server)
+    ref = publish("reward", "a" * 64)
+    for _ in range(2):
+        register(ref, "reward", PIPELINE)
+    assert len(said) == 1
+    found = version("models:/hh-rlhf-reward@challenger")
+    assert (found.uri, found.published) == ("models:/hh-rlhf-reward/1", ("reward", "a" * 64))
+    (tmp_path / "down").mkdir()
+    folder = download(Tracker(load_settings()), found, tmp_path / "down")
+    assert sorted(path.name for path in folder.iterdir()) == ["README.md", "config.json"]

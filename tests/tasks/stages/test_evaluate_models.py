@@ -1,0 +1,254 @@
+"""The stage that evaluates any models: what it publishes, when it is reused, what it refuses."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.errors import DataError, ParameterError
+from models.evaluation.config_evaluate_models import EvaluateModelsConfig
+from models.language.config import SamplingConfig
+from models.rows import read_rows, write_rows
+from tasks.judging.prompts import draw, prepared_prompts, read_prompt_file
+from tasks.reports.evaluation import metric_label
+from tasks.results.store import StageRef, Store
+from tasks.run.pipeline import PipelineRun
+from tasks.run.spec import StageSpec
+from tasks.run.stage import Workspace, run_stage
+from tasks.settings import load_settings
+from tasks.stages.evaluate_models import evaluate_models
+from tasks.tracking.client import Tracker
+
+WORDS = "the cat sat on the mat and slept all day. what a wonderful dog ran home over the hill."
+SAMPLING = SamplingConfig(max_completion_tokens=6)
+SMALL: dict[str, Any] = {"prompts": 4, "samples_per_prompt": 2, "bootstrap_resamples": 100}
+Make = Callable[..., StageRef]
+
+
+@pytest.fixture
+def pipeline(home: Path, monkeypatch: pytest.MonkeyPatch) -> PipelineRun:
+    """A parent run in an empty home folder."""
+    monkeypatch.setenv("QUARTET_DEVICE", "cpu")
+    run_id = Tracker(load_settings()).start_run("toy", parameters={}, tags={})
+    return PipelineRun(name="toy", preset="toy", seed=0, run_id=run_id)
+
+
+@pytest.fixture
+def model(pipeline: PipelineRun, tmp_path: Path) -> Make:
+    """Publish an untrained model."""
+    from models.language.architectures import build_model
+    from models.language.config_architecture import ArchitectureConfig, TokenizerConfig
+    from models.language.folders import load_tokenizer, new_reward_model, save_model
+    from models.language.tokenizer import train_tokenizer
+
+    write_rows(tmp_path / "corpus.jsonl", [{"text": WORDS}] * 4)
+    train_tokenizer(
+        corpus=tmp_path / "corpus.jsonl", config=TokenizerConfig(vocab_size=320), context=48,
+        out=tmp_path / "tokenizer",
+    )  # fmt: skip
+
+    def make(stage: str, seed: int) -> StageRef:
+        def learn(work: Workspace) -> dict[str, float]:
+            tokenizer = load_tokenizer(tmp_path / "tokenizer")
+            architecture = ArchitectureConfig(layers=1, width=16, heads=2, context=48)
+            built = build_model(architecture, tokenizer, seed=seed)
+            save_model(built, tokenizer, work.out / "model")
+            if stage == "reward":
+                save_model(
+                    new_reward_model(work.out / "model", seed=seed), tokenizer, work.out / "model"
+                )
+            return {}
+
+        spec = StageSpec(name=stage, module="models.rows", parameters={"seed": seed})
+        return run_stage(spec, pipeline, learn)
+
+    return make
+
+
+@pytest.fixture
+def data(pipeline: PipelineRun) -> StageRef:
+    """Publish held-out rows."""
+
+    def learn(work: Workspace) -> dict[str, float]:
+        prompts = [
+            {"prompt": f"{word} the"} for word in ["the", "cat", "sat", "on", "mat", "slept"]
+        ]
+        write_rows(work.out / "prompts_heldout.jsonl", [*prompts, prompts[0]])
+        write_rows(work.out / "corpus_heldout.jsonl", [{"text": "the cat ran home"}])
+        shown = [{"prompt": "the the", "completion": "cat"}, {"prompt": "no", "completion": "dog"}]
+        write_rows(work.out / "demonstrations_heldout.jsonl", shown)
+        return {}
+
+    return run_stage(
+        StageSpec(name="prepare", module="models.rows", parameters={}), pipeline, learn
+    )
+
+
+@pytest.fixture
+def evaluated(pipeline: PipelineRun) -> Callable[..., tuple[StageRef, Path]]:
+    """Run the stage."""
+
+    def run(models: dict[str, StageRef], **given: Any) -> tuple[StageRef, Path]:
+        told = {name: given.pop(name) for name in list(given) if name in
+                EvaluateModelsConfig.model_fields}  # fmt: skip
+        config = EvaluateModelsConfig.model_validate(SMALL | told)
+        ref = evaluate_models.fn(config, SAMPLING, pipeline=pipeline, models=models, **given)
+        return ref, Store(load_settings().store).folder(ref.stage, ref.digest)
+
+    return run
+
+
+def test_two_models_are_measured_judged_and_published(
+    model: Make, data: StageRef, evaluated: Any, pipeline: PipelineRun
+) -> None:
+    ppo, sft, reward = model("ppo", 1), model("sft", 0), model("reward", 5)
+    given = {"data": data, "reference": sft, "reward": reward, "judges": ["reward", "vader"]}
+    ref, folder = evaluated({"sft": sft, "ppo@new": ppo}, **given)
+    results = json.loads((folder / "results.json").read_text())
+    assert list(results["models"]) == ["ppo@new", "sft"]
+    assert results["reference"] == "sft"
+    assert results["models"]["sft"]["kl_to_reference"]["mean"] == 0.0
+    measured = set(results["models"]["ppo@new"])
+    wanted = {"reward_score", "vader_score", "kl_to_reference", "length", "eos_rate", "distinct_2"}
+    assert wanted <= measured
+    assert {"repetition", "perplexity_texts", "bits_per_byte_demonstrations"} <= measured
+    (rate,) = results["judges"]["reward"]["win_rates"]
+    assert (rate["model"], rate["over"], rate["prompts"]) == ("ppo@new", "sft", 4)
+    # The published samples say the same: all pairs of samples of a prompt, ties half.
+    rows = read_rows(folder / "samples.jsonl")
+    assert len(rows) == 4 * 2
+    points = [
+        (one["ppo@new reward_score"] > other["sft reward_score"])
+        + 0.5 * (one["ppo@new reward_score"] == other["sft reward_score"])
+        for one in rows for other in rows if one["prompt"] == other["prompt"]
+    ]  # fmt: skip
+    assert rate["mean"] == pytest.approx(sum(points) / len(points))
+    assert ref.metrics["reward_win_rate/ppo-new over sft"] == pytest.approx(rate["mean"])
+    report = (folder / "report.md").read_text()
+    assert "Win rates under the reward model" in report
+    assert "KL is to sft" in report
+    parent = Tracker(load_settings()).client.get_run(pipeline.run_id).data
+    assert parent.metrics["length/sft"] == ref.metrics["length/sft"]
+    assert parent.tags["mlflow.note.content"] == report[:8000]
+
+
+def test_models_in_another_order_are_the_same_evaluation(
+    model: Make, data: StageRef, evaluated: Any
+) -> None:
+    first, second, reward = model("sft", 0), model("ppo", 1), model("reward", 5)
+    one, _ = evaluated({"a": first, "b": second}, data=data, judges=["vader"])
+    other, _ = evaluated({"b": second, "a": first}, data=data, judges=["vader"], reward=reward)
+    assert other.digest == one.digest  # and a reward model that nobody asks does not count
+    assert other.reused
+    swapped, _ = evaluated({"a": second, "b": first}, data=data, judges=["vader"])
+    assert swapped.digest != one.digest
+
+
+def test_how_an_endpoint_is_reached_does_not_count() -> None:
+    from tasks.stages.evaluate_models import _what_counts
+
+    def counts(**endpoint: Any) -> dict[str, Any]:
+        told = {"url": "http://h/v1", "model": "m"} | endpoint
+        config = EvaluateModelsConfig.model_validate({"judges": ["endpoint"], "endpoint": told})
+        return _what_counts(config)
+
+    assert counts() == counts(concurrency=9, retries=0, timeout_seconds=3, api_key_env="OTHER")
+    for change in ({"url": "http://i/v1"}, {"model": "n"}, {"criteria": "c"}, {"prompts": 5}):
+        assert counts() != counts(**change)
+    assert "endpoint" not in _what_counts(EvaluateModelsConfig())
+
+
+def test_equal_models_win_half_of_the_time(model: Make, data: StageRef, evaluated: Any) -> None:
+    sft = model("sft", 0)
+    _, folder = evaluated(
+        {"one": sft, "two": sft}, data=data, reward=model("reward", 5), judges=["reward"]
+    )
+    results = json.loads((folder / "results.json").read_text())
+    (rate,) = results["judges"]["reward"]["win_rates"]
+    assert (rate["mean"], rate["low"], rate["high"]) == (0.5, 0.5, 0.5)
+    assert results["models"]["one"] == results["models"]["two"]
+
+
+def test_own_prompts_with_references_from_a_file(
+    model: Make, evaluated: Any, tmp_path: Path
+) -> None:
+    rows = [{"prompt": f"{word} the", "completion": "the cat"} for word in ("on", "all")]
+    write_rows(tmp_path / "mine.jsonl", rows)
+    given = {"prompts_file": tmp_path / "mine.jsonl", "judges": [], "references": True}
+    ref, folder = evaluated({"sft": model("sft", 0)}, **given)
+    measures = json.loads((folder / "results.json").read_text())["models"]["sft"]
+    assert {"bleu", "rougeL", "perplexity_demonstrations"} <= set(measures)
+    assert "perplexity_texts" not in measures
+    (tmp_path / "mine.jsonl").rename(tmp_path / "moved.jsonl")
+    again, _ = evaluated(
+        {"sft": model("sft", 0)}, **given | {"prompts_file": tmp_path / "moved.jsonl"}
+    )
+    assert again.digest == ref.digest  # the content counts, not where it lies
+    write_rows(tmp_path / "other.jsonl", [{"prompt": "the"}, *rows])
+    with pytest.raises(DataError, match="1 of 3 prompts have none"):
+        evaluated({"sft": model("sft", 0)}, **given | {"prompts_file": tmp_path / "other.jsonl"})
+
+
+def test_what_no_evaluation_can_be_made_of_is_refused(
+    model: Make, data: StageRef, evaluated: Any, tmp_path: Path
+) -> None:
+    sft = model("sft", 0)
+    with pytest.raises(ParameterError, match="at least one"):
+        evaluated({}, data=data)
+    with pytest.raises(ParameterError, match="different names"):
+        evaluated({"a@b": sft, "a:b": sft}, data=data, judges=[])
+    with pytest.raises(ParameterError, match=r"called reference, .* put another label"):
+        evaluated({"reference": sft}, data=data, judges=[])
+    with pytest.raises(ParameterError, match="got neither"):
+        evaluated({"a": sft}, judges=[])
+    with pytest.raises(ParameterError, match="got both"):
+        evaluated({"a": sft}, judges=[], data=data, prompts_file=tmp_path / "x.jsonl")
+    with pytest.raises(ParameterError, match="no reward model was given"):
+        evaluated({"a": sft}, data=data)
+
+
+# --- prompts ------------------------------------------------------------------------------------
+
+
+def test_rows_of_one_prompt_are_one_prompt_with_several_references(tmp_path: Path) -> None:
+    rows = [{"prompt": "p", "completion": "a"}, {"prompt": "q"}, {"prompt": "p", "completion": "b"}]
+    write_rows(tmp_path / "mine.jsonl", rows)
+    found = read_prompt_file(tmp_path / "mine.jsonl").asked
+    assert [(one.prompt, one.references) for one in found] == [("p", ("a", "b")), ("q", ())]
+
+
+def test_a_row_without_prompt_is_named(tmp_path: Path) -> None:
+    write_rows(tmp_path / "mine.jsonl", [{"prompt": "p"}, {"question": "q"}])
+    with pytest.raises(DataError, match=r"mine.jsonl, row 2: .* got columns question"):
+        read_prompt_file(tmp_path / "mine.jsonl")
+    with pytest.raises(ParameterError, match="is no file ending in"):
+        read_prompt_file(tmp_path / "absent.jsonl")
+
+
+def test_prompts_become_messages_where_one_is(tmp_path: Path) -> None:
+    turn = [{"role": "user", "content": "q"}]
+    write_rows(tmp_path / "mine.jsonl", [{"prompt": "p", "completion": "a"}, {"prompt": turn}])
+    found = read_prompt_file(tmp_path / "mine.jsonl").asked
+    assert found[0].prompt == [{"role": "user", "content": "p"}]
+    assert found[0].references == ("a",)
+
+
+def test_prepared_prompts_are_each_asked_once(data: StageRef) -> None:
+    found = prepared_prompts(Store(load_settings().store).folder(data.stage, data.digest))
+    assert len(found) == 6  # the seventh row is the first again
+    assert found[0].references == ("cat",)
+
+
+def test_prompts_are_drawn_without_repetition_by_the_seed() -> None:
+    asked = list(range(50))
+    drawn: list[Any] = draw(asked, 10, seed=0)  # type: ignore[arg-type]
+    assert len(set(drawn)) == 10
+    assert drawn == draw(asked, 10, seed=0)  # type: ignore[arg-type]
+    assert drawn != draw(asked, 10, seed=1)  # type: ignore[arg-type]
+    assert draw(asked, 99, seed=0) == asked  # type: ignore[arg-type]
+
+
+def test_metric_labels_have_only_letters_that_mlflow_takes() -> None:
+    assert metric_label("models:/quickstart-sft@champion") == "models-quickstart-sft-champion"

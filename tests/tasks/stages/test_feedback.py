@@ -1,0 +1,189 @@
+"""Feedback: pairs of the model's own completions, compared and mixed at the stated share."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import models.language.prompts
+from models.errors import DataError
+from models.language.config import SamplingConfig
+from models.language.prompts import SampledText
+from models.reward.config_feedback import FeedbackConfig
+from models.rows import read_rows, write_rows
+from tasks.judging.interface import Comparison, Preference
+from tasks.results.store import StageRef, Store
+from tasks.run.pipeline import PipelineRun
+from tasks.run.spec import StageSpec
+from tasks.run.stage import run_stage
+from tasks.settings import load_settings
+from tasks.stages.feedback import annotate, collect_feedback
+
+MESSAGES = [{"role": "user", "content": "Hello?"}]
+
+
+class LongerIsBetter:
+    """Prefers the longer completion, abstains between equally long ones."""
+
+    def __init__(self) -> None:
+        self.asked: list[Comparison] = []
+
+    def compare(self, comparisons: Sequence[Comparison]) -> list[Preference | None]:
+        self.asked += comparisons
+        return [self._one(one) for one in comparisons]
+
+    def describe(self) -> dict[str, Any]:
+        return {"annotator": "test"}
+
+    def _one(self, one: Comparison) -> Preference | None:
+        first, second = (
+            text if isinstance(text, str) else text[0]["content"]
+            for text in (one.first, one.second)
+        )
+        if len(first) == len(second):
+            return None
+        better, worse = (
+            (one.first, one.second) if len(first) > len(second) else (one.second, one.first)
+        )
+        return Preference(prompt=one.prompt, chosen=better, rejected=worse)
+
+
+def test_annotate_keeps_decided_pairs_and_counts_the_others() -> None:
+    annotator = LongerIsBetter()
+    pairs = [("a", "bb"), ("same", "same"), ("cc", "dd"), ("eee", "f")]
+    decided, outcomes = annotate(["p0", "p1", "p2", "p3"], pairs, annotator, 10)
+    assert [one.to_row() for one in decided] == [
+        {"prompt": "p0", "chosen": "bb", "rejected": "a"},
+        {"prompt": "p3", "chosen": "eee", "rejected": "f"},
+    ]
+    assert outcomes == Counter(equal=1, abstained=1, decided=2)
+    assert len(annotator.asked) == 3  # equal completions are not worth anybody's time
+
+
+def test_annotate_stops_at_the_number_wanted() -> None:
+    pairs = [("a", "bb")] * 5
+    decided, outcomes = annotate([f"p{i}" for i in range(5)], pairs, LongerIsBetter(), 2)
+    assert [one.prompt for one in decided] == ["p0", "p1"]
+    assert outcomes["decided"] == 2
+
+
+def test_annotate_leaves_out_pairs_that_were_cut_at_the_limit() -> None:
+    annotator = LongerIsBetter()
+    decided, outcomes = annotate(["p0", "p1"], [None, ("a", "bb")], annotator, 10)
+    assert [one.prompt for one in decided] == ["p1"]
+    assert outcomes == Counter(unfinished=1, decided=1)
+    assert len(annotator.asked) == 1
+
+
+def test_annotate_gives_completions_the_form_of_their_prompt() -> None:
+    decided, _ = annotate([MESSAGES], [("yes", "no")], LongerIsBetter(), 1)
+    assert decided[0].prompt == MESSAGES
+    assert decided[0].chosen == [{"role": "assistant", "content": "yes"}]
+    assert decided[0].rejected == [{"role": "assistant", "content": "no"}]
+
+
+# --- the stage, with made-up completions --------------------------------------------------------
+
+PROMPTS = ["What is the plural of box?", "Please greet Emma for me.", "Tell me what a foal is."]
+PIPELINE = PipelineRun(name="pipe", preset="toy", seed=0, run_id="")
+
+
+class Sampler:
+    """Stands in for sampling: numbered completions, and a note of what was asked."""
+
+    def __init__(self) -> None:
+        self.prompts: list[Any] = []
+        self.seeds: list[int] = []
+
+    def __call__(self, *, prompts: Sequence[Any], seed: int, **_: object) -> list[SampledText]:
+        self.prompts = list(prompts)
+        self.seeds.append(seed)
+        return [
+            SampledText(text=f"completion {index}", finished=True) for index in range(len(prompts))
+        ]
+
+
+@pytest.fixture
+def sampler(home: Path, monkeypatch: pytest.MonkeyPatch) -> Sampler:
+    sampler = Sampler()
+    monkeypatch.setattr(models.language.prompts, "complete", sampler)
+    return sampler
+
+
+def prepared(prompts: list[Any], given: int = 8) -> StageRef:
+    """Publish training prompts and ready-made preferences."""
+
+    def learn(work: Any) -> dict[str, float]:
+        write_rows(work.out / "prompts_train.jsonl", [{"prompt": prompt} for prompt in prompts])
+        write_rows(
+            work.out / "preferences_train.jsonl",
+            [{"prompt": f"given {i}", "chosen": "good", "rejected": "bad"} for i in range(given)],
+        )
+        return {}
+
+    return run_stage(
+        StageSpec(name="prepare", module="models.rows", parameters={"of": [prompts, given]}),
+        PIPELINE,
+        learn,
+    )
+
+
+def collect(
+    data: StageRef, *, preferences: int = 10, shuffle: bool = False
+) -> tuple[StageRef, Path]:
+    config = FeedbackConfig(annotator="simulated", preferences=preferences, annotated_share=0.6)
+    ref = collect_feedback.fn(
+        config, SamplingConfig(), shuffle=shuffle, pipeline=PIPELINE, data=data, sft=data
+    )
+    return ref, Store(load_settings().store).folder(ref.stage, ref.digest)
+
+
+def test_feedback_mixes_annotated_and_given_pairs_at_the_stated_share(sampler: Sampler) -> None:
+    ref, folder = collect(prepared(PROMPTS))
+    rows = read_rows(folder / "preferences_train.jsonl")
+    given = [row for row in rows if row["prompt"].startswith("given")]
+    annotated = [row for row in rows if row["prompt"] in PROMPTS]
+    assert (len(annotated), len(given), len(rows)) == (6, 4, 10)  # 0.6 of 10
+    assert ref.metrics["feedback/annotated_share"] == 0.6
+    assert ref.metrics["feedback/pairs_decided"] == 6
+    assert rows[:6] != annotated  # mixed, not one after the other
+    report = json.loads((folder / "feedback.json").read_text())
+    assert report["wanted"] == {"annotated": 6, "given": 4}
+    assert report["annotator"]["annotator"] == "simulated"
+
+
+def test_feedback_samples_two_completions_of_each_prompt_and_reuses_prompts(
+    sampler: Sampler,
+) -> None:
+    collect(prepared(PROMPTS))
+    pairs = list(zip(sampler.prompts[::2], sampler.prompts[1::2], strict=True))
+    assert all(first == second for first, second in pairs)
+    assert len(pairs) == 9  # half as many again as the 6 wanted
+    assert Counter(first for first, _ in pairs) == dict.fromkeys(PROMPTS, 3)
+
+
+def test_feedback_pairs_two_completions_of_the_same_prompt(sampler: Sampler) -> None:
+    _, folder = collect(prepared(PROMPTS))
+    for row in read_rows(folder / "preferences_train.jsonl"):
+        if row["prompt"] in PROMPTS:
+            numbers = sorted(int(row[side].split()[1]) for side in ("chosen", "rejected"))
+            assert numbers[0] % 2 == 0
+            assert numbers[1] == numbers[0] + 1
+            assert sampler.prompts[numbers[0]] == row["prompt"]
+
+
+def test_feedback_labels_by_lot_when_shuffled(sampler: Sampler) -> None:
+    data = prepared(PROMPTS)
+    honest, _ = collect(data, preferences=100)
+    control, folder = collect(data, preferences=100, shuffle=True)
+    assert honest.digest != control.digest
+    report = json.loads((folder / "feedback.json").read_text())
+    assert report["annotator"]["shuffle"] is True
+
+
+def test_feedback_says_what_is_missing_without_prompts(sampler: Sampler) -> None:
+    with pytest.raises(DataError, match=r"no training prompts .* feedback\.annotator=none"):
+        collect(prepared([]))

@@ -1,0 +1,460 @@
+"""An MLflow that goes away loses nothing: late deliveries, and `sync` from the store."""
+
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from models.errors import QuartetError
+from models.rows import write_rows
+from tasks.results.store import StageRef, Store
+from tasks.run import pipeline as pipeline_run
+from tasks.run import record as stage_record
+from tasks.run.pipeline import PipelineRun, open_pipeline
+from tasks.run.spec import StageSpec
+from tasks.run.stage import Workspace, run_stage
+from tasks.settings import load_settings
+from tasks.tracking import metrics as metric_buffer
+from tasks.tracking.client import Tracker
+from tasks.tracking.recording import read_notes
+from tasks.tracking.sync import sync
+
+STEPS = 300
+
+
+class Learning:
+    """Three hundred steps of two metrics, with something happening at some of them."""
+
+    def __init__(self, at: Mapping[int, Callable[[], object]] | None = None) -> None:
+        self.at = dict(at or {})
+
+    def __call__(self, work: Workspace) -> Mapping[str, float]:
+        for step in range(1, STEPS + 1):
+            work.log({"toy/loss": 1.0 / step, "toy/rate": float(step)}, step)
+            self.at.get(step, lambda: None)()
+        (work.out / "weights.bin").write_bytes(b"\x01\x02")
+        write_rows(work.out / "samples.jsonl", [{"prompt": "P", "completion": "C"}])
+        return {"toy/final": 42.0, "toy/loss": 1.0 / STEPS}
+
+
+def spec(name: str = "toy", **inputs: StageRef) -> StageSpec:
+    return StageSpec(
+        name=name, module="models.randomness", parameters={"toy": {"size": 1}}, inputs=inputs
+    )
+
+
+def pipeline(name: str = "pipe") -> contextlib.AbstractContextManager[PipelineRun]:
+    return open_pipeline(name=name, preset="toy", seed=3, parameters={"seed": 3})
+
+
+def client() -> MlflowClient:
+    return Tracker(load_settings()).client
+
+
+def runs(**tags: str) -> list[Run]:
+    tracker = Tracker(load_settings())
+    found = tracker.find_tagged({f"quartet.{key}": value for key, value in tags.items()})
+    return [tracker.client.get_run(run_id) for run_id in found]
+
+
+def assert_whole(run: Run, parent: str = "") -> None:
+    """The run of a finished stage holds everything, and every point exactly once."""
+    assert run.info.status == "FINISHED"
+    assert run.data.params == {"seed": "3", "toy.size": "1"}
+    assert run.data.tags["quartet.published"] == run.data.tags["quartet.digest"]
+    assert run.data.tags.get("mlflow.parentRunId", "") == parent
+    wanted = {
+        "toy/loss": [(step, 1.0 / step) for step in range(1, STEPS + 1)],
+        "toy/rate": [(step, float(step)) for step in range(1, STEPS + 1)],
+        "toy/final": [(0, 42.0)],
+    }
+    for name, points in wanted.items():
+        history = client().get_metric_history(run.info.run_id, name)
+        assert sorted((metric.step, metric.value) for metric in history) == points
+    files = {file.path for file in client().list_artifacts(run.info.run_id, "published")}
+    assert {"published/MANIFEST.json", "published/weights.bin"} <= files
+    table = client().load_table(run.info.experiment_id, "samples.json", [run.info.run_id])
+    assert list(table["prompt"]) == ["P"]
+
+
+# --- a real server that is killed ---------------------------------------------------------------
+
+
+class Server:
+    """An `mlflow server` on loopback that can be killed and started again where it was."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def begin(self) -> None:
+        """Start, without waiting until it answers."""
+        words = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
+        words += ["--host", "127.0.0.1", "--port", str(self.port)]
+        words += ["--backend-store-uri", f"sqlite:///{self.folder / 'mlflow.db'}"]
+        words += ["--artifacts-destination", str(self.folder / "artifacts")]
+        quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+        with (self.folder / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                words, env=os.environ | quiet, stdout=log, stderr=log, start_new_session=True
+            )
+
+    def start(self) -> None:
+        """Start and wait until it answers."""
+        self.begin()
+        wait_for(self.answers)
+
+    def answers(self) -> bool:
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.uri}/health", timeout=5):
+            return True
+        return False
+
+    def kill(self) -> None:
+        """Kill it with all of its processes, as a machine does that loses power."""
+        if self._process is not None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        self._process = None
+
+    def __enter__(self) -> "Server":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline, "it never came to be"
+        time.sleep(0.1)
+
+
+@pytest.fixture
+def server(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """A running server, patience of fractions of a second, and stages that record there."""
+    monkeypatch.setattr(metric_buffer, "DELIVERY_SECONDS", 0.02)
+    monkeypatch.setattr(metric_buffer, "FIRST_PAUSE_SECONDS", 0.02)
+    monkeypatch.setattr(metric_buffer, "LONGEST_PAUSE_SECONDS", 0.1)
+    monkeypatch.setattr(stage_record, "WAIT_SECONDS", 0.2)
+    monkeypatch.setattr(pipeline_run, "WAIT_SECONDS", 0.2)
+    with Server(home) as running:
+        running.start()
+        monkeypatch.setenv("QUARTET_TRACKING_URI", running.uri)
+        yield running
+
+
+def arrived(step: int) -> bool:
+    """Whether a step of the one stage's curve is in MLflow already."""
+    found = runs(stage="toy")
+    return bool(found) and found[0].data.metrics.get("toy/rate", 0.0) >= step
+
+
+@pytest.mark.slow
+def test_outage_in_mid_training_loses_no_metric_of_any_step(server: Server) -> None:
+    tracker = Tracker(load_settings())
+
+    def lose() -> None:
+        wait_for(lambda: arrived(1))
+        server.kill()
+
+    def come_back() -> None:
+        server.start()
+        time.sleep(0.2)  # past the longest pause: the next step tries again
+
+    def check() -> None:
+        assert arrived(200)  # delivered by the training, long before its end
+
+    learning = Learning({100: lose, 200: come_back, 260: check})
+    learning.at |= {step: lambda: time.sleep(0.03) for step in (99, 201, 202)}
+    with pipeline() as parent:
+        ref = run_stage(spec(), parent, learning)
+    assert_whole(tracker.client.get_run(ref.run_id), parent.run_id)
+    assert tracker.status(parent.run_id) == "FINISHED"
+    assert read_notes(load_settings().root) == []
+    assert sync(load_settings()) == []
+
+
+@pytest.mark.slow
+def test_outage_for_good_keeps_the_result_and_says_how_to_record_it(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    def lose() -> None:
+        wait_for(lambda: arrived(1))
+        server.kill()
+
+    with caplog.at_level(logging.INFO), pipeline() as parent:
+        ref = run_stage(spec(), parent, Learning({99: lambda: time.sleep(0.03), 100: lose}))
+    assert Store(load_settings().store).find("toy", ref.digest) is not None
+    for what in ("the result of toy", "the end of pipe"):
+        (line,) = [r.getMessage() for r in caplog.records if what in r.getMessage()]
+        assert "could not be recorded" in line
+        assert "`quartet sync`" in line
+    with pytest.raises(QuartetError, match="does not answer"):
+        sync(load_settings())
+    server.start()
+    said = sync(load_settings())
+    assert [sentence.split(":")[0] for sentence in said] == [f"toy {ref.digest[:12]}", "pipe"]
+    run = client().get_run(ref.run_id)
+    assert_whole(run, parent.run_id)
+    assert client().get_run(parent.run_id).info.status == "FINISHED"
+    assert sync(load_settings()) == []
+
+
+@pytest.mark.slow
+def test_outage_before_the_stage_began_is_made_good_when_the_server_is_back(
+    server: Server,
+) -> None:
+    with pipeline() as parent:
+        server.kill()
+        lost = run_stage(spec(), parent, Learning())  # gone from its first to its last second
+        assert lost.run_id == ""
+        assert [note.stage for note in read_notes(load_settings().root)] == ["toy"]
+        back = Learning({100: server.start, 101: lambda: time.sleep(0.2)})
+        late = run_stage(spec("late", base=lost), parent, back)
+    (run,) = runs(stage="toy")  # the pipeline's end delivered it
+    assert_whole(run, parent.run_id)
+    assert run.info.run_name == "pipe/toy"
+    assert late.run_id
+    tags = client().get_run(late.run_id).data.tags
+    assert tags["input.base"] == f"toy/{lost.digest}"
+    assert_whole(client().get_run(late.run_id), parent.run_id)
+    assert read_notes(load_settings().root) == []
+    assert sync(load_settings()) == []
+
+
+@pytest.mark.slow
+def test_pipeline_waits_at_its_end_for_a_server_that_is_starting(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline_run, "WAIT_SECONDS", 120.0)
+    with pipeline() as parent:
+        run_stage(spec(), parent, Learning({100: server.kill}))
+        server.begin()
+    (run,) = runs(stage="toy")
+    assert_whole(run, parent.run_id)
+    assert client().get_run(parent.run_id).info.status == "FINISHED"
+
+
+@pytest.mark.slow
+def test_outage_does_not_delay_a_cancel(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr(Tracker, "wait", lambda self, seconds: waited.append(seconds))
+
+    def cancel() -> None:
+        server.kill()
+        raise KeyboardInterrupt
+
+    parents: list[str] = []
+    with contextlib.suppress(KeyboardInterrupt), pipeline() as parent:
+        parents.append(parent.run_id)
+        run_stage(spec(), parent, Learning({100: cancel}))
+    assert waited == []
+    server.start()
+    said = sync(load_settings())
+    assert len(said) == 2
+    assert [run.info.status for run in runs(stage="toy")] == ["KILLED"]
+    assert client().get_run(parents[0]).info.status == "KILLED"
+    assert sync(load_settings()) == []
+
+
+# --- sync, with a local database ----------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def outage() -> Iterator[None]:
+    """Every call that writes fails."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise MlflowException("down")
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("create_run", "log_batch", "log_artifacts", "set_terminated", "update_run"):
+            patch.setattr(MlflowClient, name, fail)
+        yield
+
+
+@pytest.mark.usefixtures("home")
+def test_sync_does_nothing_when_everything_is_recorded() -> None:
+    assert sync(load_settings()) == []
+    with pipeline() as parent:
+        run_stage(spec(), parent, Learning())
+        run_stage(spec(), parent, Learning())  # reused
+    assert sync(load_settings()) == []
+
+
+def test_sync_fills_an_mlflow_that_knows_nothing_of_the_store(
+    home: Path, tmp_path: Path, mlflow_template: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pipeline() as parent:
+        base = run_stage(spec("base"), parent, Learning())
+        toy = run_stage(spec("toy", base=base), parent, Learning())
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(home / "store", elsewhere / "store")
+    shutil.copyfile(mlflow_template, elsewhere / "mlflow.db")
+    monkeypatch.setenv("QUARTET_HOME", str(elsewhere))
+    before = {path: path.read_bytes() for path in elsewhere.glob("store/**/*") if path.is_file()}
+    said = sync(load_settings())
+    assert [sentence[:4] for sentence in said] == ["base", "toy "]
+    assert all("a new MLflow run" in sentence and "600 points" in sentence for sentence in said)
+    (run,) = runs(stage="toy")
+    assert_whole(run)
+    assert run.data.tags["input.base"] == f"base/{base.digest}"
+    assert Tracker(load_settings()).find_published(toy.digest) == run.info.run_id
+    assert sync(load_settings()) == []
+    # the store is the truth and stays as it was
+    after = {path: path.read_bytes() for path in elsewhere.glob("store/**/*") if path.is_file()}
+    assert after == before
+
+
+@pytest.mark.usefixtures("home")
+def test_sync_leaves_alone_what_somebody_deleted() -> None:
+    with pipeline() as parent:
+        ref = run_stage(spec(), parent, Learning())
+    client().delete_run(ref.run_id)
+    assert sync(load_settings()) == []
+
+
+@pytest.mark.usefixtures("home")
+def test_sync_uses_the_run_that_was_opened_without_an_answer() -> None:
+    with contextlib.ExitStack() as stack, pipeline() as parent:
+        stack.enter_context(outage())  # which outlasts the pipeline
+        ref = run_stage(spec(), parent, Learning())
+    tags = {"quartet.digest": ref.digest, "mlflow.parentRunId": parent.run_id}
+    orphan = Tracker(load_settings()).start_run("pipe/toy", parameters={}, tags=tags)
+    (said, _) = sync(load_settings())
+    assert f"its MLflow run {orphan}" in said
+    (run,) = runs(digest=ref.digest)
+    assert_whole(run, parent.run_id)
+
+
+@pytest.mark.usefixtures("home")
+def test_sync_adds_nothing_twice_to_a_run_that_lacks_only_its_end() -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise MlflowException("down")
+
+    with pytest.MonkeyPatch.context() as patch, pipeline() as parent:
+        patch.setattr(MlflowClient, "set_terminated", fail)
+        patch.setattr(pipeline_run, "deliver_notes", fail)
+        ref = run_stage(spec(), parent, Learning())
+        assert client().get_run(ref.run_id).data.metrics["toy/final"] == 42.0
+        time.sleep(0.01)  # a second final number would differ in its time
+    (said, _) = sync(load_settings())
+    assert "its MLflow run" in said
+    assert "0 points added" in said
+    assert_whole(client().get_run(ref.run_id), parent.run_id)
+
+
+@pytest.mark.usefixtures("home")
+def test_stage_resumed_after_a_kill_shows_the_steps_that_were_still_in_memory() -> None:
+    def learn(work: Workspace) -> Mapping[str, float]:
+        done = work.checkpoints / "done"
+        start = int(done.read_text()) if done.exists() else 0
+        for step in range(start + 1, 5):
+            work.log({"toy/rate": float(step)}, step)
+            done.write_text(str(step))
+            if step == 2:
+                raise KeyboardInterrupt
+        return {}
+
+    with pytest.MonkeyPatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
+        patch.setattr(stage_record.StageRecord, "abort", lambda *_: None)  # as by kill -9
+        with pipeline() as first:
+            run_stage(spec(), first, learn)
+    with pipeline() as second:
+        ref = run_stage(spec(), second, learn)
+    history = client().get_metric_history(ref.run_id, "toy/rate")
+    assert sorted(metric.step for metric in history) == [1, 2, 3, 4]
+
+
+@pytest.mark.usefixtures("home")
+def test_sync_says_which_result_is_damaged_and_goes_on() -> None:
+    with contextlib.ExitStack() as stack, pipeline() as parent:
+        stack.enter_context(outage())  # which outlasts the pipeline
+        bad = run_stage(spec("bad"), parent, Learning())
+        good = run_stage(spec("toy"), parent, Learning())
+    (Store(load_settings().store).folder("bad", bad.digest) / "weights.bin").write_bytes(b"")
+    said = sync(load_settings())
+    assert any("bad" in one and "not recorded" in one and "weights.bin" in one for one in said)
+    assert runs(stage="bad") == []
+    (run,) = runs(stage="toy")
+    assert run.data.tags["quartet.digest"] == good.digest
+
+
+@pytest.mark.usefixtures("home")
+def test_sync_puts_a_verdict_on_the_pipelines_that_lack_it() -> None:
+    def judge(work: Workspace) -> Mapping[str, float]:
+        (work.out / "report.md").write_text("the report")
+        (work.out / "plots").mkdir()
+        (work.out / "plots" / "a.png").write_bytes(b"x")
+        return {"final/accepted": 1.0, "final/gain": 0.25}
+
+    with pipeline("one") as first:
+        run_stage(spec("evaluate"), first, judge)
+    with pipeline("two") as second:
+        run_stage(spec("evaluate"), second, judge)  # reused
+    assert len(sync(load_settings())) == 2
+    for parent in (first, second):
+        run = client().get_run(parent.run_id)
+        assert run.data.metrics.items() >= {"final/accepted": 1.0, "final/gain": 0.25}.items()
+        assert run.data.tags["quartet.verdict"] == "accepted"
+        assert run.data.tags["mlflow.note.content"] == "the report"
+    assert sync(load_settings()) == []
+
+
+@pytest.mark.usefixtures("home")
+def test_sync_says_how_far_it_came_when_mlflow_fails_on_the_way() -> None:
+    with contextlib.ExitStack() as stack, pipeline() as parent:
+        stack.enter_context(outage())  # which outlasts the pipeline
+        run_stage(spec(), parent, Learning())
+    with outage(), pytest.raises(QuartetError, match=r"middle of the backfill.*quartet sync"):
+        sync(load_settings())
+    assert len(sync(load_settings())) == 2
+
+
+@pytest.mark.usefixtures("home")
+def test_run_is_opened_once_though_sender_and_end_of_the_stage_both_want_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """After an outage at the start, a delivery is just opening the run when the stage ends."""
+    first, second = threading.Event(), threading.Event()
+    create = MlflowClient.create_run
+
+    def slowly(self: MlflowClient, *args: Any, **named: Any) -> Run:
+        if first.is_set():
+            second.set()
+        else:
+            first.set()
+            second.wait(0.5)  # nobody comes, unless two open at once
+        return create(self, *args, **named)
+
+    with pipeline() as parent:
+        record = stage_record.StageRecord(spec(), "a" * 64, parent, load_settings())
+        with outage():
+            buffer = record.open(Store(load_settings().store).partial("toy", "a" * 64))
+        monkeypatch.setattr(MlflowClient, "create_run", slowly)
+        buffer._pause = 0.0  # the next number goes out at once
+        buffer.add({"toy/rate": 1.0}, 1)
+        assert first.wait(60)
+        run_id = record.settle()
+    assert [run.info.run_id for run in runs(digest="a" * 64)] == [run_id]
+    assert client().get_run(run_id).data.metrics == {"toy/rate": 1.0}

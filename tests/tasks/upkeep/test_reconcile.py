@@ -1,0 +1,202 @@
+"""What a killed pipeline leaves as running is set right, on a real Prefect server."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import StateType
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.states import Cancelling, Completed, Running, State
+
+from tasks.machine.liveness import Note, announced
+from tasks.settings import load_settings
+from tasks.tracking.client import Tracker
+from tasks.upkeep.reconcile import reconcile
+
+KILLED = """
+import os, signal, sys, time
+from prefect import flow, task
+from prefect.context import FlowRunContext
+from tasks.machine.liveness import announced
+from tasks.settings import load_settings
+from tasks.tracking.client import Tracker
+
+@task
+def learn():
+    time.sleep(float(sys.argv[1]))  # until the server has written down that it runs
+    os.kill(os.getpid(), signal.SIGKILL)
+
+@flow(flow_run_name="brown-fox")
+def pipeline():
+    tracker = Tracker(load_settings())
+    parent = tracker.start_run("brown-fox", parameters={}, tags={})
+    for name in "done", "cut-off":
+        child = tracker.start_run(name, parameters={}, tags={"mlflow.parentRunId": parent})
+        if name == "done":
+            tracker.finish(child, "FINISHED")
+    flow_run_id = str(FlowRunContext.get().flow_run.id)
+    with announced(load_settings(), parent, flow_run_id):
+        print(parent, flow_run_id, flush=True)
+        learn()
+
+pipeline()
+"""
+
+
+class Left:
+    """A run that was killed."""
+
+    def __init__(self, mlflow_run_id: str, flow_run_id: str) -> None:
+        self.mlflow_run_id, self.flow_run_id = mlflow_run_id, UUID(flow_run_id)
+
+    @property
+    def note(self) -> Path:
+        return load_settings().root / "runs" / f"{self.mlflow_run_id}.json"
+
+    def flow_state(self) -> StateType | None:
+        with get_client(sync_client=True) as client:
+            state = client.read_flow_run(self.flow_run_id).state
+        return state.type if state else None
+
+    def task_states(self) -> list[str]:
+        with get_client(sync_client=True) as client:
+            runs = client.read_task_runs()
+        return [str(r.state_name) for r in runs if r.flow_run_id == self.flow_run_id]
+
+    def in_mlflow(self) -> dict[str, str]:
+        tracker = Tracker(load_settings())
+        runs = tracker.client.search_runs([tracker.experiment_id])
+        return {run.info.run_name: run.info.status for run in runs}
+
+    def set_state(self, state: State) -> None:
+        with get_client(sync_client=True) as client:
+            client.set_flow_run_state(self.flow_run_id, state, force=True)
+
+
+@pytest.fixture
+def kill(home: Path, prefect_server: str) -> Callable[..., Left]:
+    """Run a pipeline that is killed in the middle of its stage."""
+
+    def run(seconds: float = 0.0) -> Left:
+        done = subprocess.run(
+            [sys.executable, "-c", KILLED, str(seconds)],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PREFECT_API_URL": prefect_server},
+            timeout=60,
+        )
+        assert done.returncode == -signal.SIGKILL
+        return Left(*done.stdout.split())
+
+    return run
+
+
+@pytest.fixture
+def left(kill: Callable[..., Left]) -> Left:
+    return kill()
+
+
+def test_a_killed_run_is_set_right_in_both_places(kill: Callable[..., Left]) -> None:
+    left = kill(5.0)
+    assert left.flow_state() == StateType.RUNNING
+    assert left.task_states() == ["Running"]
+    assert left.in_mlflow() == {"brown-fox": "RUNNING", "done": "FINISHED", "cut-off": "RUNNING"}
+    (sentence,) = reconcile(load_settings())
+    assert sentence == (
+        "run brown-fox was killed: flow run brown-fox set to Crashed; 1 task runs set to Crashed; "
+        "2 MLflow runs set to KILLED"
+    )
+    assert left.flow_state() == StateType.CRASHED
+    assert left.task_states() == ["Crashed"]
+    assert left.in_mlflow() == {"brown-fox": "KILLED", "done": "FINISHED", "cut-off": "KILLED"}
+    assert reconcile(load_settings()) == []
+    assert list(left.note.parent.iterdir()) == []
+
+
+def test_a_run_that_was_being_cancelled_is_cancelled(left: Left) -> None:
+    left.set_state(Cancelling())
+    reconcile(load_settings())
+    assert left.flow_state() == StateType.CANCELLED
+
+
+def test_a_flow_run_that_has_ended_keeps_its_state(left: Left) -> None:
+    left.set_state(Completed())
+    reconcile(load_settings())
+    assert left.flow_state() == StateType.COMPLETED
+    assert left.in_mlflow()["brown-fox"] == "KILLED"
+
+
+def test_a_flow_run_that_is_tried_again_is_left_alone(left: Left) -> None:
+    left.set_state(Running())  # by the process of the next attempt, which has no note yet
+    reconcile(load_settings())
+    assert left.flow_state() == StateType.RUNNING
+
+
+def test_a_living_run_is_left_alone(left: Left) -> None:
+    with announced(load_settings(), left.mlflow_run_id, str(left.flow_run_id)):
+        assert reconcile(load_settings()) == []
+        assert left.note.exists()
+    assert left.flow_state() == StateType.RUNNING
+
+
+def test_runs_of_another_machine_are_left_alone(left: Left) -> None:
+    content = json.loads(left.note.read_text())
+    left.note.write_text(json.dumps(content | {"host": "elsewhere"}))
+    assert reconcile(load_settings()) == []
+    assert left.note.exists()
+    assert left.in_mlflow()["brown-fox"] == "RUNNING"
+
+
+def test_a_torn_note_is_understood_by_its_name(left: Left) -> None:
+    Tracker(load_settings()).set_tags(
+        left.mlflow_run_id, {"prefect.flow_run_id": str(left.flow_run_id)}
+    )
+    left.note.write_text('{"flow_run_')
+    reconcile(load_settings())
+    assert left.flow_state() == StateType.CRASHED
+    assert left.in_mlflow()["cut-off"] == "KILLED"
+
+
+@pytest.mark.usefixtures("home", "prefect_server")
+def test_a_note_that_nobody_knows_is_removed() -> None:
+    note = Note(load_settings().root / "runs" / f"{'0' * 32}.json")
+    assert note.take()
+    note.write({"flow_run_id": "6a1fd3a5-3d0f-4fb2-9e6e-111111111111"})
+    note.let_go(keep=True)
+    assert reconcile(load_settings()) == []
+    assert not note.path.exists()
+
+
+def test_what_prefect_could_not_be_told_is_tried_again(left: Left) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{unused.getsockname()[1]}/api"
+    with temporary_settings({PREFECT_API_URL: address}):
+        (sentence,) = reconcile(load_settings())
+    assert "Prefect could not be told" in sentence
+    assert "2 MLflow runs set to KILLED" in sentence
+    assert left.flow_state() == StateType.RUNNING
+    reconcile(load_settings())
+    assert left.flow_state() == StateType.CRASHED
+    assert not left.note.exists()
+
+
+def test_what_mlflow_could_not_be_told_is_tried_again(
+    left: Left, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setenv("QUARTET_TRACKING_URI", "http://127.0.0.1:9")
+        (sentence,) = reconcile(load_settings())
+    assert "MLflow could not be told" in sentence
+    assert left.flow_state() == StateType.CRASHED
+    assert left.in_mlflow()["brown-fox"] == "RUNNING"
+    reconcile(load_settings())
+    assert left.in_mlflow()["brown-fox"] == "KILLED"
