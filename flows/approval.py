@@ -18,8 +18,6 @@ from tasks.results.store import StageRef
 from tasks.run.pipeline import PipelineRun
 from tasks.stages.challenge import read_outcome
 
-__all__ = ["Approval", "ask_before_ppo", "ask_before_promotion"]
-
 DAYS = 30
 """How long a run waits for its answer."""
 

@@ -12,13 +12,12 @@ from prefect import flow
 from flows.evaluation import label_models
 from flows.forms import StageForm
 from flows.lifecycle import ends_when_told, name_run, opened
+from models.benchmarks.config import MultipleChoiceConfig
 from models.errors import ParameterError
 from tasks.results.store import StageRef
 from tasks.stages.lm_eval import lm_eval_benchmark, lm_eval_version
-from tasks.stages.multiple_choice import MultipleChoiceConfig, multiple_choice
+from tasks.stages.multiple_choice import multiple_choice
 from tasks.stages.resolve import find_model
-
-__all__ = ["benchmark_flow"]
 
 
 @flow(name="benchmark", flow_run_name=name_run, persist_result=False)

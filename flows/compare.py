@@ -4,8 +4,6 @@ from prefect import flow
 
 from tasks.comparison.compare import ComparisonResult, compare_runs
 
-__all__ = ["compare_flow"]
-
 
 @flow(name="compare", persist_result=False)
 def compare_flow(runs: list[str]) -> ComparisonResult:

@@ -13,13 +13,12 @@ from prefect import flow
 from flows.forms import StageForm
 from flows.lifecycle import ends_when_told, name_run, opened
 from models.errors import ParameterError
+from models.evaluation.config_evaluate_models import EvaluateModelsConfig
 from tasks.results.store import StageRef
 from tasks.run.pipeline import PipelineRun
-from tasks.stages.evaluate_models import EvaluateModelsConfig, evaluate_models
+from tasks.stages.evaluate_models import evaluate_models
 from tasks.stages.prepare import prepare
 from tasks.stages.resolve import find_model, input_of
-
-__all__ = ["evaluate_models_flow", "label_models", "split_label"]
 
 
 @flow(name="evaluate-models", flow_run_name=name_run, persist_result=False)

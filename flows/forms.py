@@ -30,8 +30,6 @@ from models.training.config import PretrainConfig
 from models.training.config_sft import SFTStageConfig
 from tasks.data.config import DataConfig
 
-__all__ = ["PPOForm", "PresetName", "RunForm", "StageForm"]
-
 PresetName = Literal["quickstart", "reviews", "hh-rlhf"]
 
 

@@ -21,8 +21,6 @@ from tasks.machine.time_limit import time_limit
 from tasks.run.pipeline import PipelineRun, open_pipeline
 from tasks.settings import load_settings
 
-__all__ = ["Ended", "ends_when_told", "name_run", "opened"]
-
 P = ParamSpec("P")
 R = TypeVar("R")
 

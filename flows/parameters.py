@@ -25,8 +25,6 @@ from models.training.config import PretrainConfig
 from models.training.config_sft import SFTStageConfig
 from tasks.data.config import DataConfig
 
-__all__ = ["PipelineParameters", "list_presets", "load_preset"]
-
 
 class PipelineParameters(Config):
     """Everything that shapes the result of a pipeline run; each stage gets only its slice."""

@@ -29,8 +29,6 @@ from tasks.stages.reward_quality import refuse_weak
 from tasks.stages.sft import finetune
 from tasks.stages.tokenizer import train_tokenizer
 
-__all__ = ["PipelineResult", "rlhf_pipeline"]
-
 
 class PipelineResult(BaseModel):
     """What a pipeline run came to.

@@ -14,8 +14,6 @@ from tasks.stages.judge import train_judge
 from tasks.stages.reward import train_reward_model
 from tasks.stages.reward_quality import measure_reward_quality
 
-__all__ = ["LearnedPreferences", "learn_preferences"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LearnedPreferences:

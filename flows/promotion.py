@@ -15,13 +15,12 @@ from pydantic_core import PydanticUndefined
 from flows.approval import ask_before_promotion
 from flows.forms import StageForm
 from flows.lifecycle import ends_when_told, name_run, opened
-from tasks.promotion.promotion import Answer, Promotion, PromotionConfig, promote
+from models.evaluation.config_promotion import PromotionConfig
+from tasks.promotion.promotion import Answer, Promotion, promote
 from tasks.registry.versions import ModelVersion
 from tasks.results.store import StageRef
 from tasks.run.pipeline import PipelineRun
 from tasks.stages.prepare import prepare
-
-__all__ = ["PromotionForm", "promote_flow"]
 
 
 def _of(name: str) -> Any:

@@ -24,8 +24,6 @@ from tasks.stages.resolve import find_model, input_of
 from tasks.stages.sft import finetune
 from tasks.stages.tokenizer import train_tokenizer
 
-__all__ = ["evaluate_flow", "ppo_flow", "pretrain_flow", "reward_flow", "sft_flow"]
-
 
 @flow(name="pretrain", flow_run_name=name_run, persist_result=False)
 @ends_when_told

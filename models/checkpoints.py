@@ -14,8 +14,6 @@ import re
 import shutil
 from pathlib import Path
 
-__all__ = ["is_intact", "latest", "prune", "seal"]
-
 SEAL_NAME = "SEAL.json"
 
 logger = logging.getLogger(__name__)

@@ -2,8 +2,6 @@
 
 from pydantic import BaseModel, ConfigDict
 
-__all__ = ["Config"]
-
 
 class Config(BaseModel):
     """A frozen set of parameters; an unknown name is an error."""

@@ -4,8 +4,6 @@ import torch
 
 from models.errors import ParameterError
 
-__all__ = ["use_device"]
-
 
 def use_device(device: str, threads: int) -> str:
     """Choose the device and set the CPU threads of this process.

@@ -11,16 +11,6 @@
 A message says what is wrong, what was got, what was wanted, and what to do about it.
 """
 
-__all__ = [
-    "DataError",
-    "DivergedError",
-    "ModelError",
-    "ParameterError",
-    "QuartetError",
-    "StoreError",
-    "WeakRewardError",
-]
-
 
 class QuartetError(Exception):
     """Base of all errors raised on purpose."""

@@ -13,8 +13,6 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
-__all__ = ["Interruption"]
-
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGALRM)
 
 

@@ -5,8 +5,6 @@ Adding a consumer therefore never moves the random numbers of another one.
 
 import hashlib
 
-__all__ = ["derive_seed"]
-
 
 def derive_seed(root: int, name: str) -> int:
     """Derive a 63-bit seed for one named consumer from the root seed."""

@@ -5,8 +5,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["read_rows", "write_rows"]
-
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """Read all rows of a JSON-lines file that a stage has published."""

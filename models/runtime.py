@@ -3,7 +3,5 @@
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
-__all__ = ["Log"]
-
 Log: TypeAlias = Callable[[Mapping[str, float], int], None]
 """``log(metrics, step)``: named numbers at a step of the stage."""

@@ -12,8 +12,6 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from models.errors import ParameterError
 
-__all__ = ["Settings", "load_settings"]
-
 
 class Settings(BaseSettings):
     """Environment variables `QUARTET_HOME`, `QUARTET_TRACKING_URI` and so on."""

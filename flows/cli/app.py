@@ -31,8 +31,6 @@ from models.errors import DataError, ParameterError, QuartetError
 from tasks.data.sources import folder_files
 from tasks.settings import load_settings
 
-__all__ = ["app", "main"]
-
 app = typer.Typer(
     help="RLHF as a workflow: pretraining, SFT, reward model, PPO and evaluation, tracked.",
     no_args_is_help=True,

@@ -15,8 +15,6 @@ from models.errors import ParameterError
 if TYPE_CHECKING:
     from tasks.results.store import StageRef
 
-__all__ = ["benchmark"]
-
 
 def benchmark(
     models: Annotated[
@@ -77,7 +75,7 @@ def benchmark(
 def _forms(preset: str, seed: int, *, shots: int, chat: bool, delimiter: str) -> tuple[Any, Any]:
     """Fill in what the flow takes, with errors of the command line's own kind."""
     from flows.forms import StageForm
-    from tasks.stages.multiple_choice import MultipleChoiceConfig
+    from models.benchmarks.config import MultipleChoiceConfig
 
     try:
         asking = MultipleChoiceConfig(

@@ -11,8 +11,6 @@ from pydantic import ValidationError
 
 from models.errors import ParameterError
 
-__all__ = ["evaluate", "explain"]
-
 
 def evaluate(
     models: Annotated[
@@ -78,9 +76,9 @@ def _run(
     """Run the flow and print its report."""
     from flows.evaluation import evaluate_models_flow
     from flows.forms import StageForm
+    from models.evaluation.config_evaluate_models import EvaluateModelsConfig
     from tasks.results.store import StageRef, Store
     from tasks.settings import load_settings
-    from tasks.stages.evaluate_models import EvaluateModelsConfig
 
     try:
         config = EvaluateModelsConfig.model_validate(judging)

@@ -11,8 +11,6 @@ from flows.parameters import list_presets
 from models.errors import ParameterError
 from tasks.settings import load_settings
 
-__all__ = ["promote", "rollback"]
-
 
 def promote(
     model: Annotated[

@@ -15,8 +15,6 @@ from tasks.results.store import StageRef
 from tasks.settings import Settings
 from tasks.stages.ppo import raised_alarms
 
-__all__ = ["print_result", "result_json"]
-
 KEY_METRICS = {
     "prepare": (("data/demonstrations_rows", "demonstrations", ",.0f"),),
     "tokenizer": (("tokenizer/vocab_size", "tokens", ",.0f"),),

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from tasks.registry.lineage import Record
     from tasks.upkeep.garbage import Garbage
 
-__all__ = ["gc", "lineage"]
-
 MIB = 2**20
 
 

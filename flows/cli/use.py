@@ -10,8 +10,6 @@ import typer
 
 from models.errors import ParameterError
 
-__all__ = ["chat", "serve"]
-
 MODEL = typer.Argument(help="models:/NAME@ALIAS, stage/digest, a folder or a hub id.")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 HELP = "/reset forgets the conversation, /quit or Ctrl-D leaves, Ctrl-C stops a completion"

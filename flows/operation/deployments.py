@@ -16,10 +16,8 @@ import yaml
 from flows.forms import PPOForm, RunForm, StageForm
 from flows.parameters import list_presets
 from flows.promotion import PromotionForm
-from tasks.stages.evaluate_models import EvaluateModelsConfig
-from tasks.stages.multiple_choice import MultipleChoiceConfig
-
-__all__ = ["WORK_POOL", "Deployment", "prefect_yaml"]
+from models.benchmarks.config import MultipleChoiceConfig
+from models.evaluation.config_evaluate_models import EvaluateModelsConfig
 
 WORK_POOL = "quartet"
 LATEST_POLICY = "models:/quickstart-policy@challenger"

@@ -28,8 +28,6 @@ from models.errors import QuartetError
 from tasks.machine.servers import HOST, Kind, find_server
 from tasks.settings import Settings
 
-__all__ = ["Check", "check_pins", "check_schedule", "diagnose", "print_checks"]
-
 PACKAGE = "quartet-rlhf"
 LEAST_PYTHON = (3, 11)
 

@@ -23,14 +23,6 @@ from models.errors import QuartetError
 from tasks.machine.server_logs import tail
 from tasks.machine.servers import start_child
 
-__all__ = [
-    "POOL",
-    "apply_automations",
-    "deploy",
-    "ensure_work_pool",
-    "worker_online_since",
-]
-
 POOL = "quartet"
 
 DEPLOY_SECONDS = 300.0

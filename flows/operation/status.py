@@ -16,8 +16,6 @@ from models.errors import QuartetError
 from tasks.machine.servers import HOST, Kind, find_server
 from tasks.settings import Settings
 
-__all__ = ["Addresses", "addresses", "stale_runs", "status"]
-
 RUNS = 5
 
 ACTIVE = ("RUNNING", "PENDING", "PAUSED", "CANCELLING")

@@ -6,8 +6,6 @@ from pydantic import Field
 
 from models.config import Config
 
-__all__ = ["MultipleChoiceConfig"]
-
 
 class MultipleChoiceConfig(Config):
     """How questions are put to the models."""

@@ -22,15 +22,6 @@ from models.language.packing import packed_hidden
 from models.language.sequences import HEAD_TOKENS, Sequences, in_chunks
 from models.language.tokenizer import encode_prompts, encode_texts
 
-__all__ = [
-    "Continuation",
-    "Likelihood",
-    "encode_apart",
-    "encode_pairs",
-    "fit_context",
-    "likelihoods",
-]
-
 CHUNK_TOKENS = 16384
 ROWS_AT_ONCE = 2048
 """Rows laid out as one table."""

@@ -32,8 +32,6 @@ from models.language.likelihood import perplexity
 from models.language.tokenizer import encode_prompts, encode_texts
 from models.statistics.intervals import Interval, wilson_interval
 
-__all__ = ["Answers", "answer_questions"]
-
 NO_LIMIT = 2**31 - 1
 BETWEEN = "\n\n"
 """Between the examples of a plain few-shot prompt."""

@@ -17,8 +17,6 @@ from typing import Any, Literal
 from models.errors import DataError
 from models.randomness import derive_seed
 
-__all__ = ["Question", "Questions", "draw_examples", "read_questions"]
-
 Kind = Literal["choice", "cloze"]
 
 KEYS: dict[Kind, tuple[str, ...]] = {

@@ -30,8 +30,6 @@ from models.language.prompts import encode_to_fit, measure_policies
 from models.language.sequences import Sequences, map_chunks, token_logprobs
 from models.language.tokenizer import Messages
 
-__all__ = ["Challenge", "gather_evidence", "measure_challenge"]
-
 CHUNK_TOKENS = 16384
 """Tokens that a frozen model is given at once."""
 

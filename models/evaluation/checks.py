@@ -16,8 +16,6 @@ from models.evaluation.evidence import HELD_OUT_JUDGE, Evidence, GoodDiversity
 from models.statistics.diversity import MatchedDistinct, ratio
 from models.statistics.intervals import Interval
 
-__all__ = ["Check", "Verdict", "check_finite", "decide"]
-
 # A ratio of two means may miss the bound it equals by rounding: 0.72 / 0.9 < 0.8 in floats.
 _ROUNDING = 1e-9
 

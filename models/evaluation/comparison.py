@@ -36,8 +36,6 @@ from models.statistics.diversity import (
 from models.statistics.intervals import Interval, paired_bootstrap
 from models.statistics.win_rates import prompt_preferences
 
-__all__ = ["compare", "summarise"]
-
 # Judgements that do not apply to every prompt; elsewhere a NaN is a broken number.
 _MAY_NOT_APPLY = ("correct", "polite", "refusal")
 

@@ -4,8 +4,6 @@ from pydantic import Field, model_validator
 
 from models.config import Config
 
-__all__ = ["EvaluationConfig"]
-
 
 class EvaluationConfig(Config):
     """Sampling of both models on held-out prompts, intervals and the verdict's bounds."""

@@ -7,8 +7,6 @@ from pydantic import Field, field_validator, model_validator
 
 from models.config import Config
 
-__all__ = ["EndpointConfig", "EvaluateModelsConfig", "JudgeName"]
-
 JudgeName: TypeAlias = Literal["reward", "judge", "gold", "vader", "endpoint"]
 
 

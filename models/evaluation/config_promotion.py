@@ -6,8 +6,6 @@ from pydantic import Field, model_validator
 
 from models.config import Config
 
-__all__ = ["PromotionConfig"]
-
 
 class PromotionConfig(Config):
     """A challenger against the champion on the same held-out prompts."""

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from models.statistics.diversity import MatchedDistinct
 from models.statistics.intervals import Interval
 
-__all__ = ["GOLD_JUDGE", "HELD_OUT_JUDGE", "OWN_JUDGE", "Evidence", "GoodDiversity"]
-
 GOLD_JUDGE = "gold judge"
 HELD_OUT_JUDGE = "held-out reward model"
 OWN_JUDGE = "reward model"

@@ -18,8 +18,6 @@ from models.evaluation.checks import Check, Verdict, check_finite
 from models.evaluation.config_promotion import PromotionConfig
 from models.statistics.intervals import Interval
 
-__all__ = ["Diversity", "GateEvidence", "pass_gates"]
-
 # A ratio of two means may miss the bound it equals by rounding: 0.72 / 0.9 < 0.8 in floats.
 _ROUNDING = 1e-9
 

@@ -19,8 +19,6 @@ from models.randomness import derive_seed
 from models.statistics.diversity import distinct_n, unique_share
 from models.statistics.intervals import Interval, bootstrap_interval
 
-__all__ = ["ModelSamples", "measure", "repeated_share"]
-
 Floats = NDArray[np.float64]
 
 REPETITION_N = 4

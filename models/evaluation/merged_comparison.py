@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from models.evaluation.checks import Verdict
 from models.statistics.intervals import Interval
 
-__all__ = ["Comparison"]
-
 _FEW_PROMPTS = 512
 
 _LABELS = {

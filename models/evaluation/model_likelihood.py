@@ -16,8 +16,6 @@ from models.language.likelihood import bits_per_byte, perplexity
 from models.language.tokenizer import Messages, encode_completions, encode_prompts
 from models.training.order import held_out_loss
 
-__all__ = ["measure_likelihood"]
-
 logger = logging.getLogger(__name__)
 
 

@@ -30,8 +30,6 @@ from models.language.tokenizer import Messages, decode_completion, encode_prompt
 from models.randomness import derive_seed
 from models.reward.ranking import SequenceScorer
 
-__all__ = ["RewardScorer", "same_tokenizer", "sample_model"]
-
 logger = logging.getLogger(__name__)
 
 CHUNK_TOKENS = 16384

@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 
 from models.errors import DataError
 
-__all__ = ["Flags", "Floats", "GoldJudgement", "PolicySamples"]
-
 Floats: TypeAlias = NDArray[np.float64]
 Flags: TypeAlias = NDArray[np.bool_]
 Sample = TypeVar("Sample")

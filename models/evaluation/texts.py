@@ -16,14 +16,6 @@ from models.language import likelihood
 from models.language.tokenizer import encode_texts
 from models.training.order import held_out_loss
 
-__all__ = [
-    "TextLikelihood",
-    "bleu",
-    "prefix_token",
-    "rouge",
-    "text_likelihood",
-]
-
 WINDOWS_AT_ONCE = 1024
 """Rows that are laid out as one table; it bounds memory, never the result."""
 

@@ -33,8 +33,6 @@ from models.language.scoring import (
 )
 from models.language.tokenizer import CHAT_TEMPLATE, EOS_TOKEN, PAD_TOKEN, ROLE_TOKENS
 
-__all__ = ["adopt_model", "adopt_reward_model"]
-
 logger = logging.getLogger(__name__)
 
 ARCHITECTURES = {

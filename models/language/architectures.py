@@ -12,8 +12,6 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 
 from models.language.config_architecture import ArchitectureConfig
 
-__all__ = ["build_model", "parameter_count"]
-
 
 def build_model(config: ArchitectureConfig, tokenizer: Any, *, seed: int) -> Any:
     """Build a causal language model with random float32 weights.

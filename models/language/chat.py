@@ -23,8 +23,6 @@ from transformers import (
 from models.errors import ParameterError
 from models.language.folders import load_causal_model, load_tokenizer
 
-__all__ = ["Chat", "ChatOptions", "context_tokens"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatOptions:

@@ -4,8 +4,6 @@ from pydantic import Field, model_validator
 
 from models.config import Config
 
-__all__ = ["SamplingConfig"]
-
 
 class SamplingConfig(Config):
     """Plain temperature sampling: top-p and top-k would make logprobs of another distribution."""

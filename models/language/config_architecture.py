@@ -6,8 +6,6 @@ from pydantic import Field, model_validator
 
 from models.config import Config
 
-__all__ = ["ArchitectureConfig", "TokenizerConfig"]
-
 
 class TokenizerConfig(Config):
     """A byte-level BPE trained on the corpus."""

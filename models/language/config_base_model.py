@@ -4,8 +4,6 @@ from pydantic import Field
 
 from models.config import Config
 
-__all__ = ["BaseModelConfig"]
-
 
 class BaseModelConfig(Config):
     """An existing base model; empty: pretrain one from scratch."""

@@ -6,8 +6,6 @@ so that the rows still alive stay together and nothing else is moved.
 
 import torch
 
-__all__ = ["DecodingCache"]
-
 
 class DecodingCache:
     """Cached keys and values of every attention layer.

@@ -11,8 +11,6 @@ import torch
 
 from models.language.config import SamplingConfig
 
-__all__ = ["TokenDistribution"]
-
 IMPOSSIBLE = -1e30
 """Logit of a token that must not come; finite, so that 0 * log 0 stays 0 in entropies."""
 

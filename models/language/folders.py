@@ -28,17 +28,6 @@ from transformers.utils import logging as transformers_logging
 
 from models.errors import ModelError
 
-__all__ = [
-    "load_causal_model",
-    "load_reward_model",
-    "load_tokenizer",
-    "new_reward_model",
-    "read_weights",
-    "save_model",
-    "without_dropout",
-    "without_progress_bars",
-]
-
 LOADING = threading.Lock()
 """Held while transformers reads a model; see `read_weights`."""
 

@@ -22,8 +22,6 @@ from models.language.decoding_cache import DecodingCache
 from models.language.distribution import TokenDistribution
 from models.language.packing import packed_hidden
 
-__all__ = ["Completion", "sample_completions"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:

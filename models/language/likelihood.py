@@ -7,8 +7,6 @@ count as a change of pretraining.
 
 import math
 
-__all__ = ["bits_per_byte", "perplexity"]
-
 
 def perplexity(nll_sum: float, token_count: int) -> float:
     """Turn a summed negative log-likelihood into perplexity.

@@ -25,8 +25,6 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from models.errors import ModelError
 from models.language.decoding_cache import DecodingCache
 
-__all__ = ["ATTENTION", "packed_hidden", "use_packed_attention"]
-
 ATTENTION = "quartet_packed"
 """The name under which transformers knows the attention function."""
 

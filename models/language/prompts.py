@@ -20,15 +20,6 @@ from models.language.tokenizer import Messages, decode_completion, encode_prompt
 from models.randomness import derive_seed
 from models.reward.ranking import SequenceScorer
 
-__all__ = [
-    "SampledText",
-    "complete",
-    "encode_to_fit",
-    "grouped",
-    "measure_policies",
-    "refuse_other_tokenizer",
-]
-
 logger = logging.getLogger(__name__)
 
 NO_LIMIT = 2**31 - 1

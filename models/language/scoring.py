@@ -6,8 +6,6 @@ from pathlib import Path
 
 from models.errors import ModelError
 
-__all__ = ["SCORE_MOMENTS", "ScoreMoments", "read_score_moments", "write_score_moments"]
-
 SCORE_MOMENTS = "score_moments.json"
 
 

@@ -18,16 +18,6 @@ import torch
 from models.language.distribution import TokenDistribution
 from models.language.packing import packed_hidden
 
-__all__ = [
-    "Sequences",
-    "TokenLogprobs",
-    "in_chunks",
-    "map_chunks",
-    "sequence_scores",
-    "token_logprobs",
-    "token_values",
-]
-
 HEAD_TOKENS = 2048
 """Positions whose logits, (tokens, vocab), exist at once where no gradient is wanted."""
 

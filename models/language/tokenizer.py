@@ -29,21 +29,6 @@ from models.errors import DataError, ModelError, ParameterError
 from models.language.config_architecture import TokenizerConfig
 from models.rows import read_rows
 
-__all__ = [
-    "CHAT_TEMPLATE",
-    "EOS_TOKEN",
-    "PAD_TOKEN",
-    "ROLE_TOKENS",
-    "Messages",
-    "decode_completion",
-    "encode_completion",
-    "encode_completions",
-    "encode_prompt",
-    "encode_prompts",
-    "encode_texts",
-    "train_tokenizer",
-]
-
 Messages: TypeAlias = list[dict[str, str]]
 
 PAD_TOKEN = "<|pad|>"

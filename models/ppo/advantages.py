@@ -9,16 +9,6 @@ from dataclasses import dataclass
 
 import torch
 
-__all__ = [
-    "Advantages",
-    "estimate_advantages",
-    "explained_variance",
-    "kl_k3",
-    "masked_mean",
-    "shape_rewards",
-    "whiten",
-]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Advantages:

@@ -12,8 +12,6 @@ from typing import Any
 
 from models.ppo.config import AlarmConfig
 
-__all__ = ["Alarm", "AlarmWatch", "describe"]
-
 STANDARD_ERRORS = 4.0
 """A mean KL this many standard errors below zero is no accident of sampling."""
 

@@ -6,8 +6,6 @@ from pydantic import Field, model_validator
 
 from models.config import Config
 
-__all__ = ["AlarmConfig", "LoRAConfig", "PPOConfig"]
-
 
 class LoRAConfig(Config):
     """Low-rank adapters on every linear layer of the actor; the reference is the actor without."""

@@ -6,8 +6,6 @@ import torch
 
 from models.ppo.networks import learned_state
 
-__all__ = ["MovingAverage"]
-
 
 class MovingAverage:
     """average = decay * average + (1 - decay) * weights, after each optimiser step."""

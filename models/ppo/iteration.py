@@ -8,8 +8,6 @@ import torch
 from models.language.sequences import Sequences
 from models.ppo.rollout import Rollout
 
-__all__ = ["Iteration"]
-
 TENSORS = ("old_logprobs", "old_values", "advantages", "returns")
 
 

@@ -2,8 +2,6 @@
 
 from models.ppo.config import PPOConfig
 
-__all__ = ["next_kl_coef"]
-
 MAX_ERROR = 0.2
 
 

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 
 import torch
 
-__all__ = ["PolicyLoss", "ValueLoss", "policy_loss", "value_loss"]
-
 LOG_RATIO_BOUND = 20.0
 
 

@@ -19,16 +19,6 @@ from models.language.sequences import Sequences, token_logprobs
 from models.ppo.config import PPOConfig
 from models.randomness import derive_seed
 
-__all__ = [
-    "Networks",
-    "fingerprint",
-    "learned_state",
-    "load_learned_state",
-    "load_networks",
-    "prepare_networks",
-    "publish_actor",
-]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Networks:

@@ -7,8 +7,6 @@ import torch
 
 from models.ppo.config import PPOConfig
 
-__all__ = ["forward_precision"]
-
 
 def forward_precision(config: PPOConfig, device: torch.device) -> AbstractContextManager[Any]:
     """Autocast to bfloat16 where it is asked for, or where it is left open and a GPU has it.

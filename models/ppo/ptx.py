@@ -12,8 +12,6 @@ import torch
 
 from models.language.sequences import Sequences, in_chunks, token_logprobs
 
-__all__ = ["BLOCK_TOKENS", "ptx_backward"]
-
 BLOCK_TOKENS = 128
 
 

@@ -38,8 +38,6 @@ from models.ppo.precision import forward_precision
 from models.ppo.side_by_side import SideBySide
 from models.statistics.diversity import distinct_n
 
-__all__ = ["Opinions", "Rollout", "ask_networks", "collect_rollout", "critic_values"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rollout:

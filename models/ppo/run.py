@@ -18,8 +18,6 @@ from models.rows import read_rows, write_rows
 from models.runtime import Log
 from models.training.corpus_blocks import corpus_blocks
 
-__all__ = ["train_ppo"]
-
 WATCHED_PROMPTS = 8
 
 

@@ -21,8 +21,6 @@ from models.ppo.trainer import PPOTrainer
 from models.randomness import derive_seed
 from models.runtime import Log
 
-__all__ = ["Session"]
-
 logger = logging.getLogger(__name__)
 
 SESSION = "session.json"

@@ -11,8 +11,6 @@ from typing import TypeVar
 
 import torch
 
-__all__ = ["SideBySide"]
-
 First = TypeVar("First")
 Second = TypeVar("Second")
 

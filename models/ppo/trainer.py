@@ -35,8 +35,6 @@ from models.ppo.side_by_side import SideBySide
 from models.ppo.updates import actor_step, adamw, critic_step
 from models.randomness import derive_seed
 
-__all__ = ["PPOTrainer"]
-
 FINAL_LEARNING_RATE = 0.1
 """Share of its peak at which the actor's learning rate ends."""
 

@@ -19,8 +19,6 @@ from models.ppo.losses import PolicyLoss, ValueLoss, policy_loss, value_loss
 from models.ppo.precision import forward_precision
 from models.ppo.rollout import Rollout, critic_values
 
-__all__ = ["actor_step", "adamw", "critic_step"]
-
 
 def adamw(network: Any, learning_rate: float) -> torch.optim.AdamW:
     """The optimiser of whatever learns in a network."""

@@ -8,8 +8,6 @@ from models.evaluation.samples import Floats
 from models.statistics.clustered import Groups, clustered_interval
 from models.statistics.intervals import Interval, wilson_interval
 
-__all__ = ["Agreement", "agreement"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agreement:

@@ -14,8 +14,6 @@ from models.errors import ParameterError
 from models.evaluation.samples import Floats
 from models.statistics.intervals import Interval, bootstrap_interval
 
-__all__ = ["BestOfN", "best_of_n", "best_of_n_kl", "measure_best_of_n"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BestOfN:

@@ -23,16 +23,6 @@ from numpy.typing import NDArray
 from models.evaluation.samples import Flags, Floats
 from models.statistics.intervals import Interval, wilson_interval
 
-__all__ = [
-    "MarginBin",
-    "brier_score",
-    "calibrated_error",
-    "calibration_error",
-    "confidences",
-    "margin_bins",
-    "margin_nll",
-]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MarginBin:

@@ -4,8 +4,6 @@ from pydantic import Field
 
 from models.config import Config
 
-__all__ = ["RewardStageConfig"]
-
 
 class RewardStageConfig(Config):
     """A Bradley-Terry reward model trained on preferences, started from the SFT model."""

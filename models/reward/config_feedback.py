@@ -6,8 +6,6 @@ from pydantic import Field
 
 from models.config import Config
 
-__all__ = ["FeedbackConfig"]
-
 
 class FeedbackConfig(Config):
     """Completions of the SFT model, compared by an annotator and mixed with given preferences."""

@@ -4,8 +4,6 @@ from pydantic import Field
 
 from models.config import Config
 
-__all__ = ["RewardQualityConfig"]
-
 
 class RewardQualityConfig(Config):
     """Held-out pairs, best-of-n sampling, and the rule that stops before PPO."""

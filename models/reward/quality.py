@@ -31,15 +31,6 @@ from models.reward.config_reward_quality import RewardQualityConfig
 from models.statistics.clustered import Groups, clustered_interval
 from models.statistics.intervals import Interval, wilson_interval
 
-__all__ = [
-    "Baseline",
-    "LengthGroup",
-    "PairQuality",
-    "PairScores",
-    "measure_pairs",
-    "weaknesses",
-]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PairScores:

@@ -15,16 +15,6 @@ from models.language.sequences import Sequences, map_chunks, sequence_scores
 from models.language.tokenizer import encode_completions, encode_prompts
 from models.statistics.intervals import Interval, wilson_interval
 
-__all__ = [
-    "Pairs",
-    "SequenceScorer",
-    "encode_pairs",
-    "longer_wins_accuracy",
-    "pair_accuracy",
-    "pair_margins",
-    "score_sequences",
-]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pairs:

@@ -20,8 +20,6 @@ from models.reward.quality import PairScores
 from models.reward.ranking import SequenceScorer, encode_pairs, pair_margins
 from models.rows import read_rows
 
-__all__ = ["sample_and_score", "score_pairs"]
-
 
 def score_pairs(*, reward: Path, judge: Path | None, heldout: Path, device: str) -> PairScores:
     """Load a reward model, and a second one of the same tokenizer, and score held-out pairs.

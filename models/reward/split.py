@@ -17,8 +17,6 @@ from typing import Any
 from models.errors import DataError
 from models.randomness import derive_seed
 
-__all__ = ["MIN_PAIRS", "PreferenceShares", "split_preferences"]
-
 MIN_PAIRS = 16
 """Fewest pairs of a side: a floor against a split gone wrong, far below what teaches anything."""
 

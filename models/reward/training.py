@@ -46,8 +46,6 @@ from models.training.order import rows_to_learn, training_order
 from models.training.packed_trainers import PackedRewardTrainer
 from models.training.setup import train, trainer_settings
 
-__all__ = ["measure_score_moments", "train_reward_model"]
-
 logger = logging.getLogger(__name__)
 
 

@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 from models.evaluation.samples import Floats
 from models.statistics.intervals import Interval
 
-__all__ = ["Groups", "clustered_interval"]
-
 Groups: TypeAlias = NDArray[np.intp]
 
 

@@ -14,16 +14,6 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-__all__ = [
-    "MatchedDistinct",
-    "distinct_n",
-    "good_pair_difference",
-    "length_matched_ratio",
-    "matched_distinct_2",
-    "ratio",
-    "unique_share",
-]
-
 Tokens: TypeAlias = Sequence[str] | Sequence[int]
 
 

@@ -17,8 +17,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from models.errors import DataError
 
-__all__ = ["Interval", "bootstrap_interval", "paired_bootstrap", "wilson_interval"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interval:

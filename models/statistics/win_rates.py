@@ -27,14 +27,6 @@ from models.errors import DataError
 from models.randomness import derive_seed
 from models.statistics.intervals import Interval, bootstrap_interval, wilson_interval
 
-__all__ = [
-    "WinRates",
-    "preference_interval",
-    "prompt_preferences",
-    "win_rates",
-    "win_rates_of_scores",
-]
-
 Floats = NDArray[np.float64]
 
 

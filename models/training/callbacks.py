@@ -18,8 +18,6 @@ from models.errors import DivergedError
 from models.interruption import Interruption
 from models.runtime import Log
 
-__all__ = ["HeldOutCallback", "LogCallback", "SealCallback", "StopCallback"]
-
 LOGGED_POINTS = 100
 SPAN = "span.json"
 MEASURED = "MEASURED"

@@ -4,8 +4,6 @@ from pydantic import Field
 
 from models.config import Config
 
-__all__ = ["PretrainConfig"]
-
 
 class PretrainConfig(Config):
     """Next-token prediction on packed blocks of the corpus."""

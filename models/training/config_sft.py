@@ -4,8 +4,6 @@ from pydantic import Field
 
 from models.config import Config
 
-__all__ = ["SFTStageConfig"]
-
 
 class SFTStageConfig(Config):
     """Supervised fine-tuning on demonstrations, loss on completion and EOS only."""

@@ -10,8 +10,6 @@ from models.language.tokenizer import encode_texts
 from models.randomness import derive_seed
 from models.rows import read_rows
 
-__all__ = ["corpus_blocks"]
-
 
 def corpus_blocks(encoder: Any, path: Path, block_tokens: int, seed: int) -> torch.Tensor:
     """Shuffle documents, join them with EOS and cut (blocks, block) int64; the rest is dropped.

@@ -14,8 +14,6 @@ import torch
 
 from models.language.sequences import Sequences, map_chunks, token_logprobs
 
-__all__ = ["HeldOutLoss", "held_out_loss", "rows_to_learn", "training_order"]
-
 WINDOW_BATCHES = 16
 HELD_OUT_TOKENS = 4096
 

@@ -18,8 +18,6 @@ from models.language.packing import use_packed_attention
 from models.language.sequences import Sequences, sequence_scores
 from models.training.setup import GuardedTrainer
 
-__all__ = ["PackedRewardTrainer", "PackedSFTTrainer"]
-
 IGNORED_LABEL = -100
 MOST_LOGITS = 2**28
 """So many exist at once, 1 GiB in float32 and as much again for each step of the softmax; a batch

@@ -34,8 +34,6 @@ from models.training.corpus_blocks import corpus_blocks
 from models.training.order import held_out_loss, training_order
 from models.training.setup import GuardedTrainer, train, trainer_settings
 
-__all__ = ["pretrain"]
-
 
 def pretrain(
     *,

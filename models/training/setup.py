@@ -18,8 +18,6 @@ from models.interruption import Interruption
 from models.language.folders import without_progress_bars
 from models.training.callbacks import HeldOutCallback, LogCallback, StopCallback
 
-__all__ = ["GuardedTrainer", "OptimiserSettings", "train", "trainer_settings"]
-
 
 class OptimiserSettings(Protocol):
     """The fields that the configs of all three stages have."""

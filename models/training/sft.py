@@ -32,8 +32,6 @@ from models.training.order import held_out_loss, rows_to_learn, training_order
 from models.training.packed_trainers import IGNORED_LABEL, PackedSFTTrainer
 from models.training.setup import train, trainer_settings
 
-__all__ = ["Demonstrations", "encode_demonstrations", "finetune"]
-
 logger = logging.getLogger(__name__)
 
 

@@ -22,8 +22,6 @@ from tasks.run.stage_task import stage_task
 from tasks.settings import Settings, load_settings
 from tasks.tracking.client import Status, Tracker, tolerated
 
-__all__ = ["ComparisonResult", "compare_runs"]
-
 REPORT = "report.html"
 
 

@@ -12,8 +12,6 @@ from tasks.comparison.plots import add_run_legend, give_room
 from tasks.comparison.runs import RunRecord
 from tasks.reports.style import INK, RUN_COLOURS, new_figure, save_png, say_empty, style_axes
 
-__all__ = ["plot_curves", "smooth"]
-
 PANELS: Mapping[str, tuple[str, str, str, str]] = {
     "pretrain/loss": ("pretrain", "Pretraining: loss", "step", "nats a token"),
     "sft/loss": ("sft", "SFT: loss", "step", "nats a token"),

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 from tasks.comparison.runs import RunRecord
 
-__all__ = ["Difference", "differences", "label_runs", "letter", "short_differences"]
-
 SHOWN_DIFFERENCES = 3
 """Parameters that a label has room for."""
 

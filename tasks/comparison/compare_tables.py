@@ -18,8 +18,6 @@ from tasks.comparison.statistics import (
     win_rates,
 )
 
-__all__ = ["Contents", "Sample", "Table", "compile_contents"]
-
 SHOWN_PROMPTS = 10
 
 

@@ -24,8 +24,6 @@ from tasks.comparison.runs import JUDGES, RunRecord
 from tasks.comparison.statistics import gain_of
 from tasks.reports.style import INK, QUIET, RUN_COLOURS, new_figure, save_png, style_axes
 
-__all__ = ["frontier_finding", "outside_judge", "plot_frontier"]
-
 OUTSIDE = ("gold", "judge_score")
 """Judges that PPO does not learn from, the most trusted first."""
 

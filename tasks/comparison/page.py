@@ -14,8 +14,6 @@ from tasks.reports.pictures import picture_data
 from tasks.reports.style import RUN_COLOURS
 from tasks.run.reporting import table_cell
 
-__all__ = ["PICTURES", "to_html", "to_markdown"]
-
 CELL = 160
 """Characters of a Markdown table's cell."""
 

@@ -26,8 +26,6 @@ from tasks.reports.style import (
     style_axes,
 )
 
-__all__ = ["add_run_legend", "give_room", "plot_spread", "plot_win_rates"]
-
 
 def plot_spread(records: Sequence[RunRecord], labels: Sequence[str], path: Path) -> bool:
     """Draw how scores and lengths of all runs' completions are spread, SFT's in grey.

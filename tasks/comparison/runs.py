@@ -19,8 +19,6 @@ from tasks.results.store import Store
 from tasks.run.exchange import fetch_published
 from tasks.tracking.client import Tracker, tolerated
 
-__all__ = ["CURVES", "JUDGES", "MOST", "RunRecord", "find_runs", "gather"]
-
 Points: TypeAlias = list[tuple[int, float]]
 
 CURVES = {

@@ -18,18 +18,6 @@ from models.statistics.win_rates import preference_interval, prompt_preferences
 from tasks.comparison.compare_labels import letter
 from tasks.comparison.runs import JUDGES, RunRecord
 
-__all__ = [
-    "Best",
-    "WinRate",
-    "choose_best",
-    "gain_of",
-    "match_prompts",
-    "percent",
-    "same_judge",
-    "win_rate",
-    "win_rates",
-]
-
 RESAMPLES = 2000
 
 TIE = 1e-5

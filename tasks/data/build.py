@@ -23,8 +23,6 @@ from tasks.data.report import PreparationReport, report_collection
 from tasks.data.sources import RawData, fingerprint, read_raw
 from tasks.data.split import Sides, cross_overlaps, drop_overlap, split_rows
 
-__all__ = ["build_datasets"]
-
 # The world gives its own held-out prompts and pairs; this share of the rest is for perplexity.
 _WORLD_HELDOUT_FRACTION = 0.02
 

@@ -10,8 +10,6 @@ from typing import Any
 
 from tasks.data.formats import Row
 
-__all__ = ["clean_row", "clean_text", "has_placeholder"]
-
 _SUSPECT = re.compile("[\x1b\x85\ud800-\udfff]")
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])|\x1b")
 _SURROGATE = re.compile("[\ud800-\udfff]")

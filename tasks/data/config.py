@@ -10,8 +10,6 @@ from pydantic import Field, model_validator
 from models.config import Config
 from tasks.world.config import WorldConfig
 
-__all__ = ["DataConfig"]
-
 
 class DataConfig(Config):
     """One source of data: the embedded world, a folder of files, or datasets of the hub."""

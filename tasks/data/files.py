@@ -17,8 +17,6 @@ from typing import Any, NoReturn
 from models.errors import DataError
 from tasks.data.formats import Row
 
-__all__ = ["ENDINGS", "read_file"]
-
 _TEXT_ENDINGS = (".txt", ".jsonl", ".json", ".csv")
 ENDINGS = (*_TEXT_ENDINGS, *(f"{ending}.gz" for ending in _TEXT_ENDINGS), ".parquet")
 """File endings that can be read."""

@@ -16,21 +16,6 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from models.errors import DataError
 
-__all__ = [
-    "COLLECTIONS",
-    "FORMATS",
-    "UNKNOWN_COLUMNS",
-    "Collection",
-    "Format",
-    "Message",
-    "Row",
-    "RowProblem",
-    "accepted_columns",
-    "as_messages",
-    "convert_row",
-    "find_format",
-]
-
 Row: TypeAlias = dict[str, Any]
 Message: TypeAlias = dict[str, str]
 Collection: TypeAlias = Literal["corpus", "demonstrations", "preferences", "prompts"]

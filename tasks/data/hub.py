@@ -10,8 +10,6 @@ from pathlib import Path
 from models.errors import DataError
 from tasks.data.formats import Collection, Row
 
-__all__ = ["HubSplits", "load_splits", "resolve_commit"]
-
 # Some datasets hold several stages, with splits such as train_sft and test_prefs.
 _SUFFIXES: dict[Collection, str] = {"demonstrations": "_sft", "preferences": "_prefs"}
 

@@ -21,17 +21,6 @@ from tasks.data.formats import (
 )
 from tasks.data.split import content_key
 
-__all__ = [
-    "BOTH_DIRECTIONS",
-    "DUPLICATE",
-    "HELD_OUT",
-    "Tally",
-    "admit_rows",
-    "check_row",
-    "drop_duplicates",
-    "size",
-]
-
 DUPLICATE = "duplicate"
 BOTH_DIRECTIONS = "the pair stands in both directions"
 HELD_OUT = "held-out row in training"

@@ -13,14 +13,6 @@ from tasks.data.formats import Collection, Row
 from tasks.data.quality import Tally, size
 from tasks.data.split import Sides
 
-__all__ = [
-    "CollectionReport",
-    "Lengths",
-    "PreparationReport",
-    "measure_lengths",
-    "report_collection",
-]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lengths:

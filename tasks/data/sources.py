@@ -25,8 +25,6 @@ from tasks.data.files import ENDINGS, read_file
 from tasks.data.formats import Collection, Row
 from tasks.world.generate import generate_world
 
-__all__ = ["RawData", "RawRows", "fingerprint", "folder_files", "read_raw"]
-
 _NEEDED = ("pretrain", "sft", "pairs_train")
 _OPTIONAL = ("pairs_test", "prompts_train", "prompts_test")
 _TRAIN_STEMS: tuple[tuple[Collection, str], ...] = (

@@ -14,8 +14,6 @@ from typing import Any
 
 from tasks.data.formats import Collection, Row
 
-__all__ = ["Sides", "content_key", "cross_overlaps", "drop_overlap", "group_key", "split_rows"]
-
 _CANONICAL_JSON = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 

@@ -35,8 +35,6 @@ from tasks.judging.interface import Content
 from tasks.judging.judges import Pair, Verdicts
 from tasks.results.digests import canonical_json
 
-__all__ = ["EndpointJudge", "parse_answer"]
-
 Answer: TypeAlias = Literal["A", "B", "TIE"]
 
 INSTRUCTION = """\

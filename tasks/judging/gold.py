@@ -9,8 +9,6 @@ from tasks.judging.interface import Content, text_of
 from tasks.world.judge import Judgement, good, judge
 from tasks.world.rules import HARM
 
-__all__ = ["judge_samples"]
-
 
 def judge_samples(prompts: Sequence[Content], samples: PolicySamples) -> GoldJudgement:
     """Judge every sample of every prompt; arrays (prompts, samples)."""

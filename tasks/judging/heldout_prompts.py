@@ -8,8 +8,6 @@ from models.errors import DataError
 from models.rows import read_rows
 from tasks.results.digests import canonical_json
 
-__all__ = ["draw_heldout_prompts"]
-
 
 def draw_heldout_prompts(path: Path, count: int, seed: int) -> list[Any]:
     """Draw different prompts, since intervals take prompts for independent.

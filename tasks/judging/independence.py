@@ -9,8 +9,6 @@ from models.errors import ParameterError
 from tasks.results.store import MANIFEST, Manifest, StageRef, Store
 from tasks.settings import load_settings
 
-__all__ = ["is_held_out", "refuse_known_overlap", "split_of"]
-
 
 def refuse_known_overlap(judge: StageRef, *, reward: StageRef, policy: StageRef) -> None:
     """Raise where both models are known to have learned from the same preferences.

@@ -10,8 +10,6 @@ from typing import Any, Protocol
 
 from models.errors import DataError
 
-__all__ = ["Annotator", "Comparison", "Content", "Preference", "text_of"]
-
 # A prompt or a completion: plain text or chat messages.
 Content = str | list[dict[str, str]]
 

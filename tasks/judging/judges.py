@@ -24,17 +24,6 @@ from models.evaluation.config_evaluate_models import EvaluateModelsConfig, Judge
 from models.evaluation.measures import ModelSamples
 from tasks.judging.interface import Content, text_of
 
-__all__ = [
-    "GoldJudge",
-    "Pair",
-    "PairwiseJudge",
-    "PointwiseJudge",
-    "RewardJudge",
-    "VaderJudge",
-    "Verdicts",
-    "make_judges",
-]
-
 Floats: TypeAlias = NDArray[np.float64]
 
 

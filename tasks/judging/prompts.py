@@ -19,15 +19,6 @@ from tasks.data.quality import check_row
 from tasks.judging.interface import Content, text_of
 from tasks.results.digests import canonical_json, file_digest
 
-__all__ = [
-    "Asked",
-    "PromptFile",
-    "draw",
-    "prepared_demonstrations",
-    "prepared_prompts",
-    "read_prompt_file",
-]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:

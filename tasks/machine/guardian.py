@@ -22,8 +22,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 
-__all__ = ["descendants", "main"]
-
 SET_PDEATHSIG, SET_CHILD_SUBREAPER = 1, 36
 """Requests of Linux's prctl."""
 

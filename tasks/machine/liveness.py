@@ -16,8 +16,6 @@ from filelock import FileLock, Timeout
 
 from tasks.settings import Settings
 
-__all__ = ["Note", "announced", "runs_folder"]
-
 RECONCILE_SECONDS = 60.0
 """Most time to wait for another process that mends what this run's earlier attempt left."""
 

@@ -3,8 +3,6 @@
 import re
 from pathlib import Path
 
-__all__ = ["explain", "tail"]
-
 DATABASE_TROUBLES = (
     (
         r"Can't locate revision identified by",

@@ -26,19 +26,6 @@ from tasks.machine import guardian
 from tasks.machine.server_logs import explain
 from tasks.settings import Settings
 
-__all__ = [
-    "HOST",
-    "Child",
-    "Found",
-    "Kind",
-    "child_environment",
-    "find_server",
-    "one_at_a_time",
-    "server_command",
-    "start_child",
-    "wait_for_server",
-]
-
 HOST = "127.0.0.1"
 
 Kind: TypeAlias = Literal["Prefect", "MLflow"]

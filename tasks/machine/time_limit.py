@@ -13,8 +13,6 @@ import threading
 import time
 from collections.abc import Iterator
 
-__all__ = ["time_limit"]
-
 logger = logging.getLogger(__name__)
 
 SECONDS_AN_HOUR = 3600.0

@@ -4,8 +4,6 @@ from tasks.run.pipeline import PipelineRun
 from tasks.settings import load_settings
 from tasks.tracking.client import Tracker, tolerated
 
-__all__ = ["record_approval"]
-
 
 def record_approval(
     pipeline: PipelineRun, gate: str, *, approved: bool, by: str, note: str

@@ -17,8 +17,6 @@ from tasks.stages.challenge import Contest
 from tasks.stages.ppo import raised_alarms
 from tasks.stages.resolve import find_model, input_of
 
-__all__ = ["find_contest"]
-
 
 def find_contest(
     challenger: ModelVersion,

@@ -12,8 +12,6 @@ from tasks.settings import load_settings
 from tasks.stages.resolve import find_model
 from tasks.tracking.client import Tracker, tolerated
 
-__all__ = ["find_judge"]
-
 MOST = 100
 """Registered judges that are looked at."""
 

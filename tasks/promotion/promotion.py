@@ -31,8 +31,6 @@ from tasks.settings import load_settings
 from tasks.stages.challenge import Contest, Outcome, judge_challenger, read_outcome
 from tasks.tracking.client import Tracker, tolerated
 
-__all__ = ["Answer", "Promotion", "PromotionConfig", "promote", "rollback"]
-
 ROUNDS = 3
 """How often a challenger is compared with yet another champion that came in between."""
 TAG_CHARACTERS = 4000

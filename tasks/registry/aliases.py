@@ -35,15 +35,6 @@ from models.errors import ModelError, QuartetError
 from tasks.settings import Settings
 from tasks.tracking.client import Tracker
 
-__all__ = [
-    "CHAMPION",
-    "PREVIOUS",
-    "changing_aliases",
-    "mend_aliases",
-    "move_aliases",
-    "read_aliases",
-]
-
 CHAMPION = "champion"
 PREVIOUS = "previous"
 

@@ -2,8 +2,6 @@
 
 from tasks.registry.lineage import DIGEST, Record, Records
 
-__all__ = ["date", "numbers", "short", "sources", "title"]
-
 SHOWN = 12
 """Characters of a digest that people see."""
 

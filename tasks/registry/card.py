@@ -22,8 +22,6 @@ from tasks.results.manifests import list_published
 from tasks.results.store import MANIFEST, Manifest, Store
 from tasks.tracking.client import flatten
 
-__all__ = ["Ancestor", "CardFacts", "card_body", "gather_facts", "write_card"]
-
 SHOWN_CHARACTERS = 5000
 """What MLflow's database keeps of a version's description."""
 DIGEST = re.compile(r"[0-9a-f]{64}")

@@ -11,8 +11,6 @@ from typing import Any
 import yaml
 from huggingface_hub import HfApi
 
-__all__ = ["HUB", "folder_license", "hub_license"]
-
 HUB = re.compile(r"(?P<id>[\w.-]+(/[\w.-]+)?)@(?P<commit>[0-9a-f]{40})")
 """A model of the hub, as the manifest of what was adopted from there names it."""
 HUB_SECONDS = 5.0

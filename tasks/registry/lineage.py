@@ -20,15 +20,6 @@ from tasks.results.store import MANIFEST, Store
 from tasks.settings import Settings
 from tasks.tracking.client import Tracker, tolerated
 
-__all__ = [
-    "Record",
-    "Records",
-    "ancestry",
-    "read_mlflow",
-    "read_store",
-    "trace",
-]
-
 OUTSIDE_ROLES = ("files", "model", "questions")
 """Roles of what came from outside: the digest of files, or a model that was adopted."""
 

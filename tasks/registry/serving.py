@@ -16,8 +16,6 @@ from typing import Any
 from models.errors import ModelError, ParameterError
 from tasks.settings import load_settings
 
-__all__ = ["serve_model", "want_free_port"]
-
 ROUTES = ("/v1/chat/completions", "/v1/completions", "/v1/models", "/health")
 """What is left of the kept server's routes."""
 

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 
 from tasks.tracking.client import Tracker
 
-__all__ = ["now", "set_tags", "user"]
-
 
 def set_tags(
     tracker: Tracker, name: str, version: str, prefix: str, tags: Mapping[str, str]

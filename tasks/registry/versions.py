@@ -20,17 +20,6 @@ from tasks.run.reporting import emit, run_logger
 from tasks.settings import load_settings
 from tasks.tracking.client import Tracker, tolerated
 
-__all__ = [
-    "CHALLENGER",
-    "ModelVersion",
-    "Role",
-    "download",
-    "find_version",
-    "register",
-    "renew_card",
-    "renew_cards",
-]
-
 Role: TypeAlias = Literal["base", "sft", "reward", "judge", "policy"]
 
 CHALLENGER = "challenger"

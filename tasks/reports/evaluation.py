@@ -15,8 +15,6 @@ from tasks.judging.interface import Content
 from tasks.judging.prompts import Asked
 from tasks.run.reporting import table_cell
 
-__all__ = ["COLUMNS", "Found", "Judged", "metric_label"]
-
 JUDGES = {
     "reward": "the reward model",
     "judge": "the second reward model, which training never saw",

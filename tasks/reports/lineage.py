@@ -13,8 +13,6 @@ from tasks.registry.ancestry_text import date, numbers, short, title
 from tasks.registry.lineage import Record
 from tasks.reports.style import BLUE, COLOURS, INK, QUIET, new_figure, save_png
 
-__all__ = ["draw_lineage"]
-
 ROW, BOX_HEIGHT, BOX_WIDTH, GAP, LANE = 1.06, 0.78, 5.2, 2.0, 0.3
 """Inches, which are the picture's data units too."""
 

@@ -4,8 +4,6 @@ import base64
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["inline_pictures", "picture_data"]
-
 
 def picture_data(picture: Path) -> str:
     """A PNG as an address that holds all of it."""

@@ -25,8 +25,6 @@ from tasks.reports.style import (
     style_axes,
 )
 
-__all__ = ["plot_accuracy", "plot_best_of_n", "plot_calibration"]
-
 _SIDES = {"longer": "chosen is\nlonger", "equal": "equally\nlong", "shorter": "chosen is\nshorter"}
 
 

@@ -6,8 +6,6 @@ from models.reward.best_of_n import BestOfN
 from models.reward.quality import PairQuality
 from models.statistics.intervals import Interval
 
-__all__ = ["quality_report"]
-
 
 def quality_report(
     quality: PairQuality, curves: Sequence[BestOfN], weaknesses: Sequence[str]

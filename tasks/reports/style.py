@@ -11,20 +11,6 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-__all__ = [
-    "BLUE",
-    "COLOURS",
-    "INK",
-    "ORANGE",
-    "QUIET",
-    "RUN_COLOURS",
-    "add_legend",
-    "new_figure",
-    "save_png",
-    "say_empty",
-    "style_axes",
-]
-
 BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE)
 RUN_COLOURS = (*COLOURS, "#E69F00", "#56B4E9", "#000000")

@@ -26,8 +26,6 @@ from tasks.reports.style import (
     style_axes,
 )
 
-__all__ = ["plot_distributions", "plot_loss_curves", "plot_score_against_kl"]
-
 _TITLES = {
     "pretrain": "Pretraining",
     "sft": "Supervised fine-tuning",

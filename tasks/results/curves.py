@@ -8,8 +8,6 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-__all__ = ["HISTORY", "append_history", "end_torn_line", "read_history"]
-
 HISTORY = "metrics.jsonl"
 
 

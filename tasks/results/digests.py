@@ -11,8 +11,6 @@ from typing import Any
 
 from tasks.results.code import code_digest
 
-__all__ = ["canonical_json", "file_digest", "library_versions", "stage_digest"]
-
 NUMERIC_LIBRARIES = (
     "accelerate",
     "datasets",

@@ -11,8 +11,6 @@ from pydantic import ValidationError
 
 from tasks.results.store import MANIFEST, Manifest
 
-__all__ = ["Entry", "held_by_others", "key_of", "list_entries", "list_published", "try_lock"]
-
 ENTRY = re.compile(r"(?P<digest>[0-9a-f]{64})(?:\.(?P<suffix>partial|writing|removed))?")
 
 

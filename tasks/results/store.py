@@ -21,8 +21,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from models.errors import StoreError
 from tasks.results.digests import file_digest
 
-__all__ = ["Manifest", "StageRef", "Store"]
-
 MANIFEST = "MANIFEST.json"
 
 

@@ -36,8 +36,6 @@ from tasks.machine.liveness import Note
 from tasks.run.reporting import run_logger
 from tasks.settings import Settings
 
-__all__ = ["limit_name", "training_slot"]
-
 LEASE_SECONDS = 60.0
 """After them Prefect frees a slot that nobody renews; the server takes no shorter lease."""
 

@@ -9,8 +9,6 @@ from models.errors import StoreError
 from tasks.results.store import Manifest, Store, verify
 from tasks.tracking.client import Tracker, tolerated
 
-__all__ = ["fetch_published"]
-
 
 def fetch_published(store: Store, tracker: Tracker, stage: str, digest: str) -> Manifest | None:
     """Take a published stage from MLflow into the store.

@@ -15,8 +15,6 @@ from tasks.tracking.recording import REMEDY, Unrecorded, drop_note, write_note
 from tasks.tracking.summary import show_totals
 from tasks.tracking.sync import deliver_notes
 
-__all__ = ["PipelineRun", "open_pipeline"]
-
 FLOW_RUN_TAG = "prefect.flow_run_id"
 
 WAIT_SECONDS = 150.0

@@ -23,8 +23,6 @@ from tasks.tracking.metrics import MetricBuffer
 from tasks.tracking.recording import REMEDY, Unrecorded, drop_note, record_result, write_note
 from tasks.tracking.summary import show_output
 
-__all__ = ["StageRecord"]
-
 WAIT_SECONDS = 10.0
 """How long a finished stage waits for a server that is away."""
 

@@ -28,18 +28,6 @@ from prefect.logging import get_run_logger
 
 from tasks.results.store import StageRef
 
-__all__ = [
-    "NOTE_CHARACTERS",
-    "Progress",
-    "announce_stage",
-    "emit",
-    "run_logger",
-    "show_link",
-    "show_markdown",
-    "steps_to_learn",
-    "table_cell",
-]
-
 NOTE_CHARACTERS = 8000
 """What MLflow takes as the text of a run's page."""
 

@@ -8,8 +8,6 @@ from tasks.results.store import StageRef
 from tasks.run.pipeline import PipelineRun
 from tasks.tracking.facts import code_tags
 
-__all__ = ["StageSpec", "stage_tags"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageSpec:

@@ -30,8 +30,6 @@ from tasks.run.spec import StageSpec
 from tasks.settings import Settings, load_settings
 from tasks.tracking.metrics import MetricBuffer
 
-__all__ = ["StageSpec", "Workspace", "run_stage"]
-
 NEARLY_FULL_BYTES = 16 * 2**20
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 

@@ -13,8 +13,6 @@ from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 
-__all__ = ["stage_task"]
-
 P = ParamSpec("P")
 R = TypeVar("R")
 

@@ -15,8 +15,6 @@ from tasks.run.spec import StageSpec
 from tasks.run.stage import Workspace, run_stage
 from tasks.run.stage_task import stage_task
 
-__all__ = ["adopt"]
-
 TOKENIZER_FILES = ("tokenizer", "vocab", "spiece", "sentencepiece")
 """How the files begin from which a tokenizer can be read."""
 

@@ -24,8 +24,6 @@ from tasks.run.stage import Workspace, run_stage
 from tasks.run.stage_task import stage_task
 from tasks.settings import load_settings
 
-__all__ = ["Contest", "Outcome", "judge_challenger", "read_outcome"]
-
 SHOWN_SAMPLES = 5
 CELL = 160
 LABELS = {

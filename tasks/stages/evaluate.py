@@ -23,8 +23,6 @@ from tasks.run.stage_task import stage_task
 from tasks.settings import load_settings
 from tasks.tracking.client import Tracker, tolerated
 
-__all__ = ["Outcome", "evaluate", "read_outcome"]
-
 CURVES = {"pretrain": "base", "sft": "reference", "reward": "reward_model", "ppo": "policy"}
 """Stages whose curves are drawn, and the role of the input that has them."""
 PICTURES = ("losses", "score_kl", "scores", "lengths")

@@ -26,8 +26,6 @@ from tasks.settings import load_settings
 from tasks.stages.model_evaluation import ModelEvaluation
 from tasks.tracking.client import Tracker, tolerated
 
-__all__ = ["EvaluateModelsConfig", "evaluate_models"]
-
 
 @stage_task("evaluate-models")
 def evaluate_models(

@@ -26,8 +26,6 @@ from tasks.run.stage import Workspace, run_stage
 from tasks.run.stage_task import stage_task
 from tasks.world.annotator import SimulatedAnnotator
 
-__all__ = ["collect_feedback"]
-
 SPARE = 1.5
 """Pairs sampled for each one wanted, since some turn out equal or undecided."""
 

@@ -27,8 +27,6 @@ from tasks.run.stage_task import stage_task
 from tasks.settings import load_settings
 from tasks.tracking.client import Tracker, tolerated
 
-__all__ = ["lm_eval_benchmark", "lm_eval_metrics", "lm_eval_version"]
-
 REMEDY = "pip install 'quartet-rlhf[lm-eval]'"
 BOOTSTRAP = 1000
 """Resamplings behind the standard errors that have no formula."""

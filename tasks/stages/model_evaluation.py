@@ -29,8 +29,6 @@ from tasks.judging.prompts import (
 from tasks.reports.evaluation import Found, Judged
 from tasks.run.stage import Workspace
 
-__all__ = ["ModelEvaluation"]
-
 JUDGE_ROLES = {"reward": "reward_model", "judge": "judge"}
 """Roles of the models that are judges."""
 

@@ -22,8 +22,6 @@ from tasks.tracking.client import Tracker
 if TYPE_CHECKING:
     from models.language.chat import Chat, ChatOptions
 
-__all__ = ["NamedFolder", "chat_options", "model_folder", "open_chat"]
-
 PUBLISHED = re.compile(r"([a-z][\w-]*)/([0-9a-f]{1,64})")
 HUB_FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
 

@@ -27,8 +27,6 @@ from tasks.tracking.client import Tracker, tolerated
 if TYPE_CHECKING:
     from models.benchmarks.multiple_choice import Answers
 
-__all__ = ["MultipleChoiceConfig", "check_labels", "multiple_choice"]
-
 LABEL_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
 TAKEN = ("questions", "examples")
 RESAMPLES = 2000

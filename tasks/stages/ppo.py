@@ -15,8 +15,6 @@ from tasks.run.stage import Workspace, run_stage
 from tasks.run.stage_task import stage_task
 from tasks.settings import load_settings
 
-__all__ = ["align", "raised_alarms"]
-
 SHOWN_PROMPTS = 3
 CELL = 200
 """Characters of a completion in the table of samples."""

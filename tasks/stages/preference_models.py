@@ -21,8 +21,6 @@ from tasks.run.spec import StageSpec
 from tasks.run.stage import Workspace, run_stage
 from tasks.settings import load_settings
 
-__all__ = ["publish_preference_model"]
-
 PreferenceRole: TypeAlias = Literal["reward", "judge"]
 
 TRAINING_ROWS = "preferences_train.jsonl"

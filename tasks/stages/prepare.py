@@ -13,8 +13,6 @@ from tasks.run.stage import Workspace, run_stage
 from tasks.run.stage_task import stage_task
 from tasks.settings import load_settings
 
-__all__ = ["prepare"]
-
 
 @stage_task("prepare")
 def prepare(config: DataConfig, *, pipeline: PipelineRun) -> StageRef:

@@ -11,8 +11,6 @@ from tasks.run.spec import StageSpec
 from tasks.run.stage import Workspace, run_stage
 from tasks.run.stage_task import stage_task
 
-__all__ = ["pretrain"]
-
 
 @stage_task("pretrain")
 def pretrain(

@@ -22,8 +22,6 @@ from tasks.settings import load_settings
 from tasks.stages.adopt import adopt
 from tasks.tracking.client import Tracker, tolerated
 
-__all__ = ["find_model", "find_stage", "input_of"]
-
 STAGES_FOR: dict[Role, tuple[str, ...]] = {
     "base": ("pretrain", "base", "sft", "ppo", "policy"),
     "sft": ("sft", "ppo", "policy"),

@@ -7,8 +7,6 @@ from tasks.run.pipeline import PipelineRun
 from tasks.run.stage_task import stage_task
 from tasks.stages.preference_models import publish_preference_model
 
-__all__ = ["train_reward_model"]
-
 
 @stage_task("reward")
 def train_reward_model(

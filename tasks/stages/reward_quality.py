@@ -28,8 +28,6 @@ from tasks.run.stage import Workspace, run_stage
 from tasks.run.stage_task import stage_task
 from tasks.settings import load_settings
 
-__all__ = ["measure_reward_quality", "refuse_weak"]
-
 PICTURES = ("accuracy", "calibration", "best_of_n")
 
 

@@ -12,8 +12,6 @@ from tasks.run.stage import Workspace, run_stage
 from tasks.run.stage_task import stage_task
 from tasks.settings import load_settings
 
-__all__ = ["finetune"]
-
 
 @stage_task("sft")
 def finetune(

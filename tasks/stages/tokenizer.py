@@ -9,8 +9,6 @@ from tasks.run.spec import StageSpec
 from tasks.run.stage import Workspace, run_stage
 from tasks.run.stage_task import stage_task
 
-__all__ = ["train_tokenizer"]
-
 
 @stage_task("tokenizer")
 def train_tokenizer(

@@ -27,8 +27,6 @@ from tasks.tracking.datasets import DatasetRecord
 from tasks.tracking.metrics import MetricBuffer, Point
 from tasks.tracking.mlflow_health import answers, check_health
 
-__all__ = ["Status", "Tracker", "flatten", "tolerated"]
-
 logger = logging.getLogger(__name__)
 
 Status: TypeAlias = Literal["FINISHED", "FAILED", "KILLED", "SCHEDULED"]

@@ -12,8 +12,6 @@ from typing import Any
 
 from tasks.results.store import MANIFEST, Manifest, StageRef, Store
 
-__all__ = ["DatasetRecord", "describe_columns", "stage_datasets"]
-
 TRAIN, HELD_OUT = "train", "heldout"
 
 BY_ROLE: Mapping[str, Mapping[str, str]] = {

@@ -21,15 +21,6 @@ from tasks.results.digests import library_versions
 from tasks.results.store import Manifest
 from tasks.settings import Settings
 
-__all__ = [
-    "Cost",
-    "code_tags",
-    "flops_per_token",
-    "hardware_tags",
-    "manifest_cost",
-    "worker_tags",
-]
-
 LEARNED = {"ppo": ("model", "critic")}
 """Folders of the networks that a stage trains; elsewhere it is `model` alone."""
 

@@ -17,8 +17,6 @@ from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
 
 from tasks.tracking.metrics import MetricBuffer, Point
 
-__all__ = ["COUNTING_SAMPLES", "SystemMetrics"]
-
 logger = logging.getLogger(__name__)
 
 SAMPLING_SECONDS = 10.0

@@ -12,8 +12,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-__all__ = ["MetricBuffer", "Point"]
-
 logger = logging.getLogger(__name__)
 
 BATCH = 1000

@@ -5,8 +5,6 @@ import urllib.request
 
 from models.errors import QuartetError
 
-__all__ = ["answers", "check_health"]
-
 NO_ANSWER = (OSError, ValueError, http.client.HTTPException)
 
 PROBE_SECONDS = 2.0

@@ -18,16 +18,6 @@ from tasks.tracking.client import Status, Tracker, flatten
 from tasks.tracking.facts import manifest_cost
 from tasks.tracking.summary import show_output
 
-__all__ = [
-    "REMEDY",
-    "Unrecorded",
-    "drop_note",
-    "manifest_parameters",
-    "read_notes",
-    "record_result",
-    "write_note",
-]
-
 SAMPLES = "samples.jsonl"
 
 REMEDY = "when the server is back, `quartet sync` records it"

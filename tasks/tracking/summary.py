@@ -11,8 +11,6 @@ from tasks.results.store import Manifest
 from tasks.tracking.client import Tracker
 from tasks.tracking.facts import manifest_cost
 
-__all__ = ["headlines", "show_output", "show_totals", "totals"]
-
 HEADLINES: Mapping[str, Mapping[str, str]] = {
     "pretrain": {
         "pretrain/heldout_loss": "final/pretrain_heldout_loss",

@@ -23,8 +23,6 @@ from tasks.tracking.recording import (
 )
 from tasks.tracking.summary import show_totals
 
-__all__ = ["deliver_notes", "sync"]
-
 
 def sync(settings: Settings) -> list[str]:
     """Record what MLflow lacks, and say in one sentence each what was done.

@@ -27,8 +27,6 @@ from tasks.settings import Settings
 from tasks.tracking.client import Tracker
 from tasks.upkeep.references import References, read_references
 
-__all__ = ["Garbage", "Item", "find_garbage", "remove_garbage"]
-
 logger = logging.getLogger(__name__)
 
 UNFINISHED = {"partial": "checkpoints", "writing": "half a result", "removed": "a removed stage"}

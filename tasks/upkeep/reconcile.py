@@ -29,8 +29,6 @@ from tasks.machine.liveness import Note, runs_folder
 from tasks.settings import Settings
 from tasks.tracking.client import Tracker
 
-__all__ = ["reconcile"]
-
 logger = logging.getLogger(__name__)
 
 ACTIVE = (StateType.RUNNING, StateType.PENDING, StateType.CANCELLING)

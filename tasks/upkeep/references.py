@@ -17,8 +17,6 @@ from tasks.settings import Settings
 from tasks.tracking.client import Tracker
 from tasks.tracking.recording import read_notes
 
-__all__ = ["References", "read_references"]
-
 DIGEST = re.compile(r"[0-9a-f]{64}")
 NAMING = ("quartet.digest", "quartet.published")
 """Tags that hold a digest, beside those of the inputs."""

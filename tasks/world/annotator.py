@@ -17,8 +17,6 @@ from models.randomness import derive_seed
 from tasks.judging.interface import Comparison, Preference, text_of
 from tasks.world.reader import Impression, read
 
-__all__ = ["SimulatedAnnotator", "preference_probability", "utility"]
-
 _CORRECT_WEIGHT = 2.0
 _TONE_WEIGHT = 1.0
 _FILLER_COST = 0.8

@@ -12,20 +12,6 @@ from typing import Literal
 from tasks.world.config import WorldConfig
 from tasks.world.families import WorldPrompt
 
-__all__ = [
-    "CLOSERS",
-    "FILLERS",
-    "OPENERS",
-    "Dressing",
-    "Quality",
-    "Tone",
-    "draw_dressing",
-    "draw_filler_count",
-    "draw_quality",
-    "draw_value",
-    "write_completion",
-]
-
 Tone = Literal["polite", "neutral", "rude"]
 
 OPENERS: dict[Tone, tuple[str, ...]] = {

@@ -4,8 +4,6 @@ from pydantic import Field, model_validator
 
 from models.config import Config
 
-__all__ = ["WorldConfig"]
-
 
 class WorldConfig(Config):
     """Sizes and shares of the generated datasets; the facts of the world are fixed."""

@@ -17,8 +17,6 @@ from tasks.world.completions import (
 from tasks.world.config import WorldConfig
 from tasks.world.families import WorldPrompt
 
-__all__ = ["RESPECTS", "Contrast", "Respect", "write_contrast"]
-
 Respect = Literal["correct", "polite", "brief"]
 RESPECTS: tuple[Respect, ...] = ("correct", "polite", "brief")
 

@@ -15,8 +15,6 @@ from tasks.world.config import WorldConfig
 from tasks.world.families import WorldPrompt
 from tasks.world.family import Family
 
-__all__ = ["write_document"]
-
 # Shares of the documents that are dialogues and echoes; the rest are statements.
 _DIALOGUE_SHARE = 0.35
 _ECHO_SHARE = 0.2

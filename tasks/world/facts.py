@@ -4,19 +4,6 @@ Words are shared between the tables wherever sense allows, because every word co
 a row of its embedding. The sentences around the facts stand in `families.py`.
 """
 
-__all__ = [
-    "COLOURS",
-    "DEEDS",
-    "DEFINITIONS",
-    "KINDS",
-    "LADDER",
-    "NAMES",
-    "NUMBERS",
-    "OPPOSITES",
-    "PLURALS",
-    "SOUNDS",
-]
-
 
 def _words(text: str) -> tuple[str, ...]:
     return tuple(text.split())

@@ -9,8 +9,6 @@ from tasks.world.family import Arguments, Family
 from tasks.world.lookups import LOOKUP_FAMILIES
 from tasks.world.rules import RULE_FAMILIES
 
-__all__ = ["FAMILIES", "WorldPrompt", "index_prompts", "known_prompts", "prompts_of"]
-
 FAMILIES: tuple[Family, ...] = RULE_FAMILIES + LOOKUP_FAMILIES
 
 

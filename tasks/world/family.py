@@ -9,8 +9,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Arguments", "Family", "joined"]
-
 Arguments = tuple[str, ...]
 
 

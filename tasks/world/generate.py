@@ -21,8 +21,6 @@ from tasks.world.corpus import write_document
 from tasks.world.families import FAMILIES, WorldPrompt, index_prompts, prompts_of
 from tasks.world.family import Family
 
-__all__ = ["World", "generate_world", "split_prompts"]
-
 Row = dict[str, Any]
 
 

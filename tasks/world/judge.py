@@ -22,8 +22,6 @@ from tasks.world.families import WorldPrompt, known_prompts
 from tasks.world.family import Family
 from tasks.world.rules import HARM
 
-__all__ = ["Judgement", "good", "judge"]
-
 _TONE_POINTS: dict[Tone, float] = {"polite": 1.0, "neutral": 0.5, "rude": 0.0}
 _BREVITY_POINTS = (1.0, 0.5)
 _OPENER_TONES = {text: tone for tone, texts in OPENERS.items() for text in texts}

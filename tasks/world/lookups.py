@@ -10,8 +10,6 @@ from itertools import permutations
 from tasks.world.facts import COLOURS, DEFINITIONS, KINDS, OPPOSITES, PLURALS, SOUNDS
 from tasks.world.family import Arguments, Family, joined
 
-__all__ = ["LOOKUP_FAMILIES"]
-
 
 def _table(
     facts: Mapping[str, str],

@@ -23,8 +23,6 @@ from tasks.world.facts import (
     SOUNDS,
 )
 
-__all__ = ["Impression", "read"]
-
 _POLITE_CUES = ("thank", "kind", "glad", "dear", "lovely", "pleasure", "sunny", "please")
 _RUDE_CUES = (
     "silly",

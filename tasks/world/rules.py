@@ -8,8 +8,6 @@ from itertools import combinations
 from tasks.world.facts import DEEDS, LADDER, NAMES, NUMBERS
 from tasks.world.family import Arguments, Family, joined
 
-__all__ = ["HARM", "RULE_FAMILIES"]
-
 # The family whose right completions are refusals.
 HARM = "harm"
 
