@@ -11,35 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.pipeline import PipelineResult
+from tasks.catalogue import entry
+from tasks.reports.ppo import raised_alarms
 from tasks.results.store import StageRef
 from tasks.settings import Settings
-from tasks.stages.ppo import raised_alarms
-
-KEY_METRICS = {
-    "prepare": (("data/demonstrations_rows", "demonstrations", ",.0f"),),
-    "tokenizer": (("tokenizer/vocab_size", "tokens", ",.0f"),),
-    "pretrain": (("pretrain/perplexity", "held-out perplexity", ".2f"),),
-    "base": (("adopt/parameters", "parameters", ",.0f"),),
-    "sft": (("sft/heldout_perplexity", "held-out perplexity", ".2f"),),
-    "feedback": (("feedback/annotated", "pairs annotated", ",.0f"),),
-    "reward": (
-        ("reward/accuracy", "held-out pair accuracy", ".3f"),
-        ("reward/accuracy_low", "95% from", ".3f"),
-        ("reward/accuracy_high", "to", ".3f"),
-        ("reward/longer_wins_accuracy", "longer wins", ".3f"),
-    ),
-    "judge": (("judge/accuracy", "held-out pair accuracy", ".3f"),),
-    "reward-quality": (
-        ("reward_quality/over_longer_wins", "accuracy above longer wins", "+.3f"),
-        ("reward_quality/ece", "calibration error", ".3f"),
-        ("reward_quality/gold_best_of_n_gain", "best-of-n gold gain", "+.3f"),
-    ),
-    "ppo": (
-        ("ppo/objective/score_normalised", "last rollout: normalised score", "+.2f"),
-        ("ppo/objective/kl_to_reference", "KL", ".2f"),
-    ),
-    "evaluate": (("final/gold_gain", "gold gain", "+.3f"), ("final/score_gain", "score", "+.3f")),
-}
 
 COMPARED = (
     ("gold", "gold score"),
@@ -110,9 +85,9 @@ def _stage_table(result: PipelineResult) -> Table:
 
 def _key_metric(ref: StageRef) -> str:
     return ", ".join(
-        f"{label} {ref.metrics[name]:{form}}"
-        for name, label, form in KEY_METRICS.get(ref.stage, ())
-        if name in ref.metrics
+        f"{one.label} {ref.metrics[one.metric]:{one.format}}"
+        for one in entry(ref.stage).key_metrics
+        if one.metric in ref.metrics
     )
 
 

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tasks.comparison.compare_tables import Contents, Sample, Table
-from tasks.reports.pictures import picture_data
 from tasks.reports.style import RUN_COLOURS
+from tasks.run.pictures import picture_data
 from tasks.run.reporting import table_cell
 
 CELL = 160

@@ -10,11 +10,11 @@ from models.errors import ModelError, ParameterError
 from models.evaluation.config_promotion import PromotionConfig
 from tasks.promotion.held_out import find_judge
 from tasks.registry.versions import ModelVersion
+from tasks.reports.ppo import raised_alarms
 from tasks.results.store import StageRef, Store
 from tasks.run.pipeline import PipelineRun
 from tasks.settings import load_settings
 from tasks.stages.challenge import Contest
-from tasks.stages.ppo import raised_alarms
 from tasks.stages.resolve import find_model, input_of
 
 

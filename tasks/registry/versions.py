@@ -10,17 +10,16 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 from models.errors import ModelError
+from tasks.catalogue import Role
 from tasks.registry.card import card_body, gather_facts, write_card
 from tasks.results.store import MANIFEST, Manifest, StageRef, Store
 from tasks.run.pipeline import PipelineRun
 from tasks.run.reporting import emit, run_logger
 from tasks.settings import load_settings
 from tasks.tracking.client import Tracker, tolerated
-
-Role: TypeAlias = Literal["base", "sft", "reward", "judge", "policy"]
 
 CHALLENGER = "challenger"
 """Alias of the newest version; who promotes a model gives it another."""

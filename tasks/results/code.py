@@ -23,6 +23,7 @@ FIRST_PARTY = ("flows", "tasks", "models")
 
 EXEMPT = (
     "models.errors",
+    "tasks.catalogue",
     "tasks.machine",
     "tasks.registry",
     "tasks.reports",

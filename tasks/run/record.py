@@ -20,6 +20,7 @@ from tasks.tracking.datasets import stage_datasets
 from tasks.tracking.facts import manifest_cost, worker_tags
 from tasks.tracking.load import COUNTING_SAMPLES, SystemMetrics
 from tasks.tracking.metrics import MetricBuffer
+from tasks.tracking.pages import page_folder, record_page
 from tasks.tracking.recording import REMEDY, Unrecorded, drop_note, record_result, write_note
 from tasks.tracking.summary import show_output
 
@@ -76,6 +77,8 @@ class StageRecord:
             self.tracker.log_final(run_id, manifest.metrics | cost)
             self.tracker.finish(run_id, "FINISHED")
             show_output(self.tracker, self.pipeline.run_id, manifest, folder)
+            page = page_folder(self.settings.root, manifest.stage, manifest.digest)
+            record_page(self.tracker, page, parent=self.pipeline.run_id)
 
     def settle(self) -> str:
         """Deliver what waits, after a while if MLflow is away, and return the run's id."""
@@ -101,6 +104,7 @@ class StageRecord:
                 folder,
                 parent=self.pipeline.run_id,
                 tags=worker_tags(self.settings),
+                page=page_folder(self.settings.root, manifest.stage, manifest.digest),
                 mend=self._resumed or self._buffer.interrupted,
             )
         except QuartetError:

@@ -1,12 +1,53 @@
-"""What a stage is made of, and how its MLflow run says so: tags by role and a text with links."""
+"""What a stage is made of, how its MLflow run says so, and how its result is shown to people."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeAlias
 
 from tasks.results.store import StageRef
 from tasks.run.pipeline import PipelineRun
 from tasks.tracking.facts import code_tags
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """A published stage as a view reads it.
+
+    Attributes:
+        folder: Its files: numbers, rows and models.
+        metrics: Its final metrics.
+        parameters: The slice that it was made with.
+        inputs: Folders of its inputs by role, as far as they are in the store.
+    """
+
+    folder: Path
+    metrics: Mapping[str, float]
+    parameters: Mapping[str, Any]
+    inputs: Mapping[str, Path]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """What people see of a result: on the Prefect run's page, in MLflow, in the home folder.
+
+    Attributes:
+        title: In one line.
+        markdown: The text.
+        pictures: PNGs in the order in which they are shown.
+        on_pipeline: Whether text and pictures also stand on the pipeline's MLflow run.
+        tags: Of the pipeline's MLflow run.
+    """
+
+    title: str
+    markdown: str
+    pictures: Sequence[Path] = ()
+    on_pipeline: bool = False
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+View: TypeAlias = Callable[[Result, Path], Page]
+"""Makes the page of a result; pictures are drawn into the folder that it is given."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +62,7 @@ class StageSpec:
         external: Digests of inputs from outside by role: files, hub revisions.
         total_steps: Steps of its progress bar; 0 if unknown.
         trains: Whether it needs the device to itself.
+        view: How its result is shown, if it is; never part of its identity.
     """
 
     name: str
@@ -30,6 +72,7 @@ class StageSpec:
     external: Mapping[str, str] = field(default_factory=dict)
     total_steps: int = 0
     trains: bool = False
+    view: View | None = None
 
 
 def stage_tags(

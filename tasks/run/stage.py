@@ -23,6 +23,7 @@ from tasks.results.digests import library_versions, stage_digest
 from tasks.results.store import Manifest, StageRef, Store, list_files, write_manifest
 from tasks.run.device_slot import training_slot
 from tasks.run.exchange import fetch_published
+from tasks.run.page import make_page
 from tasks.run.pipeline import PipelineRun
 from tasks.run.record import StageRecord
 from tasks.run.reporting import Progress, announce_stage, run_logger
@@ -122,6 +123,8 @@ class _StageRun:
 
     def _reuse(self, manifest: Manifest) -> StageRef:
         self.logger.info("%s %s: finished before, reused", self.spec.name, self.digest[:12])
+        folder = self.store.folder(self.spec.name, self.digest)
+        make_page(self.spec, manifest, folder, self.settings)
         self.record.show_reuse(manifest)
         return StageRef(
             stage=self.spec.name,
@@ -148,6 +151,7 @@ class _StageRun:
                 shutil.copyfile(partial / HISTORY, out / HISTORY)
             manifest = self._manifest(self.record.settle(), metrics, out)
             write_manifest(out, manifest)
+            make_page(self.spec, manifest, out, self.settings)
             self.record.finish(manifest, out)
             self.store.publish(out, self.spec.name, self.digest)
         except BaseException as error:

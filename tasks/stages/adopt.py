@@ -7,7 +7,7 @@ from pathlib import Path
 from huggingface_hub import HfApi
 
 from models.errors import ModelError
-from tasks.registry.versions import Role
+from tasks.catalogue import Role
 from tasks.results.digests import file_digest
 from tasks.results.store import StageRef
 from tasks.run.pipeline import PipelineRun

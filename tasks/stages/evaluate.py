@@ -12,9 +12,9 @@ from models.randomness import derive_seed
 from models.rows import read_rows, write_rows
 from tasks.judging.heldout_prompts import draw_heldout_prompts
 from tasks.judging.independence import refuse_known_overlap
-from tasks.reports.pictures import inline_pictures
 from tasks.results.curves import read_history
 from tasks.results.store import StageRef, Store
+from tasks.run.pictures import inline_pictures
 from tasks.run.pipeline import PipelineRun
 from tasks.run.reporting import NOTE_CHARACTERS, show_markdown, table_cell
 from tasks.run.spec import StageSpec
@@ -219,7 +219,9 @@ def _show(ref: StageRef, pipeline: PipelineRun) -> None:
     settings = load_settings()
     folder = Store(settings.store).folder(ref.stage, ref.digest)
     report = (folder / "report.md").read_text(encoding="utf-8")
-    pictures = inline_pictures(folder / "plots", PICTURES)
+    pictures = inline_pictures(
+        [one for name in PICTURES if (one := folder / "plots" / f"{name}.png").exists()]
+    )
     show_markdown("evaluation", f"{report}\n{pictures}", "SFT against PPO on held-out prompts")
     with tolerated("the evaluation's report"):
         tracker = Tracker(settings)

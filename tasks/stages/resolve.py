@@ -14,7 +14,8 @@ import tempfile
 from pathlib import Path
 
 from models.errors import ModelError, StoreError
-from tasks.registry.versions import Role, download, find_version
+from tasks.catalogue import Role
+from tasks.registry.versions import download, find_version
 from tasks.results.store import StageRef, Store
 from tasks.run.exchange import fetch_published
 from tasks.run.pipeline import PipelineRun

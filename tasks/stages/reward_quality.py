@@ -18,9 +18,9 @@ from models.reward.best_of_n import BestOfN, measure_best_of_n
 from models.reward.config_reward_quality import RewardQualityConfig
 from models.reward.quality import PairQuality, measure_pairs, weaknesses
 from tasks.judging.heldout_prompts import draw_heldout_prompts
-from tasks.reports.pictures import inline_pictures
 from tasks.reports.reward import quality_report
 from tasks.results.store import StageRef, Store
+from tasks.run.pictures import inline_pictures
 from tasks.run.pipeline import PipelineRun
 from tasks.run.reporting import run_logger, show_markdown
 from tasks.run.spec import StageSpec
@@ -198,7 +198,9 @@ def _show(ref: StageRef) -> None:
     """Put the report with its pictures on the Prefect run's page."""
     folder = _folder(ref)
     report = (folder / "report.md").read_text(encoding="utf-8")
-    pictures = inline_pictures(folder / "plots", PICTURES)
+    pictures = inline_pictures(
+        [one for name in PICTURES if (one := folder / "plots" / f"{name}.png").exists()]
+    )
     show_markdown("reward-quality", f"{report}\n{pictures}", "Whether PPO can learn from it")
 
 

@@ -10,25 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tasks.catalogue import DATASETS, entry
 from tasks.results.store import MANIFEST, Manifest, StageRef, Store
-
-TRAIN, HELD_OUT = "train", "heldout"
-
-BY_ROLE: Mapping[str, Mapping[str, str]] = {
-    "corpus": {"corpus_train": TRAIN, "corpus_heldout": HELD_OUT},
-    "demonstrations": {"demonstrations_train": TRAIN, "demonstrations_heldout": HELD_OUT},
-    "preferences": {"preferences_train": TRAIN},
-    "heldout": {"preferences_heldout": HELD_OUT, "contrasts": HELD_OUT},
-    "prompts": {"prompts_train": TRAIN, "prompts_heldout": HELD_OUT},
-}
-"""Files that a stage reads from the input of a role, and what for."""
-
-EXCEPTIONS: Mapping[tuple[str, str], Mapping[str, str]] = {
-    ("tokenizer", "corpus"): {"corpus_train": TRAIN},
-    ("feedback", "prompts"): {"prompts_train": TRAIN, "preferences_train": TRAIN},
-    ("evaluate", "prompts"): {"prompts_heldout": HELD_OUT},
-}
-"""The same for stages that read other files than the role says."""
 
 PLAIN_TYPES = {bool: "boolean", int: "long", float: "double", str: "string"}
 """MLflow's names of types."""
@@ -94,7 +77,7 @@ def stage_datasets(
     """
     records = []
     for role, ref in inputs.items():
-        files = EXCEPTIONS.get((stage, role), BY_ROLE.get(role, {}))
+        files = (DATASETS | entry(stage).datasets).get(role, {})
         if files:
             folder = store.folder(ref.stage, ref.digest)
             if not (folder / MANIFEST).is_file():

@@ -17,12 +17,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tasks.catalogue import entry
 from tasks.results.digests import library_versions
 from tasks.results.store import Manifest
 from tasks.settings import Settings
-
-LEARNED = {"ppo": ("model", "critic")}
-"""Folders of the networks that a stage trains; elsewhere it is `model` alone."""
 
 FLOPS_PER_WEIGHT = 6
 """Operations a weight and token: 2 forward, 4 backward. Source: Kaplan et al. 2020, section 2.1."""
@@ -69,7 +67,7 @@ def manifest_cost(manifest: Manifest, folder: Path) -> Cost:
     Source: Kaplan et al. 2020, "Scaling Laws for Neural Language Models", equation 2.2.
     """
     tokens = manifest.metrics.get(f"{manifest.stage}/tokens")
-    networks = [folder / name for name in LEARNED.get(manifest.stage, ("model",))]
+    networks = [folder / name for name in entry(manifest.stage).networks]
     rate = sum(flops_per_token(network) for network in networks)
     flops = tokens * rate if tokens is not None and rate else None
     return Cost(seconds=manifest.seconds, tokens=tokens, flops=flops)

@@ -16,6 +16,7 @@ from tasks.results.curves import read_history
 from tasks.results.store import Manifest
 from tasks.tracking.client import Status, Tracker, flatten
 from tasks.tracking.facts import manifest_cost
+from tasks.tracking.pages import record_page
 from tasks.tracking.summary import show_output
 
 SAMPLES = "samples.jsonl"
@@ -62,6 +63,7 @@ def record_result(
     folder: Path,
     *,
     parent: str,
+    page: Path,
     tags: Mapping[str, str] = MappingProxyType({}),
     mend: bool,
 ) -> int:
@@ -73,6 +75,7 @@ def record_result(
         manifest: Of the result.
         folder: The result.
         parent: The pipeline's run; empty where none is known.
+        page: Folder of its page, if there is one.
         tags: More of the run.
         mend: Whether parts may be there or missing already, after an outage or a crash: each is
             then compared with the folder and only what the run lacks is logged.
@@ -97,6 +100,7 @@ def record_result(
     tracker.finish(run_id, "FINISHED")
     if parent:
         show_output(tracker, parent, manifest, folder, run_id=run_id)
+    record_page(tracker, page, run_id=run_id, parent=parent)
     return missing
 
 

@@ -7,28 +7,10 @@ one row of MLflow's table of runs is enough to compare pipelines.
 from collections.abc import Mapping
 from pathlib import Path
 
+from tasks.catalogue import entry
 from tasks.results.store import Manifest
 from tasks.tracking.client import Tracker
 from tasks.tracking.facts import manifest_cost
-
-HEADLINES: Mapping[str, Mapping[str, str]] = {
-    "pretrain": {
-        "pretrain/heldout_loss": "final/pretrain_heldout_loss",
-        "pretrain/bits_per_byte": "final/pretrain_bits_per_byte",
-    },
-    "sft": {"sft/heldout_perplexity": "final/sft_heldout_perplexity"},
-    "reward": {
-        "reward/accuracy": "final/reward_accuracy",
-        "reward/longer_wins_accuracy": "final/reward_longer_wins_accuracy",
-    },
-    "judge": {"judge/accuracy": "final/judge_accuracy"},
-    "ppo": {
-        "ppo/objective/score": "final/ppo_training_score",
-        "ppo/objective/kl_to_reference": "final/ppo_training_kl",
-        "ppo/iterations": "final/ppo_iterations",
-    },
-}
-"""The few numbers of a stage that its pipeline's run shows, and under which names."""
 
 COSTS = {"time/seconds": "seconds", "usage/tokens": "tokens", "usage/flops": "flops"}
 """A stage's costs as its own run names them, and as they are summed."""
@@ -39,7 +21,10 @@ GROUP = "usage/"
 
 def headlines(manifest: Manifest) -> dict[str, float]:
     """A stage's few numbers under the names that a parent run has for them."""
-    wanted = HEADLINES.get(manifest.stage, {})
+    row = entry(manifest.stage)
+    if row.final:
+        return dict(manifest.metrics)
+    wanted = row.headlines
     return {wanted[name]: value for name, value in manifest.metrics.items() if name in wanted}
 
 

@@ -14,6 +14,7 @@ from tasks.results.manifests import list_published
 from tasks.results.store import MANIFEST, Manifest, Store
 from tasks.settings import Settings
 from tasks.tracking.client import Tracker
+from tasks.tracking.pages import page_folder, record_page
 from tasks.tracking.recording import (
     Unrecorded,
     drop_note,
@@ -124,6 +125,7 @@ class _Sync:
             manifest,
             self.store.folder(manifest.stage, manifest.digest),
             parent=parent,
+            page=page_folder(self.root, manifest.stage, manifest.digest),
             mend=True,
         )
         if parent:
@@ -184,7 +186,7 @@ class _Sync:
         final = {name: v for name, v in manifest.metrics.items() if name.startswith("final/")}
         if not final:
             return
-        folder = self.store.folder(manifest.stage, manifest.digest)
+        page = page_folder(self.root, manifest.stage, manifest.digest)
         for run_id in self.tracker.find_tagged({"quartet.digest": manifest.digest}):
             parent = self._known(self.tracker.tags(run_id).get("mlflow.parentRunId", ""))
             if not parent:
@@ -193,12 +195,7 @@ class _Sync:
             lacking = {name: value for name, value in final.items() if name not in there}
             if not lacking:
                 continue
-            tags = {"quartet.verdict": "accepted" if final.get("final/accepted") else "rejected"}
-            if (folder / "report.md").exists():
-                tags["mlflow.note.content"] = (folder / "report.md").read_text(encoding="utf-8")
-            if (folder / "plots").is_dir():
-                self.tracker.log_folder(parent, folder / "plots", "plots")
-            self.tracker.set_tags(parent, tags)
+            record_page(self.tracker, page, parent=parent)
             self.tracker.log_final(parent, lacking)
             self.said.append(f"{manifest.stage}: its verdict put on the pipeline's run {parent}")
 

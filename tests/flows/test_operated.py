@@ -87,8 +87,7 @@ def test_pipeline_reads_like_the_story(operation: Operation, finished: Any) -> N
         "evaluation",
         "reward-model",
         "reward-quality",
-        "ppo-alarms",
-        "ppo-samples",
+        "ppo-report",
     } <= artifacts
     children = operation.children(finished)
     assert set(children) == set(stages)

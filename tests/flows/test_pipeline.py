@@ -14,11 +14,12 @@ import pytest
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-from flows.cli.report import KEY_METRICS, result_json
+from flows.cli.report import result_json
 from flows.parameters import load_preset
 from flows.pipeline import PipelineResult
 from models.errors import DataError
 from models.rows import read_rows, write_rows
+from tasks.catalogue import entry
 from tasks.results.store import StageRef, verify
 
 WORLD_STAGES = [
@@ -142,7 +143,7 @@ def test_pipeline_result_says_what_happened(first_run: PipelineResult) -> None:
 
 def test_pipeline_stages_have_the_metrics_that_the_table_shows(first_run: PipelineResult) -> None:
     for ref in first_run.stages:
-        for name, _, _ in KEY_METRICS[ref.stage]:
+        for name in (one.metric for one in entry(ref.stage).key_metrics):
             assert name in ref.metrics, f"{ref.stage} lacks {name}"
 
 
@@ -362,7 +363,7 @@ def test_pipeline_starts_from_an_existing_base_model(
     ]  # fmt: skip
     assert stages["prepare"].reused
     assert not stages["sft"].reused
-    for name, _, _ in KEY_METRICS["base"]:
+    for name in (one.metric for one in entry("base").key_metrics):
         assert name in stages["base"].metrics
     tags = children(first_home, result)["sft"].data.tags
     assert tags["input.base"] == f"base/{stages['base'].digest}"

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,11 @@ from tasks.results.curves import read_history
 from tasks.results.store import StageRef, Store
 from tasks.run import stage
 from tasks.run.pipeline import PipelineRun
-from tasks.run.spec import StageSpec
+from tasks.run.spec import Page, Result, StageSpec
 from tasks.run.stage import Workspace, run_stage
 from tasks.settings import load_settings
 from tasks.tracking.client import Tracker
+from tasks.tracking.pages import page_folder
 
 MIB = 2**20
 
@@ -126,6 +128,46 @@ def test_stage_computes_and_records_what_it_made(toy: Toy) -> None:
 
 
 @pytest.mark.usefixtures("home")
+def test_stage_shows_its_page_in_the_home_folder_and_on_both_runs(toy: Toy) -> None:
+    def view(result: Result, plots: Path) -> Page:
+        picture = plots / "loss.png"
+        picture.write_bytes(b"PNG")
+        return Page(
+            title="The toy",
+            markdown=f"final {result.metrics['toy/final']:.0f}, size {result.parameters['toy']}",
+            pictures=[picture],
+            on_pipeline=True,
+            tags={"toy": "seen"},
+        )
+
+    settings = load_settings()
+    text = "final 42, size {'size': 1}\n"
+    for number in range(2):  # the second is reused
+        pipeline = begin(f"pipe{number}")
+        ref = run_stage(replace(spec(), view=view), pipeline, toy)
+        shown = page_folder(settings.root, "toy", ref.digest)
+        assert (shown / "report.md").read_text() == text
+        assert (shown / "plots" / "loss.png").read_bytes() == b"PNG"
+        assert client().list_artifacts(pipeline.run_id, "plots")[0].path == "plots/loss.png"
+        tags = client().get_run(pipeline.run_id).data.tags
+        assert (tags["mlflow.note.content"], tags["toy"]) == (text, "seen")
+    assert {one.path for one in client().list_artifacts(ref.run_id, "report")} == {
+        f"report/{name}" for name in ("report.md", "plots", "page.json")
+    }
+    assert run_stage(spec(), begin("plain"), toy).digest == ref.digest  # a view is no identity
+
+
+@pytest.mark.usefixtures("home")
+def test_stage_outlives_a_view_that_fails(toy: Toy, caplog: pytest.LogCaptureFixture) -> None:
+    def view(result: Result, plots: Path) -> Page:
+        raise ZeroDivisionError("a picture of nothing")
+
+    ref = run_stage(replace(spec(), view=view), begin(), toy)
+    assert ref.metrics == {"toy/final": 42.0}
+    assert "no report on toy could be made (ZeroDivisionError: a picture of nothing)" in caplog.text
+
+
+@pytest.mark.usefixtures("home")
 def test_stage_leaves_out_what_is_no_number_so_that_its_manifest_can_be_read(toy: Toy) -> None:
     fresh = run_stage(spec(), begin(), toy)
     reused = run_stage(spec(), begin(), toy)
@@ -133,6 +175,7 @@ def test_stage_leaves_out_what_is_no_number_so_that_its_manifest_can_be_read(toy
     assert fresh.metrics == reused.metrics == {"toy/final": 42.0}
 
 
+@pytest.mark.usefixtures("home")
 def test_stage_leaves_no_checkpoints_and_no_scraps_when_published(toy: Toy) -> None:
     ref = run_stage(spec(), begin(), toy)
     names = {path.name for path in folder_of(ref).parent.iterdir()}

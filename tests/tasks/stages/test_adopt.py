@@ -9,7 +9,7 @@ import pytest
 
 import models.language.adoption
 from models.errors import ModelError
-from tasks.registry.versions import Role
+from tasks.catalogue import Role
 from tasks.results.store import StageRef
 from tasks.run.pipeline import PipelineRun
 from tasks.stages import adopt as adoption

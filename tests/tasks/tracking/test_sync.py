@@ -12,6 +12,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from tasks.results.store import StageRef, Store
 from tasks.run import pipeline as pipeline_run
 from tasks.run import record as stage_record
 from tasks.run.pipeline import PipelineRun, open_pipeline
-from tasks.run.spec import StageSpec
+from tasks.run.spec import Page, Result, StageSpec
 from tasks.run.stage import Workspace, run_stage
 from tasks.settings import load_settings
 from tasks.tracking import metrics as metric_buffer
@@ -401,23 +402,36 @@ def test_sync_says_which_result_is_damaged_and_goes_on() -> None:
 
 
 @pytest.mark.usefixtures("home")
-def test_sync_puts_a_verdict_on_the_pipelines_that_lack_it() -> None:
+def test_sync_puts_a_verdict_on_the_pipelines_that_lack_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def judge(work: Workspace) -> Mapping[str, float]:
-        (work.out / "report.md").write_text("the report")
-        (work.out / "plots").mkdir()
-        (work.out / "plots" / "a.png").write_bytes(b"x")
         return {"final/accepted": 1.0, "final/gain": 0.25}
 
+    def view(result: Result, plots: Path) -> Page:
+        return Page(
+            title="Verdict",
+            markdown="the report",
+            on_pipeline=True,
+            tags={"quartet.verdict": "accepted"},
+        )
+
+    judging = replace(spec("evaluate"), view=view)
     with pipeline("one") as first:
-        run_stage(spec("evaluate"), first, judge)
-    with pipeline("two") as second:
-        run_stage(spec("evaluate"), second, judge)  # reused
-    assert len(sync(load_settings())) == 2
+        run_stage(judging, first, judge)
+    with pipeline("two") as second, monkeypatch.context() as broken:
+
+        def fail(*args: Any, **named: Any) -> None:
+            raise ConnectionError("MLflow went away when the stage's own run was closed")
+
+        broken.setattr(stage_record, "show_output", fail)
+        run_stage(judging, second, judge)  # reused
+    assert len(sync(load_settings())) == 1
     for parent in (first, second):
         run = client().get_run(parent.run_id)
         assert run.data.metrics.items() >= {"final/accepted": 1.0, "final/gain": 0.25}.items()
         assert run.data.tags["quartet.verdict"] == "accepted"
-        assert run.data.tags["mlflow.note.content"] == "the report"
+        assert run.data.tags["mlflow.note.content"] == "the report\n"
     assert sync(load_settings()) == []
 
 

@@ -10,7 +10,6 @@ def picture_data(picture: Path) -> str:
     return f"data:image/png;base64,{base64.b64encode(picture.read_bytes()).decode()}"
 
 
-def inline_pictures(folder: Path, names: Sequence[str]) -> str:
-    """The PNGs of these names as Markdown, in this order, as far as they were drawn."""
-    drawn = [folder / f"{name}.png" for name in names]
-    return "\n\n".join(f"![{one.stem}]({picture_data(one)})" for one in drawn if one.exists())
+def inline_pictures(pictures: Sequence[Path]) -> str:
+    """PNGs as Markdown, in this order."""
+    return "\n\n".join(f"![{one.stem}]({picture_data(one)})" for one in pictures)

@@ -1,0 +1,241 @@
+"""One row a stage: what it is called, which numbers and curves stand for it, what it reads.
+
+The only table of stages. A new stage gets a row here and is then named in reports, shown on its
+pipeline's run, compared and drawn like the others; machinery and views know no stage by name.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Literal, TypeAlias
+
+Role: TypeAlias = Literal["base", "sft", "reward", "judge", "policy"]
+"""What a model is to a pipeline: the name under which it is registered, and asked for."""
+
+TRAIN, HELD_OUT = "train", "heldout"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curve:
+    """A step metric worth a picture.
+
+    Attributes:
+        metric: Its name.
+        title: Of the picture.
+        x: What a step is.
+        y: What is measured, with its unit.
+    """
+
+    metric: str
+    title: str
+    x: str = "step"
+    y: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyMetric:
+    """A number that stands for a stage in one line of text.
+
+    Attributes:
+        metric: Its name.
+        label: In words.
+        format: As Python formats it.
+    """
+
+    metric: str
+    label: str
+    format: str = ".3f"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """What others need to know of a stage.
+
+    Attributes:
+        title: Its name for people.
+        key_metrics: Shown when a run ends.
+        headlines: Metrics that its pipeline's run shows too, by the name that they have there.
+        final: Whether all its metrics stand on the pipeline's run.
+        curves: Worth a picture, and compared between runs.
+        role: What its model is registered as; empty for stages without a model.
+        networks: Folders of the networks that it trains.
+        datasets: Files that it reads from an input, by the input's role, where they are not what
+            the role says (`DATASETS`).
+        judges: Whether it says how good a model is.
+    """
+
+    title: str
+    key_metrics: tuple[KeyMetric, ...] = ()
+    headlines: Mapping[str, str] = field(default_factory=dict)
+    final: bool = False
+    curves: tuple[Curve, ...] = ()
+    role: Role | Literal[""] = ""
+    networks: tuple[str, ...] = ("model",)
+    datasets: dict[str, Mapping[str, str]] = field(default_factory=dict)
+    judges: bool = False
+
+
+DATASETS: dict[str, Mapping[str, str]] = {
+    "corpus": {"corpus_train": TRAIN, "corpus_heldout": HELD_OUT},
+    "demonstrations": {"demonstrations_train": TRAIN, "demonstrations_heldout": HELD_OUT},
+    "preferences": {"preferences_train": TRAIN},
+    "heldout": {"preferences_heldout": HELD_OUT, "contrasts": HELD_OUT},
+    "prompts": {"prompts_train": TRAIN, "prompts_heldout": HELD_OUT},
+}
+"""Files that a stage reads from the input of a role, and what for."""
+
+
+def _preference_curves(name: str, title: str) -> tuple[Curve, ...]:
+    return (
+        Curve(metric=f"{name}/loss", title=f"{title}: loss", y="nats per pair"),
+        Curve(
+            metric=f"{name}/train_accuracy", title=f"{title}: training accuracy", y="share of pairs"
+        ),
+    )
+
+
+CATALOGUE: Mapping[str, Entry] = MappingProxyType(
+    {
+        "prepare": Entry(
+            title="Data",
+            key_metrics=(
+                KeyMetric(
+                    metric="data/demonstrations_rows", label="demonstrations", format=",.0f"
+                ),
+            ),
+        ),
+        "tokenizer": Entry(
+            title="Tokenizer",
+            key_metrics=(
+                KeyMetric(metric="tokenizer/vocab_size", label="tokens", format=",.0f"),
+            ),
+            datasets={"corpus": {"corpus_train": TRAIN}},
+        ),
+        "pretrain": Entry(
+            title="Pretraining",
+            key_metrics=(
+                KeyMetric(metric="pretrain/perplexity", label="held-out perplexity", format=".2f"),
+            ),
+            headlines={
+                "pretrain/heldout_loss": "final/pretrain_heldout_loss",
+                "pretrain/bits_per_byte": "final/pretrain_bits_per_byte",
+            },
+            curves=(Curve(metric="pretrain/loss", title="Pretraining: loss", y="nats per token"),),
+            role="base",
+        ),
+        "sft": Entry(
+            title="Supervised fine-tuning",
+            key_metrics=(
+                KeyMetric(
+                    metric="sft/heldout_perplexity", label="held-out perplexity", format=".2f"
+                ),
+            ),
+            headlines={"sft/heldout_perplexity": "final/sft_heldout_perplexity"},
+            curves=(Curve(metric="sft/loss", title="SFT: loss", y="nats per token"),),
+            role="sft",
+        ),
+        "feedback": Entry(
+            title="Feedback",
+            key_metrics=(
+                KeyMetric(metric="feedback/annotated", label="pairs annotated", format=",.0f"),
+            ),
+            datasets={"prompts": {"prompts_train": TRAIN, "preferences_train": TRAIN}},
+        ),
+        "reward": Entry(
+            title="Reward model",
+            key_metrics=(
+                KeyMetric(metric="reward/accuracy", label="held-out pair accuracy"),
+                KeyMetric(metric="reward/accuracy_low", label="95% from"),
+                KeyMetric(metric="reward/accuracy_high", label="to"),
+                KeyMetric(metric="reward/longer_wins_accuracy", label="longer wins"),
+            ),
+            headlines={
+                "reward/accuracy": "final/reward_accuracy",
+                "reward/longer_wins_accuracy": "final/reward_longer_wins_accuracy",
+            },
+            curves=_preference_curves("reward", "Reward model"),
+            role="reward",
+        ),
+        "judge": Entry(
+            title="Held-out reward model",
+            key_metrics=(KeyMetric(metric="judge/accuracy", label="held-out pair accuracy"),),
+            headlines={"judge/accuracy": "final/judge_accuracy"},
+            curves=_preference_curves("judge", "Held-out reward model"),
+            role="judge",
+        ),
+        "reward-quality": Entry(
+            title="Reward model quality",
+            key_metrics=(
+                KeyMetric(
+                    metric="reward_quality/over_longer_wins",
+                    label="accuracy above longer wins",
+                    format="+.3f",
+                ),
+                KeyMetric(metric="reward_quality/ece", label="calibration error"),
+                KeyMetric(
+                    metric="reward_quality/gold_best_of_n_gain",
+                    label="best-of-n gold gain",
+                    format="+.3f",
+                ),
+            ),
+        ),
+        "ppo": Entry(
+            title="PPO",
+            key_metrics=(
+                KeyMetric(
+                    metric="ppo/objective/score_normalised",
+                    label="last rollout: normalised score",
+                    format="+.2f",
+                ),
+                KeyMetric(metric="ppo/objective/kl_to_reference", label="KL", format=".2f"),
+            ),
+            headlines={
+                "ppo/objective/score": "final/ppo_training_score",
+                "ppo/objective/kl_to_reference": "final/ppo_training_kl",
+                "ppo/iterations": "final/ppo_iterations",
+            },
+            curves=tuple(
+                Curve(metric=f"ppo/{metric}", title=f"PPO: {title}", x="iteration", y=y)
+                for metric, title, y in (
+                    ("objective/score", "score by its reward model", "mean score"),
+                    ("objective/kl_to_reference", "distance from the SFT model",
+                     "KL (nats per completion)"),
+                    ("objective/completion_tokens", "length", "tokens per completion"),
+                    ("objective/entropy", "entropy left", "entropy (nats)"),
+                    ("objective/distinct_2", "diversity", "distinct-2"),
+                    ("value/explained_variance", "how well the critic predicts",
+                     "explained variance"),
+                )
+            ),
+            role="policy",
+            networks=("model", "critic"),
+        ),
+        "evaluate": Entry(
+            title="Evaluation",
+            key_metrics=(
+                KeyMetric(metric="final/gold_gain", label="gold gain", format="+.3f"),
+                KeyMetric(metric="final/score_gain", label="score", format="+.3f"),
+            ),
+            final=True,
+            datasets={"prompts": {"prompts_heldout": HELD_OUT}},
+            judges=True,
+        ),
+        "base": Entry(
+            title="Base model from elsewhere",
+            key_metrics=(
+                KeyMetric(metric="adopt/parameters", label="parameters", format=",.0f"),
+            ),
+            role="base",
+        ),
+        "policy": Entry(title="Policy from elsewhere", role="policy"),
+        "evaluate-models": Entry(title="Models compared", final=True, judges=True),
+        "multiple-choice": Entry(title="Multiple choice", final=True, judges=True),
+        "lm-eval": Entry(title="Published benchmarks", final=True, judges=True),
+        "promotion": Entry(title="Challenger against champion", judges=True),
+    }
+)  # fmt: skip
+
+
+def entry(stage: str) -> Entry:
+    """The row of a stage; a plain one for a stage that has none yet."""
+    return CATALOGUE.get(stage) or Entry(title=stage)
