@@ -106,13 +106,13 @@ class StageForm(Config):
     """What every form has: a preset, a seed, and a way to every field that is not shown."""
 
     preset: PresetName
-    """Decides everything that this form does not show."""
+    """Gives every parameter that is not in this form."""
     seed: NonNegativeInt
-    """Root of every random choice of the run."""
-    time_limit_hours: NonNegativeFloat = Field(title="Time limit")
-    """Hours; training then saves and stops, and a new run goes on. 0: none."""
+    """Random seed of the run."""
+    time_limit_hours: NonNegativeFloat = Field(title="Time limit (hours)")
+    """Then training saves a checkpoint and stops; a new run resumes it. 0 = no limit."""
     further: list[str] = Field(title="Further settings")
-    """path.to.field=value, such as ppo.gae_lambda=0.9; they overrule the form."""
+    """path.to.field=value, such as ppo.gae_lambda=0.9; they override the form."""
 
     @classmethod
     def of(cls, preset: str, further: tuple[str, ...] | list[str] = ()) -> Self:
@@ -177,7 +177,7 @@ class RunForm(StageForm):
     """The whole chain."""
 
     approval: bool = Field(title="Ask before PPO")
-    """The run suspends with the reward model's report until somebody answers."""
+    """Pause with the reward model's report until somebody approves."""
     data: DataFields
     base: BaseModelFields = Field(title="Base model")
     model: ArchitectureFields = Field(title="Architecture")

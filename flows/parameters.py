@@ -30,9 +30,9 @@ class PipelineParameters(Config):
     """Everything that shapes the result of a pipeline run; each stage gets only its slice."""
 
     preset: str = "custom"
-    """A label: the preset this started from."""
+    """Name of the preset that these parameters started from; a label only."""
     seed: NonNegativeInt = 0
-    """Root of every random choice of the run."""
+    """Random seed of the run."""
     data: DataConfig = Field(default_factory=DataConfig)
     tokenizer: TokenizerConfig = Field(default_factory=TokenizerConfig)
     model: ArchitectureConfig = Field(default_factory=ArchitectureConfig, title="Architecture")

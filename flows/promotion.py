@@ -41,7 +41,7 @@ class PromotionForm(StageForm):
     """A promotion: how it is measured, and whether somebody is asked."""
 
     approval: bool = Field(title="Ask before promotion")
-    """A challenger that passed every gate waits until somebody answers."""
+    """Pause before promotion until somebody approves."""
     promotion: PromotionFields = Field(title="Gates")
 
     @classmethod

@@ -11,11 +11,13 @@ PositiveShare = Annotated[float, Field(gt=0, le=1)]
 ShareBelowOne = Annotated[float, Field(ge=0, lt=1)]
 
 WORDS = {
+    "approx": "approximate",
     "coef": "coefficient",
     "ema": "EMA",
     "eos": "EOS",
     "gae": "GAE",
     "grad": "gradient",
+    "heldout": "held-out",
     "kl": "KL",
     "lora": "LoRA",
     "max": "maximum",
@@ -23,6 +25,9 @@ WORDS = {
     "ppo": "PPO",
     "ptx": "PTX",
     "sft": "SFT",
+    "std": "standard deviation",
+    "url": "URL",
+    "vocab": "vocabulary",
 }
 
 

@@ -9,35 +9,35 @@ from models.config import Config, Count, Share
 
 
 class EvaluationConfig(Config):
-    """Sampling of both models on held-out prompts, intervals and the verdict's bounds."""
+    """Sampling of both models on held-out prompts, and the bounds of the verdict."""
 
     prompts: Count = Field(512, title="Held-out prompts")
-    """Prompts compared, at most as many as there are; fewer than 512 are reported."""
-    samples_per_prompt: Count = Field(4, title="Samples a prompt")
-    """Completions of each model; a gold judge's diversity rule needs at least 2."""
+    """At most as many as there are; fewer than 512 are reported."""
+    samples_per_prompt: Count = 4
+    """Completions of each model; the gold judge's diversity check needs at least 2."""
     bootstrap_resamples: int = Field(2000, ge=100)
-    """Resamplings of the prompts behind each 95% interval."""
-    min_length_ratio: PositiveFloat = Field(0.7, title="Smallest length ratio")
-    """Mean completion length in tokens, PPO over SFT; below it, rejected."""
-    max_length_ratio: PositiveFloat = Field(1.4, title="Largest length ratio")
-    """Mean completion length in tokens, PPO over SFT; above it, rejected."""
-    min_eos_ratio: PositiveFloat = Field(0.8, title="Smallest EOS ratio")
-    """Share of completions that end by themselves, PPO over SFT."""
-    min_distinct_2_ratio: PositiveFloat = Field(0.8, title="Smallest distinct-2 ratio")
+    """Resamples of the prompts for each 95% interval."""
+    min_length_ratio: PositiveFloat = 0.7
+    """Mean completion length in tokens, PPO over SFT; rejected below it."""
+    max_length_ratio: PositiveFloat = 1.4
+    """Mean completion length in tokens, PPO over SFT; rejected above it."""
+    min_eos_ratio: PositiveFloat = 0.8
+    """Share of completions that end with EOS, PPO over SFT."""
+    min_distinct_2_ratio: PositiveFloat = Field(0.8, title="Minimum distinct-2 ratio")
     """Without a gold judge: distinct-2 of all completions, PPO over SFT."""
-    min_good_pair_difference: Share = Field(0.5, title="Smallest good-pair difference")
-    """With a gold judge: probability that two good samples of one prompt differ."""
+    min_good_pair_difference: Share = 0.5
+    """With a gold judge: probability that two good samples of a prompt differ."""
     min_matched_distinct_2_ratio: PositiveFloat = Field(
-        0.7, title="Smallest matched distinct-2 ratio"
+        0.7, title="Minimum matched distinct-2 ratio"
     )
     """With a gold judge: distinct-2 of matched good completions, PPO over SFT."""
-    min_matched_completions: Count = Field(100, title="Fewest matched completions")
-    """With a gold judge: matched good completions of each model; fewer, rejected."""
+    min_matched_completions: Count = 100
+    """With a gold judge: matched good completions of each model; rejected if fewer."""
 
     # On the quickstart accepted policies end at 1 to 2.5 nats, over-optimised ones at 14 to 39.
     # The sum grows with the tokens of a completion: raise the bound for long ones.
-    max_kl_to_reference: float | None = Field(10.0, gt=0, title="Largest KL")
-    """Mean nats a completion from SFT; above it, rejected. Raise it for long ones."""
+    max_kl_to_reference: float | None = Field(10.0, gt=0)
+    """Mean nats per completion from SFT; rejected above it. Raise it for long completions."""
 
     @model_validator(mode="after")
     def _length_bounds_are_ordered(self) -> "EvaluationConfig":
@@ -58,32 +58,32 @@ class EndpointConfig(Config):
     Its key comes from the environment of the process that asks, never from here.
     """
 
-    url: str = Field("", title="Address")
-    """Base address up to /v1, such as http://127.0.0.1:8000/v1."""
+    url: str = ""
+    """Base URL up to /v1, such as http://127.0.0.1:8000/v1."""
     model: str = ""
-    """The judge's name, as its endpoint knows it."""
+    """Name of the judge model at the endpoint."""
     criteria: str = Field(
         "Which completion answers the prompt better: helpful, true, harmless, to the "
         "point? Length alone is no merit.",
         min_length=1,
     )
-    """What the judge is to look at, in your own words."""
+    """What the judge should look for, in your own words."""
     api_key_env: str = Field(
-        "OPENAI_API_KEY", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", title="Variable with the key"
+        "OPENAI_API_KEY", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", title="API key variable"
     )
-    """Name of the environment variable that holds the API key; unset: no key."""
-    prompts: Count = Field(128, title="Prompts asked about")
-    """The first of the evaluated prompts; each costs two requests a pair of models."""
+    """Name of the environment variable with the API key; without it, no key is sent."""
+    prompts: Count = 128
+    """How many of the evaluated prompts are judged; two requests per prompt and model pair."""
     temperature: float = Field(0.0, ge=0, le=2)
-    """Of the judge; some models accept 1 only."""
-    max_tokens: NonNegativeInt = Field(256, title="Longest answer")
-    """Tokens of the judge's answer; 0 leaves it to the endpoint."""
-    concurrency: int = Field(4, ge=1, le=64, title="Requests at once")
-    """Most requests in flight."""
+    """Temperature of the judge; some models accept only 1."""
+    max_tokens: NonNegativeInt = 256
+    """Maximum tokens of the judge's answer; 0 = the endpoint's default."""
+    concurrency: int = Field(4, ge=1, le=64)
+    """Maximum requests in flight."""
     timeout_seconds: PositiveFloat = Field(60.0, title="Timeout")
     """Seconds until a request counts as failed."""
     retries: int = Field(4, ge=0, le=10)
-    """Further attempts after no answer, 408, 409, 429 or 5xx; longer pauses each."""
+    """Further attempts after no answer, 408, 409, 429 or 5xx, with growing pauses."""
 
     @field_validator("url")
     @classmethod
@@ -97,25 +97,22 @@ class EndpointConfig(Config):
 
 
 class EvaluateModelsConfig(Config):
-    """Which prompts, how many samples, and who judges."""
+    """How many prompts and samples, and which judges."""
 
     prompts: Count = 512
-    """Drawn from those given, at most as many as there are."""
-    samples_per_prompt: Count = Field(4, title="Samples a prompt")
+    """Drawn at random from the given prompts, at most as many as there are."""
+    samples_per_prompt: Count = 4
     """Completions of each model."""
     bootstrap_resamples: int = Field(2000, ge=100)
-    """Resamplings of the prompts behind each 95% interval."""
-    judges: list[JudgeName] = Field(
-        ["reward"],
-        description="reward and judge: reward models; gold: the embedded world's rule; vader: "
-        "sentiment of English; endpoint: a language model behind an API.",
-    )
+    """Resamples of the prompts for each 95% interval."""
+    judges: list[JudgeName] = Field(["reward"])
+    """reward, judge: reward models; gold: embedded world; vader: sentiment; endpoint: LLM API."""
     perplexity: bool = True
-    """And bits per byte, on held-out texts and demonstrations where there are some."""
-    perplexity_texts: Count = Field(1000, title="Texts for perplexity")
-    """Most of each kind that are read."""
+    """Perplexity and bits per byte on held-out texts and demonstrations, where there are any."""
+    perplexity_texts: Count = 1000
+    """Maximum number of texts of each kind."""
     references: bool = Field(False, title="BLEU and ROUGE")
-    """Against the completions given with the prompts; every prompt needs one."""
+    """Compare with the completions given with the prompts; every prompt needs one."""
     endpoint: EndpointConfig = Field(default_factory=EndpointConfig, title="Endpoint judge")
 
     @model_validator(mode="after")
@@ -136,32 +133,29 @@ class PromotionConfig(Config):
     """A challenger against the champion on the same held-out prompts."""
 
     prompts: int = Field(512, ge=2, title="Held-out prompts")
-    """Prompts on which both models answer, at most as many as there are."""
-    samples_per_prompt: Count = Field(4, title="Samples a prompt")
+    """At most as many as there are."""
+    samples_per_prompt: Count = 4
     """Completions of each model."""
     bootstrap_resamples: int = Field(2000, ge=100)
-    """Resamplings of the prompts behind each 95% interval."""
-    judge: Literal["auto", "gold", "judge"] = Field(
-        "auto",
-        description="Who judges the gain: the gold judge of the embedded world, or the held-out "
-        "second reward model. Auto takes the gold judge where there is one.",
-    )
-    max_kl_to_reference: PositiveFloat = Field(10.0, title="Largest KL to reference")
-    """Nats a completion, to its own SFT model. Raise it for long ones."""
-    min_length_ratio: PositiveFloat = Field(0.7, title="Smallest length ratio")
+    """Resamples of the prompts for each 95% interval."""
+    judge: Literal["auto", "gold", "judge"] = "auto"
+    """gold: the embedded world's; judge: the held-out reward model; auto: gold if there is one."""
+    max_kl_to_reference: PositiveFloat = 10.0
+    """Nats per completion from the model's own SFT model. Raise it for long completions."""
+    min_length_ratio: PositiveFloat = 0.7
     """Mean completion length in tokens, challenger over champion."""
-    max_length_ratio: PositiveFloat = Field(1.4, title="Largest length ratio")
+    max_length_ratio: PositiveFloat = 1.4
     """Mean completion length in tokens, challenger over champion."""
-    min_eos_ratio: PositiveFloat = Field(0.8, title="Smallest EOS ratio")
-    """Share of completions that end by themselves, challenger over champion."""
-    min_distinct_2_ratio: PositiveFloat = Field(0.8, title="Smallest distinct-2 ratio")
-    """Without a gold judge: distinct-2 of all completions, over the champion's."""
+    min_eos_ratio: PositiveFloat = 0.8
+    """Share of completions that end with EOS, challenger over champion."""
+    min_distinct_2_ratio: PositiveFloat = Field(0.8, title="Minimum distinct-2 ratio")
+    """Without a gold judge: distinct-2 of all completions, challenger over champion."""
     min_matched_distinct_2_ratio: PositiveFloat = Field(
-        0.7, title="Smallest matched distinct-2 ratio"
+        0.7, title="Minimum matched distinct-2 ratio"
     )
     """With a gold judge: distinct-2 of matched good completions."""
-    min_matched_completions: Count = Field(100, title="Fewest matched completions")
-    """With a gold judge: matched good completions of each model; fewer, rejected."""
+    min_matched_completions: Count = 100
+    """With a gold judge: matched good completions of each model; rejected if fewer."""
 
     @model_validator(mode="after")
     def _length_bounds_are_ordered(self) -> "PromotionConfig":

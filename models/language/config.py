@@ -10,25 +10,25 @@ from models.config import Config, Count
 class TokenizerConfig(Config):
     """A byte-level BPE trained on the corpus."""
 
-    vocab_size: int = Field(4096, ge=300, title="Vocabulary size")
-    """Most tokens in the vocabulary, special tokens and the 256 bytes included."""
-    min_frequency: Count = Field(2, title="Minimum pair frequency")
-    """A merge must have been seen this often in the corpus."""
+    vocab_size: int = Field(4096, ge=300)
+    """Maximum number of tokens, including special tokens and the 256 bytes."""
+    min_frequency: Count = 2
+    """How often a pair must occur in the corpus to be merged."""
 
 
 class ArchitectureConfig(Config):
-    """A causal language model of transformers, built from a config."""
+    """A causal transformer language model, built from scratch."""
 
-    family: Literal["llama", "gpt2"] = Field("llama", title="Architecture")
-    """llama: RMSNorm, SwiGLU, rotary positions. gpt2: LayerNorm, GELU, learned."""
+    family: Literal["llama", "gpt2"] = "llama"
+    """llama: RMSNorm, SwiGLU, rotary positions; gpt2: LayerNorm, GELU, learned positions."""
     layers: Count = 4
-    """Transformer blocks."""
+    """Number of transformer blocks."""
     width: int = Field(256, ge=8)
     """Hidden size."""
-    heads: Count = Field(4, title="Attention heads")
-    """Must divide width."""
+    heads: Count = 4
+    """Attention heads; must divide the width."""
     context: int = Field(256, ge=16, title="Context length")
-    """Most tokens of one sequence, prompt and completion together."""
+    """Maximum tokens of a sequence, prompt and completion together."""
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> "ArchitectureConfig":
@@ -41,12 +41,12 @@ class ArchitectureConfig(Config):
 
 
 class BaseModelConfig(Config):
-    """An existing base model; empty: pretrain one from scratch."""
+    """An existing base model; an empty source pretrains one from scratch."""
 
-    source: str = Field("", title="Base model")
-    """Stage, models:/NAME@ALIAS, folder or hub id; empty pretrains from scratch."""
+    source: str = ""
+    """stage/DIGEST, models:/NAME@ALIAS, folder or hub id; empty = pretrain from scratch."""
     revision: str = ""
-    """Branch, tag or commit of a hub id; empty is the main branch."""
+    """Branch, tag or commit of a hub id; empty = the main branch."""
 
     @property
     def name(self) -> str:
@@ -55,16 +55,16 @@ class BaseModelConfig(Config):
 
 
 class SamplingConfig(Config):
-    """Plain temperature sampling: top-p and top-k would make logprobs of another distribution."""
+    """Temperature sampling; top-p or top-k would change the distribution of the logprobs."""
 
     temperature: PositiveFloat = 1.0
-    """Divides the logits in sampling and in every logprob."""
-    max_completion_tokens: Count = Field(64, title="Longest completion")
-    """Tokens, EOS included; a completion cut here has no EOS."""
-    min_completion_tokens: Count = Field(1, title="Shortest completion")
-    """Tokens, EOS included; EOS has no probability before."""
-    batch_size: Count = Field(256, title="Sampling batch")
-    """Completions sampled at once; bounds memory."""
+    """Divides the logits, in sampling and in every logprob."""
+    max_completion_tokens: Count = 64
+    """Including EOS; a completion cut at this length has no EOS."""
+    min_completion_tokens: Count = 1
+    """Including EOS; EOS has probability 0 before this length."""
+    batch_size: Count = 256
+    """Completions sampled at once; limits memory."""
 
     @model_validator(mode="after")
     def _shortest_fits_longest(self) -> "SamplingConfig":

@@ -1,4 +1,4 @@
-"""The configs of preferences and reward models: feedback, training, quality."""
+"""The configs of feedback, reward model training and reward model quality."""
 
 from typing import Literal
 
@@ -11,7 +11,7 @@ class FeedbackConfig(Config):
     """Completions of the SFT model, compared by an annotator and mixed with given preferences."""
 
     annotator: Literal["none", "simulated"] = "none"
-    """Who compares: none skips the stage; simulated is the embedded world's."""
+    """none: skip the stage; simulated: the embedded world's annotator."""
     preferences: Count = 4000
     """Training pairs after mixing, annotated and given ones together."""
     annotated_share: PositiveShare = 0.6
@@ -29,44 +29,44 @@ class FeedbackConfig(Config):
 
 
 class RewardStageConfig(Config):
-    """A Bradley-Terry reward model trained on preferences, started from the SFT model."""
+    """A Bradley-Terry reward model trained on preferences, initialised from the SFT model."""
 
     epochs: PositiveFloat = 1.0
     """Passes over the pairs."""
     batch_size: Count = 64
-    """Pairs an optimiser step."""
-    max_tokens: int = Field(1024, ge=16, title="Longest sequence")
-    """Tokens of prompt and completion together; at most the model's context."""
+    """Pairs per optimiser step."""
+    max_tokens: int = Field(1024, ge=16)
+    """Of prompt and completion together; at most the model's context length."""
     learning_rate: PositiveFloat = 5e-4
-    """Peak of the schedule."""
-    warmup_ratio: ShareBelowOne = Field(0.05, title="Warm-up")
-    """Share of the steps."""
+    """Peak learning rate."""
+    warmup_ratio: ShareBelowOne = 0.05
+    """Share of the steps with a rising learning rate."""
     weight_decay: NonNegativeFloat = 0.0
-    """AdamW."""
-    max_grad_norm: PositiveFloat = Field(1.0, title="Gradient clipping")
-    """Largest global gradient norm."""
-    moment_samples: int = Field(512, ge=16, title="Samples for the score moments")
-    """SFT completions whose scores give the stored mean and standard deviation."""
-    min_score_std: PositiveFloat = Field(0.1, title="Smallest score deviation")
-    """Floor of the stored standard deviation; dividing by less amplifies noise."""
-    checkpoint_steps: Count = Field(50, title="Checkpoint every")
-    """Optimiser steps."""
-    judge_share: float = Field(0.0, ge=0, le=0.8, title="Judge's share")
-    """Share of the prompts whose pairs train a second model to judge PPO; 0: none."""
+    """Of AdamW."""
+    max_grad_norm: PositiveFloat = 1.0
+    """Clips the global gradient norm."""
+    moment_samples: int = Field(512, ge=16, title="Samples for score moments")
+    """SFT completions whose scores give the mean and standard deviation for normalisation."""
+    min_score_std: PositiveFloat = 0.1
+    """Lower bound of that standard deviation, so that noise is not amplified."""
+    checkpoint_steps: Count = 50
+    """Optimiser steps between checkpoints."""
+    judge_share: float = Field(0.0, ge=0, le=0.8, title="Held-out judge share")
+    """Share of prompts whose pairs train a held-out reward model to judge PPO; 0 = none."""
 
 
 class RewardQualityConfig(Config):
-    """Held-out pairs, best-of-n sampling, and the rule that stops before PPO."""
+    """Held-out pairs, best-of-n sampling, and the check that can stop before PPO."""
 
     prompts: Count = Field(128, title="Best-of-n prompts")
-    """Held-out prompts sampled for the best-of-n curve, at most as many as exist."""
-    best_of: int = Field(16, ge=1, le=64, title="Largest n")
-    """SFT completions a prompt; the curve runs from 1 to this."""
+    """Held-out prompts for the best-of-n curve, at most as many as there are."""
+    best_of: int = Field(16, ge=1, le=64, title="Maximum n")
+    """SFT completions per prompt; the curve runs from 1 to n."""
     bins: Count = Field(10, title="Calibration bins")
-    """Bins of equally many held-out pairs, by the difference of their scores."""
+    """Bins with equally many held-out pairs, by score difference."""
     bootstrap_resamples: int = Field(2000, ge=100)
-    """Resamplings of the prompts behind each 95% interval."""
-    min_confidence: float = Field(0.53, ge=0.5, lt=1, title="Smallest mean confidence")
+    """Resamples of the prompts for each 95% interval."""
+    min_confidence: float = Field(0.53, ge=0.5, lt=1, title="Minimum mean confidence")
     """Mean of sigmoid(|score difference|) over held-out pairs; below it, weak."""
     stop_if_weak: bool = True
-    """End before PPO where the reward model is no better than length or noise."""
+    """End before PPO if the reward model is no better than length or noise."""

@@ -17,21 +17,21 @@ class DataConfig(Config):
     source: Literal["world", "folder", "hub"] = "world"
     """world: the embedded generator; folder: your own files; hub: Hugging Face."""
     folder: str = ""
-    """Your files: pretrain, sft, pairs_train, …; from a worker, the absolute path."""
+    """For source folder: your files (pretrain, sft, pairs_train, …); absolute path on workers."""
     hub_corpus: str = ""
-    """For source hub: id of texts; may be empty."""
+    """For source hub: dataset id of texts; may be empty."""
     hub_demonstrations: str = ""
-    """For source hub: id; empty takes prompt and chosen of the preferences."""
+    """For source hub: dataset id; empty = prompt and chosen of the preferences."""
     hub_preferences: str = ""
-    """For source hub: id; needed."""
+    """For source hub: dataset id; required."""
     hub_prompts: str = ""
-    """For source hub: id; empty takes the prompts of the demonstrations."""
+    """For source hub: dataset id; empty = the prompts of the demonstrations."""
     hub_revision: str = ""
-    """Branch, tag or commit of the hub ids; empty is the main branch."""
-    heldout_fraction: float = Field(0.05, gt=0, le=0.5, title="Held-out share")
-    """Where no held-out part is given: the share of prompts (or texts) held out."""
-    max_prompt_characters: NonNegativeInt = Field(0, title="Longest prompt")
-    """Characters; rows with a longer prompt are dropped and counted. 0: no bound."""
+    """Branch, tag or commit of the hub ids; empty = the main branch."""
+    heldout_fraction: float = Field(0.05, gt=0, le=0.5)
+    """Share of prompts (or texts) held out if no held-out part is given."""
+    max_prompt_characters: NonNegativeInt = 0
+    """Rows with a longer prompt are dropped and counted; 0 = no limit."""
     world: WorldConfig = WorldConfig()
     """For source world: the sizes of the embedded generator."""
 

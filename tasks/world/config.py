@@ -1,4 +1,4 @@
-"""What the embedded world can be told: how many rows, and how good its demonstrations are."""
+"""The config of the embedded world: dataset sizes and the quality of its demonstrations."""
 
 from pydantic import Field, NonNegativeInt, model_validator
 
@@ -9,32 +9,27 @@ class WorldConfig(Config):
     """Sizes and shares of the generated datasets; the facts of the world are fixed."""
 
     documents: int = Field(24_000, ge=100, title="Pretraining documents")
-    """Short texts of a few sentences; 24,000 are about 1.1 million tokens."""
+    """Texts of a few sentences; 24,000 are about 1.1 million tokens."""
     demonstrations: int = Field(9_000, ge=100)
     """Prompts with a completion, good and poor ones mixed."""
-    preferences: NonNegativeInt = Field(2_400, title="Ready-made preferences")
-    """Pairs of written completions to training prompts, compared in advance."""
-    heldout_preferences: NonNegativeInt = Field(600, title="Held-out preferences")
-    """Pairs to held-out prompts; the reward model is measured on them."""
-    contrasts: NonNegativeInt = Field(110, title="Contrasts per respect")
-    """Held-out pairs that differ in correctness, in tone or in brevity only."""
-    heldout_share: float = Field(0.25, gt=0, lt=1, title="Held-out share")
-    """Share of the arguments kept back in families that hold out by arguments."""
+    preferences: NonNegativeInt = Field(2_400, title="Given preferences")
+    """Compared pairs of written completions to training prompts."""
+    heldout_preferences: NonNegativeInt = 600
+    """Pairs for held-out prompts, to measure the reward model."""
+    contrasts: NonNegativeInt = Field(110, title="Contrast pairs")
+    """Held-out pairs of each kind: they differ only in correctness, tone or brevity."""
+    heldout_share: float = Field(0.25, gt=0, lt=1)
+    """Share of arguments held out, in families that hold out by argument."""
     share_good: ShareBelowOne = Field(0.5, title="Good demonstrations")
-    """Made correct, polite and brief on purpose; the rest is drawn at random."""
+    """Share that is correct, polite and brief; the rest is drawn at random."""
     share_correct: Share = Field(0.75, title="Correct demonstrations")
-    """Among all of them."""
+    """Share of all demonstrations."""
     share_polite: Share = Field(0.57, title="Polite demonstrations")
-    """Among all of them."""
+    """Share of all demonstrations."""
     share_brief: Share = Field(0.77, title="Brief demonstrations")
-    """Among all of them; a brief one has no filler sentence."""
-    shuffle_preferences: bool = Field(
-        False,
-        title="Shuffle preferences (control)",
-        description="For tests: a fair coin decides every training preference, ready-made or "
-        "annotated. Held-out preferences stay honest. Nothing can be learned, and the verdict "
-        "must say so.",
-    )
+    """Share of all demonstrations; a brief one has no filler sentence."""
+    shuffle_preferences: bool = False
+    """Negative control: random training preferences, from which nothing can be learned."""
 
     @model_validator(mode="after")
     def _shares_hold_the_good_ones(self) -> "WorldConfig":
