@@ -26,6 +26,7 @@ from tasks.settings import Settings
 from tasks.tracking.datasets import DatasetRecord
 from tasks.tracking.metrics import MetricBuffer, Point
 from tasks.tracking.mlflow_health import answers, check_health
+from tasks.tracking.search import every, tagged
 
 logger = logging.getLogger(__name__)
 
@@ -34,14 +35,8 @@ Status: TypeAlias = Literal["FINISHED", "FAILED", "KILLED", "SCHEDULED"]
 PUBLISHED = "published"
 """Artifact folder of a stage run that holds what the store holds."""
 
-BATCH = 100
-"""Parameters of one request, MLflow's own limit."""
-
-METRICS = 1000
-"""Metrics of one request, MLflow's own limit."""
-
-MOST_RUNS = 100
-"""Runs that a search by tags looks at."""
+BATCH, METRICS = 100, 1000
+"""Parameters and metrics of one request, MLflow's own limits."""
 
 
 class Tracker:
@@ -171,6 +166,11 @@ class Tracker:
         """Return the last value of each of a run's metrics."""
         return dict(self.client.get_run(run_id).data.metrics)
 
+    def curve(self, run_id: str, name: str) -> list[tuple[int, float]]:
+        """Return a metric's points, (step, value) in step order; one a step."""
+        history = self.client.get_metric_history(run_id, name)
+        return sorted({point.step: point.value for point in history}.items())
+
     def log_points(self, run_id: str, points: Sequence[Point]) -> None:
         """Log points of curves; to log the same ones again does nothing."""
         metrics = [Metric(point.name, point.value, point.time_ms, point.step) for point in points]
@@ -182,7 +182,7 @@ class Tracker:
         now = _now()
         missing: list[Point] = []
         for name, points in curves.items():
-            there = {metric.step for metric in self.client.get_metric_history(run_id, name)}
+            there = dict(self.curve(run_id, name))
             missing += [
                 Point(name=name, value=value, step=step, time_ms=now)
                 for step, value in points
@@ -212,8 +212,7 @@ class Tracker:
 
     def next_step(self, run_id: str, name: str) -> int:
         """Step at which a metric that counts its own points goes on."""
-        steps = [metric.step for metric in self.client.get_metric_history(run_id, name)]
-        return max(steps, default=-1) + 1
+        return max(dict(self.curve(run_id, name)), default=-1) + 1
 
     def log_datasets(self, run_id: str, records: Sequence[DatasetRecord]) -> None:
         """Log datasets as inputs of a run; to log the same ones again does nothing."""
@@ -228,6 +227,10 @@ class Tracker:
         """Log a folder as artifacts of a run."""
         self.client.log_artifacts(run_id, str(folder), artifact_path=name)
 
+    def log_file(self, run_id: str, file: Path, folder: str) -> None:
+        """Log a file as an artifact of a run, in a folder there."""
+        self.client.log_artifact(run_id, str(file), artifact_path=folder)
+
     def log_table(self, run_id: str, rows: Sequence[Mapping[str, Any]], name: str) -> None:
         """Log rows as a table that MLflow's page shows, unless the run has it already."""
         columns = {key: [row[key] for row in rows] for key in rows[0]} if rows else {}
@@ -241,17 +244,19 @@ class Tracker:
         else:
             self.client.set_terminated(run_id, status=status)
 
+    def runs(self, where: str = "", *, experiments: Sequence[str] = ()) -> Iterator[Any]:
+        """All runs that pass a filter, the newest first; of its own experiment unless named."""
+        return every(
+            self.client.search_runs,
+            experiment_ids=[*experiments] or [self.experiment_id],
+            filter_string=where,
+            order_by=["attributes.start_time DESC"],
+        )
+
     def find_tagged(self, tags: Mapping[str, str], *, status: str = "") -> list[str]:
         """Return the runs that carry all these tags, the newest first."""
-        wanted = [f"tags.`{key}` = '{value}'" for key, value in tags.items()]
-        wanted += [f"attributes.status = '{status}'"] if status else []
-        runs = self.client.search_runs(
-            [self.experiment_id],
-            filter_string=" and ".join(wanted),
-            order_by=["attributes.start_time DESC"],
-            max_results=MOST_RUNS,
-        )
-        return [str(run.info.run_id) for run in runs]
+        where = tagged(tags) + (f" and attributes.status = '{status}'" if status else "")
+        return [str(run.info.run_id) for run in self.runs(where)]
 
     def find_published(self, digest: str) -> str | None:
         """Return the newest run that published a digest."""
@@ -287,10 +292,7 @@ def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     flat: dict[str, str] = {}
     for key, item in value.items():
         name = f"{prefix}{key}"
-        if isinstance(item, Mapping):
-            flat |= flatten(item, f"{name}.")
-        else:
-            flat[name] = str(item)
+        flat |= flatten(item, f"{name}.") if isinstance(item, Mapping) else {name: str(item)}
     return flat
 
 
