@@ -85,15 +85,6 @@ DATASETS: dict[str, Mapping[str, str]] = {
 """Files that a stage reads from the input of a role, and what for."""
 
 
-def _preference_curves(name: str, title: str) -> tuple[Curve, ...]:
-    return (
-        Curve(metric=f"{name}/loss", title=f"{title}: loss", y="nats per pair"),
-        Curve(
-            metric=f"{name}/train_accuracy", title=f"{title}: training accuracy", y="share of pairs"
-        ),
-    )
-
-
 CATALOGUE: Mapping[str, Entry] = MappingProxyType(
     {
         "prepare": Entry(
@@ -153,14 +144,26 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
                 "reward/accuracy": "final/reward_accuracy",
                 "reward/longer_wins_accuracy": "final/reward_longer_wins_accuracy",
             },
-            curves=_preference_curves("reward", "Reward model"),
+            curves=(
+                Curve(
+                    metric="reward/train_accuracy",
+                    title="Reward model: accuracy",
+                    y="share of pairs",
+                ),
+            ),
             role="reward",
         ),
         "judge": Entry(
             title="Held-out reward model",
             key_metrics=(KeyMetric(metric="judge/accuracy", label="held-out pair accuracy"),),
             headlines={"judge/accuracy": "final/judge_accuracy"},
-            curves=_preference_curves("judge", "Held-out reward model"),
+            curves=(
+                Curve(
+                    metric="judge/train_accuracy",
+                    title="Held-out reward model: accuracy",
+                    y="share of pairs",
+                ),
+            ),
             role="judge",
         ),
         "reward-quality": Entry(
@@ -195,16 +198,14 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
                 "ppo/iterations": "final/ppo_iterations",
             },
             curves=tuple(
-                Curve(metric=f"ppo/{metric}", title=f"PPO: {title}", x="iteration", y=y)
+                Curve(
+                    metric=f"ppo/objective/{metric}", title=f"PPO: {title}", x="iteration", y=y
+                )
                 for metric, title, y in (
-                    ("objective/score", "score by its reward model", "mean score"),
-                    ("objective/kl_to_reference", "distance from the SFT model",
-                     "KL (nats per completion)"),
-                    ("objective/completion_tokens", "length", "tokens per completion"),
-                    ("objective/entropy", "entropy left", "entropy (nats)"),
-                    ("objective/distinct_2", "diversity", "distinct-2"),
-                    ("value/explained_variance", "how well the critic predicts",
-                     "explained variance"),
+                    ("score", "score by its reward model", "mean score"),
+                    ("kl_to_reference", "KL to the SFT model", "nats"),
+                    ("completion_tokens", "length", "tokens"),
+                    ("distinct_2", "diversity", "distinct-2"),
                 )
             ),
             role="policy",

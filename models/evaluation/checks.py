@@ -179,9 +179,7 @@ def _checks(evidence: Evidence, bounds: Bounds) -> Iterator[Check]:
     broken = {name: mean for name, mean in evidence.finite.items() if not math.isfinite(mean)}
     yield _within("finite_numbers", float(len(broken)), high=0.0, numbers=broken)
     if evidence.kl_to_reference is not None and bounds.max_kl_to_reference is not None:
-        yield _within(
-            "kl_to_reference", evidence.kl_to_reference, high=bounds.max_kl_to_reference
-        )
+        yield _within("kl_to_reference", evidence.kl_to_reference, high=bounds.max_kl_to_reference)
     yield _of_sides(
         "length_ratio", evidence.length, low=bounds.min_length_ratio, high=bounds.max_length_ratio
     )
@@ -208,9 +206,7 @@ def _diversity(evidence: Evidence, bounds: Bounds) -> Iterator[Check]:
         low = bounds.min_distinct_2_ratio
         yield _of_sides("distinct_2_ratio", evidence.distinct_2, low=low)
         return
-    yield _within(
-        "good_pair_difference", good.pair_difference, low=bounds.min_good_pair_difference
-    )
+    yield _within("good_pair_difference", good.pair_difference, low=bounds.min_good_pair_difference)
     enough = good.matched.completions >= bounds.min_matched_completions
     yield _within(
         "matched_distinct_2_ratio",

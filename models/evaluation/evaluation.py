@@ -215,9 +215,7 @@ def _decide(
         prompts = max(evaluation.rates[decision.judge].prompts.values())
     good = None
     if matched is not None:
-        good = GoodDiversity(
-            pair_difference=second["good_pair_difference"].mean, matched=matched
-        )
+        good = GoodDiversity(pair_difference=second["good_pair_difference"].mean, matched=matched)
     evidence = Evidence(
         judge=decision.judge,
         independent=decision.judge != OWN,
@@ -237,9 +235,7 @@ def _decide(
     return Comparison(gains=gained, ratios=found, verdict=verdict)
 
 
-def _sides(
-    name: str, baseline: Mapping[str, Interval], model: Mapping[str, Interval]
-) -> Sides:
+def _sides(name: str, baseline: Mapping[str, Interval], model: Mapping[str, Interval]) -> Sides:
     return Sides(baseline=baseline[name].mean, model=model[name].mean)
 
 

@@ -8,7 +8,7 @@ who writes preferences for the reward model.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +45,15 @@ class Pair:
     first: Content
     second: Content
 
+    def to_row(self, preference: float) -> dict[str, Any] | None:
+        """The canonical preference row; None where nobody was preferred."""
+        if preference not in (0.0, 1.0):
+            return None
+        chosen, rejected = self.first, self.second
+        if preference == 0.0:
+            chosen, rejected = rejected, chosen
+        return {"prompt": self.prompt, "chosen": chosen, "rejected": rejected}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Preferences:
@@ -74,6 +83,13 @@ class PairwiseJudge(Protocol):
 
     def compare(self, pairs: Sequence[Pair]) -> Preferences:
         """Compare each pair, in the order given."""
+
+
+class Annotator(PairwiseJudge, Protocol):
+    """A pairwise judge whose preferences a reward model learns from."""
+
+    def describe(self) -> dict[str, Any]:
+        """Say in plain values who compares and how reliably, for the dataset's report."""
 
 
 Judge: TypeAlias = PointwiseJudge | PairwiseJudge

@@ -176,9 +176,7 @@ def ratios(
         matched: What `matched_diversity` gave.
     """
     first, second = means
-    found = {
-        f"{name}_ratio": ratio(second[name].mean, first[name].mean) for name in WITH_RATIO
-    }
+    found = {f"{name}_ratio": ratio(second[name].mean, first[name].mean) for name in WITH_RATIO}
     found["length_matched_distinct_2_ratio"] = length_matched_ratio(
         baseline.samples.flat_token_ids(), model.samples.flat_token_ids()
     )

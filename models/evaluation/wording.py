@@ -48,7 +48,9 @@ def sentence(check: Check, verdict: Verdict, names: Names) -> str:
     match check.name:
         case "prompts":
             place = "at least" if check.passed else "fewer than"
-            return f"Measured on {check.value:.0f} held-out prompts, {place} the {check.low:g} needed."
+            return (
+                f"Measured on {check.value:.0f} held-out prompts, {place} the {check.low:g} needed."
+            )
         case "judged_gain":
             return _gain(check, verdict)
         case "overoptimisation":
@@ -63,7 +65,9 @@ def sentence(check: Check, verdict: Verdict, names: Names) -> str:
         case "kl_to_reference":
             return _ending(check, "Mean KL to the reference is {value:.2f} nats per completion")
         case "length_ratio":
-            lengths = f"{numbers['model']:.1f} tokens against {baseline}'s {numbers['baseline']:.1f}"
+            lengths = (
+                f"{numbers['model']:.1f} tokens against {baseline}'s {numbers['baseline']:.1f}"
+            )
             if not math.isfinite(check.value):
                 return f"Mean length is {lengths}: their ratio cannot be measured."
             place = "within" if check.passed else "outside"
@@ -81,10 +85,8 @@ def sentence(check: Check, verdict: Verdict, names: Names) -> str:
             return _ending(check, f"Distinct-2 is {{value:.3f}} of {baseline}'s")
         case "good_pair_difference":
             if not math.isfinite(check.value):
-                return _ending(
-                    check,
-                    f"No prompt has two good samples of {model}, so nothing tells whether they differ",
-                )
+                text = f"No prompt has two good samples of {model}"
+                return _ending(check, f"{text}, so nothing tells whether they differ")
             return _ending(
                 check, "Two good samples of one prompt differ with probability {value:.3f}"
             )
@@ -98,7 +100,9 @@ def sentence(check: Check, verdict: Verdict, names: Names) -> str:
             text = f"Distinct-2 over {count:.0f} matched good completions is {{value:.3f}}"
             return _ending(check, f"{text} of {baseline}'s")
         case "alarms":
-            raised = ", ".join(f"{name} in {count:.0f} iterations" for name, count in numbers.items())
+            raised = ", ".join(
+                f"{name} in {count:.0f} iterations" for name, count in numbers.items()
+            )
             return (
                 f"Its training raised alarms: {raised}."
                 if raised
@@ -115,9 +119,7 @@ def _gain(check: Check, verdict: Verdict) -> str:
     if not (math.isfinite(gain.low) and math.isfinite(gain.high)):
         return f"{named} ({gain.mean:+.3f}) has no finite interval."
     place = "lies above 0" if check.passed else "does not lie above 0"
-    text = (
-        f"{named} is {gain}: the 95% interval over {verdict.prompts} held-out prompts {place}."
-    )
+    text = f"{named} is {gain}: the 95% interval over {verdict.prompts} held-out prompts {place}."
     if check.passed and not verdict.independent:
         text += (
             f" The model was trained against this same {judge_name(verdict.judge)}, so "
@@ -153,7 +155,9 @@ def _ending(check: Check, text: str) -> str:
     bound = check.high if at_most else check.low
     written = text.format(value=check.value)
     if not math.isfinite(check.value):
-        return f"{written} (wanted: {'at most' if at_most else 'at least'} {bound:g}, got no number)."
+        return (
+            f"{written} (wanted: {'at most' if at_most else 'at least'} {bound:g}, got no number)."
+        )
     if check.passed:
         return f"{written}, {'at most' if at_most else 'at least'} the {bound:g} wanted."
     return f"{written}, {'more' if at_most else 'less'} than the {bound:g} wanted."

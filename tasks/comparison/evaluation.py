@@ -1,16 +1,12 @@
-"""A published evaluation as the comparison knows it: no other module knows its files and keys.
+"""A published evaluation as the comparison of runs sees it."""
 
-Rows of one completion each (`model`, `prompt`, `completion`, `scores`) are read, and the rows of
-older folders, which hold the completions of both models.
-"""
-
-import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from models.rows import read_rows
+from models.evaluation.measures import score_name
+from models.evaluation.result import read_outcome, read_samples
 from tasks.results.store import Store
 from tasks.run.exchange import fetch_published
 from tasks.tracking.client import Tracker
@@ -63,20 +59,22 @@ def read_evaluation(tracker: Tracker, store: Store, digest: str) -> Evaluation |
         if not (store.find(EVALUATE, digest) or fetch_published(store, tracker, EVALUATE, digest)):
             return None
     folder = store.folder(EVALUATE, digest)
-    verdict = json.loads((folder / "verdict.json").read_text(encoding="utf-8"))
-    samples = to_samples(read_rows(folder / "samples.jsonl"))
-    return Evaluation(reasons=verdict["reasons"], samples=samples)
+    return Evaluation(
+        reasons=read_outcome(folder).reasons, samples=to_samples(read_samples(folder))
+    )
 
 
 def to_samples(rows: Iterable[Mapping[str, Any]]) -> list[Sample]:
-    """Put the two models' completions of each prompt side by side."""
+    """Put the two models' first completions of each prompt side by side."""
     turns: Counter[tuple[str, str]] = Counter()
     found: dict[tuple[str, int], dict[str, Completion]] = {}
     for row in rows:
-        for model, completion in _completions(row):
-            key = row["prompt"], turns[model, row["prompt"]]
-            turns[model, row["prompt"]] += 1
-            found.setdefault(key, {})[model] = completion
+        if row["sample"] == 0:
+            model, prompt = row["model"], row["prompt"]
+            scores = {score_name(judge): score for judge, score in row["scores"].items()}
+            completion = Completion(text=row["completion"], scores=scores)
+            found.setdefault((prompt, turns[model, prompt]), {})[model] = completion
+            turns[model, prompt] += 1
     return [
         Sample(prompt=prompt, turn=turn, sft=models["sft"], ppo=models["ppo"])
         for (prompt, turn), models in found.items()
@@ -91,13 +89,3 @@ def judge_identities(tags: Mapping[str, str], final: Mapping[str, float]) -> dic
         if tags.get(f"input.{role}"):
             found[name] = tags[f"input.{role}"]
     return found
-
-
-def _completions(row: Mapping[str, Any]) -> Iterator[tuple[str, Completion]]:
-    if "model" in row:
-        yield row["model"], Completion(text=row["completion"], scores=row["scores"])
-        return
-    for model in ("sft", "ppo"):
-        keys = {name: f"{model}_{name}" for name in JUDGES}
-        scores = {name: float(row[key]) for name, key in keys.items() if key in row}
-        yield model, Completion(text=row[model], scores=scores)

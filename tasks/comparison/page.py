@@ -12,8 +12,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from tasks.comparison.runs import letter
 from tasks.comparison.statistics import keep_whole
 from tasks.comparison.tables import Contents, Table
-from tasks.run.pictures import picture_data
 from tasks.reports.style import RUN_COLOURS
+from tasks.run.pictures import picture_data
 from tasks.run.reporting import table_cell
 
 CELL = 160

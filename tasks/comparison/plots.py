@@ -12,8 +12,9 @@ import numpy as np
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
+from tasks.catalogue import Curve
 from tasks.comparison.evaluation import Completion
-from tasks.comparison.runs import CURVES, Curve, RunRecord, letter
+from tasks.comparison.runs import CURVES, RunRecord, letter
 from tasks.comparison.statistics import WinRate
 from tasks.reports.style import (
     INK,

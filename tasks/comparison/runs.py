@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from models.errors import ParameterError
+from tasks.catalogue import CATALOGUE
 from tasks.comparison.evaluation import EVALUATE, Sample, judge_identities, read_evaluation
 from tasks.results.curves import read_history
 from tasks.results.store import Store
@@ -20,30 +21,7 @@ from tasks.tracking.search import tagged
 Points: TypeAlias = list[tuple[int, float]]
 
 
-@dataclass(frozen=True, slots=True)
-class Curve:
-    """A metric, and how it is drawn: title and axes of its panel."""
-
-    metric: str
-    title: str
-    x: str
-    y: str
-
-
-CURVES: Mapping[str, Sequence[Curve]] = {
-    "pretrain": [Curve("pretrain/loss", "Pretraining: loss", "step", "nats per token")],
-    "sft": [Curve("sft/loss", "SFT: loss", "step", "nats per token")],
-    "reward": [Curve("reward/train_accuracy", "Reward model: accuracy", "step", "share of pairs")],
-    "judge": [
-        Curve("judge/train_accuracy", "Held-out reward model: accuracy", "step", "share of pairs")
-    ],
-    "ppo": [
-        Curve("ppo/objective/score", "PPO: score by its reward model", "iteration", "mean score"),
-        Curve("ppo/objective/kl_to_reference", "PPO: KL to the SFT model", "iteration", "nats"),
-        Curve("ppo/objective/completion_tokens", "PPO: length", "iteration", "tokens"),
-        Curve("ppo/objective/distinct_2", "PPO: diversity", "iteration", "distinct-2"),
-    ],
-}
+CURVES = {stage: row.curves for stage, row in CATALOGUE.items() if row.curves}
 """The curves of each stage that are read and drawn."""
 
 FACTS = ("version.", "git.", "hardware.")

@@ -32,7 +32,7 @@ PREFERRED: tuple[JudgeName, ...] = ("gold", "judge", "reward")
 """Who decides where nobody is named, the most trusted first."""
 
 
-def deciding_judge(wanted: Decider, judges: Mapping[str, Judge]) -> str:
+def deciding_judge(wanted: Decider, judges: Sequence[str]) -> str:
     """Choose the judge whose gain decides.
 
     Raises:

@@ -78,9 +78,7 @@ def prepared_demonstrations(folder: Path) -> list[EvaluationPrompt]:
     return _grouped(read_rows(folder / "demonstrations_heldout.jsonl"))
 
 
-def draw(
-    prompts: Sequence[EvaluationPrompt], count: int, seed: int
-) -> list[EvaluationPrompt]:
+def draw(prompts: Sequence[EvaluationPrompt], count: int, seed: int) -> list[EvaluationPrompt]:
     """Draw prompts without repetition, at most as many as there are; all keep their order."""
     return list(prompts) if count >= len(prompts) else random.Random(seed).sample(prompts, count)
 
@@ -127,4 +125,6 @@ def _grouped(rows: Iterable[Row]) -> list[EvaluationPrompt]:
         known = references.setdefault(key, {})
         if "completion" in row:
             known[text_of(row["completion"], "assistant")] = None
-    return [EvaluationPrompt(prompt=prompts[key], references=tuple(references[key])) for key in prompts]
+    return [
+        EvaluationPrompt(prompt=prompts[key], references=tuple(references[key])) for key in prompts
+    ]

@@ -8,7 +8,6 @@ written as text and never as Markdown.
 Source: Mitchell et al., Model Cards for Model Reporting (2019), for what a card should answer.
 """
 
-import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from models.evaluation.result import Outcome, read_outcome
 from tasks.registry.licenses import HUB, folder_license, hub_license
 from tasks.results.manifests import list_published
 from tasks.results.store import MANIFEST, Manifest, Store
@@ -68,7 +68,7 @@ class CardFacts:
         manifest: Of the published stage.
         ancestors: Nearest first.
         license: Front matter fields of the licence, as the source model tells them.
-        verdict: Of its evaluation; empty without one.
+        verdict: Of its evaluation; None without one.
         promotion: Tags of the last promotion, without their prefix; empty before one.
     """
 
@@ -78,7 +78,7 @@ class CardFacts:
     manifest: Manifest
     ancestors: Sequence[Ancestor] = ()
     license: Mapping[str, str] = field(default_factory=dict)
-    verdict: Mapping[str, Any] = field(default_factory=dict)
+    verdict: Outcome | None = None
     promotion: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -170,14 +170,13 @@ def _sections(facts: CardFacts) -> Iterator[str]:
 
 
 def _verdict_lines(facts: CardFacts) -> Iterator[str]:
-    if not facts.verdict:
+    if facts.verdict is None:
         yield "Not evaluated when this card was written."
     else:
-        word = "accepted" if facts.verdict.get("accepted") else "rejected"
-        yield f"Evaluation against its SFT model: **{word}**."
+        yield f"Evaluation against its SFT model: **{facts.verdict.word}**."
         yield ""
-        for reason in facts.verdict.get("reasons", ()):
-            yield f"- {_safe(str(reason))}"
+        for reason in facts.verdict.reasons:
+            yield f"- {_safe(reason)}"
     if facts.promotion:
         yield ""
         yield from (
@@ -263,10 +262,9 @@ def _read_manifest(store: Store, digest: str) -> Manifest | None:
     return Manifest.model_validate_json((store.folder(stage, digest) / MANIFEST).read_bytes())
 
 
-def _evaluation(store: Store, digest: str) -> dict[str, Any]:
-    """The verdict of the newest evaluation of a policy."""
+def _evaluation(store: Store, digest: str) -> Outcome | None:
+    """The decision of the newest evaluation of a policy."""
     for folder, manifest in reversed(list(list_published(store.root, "evaluate"))):
-        verdict = folder / "verdict.json"
-        if manifest.inputs.get("policy") == digest and verdict.is_file():
-            return dict(json.loads(verdict.read_text(encoding="utf-8")))
-    return {}
+        if manifest.inputs.get("policy") == digest:
+            return read_outcome(folder)
+    return None
