@@ -11,7 +11,7 @@ class MovingAverage:
     """average = decay * average + (1 - decay) * weights, after each optimiser step."""
 
     def __init__(self, network: Any, decay: float) -> None:
-        """Start from the network as it is."""
+        """Start from the network's present weights."""
         self._decay = decay
         self.weights = {name: tensor.clone() for name, tensor in learned_state(network).items()}
 

@@ -1,4 +1,4 @@
-"""How strongly the KL penalty pulls: fixed, or steered towards a target."""
+"""The weight of the KL penalty: fixed, or adapted towards a target."""
 
 from models.ppo.config import PPOConfig
 
@@ -6,14 +6,14 @@ MAX_ERROR = 0.2
 
 
 def next_kl_coef(kl_coef: float, kl: float, config: PPOConfig) -> float:
-    """Steer the coefficient after an iteration; without a target it stays.
+    """Adapt the coefficient after an iteration; without a target it stays the same.
 
     coef' = coef * (1 + clip(kl / target - 1, -0.2, 0.2) * rollouts / horizon)
 
     Args:
         kl_coef: Of this iteration.
-        kl: Measured to the reference, nats a completion.
-        config: Target, horizon and rollouts an iteration.
+        kl: Measured to the reference, nats per completion.
+        config: Target, horizon and rollouts per iteration.
 
     Source: Ziegler et al. 2019 (arXiv 1909.08593), section 2.2.
     """

@@ -38,7 +38,7 @@ class Networks:
 
     @contextmanager
     def as_reference(self) -> Iterator[Any]:
-        """Lend the network that plays the reference."""
+        """Give the network that plays the reference."""
         if self.reference is not None:
             yield self.reference
             return
@@ -49,7 +49,7 @@ class Networks:
             self.actor.enable_adapters()
 
     def fingerprints(self) -> dict[str, str]:
-        """Hashes of everything that must not change."""
+        """Hashes of the weights that must not change, by role."""
         if self.reference is not None:
             reference = fingerprint(self.reference.state_dict())
         else:
@@ -65,12 +65,12 @@ class Networks:
 def load_networks(
     sft: Path, reward: Path, *, config: PPOConfig, seed: int, device: str
 ) -> Networks:
-    """Load the four roles and check that they speak the same tokens.
+    """Load the four roles and check that they share a tokenizer.
 
     Args:
         sft: Model folder of actor and reference.
         reward: Model folder of reward model and critic.
-        config: Says whether the actor learns by adapters.
+        config: Whether the actor learns by adapters.
         seed: Root seed, of the adapters' first weights.
         device: Where to put them.
 
@@ -186,7 +186,7 @@ def _check_logprobs(actor: Any) -> None:
     ours = token_logprobs(actor, packed).logprobs
     if not torch.allclose(ours[packed.completion_mask], torch.cat(theirs), atol=1e-4):
         raise ModelError(
-            f"{type(actor).__name__} says something else of packed rows with its output head alone "
-            "than by itself: it scales or caps its logits, or its rows see each other; PPO "
-            "supports models such as Llama, Qwen, Mistral or GPT-2"
+            f"{type(actor).__name__} gives other logprobs for packed rows with its output head "
+            "alone than in its own forward pass: it scales or caps its logits, or its rows see "
+            "each other; PPO supports models such as Llama, Qwen, Mistral or GPT-2"
         )

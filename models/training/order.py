@@ -32,7 +32,7 @@ class HeldOutLoss:
 
     @property
     def mean(self) -> float:
-        """Nats a token; each token counts the same, whatever batch it was in."""
+        """Nats per token; each token counts the same, whatever batch it was in."""
         return self.nll_sum / self.token_count if self.token_count else math.nan
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import ModelError, ParameterError
+from models.runtime import use_device
 from tasks.settings import load_settings
 
 ROUTES = ("/v1/chat/completions", "/v1/completions", "/v1/models", "/health")
@@ -63,7 +64,6 @@ def serve_model(
         ) from error
     from huggingface_hub import constants
 
-    from models.device import use_device
     from models.language.folders import load_causal_model, load_tokenizer
 
     constants.HF_HUB_OFFLINE = True  # everything is here; nothing is asked of the hub

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from models.errors import ModelError, StoreError
+from models.runtime import use_device
 from tasks.registry.versions import download, find_version
 from tasks.results.store import Store
 from tasks.settings import load_settings
@@ -68,7 +69,6 @@ def open_chat(folder: Path, options: "ChatOptions") -> "Chat":
     Raises:
         ModelError: The folder is incomplete, damaged, or holds another kind of model.
     """
-    from models.device import use_device
     from models.language.chat import Chat  # torch: only where there is work to do
 
     settings = load_settings()

@@ -52,9 +52,8 @@ def publish_preference_model(
     seed = pipeline.seed if role == "reward" else derive_seed(pipeline.seed, role)
 
     def learn(work: Workspace) -> Mapping[str, float]:
-        from models.reward.training import (
-            train_reward_model,
-        )  # imports TRL: only where there is work to do
+        # It imports TRL: only where there is work to do.
+        from models.reward.training import train_reward_model
 
         contrasts = work.inputs["heldout"] / "contrasts.jsonl"
         metrics = train_reward_model(
@@ -63,13 +62,11 @@ def publish_preference_model(
             heldout=work.inputs["heldout"] / "preferences_heldout.jsonl",
             prompts=work.inputs["heldout"] / "prompts_train.jsonl",
             contrasts=contrasts if contrasts.exists() else None,
-            out=work.out / "model",
-            checkpoints=work.checkpoints,
             config=config,
             sampling=sampling,
-            seed=seed,
-            device=work.device,
-            log=lambda found, step: work.log(_named(found, role), step),
+            run=work.training_run(
+                work.out / "model", seed, lambda found, step: work.log(_named(found, role), step)
+            ),
         )
         return _named(metrics, role)
 
