@@ -1,7 +1,7 @@
-"""Promotion as a flow: the challenger against the champion, the gates, perhaps a person, the alias.
+"""The flow that promotes: challenger against champion, gates, optional approval, alias.
 
-Which prompts, which opponent and which judge follow from the challenger's own lineage; the preset
-only says how completions are drawn.
+Prompts, champion and judge follow from the challenger's lineage; the preset only gives the
+sampling.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from pydantic import Field
 
 from flows.approval import ask_before_promotion
 from flows.forms import StageForm, field_of
-from flows.lifecycle import ends_when_told, name_run, opened
+from flows.lifecycle import cancellable, name_run, opened
 from models.evaluation.config import PromotionConfig
 from tasks.promotion.promotion import Answer, Promotion, promote
 from tasks.registry.versions import ModelVersion
@@ -22,7 +22,7 @@ from tasks.stages.prepare import prepare
 
 
 class PromotionFields(PromotionConfig):
-    """How much is measured, who judges, and where the gates stand."""
+    """Samples, judge and bounds that a challenger must meet."""
 
     prompts: int = field_of(PromotionConfig, "prompts")
     samples_per_prompt: int = field_of(PromotionConfig, "samples_per_prompt")
@@ -38,7 +38,7 @@ class PromotionFields(PromotionConfig):
 
 
 class PromotionForm(StageForm):
-    """A promotion: how it is measured, and whether somebody is asked."""
+    """Gates of a promotion, and approval by a person."""
 
     approval: bool = Field(title="Ask before promotion")
     """Pause before promotion until somebody approves."""
@@ -46,7 +46,7 @@ class PromotionForm(StageForm):
 
     @classmethod
     def of(cls, preset: str, further: tuple[str, ...] | list[str] = ()) -> "PromotionForm":
-        """Fill the form in: the gates are the same whatever the preset.
+        """Fill the form in; the gates do not depend on the preset.
 
         Raises:
             ParameterError: There is no such preset.
@@ -57,19 +57,19 @@ class PromotionForm(StageForm):
 
     @classmethod
     def _groups(cls) -> dict[str, list[str]]:
-        """No group is a part of the pipeline's parameters."""
+        """No group belongs to the pipeline's parameters."""
         return {}
 
 
 @flow(name="promote", flow_run_name=name_run, persist_result=False)
-@ends_when_told
+@cancellable
 def promote_flow(model: str, run: PromotionForm, judge_model: str = "") -> Promotion:
-    """Make a challenger the champion if it beats the one there is and passes every gate.
+    """Make a challenger the champion if it beats the current one and passes every gate.
 
     Args:
         model: The challenger: models:/NAME@ALIAS or models:/NAME/NUMBER.
         run: Preset and gates.
-        judge_model: The held-out judge; empty takes the one trained beside the reward model.
+        judge_model: Held-out reward model; empty = the one trained with the reward model.
     """
     p = run.to_parameters()
     with opened(run, p) as pipeline:

@@ -78,5 +78,5 @@ def test_form_filled_in_from_another_preset_is_refused() -> None:
 
 
 def test_prefect_yaml_is_what_the_deployments_say() -> None:
-    """Mend it by `python -m flows.operation.deployments > prefect.yaml`."""
+    """Regenerate it by `python -m flows.operation.deployments > prefect.yaml`."""
     assert (ROOT / "prefect.yaml").read_text(encoding="utf-8") == prefect_yaml()
