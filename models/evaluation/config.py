@@ -12,7 +12,7 @@ class EvaluationConfig(Config):
     """Sampling of both models on held-out prompts, and the bounds of the verdict."""
 
     prompts: Count = Field(512, title="Held-out prompts")
-    """At most as many as there are; fewer than 512 are reported."""
+    """At most as many as there are; the report notes if they are fewer than 512."""
     samples_per_prompt: Count = 4
     """Completions of each model; the gold judge's diversity check needs at least 2."""
     bootstrap_resamples: int = Field(2000, ge=100)
