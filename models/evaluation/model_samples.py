@@ -25,10 +25,10 @@ from models.language.distribution import TokenDistribution
 from models.language.folders import load_causal_model, load_reward_model, load_tokenizer
 from models.language.generation import Completion, sample_completions
 from models.language.prompts import encode_to_fit, grouped
+from models.language.scoring import SequenceScorer
 from models.language.sequences import Sequences, map_chunks, token_logprobs
 from models.language.tokenizer import Messages, decode_completion, encode_prompts, encode_texts
 from models.randomness import derive_seed
-from models.reward.ranking import SequenceScorer
 
 logger = logging.getLogger(__name__)
 

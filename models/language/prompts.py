@@ -15,10 +15,10 @@ from models.language.config import SamplingConfig
 from models.language.distribution import TokenDistribution
 from models.language.folders import load_causal_model, load_reward_model, load_tokenizer
 from models.language.generation import Completion, sample_completions
+from models.language.scoring import SequenceScorer
 from models.language.sequences import Sequences, map_chunks, token_logprobs
 from models.language.tokenizer import Messages, decode_completion, encode_prompts
 from models.randomness import derive_seed
-from models.reward.ranking import SequenceScorer
 
 logger = logging.getLogger(__name__)
 

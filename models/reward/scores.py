@@ -1,6 +1,6 @@
-"""What a reward model, and a second one as its judge, say of held-out pairs and of SFT samples.
+"""Scores of held-out pairs and of SFT samples, by a reward model and by a held-out one.
 
-The networks' part of measuring a reward model; what the numbers are worth is `reward_quality`'s.
+The part of measuring a reward model that runs the networks; `quality` and `best_of_n` measure.
 """
 
 from pathlib import Path
@@ -9,24 +9,26 @@ import numpy as np
 import torch
 
 from models.errors import DataError
-from models.evaluation.samples import Floats, PolicySamples
+from models.evaluation.samples import PolicySamples
 from models.language.config import SamplingConfig
 from models.language.folders import load_causal_model, load_reward_model, load_tokenizer
 from models.language.generation import sample_completions
 from models.language.prompts import encode_to_fit, grouped, refuse_other_tokenizer
+from models.language.scoring import SequenceScorer
 from models.language.tokenizer import Messages, decode_completion
 from models.randomness import derive_seed
 from models.reward.quality import PairScores
-from models.reward.ranking import SequenceScorer, encode_pairs, pair_margins
+from models.reward.ranking import encode_pairs, pair_margins
 from models.rows import read_rows
+from models.statistics.intervals import Floats
 
 
 def score_pairs(*, reward: Path, judge: Path | None, heldout: Path, device: str) -> PairScores:
-    """Load a reward model, and a second one of the same tokenizer, and score held-out pairs.
+    """Score held-out pairs with a reward model, and with a held-out one of the same tokenizer.
 
     Args:
         reward: Model folder.
-        judge: Model folder of the second reward model.
+        judge: Model folder of the held-out reward model.
         heldout: Rows with `prompt`, `chosen` and `rejected`.
         device: Where to run.
 
@@ -72,14 +74,14 @@ def sample_and_score(
     seed: int,
     device: str,
 ) -> PolicySamples:
-    """Sample the SFT model, several completions a prompt, and score them with both reward models.
+    """Sample the SFT model, several completions per prompt, and score them with both reward models.
 
     Args:
         sft: Model folder.
         reward: Model folder of the reward model, of the same tokenizer.
-        judge: Model folder of the second reward model, of the same tokenizer.
+        judge: Model folder of the held-out reward model, of the same tokenizer.
         prompts: Held-out prompts.
-        best_of: Completions a prompt.
+        best_of: Completions per prompt.
         sampling: Temperature and longest completion.
         seed: Of the draws.
         device: Where to run.
