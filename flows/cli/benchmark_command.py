@@ -90,8 +90,11 @@ def _forms(preset: str, seed: int, *, shots: int, chat: bool, delimiter: str) ->
 def _print(refs: "list[StageRef]") -> None:
     from tasks.results.store import Store
     from tasks.settings import load_settings
+    from tasks.tracking.pages import REPORT, page_folder
 
+    settings = load_settings()
     for ref in refs:
-        folder = Store(load_settings().store).folder(ref.stage, ref.digest)
-        typer.echo((folder / "report.md").read_text(encoding="utf-8"))
-        typer.echo(f"All numbers: {folder}\n")
+        report = page_folder(settings.root, ref.stage, ref.digest) / REPORT
+        if report.is_file():  # a result counts even where its page could not be made
+            typer.echo(report.read_text(encoding="utf-8"))
+        typer.echo(f"All numbers: {Store(settings.store).folder(ref.stage, ref.digest)}\n")

@@ -81,12 +81,11 @@ class Answers:
 
     def metrics(self) -> dict[str, float]:
         """Flat numbers: measures with the ends of their intervals, chance, rows, rows cut."""
-        found = {
-            f"{name}{suffix}": value
-            for name, share in self.shares().items()
-            for suffix, value in (("", share.mean), ("_low", share.low), ("_high", share.high))
-        }
-        found |= {} if math.isnan(self.chance) else {"chance": self.chance}
+        found: dict[str, float] = {}
+        for name, share in self.shares().items():
+            found |= share.metrics(name)
+        if not math.isnan(self.chance):
+            found["chance"] = self.chance
         return found | {
             "perplexity": self.perplexity,
             "rows": float(len(self.subjects)),
