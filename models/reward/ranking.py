@@ -1,17 +1,11 @@
-"""How well a reward model ranks pairs: scores of sequences, pair accuracy and its baseline.
+"""Pairs of completions as tokens, and how well a reward model ranks them."""
 
-Apart from the training, so that PPO and evaluation can score without importing a trainer.
-"""
-
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from models.language.sequences import Sequences, map_chunks, sequence_scores
+from models.language.scoring import score_sequences
 from models.language.tokenizer import encode_completions, encode_prompts
 from models.statistics.intervals import Interval, wilson_interval
 
@@ -80,63 +74,6 @@ def encode_pairs(tokenizer: Any, rows: list[dict[str, Any]], max_tokens: int) ->
     )
 
 
-@torch.no_grad()
-def score_sequences(
-    model: Any, sequences: Sequence[Sequence[int]], batch_tokens: int = 8192
-) -> torch.Tensor:
-    """Score sequences with a reward model, each read at its last token.
-
-    Args:
-        model: A reward model.
-        sequences: Prompt and completion together; completions end with EOS unless cut.
-        batch_tokens: Most tokens of one forward pass; bounds memory, not the result.
-
-    Returns:
-        (sequences,) float32 on the CPU, in the order given.
-    """
-    if not sequences:
-        return torch.zeros(0)
-    by_length = sorted(range(len(sequences)), key=lambda row: len(sequences[row]))
-    was_training = model.training
-    model.eval()
-    scores = map_chunks(
-        lambda chunk: sequence_scores(model, chunk),
-        # The split between prompt and completion is of no matter here: only the end is read.
-        Sequences.from_lists(
-            [sequences[row][:0] for row in by_length],
-            [sequences[row] for row in by_length],
-            device=model.device,
-        ),
-        batch_tokens,
-    )
-    model.train(was_training)
-    ordered = torch.empty(len(sequences))
-    ordered[torch.tensor(by_length)] = scores.cpu()
-    return ordered
-
-
-class SequenceScorer:
-    """A reward model that scores every different sequence once.
-
-    The last digits of a score depend on what else is in its batch. Completions that two models
-    share thus have the same score to the last bit: a tie, and nobody's luck.
-    """
-
-    def __init__(self, model: Any, batch_tokens: int = 8192) -> None:
-        """Take a reward model, and how many tokens it is given at once at most."""
-        self._model = model
-        self._batch_tokens = batch_tokens
-        self._known: dict[tuple[int, ...], float] = {}
-
-    def score(self, sequences: Sequence[Sequence[int]]) -> NDArray[np.float64]:
-        """Score sequences of prompt and completion, (sequences,)."""
-        rows = [tuple(ids) for ids in sequences]
-        new = list(dict.fromkeys(row for row in rows if row not in self._known))
-        scores = score_sequences(self._model, new, self._batch_tokens).double().tolist()
-        self._known.update(zip(new, scores, strict=True))
-        return np.array([self._known[row] for row in rows], dtype=np.float64)
-
-
 def pair_margins(model: Any, pairs: Pairs) -> torch.Tensor:
     """Score of the chosen minus that of the rejected completion, (pairs,) float32 on the CPU."""
     return score_sequences(model, pairs.chosen_sequences) - score_sequences(
@@ -153,7 +90,7 @@ def pair_accuracy(model: Any, pairs: Pairs) -> Interval:
 
 
 def longer_wins_accuracy(pairs: Pairs) -> float:
-    """Accuracy of the simplest baseline, the longer completion; half a point where equal."""
+    """Accuracy of the simplest baseline, the longer completion; half a point for equal lengths."""
     points = [
         (len(c) > len(r)) + 0.5 * (len(c) == len(r))
         for c, r in zip(pairs.chosen, pairs.rejected, strict=True)

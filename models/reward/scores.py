@@ -1,6 +1,6 @@
-"""What a reward model, and a second one as its judge, say of held-out pairs and of SFT samples.
+"""Scores of held-out pairs and of SFT samples, by a reward model and by a held-out one.
 
-The networks' part of measuring a reward model; what the numbers are worth is `reward_quality`'s.
+The part of measuring a reward model that runs the networks; `quality` and `best_of_n` measure.
 """
 
 from pathlib import Path
@@ -16,11 +16,11 @@ from models.rows import read_rows
 
 
 def score_pairs(*, reward: Path, judge: Path | None, heldout: Path, device: str) -> PairScores:
-    """Load a reward model, and a second one of the same tokenizer, and score held-out pairs.
+    """Score held-out pairs with a reward model, and with a held-out one of the same tokenizer.
 
     Args:
         reward: Model folder.
-        judge: Model folder of the second reward model.
+        judge: Model folder of the held-out reward model.
         heldout: Rows with `prompt`, `chosen` and `rejected`.
         device: Where to run.
 

@@ -23,14 +23,14 @@ from models.errors import DataError, ParameterError
 from models.language.architectures import build_model, parameter_count
 from models.language.config import ArchitectureConfig
 from models.language.folders import load_tokenizer, save_model
-from models.language.likelihood import bits_per_byte, perplexity
+from models.language.likelihood import bits_per_byte, held_out_loss, perplexity
 from models.language.tokenizer import encode_texts
 from models.randomness import derive_seed
 from models.rows import read_rows
 from models.runtime import TrainingRun
 from models.training.config import PretrainConfig
 from models.training.corpus_blocks import corpus_blocks
-from models.training.order import held_out_loss, training_order
+from models.training.order import training_order
 from models.training.setup import GuardedTrainer, train, trainer_settings
 
 

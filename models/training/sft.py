@@ -21,13 +21,13 @@ from trl import SFTConfig
 
 from models.errors import DataError
 from models.language.folders import load_causal_model, load_tokenizer, save_model
-from models.language.likelihood import perplexity
+from models.language.likelihood import held_out_loss, perplexity
 from models.language.tokenizer import encode_completions, encode_prompts
 from models.randomness import derive_seed
 from models.rows import read_rows
 from models.runtime import TrainingRun
 from models.training.config import SFTStageConfig
-from models.training.order import held_out_loss, rows_to_learn, training_order
+from models.training.order import rows_to_learn, training_order
 from models.training.packed_trainers import IGNORED_LABEL, PackedSFTTrainer
 from models.training.setup import train, trainer_settings
 

@@ -85,7 +85,6 @@ def bare(settings: list[str]) -> dict[str, float]:
             stack.enter_context(patch(f"tasks.stages.{module}.run_stage", _bare_stage(root)))
         for nobody_looks in (
             "tasks.stages.evaluate._show",
-            "tasks.stages.reward_quality._show",
             "flows.pipeline.renew_cards",
             "tasks.stages.pretrain.register",
             "tasks.stages.sft.register",

@@ -13,10 +13,10 @@ from models.errors import DataError, ParameterError
 from models.language.config import SamplingConfig
 from models.language.folders import load_causal_model, load_reward_model, new_reward_model
 from models.language.generation import Completion
-from models.language.scoring import read_score_moments
+from models.language.scoring import read_score_moments, score_sequences
 from models.randomness import derive_seed
 from models.reward.config import RewardStageConfig
-from models.reward.ranking import encode_pairs, score_sequences
+from models.reward.ranking import encode_pairs
 from models.reward.training import measure_score_moments, train_reward_model
 from models.rows import write_rows
 from models.runtime import TrainingRun
