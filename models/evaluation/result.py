@@ -8,7 +8,6 @@ readers of it. Folders that were published with another layout are read as well.
 """
 
 import dataclasses
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from typing import Any
 from models.evaluation.checks import Check, Verdict
 from models.evaluation.measures import score_name
 from models.evaluation.wording import Names, judge_name, reasons, verdict_word
-from models.rows import read_rows
+from models.rows import read_json, read_rows, write_json
 from models.statistics.intervals import Interval
 from models.statistics.win_rates import WinRates
 
@@ -79,17 +78,16 @@ class EvaluationResult:
 
     def write(self, out: Path) -> None:
         """Write results.json into a folder; null where there is no number."""
-        plain = _plain(dataclasses.asdict(self))
-        plain["win_rates"] = {
+        rates = {
             judge: [
-                {"model": row, "over": column, **_plain(dataclasses.asdict(interval)),
+                {"model": row, "over": column, "interval": interval,
                  "prompts": rates.prompts[row, column]}
                 for row, column, interval in rates.pairs()
             ]
             for judge, rates in self.win_rates.items()
         }  # fmt: skip
-        text = json.dumps(plain, indent=2, ensure_ascii=False)
-        (out / RESULTS).write_text(text + "\n", encoding="utf-8")
+        record = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
+        write_json(out / RESULTS, record | {"win_rates": rates})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +111,7 @@ class Outcome:
 
 def read_result(folder: Path) -> EvaluationResult:
     """Read a published results.json."""
-    told = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
+    told = read_json(folder / RESULTS)
     models = tuple(told["measures"])
     return EvaluationResult(
         prompts=told["prompts"],
@@ -125,7 +123,9 @@ def read_result(folder: Path) -> EvaluationResult:
         win_rates={
             judge: WinRates(
                 models=models,
-                intervals={(one["model"], one["over"]): _interval(one) for one in pairs},
+                intervals={
+                    (one["model"], one["over"]): _interval(one["interval"]) for one in pairs
+                },
                 prompts={(one["model"], one["over"]): one["prompts"] for one in pairs},
             )
             for judge, pairs in told["win_rates"].items()
@@ -151,7 +151,7 @@ def read_outcome(folder: Path) -> Outcome:
         FileNotFoundError: It holds no decision.
     """
     if (folder / OLD_VERDICT).is_file():
-        old = json.loads((folder / OLD_VERDICT).read_text(encoding="utf-8"))
+        old = read_json(folder / OLD_VERDICT)
         word = "accepted" if old["accepted"] else "rejected"
         return Outcome(
             accepted=old["accepted"], word=word, reasons=old["reasons"],
@@ -241,12 +241,3 @@ def _interval(told: Mapping[str, Any]) -> Interval:
 
 def _number(value: float | None) -> float:
     return math.nan if value is None else value
-
-
-def _plain(value: Any) -> Any:
-    """Make a value that JSON knows: no number is written where none could be measured."""
-    if isinstance(value, Mapping):
-        return {key: _plain(one) for key, one in value.items() if not isinstance(key, tuple)}
-    if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
