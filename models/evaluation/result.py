@@ -8,6 +8,7 @@ readers of it. Folders that were published with another layout are read as well.
 """
 
 import dataclasses
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from typing import Any
 from models.evaluation.checks import Check, Verdict
 from models.evaluation.measures import score_name
 from models.evaluation.wording import Names, judge_name, reasons, verdict_word
-from models.rows import read_json, read_rows, write_json
+from models.rows import read_rows, write_json
 from models.statistics.intervals import Interval
 from models.statistics.win_rates import WinRates
 
@@ -111,7 +112,7 @@ class Outcome:
 
 def read_result(folder: Path) -> EvaluationResult:
     """Read a published results.json."""
-    told = read_json(folder / RESULTS)
+    told = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
     models = tuple(told["measures"])
     return EvaluationResult(
         prompts=told["prompts"],
@@ -151,7 +152,7 @@ def read_outcome(folder: Path) -> Outcome:
         FileNotFoundError: It holds no decision.
     """
     if (folder / OLD_VERDICT).is_file():
-        old = read_json(folder / OLD_VERDICT)
+        old = json.loads((folder / OLD_VERDICT).read_text(encoding="utf-8"))
         word = "accepted" if old["accepted"] else "rejected"
         return Outcome(
             accepted=old["accepted"], word=word, reasons=old["reasons"],

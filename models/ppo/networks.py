@@ -14,8 +14,9 @@ import torch
 from peft import LoraConfig, PeftModel
 
 from models.errors import ModelError
-from models.language.folders import load_causal_model, load_reward_model, load_tokenizer, save_model
+from models.language.folders import load_causal_model, load_reward_model, save_model
 from models.language.sequences import Sequences, token_logprobs
+from models.language.tokenizer_identity import refuse_other_tokenizer
 from models.ppo.config import PPOConfig
 from models.randomness import derive_seed
 
@@ -75,7 +76,7 @@ def load_networks(
         device: Where to put them.
 
     Raises:
-        ModelError: Vocabularies differ, or packed rows give other logprobs than the model itself.
+        ModelError: Tokenizers differ, or packed rows give other logprobs than the model itself.
     """
     networks = Networks(
         actor=load_causal_model(sft).to(device),
@@ -83,16 +84,9 @@ def load_networks(
         reference=None if config.lora else load_causal_model(sft).to(device),
         reward_model=load_reward_model(reward).to(device),
     )
-    sizes = (networks.actor.config.vocab_size, networks.reward_model.config.vocab_size)
-    if (
-        sizes[0] != sizes[1]
-        or load_tokenizer(sft).get_vocab() != load_tokenizer(reward).get_vocab()
-    ):
-        raise ModelError(
-            f"the SFT model (vocabulary {sizes[0]}) and the reward model (vocabulary {sizes[1]}) "
-            "have different tokenizers; PPO needs one for all four networks: train the reward "
-            "model from this SFT model"
-        )
+    refuse_other_tokenizer(
+        reward, "reward model", sft, "SFT model", "train the reward model from this SFT model"
+    )
     _check_logprobs(networks.actor)
     if config.lora:
         with torch.random.fork_rng():
