@@ -87,6 +87,13 @@ def load_networks(
     refuse_other_tokenizer(
         reward, "reward model", sft, "SFT model", "train the reward model from this SFT model"
     )
+    sizes = (networks.actor.config.vocab_size, networks.reward_model.config.vocab_size)
+    if sizes[0] != sizes[1]:
+        raise ModelError(
+            f"the SFT model (vocabulary {sizes[0]}) and the reward model (vocabulary {sizes[1]}) "
+            "have embeddings of different sizes; PPO needs one for all four networks: train the "
+            "reward model from this SFT model"
+        )
     _check_logprobs(networks.actor)
     if config.lora:
         with torch.random.fork_rng():

@@ -152,7 +152,7 @@ def test_run_refuses_a_reward_model_with_another_tokenizer(
     vocab = load_causal_model(world.sft).config.vocab_size
     other = make_network("llama", vocab=vocab, score_head=True)
     save_model(other, tokenizer, tmp_path / "other")
-    with pytest.raises(ModelError, match="have different tokenizers; PPO needs one"):
+    with pytest.raises(ModelError, match="has another tokenizer than the SFT model"):
         train(tmp_path, reward=tmp_path / "other")
 
 
