@@ -1,11 +1,11 @@
-"""PPO's four networks: loaded, checked, prepared to learn or to stay frozen.
+"""PPO's four networks: loaded, checked, prepared to learn or to stay frozen, in which precision.
 
 With LoRA the reference is the actor with its adapter off, so no second copy exists.
 """
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -191,3 +191,31 @@ def _check_logprobs(actor: Any) -> None:
             "alone than in its own forward pass: it scales or caps its logits, or its rows see "
             "each other; PPO supports models such as Llama, Qwen, Mistral or GPT-2"
         )
+
+
+def forward_precision(config: PPOConfig, device: torch.device) -> AbstractContextManager[Any]:
+    """Autocast to bfloat16 where it is asked for, or where it is left open and a GPU has it.
+
+    One context covers forward passes with or without gradients, never both, and no optimiser step:
+    autocast keeps the cast weights until it ends.
+    """
+    wanted = config.precision == "bfloat16" or (
+        config.precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()
+    )
+    return torch.autocast(device.type, dtype=torch.bfloat16) if wanted else nullcontext()
+
+
+class MovingAverage:
+    """average = decay * average + (1 - decay) * weights, after each optimiser step."""
+
+    def __init__(self, network: Any, decay: float) -> None:
+        """Start from the network's present weights."""
+        self._decay = decay
+        self.weights = {name: tensor.clone() for name, tensor in learned_state(network).items()}
+
+    @torch.no_grad()
+    def update(self, network: Any) -> None:
+        """Take one step towards the network."""
+        new = learned_state(network)
+        for name, average in self.weights.items():
+            average.lerp_(new[name], 1.0 - self._decay)

@@ -26,8 +26,7 @@ from models.language.sequences import (
 )
 from models.ppo.advantages import explained_variance, kl_k3, masked_mean
 from models.ppo.config import PPOConfig
-from models.ppo.networks import Networks
-from models.ppo.precision import forward_precision
+from models.ppo.networks import Networks, forward_precision
 from models.ppo.side_by_side import SideBySide
 from models.statistics.diversity import distinct_n
 

@@ -16,7 +16,7 @@ from models.ppo.session import Session
 from models.ppo.trainer import PPOTrainer
 from models.rows import read_rows, write_rows
 from models.runtime import TrainingRun
-from models.training.corpus_blocks import corpus_blocks
+from models.training.order import corpus_blocks
 
 WATCHED_PROMPTS = 8
 

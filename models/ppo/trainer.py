@@ -22,12 +22,16 @@ from models.interruption import Interruption
 from models.language.config import SamplingConfig
 from models.language.distribution import TokenDistribution
 from models.language.scoring import ScoreMoments
-from models.ppo.advantages import estimate_advantages, shape_rewards, whiten
+from models.ppo.advantages import estimate_advantages, next_kl_coef, shape_rewards, whiten
 from models.ppo.config import PPOConfig
-from models.ppo.ema import MovingAverage
 from models.ppo.iteration import Iteration
-from models.ppo.kl_control import next_kl_coef
-from models.ppo.networks import Networks, learned_state, load_learned_state, prepare_networks
+from models.ppo.networks import (
+    MovingAverage,
+    Networks,
+    learned_state,
+    load_learned_state,
+    prepare_networks,
+)
 from models.ppo.ptx import ptx_backward
 from models.ppo.rollout import (
     Rollout,

@@ -16,7 +16,7 @@ from models.language.scoring import ScoreMoments
 from models.language.sequences import in_chunks, token_logprobs
 from models.ppo.config import PPOConfig
 from models.ppo.losses import PolicyLoss, ValueLoss, policy_loss, value_loss
-from models.ppo.precision import forward_precision
+from models.ppo.networks import forward_precision
 from models.ppo.rollout import Rollout, critic_values
 
 

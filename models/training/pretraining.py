@@ -29,8 +29,7 @@ from models.randomness import derive_seed
 from models.rows import read_rows
 from models.runtime import TrainingRun
 from models.training.config import PretrainConfig
-from models.training.corpus_blocks import corpus_blocks
-from models.training.order import training_order
+from models.training.order import corpus_blocks, training_order
 from models.training.setup import GuardedTrainer, train, trainer_settings
 
 

@@ -106,7 +106,7 @@ def _measure(
     work: Workspace, config: RewardQualityConfig, sampling: SamplingConfig, *, gold: bool, seed: int
 ) -> dict[str, float]:
     # Torch is imported only where there is work to do.
-    from models.reward.scores import score_pairs
+    from models.reward.ranking import score_pairs
 
     scores = score_pairs(
         reward=work.inputs["reward_model"] / "model",

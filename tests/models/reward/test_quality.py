@@ -25,8 +25,7 @@ from models.reward.calibration import (
 )
 from models.reward.config import RewardQualityConfig
 from models.reward.quality import PairScores, agreement, measure_pairs, weaknesses
-from models.reward.ranking import encode_pairs, pair_accuracy
-from models.reward.scores import sample_and_score, score_pairs
+from models.reward.ranking import encode_pairs, pair_accuracy, sample_and_score, score_pairs
 from models.rows import write_rows
 
 LN3 = math.log(3)  # sigmoid(log 3) = 3/4
