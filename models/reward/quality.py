@@ -25,7 +25,7 @@ from models.reward.calibration import (
     margin_bins,
     margin_nll,
 )
-from models.reward.config_reward_quality import RewardQualityConfig
+from models.reward.config import RewardQualityConfig
 from models.statistics.intervals import (
     Floats,
     Groups,
