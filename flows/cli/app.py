@@ -146,11 +146,13 @@ def sync() -> None:
     """Deliver to MLflow what could not be recorded while it was away."""
     _check_settings()
     _prepare_environment()
+    from tasks.registry.versions import finish_registrations
     from tasks.tracking.sync import sync as deliver
 
     with _told():
-        for sentence in deliver(load_settings()):
-            typer.echo(sentence)
+        for finish in (deliver, finish_registrations):
+            for sentence in finish(load_settings()):
+                typer.echo(sentence)
 
 
 def _add(command: Callable[..., None]) -> None:
@@ -208,7 +210,8 @@ def _check_folder(parameters: PipelineParameters) -> None:
     """Refuse a folder without the files that are needed before any server starts."""
     if parameters.data.source == "folder":
         try:
-            folder_files(Path(parameters.data.folder).expanduser())
+            folder = Path(parameters.data.folder).expanduser()
+            folder_files(folder, corpus=parameters.needs_corpus)
         except DataError as error:
             _refuse(str(error))
 

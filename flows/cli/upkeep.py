@@ -83,7 +83,7 @@ def gc(
 def _print_lineage(records: "list[Record]") -> None:
     from rich.table import Table
 
-    from tasks.registry.ancestry_text import date, numbers, short, sources, title
+    from tasks.reports.lineage import date, numbers, short, sources, title
 
     known = {record.digest: record for record in records}
     table = Table(title="made from top to bottom", title_justify="left")

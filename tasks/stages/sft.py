@@ -48,5 +48,5 @@ def finetune(
         ),
     )
     ref = run_stage(spec, pipeline, learn)
-    register(ref, "sft", pipeline)
+    register(ref, pipeline)
     return ref
