@@ -14,26 +14,23 @@ Imports no torch.
 import copy
 from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, NonNegativeFloat, NonNegativeInt
 from pydantic_core import PydanticUndefined
 
 from flows.parameters import PipelineParameters, load_preset
 from models.config import Config
 from models.errors import ParameterError
 from models.evaluation.config import EvaluationConfig
-from models.language.config import SamplingConfig
-from models.language.config_architecture import ArchitectureConfig
-from models.language.config_base_model import BaseModelConfig
+from models.language.config import ArchitectureConfig, BaseModelConfig, SamplingConfig
 from models.ppo.config import PPOConfig
 from models.reward.config import RewardStageConfig
-from models.training.config import PretrainConfig
-from models.training.config_sft import SFTStageConfig
+from models.training.config import PretrainConfig, SFTStageConfig
 from tasks.data.config import DataConfig
 
 PresetName = Literal["quickstart", "reviews", "hh-rlhf"]
 
 
-def _of(config: type[Config], name: str) -> Any:
+def field_of(config: type[Config], name: str) -> Any:
     """The field of a stage's config, to stand in a form; without its default, see above."""
     field = copy.copy(config.model_fields[name])
     field.default = PydanticUndefined
@@ -43,85 +40,79 @@ def _of(config: type[Config], name: str) -> Any:
 class DataFields(Config):
     """Where the data lies."""
 
-    folder: str = _of(DataConfig, "folder")
+    folder: str = field_of(DataConfig, "folder")
 
 
 class BaseModelFields(Config):
     """An existing base model in place of pretraining."""
 
-    source: str = _of(BaseModelConfig, "source")
+    source: str = field_of(BaseModelConfig, "source")
 
 
 class ArchitectureFields(Config):
     """The network, where it is pretrained from scratch."""
 
-    layers: int = _of(ArchitectureConfig, "layers")
-    width: int = _of(ArchitectureConfig, "width")
-    context: int = _of(ArchitectureConfig, "context")
+    layers: int = field_of(ArchitectureConfig, "layers")
+    width: int = field_of(ArchitectureConfig, "width")
+    context: int = field_of(ArchitectureConfig, "context")
 
 
 class PretrainFields(Config):
     """Pretraining of the base model."""
 
-    steps: int = _of(PretrainConfig, "steps")
-    learning_rate: float = _of(PretrainConfig, "learning_rate")
+    steps: int = field_of(PretrainConfig, "steps")
+    learning_rate: float = field_of(PretrainConfig, "learning_rate")
 
 
 class SFTFields(Config):
     """Supervised fine-tuning on demonstrations."""
 
-    epochs: float = _of(SFTStageConfig, "epochs")
-    learning_rate: float = _of(SFTStageConfig, "learning_rate")
+    epochs: float = field_of(SFTStageConfig, "epochs")
+    learning_rate: float = field_of(SFTStageConfig, "learning_rate")
 
 
 class RewardFields(Config):
     """The reward model, learned from preferences."""
 
-    epochs: float = _of(RewardStageConfig, "epochs")
-    learning_rate: float = _of(RewardStageConfig, "learning_rate")
-    judge_share: float = _of(RewardStageConfig, "judge_share")
+    epochs: float = field_of(RewardStageConfig, "epochs")
+    learning_rate: float = field_of(RewardStageConfig, "learning_rate")
+    judge_share: float = field_of(RewardStageConfig, "judge_share")
 
 
 class PPOFields(Config):
     """PPO against the reward model."""
 
-    iterations: int = _of(PPOConfig, "iterations")
-    rollouts_per_iteration: int = _of(PPOConfig, "rollouts_per_iteration")
-    ppo_epochs: int = _of(PPOConfig, "ppo_epochs")
-    kl_coef: float = _of(PPOConfig, "kl_coef")
-    actor_learning_rate: float = _of(PPOConfig, "actor_learning_rate")
+    iterations: int = field_of(PPOConfig, "iterations")
+    rollouts_per_iteration: int = field_of(PPOConfig, "rollouts_per_iteration")
+    ppo_epochs: int = field_of(PPOConfig, "ppo_epochs")
+    kl_coef: float = field_of(PPOConfig, "kl_coef")
+    actor_learning_rate: float = field_of(PPOConfig, "actor_learning_rate")
 
 
 class SamplingFields(Config):
     """How completions are drawn, everywhere the same."""
 
-    temperature: float = _of(SamplingConfig, "temperature")
-    max_completion_tokens: int = _of(SamplingConfig, "max_completion_tokens")
+    temperature: float = field_of(SamplingConfig, "temperature")
+    max_completion_tokens: int = field_of(SamplingConfig, "max_completion_tokens")
 
 
 class EvaluationFields(Config):
     """The comparison with the SFT model."""
 
-    prompts: int = _of(EvaluationConfig, "prompts")
+    prompts: int = field_of(EvaluationConfig, "prompts")
 
 
 class StageForm(Config):
     """What every form has: a preset, a seed, and a way to every field that is not shown."""
 
-    preset: PresetName = Field(
-        title="Preset",
-        description="Decides everything that this form does not show.",
-    )
-    seed: int = Field(ge=0, title="Seed", description="Root of every random choice of the run.")
-    time_limit_hours: float = Field(
-        ge=0,
-        title="Time limit",
-        description="Hours; training then saves and stops, and a new run goes on. 0: none.",
-    )
-    further: list[str] = Field(
-        title="Further settings",
-        description="path.to.field=value, such as ppo.gae_lambda=0.9; they overrule the form.",
-    )
+    preset: PresetName
+    """Gives every parameter that is not in this form."""
+    seed: NonNegativeInt
+    """Random seed of the run."""
+    time_limit_hours: NonNegativeFloat = Field(title="Time limit (hours)")
+    """Then training saves a checkpoint and stops; a new run resumes it. 0 = no limit."""
+    further: list[str] = Field(title="Further settings")
+    """path.to.field=value, such as ppo.gae_lambda=0.9; they override the form."""
 
     @classmethod
     def of(cls, preset: str, further: tuple[str, ...] | list[str] = ()) -> Self:
@@ -178,23 +169,21 @@ class StageForm(Config):
 class PPOForm(StageForm):
     """PPO again, from models that exist."""
 
-    ppo: PPOFields = Field(title="PPO")
-    sampling: SamplingFields = Field(title="Sampling")
+    ppo: PPOFields
+    sampling: SamplingFields
 
 
 class RunForm(StageForm):
     """The whole chain."""
 
-    approval: bool = Field(
-        title="Ask before PPO",
-        description="The run suspends with the reward model's report until somebody answers.",
-    )
-    data: DataFields = Field(title="Data")
+    approval: bool = Field(title="Ask before PPO")
+    """Pause with the reward model's report until somebody approves."""
+    data: DataFields
     base: BaseModelFields = Field(title="Base model")
     model: ArchitectureFields = Field(title="Architecture")
     pretrain: PretrainFields = Field(title="Pretraining")
-    sft: SFTFields = Field(title="SFT")
+    sft: SFTFields
     reward: RewardFields = Field(title="Reward model")
-    sampling: SamplingFields = Field(title="Sampling")
-    ppo: PPOFields = Field(title="PPO")
+    sampling: SamplingFields
+    ppo: PPOFields
     evaluate: EvaluationFields = Field(title="Evaluation")

@@ -9,45 +9,43 @@ from importlib import resources
 from typing import Any, Self, get_args
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, NonNegativeInt, ValidationError, model_validator
 
 from models.config import Config
 from models.errors import ParameterError
 from models.evaluation.config import EvaluationConfig
-from models.language.config import SamplingConfig
-from models.language.config_architecture import ArchitectureConfig, TokenizerConfig
-from models.language.config_base_model import BaseModelConfig
+from models.language.config import (
+    ArchitectureConfig,
+    BaseModelConfig,
+    SamplingConfig,
+    TokenizerConfig,
+)
 from models.ppo.config import PPOConfig
-from models.reward.config import RewardStageConfig
-from models.reward.config_feedback import FeedbackConfig
-from models.reward.config_reward_quality import RewardQualityConfig
-from models.training.config import PretrainConfig
-from models.training.config_sft import SFTStageConfig
+from models.reward.config import FeedbackConfig, RewardQualityConfig, RewardStageConfig
+from models.training.config import PretrainConfig, SFTStageConfig
 from tasks.data.config import DataConfig
 
 
 class PipelineParameters(Config):
     """Everything that shapes the result of a pipeline run; each stage gets only its slice."""
 
-    preset: str = Field(
-        default="custom", title="Preset", description="A label: the preset this started from."
-    )
-    seed: int = Field(
-        default=0, ge=0, title="Seed", description="Root of every random choice of the run."
-    )
-    data: DataConfig = Field(default_factory=DataConfig, title="Data")
-    tokenizer: TokenizerConfig = Field(default_factory=TokenizerConfig, title="Tokenizer")
+    preset: str = "custom"
+    """Name of the preset that these parameters started from; a label only."""
+    seed: NonNegativeInt = 0
+    """Random seed of the run."""
+    data: DataConfig = Field(default_factory=DataConfig)
+    tokenizer: TokenizerConfig = Field(default_factory=TokenizerConfig)
     model: ArchitectureConfig = Field(default_factory=ArchitectureConfig, title="Architecture")
     base: BaseModelConfig = Field(default_factory=BaseModelConfig, title="Base model")
     pretrain: PretrainConfig = Field(default_factory=PretrainConfig, title="Pretraining")
-    sampling: SamplingConfig = Field(default_factory=SamplingConfig, title="Sampling")
-    sft: SFTStageConfig = Field(default_factory=SFTStageConfig, title="SFT")
-    feedback: FeedbackConfig = Field(default_factory=FeedbackConfig, title="Feedback")
+    sampling: SamplingConfig = Field(default_factory=SamplingConfig)
+    sft: SFTStageConfig = Field(default_factory=SFTStageConfig)
+    feedback: FeedbackConfig = Field(default_factory=FeedbackConfig)
     reward: RewardStageConfig = Field(default_factory=RewardStageConfig, title="Reward model")
     reward_quality: RewardQualityConfig = Field(
         default_factory=RewardQualityConfig, title="Reward model's quality"
     )
-    ppo: PPOConfig = Field(default_factory=PPOConfig, title="PPO")
+    ppo: PPOConfig = Field(default_factory=PPOConfig)
     evaluate: EvaluationConfig = Field(default_factory=EvaluationConfig, title="Evaluation")
 
     @model_validator(mode="after")

@@ -4,18 +4,16 @@ Which prompts, which opponent and which judge follow from the challenger's own l
 only says how completions are drawn.
 """
 
-import copy
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 from prefect import flow
 from pydantic import Field
-from pydantic_core import PydanticUndefined
 
 from flows.approval import ask_before_promotion
-from flows.forms import StageForm
+from flows.forms import StageForm, field_of
 from flows.lifecycle import ends_when_told, name_run, opened
-from models.evaluation.config_promotion import PromotionConfig
+from models.evaluation.config import PromotionConfig
 from tasks.promotion.promotion import Answer, Promotion, promote
 from tasks.registry.versions import ModelVersion
 from tasks.results.store import StageRef
@@ -23,36 +21,27 @@ from tasks.run.pipeline import PipelineRun
 from tasks.stages.prepare import prepare
 
 
-def _of(name: str) -> Any:
-    """The field of the promotion's config, without its default, as `flows/forms.py` has them."""
-    field = copy.copy(PromotionConfig.model_fields[name])
-    field.default = PydanticUndefined
-    return field
-
-
 class PromotionFields(PromotionConfig):
     """How much is measured, who judges, and where the gates stand."""
 
-    prompts: int = _of("prompts")
-    samples_per_prompt: int = _of("samples_per_prompt")
-    bootstrap_resamples: int = _of("bootstrap_resamples")
-    judge: Literal["auto", "gold", "judge"] = _of("judge")
-    max_kl_to_reference: float = _of("max_kl_to_reference")
-    min_length_ratio: float = _of("min_length_ratio")
-    max_length_ratio: float = _of("max_length_ratio")
-    min_eos_ratio: float = _of("min_eos_ratio")
-    min_distinct_2_ratio: float = _of("min_distinct_2_ratio")
-    min_matched_distinct_2_ratio: float = _of("min_matched_distinct_2_ratio")
-    min_matched_completions: int = _of("min_matched_completions")
+    prompts: int = field_of(PromotionConfig, "prompts")
+    samples_per_prompt: int = field_of(PromotionConfig, "samples_per_prompt")
+    bootstrap_resamples: int = field_of(PromotionConfig, "bootstrap_resamples")
+    judge: Literal["auto", "gold", "judge"] = field_of(PromotionConfig, "judge")
+    max_kl_to_reference: float = field_of(PromotionConfig, "max_kl_to_reference")
+    min_length_ratio: float = field_of(PromotionConfig, "min_length_ratio")
+    max_length_ratio: float = field_of(PromotionConfig, "max_length_ratio")
+    min_eos_ratio: float = field_of(PromotionConfig, "min_eos_ratio")
+    min_distinct_2_ratio: float = field_of(PromotionConfig, "min_distinct_2_ratio")
+    min_matched_distinct_2_ratio: float = field_of(PromotionConfig, "min_matched_distinct_2_ratio")
+    min_matched_completions: int = field_of(PromotionConfig, "min_matched_completions")
 
 
 class PromotionForm(StageForm):
     """A promotion: how it is measured, and whether somebody is asked."""
 
-    approval: bool = Field(
-        title="Ask before promotion",
-        description="A challenger that passed every gate waits until somebody answers.",
-    )
+    approval: bool = Field(title="Ask before promotion")
+    """Pause before promotion until somebody approves."""
     promotion: PromotionFields = Field(title="Gates")
 
     @classmethod

@@ -76,7 +76,7 @@ def _run(
     """Run the flow and print its report."""
     from flows.evaluation import evaluate_models_flow
     from flows.forms import StageForm
-    from models.evaluation.config_evaluate_models import EvaluateModelsConfig
+    from models.evaluation.config import EvaluateModelsConfig
     from tasks.results.store import StageRef, Store
     from tasks.settings import load_settings
 

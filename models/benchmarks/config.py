@@ -1,4 +1,4 @@
-"""What multiple choice and cloze on the user's own questions can be told."""
+"""The config of multiple-choice and cloze questions."""
 
 from typing import Literal
 
@@ -10,21 +10,9 @@ from models.config import Config
 class MultipleChoiceConfig(Config):
     """How questions are put to the models."""
 
-    shots: int = Field(
-        default=0,
-        ge=0,
-        le=64,
-        title="Examples shown",
-        description="Solved questions before each one: 0 zero-shot, 1 one-shot, more few-shot.",
-    )
-    prompt: Literal["plain", "chat"] = Field(
-        default="plain",
-        title="Prompt",
-        description="plain: the question as it stands; chat: through the model's chat template.",
-    )
-    delimiter: str = Field(
-        default=" ",
-        max_length=16,
-        title="Delimiter",
-        description="Between question and answer in plain prompts; empty for Chinese.",
-    )
+    shots: int = Field(0, ge=0, le=64, title="Examples shown")
+    """Solved questions before each one; 0 = zero-shot."""
+    prompt: Literal["plain", "chat"] = "plain"
+    """plain: the question as it is; chat: formatted by the model's chat template."""
+    delimiter: str = Field(" ", max_length=16)
+    """Between question and answer in plain prompts; empty for Chinese."""

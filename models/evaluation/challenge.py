@@ -18,8 +18,7 @@ import numpy as np
 
 from models.errors import DataError, ModelError
 from models.evaluation.comparison import compare
-from models.evaluation.config import EvaluationConfig
-from models.evaluation.config_promotion import PromotionConfig
+from models.evaluation.config import EvaluationConfig, PromotionConfig
 from models.evaluation.gates import Diversity, GateEvidence
 from models.evaluation.merged_comparison import Comparison
 from models.evaluation.samples import Floats, PolicySamples

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from models.evaluation.checks import Check, Verdict, check_finite
-from models.evaluation.config_promotion import PromotionConfig
+from models.evaluation.config import PromotionConfig
 from models.statistics.intervals import Interval
 
 # A ratio of two means may miss the bound it equals by rounding: 0.72 / 0.9 < 0.8 in floats.

@@ -1,37 +1,70 @@
-"""How completions are sampled, everywhere the same: feedback, score moments, PPO, evaluation."""
+"""The configs of language models: tokenizer, architecture, existing base model, sampling."""
 
-from pydantic import Field, model_validator
+from typing import Literal
 
-from models.config import Config
+from pydantic import Field, PositiveFloat, model_validator
+
+from models.config import Config, Count
+
+
+class TokenizerConfig(Config):
+    """A byte-level BPE trained on the corpus."""
+
+    vocab_size: int = Field(4096, ge=300)
+    """Maximum number of tokens, including special tokens and the 256 bytes."""
+    min_frequency: Count = 2
+    """How often a pair must occur in the corpus to be merged."""
+
+
+class ArchitectureConfig(Config):
+    """A causal transformer language model, built from scratch."""
+
+    family: Literal["llama", "gpt2"] = "llama"
+    """llama: RMSNorm, SwiGLU, rotary positions; gpt2: LayerNorm, GELU, learned positions."""
+    layers: Count = 4
+    """Number of transformer blocks."""
+    width: int = Field(256, ge=8)
+    """Hidden size."""
+    heads: Count = 4
+    """Attention heads; must divide the width."""
+    context: int = Field(256, ge=16, title="Context length")
+    """Maximum tokens of a sequence, prompt and completion together."""
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> "ArchitectureConfig":
+        if self.width % (2 * self.heads):
+            raise ValueError(
+                f"width {self.width} is not an even multiple of heads {self.heads}; "
+                f"choose a width divisible by {2 * self.heads}"
+            )
+        return self
+
+
+class BaseModelConfig(Config):
+    """An existing base model; an empty source pretrains one from scratch."""
+
+    source: str = ""
+    """stage/DIGEST, models:/NAME@ALIAS, folder or hub id; empty = pretrain from scratch."""
+    revision: str = ""
+    """Branch, tag or commit of a hub id; empty = the main branch."""
+
+    @property
+    def name(self) -> str:
+        """Source and revision in one word, id@revision."""
+        return f"{self.source}@{self.revision}" if self.revision else self.source
 
 
 class SamplingConfig(Config):
-    """Plain temperature sampling: top-p and top-k would make logprobs of another distribution."""
+    """Temperature sampling; top-p or top-k would change the distribution of the logprobs."""
 
-    temperature: float = Field(
-        default=1.0,
-        gt=0,
-        title="Temperature",
-        description="Divides the logits in sampling and in every logprob.",
-    )
-    max_completion_tokens: int = Field(
-        default=64,
-        ge=1,
-        title="Longest completion",
-        description="Tokens, EOS included; a completion cut here has no EOS.",
-    )
-    min_completion_tokens: int = Field(
-        default=1,
-        ge=1,
-        title="Shortest completion",
-        description="Tokens, EOS included; EOS has no probability before.",
-    )
-    batch_size: int = Field(
-        default=256,
-        ge=1,
-        title="Sampling batch",
-        description="Completions sampled at once; bounds memory.",
-    )
+    temperature: PositiveFloat = 1.0
+    """Divides the logits, in sampling and in every logprob."""
+    max_completion_tokens: Count = 64
+    """Including EOS; a completion cut at this length has no EOS."""
+    min_completion_tokens: Count = 1
+    """Including EOS; EOS has probability 0 before this length."""
+    batch_size: Count = 256
+    """Completions sampled at once; limits memory."""
 
     @model_validator(mode="after")
     def _shortest_fits_longest(self) -> "SamplingConfig":

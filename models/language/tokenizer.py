@@ -26,7 +26,7 @@ from tokenizers.trainers import BpeTrainer
 from transformers import PreTrainedTokenizerFast
 
 from models.errors import DataError, ModelError, ParameterError
-from models.language.config_architecture import TokenizerConfig
+from models.language.config import TokenizerConfig
 from models.rows import read_rows
 
 Messages: TypeAlias = list[dict[str, str]]

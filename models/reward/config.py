@@ -1,52 +1,72 @@
-"""What reward modelling can be told."""
+"""The configs of feedback, reward model training and reward model quality."""
 
-from pydantic import Field
+from typing import Literal
 
-from models.config import Config
+from pydantic import Field, NonNegativeFloat, PositiveFloat
+
+from models.config import Config, Count, PositiveShare, ShareBelowOne
+
+
+class FeedbackConfig(Config):
+    """Completions of the SFT model, compared by an annotator and mixed with given preferences."""
+
+    annotator: Literal["none", "simulated"] = "none"
+    """none: skip the stage; simulated: the embedded world's annotator."""
+    preferences: Count = 4000
+    """Training pairs after mixing, annotated and given ones together."""
+    annotated_share: PositiveShare = 0.6
+    """Share of the training pairs that are two samples of the SFT model."""
+
+    @property
+    def annotated(self) -> int:
+        """Pairs to be annotated."""
+        return round(self.preferences * self.annotated_share)
+
+    @property
+    def given(self) -> int:
+        """Pairs to be taken from the given preferences."""
+        return self.preferences - self.annotated
 
 
 class RewardStageConfig(Config):
-    """A Bradley-Terry reward model trained on preferences, started from the SFT model."""
+    """A Bradley-Terry reward model trained on preferences, initialised from the SFT model."""
 
-    epochs: float = Field(default=1.0, gt=0, title="Epochs", description="Passes over the pairs.")
-    batch_size: int = Field(
-        default=64, ge=1, title="Batch size", description="Pairs an optimiser step."
-    )
-    max_tokens: int = Field(
-        default=1024,
-        ge=16,
-        title="Longest sequence",
-        description="Tokens of prompt and completion together; at most the model's context.",
-    )
-    learning_rate: float = Field(
-        default=5e-4, gt=0, title="Learning rate", description="Peak of the schedule."
-    )
-    warmup_ratio: float = Field(
-        default=0.05, ge=0, lt=1, title="Warm-up", description="Share of the steps."
-    )
-    weight_decay: float = Field(default=0.0, ge=0, title="Weight decay", description="AdamW.")
-    max_grad_norm: float = Field(
-        default=1.0, gt=0, title="Gradient clipping", description="Largest global gradient norm."
-    )
-    moment_samples: int = Field(
-        default=512,
-        ge=16,
-        title="Samples for the score moments",
-        description="SFT completions whose scores give the stored mean and standard deviation.",
-    )
-    min_score_std: float = Field(
-        default=0.1,
-        gt=0,
-        title="Smallest score deviation",
-        description="Floor of the stored standard deviation; dividing by less amplifies noise.",
-    )
-    checkpoint_steps: int = Field(
-        default=50, ge=1, title="Checkpoint every", description="Optimiser steps."
-    )
-    judge_share: float = Field(
-        default=0.0,
-        ge=0,
-        le=0.8,
-        title="Judge's share",
-        description="Share of the prompts whose pairs train a second model to judge PPO; 0: none.",
-    )
+    epochs: PositiveFloat = 1.0
+    """Passes over the pairs."""
+    batch_size: Count = 64
+    """Pairs per optimiser step."""
+    max_tokens: int = Field(1024, ge=16)
+    """Of prompt and completion together; at most the model's context length."""
+    learning_rate: PositiveFloat = 5e-4
+    """Peak learning rate."""
+    warmup_ratio: ShareBelowOne = 0.05
+    """Share of the steps with a rising learning rate."""
+    weight_decay: NonNegativeFloat = 0.0
+    """Of AdamW."""
+    max_grad_norm: PositiveFloat = 1.0
+    """Clips the global gradient norm."""
+    moment_samples: int = Field(512, ge=16, title="Samples for score moments")
+    """SFT completions whose scores give the mean and standard deviation for normalisation."""
+    min_score_std: PositiveFloat = 0.1
+    """Lower bound of that standard deviation, so that noise is not amplified."""
+    checkpoint_steps: Count = 50
+    """Optimiser steps between checkpoints."""
+    judge_share: float = Field(0.0, ge=0, le=0.8, title="Held-out judge share")
+    """Share of prompts whose pairs train a held-out reward model to judge PPO; 0 = none."""
+
+
+class RewardQualityConfig(Config):
+    """Held-out pairs, best-of-n sampling, and the check that can stop before PPO."""
+
+    prompts: Count = Field(128, title="Best-of-n prompts")
+    """Held-out prompts for the best-of-n curve, at most as many as there are."""
+    best_of: int = Field(16, ge=1, le=64, title="Maximum n")
+    """SFT completions per prompt; the curve runs from 1 to n."""
+    bins: Count = Field(10, title="Calibration bins")
+    """Bins with equally many held-out pairs, by score difference."""
+    bootstrap_resamples: int = Field(2000, ge=100)
+    """Resamples of the prompts for each 95% interval."""
+    min_confidence: float = Field(0.53, ge=0.5, lt=1, title="Minimum mean confidence")
+    """Mean of sigmoid(|score difference|) over held-out pairs; below it, weak."""
+    stop_if_weak: bool = True
+    """End before PPO if the reward model is no better than length or noise."""

@@ -27,7 +27,7 @@ from models.reward.calibration import (
     margin_bins,
     margin_nll,
 )
-from models.reward.config_reward_quality import RewardQualityConfig
+from models.reward.config import RewardQualityConfig
 from models.statistics.clustered import Groups, clustered_interval
 from models.statistics.intervals import Interval, wilson_interval
 

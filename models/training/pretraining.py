@@ -21,7 +21,7 @@ from transformers import TrainingArguments, default_data_collator
 
 from models.errors import DataError, ParameterError
 from models.language.architectures import build_model, parameter_count
-from models.language.config_architecture import ArchitectureConfig
+from models.language.config import ArchitectureConfig
 from models.language.folders import load_tokenizer, save_model
 from models.language.likelihood import bits_per_byte, perplexity
 from models.language.tokenizer import encode_texts

@@ -27,7 +27,7 @@ from models.randomness import derive_seed
 from models.rows import read_rows
 from models.runtime import Log
 from models.training.callbacks import HeldOutCallback, LogCallback, SealCallback
-from models.training.config_sft import SFTStageConfig
+from models.training.config import SFTStageConfig
 from models.training.order import held_out_loss, rows_to_learn, training_order
 from models.training.packed_trainers import IGNORED_LABEL, PackedSFTTrainer
 from models.training.setup import train, trainer_settings

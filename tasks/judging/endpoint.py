@@ -29,7 +29,7 @@ import httpx
 import numpy as np
 
 from models.errors import ParameterError, QuartetError
-from models.evaluation.config_evaluate_models import EndpointConfig
+from models.evaluation.config import EndpointConfig
 from models.statistics.intervals import wilson_interval
 from tasks.judging.interface import Content
 from tasks.judging.judges import Pair, Verdicts

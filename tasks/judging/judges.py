@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import DataError, ParameterError
-from models.evaluation.config_evaluate_models import EvaluateModelsConfig, JudgeName
+from models.evaluation.config import EvaluateModelsConfig, JudgeName
 from models.evaluation.measures import ModelSamples
 from tasks.judging.interface import Content, text_of
 

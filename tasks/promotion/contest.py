@@ -7,7 +7,7 @@ and a judge that *its* reward model never shared a preference with.
 from collections.abc import Callable
 
 from models.errors import ModelError, ParameterError
-from models.evaluation.config_promotion import PromotionConfig
+from models.evaluation.config import PromotionConfig
 from tasks.promotion.held_out import find_judge
 from tasks.registry.versions import ModelVersion
 from tasks.reports.ppo import raised_alarms

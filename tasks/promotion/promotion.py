@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from models.errors import ModelError
-from models.evaluation.config_promotion import PromotionConfig
+from models.evaluation.config import PromotionConfig
 from models.language.config import SamplingConfig
 from tasks.promotion.contest import find_contest
 from tasks.registry.aliases import (

@@ -7,7 +7,7 @@ from pathlib import Path
 from models import errors
 
 LOG_LEVELS = ("debug", "info", "warning", "error", "exception")
-FIELD_TEXTS = ("title", "description", "examples")
+FIELD_TEXTS = ("title", "description", "examples", "field_title_generator")
 
 
 class WithoutTexts(ast.NodeTransformer):
@@ -48,6 +48,8 @@ class WithoutTexts(ast.NodeTransformer):
             node = ast.Call(func=func, args=[], keywords=[])
         elif _last_name(node.func) in ("Field", "ConfigDict"):
             node.keywords = [one for one in node.keywords if one.arg not in FIELD_TEXTS]
+            if _last_name(node.func) == "Field" and len(node.args) == 1 and not node.keywords:
+                return self.visit(node.args[0])  # a default with a title is the default
         return self.generic_visit(node)
 
 

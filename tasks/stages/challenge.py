@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from models.evaluation.config_promotion import PromotionConfig
+from models.evaluation.config import PromotionConfig
 from models.language.config import SamplingConfig
 from models.randomness import derive_seed
 from models.rows import write_rows

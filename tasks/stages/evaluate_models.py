@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import ParameterError
-from models.evaluation.config_evaluate_models import EvaluateModelsConfig
+from models.evaluation.config import EvaluateModelsConfig
 from models.language.config import SamplingConfig
 from models.rows import write_rows
 from tasks.judging.prompts import read_prompt_file

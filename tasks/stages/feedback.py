@@ -15,7 +15,7 @@ from typing import Any
 from models.errors import DataError
 from models.language.config import SamplingConfig
 from models.randomness import derive_seed
-from models.reward.config_feedback import FeedbackConfig
+from models.reward.config import FeedbackConfig
 from models.rows import read_rows, write_rows
 from tasks.judging.interface import Annotator, Comparison, Preference
 from tasks.results.store import StageRef

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from models.errors import DataError
-from models.evaluation.config_evaluate_models import EvaluateModelsConfig
+from models.evaluation.config import EvaluateModelsConfig
 from models.evaluation.measures import ModelSamples, measure
 from models.language.config import SamplingConfig
 from models.randomness import derive_seed

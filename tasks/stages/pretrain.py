@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from models.language.config_architecture import ArchitectureConfig
+from models.language.config import ArchitectureConfig
 from models.training.config import PretrainConfig
 from tasks.registry.versions import register
 from tasks.results.store import StageRef

@@ -15,7 +15,7 @@ from models.errors import WeakRewardError
 from models.language.config import SamplingConfig
 from models.randomness import derive_seed
 from models.reward.best_of_n import BestOfN, measure_best_of_n
-from models.reward.config_reward_quality import RewardQualityConfig
+from models.reward.config import RewardQualityConfig
 from models.reward.quality import PairQuality, measure_pairs, weaknesses
 from tasks.judging.heldout_prompts import draw_heldout_prompts
 from tasks.reports.reward import quality_report

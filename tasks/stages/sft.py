@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from models.training.config_sft import SFTStageConfig
+from models.training.config import SFTStageConfig
 from tasks.registry.versions import register
 from tasks.results.store import StageRef, Store
 from tasks.run.pipeline import PipelineRun

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from models.language.config_architecture import TokenizerConfig
+from models.language.config import TokenizerConfig
 from tasks.results.store import StageRef
 from tasks.run.pipeline import PipelineRun
 from tasks.run.spec import StageSpec

@@ -91,7 +91,7 @@ def _tokens(row: dict[str, str], name: str) -> int:
 
 
 def _own_sft(folder: Path, rounds: Rounds) -> None:
-    from models.training.config_sft import SFTStageConfig
+    from models.training.config import SFTStageConfig
     from models.training.sft import finetune
 
     finetune(

@@ -14,7 +14,7 @@ from flows.cli.registry import promote, rollback
 from flows.parameters import list_presets, load_preset
 from flows.promotion import PromotionForm, promote_flow
 from models.errors import ModelError
-from models.evaluation.config_promotion import PromotionConfig
+from models.evaluation.config import PromotionConfig
 from tasks.registry.versions import find_version
 from tasks.results.store import StageRef
 from tasks.run.pipeline import PipelineRun

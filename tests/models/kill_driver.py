@@ -24,15 +24,13 @@ from typing import Any
 
 import torch
 
-from models.language.config import SamplingConfig
-from models.language.config_architecture import ArchitectureConfig
+from models.language.config import ArchitectureConfig, SamplingConfig
 from models.ppo.config import AlarmConfig, PPOConfig
 from models.ppo.run import train_ppo
 from models.reward.config import RewardStageConfig
 from models.reward.training import train_reward_model
 from models.training import callbacks as trainer_callbacks
-from models.training.config import PretrainConfig
-from models.training.config_sft import SFTStageConfig
+from models.training.config import PretrainConfig, SFTStageConfig
 from models.training.pretraining import pretrain
 from models.training.sft import finetune
 

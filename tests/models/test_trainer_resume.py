@@ -14,15 +14,13 @@ from typing import Any
 import pytest
 
 from models.checkpoints import is_intact, latest
-from models.language.config import SamplingConfig
-from models.language.config_architecture import ArchitectureConfig
+from models.language.config import ArchitectureConfig, SamplingConfig
 from models.reward.config import RewardStageConfig
 from models.reward.training import train_reward_model
 from models.rows import write_rows
 from models.training import callbacks as trainer_callbacks
 from models.training.callbacks import HeldOutCallback
-from models.training.config import PretrainConfig
-from models.training.config_sft import SFTStageConfig
+from models.training.config import PretrainConfig, SFTStageConfig
 from models.training.pretraining import pretrain
 from models.training.setup import GuardedTrainer
 from models.training.sft import finetune

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from models.language.architectures import build_model
-from models.language.config_architecture import ArchitectureConfig, TokenizerConfig
+from models.language.config import ArchitectureConfig, TokenizerConfig
 from models.language.folders import load_tokenizer, new_reward_model, save_model
 from models.language.tokenizer import train_tokenizer
 from models.rows import write_rows

@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import binomtest
 
 from models.evaluation.checks import Check
-from models.evaluation.config_promotion import PromotionConfig
+from models.evaluation.config import PromotionConfig
 from models.evaluation.gates import Diversity, GateEvidence, pass_gates
 from models.statistics.intervals import Interval, paired_bootstrap
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from models.language.architectures import build_model, parameter_count
-from models.language.config_architecture import ArchitectureConfig
+from models.language.config import ArchitectureConfig
 
 
 def test_llama_has_the_parameters_of_its_sizes(

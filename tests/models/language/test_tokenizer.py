@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from models.errors import DataError, ModelError, ParameterError
-from models.language.config_architecture import TokenizerConfig
+from models.language.config import TokenizerConfig
 from models.language.tokenizer import (
     decode_completion,
     encode_completion,
@@ -83,7 +83,7 @@ def test_training_gives_the_same_bytes_in_another_process(
     script = (
         "import sys; from pathlib import Path;"
         "from models.language.tokenizer import train_tokenizer;"
-        "from models.language.config_architecture import TokenizerConfig;"
+        "from models.language.config import TokenizerConfig;"
         "train_tokenizer(corpus=Path(sys.argv[1]), config=TokenizerConfig(vocab_size=320),"
         " context=64, out=Path(sys.argv[2]))"
     )

@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from models.checkpoints import latest
 from models.errors import DataError, DivergedError, ModelError, ParameterError
-from models.language.config_architecture import TokenizerConfig
+from models.language.config import TokenizerConfig
 from models.language.folders import load_causal_model, load_reward_model, load_tokenizer, save_model
 from models.language.scoring import read_score_moments
 from models.language.tokenizer import train_tokenizer

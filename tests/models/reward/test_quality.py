@@ -23,7 +23,7 @@ from models.reward.calibration import (
     margin_bins,
     margin_nll,
 )
-from models.reward.config_reward_quality import RewardQualityConfig
+from models.reward.config import RewardQualityConfig
 from models.reward.quality import PairScores, measure_pairs, weaknesses
 from models.reward.ranking import encode_pairs, pair_accuracy, score_sequences
 from models.reward.scores import sample_and_score, score_pairs

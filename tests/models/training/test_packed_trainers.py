@@ -16,7 +16,7 @@ from models.reward.config import RewardStageConfig
 from models.reward.ranking import Pairs
 from models.reward.training import _build_trainer as reward_trainer
 from models.training import packed_trainers
-from models.training.config_sft import SFTStageConfig
+from models.training.config import SFTStageConfig
 from models.training.sft import Demonstrations
 from models.training.sft import _build_trainer as sft_trainer
 

@@ -15,7 +15,7 @@ from models.errors import DataError, ModelError
 from models.language.folders import load_causal_model
 from models.language.tokenizer import encode_completion, encode_prompt
 from models.rows import write_rows
-from models.training.config_sft import SFTStageConfig
+from models.training.config import SFTStageConfig
 from models.training.sft import _build_trainer, encode_demonstrations, finetune
 
 CONFIG = SFTStageConfig(batch_size=4, epochs=2.0, learning_rate=5e-3, checkpoint_steps=2)

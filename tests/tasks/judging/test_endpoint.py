@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from models.errors import ParameterError, QuartetError
-from models.evaluation.config_evaluate_models import EndpointConfig
+from models.evaluation.config import EndpointConfig
 from tasks.judging.endpoint import EndpointJudge, parse_answer
 from tasks.judging.judges import Pair
 from tasks.run.stage_task import INFRASTRUCTURE

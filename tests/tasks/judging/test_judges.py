@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from models.errors import DataError, ParameterError
-from models.evaluation.config_evaluate_models import EndpointConfig, EvaluateModelsConfig
+from models.evaluation.config import EndpointConfig, EvaluateModelsConfig
 from models.evaluation.measures import ModelSamples, measure, repeated_share
 from tasks.judging.judges import GoldJudge, PairwiseJudge, VaderJudge, make_judges
 
@@ -131,7 +131,7 @@ Models = Callable[..., Path]
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Models:
     """Make untrained models on one of two tokenizers."""
     from models.language.architectures import build_model
-    from models.language.config_architecture import ArchitectureConfig, TokenizerConfig
+    from models.language.config import ArchitectureConfig, TokenizerConfig
     from models.language.folders import load_tokenizer, new_reward_model, save_model
     from models.language.tokenizer import train_tokenizer
     from models.rows import write_rows

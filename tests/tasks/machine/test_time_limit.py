@@ -13,7 +13,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from models.checkpoints import is_intact
-from models.language.config_architecture import ArchitectureConfig, TokenizerConfig
+from models.language.config import ArchitectureConfig, TokenizerConfig
 from models.language.tokenizer import train_tokenizer
 from models.training.config import PretrainConfig
 from models.training.pretraining import pretrain

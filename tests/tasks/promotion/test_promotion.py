@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from models.errors import ModelError, ParameterError
-from models.evaluation.config_promotion import PromotionConfig
+from models.evaluation.config import PromotionConfig
 from models.language.config import SamplingConfig
 from tasks.promotion import promotion
 from tasks.promotion.promotion import Answer, Promotion, promote, rollback

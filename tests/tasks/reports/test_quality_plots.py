@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from models.reward.best_of_n import BestOfN, measure_best_of_n
-from models.reward.config_reward_quality import RewardQualityConfig
+from models.reward.config import RewardQualityConfig
 from models.reward.quality import PairQuality, PairScores, measure_pairs
 from tasks.reports.quality_plots import plot_accuracy, plot_best_of_n, plot_calibration
 from tasks.reports.reward import quality_report

@@ -172,6 +172,9 @@ def test_code_digest_ignores_titles_and_descriptions_but_not_bounds(toyhouse: Re
     before = toyhouse({"stage": SOURCES["stage"] + field})
     assert toyhouse({"stage": SOURCES["stage"] + field.replace("'Steps'", "'Number'")}) == before
     assert toyhouse({"stage": SOURCES["stage"] + field.replace("ge=1", "ge=2")}) != before
+    titled = field.replace("default=1, ge=1", "1")
+    plain = toyhouse({"stage": SOURCES["stage"] + "\nfrom pydantic import Field\nSTEPS = 1\n"})
+    assert toyhouse({"stage": SOURCES["stage"] + titled}) == plain
 
 
 def test_code_digest_raises_when_there_is_no_such_module(toyhouse: Rewrite) -> None:
@@ -233,7 +236,7 @@ def copy(tmp_path: Path) -> Path:
 
 
 class Reworded(ast.NodeTransformer):
-    """Changes every text of every error, log line and field of a module."""
+    """Changes every text of every error, log line, field and docstring of a module."""
 
     inside = False
 
@@ -250,6 +253,10 @@ class Reworded(ast.NodeTransformer):
                 for one in node.keywords
             ]
         return self.generic_visit(node)
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST:
+        is_docstring = isinstance(node.value, ast.Constant)
+        return self.changed(node) if is_docstring else self.generic_visit(node)
 
     def visit_Constant(self, node: ast.Constant) -> ast.AST:
         told = self.inside and isinstance(node.value, str)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from models.errors import DataError, ParameterError
-from models.evaluation.config_evaluate_models import EvaluateModelsConfig
+from models.evaluation.config import EvaluateModelsConfig
 from models.language.config import SamplingConfig
 from models.rows import read_rows, write_rows
 from tasks.judging.prompts import draw, prepared_prompts, read_prompt_file
@@ -39,7 +39,7 @@ def pipeline(home: Path, monkeypatch: pytest.MonkeyPatch) -> PipelineRun:
 def model(pipeline: PipelineRun, tmp_path: Path) -> Make:
     """Publish an untrained model."""
     from models.language.architectures import build_model
-    from models.language.config_architecture import ArchitectureConfig, TokenizerConfig
+    from models.language.config import ArchitectureConfig, TokenizerConfig
     from models.language.folders import load_tokenizer, new_reward_model, save_model
     from models.language.tokenizer import train_tokenizer
 

@@ -12,7 +12,7 @@ import models.language.prompts
 from models.errors import DataError
 from models.language.config import SamplingConfig
 from models.language.prompts import SampledText
-from models.reward.config_feedback import FeedbackConfig
+from models.reward.config import FeedbackConfig
 from models.rows import read_rows, write_rows
 from tasks.judging.interface import Comparison, Preference
 from tasks.results.store import StageRef, Store

@@ -10,8 +10,7 @@ import pytest
 
 from models.errors import DataError, ParameterError
 from models.evaluation.config import EvaluationConfig
-from models.language.config import SamplingConfig
-from models.language.config_architecture import ArchitectureConfig, TokenizerConfig
+from models.language.config import ArchitectureConfig, SamplingConfig, TokenizerConfig
 from models.language.scoring import read_score_moments
 from models.reward.config import RewardStageConfig
 from models.reward.split import split_preferences

@@ -41,7 +41,7 @@ def publish(seed: int) -> StageRef:
         import torch
 
         from models.language.architectures import build_model
-        from models.language.config_architecture import ArchitectureConfig, TokenizerConfig
+        from models.language.config import ArchitectureConfig, TokenizerConfig
         from models.language.folders import load_tokenizer, save_model
         from models.language.tokenizer import train_tokenizer
 

@@ -52,7 +52,7 @@ def publish(home: Path) -> Publish:
 def causal(home: Path, tmp_path: Path) -> Path:
     """A complete causal language model in a folder."""
     from models.language.architectures import build_model
-    from models.language.config_architecture import ArchitectureConfig, TokenizerConfig
+    from models.language.config import ArchitectureConfig, TokenizerConfig
     from models.language.folders import load_tokenizer, save_model
     from models.language.tokenizer import train_tokenizer
     from models.rows import write_rows
