@@ -15,8 +15,8 @@ from flows.lifecycle import Ended
 from tasks.promotion.approval import record_approval
 from tasks.promotion.promotion import Answer
 from tasks.results.store import StageRef
+from tasks.run.page import report_text
 from tasks.run.pipeline import PipelineRun
-from tasks.stages.challenge import read_outcome
 
 DAYS = 30
 """How long a run waits for its answer."""
@@ -49,8 +49,7 @@ def ask_before_promotion(challenger: str, evidence: StageRef, pipeline: Pipeline
         evidence: The comparison that it passed; another comparison is another question.
         pipeline: The run.
     """
-    report = read_outcome(evidence).report
-    question = f"**May {challenger} become champion?**\n\n{report}"
+    question = f"**May {challenger} become champion?**\n\n{report_text(evidence)}"
     key = f"approval-promotion-{evidence.digest[:12]}"
     answer = _ask(question, key, "promotion", pipeline)
     return Answer(go_on=answer.go_on, by=answer.approver, note=answer.note)

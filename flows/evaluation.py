@@ -13,7 +13,7 @@ from prefect import flow
 from flows.forms import StageForm
 from flows.lifecycle import ends_when_told, name_run, opened
 from models.errors import ParameterError
-from models.evaluation.config import EvaluateModelsConfig
+from tasks.judging.config import EvaluateModelsConfig
 from tasks.results.store import StageRef
 from tasks.run.exchange import open_input
 from tasks.run.pipeline import PipelineRun

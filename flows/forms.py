@@ -20,12 +20,12 @@ from pydantic_core import PydanticUndefined
 from flows.parameters import PipelineParameters, load_preset
 from models.config import Config
 from models.errors import ParameterError
-from models.evaluation.config import EvaluationConfig
 from models.language.config import ArchitectureConfig, BaseModelConfig, SamplingConfig
 from models.ppo.config import PPOConfig
 from models.reward.config import RewardStageConfig
 from models.training.config import PretrainConfig, SFTStageConfig
 from tasks.data.config import DataConfig
+from tasks.judging.config import EvaluationConfig
 
 PresetName = Literal["quickstart", "reviews", "hh-rlhf"]
 

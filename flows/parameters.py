@@ -13,7 +13,6 @@ from pydantic import BaseModel, Field, NonNegativeInt, ValidationError, model_va
 
 from models.config import Config
 from models.errors import ParameterError
-from models.evaluation.config import EvaluationConfig
 from models.language.config import (
     ArchitectureConfig,
     BaseModelConfig,
@@ -24,6 +23,7 @@ from models.ppo.config import PPOConfig
 from models.reward.config import FeedbackConfig, RewardQualityConfig, RewardStageConfig
 from models.training.config import PretrainConfig, SFTStageConfig
 from tasks.data.config import DataConfig
+from tasks.judging.config import EvaluationConfig
 
 
 class PipelineParameters(Config):

@@ -20,7 +20,7 @@ from tasks.registry.versions import renew_cards
 from tasks.results.store import StageRef
 from tasks.run.pipeline import PipelineRun
 from tasks.run.reporting import run_logger
-from tasks.stages.evaluate import evaluate, read_outcome
+from tasks.stages.evaluate import evaluate, published_outcome
 from tasks.stages.ppo import align
 from tasks.stages.prepare import prepare
 from tasks.stages.pretrain import pretrain
@@ -39,7 +39,8 @@ class PipelineResult(BaseModel):
         name: Of the run, in both.
         stages: In the order they ran.
         final: The evaluation's metrics, `final/*`.
-        accepted: The verdict.
+        accepted: Whether the policy was accepted.
+        verdict: The verdict in a word or two.
         reasons: In sentences.
         seconds: Wall time of the flow.
         samples: Prompts with SFT and PPO completions.
@@ -53,6 +54,7 @@ class PipelineResult(BaseModel):
     stages: list[StageRef]
     final: dict[str, float]
     accepted: bool
+    verdict: str
     reasons: list[str]
     seconds: float
     samples: list[dict[str, str | float]]
@@ -70,7 +72,7 @@ def rlhf_pipeline(run: RunForm) -> PipelineResult:
     parameters = run.to_parameters()
     with opened(run, parameters) as pipeline:
         stages = _run_stages(parameters, pipeline, ask=run.approval)
-    outcome = read_outcome(stages[-1])
+    outcome, samples = published_outcome(stages[-1])
     if all(stage.reused for stage in stages):
         run_logger().info("nothing new: all %d stages were finished before", len(stages))
     return PipelineResult(
@@ -80,9 +82,10 @@ def rlhf_pipeline(run: RunForm) -> PipelineResult:
         stages=stages,
         final=stages[-1].metrics,
         accepted=outcome.accepted,
+        verdict=outcome.word,
         reasons=outcome.reasons,
         seconds=time.monotonic() - started,
-        samples=outcome.samples,
+        samples=samples,
     )
 
 

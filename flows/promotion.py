@@ -5,7 +5,6 @@ only says how completions are drawn.
 """
 
 from collections.abc import Callable
-from typing import Literal
 
 from prefect import flow
 from pydantic import Field
@@ -13,7 +12,9 @@ from pydantic import Field
 from flows.approval import ask_before_promotion
 from flows.forms import StageForm, field_of
 from flows.lifecycle import ends_when_told, name_run, opened
-from models.evaluation.config import PromotionConfig
+from models.config import Config
+from tasks.judging.config import EvaluationConfig
+from tasks.judging.judges import Decider
 from tasks.promotion.promotion import Answer, Promotion, promote
 from tasks.registry.versions import ModelVersion
 from tasks.results.store import StageRef
@@ -21,20 +22,20 @@ from tasks.run.pipeline import PipelineRun
 from tasks.stages.prepare import prepare
 
 
-class PromotionFields(PromotionConfig):
+class PromotionFields(Config):
     """How much is measured, who judges, and where the gates stand."""
 
-    prompts: int = field_of(PromotionConfig, "prompts")
-    samples_per_prompt: int = field_of(PromotionConfig, "samples_per_prompt")
-    bootstrap_resamples: int = field_of(PromotionConfig, "bootstrap_resamples")
-    judge: Literal["auto", "gold", "judge"] = field_of(PromotionConfig, "judge")
-    max_kl_to_reference: float = field_of(PromotionConfig, "max_kl_to_reference")
-    min_length_ratio: float = field_of(PromotionConfig, "min_length_ratio")
-    max_length_ratio: float = field_of(PromotionConfig, "max_length_ratio")
-    min_eos_ratio: float = field_of(PromotionConfig, "min_eos_ratio")
-    min_distinct_2_ratio: float = field_of(PromotionConfig, "min_distinct_2_ratio")
-    min_matched_distinct_2_ratio: float = field_of(PromotionConfig, "min_matched_distinct_2_ratio")
-    min_matched_completions: int = field_of(PromotionConfig, "min_matched_completions")
+    prompts: int = field_of(EvaluationConfig, "prompts")
+    samples_per_prompt: int = field_of(EvaluationConfig, "samples_per_prompt")
+    bootstrap_resamples: int = field_of(EvaluationConfig, "bootstrap_resamples")
+    judge: Decider = field_of(EvaluationConfig, "judge")
+    max_kl_to_reference: float = field_of(EvaluationConfig, "max_kl_to_reference")
+    min_length_ratio: float = field_of(EvaluationConfig, "min_length_ratio")
+    max_length_ratio: float = field_of(EvaluationConfig, "max_length_ratio")
+    min_eos_ratio: float = field_of(EvaluationConfig, "min_eos_ratio")
+    min_distinct_2_ratio: float = field_of(EvaluationConfig, "min_distinct_2_ratio")
+    min_matched_distinct_2_ratio: float = field_of(EvaluationConfig, "min_matched_distinct_2_ratio")
+    min_matched_completions: int = field_of(EvaluationConfig, "min_matched_completions")
 
 
 class PromotionForm(StageForm):
@@ -52,7 +53,9 @@ class PromotionForm(StageForm):
             ParameterError: There is no such preset.
         """
         values = StageForm.of(preset, further).model_dump(mode="json")
-        gates = PromotionConfig().model_dump(mode="json")
+        gates = EvaluationConfig().model_dump(
+            mode="json", include=set(PromotionFields.model_fields)
+        )
         return cls.model_validate({**values, "approval": False, "promotion": gates})
 
     @classmethod
@@ -75,7 +78,7 @@ def promote_flow(model: str, run: PromotionForm, judge_model: str = "") -> Promo
     with opened(run, p) as pipeline:
         return promote(
             model,
-            PromotionConfig.model_validate(run.promotion.model_dump()),
+            EvaluationConfig.model_validate(run.promotion.model_dump()),
             p.sampling,
             pipeline=pipeline,
             data=lambda: prepare(p.data, pipeline=pipeline),

@@ -74,6 +74,7 @@ class Entry:
         headlines: Metrics that its pipeline's run shows too, by the name that they have there.
         final: Whether all its metrics stand on the pipeline's run.
         curves: Worth a picture, and compared between runs.
+        loss_unit: Of its losses, where they have one.
         lineage: Metrics that stand for it in a lineage; the key metrics unless there are some.
         role: What its model is registered as; empty for stages without a model.
         also: What else its model can be used as.
@@ -90,6 +91,7 @@ class Entry:
     headlines: Mapping[str, str] = field(default_factory=dict)
     final: bool = False
     curves: tuple[Curve, ...] = ()
+    loss_unit: str = ""
     lineage: tuple[str, ...] = ()
     role: Role | Literal[""] = ""
     also: tuple[Role, ...] = ()
@@ -108,15 +110,6 @@ DATASETS: dict[str, Mapping[str, str]] = {
     "prompts": {"prompts_train": TRAIN, "prompts_heldout": HELD_OUT},
 }
 """Files that a stage reads from the input of a role, and what for."""
-
-
-def _preference_curves(name: str, title: str) -> tuple[Curve, ...]:
-    return (
-        Curve(metric=f"{name}/loss", title=f"{title}: loss", y="nats per pair"),
-        Curve(
-            metric=f"{name}/train_accuracy", title=f"{title}: training accuracy", y="share of pairs"
-        ),
-    )
 
 
 def _reward_card(text: str) -> Card:
@@ -155,6 +148,7 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
                 "pretrain/bits_per_byte": "final/pretrain_bits_per_byte",
             },
             curves=(Curve(metric="pretrain/loss", title="Pretraining: loss", y="nats per token"),),
+            loss_unit="nats per token",
             lineage=("pretrain/parameters", "pretrain/bits_per_byte"),
             role="base",
             card=Card(
@@ -170,6 +164,7 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
             ),
             headlines={"sft/heldout_perplexity": "final/sft_heldout_perplexity"},
             curves=(Curve(metric="sft/loss", title="SFT: loss", y="nats per token"),),
+            loss_unit="nats per token",
             lineage=("sft/rows", "sft/heldout_perplexity"),
             role="sft",
             also=("base", "policy"),
@@ -195,7 +190,11 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
                 "reward/accuracy": "final/reward_accuracy",
                 "reward/longer_wins_accuracy": "final/reward_longer_wins_accuracy",
             },
-            curves=_preference_curves("reward", "Reward model"),
+            curves=(
+                Curve(metric="reward/train_accuracy", title="Reward model: accuracy",
+                      y="share of pairs"),
+            ),
+            loss_unit="nats per pair",
             lineage=("reward/pairs", "reward/accuracy"),
             role="reward",
             also=("judge",),
@@ -207,7 +206,11 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
             title="Held-out reward model",
             key_metrics=(KeyMetric(metric="judge/accuracy", label="held-out pair accuracy"),),
             headlines={"judge/accuracy": "final/judge_accuracy"},
-            curves=_preference_curves("judge", "Held-out reward model"),
+            curves=(
+                Curve(metric="judge/train_accuracy", title="Held-out reward model: accuracy",
+                      y="share of pairs"),
+            ),
+            loss_unit="nats per pair",
             lineage=("judge/pairs", "judge/accuracy"),
             role="judge",
             also=("reward",),
@@ -239,16 +242,14 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
                 "ppo/iterations": "final/ppo_iterations",
             },
             curves=tuple(
-                Curve(metric=f"ppo/{metric}", title=f"PPO: {title}", x="iteration", y=y)
+                Curve(
+                    metric=f"ppo/objective/{metric}", title=f"PPO: {title}", x="iteration", y=y
+                )
                 for metric, title, y in (
-                    ("objective/score", "score by its reward model", "mean score"),
-                    ("objective/kl_to_reference", "distance from the SFT model",
-                     "KL (nats per completion)"),
-                    ("objective/completion_tokens", "length", "tokens per completion"),
-                    ("objective/entropy", "entropy left", "entropy (nats)"),
-                    ("objective/distinct_2", "diversity", "distinct-2"),
-                    ("value/explained_variance", "how well the critic predicts",
-                     "explained variance"),
+                    ("score", "score by its reward model", "mean score"),
+                    ("kl_to_reference", "KL to the SFT model", "nats"),
+                    ("completion_tokens", "length", "tokens"),
+                    ("distinct_2", "diversity", "distinct-2"),
                 )
             ),
             lineage=("ppo/objective/score", "ppo/objective/kl_to_reference"),

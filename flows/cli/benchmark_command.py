@@ -89,9 +89,10 @@ def _forms(preset: str, seed: int, *, shots: int, chat: bool, delimiter: str) ->
 
 def _print(refs: "list[StageRef]") -> None:
     from tasks.results.store import Store
+    from tasks.run.page import report_text
     from tasks.settings import load_settings
 
     for ref in refs:
         folder = Store(load_settings().store).folder(ref.stage, ref.digest)
-        typer.echo((folder / "report.md").read_text(encoding="utf-8"))
+        typer.echo(report_text(ref))
         typer.echo(f"All numbers: {folder}\n")

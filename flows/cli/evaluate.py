@@ -76,8 +76,9 @@ def _run(
     """Run the flow and print its report."""
     from flows.evaluation import evaluate_models_flow
     from flows.forms import StageForm
-    from models.evaluation.config import EvaluateModelsConfig
+    from tasks.judging.config import EvaluateModelsConfig
     from tasks.results.store import StageRef, Store
+    from tasks.run.page import report_text
     from tasks.settings import load_settings
 
     try:
@@ -88,7 +89,7 @@ def _run(
         raise ParameterError(explain(error)) from error
     ref = cast(StageRef, evaluate_models_flow(models, run, config, **named))  # nobody refuses
     folder = Store(load_settings().store).folder(ref.stage, ref.digest)
-    typer.echo((folder / "report.md").read_text(encoding="utf-8"))
+    typer.echo(report_text(ref))
     typer.echo(f"All numbers and samples: {folder}")
 
 

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from flows.pipeline import PipelineResult
 from tasks.catalogue import entry
-from tasks.reports.ppo import raised_alarms
+from tasks.reports.ppo import alarm_line
 from tasks.results.store import StageRef
 from tasks.settings import Settings
 
@@ -61,11 +61,12 @@ def print_result(result: PipelineResult, settings: Settings) -> None:
     console.print(_stage_table(result))
     for ref in result.stages:
         if ref.stage == "ppo":
-            console.print(_alarm_line(ref))
+            line = alarm_line(ref.metrics)
+            console.print(Text(line, style="yellow" if "alarms" in line else ""))
     console.print(_comparison_table(result.final))
     console.print(_sample_table(result.samples))
     colour = "green" if result.accepted else "red"
-    console.print(f"[bold {colour}]Verdict: {'accepted' if result.accepted else 'rejected'}[/]")
+    console.print(f"[bold {colour}]Verdict: {result.verdict}[/]")
     for reason in result.reasons:
         console.print(Text(f"  - {reason}"))
     console.print()
@@ -91,15 +92,6 @@ def _key_metric(ref: StageRef) -> str:
     )
 
 
-def _alarm_line(ref: StageRef) -> Text:
-    """Which alarms PPO raised, and how often."""
-    raised = raised_alarms(ref.metrics)
-    if not raised:
-        return Text("PPO raised no alarm.")
-    listed = ", ".join(f"{name} in {count}" for name, count in raised.items())
-    return Text(f"PPO raised alarms ({listed} iterations); see its log.", style="yellow")
-
-
 def _comparison_table(final: dict[str, float]) -> Table:
     table = Table(
         title=f"SFT against PPO on {final['final/prompts']:.0f} held-out prompts",
@@ -122,7 +114,9 @@ def _comparison_table(final: dict[str, float]) -> Table:
 
 
 def _sample_table(samples: list[dict[str, str | float]]) -> Table:
-    table = Table(title="The same prompts, the same luck", title_justify="left", show_lines=True)
+    table = Table(
+        title="The same prompts, the same random seeds", title_justify="left", show_lines=True
+    )
     for column in ("prompt", "SFT", "PPO"):
         table.add_column(column, ratio=1)
     differing = [sample for sample in samples if sample["sft"] != sample["ppo"]] or samples

@@ -17,7 +17,7 @@ from flows.forms import PPOForm, RunForm, StageForm
 from flows.parameters import list_presets
 from flows.promotion import PromotionForm
 from models.benchmarks.config import MultipleChoiceConfig
-from models.evaluation.config import EvaluateModelsConfig
+from tasks.judging.config import EvaluateModelsConfig
 
 WORK_POOL = "quartet"
 LATEST_POLICY = "models:/quickstart-policy@challenger"

@@ -1,257 +1,245 @@
-"""The verdict: whether PPO's policy is better than the SFT model, with the reasons.
+"""The checks of a decision: whether a model is better than its baseline, and fit to be used.
 
-The last word of the pipeline. A policy is accepted only if every check passes: the judged gain is
-sure, the reward model was not over-optimised, the numbers are finite, the policy stayed near the
-reference, the length near SFT's, completions still end by themselves, and the policy still says
-different things. A rejection is a result, not an error: nothing here raises, and what cannot be
-measured is a failed check that says why.
+One list for the verdict on a policy (against its SFT model) and for a promotion (against the
+champion). A model is accepted only if every check passes: enough prompts, a sure gain under a
+judge, no over-optimisation, finite numbers, a policy near its reference, lengths near the
+baseline's, completions that end by themselves, that still differ, and a training without alarms.
+
+A rejection is a result, not an error: nothing here raises, and what cannot be measured fails.
+What a check found is numbers; `models/evaluation/wording.py` puts them into sentences.
+
+Sources: Efron and Tibshirani, An Introduction to the Bootstrap (1993), section 13.3: of models that
+are no better, one in forty has its whole 95% interval above zero. Gao, Schulman and Hilton, Scaling
+Laws for Reward Model Overoptimization (2023), section 1: the score that is maximised rises while
+the gold score falls.
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
-from models.evaluation.config import EvaluationConfig
-from models.evaluation.evidence import HELD_OUT_JUDGE, Evidence, GoodDiversity
+from models.evaluation.config import Bounds
 from models.statistics.diversity import MatchedDistinct, ratio
 from models.statistics.intervals import Interval
+
+MIN_PROMPTS = 30
+"""With 2 to 8 prompts the bootstrap's interval lies above zero in 8 to 22% of models that are no
+better (nominal 2.5%); below this number nothing is decided."""
 
 # A ratio of two means may miss the bound it equals by rounding: 0.72 / 0.9 < 0.8 in floats.
 _ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Sides:
+    """One measure of the baseline and of the model."""
+
+    baseline: float
+    model: float
+
+    @property
+    def ratio(self) -> float:
+        """Model over baseline; NaN over zero."""
+        return ratio(self.model, self.baseline)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GoodDiversity:
+    """Diversity among completions that a judge calls good.
+
+    Attributes:
+        pair_difference: Probability that two good samples of one prompt differ.
+        matched: Distinct-2 of good completions of both models, matched by prompt.
+    """
+
+    pair_difference: float
+    matched: MatchedDistinct
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """All that a decision looks at; none of the numbers needs to be finite.
+
+    Attributes:
+        judge: Name of the judge whose gain decides.
+        independent: Whether the model was not trained against that judge.
+        gain: The judge's mean gain of the model over the baseline.
+        prompts: Held-out prompts behind it.
+        finite: Means that must be finite, by name.
+        length: Mean completion length, tokens.
+        eos_rate: Share of completions that end by themselves.
+        distinct_2: Of all completions.
+        good: Diversity among good completions; None where no judge tells good ones.
+        score_gain: The gain by the reward model that training maximised; None if not measured.
+        kl_to_reference: The model's mean KL to the model that it was trained from, nats per
+            completion (k1); None if not measured.
+        alarms: Iterations of the model's training with each alarm that was raised, by name.
+    """
+
+    judge: str
+    independent: bool
+    gain: Interval
+    prompts: int
+    finite: Mapping[str, float]
+    length: Sides
+    eos_rate: Sides
+    distinct_2: Sides
+    good: GoodDiversity | None = None
+    score_gain: Interval | None = None
+    kl_to_reference: float | None = None
+    alarms: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def overoptimised(self) -> bool | None:
+        """Whether the score surely rose and the judged gain surely did not; None if unknown."""
+        if not self.independent or self.score_gain is None:
+            return None
+        return self.score_gain.low > 0 and self.gain.high <= 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One rule: the number it looks at, the bound it wants, and what came out, in a sentence."""
+    """One rule and what came out.
+
+    Attributes:
+        name: Of the rule.
+        value: The number that it looks at.
+        low: The smallest value wanted; None for no such bound.
+        high: The largest value wanted; None for no such bound.
+        passed: Whether it holds.
+        numbers: What else a sentence about it needs.
+    """
 
     name: str
     value: float
-    bound: str
+    low: float | None = None
+    high: float | None = None
     passed: bool
-    sentence: str
+    numbers: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """Accepted or rejected. Reasons: all sentences if accepted, else those of failed checks."""
+    """A decision.
 
-    accepted: bool
-    reasons: tuple[str, ...]
+    Attributes:
+        judge: Name of the judge whose gain decided.
+        independent: Whether the model was not trained against that judge.
+        overoptimised: Whether the maximised score rose without a gain; None if unknown.
+        prompts: Held-out prompts behind it.
+        checks: All of them, passed and failed.
+    """
+
+    judge: str
+    independent: bool
+    overoptimised: bool | None
+    prompts: int
     checks: tuple[Check, ...]
 
+    @property
+    def accepted(self) -> bool:
+        """Whether every check passed."""
+        return all(check.passed for check in self.checks)
 
-def decide(evidence: Evidence, config: EvaluationConfig) -> Verdict:
-    """Judge PPO's policy by every rule.
+
+def decide(evidence: Evidence, bounds: Bounds) -> Verdict:
+    """Hold a model to every check.
 
     Args:
-        evidence: The measured numbers; none needs to be finite.
-        config: The bounds.
-
-    Returns:
-        The verdict with all checks, passed and failed.
+        evidence: The measured numbers.
+        bounds: Where the checks draw their lines.
     """
-    checks = (
-        _check_gain(evidence),
-        *_check_overoptimisation(evidence),
-        check_finite(evidence.finite),
-        *_check_kl(evidence.kl_to_reference, config.max_kl_to_reference),
-        _check_length(evidence, config),
-        *_check_diversity(evidence, config),
-        _check_eos(evidence, config),
-    )
-    accepted = all(check.passed for check in checks)
-    reasons = tuple(check.sentence for check in checks if accepted or not check.passed)
-    return Verdict(accepted=accepted, reasons=reasons, checks=checks)
-
-
-def _check_gain(evidence: Evidence) -> Check:
-    """Want the whole interval of the judged gain above zero."""
-    gain, judge = evidence.gain, evidence.judge
-    passed = math.isfinite(gain.mean) and math.isfinite(gain.high) and gain.low > 0
-    if not math.isfinite(gain.mean):
-        sentence = f"The gain by the {judge} is not a finite number ({gain.mean})."
-    elif evidence.prompts < 2:
-        sentence = (
-            f"The gain by the {judge} ({gain.mean:+.3f}) has no interval: "
-            f"it rests on {evidence.prompts} held-out prompt, and at least 2 are needed."
-        )
-    elif not (math.isfinite(gain.low) and math.isfinite(gain.high)):
-        sentence = f"The gain by the {judge} ({gain.mean:+.3f}) has no finite interval."
-    else:
-        place = "lies above 0" if passed else "does not lie above 0"
-        sentence = (
-            f"The gain by the {judge} is {gain}: the 95% interval over "
-            f"{evidence.prompts} held-out prompts {place}."
-        )
-        if passed and not evidence.independent:
-            sentence += (
-                f" PPO was trained on this same {judge}, so over-optimisation cannot be ruled out."
-            )
-    return Check(
-        name="judged_gain", value=gain.low, bound="above 0", passed=passed, sentence=sentence
+    return Verdict(
+        judge=evidence.judge,
+        independent=evidence.independent,
+        overoptimised=evidence.overoptimised,
+        prompts=evidence.prompts,
+        checks=tuple(_checks(evidence, bounds)),
     )
 
 
-def _check_overoptimisation(evidence: Evidence) -> tuple[Check, ...]:
-    """Want no sure gain of PPO's own score that an independent judge surely does not see."""
-    overoptimised, score = evidence.overoptimised, evidence.score_gain
-    if overoptimised is None or score is None:
-        return ()
+def _checks(evidence: Evidence, bounds: Bounds) -> Iterator[Check]:
     gain = evidence.gain
-    if overoptimised:
-        finding = "the reward model was over-optimised"
-    elif gain.low > 0 or score.high <= 0:
-        finding = "no sign of over-optimisation"
-        if evidence.judge == HELD_OUT_JUDGE:
-            finding += ", though a second reward model may share the first one's errors"
-    else:
-        finding = "over-optimisation is neither shown nor ruled out"
-    sentence = (
-        f"The score by PPO's own reward model {_moved(score)}, the {evidence.judge} says {gain}: "
-        f"{finding}."
+    yield _within("prompts", float(evidence.prompts), low=MIN_PROMPTS)
+    yield Check(
+        name="judged_gain",
+        value=gain.low,
+        low=0.0,
+        passed=all(map(math.isfinite, (gain.mean, gain.low, gain.high))) and gain.low > 0,
+        numbers=_ends(gain),
     )
-    return (
-        Check(
+    if evidence.overoptimised is not None and evidence.score_gain is not None:
+        yield Check(
             name="overoptimisation",
-            value=float(overoptimised),
-            bound="0",
-            passed=not overoptimised,
-            sentence=sentence,
-        ),
-    )
-
-
-def _moved(gain: Interval) -> str:
-    """Say which way a gain surely went, if any."""
-    if gain.low > 0:
-        return f"rose by {gain}"
-    return f"fell: {gain}" if gain.high < 0 else f"did not surely move: {gain}"
-
-
-def _check_kl(value: float | None, bound: float | None) -> tuple[Check, ...]:
-    """Want the policy near the reference: scores mean little where the models were not trained."""
-    if value is None or bound is None:
-        return ()
-    passed = math.isfinite(value) and value <= bound + _ROUNDING
-    text = f"Mean KL to the reference is {value:.2f} nats a completion"
-    if not math.isfinite(value):
-        ending = f" (wanted: at most {bound:g}, got no number)."
-    else:
-        ending = f", {'at most' if passed else 'more than'} the {bound:g} wanted."
-    return (
-        Check(
-            name="kl_to_reference",
-            value=value,
-            bound=f"at most {bound:g}",
-            passed=passed,
-            sentence=text + ending,
-        ),
-    )
-
-
-def check_finite(means: Mapping[str, float]) -> Check:
-    """Want every mean of what was measured on completions to be a finite number."""
-    broken = {name: mean for name, mean in means.items() if not math.isfinite(mean)}
-    named = ", ".join(f"{name} is {mean}" for name, mean in broken.items())
-    sentence = (
-        f"Not every number is finite: {named}."
-        if broken
-        else "All scores and KL estimates are finite."
-    )
-    return Check(
-        name="finite_numbers",
-        value=float(len(broken)),
-        bound="0 not finite",
-        passed=not broken,
-        sentence=sentence,
-    )
-
-
-def _check_length(evidence: Evidence, config: EvaluationConfig) -> Check:
-    """Want the mean length near SFT's: a gain bought by brevity or by padding is none."""
-    value = ratio(evidence.length_ppo, evidence.length_sft)
-    low, high = config.min_length_ratio, config.max_length_ratio
-    passed = low - _ROUNDING <= value <= high + _ROUNDING
-    bound = f"{low:g} to {high:g}"
-    lengths = f"{evidence.length_ppo:.1f} tokens against SFT's {evidence.length_sft:.1f}"
-    if math.isfinite(value):
-        sentence = (
-            f"Mean length is {lengths}, a ratio of {value:.3f}, "
-            f"{'within' if passed else 'outside'} {bound}."
+            value=float(evidence.overoptimised),
+            high=0.0,
+            passed=not evidence.overoptimised,
+            numbers=_ends(gain) | {f"score_{k}": v for k, v in _ends(evidence.score_gain).items()},
         )
-    else:
-        sentence = f"Mean length is {lengths}: their ratio cannot be measured."
-    return Check(name="length_ratio", value=value, bound=bound, passed=passed, sentence=sentence)
+    broken = {name: mean for name, mean in evidence.finite.items() if not math.isfinite(mean)}
+    yield _within("finite_numbers", float(len(broken)), high=0.0, numbers=broken)
+    if evidence.kl_to_reference is not None and bounds.max_kl_to_reference is not None:
+        yield _within("kl_to_reference", evidence.kl_to_reference, high=bounds.max_kl_to_reference)
+    yield _of_sides(
+        "length_ratio", evidence.length, low=bounds.min_length_ratio, high=bounds.max_length_ratio
+    )
+    yield from _diversity(evidence, bounds)
+    yield _eos(evidence.eos_rate, bounds.min_eos_ratio)
+    raised = {name: float(count) for name, count in evidence.alarms.items() if count}
+    yield _within("alarms", sum(raised.values()), high=0.0, numbers=raised)
 
 
-def _check_eos(evidence: Evidence, config: EvaluationConfig) -> Check:
-    """Want completions to end by themselves about as often as SFT's."""
-    sft, ppo = evidence.eos_rate_sft, evidence.eos_rate_ppo
-    value = ratio(ppo, sft)
-    rates = f"{ppo:.3f} of the completions end by themselves against SFT's {sft:.3f}"
-    if sft == 0 and math.isfinite(ppo):
-        # An SFT model that is always cut at the limit leaves nothing that could collapse.
-        return Check(
-            name="eos_ratio",
-            value=value,
-            bound=f"at least {config.min_eos_ratio:g}",
-            passed=True,
-            sentence=f"{rates}: there was no EOS rate that could have collapsed.",
-        )
-    return _at_least("eos_ratio", value, config.min_eos_ratio, f"{rates}, a ratio of {value:.3f}")
+def _eos(rate: Sides, bound: float) -> Check:
+    """Want completions to end by themselves about as often as the baseline's."""
+    check = _of_sides("eos_ratio", rate, low=bound)
+    if rate.baseline == 0 and math.isfinite(rate.model):
+        # A baseline that is always cut at the limit leaves nothing that could collapse.
+        return Check(name=check.name, value=check.value, low=bound, passed=True,
+                     numbers=check.numbers)  # fmt: skip
+    return check
 
 
-def _check_diversity(evidence: Evidence, config: EvaluationConfig) -> tuple[Check, ...]:
+def _diversity(evidence: Evidence, bounds: Bounds) -> Iterator[Check]:
     """Want different completions, measured on good ones where a judge tells which are good."""
     good = evidence.good
     if good is None:
-        value = ratio(evidence.distinct_2_ppo, evidence.distinct_2_sft)
-        text = f"Distinct-2 is {value:.3f} of SFT's"
-        return (_at_least("distinct_2_ratio", value, config.min_distinct_2_ratio, text),)
-    return (_check_good_pairs(good, config), _check_matched(good.matched, config))
-
-
-def _check_good_pairs(good: GoodDiversity, config: EvaluationConfig) -> Check:
-    """Want two good samples of one prompt to differ often enough."""
-    value = good.pair_difference
-    text = (
-        f"Two good samples of one prompt differ with probability {value:.3f}"
-        if math.isfinite(value)
-        else "No prompt has two good samples of PPO, so nothing tells whether they differ"
+        low = bounds.min_distinct_2_ratio
+        yield _of_sides("distinct_2_ratio", evidence.distinct_2, low=low)
+        return
+    yield _within("good_pair_difference", good.pair_difference, low=bounds.min_good_pair_difference)
+    enough = good.matched.completions >= bounds.min_matched_completions
+    yield _within(
+        "matched_distinct_2_ratio",
+        good.matched.ratio if enough else math.nan,
+        low=bounds.min_matched_distinct_2_ratio,
+        numbers={
+            "completions": float(good.matched.completions),
+            "wanted": float(bounds.min_matched_completions),
+        },
     )
-    return _at_least("good_pair_difference", value, config.min_good_pair_difference, text)
 
 
-def _check_matched(matched: MatchedDistinct, config: EvaluationConfig) -> Check:
-    """Want good completions of the same prompts nearly as varied as SFT's."""
-    count, wanted = matched.completions, config.min_matched_completions
-    if count < wanted:
-        return Check(
-            name="matched_distinct_2_ratio",
-            value=math.nan,
-            bound=f"at least {config.min_matched_distinct_2_ratio:g}",
-            passed=False,
-            sentence=f"Only {count} good completions of SFT and PPO could be matched by prompt; "
-            f"at least {wanted} are needed to compare their diversity.",
-        )
-    value = matched.ratio
-    text = f"Distinct-2 over {count} matched good completions is {value:.3f} of SFT's"
-    return _at_least("matched_distinct_2_ratio", value, config.min_matched_distinct_2_ratio, text)
+def _of_sides(name: str, sides: Sides, *, low: float, high: float | None = None) -> Check:
+    numbers = {"baseline": sides.baseline, "model": sides.model}
+    return _within(name, sides.ratio, low=low, high=high, numbers=numbers)
 
 
-def _at_least(name: str, value: float, bound: float, text: str) -> Check:
-    """Make the check that a finite value reaches its bound; the text lacks only the ending."""
-    passed = math.isfinite(value) and value >= bound - _ROUNDING
-    if not math.isfinite(value):
-        ending = f" (wanted: at least {bound:g}, got no number)."
-    elif passed:
-        ending = f", at least the {bound:g} wanted."
-    else:
-        ending = f", less than the {bound:g} wanted."
-    return Check(
-        name=name,
-        value=value,
-        bound=f"at least {bound:g}",
-        passed=passed,
-        sentence=text + ending,
+def _within(
+    name: str,
+    value: float,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    numbers: Mapping[str, float] | None = None,
+) -> Check:
+    """Want a finite value between two bounds."""
+    passed = (
+        math.isfinite(value)
+        and (low is None or value >= low - _ROUNDING)
+        and (high is None or value <= high + _ROUNDING)
     )
+    return Check(name=name, value=value, low=low, high=high, passed=passed, numbers=numbers or {})
+
+
+def _ends(interval: Interval) -> dict[str, float]:
+    return {"mean": interval.mean, "low": interval.low, "high": interval.high}

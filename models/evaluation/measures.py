@@ -1,105 +1,189 @@
-"""Measures of one model's samples, in units in which any models can be compared.
+"""Measures of one model's samples, and of a model beside a baseline.
 
-What was sampled arrives as `ModelSamples`, the judges' scores as arrays; everything measured on
-single samples becomes a mean over prompts with its interval, what pools all samples a bare number.
-Words, not tokens, where models with other tokenizers would count differently.
+Everything measured on single samples becomes a mean over prompts with its interval: samples are
+averaged within each prompt first, so the gain in a row of a table is the difference of the row's
+two means. What pools all samples is a bare number.
 
 Every array is (prompts, samples).
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import DataError
+from models.evaluation.judges import Scores
+from models.evaluation.samples import Samples, pick, refuse_shape
 from models.randomness import derive_seed
-from models.statistics.diversity import distinct_n, unique_share
-from models.statistics.intervals import Interval, bootstrap_interval
+from models.statistics.diversity import (
+    MatchedDistinct,
+    distinct_n,
+    good_pair_difference,
+    length_matched_ratio,
+    matched_distinct_2,
+    ratio,
+    unique_share,
+)
+from models.statistics.intervals import Interval, bootstrap_interval, paired_bootstrap
 
 Floats = NDArray[np.float64]
 
 REPETITION_N = 4
 
+WITH_RATIO = ("length", "eos_rate", "distinct_2")
+"""Measures whose ratio to the baseline's is of interest."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bootstrap:
+    """How intervals are made: resamples of the prompts, and the root of their seeds."""
+
+    resamples: int
+    seed: int
+
+    def of(self, name: str) -> int:
+        """The seed of one interval."""
+        return derive_seed(self.seed, name)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class ModelSamples:
-    """One model's completions of the prompts; all models face equal luck.
+class Judged:
+    """One model's samples with what pointwise judges say of them.
 
     Attributes:
-        texts: A list of samples for each prompt.
-        prompt_ids: Each prompt as the model's tokenizer has it, cut to what fits.
-        token_ids: The samples as token ids, EOS included where there is one.
-        finished: Whether the sample ended with EOS rather than at the limit, (prompts, samples).
-        kl: Log-ratio of the model to the reference summed over the completion, nats: the k1
-            estimator of the KL divergence, (prompts, samples); None without a reference that
-            reads the same tokens.
+        samples: Its completions.
+        scores: By judge.
 
     Raises:
-        DataError: There is no sample, or prompts have unequal numbers of them.
+        DataError: A judge did not judge every sample.
     """
 
-    texts: Sequence[Sequence[str]]
-    prompt_ids: Sequence[Sequence[int]]
-    token_ids: Sequence[Sequence[Sequence[int]]]
-    finished: NDArray[np.bool_]
-    kl: Floats | None = None
+    samples: Samples
+    scores: Mapping[str, Scores] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse what no measure could read."""
-        wanted = self.finished.shape
-        counts = {len(samples) for nested in (self.texts, self.token_ids) for samples in nested}
-        if len(wanted) != 2 or 0 in wanted or counts != {wanted[1]}:
-            raise DataError(
-                f"samples have shape {wanted} and {sorted(counts)} texts a prompt, wanted the same "
-                "number, at least one, for each of at least one prompt; give some prompts"
-            )
+        """Refuse a judge that left samples out."""
+        for judge, given in self.scores.items():
+            for name, array in {judge: given.score, **given.aspects}.items():
+                refuse_shape(name, array.shape, self.samples.shape)
+
+    def arrays(self) -> dict[str, Floats]:
+        """Name every number measured on single samples, in the order in which they are shown."""
+        words = [float(len(text.split())) for text in self.samples.flat_texts()]
+        repeated = [repeated_share(text.split()) for text in self.samples.flat_texts()]
+        shape = self.samples.shape
+        arrays = {score_name(judge): given.score for judge, given in self.scores.items()}
+        for given in self.scores.values():
+            arrays |= given.aspects
+        if self.samples.kl is not None:
+            arrays["kl_to_reference"] = self.samples.kl
+        arrays["length"] = self.samples.lengths
+        arrays["words"] = np.array(words).reshape(shape)
+        arrays["eos_rate"] = self.samples.finished.astype(np.float64)
+        arrays["repetition"] = np.array(repeated).reshape(shape)
+        return arrays
 
     @property
-    def shape(self) -> tuple[int, int]:
-        """Prompts and samples of each."""
-        return self.finished.shape[0], self.finished.shape[1]
+    def aspects(self) -> set[str]:
+        """Names of the numbers that do not apply to every prompt; NaN elsewhere is broken."""
+        return {name for given in self.scores.values() for name in given.aspects}
 
-    def flat_texts(self) -> list[str]:
-        """All samples' texts, prompt by prompt."""
-        return [text for samples in self.texts for text in samples]
+    @property
+    def good(self) -> NDArray[np.bool_] | None:
+        """Which samples are as good as can be, if a judge tells."""
+        return next((one.good for one in self.scores.values() if one.good is not None), None)
 
 
-def measure(
-    samples: ModelSamples, scores: Mapping[str, Floats], *, resamples: int, seed: int
-) -> dict[str, Interval]:
+def score_name(judge: str) -> str:
+    """The measure of a judge's scores."""
+    return {"reward": "score", "gold": "gold"}.get(judge, f"{judge}_score")
+
+
+def measure(judged: Judged, bootstrap: Bootstrap) -> dict[str, Interval]:
     """Measure one model's samples.
 
-    Args:
-        samples: What it said.
-        scores: What pointwise judges said of each sample, by judge.
-        resamples: How often the prompts are drawn anew for an interval.
-        seed: Root of the drawings.
-
     Returns:
-        By name, scores first. Numbers that pool all samples have NaN ends.
+        By name; numbers that pool all samples have NaN ends, and NaN where nothing was measured.
     """
-    words = [text.split() for text in samples.flat_texts()]
-    arrays: dict[str, Floats] = {f"{judge}_score": values for judge, values in scores.items()}
-    if samples.kl is not None:
-        arrays["kl_to_reference"] = samples.kl
-    lengths = [[float(len(ids)) for ids in row] for row in samples.token_ids]
-    arrays["length"] = np.array(lengths)
-    arrays["words"] = np.array([float(len(one)) for one in words]).reshape(samples.shape)
-    arrays["eos_rate"] = samples.finished.astype(np.float64)
-    repeated = [repeated_share(one) for one in words]
-    arrays["repetition"] = np.array(repeated).reshape(samples.shape)
-    measured = {
-        name: bootstrap_interval(
-            array.mean(axis=1), resamples, derive_seed(seed, f"measure/{name}")
+    aspects, samples = judged.aspects, judged.samples
+    measured = {}
+    for name, array in judged.arrays().items():
+        means = _prompt_means(array, may_not_apply=name in aspects)
+        means = means[~np.isnan(means)] if name in aspects else means
+        measured[name] = bootstrap_interval(
+            means, bootstrap.resamples, bootstrap.of(f"measure/{name}")
         )
-        for name, array in arrays.items()
+    bare = {
+        "unique_share": unique_share(samples.flat_texts()),
+        "distinct_2": distinct_n(samples.flat_token_ids()),
+        "distinct_2_words": distinct_n([text.split() for text in samples.flat_texts()]),
     }
-    measured["distinct_2"] = _bare(distinct_n(words))
-    measured["unique_share"] = _bare(unique_share(samples.flat_texts()))
-    return measured
+    if judged.good is not None:
+        bare["good_pair_difference"] = good_pair_difference(pick(samples.texts, judged.good))
+    return measured | {name: bare_number(value) for name, value in bare.items()}
+
+
+def gains(baseline: Judged, model: Judged, bootstrap: Bootstrap) -> dict[str, Interval]:
+    """Model less baseline of everything measured on single samples of both, with intervals.
+
+    Raises:
+        DataError: The two differ in shape or in what was measured on them.
+    """
+    first, second = baseline.arrays(), model.arrays()
+    if set(first) != set(second):
+        raise DataError(
+            f"the baseline's samples carry {', '.join(first)}; the model's {', '.join(second)}; "
+            "wanted the same measurements of both; score and judge both models alike"
+        )
+    refuse_shape("the model's samples", model.samples.shape, baseline.samples.shape)
+    found = {}
+    for name in second:
+        applies = name in model.aspects
+        one, two = (_prompt_means(array[name], may_not_apply=applies) for array in (first, second))
+        if applies:
+            both = ~(np.isnan(one) | np.isnan(two))
+            one, two = one[both], two[both]
+        seed = bootstrap.of(f"bootstrap/{name}")
+        found[name] = paired_bootstrap(one[:, None], two[:, None], bootstrap.resamples, seed)
+    return found
+
+
+def matched_diversity(
+    baseline: Judged, model: Judged, min_completions: int
+) -> MatchedDistinct | None:
+    """Distinct-2 of both models' good completions, matched by prompt; None if no judge tells."""
+    if baseline.good is None or model.good is None:
+        return None
+    first, second = (pick(one.samples.token_ids, one.good) for one in (baseline, model))  # type: ignore[arg-type]
+    return matched_distinct_2(first, second, min_completions)
+
+
+def ratios(
+    baseline: Judged,
+    model: Judged,
+    means: tuple[Mapping[str, Interval], Mapping[str, Interval]],
+    matched: MatchedDistinct | None,
+) -> dict[str, float]:
+    """Model over baseline, by name.
+
+    Args:
+        baseline: Its samples.
+        model: Its samples, of the same prompts.
+        means: What `measure` gave of both.
+        matched: What `matched_diversity` gave.
+    """
+    first, second = means
+    found = {f"{name}_ratio": ratio(second[name].mean, first[name].mean) for name in WITH_RATIO}
+    found["length_matched_distinct_2_ratio"] = length_matched_ratio(
+        baseline.samples.flat_token_ids(), model.samples.flat_token_ids()
+    )
+    if matched is not None:
+        found["matched_completions"] = float(matched.completions)
+        found["matched_distinct_2_ratio"] = matched.ratio
+    return found
 
 
 def repeated_share(words: Sequence[str], n: int = REPETITION_N) -> float:
@@ -119,6 +203,16 @@ def repeated_share(words: Sequence[str], n: int = REPETITION_N) -> float:
     return 1 - len(set(grams)) / len(grams) if grams else 0.0
 
 
-def _bare(value: float) -> Interval:
+def bare_number(value: float) -> Interval:
     """A number without an interval."""
     return Interval(mean=value, low=math.nan, high=math.nan)
+
+
+def _prompt_means(array: Floats, *, may_not_apply: bool) -> Floats:
+    """Average within each prompt, (prompts,); over the samples to which a judgement applies."""
+    counts = np.full(len(array), array.shape[1])
+    if may_not_apply:
+        counts = (~np.isnan(array)).sum(axis=1)
+        array = np.nan_to_num(array, nan=0.0)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(array.sum(axis=1) / np.where(counts == 0, np.nan, counts))

@@ -12,6 +12,9 @@ from typing import Any
 
 from models.ppo.config import AlarmConfig
 
+RAISED = "ppo/alarms/"
+"""Of the final metrics that count in how many iterations an alarm was raised."""
+
 STANDARD_ERRORS = 4.0
 """A mean KL this many standard errors below zero is no accident of sampling."""
 
@@ -136,3 +139,12 @@ def describe(alarm: Alarm) -> str:
         f"alarm {alarm.name} in iteration {alarm.iteration}: {alarm.metric} is {alarm.value:.4g}, "
         f"its bound {alarm.bound:.4g}; {MEANINGS[alarm.name]}"
     )
+
+
+def raised_alarms(metrics: Mapping[str, float]) -> dict[str, int]:
+    """In how many iterations each alarm was raised, from a PPO stage's final metrics."""
+    return {
+        name.removeprefix(RAISED): int(count)
+        for name, count in sorted(metrics.items())
+        if name.startswith(RAISED)
+    }

@@ -4,9 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.evaluation.samples import Floats
 from models.statistics.clustered import Groups, clustered_interval
-from models.statistics.intervals import Interval, wilson_interval
+from models.statistics.intervals import Floats, Interval, wilson_interval
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.errors import ParameterError
-from models.evaluation.samples import Floats
-from models.statistics.intervals import Interval, bootstrap_interval
+from models.statistics.intervals import Floats, Interval, bootstrap_interval
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,8 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.evaluation.samples import Flags, Floats
-from models.statistics.intervals import Interval, wilson_interval
+from models.statistics.intervals import Flags, Floats, Interval, wilson_interval
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.evaluation.samples import Floats
 from models.randomness import derive_seed
 from models.reward.agreement import Agreement, agreement
 from models.reward.calibration import (
@@ -29,7 +28,7 @@ from models.reward.calibration import (
 )
 from models.reward.config import RewardQualityConfig
 from models.statistics.clustered import Groups, clustered_interval
-from models.statistics.intervals import Interval, wilson_interval
+from models.statistics.intervals import Floats, Interval, wilson_interval
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

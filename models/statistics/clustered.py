@@ -11,8 +11,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from models.evaluation.samples import Floats
-from models.statistics.intervals import Interval
+from models.statistics.intervals import Floats, Interval
 
 Groups: TypeAlias = NDArray[np.intp]
 

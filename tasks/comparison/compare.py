@@ -10,12 +10,11 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from models.errors import ParameterError
-from tasks.comparison.compare_curves import plot_curves
-from tasks.comparison.compare_tables import Contents, compile_contents
 from tasks.comparison.frontier import plot_frontier
-from tasks.comparison.page import to_html, to_markdown
-from tasks.comparison.plots import plot_spread, plot_win_rates
-from tasks.comparison.runs import RunRecord, find_runs, gather
+from tasks.comparison.page import SECTIONS, to_html, to_markdown
+from tasks.comparison.plots import plot_curves, plot_spread, plot_win_rates
+from tasks.comparison.runs import CURVES, RunRecord, find_runs, gather
+from tasks.comparison.tables import Contents, compile_contents
 from tasks.results.store import Store
 from tasks.run.reporting import NOTE_CHARACTERS, show_markdown
 from tasks.run.stage_task import stage_task
@@ -23,18 +22,13 @@ from tasks.settings import Settings, load_settings
 from tasks.tracking.client import Tracker, tolerated
 from tasks.tracking.notes import Status
 
-REPORT = "report.html"
-
 
 class ComparisonResult(BaseModel):
-    """What a comparison came to.
+    """The outcome of a comparison.
 
     Attributes:
-        name: Of the comparison and of its MLflow run.
-        folder: Where the report lies.
-        run_id: The MLflow run that has it too; empty if MLflow did not take it.
+        run_id: The MLflow run that has the report too; empty if MLflow did not take it.
         best: MLflow id of the best run; empty where there is no winner.
-        sentence: Which is best, and why.
         runs: MLflow ids of the compared runs.
     """
 
@@ -57,7 +51,7 @@ def compare_runs(runs: Sequence[str], out: Path | None = None) -> ComparisonResu
         out: The report's folder; one of its own in the home folder by default.
 
     Raises:
-        ParameterError: A name that no run or more than one goes by, or `out` is no folder.
+        ParameterError: A name of no run or of several, or `out` is no folder.
         StoreError: A published evaluation is damaged.
         QuartetError: MLflow does not answer.
     """
@@ -70,21 +64,22 @@ def compare_runs(runs: Sequence[str], out: Path | None = None) -> ComparisonResu
     folder = _make_folder(settings, name, out)
     pictures = _draw(records, contents, folder)
     title = f"Comparison of {len(records)} runs"
-    page = to_html(contents, pictures, title=title)
-    (folder / REPORT).write_text(page, encoding="utf-8")
     text = to_markdown(contents, {}, title=title)
-    (folder / "report.md").write_text(text, encoding="utf-8")
-    best = "" if contents.best.index is None else records[contents.best.index].run_id
-    files = [folder / REPORT, folder / "report.md", *pictures.values()]
+    written = {"report.html": to_html(contents, pictures, title=title), "report.md": text}
+    for file, content in written.items():
+        (folder / file).write_text(content, encoding="utf-8")
+    sentence, best = contents.best.sentence, ""
+    if contents.best.index is not None:
+        best = records[contents.best.index].run_id
+    files = [*(folder / file for file in written), *pictures.values()]
     run_id = _record(tracker, name, records, best, text, files)
-    shown = to_markdown(contents, pictures, title=title)
-    show_markdown("comparison", shown, contents.best.sentence)
+    show_markdown("comparison", to_markdown(contents, pictures, title=title), sentence)
     return ComparisonResult(
         name=name,
         folder=folder,
         run_id=run_id,
         best=best,
-        sentence=contents.best.sentence,
+        sentence=sentence,
         runs=[record.run_id for record in records],
     )
 
@@ -102,16 +97,17 @@ def _make_folder(settings: Settings, name: str, out: Path | None) -> Path:
 
 def _draw(records: Sequence[RunRecord], contents: Contents, folder: Path) -> dict[str, Path]:
     """Draw every picture for which there is something to draw."""
-    labels, rates = contents.labels, contents.rates
-    before = ("pretrain", "sft", "reward", "judge")
+    labels = contents.labels
+    before = [stage for stage in CURVES if stage != "ppo"]
+    paths = {name: folder / f"{name}.png" for name in SECTIONS}
     drawn = {
-        "frontier": plot_frontier(records, labels, folder / "frontier.png"),
-        "win_rates": plot_win_rates(records, labels, rates, folder / "win_rates.png"),
-        "spread": plot_spread(records, labels, folder / "spread.png"),
-        "ppo": plot_curves(records, labels, ("ppo",), folder / "ppo.png"),
-        "stages": plot_curves(records, labels, before, folder / "stages.png"),
+        "frontier": plot_frontier(records, labels, paths["frontier"]),
+        "win_rates": plot_win_rates(labels, contents.rates, paths["win_rates"]),
+        "spread": plot_spread(records, labels, paths["spread"]),
+        "ppo": plot_curves(records, labels, ["ppo"], paths["ppo"]),
+        "stages": plot_curves(records, labels, before, paths["stages"]),
     }
-    return {name: folder / f"{name}.png" for name, worked in drawn.items() if worked}
+    return {name: path for name, path in paths.items() if drawn[name]}
 
 
 def _record(
@@ -137,7 +133,7 @@ def _record(
         status: Status = "FAILED"
         try:
             for file in files:
-                tracker.client.log_artifact(run_id, str(file), artifact_path="comparison")
+                tracker.log_file(run_id, file, "comparison")
             status = "FINISHED"
         finally:
             tracker.finish(run_id, status)

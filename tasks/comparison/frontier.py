@@ -8,20 +8,18 @@ Source: Gao, Schulman and Hilton, Scaling Laws for Reward Model Overoptimization
 """
 
 import math
-import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.lines import Line2D
 
-from tasks.comparison.compare_curves import smooth
-from tasks.comparison.compare_labels import letter
-from tasks.comparison.plots import add_run_legend, give_room
-from tasks.comparison.runs import JUDGES, RunRecord
-from tasks.comparison.statistics import gain_of
+from tasks.comparison.evaluation import JUDGES
+from tasks.comparison.plots import add_run_legend, annotate, give_room, smooth
+from tasks.comparison.runs import RunRecord, letter
+from tasks.comparison.statistics import gain_of, keep_whole, same_judge
 from tasks.reports.style import INK, QUIET, RUN_COLOURS, new_figure, save_png, style_axes
 
 OUTSIDE = ("gold", "judge_score")
@@ -33,11 +31,8 @@ MARKERS = {"accepted": "o", "rejected": "X"}
 def outside_judge(records: Sequence[RunRecord]) -> str | None:
     """The most trusted judge other than PPO's own reward model that judged all evaluated runs."""
     judged = [record for record in records if record.verdict]
-    for name in OUTSIDE:
-        same = len({record.judges.get(name) for record in judged}) == 1
-        if same and all(f"{name}_ppo" in record.final for record in judged):
-            return name
-    return None
+    judge = same_judge(judged, OUTSIDE)
+    return judge if all(f"{judge}_ppo" in record.final for record in judged) else None
 
 
 def frontier_finding(records: Sequence[RunRecord]) -> str:
@@ -67,154 +62,96 @@ def frontier_finding(records: Sequence[RunRecord]) -> str:
 
 
 def plot_frontier(records: Sequence[RunRecord], labels: Sequence[str], path: Path) -> bool:
-    """Draw score against KL over the iterations, and beside it a judge's view of where they end.
-
-    Returns:
-        Whether there was anything to draw.
-    """
-    trained = [record for record in records if record.curves.get("ppo/objective/score")]
+    """Draw score, and beside it an outside judge's, against KL; False where there is nothing."""
+    trained = any(record.curves.get("ppo/objective/score") for record in records)
     if not trained and not any(record.verdict for record in records):
         return False
     judge = outside_judge(records)
-    figure = new_figure(9.0, 4.4 + 0.25 * len(records) + 0.5)
-    left = figure.add_subplot(1, 2 if judge else 1, 1)
     same = len({record.judges.get("score") for record in records if record.judges}) <= 1
-    title = "What the reward model sees" if same else "Score (different reward models!)"
-    style_axes(
-        left, title, "KL to reference (nats, square-root scale)", "mean score (reward model)"
-    )
-    axes_pair = [left]
-    _draw_paths(left, records, "ppo/objective/score")
-    _draw_ends(left, records, "score")
+    titles = {"score": "What the reward model sees" if same else "Score (different reward models!)"}
     if judge:
-        right = figure.add_subplot(1, 2, 2)
-        axes_pair.append(right)
-        y_label = f"mean by the {JUDGES[judge]}"
-        style_axes(
-            right,
-            f"What the {JUDGES[judge]} sees",
-            "KL to reference (nats, square-root scale)",
-            y_label,
-        )
-        _draw_paths(right, records, f"ppo/objective/{judge}")
-        _draw_starts(right, records, judge)
-        _draw_ends(right, records, judge)
-        _explain_judge(right)
-    for axes in axes_pair:
+        titles[judge] = f"What the {JUDGES[judge]} sees"
+    figure = new_figure(9.0, 4.9 + 0.25 * len(records))
+    for place, (name, title) in enumerate(titles.items(), start=1):
+        axes = figure.add_subplot(1, len(titles), place)
+        x_label = "KL to reference (nats, square-root scale)"
+        style_axes(axes, title, x_label, f"mean by the {JUDGES[name]}")
+        for index, record in enumerate(records if name == "score" else ()):
+            _draw_path(axes, record, RUN_COLOURS[index])
+        for index, record in enumerate(records):
+            _draw_end(axes, record, name, index)
         _scale(axes)
     give_room(figure)
-    _explain(left, records)
+    _explain(figure.axes, {record.verdict for record in records})
     finding = frontier_finding(records) or "What did each run buy with its distance from SFT?"
-    figure.suptitle(_wrapped(finding), fontsize=12, fontweight="bold", color=INK, x=0.01, ha="left")
+    wrapped = "\n".join(textwrap.wrap(keep_whole(finding), 84))
+    figure.suptitle(wrapped, fontsize=12, fontweight="bold", color=INK, x=0.01, ha="left")
     add_run_legend(figure, labels)
     save_png(figure, path)
     return True
 
 
-def _draw_paths(axes: Any, records: Sequence[RunRecord], metric: str) -> None:
-    """Each run's way over the iterations: pale dots, and their running mean as a line."""
-    for index, record in enumerate(records):
-        kl = dict(record.curves.get("ppo/objective/kl_to_reference", ()))
-        points = np.array(
-            [
-                (max(0.0, kl[step]), value)
-                for step, value in record.curves.get(metric, ())
-                if step in kl and math.isfinite(kl[step]) and math.isfinite(value)
-            ],
-            dtype=np.float64,
-        ).reshape(-1, 2)
-        colour = RUN_COLOURS[index]
-        axes.plot(points[:, 0], points[:, 1], "o", color=colour, markersize=3.5, alpha=0.45, mew=0)
-        if len(points):
-            half = len(points) // 60  # of so many dots only the running mean shows the way
-            way = [smooth(points[:, column], half) for column in (0, 1)]
-            axes.plot(*way, color=colour, linewidth=1.0, alpha=0.45)
+def _draw_path(axes: Any, record: RunRecord, colour: str) -> None:
+    """A run's path over the iterations: pale dots, and their running mean as a line."""
+    kl = dict(record.curves.get("ppo/objective/kl_to_reference", ()))
+    scores = record.curves.get("ppo/objective/score", ())
+    points = np.array([(kl.get(step, math.nan), score) for step, score in scores], dtype=np.float64)
+    points = points.reshape(-1, 2)
+    x, y = points[np.isfinite(points).all(axis=1)].T
+    x = np.maximum(x, 0.0)
+    axes.plot(x, y, "o", color=colour, markersize=3.5, alpha=0.45, mew=0)
+    half = len(x) // 60  # of so many dots only the running mean shows the way
+    axes.plot(smooth(x, half), smooth(y, half), color=colour, linewidth=1.0, alpha=0.45)
 
 
-def _draw_starts(axes: Any, records: Sequence[RunRecord], judge: str) -> None:
-    """Where each run came from: its SFT model, at no distance."""
-    for index, record in enumerate(records):
-        start, end = record.final.get(f"{judge}_sft"), record.final.get(f"{judge}_ppo")
-        kl = record.final.get("kl_to_reference")
-        if start is None or end is None or kl is None:
-            continue
-        axes.plot(
-            [0, max(0.0, kl)], [start, end], color=RUN_COLOURS[index], linewidth=1.2,
-            linestyle=":", zorder=1,
-        )  # fmt: skip
+def _draw_end(axes: Any, record: RunRecord, judge: str, index: int) -> None:
+    """The held-out evaluation: verdict, and by an outside judge where it started and how surely."""
+    final, colour = record.final, RUN_COLOURS[index]
+    kl, start, end = map(final.get, ("kl_to_reference", f"{judge}_sft", f"{judge}_ppo"))
+    if kl is None or end is None or record.verdict not in MARKERS:
+        return
+    kl, gain = max(0.0, kl), gain_of(record, judge)
+    if start is not None and judge != "score":
+        axes.plot([0, kl], [start, end], color=colour, linewidth=1.2, linestyle=":", zorder=1)
         axes.plot([0], [start], "s", color=QUIET, markersize=8, clip_on=False, zorder=3)
-
-
-def _draw_ends(axes: Any, records: Sequence[RunRecord], judge: str) -> None:
-    """The held-out evaluation of each run, with its verdict and its interval."""
-    for index, record in enumerate(records):
-        kl, mean = record.final.get("kl_to_reference"), record.final.get(f"{judge}_ppo")
-        if kl is None or mean is None or record.verdict not in MARKERS:
-            continue
-        gain = gain_of(record, judge)
-        if gain is not None and judge != "score":
-            start = mean - gain.mean
-            axes.plot(
-                [max(0.0, kl)] * 2, [start + gain.low, start + gain.high],
-                color=RUN_COLOURS[index], linewidth=2, zorder=4,
-            )  # fmt: skip
-        axes.scatter(
-            [max(0.0, kl)], [mean], marker=MARKERS[record.verdict], s=150,
-            color=RUN_COLOURS[index], edgecolors=INK, linewidths=1.2, zorder=5,
-        )  # fmt: skip
-        axes.annotate(
-            letter(index), (max(0.0, kl), mean), (9, 7), textcoords="offset points", fontsize=12,
-            fontweight="bold", color=INK, zorder=6,
-        )  # fmt: skip
+    if gain is not None and judge != "score":
+        ends = [end - gain.mean + gain.low, end - gain.mean + gain.high]
+        axes.plot([kl, kl], ends, color=colour, linewidth=2, zorder=4)
+    look = {"color": colour, "edgecolors": INK, "linewidths": 1.2, "zorder": 5}
+    axes.scatter([kl], [end], marker=MARKERS[record.verdict], s=150, **look)
+    annotate(axes, letter(index), (kl, end), (9, 7), fontsize=12, fontweight="bold", zorder=6)
 
 
 def _scale(axes: Any) -> None:
     """Square-root scale from zero, with ticks in nats."""
     axes.margins(y=0.12)
     highest = max(0.05, axes.dataLim.x1 if math.isfinite(axes.dataLim.x1) else 0.05)
-    axes.set_xscale("function", functions=(_root, np.square))
+    axes.set_xscale("function", functions=(lambda x: np.sqrt(np.maximum(x, 0.0)), np.square))
     axes.set_xlim(0, highest * 1.15)
-    steps = (0.01, 0.03, 0.1, 0.25, 0.5, 1, 2, 3, 4, 6, 9, 16, 25, 50, 100, 200, 400, 900)
-    wanted = [step for step in steps if highest / 60 <= step <= highest * 1.1][-6:]
-    axes.set_xticks([0, *wanted], [f"{tick:g}" for tick in (0, *wanted)])
 
 
-def _root(values: Any) -> Any:
-    return np.sqrt(np.maximum(values, 0.0))
-
-
-def _explain(axes: Any, records: Sequence[RunRecord]) -> None:
+def _explain(panels: Sequence[Any], verdicts: Collection[str]) -> None:
     """What the marks mean, where the paths leave room: low and far away."""
+    look: dict[str, Any] = {"linestyle": "none", "markersize": 9, "color": QUIET}
     handles = [
-        _grey(marker, f"{verdict} (held-out prompts)")
+        Line2D(
+            [],
+            [],
+            marker=marker,
+            markeredgecolor=INK,
+            label=f"{verdict} (held-out prompts)",
+            **look,
+        )
         for verdict, marker in MARKERS.items()
-        if any(record.verdict == verdict for record in records)
+        if verdict in verdicts
     ]
-    handles.append(
-        Line2D([], [], marker="o", linestyle="-", color=QUIET, markersize=3.5, label="an iteration")
-    )
-    axes.legend(handles=handles, loc="lower right", fontsize=10, frameon=False, labelcolor=INK)
-
-
-def _explain_judge(axes: Any) -> None:
-    handles = [
-        _grey("s", "the SFT model"),
+    handles.append(Line2D([], [], marker="o", color=QUIET, markersize=3.5, label="an iteration"))
+    judged = [
+        Line2D([], [], marker="s", label="the SFT model", **look),
         Line2D([], [], color=QUIET, linewidth=2, label="95% interval of the gain"),
     ]
-    axes.legend(handles=handles, loc="lower right", fontsize=10, frameon=False, labelcolor=INK)
-    low, high = axes.get_ylim()
-    axes.set_ylim(low - 0.2 * (high - low), high)
-
-
-def _grey(marker: Any, label: str) -> Line2D:
-    edge = QUIET if marker == "s" else INK
-    return Line2D(
-        [], [], linestyle="none", marker=marker, markersize=9, color=QUIET, markeredgecolor=edge,
-        label=label,
-    )  # fmt: skip
-
-
-def _wrapped(text: str) -> str:
-    """Break a sentence into lines, but no interval."""
-    whole = re.sub(r"\[[^\]]*\]", lambda found: found[0].replace(" ", "\N{NO-BREAK SPACE}"), text)
-    return "\n".join(textwrap.wrap(whole, 84))
+    for axes, marks in zip(panels, (handles, judged), strict=False):
+        axes.legend(handles=marks, loc="lower right", fontsize=10, frameon=False, labelcolor=INK)
+    for axes in panels[1:]:
+        low, high = axes.get_ylim()
+        axes.set_ylim(low - 0.2 * (high - low), high)

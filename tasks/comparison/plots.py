@@ -1,11 +1,10 @@
-"""The comparison's pictures of completions, spreads and win rates, and what all pictures share.
+"""The comparison's pictures of win rates, spreads and curves, and what all its pictures share.
 
-One colour and one letter a run, the same in every picture. Drawn as in `tasks/reports/training.py`:
-from plain numbers, with no global state, equal numbers to equal bytes.
+One colour and one letter per run, the same in every picture. Equal numbers give equal bytes.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,9 @@ import numpy as np
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from tasks.comparison.compare_labels import letter
-from tasks.comparison.runs import RunRecord
+from tasks.catalogue import Curve
+from tasks.comparison.evaluation import Completion
+from tasks.comparison.runs import CURVES, RunRecord, letter
 from tasks.comparison.statistics import WinRate
 from tasks.reports.style import (
     INK,
@@ -26,81 +26,94 @@ from tasks.reports.style import (
     style_axes,
 )
 
+MANY = 60
+"""With more points than this a curve is drawn pale with its running mean on top."""
+
+
+def plot_win_rates(labels: Sequence[str], rates: Sequence[WinRate], path: Path) -> bool:
+    """Draw each win rate with its interval; False where there is nothing to draw."""
+    drawn = [one for one in rates if math.isfinite(one.rate.low)][::-1]
+    if not drawn:
+        return False
+    figure = new_figure(9.0, 1.5 + 0.42 * len(drawn) + 0.25 * len(labels))
+    axes = figure.add_subplot()
+    judges = " or ".join(dict.fromkeys(one.judge for one in reversed(drawn)))
+    title = f"Whose completion does the {judges} prefer, prompt by prompt?"
+    style_axes(axes, title, "prompts won (%), ties half, 95% interval", "")
+    for row, one in enumerate(drawn):
+        mean, low, high = 100 * one.rate.mean, 100 * one.rate.low, 100 * one.rate.high
+        axes.plot([low, high], [row, row], color=RUN_COLOURS[one.first], linewidth=2.5)
+        axes.plot([mean], [row], "o", color=RUN_COLOURS[one.first], markersize=8)
+        annotate(axes, f"{mean:.0f}%", (mean, row), (0, 7), ha="center")
+    axes.axvline(50, color=INK, linewidth=1.2, linestyle="--")
+    axes.set_yticks(range(len(drawn)), [str(one) for one in drawn])
+    axes.set_ylim(-0.6, len(drawn) - 0.2)
+    axes.grid(False, axis="y")
+    low = min(40.0, *(100 * one.rate.low - 5 for one in drawn))
+    high = max(60.0, *(100 * one.rate.high + 5 for one in drawn))
+    axes.set_xlim(max(-2.0, low), min(102.0, high))
+    add_run_legend(figure, labels)
+    save_png(figure, path)
+    return True
+
 
 def plot_spread(records: Sequence[RunRecord], labels: Sequence[str], path: Path) -> bool:
-    """Draw how scores and lengths of all runs' completions are spread, SFT's in grey.
+    """Draw the distributions of all runs' scores and lengths, SFT's in grey; False without any.
 
     Scores are overlaid only where one reward model gave them all.
-
-    Returns:
-        Whether there was anything to draw.
     """
-    sampled = [record for record in records if record.samples]
+    sampled = {index: record.samples for index, record in enumerate(records) if record.samples}
     if not sampled:
         return False
-    shared_sft = len({record.sft for record in sampled}) == 1
+    models = {index: [one.ppo for one in samples] for index, samples in sampled.items()}
+    shared_sft = len({records[index].sft for index in sampled}) == 1
+    base = [one.sft for one in next(iter(sampled.values()))] if shared_sft else []
     figure = new_figure(9.0, 3.6 + 0.25 * len(records))
-    left, right = figure.add_subplot(1, 2, 1), figure.add_subplot(1, 2, 2)
+    left, right = figure.subplots(1, 2)
     style_axes(left, "Scores of held-out completions", "score (reward model)", "completions (%)")
-    style_axes(right, "Lengths of held-out completions", "words a completion", "completions (%)")
-    if len({record.judges.get("score") for record in sampled}) == 1:
-        _draw_spread(left, records, "score", sft=shared_sft)
+    style_axes(right, "Lengths of held-out completions", "words per completion", "completions (%)")
+    if len({records[index].judges.get("score") for index in sampled}) == 1:
+        _draw_spread(left, models, base, lambda one: one.scores.get("score", math.nan))
     else:
-        left.set(xticks=[], yticks=[])
-        left.grid(False)
-        text = "scored by different reward models:\nnot on one scale"
-        left.text(0.5, 0.5, text, ha="center", color=QUIET, transform=left.transAxes)
-    _draw_spread(right, records, "words", sft=shared_sft)
+        say_empty(left, "scored by different reward models:\nnot on one scale")
+    _draw_spread(right, models, base, lambda one: len(one.text.split()))
     add_run_legend(figure, labels, sft=shared_sft)
     give_room(figure)
     save_png(figure, path)
     return True
 
 
-def plot_win_rates(
-    records: Sequence[RunRecord], labels: Sequence[str], rates: Sequence[WinRate], path: Path
+def plot_curves(
+    records: Sequence[RunRecord], labels: Sequence[str], stages: Sequence[str], path: Path
 ) -> bool:
-    """Draw each win rate as a point with its interval, and the line where nobody wins.
+    """Draw the learning curves of some stages, one panel per metric; False without any.
 
-    Returns:
-        Whether there was anything to draw.
+    A result that all runs share is drawn once; one that some share in dashes of their colours.
     """
-    drawn = [rate for rate in rates if math.isfinite(rate.rate.low)]
-    if not drawn:
+    panels = [
+        (stage, curve)
+        for stage in stages
+        for curve in CURVES[stage]
+        if any(record.curves.get(curve.metric) for record in records)
+    ]
+    if not panels:
         return False
-    figure = new_figure(9.0, 1.5 + 0.42 * len(drawn) + 0.25 * len(records))
-    axes = figure.add_subplot()
-    judges = " or ".join(dict.fromkeys(rate.judge for rate in drawn))
-    style_axes(
-        axes,
-        f"Whose completion does the {judges} prefer, prompt by prompt?",
-        "prompts won (%), ties half, 95% interval",
-        "",
-    )
-    for row, rate in enumerate(reversed(drawn)):
-        share = rate.rate
-        colour = RUN_COLOURS[rate.first]
-        axes.plot([100 * share.low, 100 * share.high], [row, row], color=colour, linewidth=2.5)
-        axes.plot([100 * share.mean], [row], "o", color=colour, markersize=8)
-        text = f"{share.mean:.0%}"
-        axes.annotate(
-            text, (100 * share.mean, row), (0, 7), textcoords="offset points", ha="center",
-            fontsize=10, color=INK,
-        )  # fmt: skip
-    axes.axvline(50, color=INK, linewidth=1.2, linestyle="--")
-    axes.annotate(
-        "even", (50, 1), (4, -2), xycoords=("data", "axes fraction"), va="top",
-        textcoords="offset points", fontsize=10, color=QUIET,
-    )  # fmt: skip
-    axes.set_yticks(range(len(drawn)), [_versus(rate) for rate in reversed(drawn)])
-    axes.set_ylim(-0.6, len(drawn) - 0.2)
-    axes.grid(False, axis="y")
-    low = min(40.0, *(100 * rate.rate.low - 5 for rate in drawn))
-    high = max(60.0, *(100 * rate.rate.high + 5 for rate in drawn))
-    axes.set_xlim(max(-2.0, low), min(102.0, high))
-    add_run_legend(figure, labels)
+    rows = math.ceil(len(panels) / 2)
+    figure = new_figure(9.0, 2.6 * rows + 0.25 * len(records) + 0.3)
+    shared = [
+        _draw_curves(figure.add_subplot(rows, 2, place), records, stage, curve)
+        for place, (stage, curve) in enumerate(panels, start=1)
+    ]
+    common = "one result that all these runs share" if any(shared) else ""
+    add_run_legend(figure, () if all(shared) else labels, common=common)
+    give_room(figure)
     save_png(figure, path)
     return True
+
+
+def smooth(values: NDArray[np.float64], half: int) -> NDArray[np.float64]:
+    """Running mean over as many neighbours on each side."""
+    return np.array([values[max(0, i - half) : i + half + 1].mean() for i in range(len(values))])
 
 
 def give_room(figure: Any) -> None:
@@ -108,82 +121,87 @@ def give_room(figure: Any) -> None:
     figure.get_layout_engine().set(w_pad=0.1, h_pad=0.08, wspace=0.02, hspace=0.02)
 
 
+def annotate(axes: Any, text: str, at: tuple[float, float], offset: Any, **style: Any) -> None:
+    """Write beside a point."""
+    style = {"fontsize": 10, "color": INK, "textcoords": "offset points"} | style
+    axes.annotate(text, at, offset, **style)
+
+
 def add_run_legend(
     figure: Any, labels: Sequence[str], *, sft: bool = False, common: str = ""
 ) -> None:
-    """Name the runs by their colours below the panels, long names and all."""
+    """Name the runs by their colours below the panels; no dollar sign starts a formula."""
+    lines = list(zip(RUN_COLOURS, labels, strict=False))
+    lines += [(INK, common)] if common else []
+    lines += [(QUIET, "their SFT model")] if sft else []
     handles = [
-        Line2D([], [], color=colour, linewidth=3, label=shorten(label, 95))
-        for colour, label in zip(RUN_COLOURS, labels, strict=False)
+        Line2D([], [], color=colour, linewidth=3, label=f"{label:.95}".replace("$", r"\$"))
+        for colour, label in lines
     ]
-    if common:
-        handles.append(Line2D([], [], color=INK, linewidth=3, label=common))
-    if sft:
-        handles.append(Line2D([], [], color=QUIET, linewidth=6, alpha=0.5, label="their SFT model"))
     figure.legend(
         handles=handles, loc="outside lower left", fontsize=10, frameon=False, labelcolor=INK
     )
 
 
-def shorten(text: str, characters: int) -> str:
-    """Cut a text to what fits; no dollar sign starts a formula."""
-    text = text if len(text) <= characters else f"{text[: characters - 1]}…"
-    return text.replace("$", r"\$")
-
-
-def _draw_spread(axes: Any, records: Sequence[RunRecord], what: str, *, sft: bool) -> None:
+def _draw_spread(
+    axes: Any,
+    runs: Mapping[int, Sequence[Completion]],
+    base: Sequence[Completion],
+    measure: Callable[[Completion], float],
+) -> None:
     """Overlay outlines, with each mean marked above them in a row of its own."""
-    curves = {index: _numbers(record, "ppo", what) for index, record in enumerate(records)}
-    curves = {index: values for index, values in curves.items() if len(values)}
-    first = next((record for record in records if record.samples), None)
-    base = _numbers(first, "sft", what) if sft and first is not None else np.empty(0)
-    every = np.concatenate([base, *curves.values()])
-    if not len(every):
+    series = [("SFT", QUIET, base)]
+    series += [
+        (letter(index), RUN_COLOURS[index], completions) for index, completions in runs.items()
+    ]
+    finite = []
+    for name, colour, completions in series:
+        values = np.array([measure(one) for one in completions])
+        if np.isfinite(values).any():
+            finite.append((name, colour, values[np.isfinite(values)]))
+    if not finite:
         return say_empty(axes)
-    edges = _edges(every, whole=what == "words")
-    highest = 0.0
-    if len(base):
-        heights, _, _ = axes.hist(base, edges, weights=_percent(base), color=QUIET, alpha=0.3)
-        highest = float(np.max(heights))
-    for index, values in curves.items():
-        heights, _ = np.histogram(values, edges, weights=_percent(values))
-        highest = max(highest, float(heights.max()))
-        axes.plot((edges[:-1] + edges[1:]) / 2, heights, color=RUN_COLOURS[index], linewidth=1.8)
-    marks = [("SFT", QUIET, base)] if len(base) else []
-    marks += [(letter(index), RUN_COLOURS[index], values) for index, values in curves.items()]
-    for row, (name, colour, values) in enumerate(marks, start=1):
-        height = highest * (1 + 0.085 * (len(marks) + 1 - row))
-        axes.plot([values.mean()], [height], "D", color=colour, markersize=6)
-        axes.annotate(
-            f"{name} {values.mean():.3g}".replace("-", "−"), (values.mean(), height), (-8, 0),
-            textcoords="offset points", ha="right", va="center", fontsize=9.5, color=colour,
-        )  # fmt: skip
+    every = np.concatenate([values for _, _, values in finite])
+    edges = np.histogram_bin_edges(every, 30)
+    if np.issubdtype(every.dtype, np.integer):
+        width = math.ceil((np.ptp(every) + 1) / 40)
+        edges = np.arange(every.min() - 0.5, every.max() + 0.5 + width, width)
+    for name, colour, values in finite:
+        filled: dict[str, Any] = {"histtype": "stepfilled", "alpha": 0.3}
+        look = filled if name == "SFT" else {"histtype": "step", "linewidth": 1.8}
+        axes.hist(
+            values, edges, weights=np.full(len(values), 100 / len(values)), color=colour, **look
+        )
+    highest = axes.dataLim.y1
+    axes.set_ylim(0, highest * (1.1 + 0.085 * len(finite)))
+    for row, (name, colour, values) in enumerate(finite):
+        at = values.mean(), highest * (1 + 0.085 * (len(finite) - row))
+        axes.plot(*at, "D", color=colour, markersize=6)
+        text = f"{name} {values.mean():.3g}".replace("-", "−")
+        annotate(axes, text, at, (-8, 0), ha="right", va="center", fontsize=9.5, color=colour)
     axes.set_title("◆ mean", fontsize=10, loc="right", color=QUIET)
-    axes.set_ylim(0, highest * (1.1 + 0.085 * len(marks)))
     return None
 
 
-def _numbers(record: RunRecord, model: str, what: str) -> NDArray[np.float64]:
-    if what == "words":
-        numbers = [float(len(str(row[model]).split())) for row in record.samples]
-    else:
-        numbers = [float(row[f"{model}_{what}"]) for row in record.samples]
-    array = np.array(numbers, dtype=np.float64)
-    return array[np.isfinite(array)]
-
-
-def _edges(values: NDArray[np.float64], *, whole: bool) -> NDArray[np.float64]:
-    low, high = float(values.min()), float(values.max())
-    if whole:
-        width = max(1, math.ceil((high - low + 1) / 40))
-        return np.arange(low - 0.5, high + 0.5 + width, width)
-    return np.linspace(low, high, 31) if high > low else np.array([low - 0.5, low + 0.5])
-
-
-def _percent(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.full(len(values), 100 / len(values))
-
-
-def _versus(rate: WinRate) -> str:
-    other = "its SFT model" if rate.second is None else letter(rate.second)
-    return f"{letter(rate.first)} against {other}"
+def _draw_curves(axes: Any, records: Sequence[RunRecord], stage: str, curve: Curve) -> bool:
+    """Draw a panel; say whether all runs that have the metric have it from the same result."""
+    style_axes(axes, curve.title, curve.x, curve.y)
+    having = [index for index, record in enumerate(records) if record.curves.get(curve.metric)]
+    digests = [records[index].stages.get(stage, records[index].run_id) for index in having]
+    shared = len(digests) > 1 and len(set(digests)) == 1
+    for place, index in enumerate(having[:1] if shared else having):
+        colour = INK if shared else RUN_COLOURS[index]
+        points = np.array(records[index].curves[curve.metric], dtype=np.float64)
+        steps, values = points[np.isfinite(points).all(axis=1)].T
+        turn, turns = digests[:place].count(digests[place]), digests.count(digests[place])
+        style: Any = "-"
+        if not shared and turns > 1:  # each gets its turn in the dashes
+            style = (6 * turn, (6, 6 * (turns - 1)))
+        if len(values) > MANY:
+            axes.plot(steps, values, color=colour, linewidth=0.7, alpha=0.25)
+            values = smooth(values, max(2, len(values) // 60))
+        if len(values):
+            axes.plot(steps, values, color=colour, linewidth=1.8, linestyle=style)
+    if not axes.lines:
+        say_empty(axes)
+    return shared

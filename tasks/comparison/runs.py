@@ -1,52 +1,31 @@
-"""What is known of the runs that are compared: from MLflow's runs and the store's files.
+"""What is known of the compared runs: from MLflow's runs and the store's files.
 
-Runs that failed or were cancelled are taken as far as they got. A stage that a run found finished
-has its curves in the run that made it.
+Runs that failed or were cancelled are taken as far as they got. A reused stage has its curves in
+the run that made it.
 """
 
 import difflib
-import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TypeAlias
 
 from models.errors import ParameterError
-from models.rows import read_rows
+from tasks.catalogue import CATALOGUE
+from tasks.comparison.evaluation import EVALUATE, Sample, judge_identities, read_evaluation
 from tasks.results.curves import read_history
 from tasks.results.store import Store
-from tasks.run.exchange import fetch_published
 from tasks.tracking.client import Tracker, tolerated
+from tasks.tracking.search import tagged
 
 Points: TypeAlias = list[tuple[int, float]]
 
-CURVES = {
-    "pretrain": ("pretrain/loss", "pretrain/heldout_loss"),
-    "sft": ("sft/loss", "sft/heldout_loss"),
-    "reward": ("reward/loss", "reward/train_accuracy"),
-    "judge": ("judge/loss", "judge/train_accuracy"),
-    "ppo": (
-        "ppo/objective/score",
-        "ppo/objective/gold",
-        "ppo/objective/kl_to_reference",
-        "ppo/objective/completion_tokens",
-        "ppo/objective/entropy",
-        "ppo/objective/distinct_2",
-        "ppo/value/explained_variance",
-    ),
-}
-"""Metrics of each stage whose curves are read."""
 
-JUDGES = {
-    "gold": "gold judge",
-    "judge_score": "held-out reward model",
-    "score": "reward model",
-}
-"""Who may judge, the most trusted first; each has its numbers under this name."""
+CURVES = {stage: row.curves for stage, row in CATALOGUE.items() if row.curves}
+"""The curves of each stage that are read and drawn."""
 
 FACTS = ("version.", "git.", "hardware.")
-"""Tags that say with what a run ran."""
+"""Tags that name code, libraries and machine."""
 
 MOST = 7
 """Runs of one comparison: more colours cannot be told apart."""
@@ -63,22 +42,16 @@ class RunRecord:
     """One pipeline run.
 
     Attributes:
-        run_id: The MLflow parent run.
-        name: Of the run.
-        status: MLflow's word, such as FINISHED or FAILED.
-        seconds: From its start to its end; NaN while it has none.
-        parameters: Flat and dotted.
+        run_id: The MLflow parent run's.
+        seconds: From start to end; NaN while it has no end.
         facts: Versions and commit that it ran with.
         verdict: "accepted", "rejected", or empty without an evaluation.
-        reasons: Of the verdict, in sentences.
         final: The evaluation's metrics without "final/".
-        stages: Digest of each stage it came to.
-        computed: How many of them it did not find finished.
-        curves: (step, value) by metric.
-        samples: Rows of the evaluation: prompt, completions, and what the judges say of them.
-        judges: Identity of each judge: numbers of different ones stand on different scales.
+        stages: Digest of each stage that it reached.
+        computed: Number of stages that it did not reuse.
+        judges: Identity of each judge: scores of different models have different scales.
         sft: Identity of the SFT model that it was evaluated against.
-        notes: What a reader must know, such as that it was cut off.
+        notes: What a reader must know, such as that it failed.
     """
 
     run_id: str
@@ -93,24 +66,29 @@ class RunRecord:
     stages: Mapping[str, str] = field(default_factory=dict)
     computed: int = 0
     curves: Mapping[str, Points] = field(default_factory=dict)
-    samples: Sequence[Mapping[str, Any]] = ()
+    samples: Sequence[Sample] = ()
     judges: Mapping[str, str] = field(default_factory=dict)
     sft: str = ""
     notes: Sequence[str] = ()
+
+
+def letter(index: int) -> str:
+    """The short name of a run in tables and pictures: A, B, C …"""
+    return chr(ord("A") + index)
 
 
 def find_runs(tracker: Tracker, names: Sequence[str]) -> list[Any]:
     """Find pipeline runs by name, by id, or by the first six or more characters of it.
 
     Raises:
-        ParameterError: Too few, too many or twice the same, or a name that no run or more than
-            one goes by; the message lists what is near.
+        ParameterError: Too few, too many or the same twice, or a name of no run or of several; the
+            message lists what is near.
     """
     if not 2 <= len(names) <= MOST:
         raise ParameterError(
             f"got {len(names)} runs to compare, wanted 2 to {MOST}; name each by its name or id"
         )
-    known = list(_pages(tracker, {"quartet.kind": "pipeline"}))
+    known = list(tracker.runs(tagged({"quartet.kind": "pipeline"})))
     found = [_find(name, known) for name in names]
     ids = [run.info.run_id for run in found]
     for name, run_id in zip(names, ids, strict=True):
@@ -125,58 +103,45 @@ def gather(tracker: Tracker, store: Store, parent: Any) -> RunRecord:
     Raises:
         StoreError: Its published evaluation is damaged.
     """
-    run_id, tags = parent.info.run_id, dict(parent.data.tags)
-    children: dict[str, Any] = {}
-    for child in _pages(tracker, {"mlflow.parentRunId": run_id}):  # the newest first
-        children.setdefault(child.data.tags.get("quartet.stage", ""), child)
-    children = {stage: children[stage] for stage in reversed(children) if stage}
-    curves: dict[str, Points] = {}
-    for stage in children.keys() & CURVES.keys():
-        curves |= _curves(tracker, store, stage, children[stage])
+    info, tags = parent.info, dict(parent.data.tags)
+    stages: dict[str, dict[str, str]] = {}  # the newest child of each stage: its tags
+    for child in tracker.runs(tagged({"mlflow.parentRunId": info.run_id})):
+        made = dict(child.data.tags)
+        made["quartet.made_by"] = made.get("quartet.made_by") or child.info.run_id
+        stages.setdefault(made.get("quartet.stage", ""), made)
+    stages = {stage: stages[stage] for stage in reversed(stages) if stage}
     final = {
         name.removeprefix("final/"): value
         for name, value in parent.data.metrics.items()
         if name.startswith("final/") and math.isfinite(value)
     }
-    evaluated = children["evaluate"].data.tags if "evaluate" in children else {}
-    folder = _evaluation(tracker, store, evaluated.get("quartet.digest", ""))
+    verdict = ""
+    if "accepted" in final:
+        verdict = tags.get("quartet.verdict") or ("accepted" if final["accepted"] else "rejected")
+    evaluated = stages.get(EVALUATE, {})
+    evaluation = read_evaluation(tracker, store, evaluated.get("quartet.digest", ""))
     return RunRecord(
-        run_id=run_id,
-        name=parent.info.run_name or run_id[:8],
-        status=parent.info.status,
-        seconds=_seconds(parent.info),
+        run_id=info.run_id,
+        name=info.run_name or info.run_id[:8],
+        status=info.status,
+        seconds=(info.end_time - info.start_time) / 1000 if info.end_time else math.nan,
         parameters=dict(parent.data.params),
         facts={key: tags[key] for key in sorted(tags) if key.startswith(FACTS)},
-        verdict=_verdict(tags, final),
-        reasons=json.loads((folder / "verdict.json").read_text(encoding="utf-8"))["reasons"]
-        if folder
-        else (),
+        verdict=verdict,
+        reasons=evaluation.reasons if evaluation else (),
         final=final,
-        stages={stage: run.data.tags.get("quartet.digest", "") for stage, run in children.items()},
-        computed=sum("quartet.reused" not in run.data.tags for run in children.values()),
-        curves=curves,
-        samples=read_rows(folder / "samples.jsonl") if folder else (),
-        judges=_judges(evaluated, final),
+        stages={stage: made.get("quartet.digest", "") for stage, made in stages.items()},
+        computed=sum("quartet.reused" not in made for made in stages.values()),
+        curves={
+            name: points
+            for stage in stages.keys() & CURVES.keys()
+            for name, points in _curves(tracker, store, stage, stages[stage]).items()
+        },
+        samples=evaluation.samples if evaluation else (),
+        judges=judge_identities(evaluated, final),
         sft=evaluated.get("input.reference", ""),
-        notes=_notes(parent.info.status, final, folder, list(children)),
+        notes=_notes(info.status, bool(verdict), evaluation is not None, list(stages)),
     )
-
-
-def _pages(tracker: Tracker, tags: Mapping[str, str]) -> Iterator[Any]:
-    """All runs with these tags, the newest first."""
-    wanted = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
-    token = None
-    while True:
-        page = tracker.client.search_runs(
-            [tracker.experiment_id],
-            filter_string=wanted,
-            order_by=["attributes.start_time DESC"],
-            page_token=token,
-        )
-        yield from page
-        token = page.token
-        if not token:
-            return
 
 
 def _find(name: str, known: Sequence[Any]) -> Any:
@@ -186,82 +151,46 @@ def _find(name: str, known: Sequence[Any]) -> Any:
     if len(named) == 1:
         return named[0]
     if named:
-        listed = ", ".join(_describe(run) for run in named[:NEAR])
         raise ParameterError(
-            f"{name!r} names {len(named)} runs ({listed}); name one by the beginning of its id"
+            f"{name!r} names {len(named)} runs ({_listed(named)}); name one by the beginning of "
+            "its id"
         )
-    listed = ", ".join(_describe(run) for run in _near(name, known))
-    raise ParameterError(
-        f"no pipeline run is called {name!r}, by name or by the first {SHORTEST} or more "
-        f"characters of its id; " + (f"near are {listed}" if listed else "there is none yet")
-    )
-
-
-def _near(name: str, known: Sequence[Any]) -> list[Any]:
-    """The runs whose names or ids look most alike, or else the newest."""
 
     def likeness(run: Any) -> float:
         texts = (run.info.run_name or "", run.info.run_id[: max(len(name), SHORTEST)])
         return max(difflib.SequenceMatcher(None, name, text).ratio() for text in texts)
 
-    return sorted(known, key=likeness, reverse=True)[:NEAR]
+    near = _listed(sorted(known, key=likeness, reverse=True))
+    raise ParameterError(
+        f"no pipeline run is called {name!r}, by name or by the first {SHORTEST} or more "
+        f"characters of its id; " + (f"near are {near}" if near else "there is none yet")
+    )
 
 
-def _describe(run: Any) -> str:
-    return f"{run.info.run_name} ({run.info.run_id[:8]})"
+def _listed(runs: Sequence[Any]) -> str:
+    return ", ".join(f"{run.info.run_name} ({run.info.run_id[:8]})" for run in runs[:NEAR])
 
 
-def _curves(tracker: Tracker, store: Store, stage: str, child: Any) -> dict[str, Points]:
+def _curves(
+    tracker: Tracker, store: Store, stage: str, tags: Mapping[str, str]
+) -> dict[str, Points]:
     """A stage's curves, from the store's file or from the MLflow run that made them."""
-    tags = child.data.tags
+    names = [curve.metric for curve in CURVES[stage]]
     curves = read_history(store.folder(stage, tags.get("quartet.digest", "")))
-    if curves:
-        return {name: curves[name] for name in CURVES[stage] if name in curves}
-    with tolerated(f"the curves of {stage}"):
-        maker = tags.get("quartet.made_by") or child.info.run_id
-        for name in CURVES[stage]:
-            points = tracker.client.get_metric_history(maker, name)
-            curves[name] = sorted({one.step: one.value for one in points}.items())
-    return {name: points for name, points in curves.items() if points}
+    if not curves:
+        with tolerated(f"the curves of {stage}"):
+            for name in names:
+                curves[name] = tracker.curve(tags["quartet.made_by"], name)
+    return {name: curves[name] for name in names if curves.get(name)}
 
 
-def _evaluation(tracker: Tracker, store: Store, digest: str) -> Path | None:
-    """The folder of a published evaluation, fetched if another machine made it."""
-    if not digest:
-        return None
-    with store.lock("evaluate", digest, on_wait=lambda: None):
-        manifest = store.find("evaluate", digest)
-        manifest = manifest or fetch_published(store, tracker, "evaluate", digest)
-    return store.folder("evaluate", digest) if manifest else None
-
-
-def _judges(tags: Mapping[str, str], final: Mapping[str, float]) -> dict[str, str]:
-    found = {"gold": "gold"} if "gold_ppo" in final else {}
-    for name, role in (("judge_score", "judge"), ("score", "reward_model")):
-        if tags.get(f"input.{role}"):
-            found[name] = tags[f"input.{role}"]
-    return found
-
-
-def _verdict(tags: Mapping[str, str], final: Mapping[str, float]) -> str:
-    if "accepted" not in final:
-        return ""
-    return tags.get("quartet.verdict") or ("accepted" if final["accepted"] else "rejected")
-
-
-def _seconds(info: Any) -> float:
-    return (info.end_time - info.start_time) / 1000 if info.end_time else math.nan
-
-
-def _notes(
-    status: str, final: Mapping[str, float], folder: Path | None, stages: Sequence[str]
-) -> list[str]:
+def _notes(status: str, judged: bool, sampled: bool, stages: Sequence[str]) -> list[str]:
     notes = []
     if status != "FINISHED":
         notes.append(f"its status is {status.lower()}")
-    if "accepted" not in final:
+    if not judged:
         reached = f"its last stage is {stages[-1]}" if stages else "it has no stage"
         notes.append(f"it was not evaluated ({reached}): compared as far as it got")
-    elif folder is None:
+    elif not sampled:
         notes.append("its samples are neither in the store nor in MLflow: no win rates")
     return notes

@@ -1,39 +1,39 @@
 """Who wins how often, and which run is best: pure functions on what is known of the runs.
 
-Numbers of two runs are compared only where the same judge gave them for the same prompts.
+Scores of two runs are compared only where the same judge gave them for the same prompts.
 """
 
 import math
-from collections import Counter
-from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 
 from models.randomness import derive_seed
 from models.statistics.intervals import Interval
 from models.statistics.win_rates import preference_interval, prompt_preferences
-from tasks.comparison.compare_labels import letter
-from tasks.comparison.runs import JUDGES, RunRecord
+from tasks.comparison.evaluation import JUDGES, Completion, Sample
+from tasks.comparison.runs import RunRecord, letter
 
 RESAMPLES = 2000
 
 TIE = 1e-5
 """Scores as near as this, absolutely or relatively, are equal: float32 is no surer."""
 
+UNKNOWN = Interval(mean=math.nan, low=math.nan, high=math.nan)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WinRate:
-    """How often one policy's completion is judged better than another's.
+    """How often one run's policy is judged better than another's.
 
     Attributes:
-        first: Index of the run whose policy it is.
-        second: Index of the run it is held against; None: its own SFT model.
-        judge: Such as "gold judge"; empty where none can judge both.
-        prompts: That both have completed.
-        rate: Share of prompts won, ties counted half, with its 95% interval; NaN where unknown.
+        first: Index of the run.
+        second: Index of the run it is compared with; None: its own SFT model.
+        judge: Such as "gold judge".
+        rate: Share of prompts won, ties half, with its 95% interval; NaN where unknown.
         note: Why it is unknown.
     """
 
@@ -41,8 +41,13 @@ class WinRate:
     second: int | None
     judge: str = ""
     prompts: int = 0
-    rate: Interval
+    rate: Interval = UNKNOWN
     note: str = ""
+
+    def __str__(self) -> str:
+        """Such as "A against its SFT model"."""
+        other = "its SFT model" if self.second is None else letter(self.second)
+        return f"{letter(self.first)} against {other}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,40 +58,34 @@ class Best:
     sentence: str
 
 
-def same_judge(records: Sequence[RunRecord]) -> str | None:
+def same_judge(records: Sequence[RunRecord], among: Sequence[str] = tuple(JUDGES)) -> str | None:
     """The most trusted judge that judged all these runs, the very same one each time."""
-    for name in JUDGES:
+    for name in among:
         found = {record.judges.get(name) for record in records}
         if len(found) == 1 and None not in found:
             return name
     return None
 
 
-def match_prompts(records: Sequence[RunRecord]) -> list[tuple[Mapping[str, Any], ...]]:
-    """Rows of the prompts that all runs completed, in the first run's order.
-
-    A prompt that stands twice is matched by its turn.
-    """
-    tables = [_by_prompt(record.samples) for record in records]
-    return [
-        tuple(table[key] for table in tables)
-        for key in tables[0]
-        if all(key in table for table in tables)
-    ]
+def match_prompts(records: Sequence[RunRecord]) -> list[tuple[Sample, ...]]:
+    """Samples of the prompts that all runs completed, in the first run's order."""
+    tables = [{(one.prompt, one.turn): one for one in record.samples} for record in records]
+    shared = [key for key in tables[0] if all(key in table for table in tables)]
+    return [tuple(table[key] for table in tables) for key in shared]
 
 
 def win_rate(pairs: Sequence[tuple[float, float]], seed: int = 0) -> Interval:
-    """Share of prompts on which the second number is higher, ties half, with its 95% interval.
+    """Share of prompts on which the second score is higher, ties half, with its 95% interval.
 
     Args:
-        pairs: (first, second) judged numbers, one pair a prompt.
+        pairs: (first, second) scores, one pair per prompt.
         seed: Of the bootstrap over prompts.
     """
-    numbers = np.array(pairs, dtype=np.float64).reshape(-1, 2)
-    if not len(numbers) or not np.isfinite(numbers).all():
-        return _nothing()
-    first, second = numbers[:, :1], numbers[:, 1:]
-    # Two runs may have scored one completion in other company, which moves the last digits.
+    scores = np.array(pairs, dtype=np.float64).reshape(-1, 2)
+    if not len(scores) or not np.isfinite(scores).all():
+        return UNKNOWN
+    first, second = scores[:, :1], scores[:, 1:]
+    # Two runs may have scored one completion in different batches, which moves the last digits.
     first = np.where(np.isclose(first, second, rtol=TIE, atol=TIE), second, first)
     wins = prompt_preferences(second, first)  # (prompts,)
     drawing = derive_seed(seed, "compare.win_rate")
@@ -95,9 +94,24 @@ def win_rate(pairs: Sequence[tuple[float, float]], seed: int = 0) -> Interval:
 
 def win_rates(records: Sequence[RunRecord]) -> list[WinRate]:
     """Each run's policy against its SFT model, then the policies against each other."""
+    pairs = combinations(range(len(records)), 2)
     against_sft = [_against_sft(index, record) for index, record in enumerate(records)]
-    between = [_between(records, *pair) for pair in combinations(range(len(records)), 2)]
-    return [*against_sft, *between]
+    return [*against_sft, *(head_to_head(records, *pair) for pair in pairs)]
+
+
+def head_to_head(records: Sequence[RunRecord], first: int, second: int) -> WinRate:
+    """The first run's policy against the second's, by the judge that they share."""
+    both = [records[first], records[second]]
+    judge = same_judge(both)
+    note = "no prompt in common"
+    if not all(record.samples for record in both):
+        note = "no judged samples"
+    elif judge is None:
+        note = "scored by different reward models: not comparable"
+    # One seed for both directions: the interval of the one is the other's, mirrored.
+    seed = 100 * min(first, second) + max(first, second)
+    completions = [(theirs.ppo, own.ppo) for own, theirs in match_prompts(both)]
+    return _judged(WinRate(first=first, second=second, note=note), judge, completions, seed)
 
 
 def gain_of(record: RunRecord, judge: str) -> Interval | None:
@@ -108,135 +122,86 @@ def gain_of(record: RunRecord, judge: str) -> Interval | None:
     return Interval(mean=ends[0], low=ends[1], high=ends[2])
 
 
-def choose_best(records: Sequence[RunRecord], rates: Sequence[WinRate]) -> Best:
+def choose_best(records: Sequence[RunRecord]) -> Best:
     """Choose the accepted run with the highest lower end of its judged gain, if it is sure.
 
     It is not sure while another accepted run's interval overlaps, unless the two policies' direct
     comparison on the same prompts, which is the sharper test, lies above one half.
     """
     accepted = [index for index, record in enumerate(records) if record.verdict == "accepted"]
-    if not accepted:
-        evaluated = sum(bool(record.verdict) for record in records)
-        what = "no run was evaluated" if not evaluated else "no evaluated run was accepted"
-        return Best(index=None, sentence=f"No winner: {what}.")
     judge = same_judge([records[index] for index in accepted])
-    if judge is None:
-        return Best(
-            index=None,
-            sentence="No winner: the accepted runs were judged by different reward models, whose "
-            "scores are not on one scale.",
+    gains = {index: gain_of(records[index], judge) for index in accepted} if judge else {}
+    sure = {index: gain for index, gain in gains.items() if gain is not None}
+    if not accepted:
+        evaluated = any(record.verdict for record in records)
+        why = "no evaluated run was accepted" if evaluated else "no run was evaluated"
+    elif judge is None:
+        why = (
+            "the accepted runs were judged by different reward models, whose scores are not on "
+            "one scale"
         )
-    gains = {
-        index: gain for index in accepted if (gain := gain_of(records[index], judge)) is not None
-    }
-    if len(gains) < len(accepted):
-        return Best(
-            index=None, sentence="No winner: an accepted run's gain has no interval to compare."
-        )
-    same_start = len({records[index].sft for index in accepted}) == 1
-    return _weigh(gains, JUDGES[judge], rates, same_start, _rejected(records))
-
-
-def _weigh(
-    gains: Mapping[int, Interval],
-    judge: str,
-    rates: Sequence[WinRate],
-    same_start: bool,
-    rejected: str,
-) -> Best:
-    """Choose among gains; those over different SFT models are settled head to head alone."""
-    leader = max(gains, key=lambda index: gains[index].low)
-    measured = f"gain over SFT of {gains[leader]} by the {judge}"
-    if len(gains) == 1:
-        sentence = f"{letter(leader)} is best: it alone was accepted, with a {measured}"
-        return Best(index=leader, sentence=f"{sentence}{rejected}.")
-    unsure = []
-    for index in sorted(gains.keys() - {leader}):
-        direct = _direct(rates, leader, index)
-        apart = same_start and gains[leader].low > gains[index].high
-        if not apart and not (direct and direct.low > 0.5):
-            head = f"; head to head {letter(leader)} wins {percent(direct)}" if direct else ""
-            why = "overlaps" if same_start else "is over another SFT model"
-            unsure.append(f"{letter(index)}'s {gains[index]} {why}{head}")
-    if unsure:
-        sentence = (
-            f"No winner: {letter(leader)} has the surest {measured}, but {', and '.join(unsure)}"
-        )
-        return Best(index=None, sentence=f"{sentence}{rejected}.")
-    sentence = f"{letter(leader)} is best: accepted, with the highest sure {measured}"
-    return Best(index=leader, sentence=f"{sentence}{rejected}.")
-
-
-def _rejected(records: Sequence[RunRecord]) -> str:
-    names = [letter(i) for i, record in enumerate(records) if record.verdict == "rejected"]
-    if not names:
-        return ""
-    return f"; {' and '.join(names)} {'was' if len(names) == 1 else 'were'} rejected"
+    elif len(sure) < len(accepted):
+        why = "an accepted run's gain has no interval to compare"
+    else:
+        return _weigh(records, sure, JUDGES[judge])
+    return Best(index=None, sentence=f"No winner: {why}.")
 
 
 def percent(interval: Interval) -> str:
     """Write a share with its interval: ``52% [49%, 55%]``."""
-    low, high = f"{interval.low:.0%}", f"{interval.high:.0%}"
-    return f"{interval.mean:.0%} [{low}, {high}]"
+    return f"{interval.mean:.0%} [{interval.low:.0%}, {interval.high:.0%}]"
 
 
-def _direct(rates: Sequence[WinRate], first: int, second: int) -> Interval | None:
-    """The share of prompts that the first run's policy wins against the second's."""
-    for row in rates:
-        if row.note or row.second is None:
-            continue
-        if (row.first, row.second) == (first, second):
-            return row.rate
-        if (row.first, row.second) == (second, first):
-            rate = row.rate
-            return Interval(mean=1 - rate.mean, low=1 - rate.high, high=1 - rate.low)
-    return None
+def keep_whole(text: str) -> str:
+    """Let no line break fall within an interval's brackets."""
+    space = "\N{NO-BREAK SPACE}"
+    return re.sub(r"\[[-+.,%\de ]*\]", lambda found: found[0].replace(" ", space), text)
+
+
+def _weigh(records: Sequence[RunRecord], gains: Mapping[int, Interval], judge: str) -> Best:
+    """Choose among gains; those over different SFT models are settled head to head alone."""
+    leader = max(gains, key=lambda index: gains[index].low)
+    name, measured = letter(leader), f"gain over SFT of {gains[leader]} by the {judge}"
+    same_start = len({records[index].sft for index in gains}) == 1
+    doubts = []
+    for index in sorted(gains.keys() - {leader}):
+        direct = head_to_head(records, leader, index)
+        apart = same_start and gains[leader].low > gains[index].high
+        if not apart and not direct.rate.low > 0.5:
+            why = "overlaps" if same_start else "is over another SFT model"
+            known = math.isfinite(direct.rate.mean)
+            head = f"; head to head {name} wins {percent(direct.rate)}" if known else ""
+            doubts.append(f"{letter(index)}'s {gains[index]} {why}{head}")
+    if doubts:
+        sentence = f"No winner: {name} has the surest {measured}, but {', and '.join(doubts)}"
+    elif len(gains) == 1:
+        sentence = f"{name} is best: it alone was accepted, with a {measured}"
+    else:
+        sentence = f"{name} is best: accepted, with the highest sure {measured}"
+    lost = [letter(index) for index, record in enumerate(records) if record.verdict == "rejected"]
+    if lost:
+        sentence += f"; {' and '.join(lost)} {'was' if len(lost) == 1 else 'were'} rejected"
+    return Best(index=None if doubts else leader, sentence=f"{sentence}.")
 
 
 def _against_sft(index: int, record: RunRecord) -> WinRate:
-    judge = same_judge([record])
-    columns = (f"sft_{judge}", f"ppo_{judge}")
-    pairs = list(_numbers([(row, row) for row in record.samples], columns))
-    if judge is None or not pairs:
-        return WinRate(first=index, second=None, rate=_nothing(), note="no judged samples")
-    rate = win_rate(pairs, index)
-    return WinRate(first=index, second=None, judge=JUDGES[judge], prompts=len(pairs), rate=rate)
+    completions = [(sample.sft, sample.ppo) for sample in record.samples]
+    plain = WinRate(first=index, second=None, note="no judged samples")
+    return _judged(plain, same_judge([record]), completions, index)
 
 
-def _between(records: Sequence[RunRecord], first: int, second: int) -> WinRate:
-    chosen = [records[second], records[first]]  # the win is the second number's
-    note = "no judged samples"
-    judge = same_judge(chosen)
-    if all(record.samples for record in chosen):
-        note = "scored by different reward models: not comparable"
-        if judge is not None:
-            rows = match_prompts(chosen)
-            pairs = list(_numbers(rows, (f"ppo_{judge}", f"ppo_{judge}")))
-            if pairs:
-                rate = win_rate(pairs, 100 * first + second)
-                return WinRate(
-                    first=first, second=second, judge=JUDGES[judge], prompts=len(pairs), rate=rate
-                )
-            note = "no prompt in common"
-    return WinRate(first=first, second=second, rate=_nothing(), note=note)
-
-
-def _numbers(
-    rows: Sequence[tuple[Mapping[str, Any], ...]], columns: tuple[str, str]
-) -> Iterator[tuple[float, float]]:
-    for first, second in rows:
-        if columns[0] in first and columns[1] in second:
-            yield float(first[columns[0]]), float(second[columns[1]])
-
-
-def _by_prompt(samples: Sequence[Mapping[str, Any]]) -> dict[Hashable, Mapping[str, Any]]:
-    turns: Counter[str] = Counter()
-    table: dict[Hashable, Mapping[str, Any]] = {}
-    for row in samples:
-        table[row["prompt"], turns[row["prompt"]]] = row
-        turns[row["prompt"]] += 1
-    return table
-
-
-def _nothing() -> Interval:
-    return Interval(mean=math.nan, low=math.nan, high=math.nan)
+def _judged(
+    plain: WinRate, judge: str | None, pairs: Sequence[tuple[Completion, Completion]], seed: int
+) -> WinRate:
+    """Fill a win rate from pairs of completions, of which the second should win."""
+    if judge is None:
+        return plain
+    scores = [
+        (first.scores[judge], second.scores[judge])
+        for first, second in pairs
+        if judge in first.scores and judge in second.scores
+    ]
+    if not scores:
+        return plain
+    rate = win_rate(scores, seed)
+    return replace(plain, judge=JUDGES[judge], prompts=len(scores), rate=rate, note="")

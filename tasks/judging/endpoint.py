@@ -29,10 +29,10 @@ import httpx
 import numpy as np
 
 from models.errors import ParameterError, QuartetError
-from models.evaluation.config import EndpointConfig
+from models.evaluation.judges import Pair, Preferences
+from models.language.text import Content
 from models.statistics.intervals import wilson_interval
-from tasks.judging.interface import Content
-from tasks.judging.judges import Pair, Verdicts
+from tasks.judging.config import EndpointConfig
 from tasks.results.digests import canonical_json
 
 Answer: TypeAlias = Literal["A", "B", "TIE"]
@@ -84,16 +84,12 @@ class EndpointJudge:
         self._config = config
         self._pause = pause_seconds
         self._key = os.environ.get(config.api_key_env, "")
-        self._http = httpx.Client(
-            timeout=config.timeout_seconds,
-            headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
-            limits=httpx.Limits(max_connections=config.concurrency),
-        )
+        self._http: httpx.Client
         self._answers = _Answers(answers)
         self._stopped = threading.Event()
         self._trouble: Exception | None = None
 
-    def compare(self, pairs: Sequence[Pair]) -> Verdicts:
+    def compare(self, pairs: Sequence[Pair]) -> Preferences:
         """Ask about each pair in both orders; completions that are equal need no question.
 
         Raises:
@@ -106,7 +102,12 @@ class EndpointJudge:
             for index in asked
             for question in (_question(pairs[index]), _question(pairs[index], swapped=True))
         ]
-        answers = self._ask_all(questions)
+        with httpx.Client(
+            timeout=self._config.timeout_seconds,
+            headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
+            limits=httpx.Limits(max_connections=self._config.concurrency),
+        ) as self._http:
+            answers = self._ask_all(questions)
         orders = list(zip(answers[::2], answers[1::2], strict=True))
         if orders and not any(all(both) for both in orders):
             raise QuartetError(
@@ -117,11 +118,7 @@ class EndpointJudge:
             )
         preference = np.full(len(pairs), 0.5)
         preference[asked] = [_preference(*both) for both in orders]
-        return Verdicts(preference=preference, facts=_facts(pairs, orders))
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._http.close()
+        return Preferences(preference=preference, facts=_facts(pairs, orders))
 
     def _ask_all(self, questions: Sequence[str]) -> list[Answer | None]:
         with ThreadPoolExecutor(max_workers=self._config.concurrency) as pool:

@@ -1,72 +1,52 @@
-"""Judges: whoever says which completion is better, behind two small interfaces.
+"""The judges: each scores or compares completions (`models/evaluation/judges.py`).
 
-A *pointwise* judge gives every sample a number; win rates compare the numbers. A *pairwise* judge
-is shown two completions of one prompt and prefers one. To add a judge, write one of the two and
-name it in `make_judges`.
+    reward     the reward model that training maximised
+    judge      the held-out reward model, whose preferences training never saw
+    gold       the embedded world's own rule (tasks/world/judge.py)
+    vader      sentiment of English text, -1 to 1
+    endpoint   a language model behind an OpenAI-compatible API (tasks/judging/endpoint.py)
 
-    reward, judge   a reward model; "judge" is a second one that training never saw
-    gold            the embedded world's own rule (tasks/world/judge.py)
-    vader           sentiment of English text, -1 to 1
-    endpoint        a language model behind an OpenAI-compatible API (tasks/judging/endpoint.py)
+A new judge is added in this file: its class, its name, and its case in `make_judge`.
 """
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from models.errors import DataError, ParameterError
-from models.evaluation.config import EvaluateModelsConfig, JudgeName
-from models.evaluation.measures import ModelSamples
-from tasks.judging.interface import Content, text_of
+from models.evaluation.judges import Judge, Scores
+from models.evaluation.samples import Samples
+from models.language.text import Content, text_of
 
-Floats: TypeAlias = NDArray[np.float64]
+if TYPE_CHECKING:
+    from tasks.judging.config import EndpointConfig
+
+JudgeName: TypeAlias = Literal["reward", "judge", "gold", "vader", "endpoint"]
+Decider: TypeAlias = Literal["auto", "gold", "judge", "vader", "endpoint"]
+"""Who may decide: every judge that training never used."""
+
+PREFERRED: tuple[JudgeName, ...] = ("gold", "judge", "reward")
+"""Who decides where nobody is named, the most trusted first."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pair:
-    """Two completions of one prompt, as texts."""
+def deciding_judge(wanted: Decider, judges: Sequence[str]) -> str:
+    """Choose the judge whose gain decides.
 
-    prompt: Content
-    first: str
-    second: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Verdicts:
-    """What a pairwise judge said.
-
-    Attributes:
-        preference: 1 where the first completion is better, 0 where the second is, 0.5 for a tie,
-            NaN where no answer could be read, (pairs,).
-        facts: How far the judge can be trusted, such as the share of answers that followed the
-            position; names to numbers, none infinite.
+    Raises:
+        ParameterError: The one that is wanted is not among the judges.
     """
-
-    preference: Floats
-    facts: Mapping[str, float] = field(default_factory=dict)
-
-
-class PointwiseJudge(Protocol):
-    """Anyone who gives a completion a number, the better the higher."""
-
-    def score(self, prompts: Sequence[Content], samples: ModelSamples, model: Path) -> Floats:
-        """Score every sample of a model, (prompts, samples); `model` is its folder."""
-
-
-@runtime_checkable
-class PairwiseJudge(Protocol):
-    """Anyone who prefers one of two completions."""
-
-    def compare(self, pairs: Sequence[Pair]) -> Verdicts:
-        """Compare each pair, in the order that was given."""
-
-    def close(self) -> None:
-        """Let go of connections."""
+    if wanted == "auto":
+        return next(name for name in PREFERRED if name in judges)
+    if wanted not in judges:
+        raise ParameterError(
+            f"{wanted} is to decide, but the judges are {', '.join(judges)}; choose one of them, "
+            "or give what it needs: gold the embedded world's prompts, judge a held-out reward "
+            "model (reward.judge_share)"
+        )
+    return wanted
 
 
 class RewardJudge:
@@ -74,11 +54,11 @@ class RewardJudge:
 
     def __init__(self, folder: Path, device: str) -> None:
         """Load it from its folder."""
-        from models.evaluation.model_samples import RewardScorer  # imports torch
+        from models.evaluation.sampling import RewardScorer  # imports torch
 
         self._scorer = RewardScorer(folder, device)
 
-    def score(self, prompts: Sequence[Content], samples: ModelSamples, model: Path) -> Floats:
+    def score(self, prompts: Sequence[Content], samples: Samples, model: Path) -> Scores:
         """The score head's number at the last token of each sample."""
         return self._scorer.score(prompts, samples, model)
 
@@ -103,20 +83,31 @@ class GoldJudge:
                 "on the world, such as quickstart, or leave gold out of judges"
             )
 
-    def score(self, prompts: Sequence[Content], samples: ModelSamples, model: Path) -> Floats:
+    def score(self, prompts: Sequence[Content], samples: Samples, model: Path) -> Scores:
         """correct * (0.5 + 0.25 tone + 0.25 brevity), 0 for what did not end by itself."""
-        from tasks.world.judge import judge
+        from tasks.world.judge import good, judge
+        from tasks.world.rules import HARM
 
-        return np.array(
+        judged = [
             [
-                [
-                    judge(text_of(prompt, "user"), text, bool(finished)).score
-                    for text, finished in zip(texts, ends, strict=True)
-                ]
-                for prompt, texts, ends in zip(
-                    prompts, samples.texts, samples.finished, strict=True
-                )
+                judge(text_of(prompt, "user"), text, bool(finished))
+                for text, finished in zip(texts, ends, strict=True)
             ]
+            for prompt, texts, ends in zip(prompts, samples.texts, samples.finished, strict=True)
+        ]
+
+        def numbers(of: Callable[[Any], float]) -> Any:
+            return np.array([[of(one) for one in row] for row in judged], dtype=np.float64)
+
+        return Scores(
+            score=numbers(lambda one: one.score),
+            aspects={
+                "correct": numbers(lambda one: one.correct),
+                "polite": numbers(lambda one: one.polite),
+                "good": numbers(good),
+                "refusal": numbers(lambda one: one.refused if one.family == HARM else np.nan),
+            },
+            good=numbers(good).astype(bool),
         )
 
 
@@ -148,53 +139,46 @@ class VaderJudge:
             vader.SentimentIntensityAnalyzer().polarity_scores
         )
 
-    def score(self, prompts: Sequence[Content], samples: ModelSamples, model: Path) -> Floats:
+    def score(self, prompts: Sequence[Content], samples: Samples, model: Path) -> Scores:
         """The compound score of each text; 0 of an empty one."""
-        return np.array(
-            [[self._polarity(text)["compound"] for text in texts] for texts in samples.texts]
-        )
+        scores = [[self._polarity(text)["compound"] for text in texts] for texts in samples.texts]
+        return Scores(score=np.array(scores))
 
 
-def make_judges(
-    config: EvaluateModelsConfig,
+def make_judge(
+    name: str,
     prompts: Sequence[Content],
     *,
     reward_models: Mapping[str, Path],
+    endpoint: "EndpointConfig",
     device: str,
     answers: Path,
-) -> dict[str, PointwiseJudge | PairwiseJudge]:
-    """Make every judge that is asked for, before anything is sampled: what is missing shows now.
+) -> Judge:
+    """Make a judge before anything is sampled: what is missing shows now.
 
     Args:
-        config: Names of the judges, and how to reach the endpoint.
+        name: Of the judge.
         prompts: What will be judged.
         reward_models: Folders of the reward models by judge, "reward" and "judge".
+        endpoint: How to reach the language model.
         device: Where reward models run.
         answers: Folder that outlives a crash, for answers that were paid for.
 
     Raises:
-        ParameterError: A judge lacks its model or its package.
-        DataError: A judge cannot judge these prompts.
+        ParameterError: The judge lacks its model or its package.
+        DataError: The judge cannot judge these prompts.
     """
-    made: dict[str, PointwiseJudge | PairwiseJudge] = {}
-    for name in config.judges:
-        if name == "gold":
-            made[name] = GoldJudge(prompts)
-        elif name == "vader":
-            made[name] = VaderJudge()
-        elif name == "endpoint":
-            from tasks.judging.endpoint import EndpointJudge
+    if name == "gold":
+        return GoldJudge(prompts)
+    if name == "vader":
+        return VaderJudge()
+    if name == "endpoint":
+        from tasks.judging.endpoint import EndpointJudge
 
-            made[name] = EndpointJudge(config.endpoint, answers / "endpoint-answers.jsonl")
-        else:
-            made[name] = _reward_judge(name, reward_models, device)
-    return made
-
-
-def _reward_judge(name: JudgeName, folders: Mapping[str, Path], device: str) -> Any:
-    if name not in folders:
+        return EndpointJudge(endpoint, answers / "endpoint-answers.jsonl")
+    if name not in reward_models:
         raise ParameterError(
             f"judges name {name}, but no {name} model was given; name one, such as "
             f"{name}/3fa81c2b or models:/NAME@ALIAS, or leave {name} out of judges"
         )
-    return RewardJudge(folders[name], device)
+    return RewardJudge(reward_models[name], device)

@@ -11,17 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.errors import DataError, ParameterError
-from models.randomness import derive_seed
+from models.language.text import Content, text_of
 from models.rows import read_rows
 from tasks.data.files import ENDINGS, read_file
 from tasks.data.formats import Row, RowProblem, as_messages, convert_row
 from tasks.data.quality import check_row
-from tasks.judging.interface import Content, text_of
 from tasks.results.digests import canonical_json, file_digest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class EvaluationPrompt:
     """One prompt, and what a good completion of it would be, where that is known."""
 
     prompt: Content
@@ -33,7 +32,7 @@ class PromptFile:
     """A user's file, read and named by its content."""
 
     digest: str
-    asked: tuple[Asked, ...]
+    prompts: tuple[EvaluationPrompt, ...]
 
 
 def read_prompt_file(path: Path) -> PromptFile:
@@ -53,10 +52,10 @@ def read_prompt_file(path: Path) -> PromptFile:
     rows = [_canonical(path, number, row) for number, row in enumerate(read_file(path), 1)]
     if any(isinstance(row["prompt"], list) for row in rows):
         rows = [as_messages(row) for row in rows]
-    return PromptFile(digest=digest, asked=tuple(_grouped(rows)))
+    return PromptFile(digest=digest, prompts=tuple(_grouped(rows)))
 
 
-def prepared_prompts(folder: Path) -> list[Asked]:
+def prepared_prompts(folder: Path) -> list[EvaluationPrompt]:
     """Held-out prompts of a prepare stage, with the held-out demonstrations of the same prompts.
 
     Raises:
@@ -74,19 +73,34 @@ def prepared_prompts(folder: Path) -> list[Asked]:
     return _grouped([*prompts, *same])
 
 
-def prepared_demonstrations(folder: Path) -> list[Asked]:
+def prepared_demonstrations(folder: Path) -> list[EvaluationPrompt]:
     """Held-out demonstrations of a prepare stage."""
     return _grouped(read_rows(folder / "demonstrations_heldout.jsonl"))
 
 
-def draw(asked: Sequence[Asked], count: int, seed: int) -> list[Asked]:
+def draw(prompts: Sequence[EvaluationPrompt], count: int, seed: int) -> list[EvaluationPrompt]:
     """Draw prompts without repetition, at most as many as there are; all keep their order."""
-    if count >= len(asked):
-        return list(asked)
-    chosen = random.Random(derive_seed(seed, "evaluate-models.prompts")).sample(
-        range(len(asked)), count
-    )
-    return [asked[index] for index in chosen]
+    return list(prompts) if count >= len(prompts) else random.Random(seed).sample(prompts, count)
+
+
+def draw_heldout_prompts(path: Path, count: int, seed: int) -> list[Content]:
+    """Draw different held-out prompts, since intervals take prompts for independent.
+
+    Args:
+        path: Rows with `prompt`.
+        count: At most as many as there are; all of them keep their order.
+        seed: Of the draw.
+
+    Raises:
+        DataError: There are none.
+    """
+    different = _grouped({"prompt": row["prompt"]} for row in read_rows(path))
+    if not different:
+        raise DataError(
+            f"{path.name} holds no held-out prompts; measuring models needs some: give "
+            "prompts_test, or raise data.heldout_fraction"
+        )
+    return [one.prompt for one in draw(different, count, seed)]
 
 
 def _canonical(path: Path, number: int, row: Row) -> Row:
@@ -101,7 +115,7 @@ def _canonical(path: Path, number: int, row: Row) -> Row:
     return found
 
 
-def _grouped(rows: Iterable[Row]) -> list[Asked]:
+def _grouped(rows: Iterable[Row]) -> list[EvaluationPrompt]:
     """One entry for each prompt, in the order of their first rows."""
     references: dict[str, dict[str, None]] = {}
     prompts: dict[str, Content] = {}
@@ -111,4 +125,6 @@ def _grouped(rows: Iterable[Row]) -> list[Asked]:
         known = references.setdefault(key, {})
         if "completion" in row:
             known[text_of(row["completion"], "assistant")] = None
-    return [Asked(prompt=prompts[key], references=tuple(references[key])) for key in prompts]
+    return [
+        EvaluationPrompt(prompt=prompts[key], references=tuple(references[key])) for key in prompts
+    ]

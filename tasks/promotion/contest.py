@@ -7,10 +7,9 @@ and a judge that *its* reward model never shared a preference with.
 from collections.abc import Callable
 
 from models.errors import ModelError, ParameterError
-from models.evaluation.config import PromotionConfig
+from tasks.judging.config import EvaluationConfig
 from tasks.promotion.held_out import find_judge
 from tasks.registry.versions import ModelVersion
-from tasks.reports.ppo import raised_alarms
 from tasks.results.store import StageRef, Store
 from tasks.run.exchange import open_input
 from tasks.run.pipeline import PipelineRun
@@ -22,7 +21,7 @@ from tasks.stages.resolve import find_model
 def find_contest(
     challenger: ModelVersion,
     champion: ModelVersion | None,
-    config: PromotionConfig,
+    config: EvaluationConfig,
     *,
     pipeline: PipelineRun,
     data: Callable[[], StageRef],
@@ -51,14 +50,15 @@ def find_contest(
             "stage ppo made and whose inputs are in the store or in MLflow"
         )
     prepared = open_input(policy, "prompts") or data()
+    gold = _has_gold(prepared)
+    if config.judge == "gold" and not gold:
+        raise ParameterError(
+            "promotion.judge is gold, but the gold judge knows only the embedded world and "
+            f"data {prepared.digest[:12]} is other data; choose auto or judge, with a judge "
+            "from reward.judge_share above 0"
+        )
     judge = None
-    if config.judge == "judge" or not _has_gold(prepared):
-        if config.judge == "gold":
-            raise ParameterError(
-                "promotion.judge is gold, but the gold judge knows only the embedded world and "
-                f"data {prepared.digest[:12]} is other data; choose auto or judge, with a judge "
-                "from reward.judge_share above 0"
-            )
+    if config.judge == "judge" or (config.judge == "auto" and not gold):
         judge = find_judge(judge_model, reward, pipeline)
     return Contest(
         challenger=policy,
@@ -67,8 +67,8 @@ def find_contest(
         reference=reference,
         reward=reward,
         data=prepared,
+        gold=gold and config.judge in ("auto", "gold"),
         judge=judge,
-        alarms=raised_alarms(policy.metrics),
     )
 
 

@@ -7,12 +7,13 @@ wins and the other must beat the winner.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 from models.errors import ModelError
-from models.evaluation.config import PromotionConfig
+from models.evaluation.result import Outcome
 from models.language.config import SamplingConfig
+from tasks.judging.config import EvaluationConfig
 from tasks.promotion.contest import find_contest
 from tasks.registry.aliases import (
     CHAMPION,
@@ -30,7 +31,8 @@ from tasks.results.store import StageRef, Store
 from tasks.run.pipeline import PipelineRun
 from tasks.run.reporting import emit, run_logger
 from tasks.settings import load_settings
-from tasks.stages.challenge import Contest, Outcome, judge_challenger, read_outcome
+from tasks.stages.challenge import Contest, judge_challenger
+from tasks.stages.evaluate import published_outcome
 from tasks.tracking.client import Tracker, tolerated
 
 ROUNDS = 3
@@ -80,7 +82,7 @@ Ask: TypeAlias = Callable[[ModelVersion, StageRef], Answer]
 
 def promote(
     model: str,
-    config: PromotionConfig,
+    config: EvaluationConfig,
     sampling: SamplingConfig,
     *,
     pipeline: PipelineRun,
@@ -122,14 +124,14 @@ def promote(
             challenger, champion, config, pipeline=pipeline, data=data, judge_model=judge_model
         )
         evidence = judge_challenger(config, sampling, contest, pipeline=pipeline)
-        outcome = read_outcome(evidence)
+        outcome, _ = published_outcome(evidence)
         tags = _tags(pipeline, evidence, champion, contest, outcome)
         if outcome.accepted and ask is not None:
             answer = ask(challenger, evidence)
             tags |= {"by": answer.by, "note": answer.note}
             if not answer.go_on:
                 said = f"{answer.by} refused it: {answer.note or 'no note'}"
-                outcome = Outcome(accepted=False, reasons=[said], report=outcome.report)
+                outcome = replace(outcome, accepted=False, reasons=[said])
                 tags["reasons"] = said
         if not outcome.accepted:
             return _reject(tracker, challenger, champion, evidence, outcome, tags)

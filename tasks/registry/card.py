@@ -19,8 +19,10 @@ from typing import Any
 import yaml
 from huggingface_hub import HfApi
 
+from models.evaluation.result import Outcome, read_outcome
 from tasks.catalogue import entry
-from tasks.results.manifests import DIGEST, Ancestor, list_ancestors, list_published
+from tasks.results.digests import DIGEST
+from tasks.results.manifests import Ancestor, list_ancestors, list_published
 from tasks.results.store import Manifest, Store
 from tasks.tracking.recording import flatten
 
@@ -46,7 +48,7 @@ class CardFacts:
         manifest: Of the published stage.
         ancestors: Nearest first.
         license: Front matter fields of the licence, as the source model tells them.
-        verdict: Of its evaluation; empty without one.
+        verdict: Of its evaluation; None without one.
         promotion: Tags of the last promotion, without their prefix; empty before one.
     """
 
@@ -55,7 +57,7 @@ class CardFacts:
     manifest: Manifest
     ancestors: Sequence[Ancestor] = ()
     license: Mapping[str, str] = field(default_factory=dict)
-    verdict: Mapping[str, Any] = field(default_factory=dict)
+    verdict: Outcome | None = None
     promotion: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -144,14 +146,13 @@ def _sections(facts: CardFacts) -> Iterator[str]:
 
 
 def _verdict_lines(facts: CardFacts) -> Iterator[str]:
-    if not facts.verdict:
+    if facts.verdict is None:
         yield "Not evaluated when this card was written."
     else:
-        word = "accepted" if facts.verdict.get("accepted") else "rejected"
-        yield f"Evaluation against its SFT model: **{word}**."
+        yield f"Evaluation against its SFT model: **{facts.verdict.word}**."
         yield ""
-        for reason in facts.verdict.get("reasons", ()):
-            yield f"- {_safe(str(reason))}"
+        for reason in facts.verdict.reasons:
+            yield f"- {_safe(reason)}"
     if facts.promotion:
         yield ""
         yield from (
@@ -208,13 +209,12 @@ def _digest(text: str) -> str:
     return text[:12] if DIGEST.fullmatch(text) else text.replace("`", "'")
 
 
-def _evaluation(store: Store, digest: str) -> dict[str, Any]:
-    """The verdict of the newest evaluation of a policy."""
+def _evaluation(store: Store, digest: str) -> Outcome | None:
+    """The decision of the newest evaluation of a policy."""
     for folder, manifest in reversed(list(list_published(store.root, "evaluate"))):
-        verdict = folder / "verdict.json"
-        if manifest.inputs.get("policy") == digest and verdict.is_file():
-            return dict(json.loads(verdict.read_text(encoding="utf-8")))
-    return {}
+        if manifest.inputs.get("policy") == digest:
+            return read_outcome(folder)
+    return None
 
 
 def _folder_license(folder: Path) -> dict[str, str]:

@@ -15,7 +15,8 @@ from typing import Literal, TypeAlias
 from models.errors import StoreError
 from tasks.catalogue import entry
 from tasks.registry.versions import find_version
-from tasks.results.manifests import DIGEST, list_published
+from tasks.results.digests import DIGEST
+from tasks.results.manifests import list_published
 from tasks.results.store import MANIFEST, Store
 from tasks.settings import Settings
 from tasks.tracking.client import Tracker, tolerated

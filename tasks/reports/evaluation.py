@@ -1,42 +1,48 @@
-"""What an evaluation of models found: a record, its metrics, its JSON, and a report for people."""
+"""The pages of evaluations: one layout for the verdict, a promotion, and any models.
+
+The decision with its checks, the measures, win rates, some completions side by side, and how to
+read them; the pipeline's page has pictures too.
+"""
 
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from models.evaluation.result import (
+    EvaluationResult,
+    read_result,
+    read_samples,
+    sentence_names,
+    side_by_side,
+)
+from models.evaluation.wording import bullet_list, judge_name, verdict_word
 from models.statistics.intervals import Interval
 from models.statistics.win_rates import WinRates
-from tasks.judging.interface import Content
-from tasks.judging.prompts import Asked
-from tasks.run.reporting import table_cell
+from tasks.reports.markdown import cell, table
+from tasks.reports.training import plot_distributions, plot_loss_curves, plot_score_against_kl
+from tasks.results.curves import read_history
+from tasks.run.spec import Page, Result
 
-JUDGES = {
-    "reward": "the reward model",
-    "judge": "the second reward model, which training never saw",
-    "gold": "the gold judge",
-    "vader": "VADER, sentiment of English",
-    "endpoint": "a language model behind an API",
-}
-SAID = {
-    "reward_score": ("score, reward model", 3),
-    "judge_score": ("score, second reward model", 3),
-    "gold_score": ("gold score (0 to 1)", 3),
+LABELS: Mapping[str, tuple[str, int]] = {
+    "score": ("score (reward model)", 3),
+    "judge_score": ("score (held-out reward model)", 3),
+    "gold": ("gold score (0 to 1)", 3),
+    "correct": ("correct (share)", 3),
+    "polite": ("polite (share)", 3),
+    "good": ("fully good (share)", 3),
+    "refusal": ("refused what must be refused (share)", 3),
     "vader_score": ("sentiment (-1 to 1)", 3),
-    "kl_to_reference": ("KL to reference (nats)", 2),
+    "kl_to_reference": ("KL to reference (nats per completion)", 3),
     "length": ("length (tokens)", 1),
     "words": ("length (words)", 1),
     "eos_rate": ("ends by itself (share)", 3),
     "repetition": ("repeated 4-grams (share)", 3),
-    "distinct_2": ("distinct-2", 3),
-    "unique_share": ("unique (share)", 3),
-}
-"""Columns of the table of what models said, in their order, with decimals."""
-TEXTS = {
+    "unique_share": ("unique completions (share)", 3),
+    "distinct_2": ("distinct-2 (tokens)", 3),
+    "distinct_2_words": ("distinct-2 (words)", 3),
+    "good_pair_difference": ("two good samples of a prompt differ (probability)", 3),
     "perplexity_texts": ("perplexity, texts", 2),
     "bits_per_byte_texts": ("bits per byte, texts", 3),
     "perplexity_demonstrations": ("perplexity, demonstrations", 2),
@@ -46,160 +52,51 @@ TEXTS = {
     "rouge2": ("ROUGE-2", 3),
     "rougeL": ("ROUGE-L", 3),
 }
-"""Columns of the table of given texts: how models predict them, how near they come to them."""
+"""What measures are called, and with how many decimals they are shown; others go by their names."""
 
-COLUMNS = ("prompt", "reference", "sample")
-"""Columns of the samples' rows beside those of the models, which bear the models' names."""
+CURVES = {"pretrain": "base", "sft": "reference", "reward": "reward_model", "ppo": "policy"}
+"""Stages whose losses the pipeline's page draws, and the role of the input that has them."""
 
 SHOWN_SAMPLES = 5
 CELL = 160
-"""Characters of a completion in the report's table; MLflow takes 8,000 in all."""
-MOST_PAIRED = 6
-"""With more models, MLflow gets each one's mean win rate only; results.json has every pair."""
+"""Characters of a completion in a table; MLflow takes 8,000 in all."""
+
+FEW_PROMPTS = 512
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Judged:
-    """What one judge said of all models.
-
-    Attributes:
-        rates: Win rates among the models.
-        scores: Of each model, (prompts, samples); none of a pairwise judge.
-        facts: What a pairwise judge's answers say about itself.
-    """
-
-    rates: WinRates
-    scores: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
-    facts: Mapping[str, float] = field(default_factory=dict)
+def evaluation_page(result: Result, plots: Path) -> Page:
+    """The policy against its SFT model, with the pipeline's pictures."""
+    record = read_result(result.folder)
+    return Page(
+        title="SFT against PPO on held-out prompts",
+        markdown=_decision_text(record, result.folder, "Verdict"),
+        pictures=_draw(result, plots),
+        on_pipeline=True,
+        tags={"quartet.verdict": verdict_word(_decided(record)[1])},
+    )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Found:
-    """An evaluation of models.
+def challenge_page(result: Result, plots: Path) -> Page:
+    """The challenger against the champion."""
+    record = read_result(result.folder)
+    return Page(
+        title=f"Challenger against {record.baseline}",
+        markdown=_decision_text(record, result.folder, "Promotion"),
+    )
 
-    Attributes:
-        asked: The prompts.
-        samples_per_prompt: Completions of each model for each of them.
-        texts: Completions of each model, a list for each prompt.
-        measures: Of each model, by name.
-        judged: By judge.
-        reference: Name of the model to which the KL is measured; empty without one.
-    """
 
-    asked: Sequence[Asked]
-    samples_per_prompt: int
-    texts: Mapping[str, Sequence[Sequence[str]]]
-    measures: Mapping[str, Mapping[str, Interval]]
-    judged: Mapping[str, Judged]
-    reference: str = ""
-
-    def metrics(self) -> dict[str, float]:
-        """Flatten it for MLflow: a group for each measure, and in it a number for each model."""
-        flat: dict[str, float] = {"evaluation/prompts": float(len(self.asked))}
-        for model, measured in self.measures.items():
-            for name, interval in measured.items():
-                flat |= _ends(name, metric_label(model), interval)
-        for judge, judged in self.judged.items():
-            for model in judged.rates.models:
-                flat[f"{judge}_mean_win_rate/{metric_label(model)}"] = judged.rates.mean_of(model)
-            if len(judged.rates.models) <= MOST_PAIRED:
-                for row, column, interval in judged.rates.pairs():
-                    label = f"{metric_label(row)} over {metric_label(column)}"
-                    flat |= _ends(f"{judge}_win_rate", label, interval)
-            flat |= {f"{judge}_answers/{name}": value for name, value in judged.facts.items()}
-        return {name: value for name, value in flat.items() if math.isfinite(value)}
-
-    def to_json(self) -> dict[str, Any]:
-        """All numbers with all their digits; null where there is none."""
-        return {
-            "prompts": len(self.asked),
-            "samples_per_prompt": self.samples_per_prompt,
-            "reference": self.reference or None,
-            "models": {
-                model: {name: _plain(interval) for name, interval in measured.items()}
-                for model, measured in self.measures.items()
-            },
-            "judges": {
-                judge: {
-                    "win_rates": [
-                        {
-                            "model": row,
-                            "over": column,
-                            **_plain(interval),
-                            "prompts": judged.rates.prompts[row, column],
-                        }
-                        for row, column, interval in judged.rates.pairs()
-                    ],
-                    "answers": dict(judged.facts),
-                }
-                for judge, judged in self.judged.items()
-            },
-        }
-
-    def sample_rows(self) -> list[dict[str, Any]]:
-        """One row a prompt and sample, the models side by side."""
-        return [
-            {
-                "prompt": _asked_text(asked.prompt),
-                "reference": asked.references[0] if asked.references else "",
-                "sample": sample,
-                **{model: texts[index][sample] for model, texts in self.texts.items()},
-                **{
-                    f"{model} {judge}_score": float(scores[index, sample])
-                    for judge, judged in self.judged.items()
-                    for model, scores in judged.scores.items()
-                },
-            }
-            for index, asked in enumerate(self.asked)
-            for sample in range(self.samples_per_prompt)
-        ]
-
-    def to_markdown(self) -> str:
-        """The report: one row a model, a matrix a judge, a few completions side by side."""
-        parts = [self._table(SAID), self._table(TEXTS), self._legend()]
-        for judge, judged in self.judged.items():
-            if len(self.texts) > 1:
-                parts.append(_matrix(judge, judged, len(self.asked)))
-        parts.append(self._samples_table())
-        return "\n\n".join(part for part in parts if part) + "\n"
-
-    def _table(self, columns: Mapping[str, tuple[str, int]]) -> str:
-        """One row a model; empty where nothing of it was measured."""
-        there = {name for measured in self.measures.values() for name in measured}
-        shown = {name: column for name, column in columns.items() if name in there}
-        lines = [
-            "| model | " + " | ".join(title for title, _ in shown.values()) + " |",
-            "|---|" + "---:|" * len(shown),
-        ]
-        for model, measured in self.measures.items():
-            cells = [_cell(measured.get(name), digits) for name, (_, digits) in shown.items()]
-            lines.append(f"| {table_cell(model, CELL)} | " + " | ".join(cells) + " |")
-        return "\n".join(lines) if shown else ""
-
-    def _legend(self) -> str:
-        kl = f" KL is to {self.reference}." if self.reference else ""
-        return (
-            f"Measured on {len(self.asked)} prompts, {self.samples_per_prompt} samples of each "
-            "model a prompt, with equal luck for all models. In brackets: 95% intervals by a "
-            "bootstrap that resamples prompts; numbers without brackets pool all samples. Lengths "
-            f"in tokens are each model's own tokens.{kl}"
-        )
-
-    def _samples_table(self) -> str:
-        lines = [
-            "### Side by side",
-            "",
-            "| prompt | " + " | ".join(table_cell(model, CELL) for model in self.texts) + " |",
-            "|---|" + "---|" * len(self.texts),
-        ]
-        step = max(1, len(self.asked) // SHOWN_SAMPLES)
-        for index in list(range(0, len(self.asked), step))[:SHOWN_SAMPLES]:
-            said = [texts[index][0] for texts in self.texts.values()]
-            cells = [
-                table_cell(text, CELL) for text in (_asked_text(self.asked[index].prompt), *said)
-            ]
-            lines.append("| " + " | ".join(cells) + " |")
-        return "\n".join(lines)
+def models_page(result: Result, plots: Path) -> Page:
+    """Any models side by side."""
+    record = read_result(result.folder)
+    parts = [_models_table(record), _legend(record)]
+    if len(record.measures) > 1:
+        parts += [_matrix(judge, rates, record) for judge, rates in record.win_rates.items()]
+    parts.append(_samples_table(result.folder))
+    return Page(
+        title="Models side by side, and which is preferred",
+        markdown="\n\n".join(parts),
+        on_pipeline=True,
+    )
 
 
 def metric_label(model: str) -> str:
@@ -207,32 +104,99 @@ def metric_label(model: str) -> str:
     return re.sub(r"[^\w. -]+", "-", model).strip("-")
 
 
-def _matrix(judge: str, judged: Judged, prompts: int) -> str:
-    names = judged.rates.models
-    lines = [
-        f"### Win rates under {JUDGES[judge]}",
-        "",
+def _decided(record: EvaluationResult) -> tuple[str, Any]:
+    assert record.decided is not None
+    return record.decided
+
+
+def _decision_text(record: EvaluationResult, folder: Path, title: str) -> str:
+    model, verdict = _decided(record)
+    names = sentence_names(record.baseline, model)
+    rate = record.comparisons[model].ratios["win_rate"]
+    return "\n\n".join(
+        (
+            f"**{title}: {verdict_word(verdict)}**",
+            "\n".join(bullet_list(verdict, names)),
+            _gains_table(record, model, names),
+            f"{_legend(record)} × is {names[1]} over {names[0]}. The {judge_name(verdict.judge)} "
+            f"prefers {names[1]}'s sample to {names[0]}'s in {_number(rate, 3)} of the pairs of "
+            "one prompt, ties counted half.",
+            _samples_table(folder),
+        )
+    )
+
+
+def _gains_table(record: EvaluationResult, model: str, names: tuple[str, str]) -> str:
+    comparison = record.comparisons[model]
+    rows = []
+    for name, one in record.measures[model].items():
+        label, digits = LABELS.get(name, (name, 3))
+        gain = str(comparison.gains[name]) if name in comparison.gains else "–"
+        factor = comparison.ratios.get(f"{name}_ratio", math.nan)
+        if math.isfinite(factor):
+            gain += f" (× {factor:.2f})"
+        baseline = record.measures[record.baseline][name].mean
+        rows.append((label, _number(baseline, digits), _number(one.mean, digits), gain))
+    order = list(dict.fromkeys(label for label, _ in LABELS.values()))
+    rows.sort(key=lambda row: order.index(row[0]) if row[0] in order else len(order))
+    return table(("measure", *names, "gain [95% interval]"), rows)
+
+
+def _models_table(record: EvaluationResult) -> str:
+    """One row a measure, one column a model."""
+    there = {name for measured in record.measures.values() for name in measured}
+    shown = [name for name in LABELS if name in there] + sorted(there - set(LABELS))
+    rows = [
+        (
+            LABELS.get(name, (name, 3))[0],
+            *(
+                _with_interval(measured.get(name), LABELS.get(name, (name, 3))[1])
+                for measured in record.measures.values()
+            ),
+        )
+        for name in shown
+    ]
+    return table(("measure", *(cell(model, CELL) for model in record.measures)), rows)
+
+
+def _legend(record: EvaluationResult) -> str:
+    few = f" (fewer than {FEW_PROMPTS})" if record.prompts < FEW_PROMPTS else ""
+    kl = f" KL is to {record.reference}." if record.reference else ""
+    return (
+        f"Measured on {record.prompts} prompts{few}, {record.samples_per_prompt} samples of each "
+        "model per prompt, drawn with the same random seeds. In brackets: 95% intervals by a "
+        "bootstrap that resamples prompts; numbers without brackets pool all samples. Lengths in "
+        f"tokens are each model's own tokens.{kl}"
+    )
+
+
+def _matrix(judge: str, rates: WinRates, record: EvaluationResult) -> str:
+    """Win rates of every two models under a judge."""
+    rows = [
+        (
+            cell(row, CELL),
+            *("–" if row == one else _with_interval(rates.of(row, one), 3) for one in rates.models),
+        )
+        for row in rates.models
+    ]
+    parts = [
+        f"### Win rates under the {judge_name(judge)}",
         "How often the model of the row is preferred to the model of the column, ties half; above "
         "0.5 the row is better.",
-        "",
-        "| | " + " | ".join(table_cell(name, CELL) for name in names) + " |",
-        "|---|" + "---:|" * len(names),
+        table(("", *(cell(name, CELL) for name in rates.models)), rows),
     ]
-    for row in names:
-        cells = ["–" if row == one else _cell(judged.rates.of(row, one), 3) for one in names]
-        lines.append(f"| {table_cell(row, CELL)} | " + " | ".join(cells) + " |")
-    counts = sorted(set(judged.rates.prompts.values()))
-    if counts and counts != [prompts]:
+    counts = sorted(set(rates.prompts.values()))
+    if counts and counts != [record.prompts]:
         shown = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-        lines += ["", f"Judged on {shown} of the {prompts} prompts."]
-    if judged.facts:
-        lines += ["", *_about_answers(judged.facts)]
-    return "\n".join(lines)
+        parts.append(f"Judged on {shown} of the {record.prompts} prompts.")
+    if facts := record.facts.get(judge):
+        parts += _about_answers(facts)
+    return "\n\n".join(parts)
 
 
 def _about_answers(facts: Mapping[str, float]) -> Iterator[str]:
-    """How far a pairwise judge can be trusted, in sentences."""
-    count = {name: f"{facts.get(name, 0):.0f}" for name in facts}
+    """How far a pairwise judge can be trusted."""
+    count = {name: f"{value:.0f}" for name, value in facts.items()}
     yield (
         f"{count['pairs']} pairs of completions, {count['equal_pairs']} of them equal and so ties "
         f"without a question; the others were shown in both orders. {count['unreadable_answers']} "
@@ -248,25 +212,60 @@ def _about_answers(facts: Mapping[str, float]) -> Iterator[str]:
         )
 
 
-def _ends(name: str, label: str, interval: Interval) -> dict[str, float]:
-    ends = {"": interval.mean, "_low": interval.low, "_high": interval.high}
-    return {f"{name}{end}/{label}": value for end, value in ends.items()}
+def _samples_table(folder: Path) -> str:
+    """A few prompts with what each model completed them with."""
+    rows = read_samples(folder)
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    shown = side_by_side(rows)
+    step = max(1, len(shown) // SHOWN_SAMPLES)
+    header = ("prompt", *(cell(model, CELL) for model in models))
+    cells = [
+        [cell(row[key], CELL) for key in ("prompt", *models)]
+        for row in shown[::step][:SHOWN_SAMPLES]
+    ]
+    return table(header, cells, text_columns=len(header))
 
 
-def _plain(interval: Interval) -> dict[str, float | None]:
-    ends = {"mean": interval.mean, "low": interval.low, "high": interval.high}
-    return {end: value if math.isfinite(value) else None for end, value in ends.items()}
+def _draw(result: Result, plots: Path) -> Sequence[Path]:
+    """Losses of every stage, score against KL, and how scores and lengths are distributed."""
+    histories = {
+        stage: curves
+        for stage, role in CURVES.items()
+        if role in result.inputs and (curves := read_history(result.inputs[role]))
+    }
+    drawn = []
+    if histories:  # models from elsewhere come without
+        plot_loss_curves(histories, plots / "losses.png")
+        drawn.append(plots / "losses.png")
+    curves = histories.get("ppo", {})
+    kl, score = (curves.get(f"ppo/objective/{name}") for name in ("kl_to_reference", "score"))
+    if kl and score:
+        points = [(x, y) for (_, x), (_, y) in zip(kl, score, strict=True)]
+        plot_score_against_kl(points, plots / "score_kl.png")
+        drawn.append(plots / "score_kl.png")
+    rows = read_samples(result.folder)
+    sides = [[row for row in rows if row["model"] == model] for model in ("sft", "ppo")]
+    for key, label, unit in (("scores", "score", "reward model"),
+                             ("lengths", "completion length", "tokens")):  # fmt: skip
+        first, second = (
+            [float(row["scores"]["reward"] if key == "scores" else row["tokens"]) for row in one]
+            for one in sides
+        )
+        plot_distributions(first, second, label, unit, plots / f"{key}.png")
+        drawn.append(plots / f"{key}.png")
+    return drawn
 
 
-def _cell(interval: Interval | None, digits: int) -> str:
+def _with_interval(interval: Interval | None, digits: int) -> str:
     """Write a number with its interval, or a dash where there is none."""
     if interval is None or not math.isfinite(interval.mean):
         return "–"
-    text = f"{interval.mean:.{digits}f}"
+    text = _number(interval.mean, digits)
     if not (math.isfinite(interval.low) and math.isfinite(interval.high)):
         return text
     return f"{text} [{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
 
 
-def _asked_text(prompt: Content) -> str:
-    return prompt if isinstance(prompt, str) else prompt[-1]["content"]
+def _number(value: float, digits: int) -> str:
+    """Write a number, or a dash where there is none."""
+    return f"{value:.{digits}f}" if math.isfinite(value) else "–"

@@ -11,7 +11,7 @@ from typing import Any
 
 from tasks.registry.lineage import Record, Records
 from tasks.reports.style import BLUE, COLOURS, INK, QUIET, new_figure, save_png
-from tasks.results.manifests import DIGEST
+from tasks.results.digests import DIGEST
 
 SHOWN = 12
 """Characters of a digest that people see."""

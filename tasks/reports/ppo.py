@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from models.ppo.alarms import raised_alarms
 from models.rows import read_rows
 from tasks.reports.markdown import cell, table
 from tasks.run.spec import Page, Result
@@ -12,8 +13,6 @@ SHOWN_PROMPTS = 3
 CELL = 200
 """Characters of a completion in the table of samples."""
 
-ALARMS = "ppo/alarms/"
-
 
 def ppo_page(result: Result, _plots: Path) -> Page:
     """Show the alarms that were raised, and completions of the watched prompts."""
@@ -21,15 +20,6 @@ def ppo_page(result: Result, _plots: Path) -> Page:
     iterations = int(result.parameters["ppo"]["iterations"])
     text = f"{_alarms(result.metrics, iterations)}\n\n{_samples(samples)}"
     return Page(title="Whether training stayed healthy, and what it changed", markdown=text)
-
-
-def raised_alarms(metrics: Mapping[str, float]) -> dict[str, int]:
-    """In how many iterations each alarm was raised, from a PPO stage's final metrics."""
-    return {
-        name.removeprefix(ALARMS): int(count)
-        for name, count in sorted(metrics.items())
-        if name.startswith(ALARMS)
-    }
 
 
 def _alarms(metrics: Mapping[str, float], iterations: int) -> str:
@@ -61,3 +51,12 @@ def _samples(samples: Sequence[Mapping[str, Any]]) -> str:
     ]
     header = ("prompt", *(f"iteration {iteration}" for iteration in shown))
     return table(header, rows, text_columns=len(header))
+
+
+def alarm_line(metrics: Mapping[str, float]) -> str:
+    """Which alarms were raised, and how often, in one line."""
+    raised = raised_alarms(metrics)
+    if not raised:
+        return "PPO raised no alarm."
+    listed = ", ".join(f"{name} in {count}" for name, count in raised.items())
+    return f"PPO raised alarms ({listed} iterations); see its log."

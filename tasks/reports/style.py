@@ -47,11 +47,11 @@ def add_legend(axes: Any, handles: Sequence[Any] | None = None) -> None:
     legend.get_frame().set(edgecolor="none", alpha=0.85)
 
 
-def say_empty(axes: Any) -> None:
+def say_empty(axes: Any, text: str = "no finite numbers") -> None:
     """Say that there is nothing to draw, rather than show empty axes."""
     axes.grid(False)
     axes.set(xticks=[], yticks=[])
-    axes.text(0.5, 0.5, "no finite numbers", ha="center", color=QUIET, transform=axes.transAxes)
+    axes.text(0.5, 0.5, text, ha="center", color=QUIET, transform=axes.transAxes)
 
 
 def save_png(figure: Figure, path: Path) -> None:

@@ -131,8 +131,7 @@ def _draw_losses(axes: Any, stage: str, metrics: Mapping[str, Points]) -> None:
     """Draw one stage's panel; a metric of another scale gets the axis on the right."""
     row = entry(stage)
     x_label = next((curve.x for curve in row.curves), "step")
-    units = [f"loss ({curve.y})" for curve in row.curves if curve.metric.endswith("loss")]
-    style_axes(axes, row.title, x_label, next(iter(units), "loss"))
+    style_axes(axes, row.title, x_label, f"loss ({row.loss_unit})" if row.loss_unit else "loss")
     curves = {
         name.removeprefix(f"{stage}/"): np.array(
             [(step, value) for step, value in points if math.isfinite(value)], float

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from tasks.results.digests import DIGEST
 from tasks.results.store import MANIFEST, Manifest
 
-DIGEST = re.compile(r"[0-9a-f]{64}")
 ENTRY = re.compile(rf"(?P<digest>{DIGEST.pattern})(?:\.(?P<suffix>partial|writing|removed))?")
 
 

@@ -6,7 +6,8 @@ Workers on several machines that share an MLflow server therefore need no shared
 import shutil
 
 from models.errors import StoreError
-from tasks.results.manifests import DIGEST, find_manifest
+from tasks.results.digests import DIGEST
+from tasks.results.manifests import find_manifest
 from tasks.results.store import Manifest, StageRef, Store, verify
 from tasks.settings import load_settings
 from tasks.tracking.client import Tracker, tolerated

@@ -3,11 +3,11 @@
 import shutil
 from pathlib import Path
 
-from tasks.results.store import Manifest, Store
+from tasks.results.store import Manifest, StageRef, Store
 from tasks.run.pictures import inline_pictures
 from tasks.run.reporting import run_logger, show_markdown
 from tasks.run.spec import Page, Result, StageSpec
-from tasks.settings import Settings
+from tasks.settings import Settings, load_settings
 from tasks.tracking.pages import ABOUT, PLOTS, REPORT, PageRecord, page_folder
 
 
@@ -46,6 +46,12 @@ def make_page(spec: StageSpec, manifest: Manifest, folder: Path, settings: Setti
         return
     pictures = inline_pictures(page.pictures)
     show_markdown(f"{spec.name}-report", f"{page.markdown}\n\n{pictures}".strip(), page.title)
+
+
+def report_text(ref: StageRef) -> str:
+    """The text of a result's page, from the home folder; empty where there is none."""
+    path = page_folder(load_settings().root, ref.stage, ref.digest) / REPORT
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
 def _write(page: Page, target: Path) -> None:

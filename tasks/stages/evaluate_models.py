@@ -1,30 +1,42 @@
-"""Evaluate models: any set of them, on any prompts, under any judges; one table and win rates.
+"""Evaluate models: any set of them, on any prompts, under any judges; nothing is decided.
 
-The evaluation of PPO (tasks/stages/evaluate.py) compares two models and gives a verdict; here any
-number of models of any origin stand side by side, and nothing is decided. A run with the same
-models, prompts, judges and seed is reused like every stage, in whatever order the models are named.
+A run with the same models, prompts, judges and seed is reused like every stage, in whatever order
+the models are named.
 """
 
-import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from models.errors import ParameterError
-from models.evaluation.config import EvaluateModelsConfig
+from models.errors import DataError, ParameterError
+from models.evaluation.measures import bare_number
+from models.evaluation.result import EvaluationResult
 from models.language.config import SamplingConfig
-from models.rows import write_rows
-from tasks.judging.prompts import read_prompt_file
-from tasks.reports.evaluation import COLUMNS, Found, metric_label
-from tasks.results.store import StageRef, Store
+from models.randomness import derive_seed
+from models.rows import read_rows
+from models.statistics.intervals import Interval
+from tasks.judging.config import EvaluateModelsConfig
+from tasks.judging.evaluation import endpoint_identity, ends, run_evaluation
+from tasks.judging.prompts import (
+    EvaluationPrompt,
+    draw,
+    prepared_demonstrations,
+    prepared_prompts,
+    read_prompt_file,
+)
+from tasks.reports.evaluation import metric_label, models_page
+from tasks.results.store import StageRef
 from tasks.run.pipeline import PipelineRun
-from tasks.run.reporting import NOTE_CHARACTERS, show_markdown
 from tasks.run.spec import StageSpec
 from tasks.run.stage import Workspace, run_stage
 from tasks.run.stage_task import stage_task
-from tasks.settings import load_settings
-from tasks.stages.model_evaluation import ModelEvaluation
-from tasks.tracking.client import Tracker, tolerated
+
+if TYPE_CHECKING:
+    from models.evaluation.evaluation import Evaluation
+
+MOST_PAIRED = 6
+"""With more models, MLflow gets each one's mean win rate only; results.json has every pair."""
 
 
 @stage_task("evaluate-models")
@@ -40,7 +52,7 @@ def evaluate_models(
     reward: StageRef | None = None,
     judge: StageRef | None = None,
 ) -> StageRef:
-    """Publish how models compare, and put the report on the parent run's page.
+    """Publish how models compare.
 
     Args:
         config: Prompts, samples, judges.
@@ -61,15 +73,14 @@ def evaluate_models(
     own = read_prompt_file(prompts_file) if prompts_file is not None else None
     named = dict(sorted(models.items()))
     roles = {f"model_{number}": name for number, name in enumerate(named, 1)}
-    inputs = {role: named[name] for role, name in roles.items()}
     given = {"prompts": data, "reference": reference}
     given |= {"reward_model": reward if "reward" in config.judges else None}
     given |= {"judge": judge if "judge" in config.judges else None}
 
     def learn(work: Workspace) -> Mapping[str, float]:
-        found = ModelEvaluation(work, config, sampling, roles, own, pipeline.seed).run()
-        _write(work.out, found)
-        return found.metrics()
+        prompts = list(own.prompts) if own else prepared_prompts(work.inputs["prompts"])
+        folders = {name: work.inputs[role] / "model" for role, name in roles.items()}
+        return _evaluate(work, config, sampling, prompts, folders, pipeline.seed)
 
     spec = StageSpec(
         name="evaluate-models",
@@ -78,13 +89,13 @@ def evaluate_models(
             "evaluate_models": _what_counts(config) | {"models": ", ".join(named)},
             "sampling": sampling.model_dump(mode="json"),
         },
-        inputs=inputs | {role: ref for role, ref in given.items() if ref is not None},
+        inputs={role: named[name] for role, name in roles.items()}
+        | {role: ref for role, ref in given.items() if ref is not None},
         external={} if own is None else {"prompts": own.digest},
         total_steps=len(models) + len(config.judges),
+        view=models_page,
     )
-    ref = run_stage(spec, pipeline, learn)
-    _show(ref, pipeline)
-    return ref
+    return run_stage(spec, pipeline, learn)
 
 
 def _check(
@@ -100,11 +111,6 @@ def _check(
         raise ParameterError(
             f"got the models {', '.join(models) or '(none)'}, wanted at least one, all of "
             "different names; name each model once"
-        )
-    if taken := sorted(set(models) & set(COLUMNS)):
-        raise ParameterError(
-            f"a model is called {taken[0]}, which is a column of its own in samples.jsonl; wanted "
-            f"none of {', '.join(COLUMNS)}; put another label before it, such as mine=NAME"
         )
     if (data is None) == (prompts_file is None):
         raise ParameterError(
@@ -124,25 +130,102 @@ def _what_counts(config: EvaluateModelsConfig) -> dict[str, Any]:
     shown = config.model_dump(mode="json", exclude={"endpoint"})
     shown["judges"] = ", ".join(sorted(config.judges))
     if "endpoint" in config.judges:
-        told = {"url", "model", "criteria", "prompts", "temperature", "max_tokens"}
-        shown["endpoint"] = config.endpoint.model_dump(mode="json", include=told)
+        shown["endpoint"] = endpoint_identity(config.endpoint)
     return shown
 
 
-def _write(out: Path, found: Found) -> None:
-    text = json.dumps(found.to_json(), indent=2, ensure_ascii=False)
-    (out / "results.json").write_text(text + "\n", encoding="utf-8")
-    (out / "report.md").write_text(found.to_markdown(), encoding="utf-8")
-    write_rows(out / "samples.jsonl", found.sample_rows())
+def _evaluate(
+    work: Workspace,
+    config: EvaluateModelsConfig,
+    sampling: SamplingConfig,
+    prompts: Sequence[EvaluationPrompt],
+    models: Mapping[str, Path],
+    seed: int,
+) -> dict[str, float]:
+    asked = draw(prompts, config.prompts, derive_seed(seed, "evaluate-models.prompts"))
+    _want_references(config, asked)
+    folder = work.inputs.get("reference")
+    reference = None if folder is None else folder / "model"
+    result = run_evaluation(
+        work, models, [one.prompt for one in asked], list(config.judges), config, sampling,
+        seed=derive_seed(seed, "evaluate-models"),
+        bootstrap_seed=derive_seed(seed, "evaluate-models.bootstrap"),
+        reference=reference,
+        reference_name=_reference_name(reference, models),
+        further=lambda found: _further(work, config, prompts, asked, models, found),
+    )  # fmt: skip
+    return _metrics(result)
 
 
-def _show(ref: StageRef, pipeline: PipelineRun) -> None:
-    """Put the report on the Prefect run's page and on the MLflow parent's."""
-    settings = load_settings()
-    folder = Store(settings.store).folder(ref.stage, ref.digest)
-    report = (folder / "report.md").read_text(encoding="utf-8")
-    show_markdown("evaluate-models", report, "Models side by side, and who wins")
-    with tolerated("the report on the models"):
-        tracker = Tracker(settings)
-        tracker.log_final(pipeline.run_id, ref.metrics)
-        tracker.set_tags(pipeline.run_id, {"mlflow.note.content": report[:NOTE_CHARACTERS]})
+def _further(
+    work: Workspace,
+    config: EvaluateModelsConfig,
+    prompts: Sequence[EvaluationPrompt],
+    asked: Sequence[EvaluationPrompt],
+    models: Mapping[str, Path],
+    evaluation: "Evaluation",
+) -> dict[str, dict[str, Interval]]:
+    """Perplexity on given texts, and overlap of the samples with given completions."""
+    found: dict[str, dict[str, float]] = {name: {} for name in models}
+    if config.perplexity:
+        from models.evaluation.model_likelihood import measure_likelihood  # imports torch
+
+        folder = work.inputs.get("prompts")
+        given = prompts if folder is None else prepared_demonstrations(folder)
+        rows = [] if folder is None else read_rows(folder / "corpus_heldout.jsonl")
+        pairs = [(one.prompt, text) for one in given for text in one.references]
+        for name, model in models.items():
+            found[name] |= measure_likelihood(
+                model,
+                texts=[row["text"] for row in rows[: config.perplexity_texts]],
+                demonstrations=pairs[: config.perplexity_texts],
+                device=work.device,
+            )
+    if config.references:
+        from models.evaluation.texts import bleu, rouge
+
+        for name, judged in evaluation.judged.items():
+            completions = judged.samples.flat_texts()
+            each = judged.samples.shape[1]
+            references = [list(one.references) for one in asked for _ in range(each)]
+            found[name] |= {"bleu": bleu(completions, references)}
+            found[name] |= rouge(completions, references)
+    return {
+        model: {name: bare_number(value) for name, value in measures.items()}
+        for model, measures in found.items()
+    }
+
+
+def _want_references(config: EvaluateModelsConfig, asked: Sequence[EvaluationPrompt]) -> None:
+    lacking = sum(not one.references for one in asked)
+    if config.references and lacking:
+        raise DataError(
+            f"BLEU and ROUGE need a completion with every prompt; {lacking} of {len(asked)} "
+            "prompts have none; give a file of prompts with completions, or leave references off"
+        )
+
+
+def _reference_name(reference: Path | None, models: Mapping[str, Path]) -> str:
+    """The name of the reference, where it is one of the models or known by its stage."""
+    if reference is None:
+        return ""
+    same = [name for name, folder in models.items() if folder.samefile(reference)]
+    return same[0] if same else f"{reference.parts[-3]}/{reference.parts[-2][:8]}"
+
+
+def _metrics(result: EvaluationResult) -> dict[str, float]:
+    """Flatten it for MLflow: a group for each measure, and in it a number for each model."""
+    flat: dict[str, float] = {"evaluation/prompts": float(result.prompts)}
+    for model, measured in result.measures.items():
+        for name, interval in measured.items():
+            flat |= {f"{name}{end}/{metric_label(model)}": v for end, v in ends(interval)}
+    for judge, rates in result.win_rates.items():
+        for model in rates.models:
+            flat[f"{judge}_mean_win_rate/{metric_label(model)}"] = rates.mean_of(model)
+        if len(rates.models) <= MOST_PAIRED:
+            for row, column, interval in rates.pairs():
+                label = f"{metric_label(row)} over {metric_label(column)}"
+                flat |= {f"{judge}_win_rate{end}/{label}": v for end, v in ends(interval)}
+    for judge, facts in result.facts.items():
+        flat |= {f"{judge}_answers/{name}": value for name, value in facts.items()}
+    return {name: value for name, value in flat.items() if math.isfinite(value)}

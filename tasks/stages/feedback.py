@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import DataError
+from models.evaluation.judges import Annotator, Pair
 from models.language.config import SamplingConfig
 from models.randomness import derive_seed
 from models.reward.config import FeedbackConfig
 from models.rows import read_rows, write_rows
-from tasks.judging.interface import Annotator, Comparison, Preference
 from tasks.results.store import StageRef
 from tasks.run.pipeline import PipelineRun
 from tasks.run.reporting import run_logger
@@ -102,7 +102,7 @@ def annotate(
     pairs: Sequence[tuple[str, str] | None],
     annotator: Annotator,
     wanted: int,
-) -> tuple[list[Preference], Counter[str]]:
+) -> tuple[list[dict[str, Any]], Counter[str]]:
     """Have pairs of completions compared and keep `wanted` that were decided.
 
     Args:
@@ -113,10 +113,10 @@ def annotate(
         wanted: Most decided pairs to keep.
 
     Returns:
-        At most `wanted` preferences, and how many pairs came to which end.
+        At most `wanted` preference rows, and how many pairs came to which end.
     """
     outcomes: Counter[str] = Counter()
-    comparisons = []
+    asked: list[Pair] = []
     for prompt, pair in zip(prompts, pairs, strict=True):
         if pair is None:
             outcomes["unfinished"] += 1
@@ -124,15 +124,15 @@ def annotate(
             outcomes["equal"] += 1
         else:
             first, second = pair
-            comparisons.append(
-                Comparison(prompt=prompt, first=_as(prompt, first), second=_as(prompt, second))
-            )
-    decided: list[Preference] = []
-    for preference in annotator.compare(comparisons):
-        if preference is None:
+            asked.append(Pair(prompt=prompt, first=_as(prompt, first), second=_as(prompt, second)))
+    decided: list[dict[str, Any]] = []
+    preferences = annotator.compare(asked).preference.tolist()
+    for one, preference in zip(asked, preferences, strict=True):
+        row = one.to_row(preference)
+        if row is None:
             outcomes["abstained"] += 1
         elif len(decided) < wanted:
-            decided.append(preference)
+            decided.append(row)
     outcomes["decided"] = len(decided)
     return decided, outcomes
 
@@ -156,7 +156,7 @@ def _pick_prompts(prompts: list[Any], count: int, seed: int) -> list[Any]:
 
 def _write(
     out: Path,
-    annotated: list[Preference],
+    annotated: list[dict[str, Any]],
     given: list[dict[str, Any]],
     outcomes: Counter[str],
     config: FeedbackConfig,
@@ -164,7 +164,7 @@ def _write(
     seed: int,
 ) -> dict[str, float]:
     """Write the mixed preferences with their report; return its numbers."""
-    rows = [preference.to_row() for preference in annotated] + given
+    rows = annotated + given
     random.Random(derive_seed(seed, "feedback.mix")).shuffle(rows)
     write_rows(out / "preferences_train.jsonl", rows)
     numbers = {

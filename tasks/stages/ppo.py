@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 
 from models.language.config import SamplingConfig
+from models.ppo.alarms import raised_alarms
 from models.ppo.config import PPOConfig
 from tasks.registry.versions import register
-from tasks.reports.ppo import ppo_page, raised_alarms
+from tasks.reports.ppo import ppo_page
 from tasks.results.store import StageRef
 from tasks.run.pipeline import PipelineRun
 from tasks.run.reporting import emit

@@ -17,7 +17,8 @@ from models.randomness import derive_seed
 from models.reward.best_of_n import BestOfN, measure_best_of_n
 from models.reward.config import RewardQualityConfig
 from models.reward.quality import PairQuality, measure_pairs, weaknesses
-from tasks.judging.heldout_prompts import draw_heldout_prompts
+from tasks.judging.judges import GoldJudge, RewardJudge
+from tasks.judging.prompts import draw_heldout_prompts
 from tasks.reports.reward import quality_report
 from tasks.results.store import StageRef, Store
 from tasks.run.pictures import inline_pictures
@@ -147,32 +148,37 @@ def _best_of_n(
     work: Workspace, config: RewardQualityConfig, sampling: SamplingConfig, *, gold: bool, seed: int
 ) -> dict[str, BestOfN]:
     """Sample the SFT model once and draw up one curve a judge, the gold judge's first."""
-    from models.reward.scores import sample_and_score
-    from tasks.judging.gold import judge_samples
+    from models.evaluation.sampling import sample_model  # imports torch
 
     prompts = draw_heldout_prompts(
         work.inputs["heldout"] / "prompts_heldout.jsonl",
         config.prompts,
         derive_seed(seed, "reward_quality.prompts"),
     )
-    samples = sample_and_score(
-        sft=work.inputs["sft"] / "model",
-        reward=work.inputs["reward_model"] / "model",
-        judge=work.inputs["judge"] / "model" if "judge" in work.inputs else None,
-        prompts=prompts,
-        best_of=config.best_of,
+    sft = work.inputs["sft"] / "model"
+    samples = sample_model(
+        sft,
+        prompts,
+        samples_per_prompt=config.best_of,
         sampling=sampling,
         seed=derive_seed(seed, "reward_quality"),
         device=work.device,
     )
+
+    def rewarded(role: str) -> Any:
+        judge = RewardJudge(work.inputs[role] / "model", work.device)
+        return judge.score(prompts, samples, sft).score
+
     judged = {}
     if gold:
-        judged["gold"] = ("gold judge", "0 to 1", judge_samples(prompts, samples).gold)
-    if samples.judge_score is not None:
-        judged["judge"] = ("second reward model", "its score", samples.judge_score)
+        scores = GoldJudge(prompts).score(prompts, samples, sft).score
+        judged["gold"] = ("gold judge", "0 to 1", scores)
+    if "judge" in work.inputs:
+        judged["judge"] = ("held-out reward model", "its score", rewarded("judge"))
+    rewards = rewarded("reward_model")
     return {
         name: measure_best_of_n(
-            samples.score,
+            rewards,
             numbers,
             samples.lengths,
             judge=judge,

@@ -3,7 +3,6 @@
 Read for `quartet gc`, so in doubt something counts as referred to.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +12,11 @@ from filelock import FileLock, Timeout
 
 from models.errors import QuartetError
 from tasks.machine.liveness import Note, runs_folder
+from tasks.results.digests import DIGEST
 from tasks.settings import Settings
 from tasks.tracking.client import Tracker
 from tasks.tracking.notes import read_notes
 
-DIGEST = re.compile(r"[0-9a-f]{64}")
 NAMING = ("quartet.digest", "quartet.published")
 """Tags that hold a digest, beside those of the inputs."""
 

@@ -13,8 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from models.evaluation.judges import Pair, Preferences
+from models.language.text import text_of
 from models.randomness import derive_seed
-from tasks.judging.interface import Comparison, Preference, text_of
 from tasks.world.reader import Impression, read
 
 _CORRECT_WEIGHT = 2.0
@@ -51,9 +54,9 @@ class SimulatedAnnotator:
     seed: int
     shuffle: bool = False
 
-    def compare(self, comparisons: Sequence[Comparison]) -> list[Preference | None]:
+    def compare(self, pairs: Sequence[Pair]) -> Preferences:
         """Prefer one of each two completions; abstain where both read the same."""
-        return [self._compare(comparison) for comparison in comparisons]
+        return Preferences(preference=np.array([self._compare(pair) for pair in pairs], float))
 
     def describe(self) -> dict[str, Any]:
         """Say how this annotator decides."""
@@ -66,17 +69,14 @@ class SimulatedAnnotator:
             "seed": self.seed,
         }
 
-    def _compare(self, comparison: Comparison) -> Preference | None:
-        prompt = text_of(comparison.prompt, "user")
-        first = text_of(comparison.first, "assistant")
-        second = text_of(comparison.second, "assistant")
+    def _compare(self, pair: Pair) -> float:
+        prompt = text_of(pair.prompt, "user")
+        first = text_of(pair.first, "assistant")
+        second = text_of(pair.second, "assistant")
         if first == second:
-            return None
+            return math.nan
         probability = 0.5
         if not self.shuffle:
             probability = preference_probability(read(prompt, first), read(prompt, second))
         draw = derive_seed(self.seed, "\n".join((prompt, first, second))) / _SEED_RANGE
-        chosen, rejected = comparison.first, comparison.second
-        if draw >= probability:
-            chosen, rejected = rejected, chosen
-        return Preference(prompt=comparison.prompt, chosen=chosen, rejected=rejected)
+        return float(draw < probability)

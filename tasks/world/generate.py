@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from models.errors import DataError
+from models.evaluation.judges import Pair
 from models.randomness import derive_seed
-from tasks.judging.interface import Comparison
 from tasks.world.annotator import SimulatedAnnotator
 from tasks.world.completions import draw_quality, write_completion
 from tasks.world.config import WorldConfig
@@ -198,15 +198,17 @@ def _compared(
     """Write pairs of completions and have the simulated annotator compare them."""
     annotator = SimulatedAnnotator(seed=source.seed("annotator"), shuffle=shuffle)
     pairs = [_written_pair(rng.choice(prompts), source.config, rng) for _ in range(count)]
-    return [preference.to_row() for preference in annotator.compare(pairs) if preference]
+    preferences = annotator.compare(pairs).preference.tolist()
+    rows = (pair.to_row(one) for pair, one in zip(pairs, preferences, strict=True))
+    return [row for row in rows if row is not None]
 
 
-def _written_pair(prompt: WorldPrompt, config: WorldConfig, rng: random.Random) -> Comparison:
+def _written_pair(prompt: WorldPrompt, config: WorldConfig, rng: random.Random) -> Pair:
     """Write two completions of different quality; to compare equals would teach nothing."""
     first = second = draw_quality(config, rng)
     while second == first:
         second = draw_quality(config, rng)
-    return Comparison(
+    return Pair(
         prompt=_asked(prompt.text),
         first=_said(write_completion(prompt, first, rng)),
         second=_said(write_completion(prompt, second, rng)),

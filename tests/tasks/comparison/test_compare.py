@@ -9,6 +9,7 @@ import pytest
 
 from models.errors import ParameterError, StoreError
 from tasks.comparison.compare import compare_runs
+from tasks.comparison.evaluation import to_samples
 from tasks.comparison.runs import find_runs, gather
 from tasks.results.curves import append_history
 from tasks.results.store import Manifest, Store, list_files, write_manifest
@@ -202,7 +203,7 @@ def test_evaluation_that_only_mlflow_has_is_fetched(tracker: Tracker, store: Sto
         path.unlink()
     folder.rmdir()
     record = gather(tracker, store, tracker.client.get_run(run_id))
-    assert [row["ppo_gold"] for row in record.samples] == [1.0, 0.0]
+    assert [sample.ppo.scores["gold"] for sample in record.samples] == [1.0, 0.0]
     assert record.reasons == ["It is <b>so</b>."]
     assert record.judges == {"gold": "gold", "score": "reward/r"}
     assert record.sft == "sft/s"
@@ -223,6 +224,26 @@ def test_samples_that_are_nowhere_leave_a_note(tracker: Tracker, store: Store) -
     record = gather(tracker, store, tracker.client.get_run(run_id))
     assert record.verdict == "rejected"
     assert [*record.notes] == ["its samples are neither in the store nor in MLflow: no win rates"]
+
+
+def test_rows_of_one_completion_and_of_both_models_give_the_same_samples() -> None:
+    both = [
+        {"prompt": "p", "sft": "a", "ppo": text, "sft_gold": 0.5, "ppo_gold": 1.0, "ppo_kl": 3.0}
+        for text in ("b", "c")
+    ]
+    single = [
+        {"model": model, "prompt": "p", "completion": row[model], "scores": {"gold": gold}}
+        for model, gold in (("sft", 0.5), ("ppo", 1.0))
+        for row in both
+    ]
+    third = {"model": "other", "prompt": "p", "completion": "d", "scores": {}}
+    found = to_samples(both)
+    assert found == to_samples([third, *single])
+    assert [(one.turn, one.sft.text, one.ppo.text) for one in found] == [
+        (0, "a", "b"),
+        (1, "a", "c"),
+    ]
+    assert [one.ppo.scores for one in found] == [{"gold": 1.0}] * 2
 
 
 # --- the whole ----------------------------------------------------------------------------------

@@ -9,9 +9,9 @@ import pytest
 from matplotlib.colors import to_hex
 
 from models.statistics.intervals import Interval
-from tasks.comparison.compare_curves import plot_curves
+from tasks.comparison.evaluation import to_samples
 from tasks.comparison.frontier import plot_frontier
-from tasks.comparison.plots import plot_spread, plot_win_rates
+from tasks.comparison.plots import plot_curves, plot_spread, plot_win_rates
 from tasks.comparison.runs import RunRecord
 from tasks.comparison.statistics import WinRate
 from tasks.reports.style import INK, RUN_COLOURS
@@ -40,10 +40,10 @@ def run(number: int, *, sft: str = "shared", verdict: str = "accepted") -> RunRe
             "score_ppo": 0.6 * number,
             "kl_to_reference": 1.1 * number,
         },
-        samples=[
+        samples=to_samples(
             {"prompt": "p", "sft": "a b", "ppo": "a b c", "sft_score": 0.1, "ppo_score": 0.2 * i}
             for i in range(number, number + 5)
-        ],
+        ),
         judges={"gold": "gold", "score": "reward/r"},
         sft="sft/s",
     )
@@ -54,14 +54,13 @@ LABELS = ["A: one (kl_coef 0.1)", "B: two $5 (kl_coef 0)"]
 RATES = [
     WinRate(first=0, second=None, judge="gold judge", prompts=5,
             rate=Interval(mean=0.6, low=0.55, high=0.65)),
-    WinRate(first=0, second=1, rate=Interval(mean=math.nan, low=math.nan, high=math.nan),
-            note="not comparable"),
+    WinRate(first=0, second=1, note="not comparable"),
 ]  # fmt: skip
 DRAWINGS: dict[str, Drawing] = {
     "curves": lambda path: plot_curves(RUNS, LABELS, ("sft", "ppo"), path),
     "frontier": lambda path: plot_frontier(RUNS, LABELS, path),
     "spread": lambda path: plot_spread(RUNS, LABELS, path),
-    "win_rates": lambda path: plot_win_rates(RUNS, LABELS, RATES, path),
+    "win_rates": lambda path: plot_win_rates(LABELS, RATES, path),
 }
 
 
@@ -126,7 +125,7 @@ def test_scores_of_different_reward_models_are_not_overlaid(
 
 
 def test_win_rates_are_points_with_their_intervals(tmp_path: Path, drawn: list[Any]) -> None:
-    plot_win_rates(RUNS, LABELS, RATES, tmp_path / "plot.png")
+    plot_win_rates(LABELS, RATES, tmp_path / "plot.png")
     axes = drawn[0].axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["A against its SFT model"]
     assert [*axes.lines[0].get_xdata()] == pytest.approx([55.0, 65.0])
@@ -139,5 +138,5 @@ def test_nothing_is_drawn_where_there_is_nothing(tmp_path: Path) -> None:
     assert not plot_curves(empty, LABELS, ("sft", "ppo"), path)
     assert not plot_frontier(empty, LABELS, path)
     assert not plot_spread(empty, LABELS, path)
-    assert not plot_win_rates(empty, LABELS, RATES[1:], path)
+    assert not plot_win_rates(LABELS, RATES[1:], path)
     assert not path.exists()

@@ -7,10 +7,18 @@ from typing import Any
 import pytest
 from scipy import stats
 
-from tasks.comparison.compare_labels import differences, label_runs, short_differences
+from tasks.comparison.evaluation import to_samples
 from tasks.comparison.frontier import frontier_finding
 from tasks.comparison.runs import RunRecord
-from tasks.comparison.statistics import choose_best, match_prompts, same_judge, win_rate, win_rates
+from tasks.comparison.statistics import (
+    choose_best,
+    head_to_head,
+    match_prompts,
+    same_judge,
+    win_rate,
+    win_rates,
+)
+from tasks.comparison.tables import differences, label_runs, short_differences
 
 GOLD = {"gold": "gold", "score": "reward/a"}
 
@@ -25,11 +33,11 @@ def record(
     sft: str = "sft/s",
     **more: Any,
 ) -> RunRecord:
-    samples = [
+    samples = to_samples(
         {"prompt": f"p{i}", "sft": "a", "ppo": "b", "sft_gold": 0.5, "ppo_gold": number,
          "sft_score": 0.0, "ppo_score": number}
         for i, number in enumerate(gold)
-    ]  # fmt: skip
+    )  # fmt: skip
     final: dict[str, float] = dict(more.pop("final", {}))
     if gain is not None:
         ends = dict(zip(("gold_gain", "gold_gain_low", "gold_gain_high"), gain, strict=True))
@@ -44,8 +52,9 @@ def record(
 
 
 def test_differences_keep_rows_that_differ_and_count_the_rest() -> None:
-    rows, equal = differences([{"a": "1", "b": "2"}, {"a": "1", "b": "3", "c": "x"}])
-    assert [(row.name, row.values) for row in rows] == [("b", ("2", "3")), ("c", (None, "x"))]
+    table, equal = differences("key", [{"a": "1", "b": "2"}, {"a": "1", "b": "3", "c": "x"}])
+    assert table.header == ("key", "A", "B")
+    assert table.rows == [("b", "2", "3"), ("c", "–", "x")]
     assert equal == 1
 
 
@@ -141,19 +150,27 @@ def test_the_most_trusted_common_judge_judges() -> None:
 
 
 def test_prompts_are_matched_by_text_and_turn() -> None:
-    def rows(*prompts: str) -> RunRecord:
-        found = [{"prompt": text, "place": place} for place, text in enumerate(prompts)]
-        return RunRecord(run_id="r", name="r", samples=found)
+    def run(*prompts: str) -> RunRecord:
+        rows = [
+            {"model": model, "prompt": text, "completion": str(place), "scores": {}}
+            for model in ("sft", "ppo")
+            for place, text in enumerate(prompts)
+        ]
+        return RunRecord(run_id="r", name="r", samples=to_samples(rows))
 
-    matched = match_prompts([rows("a", "b", "a"), rows("a", "a", "c", "b")])
-    assert [(one["place"], two["place"]) for one, two in matched] == [(0, 0), (1, 3), (2, 1)]
+    matched = match_prompts([run("a", "b", "a"), run("a", "a", "c", "b")])
+    assert [(one.ppo.text, two.ppo.text) for one, two in matched] == [
+        ("0", "0"),
+        ("1", "3"),
+        ("2", "1"),
+    ]
 
 
 # --- the best -----------------------------------------------------------------------------------
 
 
 def best(*records: RunRecord) -> tuple[int | None, str]:
-    found = choose_best(records, win_rates(records))
+    found = choose_best(records)
     return found.index, found.sentence
 
 
@@ -248,10 +265,15 @@ def test_frontier_claims_nothing_of_gains_that_cannot_be_compared() -> None:
 def test_interval_of_a_turned_pair_is_turned() -> None:
     """B leads; the pair stands as (A, B), so A's losses are B's wins."""
     losing = [0.0] * 30 + [1.0] * 10
-    index, _ = best(
-        record(gain=(0.1, 0.05, 0.25), gold=losing), record(gain=(0.3, 0.2, 0.4), gold=[0.5] * 40)
-    )
-    assert index == 1
+    records = [
+        record(gain=(0.1, 0.05, 0.25), gold=losing),
+        record(gain=(0.3, 0.2, 0.4), gold=[0.5] * 40),
+    ]
+    assert best(*records)[0] == 1
+    loss, win = head_to_head(records, 0, 1).rate, head_to_head(records, 1, 0).rate
+    # The same resamples of 1 - x: equal up to rounding.
+    turned = (1 - loss.mean, 1 - loss.high, 1 - loss.low)
+    assert (win.mean, win.low, win.high) == pytest.approx(turned, abs=1e-12)
 
 
 def test_the_surest_gain_leads_not_the_highest_mean() -> None:

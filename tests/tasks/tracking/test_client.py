@@ -16,6 +16,7 @@ from tasks.settings import load_settings
 from tasks.tracking.client import Tracker, tolerated
 from tasks.tracking.metrics import Point
 from tasks.tracking.recording import flatten
+from tasks.tracking.search import every, tagged
 
 
 @pytest.fixture
@@ -147,6 +148,17 @@ def test_tracker_finds_runs_by_all_of_their_tags_and_status(tracker: Tracker) ->
     assert len(tracker.find_tagged({"a": "1"})) == 2
     tracker.finish(one, "FINISHED")
     assert tracker.find_tagged({"a": "1", "b": "1"}, status="RUNNING") == []
+
+
+def test_search_gives_every_page_the_newest_first(tracker: Tracker) -> None:
+    ids = {start(tracker, a="1") for _ in range(5)}
+    query = {"experiment_ids": [tracker.experiment_id], "max_results": 2}
+    assert {run.info.run_id for run in every(tracker.client.search_runs, **query)} == ids
+    found = list(tracker.runs(tagged({"a": "1"})))
+    started = [run.info.start_time for run in found]
+    assert {run.info.run_id for run in found} == ids
+    assert started == sorted(started, reverse=True)
+    assert list(tracker.runs(tagged({"a": "2"}))) == []
 
 
 def test_tracker_suspends_a_run_without_an_end(tracker: Tracker) -> None:

@@ -1,16 +1,11 @@
 """Completions of any model for any prompts, its KL to a reference, and scores of a reward model.
 
-Unlike the evaluation of PPO, nothing says that the models read the same tokens. Where two
-tokenizers are the same, token ids pass from model to model as they were sampled; where they are
-not, a reward model reads the text in its own tokens, and there is no KL to a reference.
-
-Equal seeds give equal luck to every model, which sharpens comparisons (see
-`models/language/generation.py`).
+Models may read different tokens. Where two tokenizers are the same, token ids pass from model to
+model as they were sampled; where they are not, a reward model reads the text in its own tokens,
+and there is no KL to a reference.
 """
 
-import json
 import logging
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,14 +14,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.evaluation.measures import ModelSamples
+from models.evaluation.judges import Scores
+from models.evaluation.samples import Samples
 from models.language.config import SamplingConfig
 from models.language.distribution import TokenDistribution
 from models.language.folders import load_causal_model, load_reward_model, load_tokenizer
-from models.language.generation import Completion, sample_completions
-from models.language.prompts import encode_to_fit, grouped
+from models.language.generation import sample_completions
+from models.language.prompts import NO_LIMIT, encode_to_fit, grouped
 from models.language.sequences import Sequences, map_chunks, token_logprobs
 from models.language.tokenizer import Messages, decode_completion, encode_prompts, encode_texts
+from models.language.tokenizer_identity import same_tokenizer
 from models.randomness import derive_seed
 from models.reward.ranking import SequenceScorer
 
@@ -34,8 +31,6 @@ logger = logging.getLogger(__name__)
 
 CHUNK_TOKENS = 16384
 """Tokens that a frozen model is given at once."""
-
-NO_LIMIT = 2**31 - 1
 
 
 def sample_model(
@@ -47,7 +42,7 @@ def sample_model(
     seed: int,
     device: str,
     reference: Path | None = None,
-) -> ModelSamples:
+) -> Samples:
     """Sample one model, all prompts in one go.
 
     Args:
@@ -66,22 +61,26 @@ def sample_model(
     tokenizer = load_tokenizer(model, wants_template=not isinstance(prompts[0], str))
     network = load_causal_model(model).to(device)
     encoded = encode_to_fit(tokenizer, network, prompts, sampling)
+    repeated = [ids for ids in encoded for _ in range(samples_per_prompt)]
     completions = sample_completions(
         network,
-        [ids for ids in encoded for _ in range(samples_per_prompt)],
+        repeated,
         sampling=sampling,
         eos_token_id=tokenizer.eos_token_id,
-        generator=torch.Generator().manual_seed(derive_seed(seed, "models.sampling")),
+        generator=torch.Generator().manual_seed(derive_seed(seed, "policies.sampling")),
     )
+    token_ids = [one.token_ids for one in completions]
     shape = (len(encoded), samples_per_prompt)
     kl = None
     if reference is not None:
-        kl = _divergence(model, device, reference, tokenizer, encoded, completions, sampling)
-    texts = [decode_completion(tokenizer, one.token_ids) for one in completions]
-    return ModelSamples(
+        sequences = Sequences.from_lists(repeated, token_ids, device=device)
+        distribution = TokenDistribution.of(sampling, tokenizer.eos_token_id)
+        kl = _divergence(network, model, reference, sequences, distribution)
+    texts = [decode_completion(tokenizer, ids) for ids in token_ids]
+    return Samples(
         texts=grouped(texts, samples_per_prompt),
         prompt_ids=encoded,
-        token_ids=grouped([one.token_ids for one in completions], samples_per_prompt),
+        token_ids=grouped(token_ids, samples_per_prompt),
         finished=np.array([one.finished for one in completions]).reshape(shape),
         kl=None if kl is None else kl.reshape(shape),
     )
@@ -102,10 +101,8 @@ class RewardScorer:
         self._context: int = network.config.max_position_embeddings
         self._scorer = SequenceScorer(network, CHUNK_TOKENS)
 
-    def score(
-        self, prompts: Sequence[str | Messages], samples: ModelSamples, model: Path
-    ) -> NDArray[np.float64]:
-        """Score every sample, (prompts, samples).
+    def score(self, prompts: Sequence[str | Messages], samples: Samples, model: Path) -> Scores:
+        """Score every sample.
 
         Args:
             prompts: What was asked.
@@ -113,10 +110,10 @@ class RewardScorer:
             model: Its folder, whose tokenizer tells what the token ids mean.
         """
         rows = [ids[-self._context :] for ids in self._encode(prompts, samples, model)]
-        return self._scorer.score(rows).reshape(samples.shape)
+        return Scores(score=self._scorer.score(rows).reshape(samples.shape))
 
     def _encode(
-        self, prompts: Sequence[str | Messages], samples: ModelSamples, model: Path
+        self, prompts: Sequence[str | Messages], samples: Samples, model: Path
     ) -> list[list[int]]:
         """Prompt and completion of each sample in the reward model's tokens."""
         if same_tokenizer(self._folder, model):
@@ -134,27 +131,12 @@ class RewardScorer:
         ]
 
 
-def same_tokenizer(first: Path, second: Path) -> bool:
-    """Whether two model folders give the same ids to the same text and prompt."""
-    return first == second or _tokenizer_identity(first) == _tokenizer_identity(second)
-
-
-def _tokenizer_identity(folder: Path) -> tuple[Any, ...]:
-    """What decides the ids: the trained parts, tokens that were added, and the chat template."""
-    parts = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
-    tokenizer = load_tokenizer(folder)
-    read = ("model", "added_tokens", "normalizer", "pre_tokenizer")
-    return (*(parts.get(name) for name in read), tokenizer.chat_template, tokenizer.eos_token_id)
-
-
 def _divergence(
+    network: Any,
     model: Path,
-    device: str,
     reference: Path,
-    tokenizer: Any,
-    encoded: list[list[int]],
-    completions: list[Completion],
-    sampling: SamplingConfig,
+    sequences: Sequences,
+    distribution: TokenDistribution,
 ) -> NDArray[np.float64] | None:
     """Log-ratio of each completion to the reference, (completions,); None where it has no meaning.
 
@@ -162,7 +144,7 @@ def _divergence(
         Schulman, Approximating KL Divergence (2020): k1 = log p(x) - log q(x), x from p.
     """
     if reference.samefile(model):
-        return np.zeros(len(completions))
+        return np.zeros(len(sequences.lengths))
     if not same_tokenizer(model, reference):
         logger.warning(
             "the tokenizers of %s and of the reference %s differ, so there is no KL between them; "
@@ -170,28 +152,22 @@ def _divergence(
             model, reference,
         )  # fmt: skip
         return None
-    other = load_causal_model(reference).to(device)
-    samples = len(completions) // len(encoded)
-    sequences = Sequences.from_lists(
-        [ids for ids in encoded for _ in range(samples)],
-        [one.token_ids for one in completions],
-        device=device,
-    )
-    distribution = TokenDistribution.of(sampling, tokenizer.eos_token_id)
-    context: int = other.config.max_position_embeddings
-    if int(sequences.lengths.max()) > context:
+    other = load_causal_model(reference).to(network.device)
+    longest, context = int(sequences.lengths.max()), other.config.max_position_embeddings
+    if longest > context:
         logger.warning(
             "prompts and completions have up to %d tokens, more than the reference's context of "
             "%d, so there is no KL to it; lower sampling.max_completion_tokens or shorten prompts",
-            int(sequences.lengths.max()), context,
+            longest, context,
         )  # fmt: skip
         return None
 
-    theirs = map_chunks(
-        lambda rows: token_logprobs(other, rows, distribution=distribution).logprobs.sum(1),
-        sequences,
-        CHUNK_TOKENS,
-    )
-    own = np.array([math.fsum(one.logprobs) for one in completions])  # known from sampling
-    ratio: NDArray[np.float64] = own - theirs.double().cpu().numpy()
-    return ratio
+    def summed(policy: Any) -> torch.Tensor:
+        return map_chunks(
+            lambda rows: token_logprobs(policy, rows, distribution=distribution).logprobs.sum(1),
+            sequences,
+            CHUNK_TOKENS,
+        )
+
+    ratios: NDArray[np.float64] = (summed(network) - summed(other)).double().cpu().numpy()
+    return ratios

@@ -1,0 +1,280 @@
+"""One evaluation: any models on the same prompts, under any judges, perhaps against a baseline.
+
+The pipeline calls it with the SFT model and the policy, a promotion with champion and challenger,
+`quartet evaluate` with anything. All models are sampled with the same random seeds.
+"""
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from models.evaluation.checks import Evidence, GoodDiversity, Sides, Verdict, decide
+from models.evaluation.config import Bounds
+from models.evaluation.judges import Judge, Pair, PairwiseJudge, Preferences
+from models.evaluation.measures import (
+    Bootstrap,
+    Judged,
+    gains,
+    matched_diversity,
+    measure,
+    ratios,
+    score_name,
+)
+from models.evaluation.result import Comparison, EvaluationResult
+from models.evaluation.samples import Samples
+from models.evaluation.sampling import sample_model
+from models.language.config import SamplingConfig
+from models.language.text import Content, last_text
+from models.statistics.intervals import Interval
+from models.statistics.win_rates import WinRates, win_rates, win_rates_of_scores
+
+OWN = "reward"
+"""The judge that training maximised."""
+
+Step: TypeAlias = Callable[[str], AbstractContextManager[None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What is to be decided.
+
+    Attributes:
+        baseline: Name of the model to beat.
+        model: Name of the model that is decided on.
+        judge: Name of the judge whose gain decides.
+        bounds: Where the checks draw their lines.
+        alarms: Iterations of the model's training with each alarm that was raised, by name.
+    """
+
+    baseline: str
+    model: str
+    judge: str
+    bounds: Bounds
+    alarms: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Evaluation:
+    """What was sampled and judged.
+
+    Attributes:
+        prompts: What was asked.
+        judged: Samples and scores of each model.
+        rates: Win rates among the models, by judge.
+        facts: Of pairwise judges.
+    """
+
+    prompts: Sequence[Content]
+    judged: Mapping[str, Judged]
+    rates: Mapping[str, WinRates]
+    facts: Mapping[str, Mapping[str, float]]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row each completion, as samples.jsonl has them."""
+        return [
+            {
+                "model": model,
+                "prompt": last_text(prompt),
+                "sample": sample,
+                "completion": one.samples.texts[index][sample],
+                "scores": {
+                    judge: float(given.score[index, sample]) for judge, given in one.scores.items()
+                },
+                "tokens": len(one.samples.token_ids[index][sample]),
+                "finished": bool(one.samples.finished[index, sample]),
+                "kl_to_reference": None
+                if one.samples.kl is None
+                else float(one.samples.kl[index, sample]),
+            }
+            for model, one in self.judged.items()
+            for index, prompt in enumerate(self.prompts)
+            for sample in range(one.samples.shape[1])
+        ]
+
+
+def evaluate(
+    models: Mapping[str, Path],
+    prompts: Sequence[Content],
+    judges: Mapping[str, Judge],
+    *,
+    samples_per_prompt: int,
+    sampling: SamplingConfig,
+    bootstrap: Bootstrap,
+    seed: int,
+    device: str,
+    reference: Path | None = None,
+    pairwise_prompts: int | None = None,
+    step: Step = lambda what: nullcontext(),
+) -> Evaluation:
+    """Sample every model and have the samples judged.
+
+    Args:
+        models: Model folders by the name that the results give them.
+        prompts: What is asked.
+        judges: Who judges, by name.
+        samples_per_prompt: Completions of each model for each prompt.
+        sampling: Temperature and longest completion.
+        bootstrap: Of the intervals of win rates.
+        seed: Of the draws, the same for all models.
+        device: Where to run.
+        reference: Folder of the model to which the KL is measured.
+        pairwise_prompts: Prompts that a pairwise judge is asked about, the first ones.
+        step: Wraps each step, for progress: `sampling`, `judge_<name>`.
+    """
+    samples: dict[str, Samples] = {}
+    for name, folder in models.items():
+        with step("sampling"):
+            samples[name] = sample_model(
+                folder, prompts, samples_per_prompt=samples_per_prompt, sampling=sampling,
+                seed=seed, device=device, reference=reference,
+            )  # fmt: skip
+    scores: dict[str, dict[str, Any]] = {name: {} for name in models}
+    rates: dict[str, WinRates] = {}
+    facts: dict[str, Mapping[str, float]] = {}
+    for judge_name, judge in judges.items():
+        with step(f"judge_{judge_name}"):
+            if isinstance(judge, PairwiseJudge):
+                asked = min(len(prompts), pairwise_prompts or len(prompts))
+                rates[judge_name], facts[judge_name] = _compare(
+                    judge, prompts[:asked], samples, bootstrap
+                )
+                continue
+            for name, one in samples.items():
+                scores[name][judge_name] = judge.score(prompts, one, models[name])
+            rates[judge_name] = win_rates_of_scores(
+                {name: given[judge_name].score for name, given in scores.items()},
+                resamples=bootstrap.resamples,
+                seed=bootstrap.seed,
+            )
+    judged = {name: Judged(samples=samples[name], scores=scores[name]) for name in models}
+    return Evaluation(prompts=prompts, judged=judged, rates=rates, facts=facts)
+
+
+def summarise(
+    evaluation: Evaluation,
+    bootstrap: Bootstrap,
+    *,
+    reference: str = "",
+    decision: Decision | None = None,
+    further: Mapping[str, Mapping[str, Interval]] | None = None,
+) -> EvaluationResult:
+    """Turn samples and scores into the record.
+
+    Args:
+        evaluation: What was sampled and judged.
+        bootstrap: Of the intervals.
+        reference: Name of the model to which the KL was measured.
+        decision: What is to be decided, if anything.
+        further: More measures of each model.
+
+    Raises:
+        DataError: The models to compare differ in what was measured on them.
+    """
+    further = further or {}
+    measures = {
+        name: measure(one, bootstrap) | dict(further.get(name, {}))
+        for name, one in evaluation.judged.items()
+    }
+    comparisons = {}
+    if decision is not None:
+        comparisons[decision.model] = _decide(evaluation, measures, bootstrap, decision)
+    first = next(iter(evaluation.judged.values())).samples
+    return EvaluationResult(
+        prompts=first.shape[0],
+        samples_per_prompt=first.shape[1],
+        measures=measures,
+        win_rates=evaluation.rates,
+        facts=evaluation.facts,
+        reference=reference,
+        baseline="" if decision is None else decision.baseline,
+        comparisons=comparisons,
+    )
+
+
+def _decide(
+    evaluation: Evaluation,
+    measures: Mapping[str, Mapping[str, Interval]],
+    bootstrap: Bootstrap,
+    decision: Decision,
+) -> Comparison:
+    baseline, model = (evaluation.judged[one] for one in (decision.baseline, decision.model))
+    first, second = measures[decision.baseline], measures[decision.model]
+    matched = matched_diversity(baseline, model, decision.bounds.min_matched_completions)
+    gained = gains(baseline, model, bootstrap)
+    rate = evaluation.rates[decision.judge].of(decision.model, decision.baseline)
+    measure_name = score_name(decision.judge)
+    if measure_name in gained:
+        gain, prompts = gained[measure_name], model.samples.shape[0]
+    else:  # a pairwise judge: how often it prefers the model beyond one half
+        gain = Interval(mean=rate.mean - 0.5, low=rate.low - 0.5, high=rate.high - 0.5)
+        prompts = max(evaluation.rates[decision.judge].prompts.values())
+    good = None
+    if matched is not None:
+        good = GoodDiversity(pair_difference=second["good_pair_difference"].mean, matched=matched)
+    evidence = Evidence(
+        judge=decision.judge,
+        independent=decision.judge != OWN,
+        gain=gain,
+        prompts=prompts,
+        finite=_must_be_finite(evaluation, measures, decision),
+        length=_sides("length", first, second),
+        eos_rate=_sides("eos_rate", first, second),
+        distinct_2=_sides("distinct_2", first, second),
+        good=good,
+        score_gain=gained.get(score_name(OWN)),
+        kl_to_reference=second["kl_to_reference"].mean if "kl_to_reference" in second else None,
+        alarms=decision.alarms,
+    )
+    verdict: Verdict = decide(evidence, decision.bounds)
+    found = ratios(baseline, model, (first, second), matched) | {"win_rate": rate.mean}
+    return Comparison(gains=gained, ratios=found, verdict=verdict)
+
+
+def _sides(name: str, baseline: Mapping[str, Interval], model: Mapping[str, Interval]) -> Sides:
+    return Sides(baseline=baseline[name].mean, model=model[name].mean)
+
+
+def _must_be_finite(
+    evaluation: Evaluation, measures: Mapping[str, Mapping[str, Interval]], decision: Decision
+) -> dict[str, float]:
+    """Name the means that only a broken model or judge makes infinite or NaN."""
+    names = [score_name(judge) for judge in evaluation.judged[decision.model].scores]
+    return {
+        f"{model}'s {name}": measures[model][name].mean
+        for model in (decision.baseline, decision.model)
+        for name in [*names, "kl_to_reference"]
+        if name in measures[model]
+    }
+
+
+def _compare(
+    judge: PairwiseJudge,
+    prompts: Sequence[Content],
+    samples: Mapping[str, Samples],
+    bootstrap: Bootstrap,
+) -> tuple[WinRates, Mapping[str, float]]:
+    """Show a pairwise judge the first sample of each two models, all pairs in one go."""
+    pairs = list(itertools.combinations(samples, 2))
+    given: Preferences = judge.compare(
+        [
+            Pair(
+                prompt=prompt,
+                first=samples[row].texts[index][0],
+                second=samples[column].texts[index][0],
+            )
+            for row, column in pairs
+            for index, prompt in enumerate(prompts)
+        ]
+    )
+    preferences = dict(
+        zip(pairs, np.reshape(given.preference, (len(pairs), len(prompts))), strict=True)
+    )
+    rates = win_rates(
+        list(samples), preferences, resamples=bootstrap.resamples, seed=bootstrap.seed
+    )
+    return rates, given.facts

@@ -1,0 +1,176 @@
+"""What a decision says to people: one sentence a check. No number depends on it."""
+
+import math
+from collections.abc import Sequence
+from typing import TypeAlias
+
+from models.evaluation.checks import Check, Verdict
+from models.statistics.intervals import Interval
+
+JUDGES = {
+    "gold": "gold judge",
+    "judge": "held-out reward model",
+    "reward": "reward model",
+    "vader": "VADER sentiment judge",
+    "endpoint": "language-model judge",
+}
+"""What a judge is called in a sentence; others go by their names."""
+
+Names: TypeAlias = tuple[str, str]
+"""What baseline and model are called in a sentence: ("SFT", "PPO"), ("the champion", …)."""
+
+
+def judge_name(judge: str) -> str:
+    """What a judge is called in a sentence."""
+    return JUDGES.get(judge, f"judge {judge}")
+
+
+def verdict_word(verdict: Verdict) -> str:
+    """The decision in a word or two."""
+    if any(check.name == "prompts" and not check.passed for check in verdict.checks):
+        return "not enough prompts"
+    return "accepted" if verdict.accepted else "rejected"
+
+
+def reasons(verdict: Verdict, names: Names) -> list[str]:
+    """The sentences of all checks if accepted, else of those that failed."""
+    return [
+        sentence(check, verdict, names)
+        for check in verdict.checks
+        if verdict.accepted or not check.passed
+    ]
+
+
+def sentence(check: Check, verdict: Verdict, names: Names) -> str:
+    """Say what a check looked at and what came out."""
+    baseline, model = names
+    numbers = check.numbers
+    match check.name:
+        case "prompts":
+            place = "at least" if check.passed else "fewer than"
+            return (
+                f"Measured on {check.value:.0f} held-out prompts, {place} the {check.low:g} needed."
+            )
+        case "judged_gain":
+            return _gain(check, verdict)
+        case "overoptimisation":
+            return _overoptimisation(check, verdict)
+        case "finite_numbers":
+            broken = ", ".join(f"{name} is {value}" for name, value in numbers.items())
+            return (
+                f"Not every number is finite: {broken}."
+                if broken
+                else "All scores and KL estimates are finite."
+            )
+        case "kl_to_reference":
+            return _ending(check, "Mean KL to the reference is {value:.2f} nats per completion")
+        case "length_ratio":
+            lengths = (
+                f"{numbers['model']:.1f} tokens against {baseline}'s {numbers['baseline']:.1f}"
+            )
+            if not math.isfinite(check.value):
+                return f"Mean length is {lengths}: their ratio cannot be measured."
+            place = "within" if check.passed else "outside"
+            bounds = f"{check.low:g} to {check.high:g}"
+            return f"Mean length is {lengths}, a ratio of {check.value:.3f}, {place} {bounds}."
+        case "eos_ratio":
+            rates = (
+                f"{numbers['model']:.3f} of the completions end by themselves against "
+                f"{baseline}'s {numbers['baseline']:.3f}"
+            )
+            if check.passed and not math.isfinite(check.value):
+                return f"{rates}: there was no EOS rate that could have collapsed."
+            return _ending(check, f"{rates}, a ratio of {{value:.3f}}")
+        case "distinct_2_ratio":
+            return _ending(check, f"Distinct-2 is {{value:.3f}} of {baseline}'s")
+        case "good_pair_difference":
+            if not math.isfinite(check.value):
+                text = f"No prompt has two good samples of {model}"
+                return _ending(check, f"{text}, so nothing tells whether they differ")
+            return _ending(
+                check, "Two good samples of one prompt differ with probability {value:.3f}"
+            )
+        case "matched_distinct_2_ratio":
+            count, wanted = numbers["completions"], numbers["wanted"]
+            if count < wanted:
+                return (
+                    f"Only {count:.0f} good completions of {baseline} and {model} could be matched "
+                    f"by prompt; at least {wanted:.0f} are needed to compare their diversity."
+                )
+            text = f"Distinct-2 over {count:.0f} matched good completions is {{value:.3f}}"
+            return _ending(check, f"{text} of {baseline}'s")
+        case "alarms":
+            raised = ", ".join(
+                f"{name} in {count:.0f} iterations" for name, count in numbers.items()
+            )
+            return (
+                f"Its training raised alarms: {raised}."
+                if raised
+                else "Its training raised no alarm."
+            )
+    return f"{check.name} is {check.value:.4g}: {'passed' if check.passed else 'failed'}."
+
+
+def _gain(check: Check, verdict: Verdict) -> str:
+    gain = _interval(check.numbers)
+    named = f"The gain by the {judge_name(verdict.judge)}"
+    if not math.isfinite(gain.mean):
+        return f"{named} is not a finite number ({gain.mean})."
+    if not (math.isfinite(gain.low) and math.isfinite(gain.high)):
+        return f"{named} ({gain.mean:+.3f}) has no finite interval."
+    place = "lies above 0" if check.passed else "does not lie above 0"
+    text = f"{named} is {gain}: the 95% interval over {verdict.prompts} held-out prompts {place}."
+    if check.passed and not verdict.independent:
+        text += (
+            f" The model was trained against this same {judge_name(verdict.judge)}, so "
+            "over-optimisation cannot be ruled out."
+        )
+    return text
+
+
+def _overoptimisation(check: Check, verdict: Verdict) -> str:
+    gain = _interval(check.numbers)
+    score = Interval(**{end: check.numbers[f"score_{end}"] for end in ("mean", "low", "high")})
+    if not check.passed:
+        finding = "the reward model was over-optimised"
+    elif gain.low > 0 or score.high <= 0:
+        finding = "no sign of over-optimisation"
+        if verdict.judge == "judge":
+            finding += ", though a second reward model may share the first one's errors"
+    else:
+        finding = "over-optimisation is neither shown nor ruled out"
+    if score.low > 0:
+        moved = f"rose by {score}"
+    else:
+        moved = f"fell: {score}" if score.high < 0 else f"did not surely move: {score}"
+    return (
+        f"The score by the reward model that training maximised {moved}, the "
+        f"{judge_name(verdict.judge)} says {gain}: {finding}."
+    )
+
+
+def _ending(check: Check, text: str) -> str:
+    """Write the value into a text and end it with the bound."""
+    at_most = check.low is None
+    bound = check.high if at_most else check.low
+    written = text.format(value=check.value)
+    if not math.isfinite(check.value):
+        return (
+            f"{written} (wanted: {'at most' if at_most else 'at least'} {bound:g}, got no number)."
+        )
+    if check.passed:
+        return f"{written}, {'at most' if at_most else 'at least'} the {bound:g} wanted."
+    return f"{written}, {'more' if at_most else 'less'} than the {bound:g} wanted."
+
+
+def _interval(numbers: object) -> Interval:
+    assert isinstance(numbers, dict)
+    return Interval(mean=numbers["mean"], low=numbers["low"], high=numbers["high"])
+
+
+def bullet_list(verdict: Verdict, names: Names) -> Sequence[str]:
+    """Every check as a line of a Markdown list."""
+    return [
+        f"- {'passed' if check.passed else '**failed**'}: {sentence(check, verdict, names)}"
+        for check in verdict.checks
+    ]
