@@ -14,10 +14,11 @@ from flows.lifecycle import cancellable, name_run, opened
 from models.errors import ParameterError
 from tasks.judging.config import EvaluateModelsConfig
 from tasks.results.store import StageRef
+from tasks.run.exchange import open_input
 from tasks.run.pipeline import PipelineRun
 from tasks.stages.evaluate_models import evaluate_models
 from tasks.stages.prepare import prepare
-from tasks.stages.resolve import find_model, input_of
+from tasks.stages.resolve import find_model
 
 
 @flow(name="evaluate-models", flow_run_name=name_run, persist_result=False)
@@ -120,7 +121,7 @@ def _common_origin(models: list[StageRef], role: str) -> StageRef | None:
     """The input that all policies among the models have in common; None if they differ."""
     origins = {
         origin.digest: origin
-        for origin in (input_of(ref, role) for ref in models if ref.stage == "ppo")
+        for origin in (open_input(ref, role) for ref in models if ref.stage == "ppo")
         if origin is not None
     }
     return next(iter(origins.values())) if len(origins) == 1 else None

@@ -56,13 +56,16 @@ class PipelineParameters(Config):
                 f"{self.data.source}; the simulated annotator knows only the embedded world: "
                 "set feedback.annotator=none"
             )
-        if self.base.source:
-            return self
-        if self.data.source == "hub" and not self.data.hub_corpus:
+        if self.needs_corpus and self.data.source == "hub" and not self.data.hub_corpus:
             raise ValueError(
-                "there is neither base.source nor data.hub_corpus; a base model needs one of "
+                f"ppo.ptx_coef is {self.ppo.ptx_coef} but data.hub_corpus is empty; PPO's "
+                "pretraining mix needs a corpus: name one, or set ppo.ptx_coef=0"
+                if self.base.source
+                else "there is neither base.source nor data.hub_corpus; a base model needs one of "
                 "them: name an existing model, or a corpus to pretrain on"
             )
+        if self.base.source:
+            return self
         context = self.model.context
         if self.pretrain.block_tokens > context:
             raise ValueError(
@@ -76,6 +79,11 @@ class PipelineParameters(Config):
                 "raise model.context"
             )
         return self
+
+    @property
+    def needs_corpus(self) -> bool:
+        """Whether there must be texts: for a base model of one's own, or PPO's pretraining mix."""
+        return not self.base.source or self.ppo.ptx_coef > 0
 
 
 def list_presets() -> dict[str, str]:

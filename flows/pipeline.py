@@ -93,7 +93,7 @@ def _run_stages(
     parameters: PipelineParameters, pipeline: PipelineRun, *, ask: bool
 ) -> list[StageRef]:
     p = parameters
-    data = prepare(p.data, pipeline=pipeline)
+    data = prepare(p.data, corpus=p.needs_corpus, pipeline=pipeline)
     stages = [data]
     if p.base.source:
         base = find_model(p.base.name, role="base", pipeline=pipeline)

@@ -10,8 +10,7 @@ from flows.parameters import PipelineParameters
 from tasks.results.store import StageRef
 from tasks.run.pipeline import PipelineRun
 from tasks.stages.feedback import collect_feedback
-from tasks.stages.judge import train_judge
-from tasks.stages.reward import train_reward_model
+from tasks.stages.reward import train_judge, train_reward_model
 from tasks.stages.reward_quality import measure_reward_quality
 
 

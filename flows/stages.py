@@ -15,12 +15,13 @@ from flows.lifecycle import cancellable, name_run, opened
 from flows.preferences import learn_preferences
 from models.errors import ParameterError
 from tasks.results.store import StageRef
+from tasks.run.exchange import open_input
 from tasks.run.pipeline import PipelineRun
 from tasks.stages.evaluate import evaluate
 from tasks.stages.ppo import align
 from tasks.stages.prepare import prepare
 from tasks.stages.pretrain import pretrain
-from tasks.stages.resolve import find_model, input_of
+from tasks.stages.resolve import find_model
 from tasks.stages.sft import finetune
 from tasks.stages.tokenizer import train_tokenizer
 
@@ -31,7 +32,7 @@ def pretrain_flow(run: StageForm) -> StageRef:
     """Prepare the data, and train a tokenizer and a base model on it."""
     p = run.to_parameters()
     with opened(run, p) as pipeline:
-        data = prepare(p.data, pipeline=pipeline)
+        data = prepare(p.data, corpus=True, pipeline=pipeline)
         tokenizer = train_tokenizer(
             p.tokenizer, context=p.model.context, pipeline=pipeline, data=data
         )
@@ -89,7 +90,7 @@ def ppo_flow(sft: str, reward: str, run: PPOForm) -> StageRef:
             p.ppo,
             p.sampling,
             pipeline=pipeline,
-            data=prepare(p.data, pipeline=pipeline),
+            data=prepare(p.data, corpus=p.ppo.ptx_coef > 0, pipeline=pipeline),
             sft=actor,
             reward=reward_model,
         )
@@ -119,7 +120,7 @@ def evaluate_flow(
             gold=p.data.source == "world",
             pipeline=pipeline,
             data=prepare(p.data, pipeline=pipeline),
-            base=input_of(reference, "base"),
+            base=open_input(reference, "base"),
             sft=reference,
             reward=_given_or_origin("reward", reward, ppo, pipeline),
             ppo=ppo,
@@ -137,7 +138,7 @@ def _given_or_origin(
     """
     if name:
         return find_model(name, role=role, pipeline=pipeline)
-    origin = input_of(policy, "reference" if role == "sft" else "reward_model")
+    origin = open_input(policy, "reference" if role == "sft" else "reward_model")
     if origin is None:
         raise ParameterError(
             f"{role} is empty and policy {policy.stage}/{policy.digest[:12]} does not say which "

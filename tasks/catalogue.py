@@ -48,6 +48,23 @@ class KeyMetric:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Card:
+    """What a model card says of every model that a stage makes.
+
+    Attributes:
+        text: What it is.
+        limit: What it is not good for.
+        task: The hub's name of what it does.
+        tag: The hub's name of how it was trained.
+    """
+
+    text: str = "A model."
+    limit: str = "It was not aligned with anybody's preferences."
+    task: str = "text-generation"
+    tag: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     """What others need to know of a stage.
 
@@ -57,11 +74,16 @@ class Entry:
         headlines: Metrics that its pipeline's run shows too, by the name that they have there.
         final: Whether all its metrics stand on the pipeline's run.
         curves: Worth a picture, and compared between runs.
+        loss_unit: Of its losses, where they have one.
+        lineage: Metrics that stand for it in a lineage; the key metrics unless there are some.
         role: What its model is registered as; empty for stages without a model.
+        also: What else its model can be used as.
+        card: What its model's card says.
         networks: Folders of the networks that it trains.
         datasets: Files that it reads from an input, by the input's role, where they are not what
             the role says (`DATASETS`).
         judges: Whether it says how good a model is.
+        about: Role of the one input that it judges; empty where it judges all its models.
     """
 
     title: str
@@ -69,10 +91,15 @@ class Entry:
     headlines: Mapping[str, str] = field(default_factory=dict)
     final: bool = False
     curves: tuple[Curve, ...] = ()
+    loss_unit: str = ""
+    lineage: tuple[str, ...] = ()
     role: Role | Literal[""] = ""
+    also: tuple[Role, ...] = ()
+    card: Card = Card()
     networks: tuple[str, ...] = ("model",)
     datasets: dict[str, Mapping[str, str]] = field(default_factory=dict)
     judges: bool = False
+    about: str = ""
 
 
 DATASETS: dict[str, Mapping[str, str]] = {
@@ -85,15 +112,24 @@ DATASETS: dict[str, Mapping[str, str]] = {
 """Files that a stage reads from the input of a role, and what for."""
 
 
+def _reward_card(text: str) -> Card:
+    return Card(
+        text=text,
+        limit="Its score orders completions like those it was trained on; a policy that is "
+        "optimised against it will find where it errs.",
+        task="text-classification",
+        tag="reward-model",
+    )
+
+
 CATALOGUE: Mapping[str, Entry] = MappingProxyType(
     {
         "prepare": Entry(
             title="Data",
             key_metrics=(
-                KeyMetric(
-                    metric="data/demonstrations_rows", label="demonstrations", format=",.0f"
-                ),
+                KeyMetric(metric="data/demonstrations_rows", label="demonstrations", format=",.0f"),
             ),
+            lineage=("data/corpus_rows", "data/demonstrations_rows", "data/preferences_rows"),
         ),
         "tokenizer": Entry(
             title="Tokenizer",
@@ -112,24 +148,34 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
                 "pretrain/bits_per_byte": "final/pretrain_bits_per_byte",
             },
             curves=(Curve(metric="pretrain/loss", title="Pretraining: loss", y="nats per token"),),
+            loss_unit="nats per token",
+            lineage=("pretrain/parameters", "pretrain/bits_per_byte"),
             role="base",
+            card=Card(
+                text="A base language model: it continues text and follows no instruction.",
+                tag="pretraining",
+            ),
         ),
         "sft": Entry(
             title="Supervised fine-tuning",
             key_metrics=(
-                KeyMetric(
-                    metric="sft/heldout_perplexity", label="held-out perplexity", format=".2f"
-                ),
+                KeyMetric(metric="sft/heldout_perplexity", label="held-out perplexity",
+                          format=".2f"),
             ),
             headlines={"sft/heldout_perplexity": "final/sft_heldout_perplexity"},
             curves=(Curve(metric="sft/loss", title="SFT: loss", y="nats per token"),),
+            loss_unit="nats per token",
+            lineage=("sft/rows", "sft/heldout_perplexity"),
             role="sft",
+            also=("base", "policy"),
+            card=Card(text="A language model fine-tuned on demonstrations.", tag="sft"),
         ),
         "feedback": Entry(
             title="Feedback",
             key_metrics=(
                 KeyMetric(metric="feedback/annotated", label="pairs annotated", format=",.0f"),
             ),
+            lineage=("feedback/preferences",),
             datasets={"prompts": {"prompts_train": TRAIN, "preferences_train": TRAIN}},
         ),
         "reward": Entry(
@@ -145,51 +191,49 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
                 "reward/longer_wins_accuracy": "final/reward_longer_wins_accuracy",
             },
             curves=(
-                Curve(
-                    metric="reward/train_accuracy",
-                    title="Reward model: accuracy",
-                    y="share of pairs",
-                ),
+                Curve(metric="reward/train_accuracy", title="Reward model: accuracy",
+                      y="share of pairs"),
             ),
+            loss_unit="nats per pair",
+            lineage=("reward/pairs", "reward/accuracy"),
             role="reward",
+            also=("judge",),
+            card=_reward_card(
+                "A reward model: one score per completion, learned from pairwise preferences."
+            ),
         ),
         "judge": Entry(
             title="Held-out reward model",
             key_metrics=(KeyMetric(metric="judge/accuracy", label="held-out pair accuracy"),),
             headlines={"judge/accuracy": "final/judge_accuracy"},
             curves=(
-                Curve(
-                    metric="judge/train_accuracy",
-                    title="Held-out reward model: accuracy",
-                    y="share of pairs",
-                ),
+                Curve(metric="judge/train_accuracy", title="Held-out reward model: accuracy",
+                      y="share of pairs"),
             ),
+            loss_unit="nats per pair",
+            lineage=("judge/pairs", "judge/accuracy"),
             role="judge",
+            also=("reward",),
+            card=_reward_card("A second reward model, held out to judge policies that never saw "
+                              "it."),
         ),
         "reward-quality": Entry(
             title="Reward model quality",
             key_metrics=(
-                KeyMetric(
-                    metric="reward_quality/over_longer_wins",
-                    label="accuracy above longer wins",
-                    format="+.3f",
-                ),
+                KeyMetric(metric="reward_quality/over_longer_wins",
+                          label="accuracy above longer wins", format="+.3f"),
                 KeyMetric(metric="reward_quality/ece", label="calibration error"),
-                KeyMetric(
-                    metric="reward_quality/gold_best_of_n_gain",
-                    label="best-of-n gold gain",
-                    format="+.3f",
-                ),
+                KeyMetric(metric="reward_quality/gold_best_of_n_gain",
+                          label="best-of-n gold gain", format="+.3f"),
             ),
+            judges=True,
+            about="reward_model",
         ),
         "ppo": Entry(
             title="PPO",
             key_metrics=(
-                KeyMetric(
-                    metric="ppo/objective/score_normalised",
-                    label="last rollout: normalised score",
-                    format="+.2f",
-                ),
+                KeyMetric(metric="ppo/objective/score_normalised",
+                          label="last rollout: normalised score", format="+.2f"),
                 KeyMetric(metric="ppo/objective/kl_to_reference", label="KL", format=".2f"),
             ),
             headlines={
@@ -208,7 +252,15 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
                     ("distinct_2", "diversity", "distinct-2"),
                 )
             ),
+            lineage=("ppo/objective/score", "ppo/objective/kl_to_reference"),
             role="policy",
+            also=("sft", "base"),
+            card=Card(
+                text="A language model aligned by PPO against a reward model.",
+                limit="It was optimised against a learned reward, which is no measure of truth or "
+                "safety.",
+                tag="ppo",
+            ),
             networks=("model", "critic"),
         ),
         "evaluate": Entry(
@@ -217,18 +269,18 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
                 KeyMetric(metric="final/gold_gain", label="gold gain", format="+.3f"),
                 KeyMetric(metric="final/score_gain", label="score", format="+.3f"),
             ),
+            lineage=("final/score_gain", "final/kl_to_reference", "final/win_rate",
+                     "final/accepted"),
             final=True,
             datasets={"prompts": {"prompts_heldout": HELD_OUT}},
             judges=True,
         ),
         "base": Entry(
             title="Base model from elsewhere",
-            key_metrics=(
-                KeyMetric(metric="adopt/parameters", label="parameters", format=",.0f"),
-            ),
+            key_metrics=(KeyMetric(metric="adopt/parameters", label="parameters", format=",.0f"),),
             role="base",
         ),
-        "policy": Entry(title="Policy from elsewhere", role="policy"),
+        "policy": Entry(title="Policy from elsewhere", role="policy", also=("sft", "base")),
         "evaluate-models": Entry(title="Models compared", final=True, judges=True),
         "multiple-choice": Entry(title="Multiple choice", final=True, judges=True),
         "lm-eval": Entry(title="Published benchmarks", final=True, judges=True),
@@ -240,3 +292,9 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
 def entry(stage: str) -> Entry:
     """The row of a stage; a plain one for a stage that has none yet."""
     return CATALOGUE.get(stage) or Entry(title=stage)
+
+
+def stages_for(role: Role) -> tuple[str, ...]:
+    """The stages whose model fits a role, those that are made for it first."""
+    own = [name for name, row in CATALOGUE.items() if row.role == role]
+    return (*own, *(name for name, row in CATALOGUE.items() if role in row.also))

@@ -1,6 +1,7 @@
 """The rules of the house, read from the source: who may import whom, and what a file may be."""
 
 import ast
+import graphlib
 import importlib
 import importlib.metadata
 import re
@@ -164,6 +165,141 @@ def test_configs_and_command_line_import_neither_servers_nor_torch() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[]"
+
+
+# --- rooms ------------------------------------------------------------------------------------
+
+FLOORS: dict[str, tuple[set[str], ...]] = {
+    "tasks": (
+        {"catalogue", "settings"},
+        {"machine", "results", "world"},
+        {"data", "tracking"},
+        {"run", "upkeep"},
+        {"judging", "registry"},
+        {"reports"},
+        {"comparison", "stages"},
+        {"promotion"},
+    ),
+    "models": (
+        {"language", "statistics"},
+        {"evaluation", "training"},
+        {"benchmarks", "ppo", "reward"},
+    ),
+}
+"""Rooms from the ground up. What lies in `models/` itself is the ground: it imports no room."""
+
+MOST_MODULES = 18
+
+UPWARDS_UNTIL_SCORING_AND_LIKELIHOOD_ARE_IN_LANGUAGE = {
+    ("models.evaluation.model_likelihood", "models.training.order"),
+    ("models.evaluation.texts", "models.training.order"),
+    ("models.evaluation.sampling", "models.reward.ranking"),
+}
+STAGES_UNTIL_THEIR_PAGES_ARE_VIEWS = {
+    "tasks.stages.lm_eval",
+    "tasks.stages.multiple_choice",
+    "tasks.stages.reward_quality",
+}
+
+
+def floor(package: str, module: str) -> int:
+    """Of a module's room, from the ground at -1."""
+    room = module.split(".")[1] if "." in module else ""
+    return next((level for level, rooms in enumerate(FLOORS[package]) if room in rooms), -1)
+
+
+@pytest.mark.parametrize("path", sources("tasks", "models"), ids=lambda p: str(p.relative_to(ROOT)))
+def test_rooms_import_lower_floors_only(path: Path) -> None:
+    name = module_name(path)
+    package, *room = name.split(".")
+    found = {one for one in imports(tree(path)) if belongs(one, (package,))}
+    other = {one for one in found if one.split(".")[1:2] != room[:1]}
+    upwards = {one for one in other if floor(package, one) >= max(0, floor(package, name))}
+    assert not {
+        one
+        for one in upwards
+        if (name, one) not in UPWARDS_UNTIL_SCORING_AND_LIKELIHOOD_ARE_IN_LANGUAGE
+    }
+
+
+def test_every_room_has_its_floor() -> None:
+    for package, floors in FLOORS.items():
+        rooms = {
+            path.name for path in (ROOT / package).iterdir() if (path / "__init__.py").exists()
+        }
+        known = {room for floor in floors for room in floor}
+        assert rooms == {room for room in known if (ROOT / package / room).is_dir()}
+
+
+def test_folders_hold_few_modules() -> None:
+    for package in PACKAGES:
+        for folder in {path.parent for path in sources(package)}:
+            modules = [path for path in folder.glob("*.py") if path.stem != "__init__"]
+            assert len(modules) <= MOST_MODULES, folder
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    names = {module_name(path) for path in sources(*PACKAGES)}
+    graph: dict[str, set[str]] = {}
+    for path in sources(*PACKAGES):
+        found = graph.setdefault(module_name(path), set())
+        whole_tree = tree(path)
+        whole_tree.body = [node for node in whole_tree.body if not _is_for_types_only(node)]
+        for node in at_import(whole_tree):
+            if isinstance(node, ast.ImportFrom):
+                whole = {f"{node.module}.{alias.name}" for alias in node.names} & names
+                found |= whole or {str(node.module)} & names
+            elif isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names} & names
+    list(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError, naming the circle
+
+
+def _is_for_types_only(node: ast.stmt) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+
+
+@pytest.mark.parametrize(
+    "path", sources("tasks/run", "tasks/tracking", "tasks/results"), ids=lambda p: str(p.name)
+)
+def test_machinery_knows_no_stage_by_name(path: Path) -> None:
+    from tasks.catalogue import CATALOGUE
+
+    stage = re.compile(rf"({'|'.join(map(re.escape, CATALOGUE))})(/.*)?")
+    assert not [text for text in texts(path) if stage.fullmatch(text)]
+
+
+@pytest.mark.parametrize("path", sources("tasks/stages"), ids=lambda p: str(p.name))
+def test_stages_write_no_page_and_speak_with_no_tracker(path: Path) -> None:
+    if module_name(path) in STAGES_UNTIL_THEIR_PAGES_ARE_VIEWS:
+        return
+    views = ("matplotlib", "tasks.tracking", "tasks.reports.markdown", "tasks.reports.style")
+    assert not [one for one in imports(tree(path)) if belongs(one, views)]
+    used = {node.id for node in ast.walk(tree(path)) if isinstance(node, ast.Name)}
+    assert not used & {"show_markdown", "table_cell", "inline_pictures"}
+    assert not [text for text in texts(path) if re.search(r"\|\s*-{3}|^#+ |^\| |\*\*", text)]
+
+
+@pytest.mark.parametrize("path", sources("tasks/reports"), ids=lambda p: str(p.name))
+def test_reports_read_records_only(path: Path) -> None:
+    away = ("tasks.results.store", "tasks.results.manifests", "tasks.tracking", "torch")
+    assert not [one for one in imports(tree(path)) if belongs(one, away)]
+
+
+@each_source
+def test_mlflows_client_is_used_at_its_seam_only(path: Path) -> None:
+    if module_name(path).startswith(("tasks.tracking", "tasks.registry")):
+        return
+    used = [node for node in ast.walk(tree(path)) if isinstance(node, ast.Attribute)]
+    clients = {ast.unparse(node) for node in used if node.attr == "client"}
+    assert clients <= {"http.client"}
+
+
+def texts(path: Path) -> list[str]:
+    """Every string of a file that is no docstring."""
+    nodes = list(ast.walk(tree(path)))
+    spoken = {node.value for node in nodes if isinstance(node, ast.Expr)}
+    found = [node for node in nodes if isinstance(node, ast.Constant) and node not in spoken]
+    return [node.value for node in found if isinstance(node.value, str)]
 
 
 # --- nothing happens at import ------------------------------------------------------------------

@@ -28,7 +28,7 @@ OF_A_RUN = {
     "mlflow-artifacts/",
     "model/",
     "model_adapter/",
-    "quality.md",
+    "reports/prepare/",
 }
 """What looks like a path of the repository and is one of a home folder or a published stage."""
 

@@ -144,11 +144,13 @@ def sync() -> None:
     """Send to MLflow what could not be recorded while it was unavailable."""
     _check_settings()
     _prepare_environment()
+    from tasks.registry.versions import finish_registrations
     from tasks.tracking.sync import sync as deliver
 
     with _errors_in_one_line():
-        for sentence in deliver(load_settings()):
-            typer.echo(sentence)
+        for finish in (deliver, finish_registrations):
+            for sentence in finish(load_settings()):
+                typer.echo(sentence)
 
 
 def _add(command: Callable[..., None]) -> None:
@@ -206,7 +208,8 @@ def _check_folder(parameters: PipelineParameters) -> None:
     """Refuse a folder without the required files before any server starts."""
     if parameters.data.source == "folder":
         try:
-            folder_files(Path(parameters.data.folder).expanduser())
+            folder = Path(parameters.data.folder).expanduser()
+            folder_files(folder, corpus=parameters.needs_corpus)
         except DataError as error:
             _refuse(str(error))
 

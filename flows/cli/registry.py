@@ -181,7 +181,7 @@ def _preset_of(model: str) -> str:
 def _print_lineage(records: "list[Record]") -> None:
     from rich.table import Table
 
-    from tasks.registry.ancestry_text import date, numbers, short, sources, title
+    from tasks.reports.lineage import date, numbers, short, sources, title
 
     known = {record.digest: record for record in records}
     table = Table(title="Lineage, from first to last", title_justify="left")

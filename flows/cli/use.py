@@ -26,7 +26,8 @@ def chat(
 ) -> None:
     """Chat with a model in the terminal; prompts may also be piped in, one per line."""
     _be_quiet()
-    from tasks.stages.model_folder import chat_options, model_folder, open_chat
+    from tasks.registry.serving import chat_options, open_chat
+    from tasks.stages.resolve import model_folder
 
     options = chat_options(temperature=temperature, max_tokens=max_tokens, seed=seed, system=system)
     with model_folder(model) as found:
@@ -56,7 +57,7 @@ def serve(
     """Serve a model with an OpenAI-compatible API, until Ctrl-C."""
     _be_quiet()
     from tasks.registry.serving import serve_model, want_free_port
-    from tasks.stages.model_folder import model_folder
+    from tasks.stages.resolve import model_folder
 
     want_free_port(host, port)
     if host not in LOOPBACK:

@@ -19,7 +19,8 @@ from tasks.results.store import Store
 from tasks.run.reporting import NOTE_CHARACTERS, show_markdown
 from tasks.run.stage_task import stage_task
 from tasks.settings import Settings, load_settings
-from tasks.tracking.client import Status, Tracker, tolerated
+from tasks.tracking.client import Tracker, tolerated
+from tasks.tracking.notes import Status
 
 
 class ComparisonResult(BaseModel):

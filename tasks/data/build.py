@@ -48,9 +48,9 @@ class _Admitted:
 def build_datasets(config: DataConfig, seed: int, out: Path) -> PreparationReport:
     """Prepare all datasets of a pipeline.
 
-    Writes ``{corpus,demonstrations,preferences,prompts}_{train,heldout}.jsonl``, ``quality.json``
-    and ``quality.md``, and ``contrasts.jsonl`` where the source has contrasts. Without a corpus
-    (a hub source may have none) its two files are empty.
+    Writes ``{corpus,demonstrations,preferences,prompts}_{train,heldout}.jsonl`` and
+    ``quality.json``, and ``contrasts.jsonl`` where the source has contrasts. Without a corpus
+    (a folder or a hub source may have none) its two files are empty.
 
     Args:
         config: What to read and how to split.
@@ -189,4 +189,3 @@ def _write(
         write_rows(out / "contrasts.jsonl", contrasts)
     quality = json.dumps(report.to_dict(), indent=2, ensure_ascii=False)
     (out / "quality.json").write_text(quality + "\n", encoding="utf-8")
-    (out / "quality.md").write_text(report.to_markdown(), encoding="utf-8")

@@ -1,9 +1,9 @@
 """The quality report: what was read, what was kept, what was dropped and why.
 
-The prepare stage ends with it: it is logged, shown and stored beside the datasets.
+It is logged and stored beside the datasets; `tasks/reports/data.py` writes it for people.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -71,59 +71,6 @@ class PreparationReport:
     def to_dict(self) -> dict[str, Any]:
         """Give plain values for JSON."""
         return asdict(self)
-
-    def to_markdown(self) -> str:
-        """Give the report as people read it."""
-        form = "messages" if self.conversational else "plain texts"
-        parts = [
-            "# Data",
-            f"Source: {self.source}. Prompts and completions are {form}.",
-            _table(
-                ("collection", "read", "train", "held out", "dropped", "from"),
-                (
-                    (c.name, c.read, c.train, c.heldout, sum(c.dropped.values()), _names(c))
-                    for c in self.collections
-                ),
-            ),
-            "## Dropped, by reason",
-            _table(
-                ("collection", "reason", "rows"),
-                ((c.name, *drop) for c in self.collections for drop in c.dropped.items()),
-            ),
-            "## Lengths in characters",
-            _table(
-                ("collection", "column", "median", "95%", "longest"),
-                (
-                    (c.name, column, f"{n.median:.0f}", f"{n.p95:.0f}", n.maximum)
-                    for c in self.collections
-                    for column, n in c.lengths.items()
-                ),
-            ),
-            "## Notes",
-            "\n".join(f"- {note}" for note in self._notes()),
-        ]
-        return "\n\n".join(part for part in parts if part) + "\n"
-
-    def _notes(self) -> list[str]:
-        notes = [f"{rows} {what}" for what, rows in self.overlaps.items() if rows]
-        for each in self.collections:
-            if each.cleaned:
-                notes.append(f"{each.cleaned} {each.name} rows freed of control characters")
-            if each.placeholders:
-                notes.append(f"{each.placeholders} {each.name} rows hold a {{{{placeholder}}}}")
-        if self.contrasts:
-            notes.append(f"{self.contrasts} contrasts: pairs that differ in one respect")
-        return notes or ["none"]
-
-
-def _names(report: CollectionReport) -> str:
-    return ", ".join(report.sources) or "nothing"
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    lines = [f"| {' | '.join(str(cell) for cell in row)} |" for row in rows]
-    rule = f"|{'---|' * len(header)}"
-    return "\n".join([f"| {' | '.join(header)} |", rule, *lines]) if lines else "none"
 
 
 def measure_lengths(rows: Sequence[Row]) -> dict[str, Lengths]:

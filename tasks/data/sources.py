@@ -3,7 +3,7 @@
 First step of preparation. Rows leave here as they stand in their files; `formats` makes them
 canonical. A folder holds, each with any ending of `files.ENDINGS` (`sft.jsonl.gz`, `sft.csv`, …):
 
-    pretrain       needed   texts                                            -> corpus
+    pretrain       for a base model of one's own, or PPO's pretraining mix   -> corpus
     sft            needed   prompt + completion, or messages                 -> demonstrations
     pairs_train    needed   prompt + chosen + rejected, or chosen + rejected -> preferences
     pairs_test     optional the same; otherwise a share of pairs_train is held out
@@ -25,7 +25,11 @@ from tasks.data.files import ENDINGS, read_file
 from tasks.data.formats import Collection, Row
 from tasks.world.generate import generate_world
 
-_NEEDED = ("pretrain", "sft", "pairs_train")
+_CORPUS = "pretrain"
+_NEEDED = ("sft", "pairs_train")
+_WITHOUT_CORPUS = (
+    "do without by naming a model in base.source, with ppo.ptx_coef=0 (no pretraining mix)"
+)
 _OPTIONAL = ("pairs_test", "prompts_train", "prompts_test")
 _TRAIN_STEMS: tuple[tuple[Collection, str], ...] = (
     ("corpus", "pretrain"),
@@ -69,7 +73,7 @@ def read_raw(config: DataConfig, seed: int) -> RawData:
     if config.source == "world":
         return _read_world(config, seed)
     if config.source == "folder":
-        return _read_folder(Path(config.folder).expanduser())
+        return _read_folder(_found_files(config))
     return _read_hub(config)
 
 
@@ -89,7 +93,7 @@ def fingerprint(config: DataConfig) -> str:
     if config.source == "world":
         return hashlib.sha256(b"world").hexdigest()
     if config.source == "folder":
-        return _files_digest(folder_files(Path(config.folder).expanduser()).values())
+        return _files_digest(_found_files(config).values())
     digest = hashlib.sha256(b"hub")
     for collection, hub_id in _hub_ids(config).items():
         local = Path(hub_id)
@@ -101,6 +105,21 @@ def fingerprint(config: DataConfig) -> str:
     return digest.hexdigest()
 
 
+def require_corpus(config: DataConfig) -> None:
+    """Make sure that a source has texts to pretrain on.
+
+    Raises:
+        DataError: It has none.
+    """
+    if config.source == "folder":
+        folder_files(Path(config.folder).expanduser())
+    elif config.source == "hub" and not config.hub_corpus:
+        raise DataError(
+            "data.hub_corpus is empty, so there are no texts to pretrain on; wanted a dataset's "
+            f"id; {_WITHOUT_CORPUS}"
+        )
+
+
 def _files_digest(paths: Iterable[Path]) -> str:
     digest = hashlib.sha256()
     for path in sorted(paths):
@@ -110,21 +129,26 @@ def _files_digest(paths: Iterable[Path]) -> str:
     return digest.hexdigest()
 
 
-def folder_files(folder: Path) -> dict[str, Path]:
+def folder_files(folder: Path, *, corpus: bool = True) -> dict[str, Path]:
     """Find the files of a folder that are read, by stem, in the order of the layout.
+
+    Args:
+        folder: Where they lie.
+        corpus: Whether the texts to pretrain on are needed.
 
     Raises:
         DataError: If the folder or a needed file is missing, or a stem has several files.
     """
+    needed = (_CORPUS, *_NEEDED) if corpus else _NEEDED
     if not folder.is_dir():
         got = "a file" if folder.exists() else "nothing there"
         raise DataError(
-            f"data folder {folder}: got {got}; wanted a directory with {', '.join(_NEEDED)} "
+            f"data folder {folder}: got {got}; wanted a directory with {', '.join(needed)} "
             "files; correct data.folder"
         )
     names = sorted(path.name for path in folder.iterdir() if path.is_file())
     found: dict[str, Path] = {}
-    for stem in (*_NEEDED, *_OPTIONAL):
+    for stem in (_CORPUS, *_NEEDED, *_OPTIONAL):
         matches = [name for name in names if name in {stem + ending for ending in ENDINGS}]
         if len(matches) > 1:
             raise DataError(
@@ -133,18 +157,22 @@ def folder_files(folder: Path) -> dict[str, Path]:
             )
         if matches:
             found[stem] = folder / matches[0]
-    missing = [stem for stem in _NEEDED if stem not in found]
+    missing = [stem for stem in needed if stem not in found]
     if missing:
         raise DataError(
             f"data folder {folder}: no file for {', '.join(missing)}; got "
             f"{', '.join(names) or 'an empty folder'}; wanted {missing[0]} with one of the endings "
             f"{' '.join(ENDINGS)}; add or rename the file"
+            + (f", or {_WITHOUT_CORPUS}" if missing == [_CORPUS] else "")
         )
     return found
 
 
-def _read_folder(folder: Path) -> RawData:
-    files = folder_files(folder)
+def _found_files(config: DataConfig) -> dict[str, Path]:
+    return folder_files(Path(config.folder).expanduser(), corpus=False)
+
+
+def _read_folder(files: dict[str, Path]) -> RawData:
     rows = {stem: RawRows(label=path.name, rows=read_file(path)) for stem, path in files.items()}
     return RawData(
         train={collection: rows[stem] for collection, stem in _TRAIN_STEMS if stem in rows},

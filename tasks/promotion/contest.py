@@ -11,10 +11,11 @@ from tasks.judging.config import EvaluationConfig
 from tasks.promotion.held_out import find_judge
 from tasks.registry.versions import ModelVersion
 from tasks.results.store import StageRef, Store
+from tasks.run.exchange import open_input
 from tasks.run.pipeline import PipelineRun
 from tasks.settings import load_settings
 from tasks.stages.challenge import Contest
-from tasks.stages.resolve import find_model, input_of
+from tasks.stages.resolve import find_model
 
 
 def find_contest(
@@ -41,14 +42,14 @@ def find_contest(
         ParameterError: The gold judge is wanted on data that it does not know.
     """
     policy = _published(challenger, pipeline)
-    reference, reward = input_of(policy, "reference"), input_of(policy, "reward_model")
+    reference, reward = open_input(policy, "reference"), open_input(policy, "reward_model")
     if reference is None or reward is None:
         raise ModelError(
             f"{challenger.uri} does not say from which SFT model and with which reward model it "
             "was trained, so neither its KL nor who may judge it is known; promote a policy that "
             "stage ppo made and whose inputs are in the store or in MLflow"
         )
-    prepared = input_of(policy, "prompts") or data()
+    prepared = open_input(policy, "prompts") or data()
     gold = _has_gold(prepared)
     if config.judge == "gold" and not gold:
         raise ParameterError(

@@ -11,9 +11,7 @@ from tasks.run.pipeline import PipelineRun
 from tasks.settings import load_settings
 from tasks.stages.resolve import find_model
 from tasks.tracking.client import Tracker, tolerated
-
-MOST = 100
-"""Registered judges that are looked at."""
+from tasks.tracking.search import tagged
 
 
 def find_judge(name: str, reward: StageRef, pipeline: PipelineRun) -> StageRef:
@@ -68,9 +66,6 @@ def _known(store: Store, reward: Manifest) -> list[str]:
     tracker = Tracker(load_settings())
     with tolerated("the look for a held-out judge"):
         tracker.require()
-        found = tracker.client.search_model_versions(
-            f"tags.`quartet.stage` = 'judge' and tags.`input.preferences` = '{preferences}'",
-            max_results=MOST,
-        )
-        registered = [version.tags["quartet.digest"] for version in found]
+        wanted = {"quartet.stage": "judge", "input.preferences": preferences}
+        registered = [one.tags["quartet.digest"] for one in tracker.versions(tagged(wanted))]
     return list(dict.fromkeys([*local, *registered]))

@@ -21,9 +21,11 @@ from tasks.registry.aliases import (
     changing_aliases,
     mend_aliases,
     move_aliases,
+    now,
     read_aliases,
+    set_tags,
+    user,
 )
-from tasks.registry.version_tags import now, set_tags, user
 from tasks.registry.versions import PROMOTION, ModelVersion, find_version, renew_card
 from tasks.results.store import StageRef, Store
 from tasks.run.pipeline import PipelineRun

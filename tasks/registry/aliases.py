@@ -1,4 +1,4 @@
-"""The aliases of a registered model, changed by one at a time and never by halves.
+"""The aliases of a registered model, changed by one at a time and never by halves, and who did it.
 
     challenger   the newest version
     champion     the one in use; overwritten, never deleted, so there is one at all times
@@ -21,6 +21,8 @@ Source: Lamport, A Fast Mutual Exclusion Algorithm (1987), algorithm 1, due to F
 """
 
 import contextlib
+import datetime
+import getpass
 import json
 import os
 import socket
@@ -176,3 +178,25 @@ def _busy(name: str, who: str) -> ModelError:
         f"the aliases of {name} are being changed by {who}; two changes at once cannot both be "
         "right: try again in a minute"
     )
+
+
+def set_tags(
+    tracker: Tracker, name: str, version: str, prefix: str, tags: Mapping[str, str]
+) -> None:
+    """Write tags below a prefix, in their order; the one without a name is the prefix itself."""
+    for key, value in tags.items():
+        full = f"{prefix}.{key}" if key else prefix
+        tracker.client.set_model_version_tag(name, version, full, value)
+
+
+def now() -> str:
+    """The time, in UTC, to the second."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def user() -> str:
+    """Name of whoever runs this process."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container whose user has no name
+        return "unknown"

@@ -8,53 +8,34 @@ written as text and never as Markdown.
 Source: Mitchell et al., Model Cards for Model Reporting (2019), for what a card should answer.
 """
 
+import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import yaml
+from huggingface_hub import HfApi
 
 from models.evaluation.result import Outcome, read_outcome
-from tasks.registry.licenses import HUB, folder_license, hub_license
-from tasks.results.manifests import list_published
-from tasks.results.store import MANIFEST, Manifest, Store
-from tasks.tracking.client import flatten
+from tasks.catalogue import entry
+from tasks.results.digests import DIGEST
+from tasks.results.manifests import Ancestor, list_ancestors, list_published
+from tasks.results.store import Manifest, Store
+from tasks.tracking.recording import flatten
 
 SHOWN_CHARACTERS = 5000
 """What MLflow's database keeps of a version's description."""
-DIGEST = re.compile(r"[0-9a-f]{64}")
 SPECIAL = re.compile(r"([\\`*_{}\[\]()#|!~$])")
 CELL = 200
 SENTENCES = 1500
 """Characters of what a promotion gave as its reasons."""
 
-TASKS = {"reward": "text-classification", "judge": "text-classification"}
-"""The hub's name of what a model does; the others generate text."""
-TRAINED_BY = {"base": "pretraining", "sft": "sft", "policy": "ppo"}
-WORDS = {
-    "base": "A base language model: it continues text and follows no instruction.",
-    "sft": "A language model fine-tuned on demonstrations.",
-    "reward": "A reward model: one score a completion, learned from pairwise preferences.",
-    "judge": "A second reward model, held out to judge policies that never saw it.",
-    "policy": "A language model aligned by PPO against a reward model.",
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ancestor:
-    """One step of a model's lineage.
-
-    Attributes:
-        role: As what the step after it took it: `base`, `reference`, `prompts`.
-        digest: Its identity; of what came from outside a revision or a digest of files.
-        manifest: None where it came from outside, or is not in the store any more.
-    """
-
-    role: str
-    digest: str
-    manifest: Manifest | None = None
+HUB = re.compile(r"(?P<id>[\w.-]+(/[\w.-]+)?)@(?P<commit>[0-9a-f]{40})")
+"""A model of the hub, as the manifest of what was adopted from there names it."""
+HUB_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +44,6 @@ class CardFacts:
 
     Attributes:
         name: Of the registered model.
-        role: base, sft, reward, judge or policy.
         preset: That it was made with.
         manifest: Of the published stage.
         ancestors: Nearest first.
@@ -73,7 +53,6 @@ class CardFacts:
     """
 
     name: str
-    role: str
     preset: str
     manifest: Manifest
     ancestors: Sequence[Ancestor] = ()
@@ -87,7 +66,6 @@ def gather_facts(
     manifest: Manifest,
     *,
     name: str,
-    role: str,
     preset: str,
     promotion: Mapping[str, str] | None = None,
 ) -> CardFacts:
@@ -97,19 +75,17 @@ def gather_facts(
         store: Where the stages lie.
         manifest: Of the model's stage.
         name: Of the registered model.
-        role: Of the model.
         preset: That it was made with.
         promotion: What a promotion found, by tag without prefix.
     """
-    ancestors = list(_ancestors(store, manifest))
+    ancestors = list(list_ancestors(store.root, manifest))
     known = [manifest, *(one.manifest for one in ancestors if one.manifest is not None)]
     folders = [store.folder(one.stage, one.digest) / "model" for one in known]
-    found = next(filter(None, map(folder_license, folders)), {})
+    found = next(filter(None, map(_folder_license, folders)), {})
     if not found:
-        found = next(filter(None, (hub_license(one.digest) for one in ancestors)), {})
+        found = next(filter(None, (_hub_license(one.digest) for one in ancestors)), {})
     return CardFacts(
         name=name,
-        role=role,
         preset=preset,
         manifest=manifest,
         ancestors=ancestors,
@@ -138,13 +114,13 @@ def card_body(facts: CardFacts) -> str:
 
 def _front_matter(facts: CardFacts) -> dict[str, Any]:
     hub = [match["id"] for one in facts.ancestors if (match := HUB.fullmatch(one.digest))]
-    trained = TRAINED_BY.get(facts.role, "reward-model")
+    card = entry(facts.manifest.stage).card
     return {
         "license": "unknown",
         **facts.license,
         "library_name": "transformers",
-        "pipeline_tag": TASKS.get(facts.role, "text-generation"),
-        "tags": ["quartet", "rlhf", trained, facts.preset],
+        "pipeline_tag": card.task,
+        "tags": ["quartet", "rlhf", *filter(None, [card.tag]), facts.preset],
         **({"base_model": hub, "base_model_relation": "finetune"} if hub else {}),
     }
 
@@ -154,7 +130,7 @@ def _sections(facts: CardFacts) -> Iterator[str]:
     manifest = facts.manifest
     yield f"# {_safe(facts.name)}"
     yield (
-        f"{WORDS.get(facts.role, 'A model.')} Made with preset {_safe(facts.preset)} by stage "
+        f"{entry(manifest.stage).card.text} Made with preset {_safe(facts.preset)} by stage "
         f"{_safe(manifest.stage)}, digest `{_digest(manifest.digest)}`, seed {manifest.seed}."
     )
     yield "\n".join(["## Verdict", "", *_verdict_lines(facts)])
@@ -188,15 +164,7 @@ def _verdict_lines(facts: CardFacts) -> Iterator[str]:
 
 def _limits(facts: CardFacts) -> Iterator[str]:
     yield "- Every number is of this run's own held-out data; nothing is known beyond it."
-    if facts.role in ("reward", "judge"):
-        yield (
-            "- Its score orders completions like those it was trained on; a policy that is "
-            "optimised against it will find where it errs."
-        )
-    elif facts.role == "policy":
-        yield "- It was optimised against a learned reward, which is no measure of truth or safety."
-    else:
-        yield "- It was not aligned with anybody's preferences."
+    yield f"- {entry(facts.manifest.stage).card.limit}"
     yield "- Nobody has reviewed it for bias, safety or personal data in its training data."
     if not facts.license:
         yield "- No licence is known: what it was made from does not name one."
@@ -241,30 +209,49 @@ def _digest(text: str) -> str:
     return text[:12] if DIGEST.fullmatch(text) else text.replace("`", "'")
 
 
-def _ancestors(store: Store, manifest: Manifest) -> Iterator[Ancestor]:
-    """Everything that a stage was made from, nearest first, each once."""
-    seen: set[str] = set()
-    waiting = [manifest]
-    while waiting:
-        for role, digest in waiting.pop(0).inputs.items():
-            if digest in seen:
-                continue
-            seen.add(digest)
-            found = _read_manifest(store, digest) if DIGEST.fullmatch(digest) else None
-            waiting += [] if found is None else [found]
-            yield Ancestor(role=role, digest=digest, manifest=found)
-
-
-def _read_manifest(store: Store, digest: str) -> Manifest | None:
-    stage = store.stage_of(digest)
-    if stage is None:
-        return None
-    return Manifest.model_validate_json((store.folder(stage, digest) / MANIFEST).read_bytes())
-
-
 def _evaluation(store: Store, digest: str) -> Outcome | None:
     """The decision of the newest evaluation of a policy."""
     for folder, manifest in reversed(list(list_published(store.root, "evaluate"))):
         if manifest.inputs.get("policy") == digest:
             return read_outcome(folder)
     return None
+
+
+def _folder_license(folder: Path) -> dict[str, str]:
+    """The licence that a model folder's card or config tells."""
+    card, config = folder / "README.md", folder / "config.json"
+    told: Any = {}
+    if card.is_file():
+        front = re.match(
+            r"---\n(.*?)\n---", card.read_text(encoding="utf-8", errors="replace"), re.S
+        )
+        with_front = front[1] if front else ""
+        try:
+            told = yaml.safe_load(with_front)
+        except yaml.YAMLError:
+            told = {}
+    if not (isinstance(told, dict) and told.get("license")) and config.is_file():
+        try:
+            told = json.loads(config.read_text(encoding="utf-8"))
+        except ValueError:
+            told = {}
+    return _license_fields(told)
+
+
+def _hub_license(source: str) -> dict[str, str]:
+    """The licence that the hub tells of `id@commit`; nothing where it does not answer."""
+    match = HUB.fullmatch(source)
+    if match is None:
+        return {}
+    try:
+        info = HfApi().model_info(match["id"], revision=match["commit"], timeout=HUB_SECONDS)
+        return _license_fields(info.card_data.to_dict() if info.card_data else {})
+    except Exception:  # the client raises errors of several libraries; a card goes without it
+        return {}
+
+
+def _license_fields(told: Any) -> dict[str, str]:
+    fields = ("license", "license_name", "license_link")
+    known = told if isinstance(told, dict) else {}
+    found = {name: known[name] for name in fields if isinstance(known.get(name), str)}
+    return found if found.get("license") else {}

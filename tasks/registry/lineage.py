@@ -6,15 +6,16 @@ what, and MLflow says by which run and when. An ancestor that neither knows any 
 unknown.
 """
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from models.errors import StoreError
+from tasks.catalogue import entry
 from tasks.registry.versions import find_version
+from tasks.results.digests import DIGEST
 from tasks.results.manifests import list_published
 from tasks.results.store import MANIFEST, Store
 from tasks.settings import Settings
@@ -23,37 +24,8 @@ from tasks.tracking.client import Tracker, tolerated
 OUTSIDE_ROLES = ("files", "model", "questions")
 """Roles of what came from outside: the digest of files, or a model that was adopted."""
 
-JUDGING = ("evaluate", "evaluate-models", "multiple-choice", "lm-eval", "promotion")
-"""Stages that say how good a model is."""
-
 LEARNED_FROM = ("prompts", "reference", "base", "reward_model", "judge")
 """Roles under which an evaluation uses a stage without being about it."""
-
-KEY_METRICS = (
-    "data/corpus_rows",
-    "data/demonstrations_rows",
-    "data/preferences_rows",
-    "tokenizer/vocab_size",
-    "pretrain/parameters",
-    "pretrain/bits_per_byte",
-    "sft/rows",
-    "sft/heldout_perplexity",
-    "feedback/preferences",
-    "reward/pairs",
-    "reward/accuracy",
-    "judge/pairs",
-    "judge/accuracy",
-    "ppo/objective/score",
-    "ppo/objective/kl_to_reference",
-    "final/score_gain",
-    "final/kl_to_reference",
-    "final/win_rate",
-    "final/accepted",
-)
-"""The few numbers that say what a stage came to."""
-
-DIGEST = re.compile(r"[0-9a-f]{64}")
-PAGE = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +37,7 @@ class Record:
         digest: Its identity, or what names an input from outside.
         state: Whether it is known, came from outside, or is not known any more.
         inputs: Digest of each input by role.
-        metrics: The few of `KEY_METRICS` that it has.
+        metrics: The few that say what it came to.
         asked: Whether the lineage is that of this one.
         run_id: MLflow run that made it; readers may differ after a backfill.
         made: When, in UTC; readers differ by the seconds between writing and recording.
@@ -87,9 +59,11 @@ Records: TypeAlias = Mapping[str, Record]
 """Every record that a reader has, by digest."""
 
 
-def _key_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
+def _key_metrics(stage: str, metrics: Mapping[str, float]) -> dict[str, float]:
     """Choose the few numbers that say what a stage came to."""
-    return {name: metrics[name] for name in KEY_METRICS if name in metrics}
+    row = entry(stage)
+    wanted = row.lineage or [one.metric for one in row.key_metrics]
+    return {name: metrics[name] for name in wanted if name in metrics}
 
 
 def read_store(store: Store) -> Records:
@@ -101,7 +75,7 @@ def read_store(store: Store) -> Records:
             stage=manifest.stage,
             digest=manifest.digest,
             inputs=dict(sorted(manifest.inputs.items())),
-            metrics=_key_metrics(manifest.metrics),
+            metrics=_key_metrics(manifest.stage, manifest.metrics),
             run_id=manifest.run_id,
             made=made,
         )
@@ -111,18 +85,19 @@ def read_store(store: Store) -> Records:
 def read_mlflow(tracker: Tracker) -> Records:
     """Read the tags and metrics of every run that published a stage, the newest run of each."""
     found: dict[str, Record] = {}
-    for run in _published_runs(tracker):
+    for run in tracker.runs("tags.`quartet.published` LIKE '%'"):
         tags = run.data.tags
         digest = tags["quartet.published"]
         if digest in found:
             continue
+        stage = tags.get("quartet.stage", "")
         inputs, stages = _tagged_inputs(tags)
         ended = run.info.end_time or run.info.start_time
         found[digest] = Record(
-            stage=tags.get("quartet.stage", ""),
+            stage=stage,
             digest=digest,
             inputs=inputs,
-            metrics=_key_metrics(run.data.metrics),
+            metrics=_key_metrics(stage, run.data.metrics),
             run_id=run.info.run_id,
             made=datetime.fromtimestamp(ended / 1000, tz=UTC),
             stages=stages,
@@ -220,9 +195,10 @@ def _input(records: Records, record: Record, role: str) -> Record:
 
 def _is_about(record: Record, role: str) -> bool:
     """Whether a stage judges the model that it uses under a role."""
-    if record.stage in JUDGING:
-        return role not in LEARNED_FROM
-    return record.stage == "reward-quality" and role == "reward_model"
+    row = entry(record.stage)
+    if not row.judges:
+        return False
+    return role == row.about if row.about else role not in LEARNED_FROM
 
 
 def _match(records: Records, name: str) -> str:
@@ -258,19 +234,3 @@ def _tagged_inputs(tags: Mapping[str, str]) -> tuple[dict[str, str], dict[str, s
         else:
             inputs[role] = tags[key]
     return inputs, stages
-
-
-def _published_runs(tracker: Tracker) -> Iterator[Any]:
-    token: str | None = None
-    while True:
-        page = tracker.client.search_runs(
-            [tracker.experiment_id],
-            "tags.`quartet.published` LIKE '%'",
-            order_by=["attributes.start_time DESC"],
-            max_results=PAGE,
-            page_token=token,
-        )
-        yield from page
-        token = page.token
-        if not token:
-            return

@@ -1,4 +1,4 @@
-"""One model behind an OpenAI-compatible address, for small-scale use.
+"""One model in a conversation, or behind an OpenAI-compatible address, for small-scale use.
 
 The server is transformers' own (`transformers serve`). What differs: it serves this one model,
 loaded and checked as everywhere here, under a short name; it loads nothing else from anywhere, so
@@ -11,14 +11,41 @@ import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from models.errors import ModelError, ParameterError
 from models.runtime import use_device
 from tasks.settings import load_settings
 
+if TYPE_CHECKING:
+    from models.language.chat import Chat, ChatOptions
+
 ROUTES = ("/v1/chat/completions", "/v1/completions", "/v1/models", "/health")
 """What is left of the kept server's routes."""
+
+
+def open_chat(folder: Path, options: "ChatOptions") -> "Chat":
+    """Load a model for a conversation, on the device that the settings name.
+
+    Raises:
+        ModelError: The folder is incomplete, damaged, or holds another kind of model.
+    """
+    from models.language.chat import Chat  # torch: only where there is work to do
+    from models.runtime import use_device
+
+    settings = load_settings()
+    return Chat(folder, options, device=use_device(settings.device, settings.threads))
+
+
+def chat_options(*, temperature: float, max_tokens: int, seed: int, system: str) -> "ChatOptions":
+    """Check how completions are to be drawn.
+
+    Raises:
+        ParameterError: Nothing can be sampled so.
+    """
+    from models.language.chat import ChatOptions
+
+    return ChatOptions(temperature=temperature, max_tokens=max_tokens, seed=seed, system=system)
 
 
 def want_free_port(host: str, port: int) -> None:

@@ -13,16 +13,20 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import ModelError
-from tasks.catalogue import Role
+from tasks.catalogue import entry
 from tasks.registry.card import card_body, gather_facts, write_card
-from tasks.results.store import MANIFEST, Manifest, StageRef, Store
+from tasks.results.store import Manifest, StageRef, Store
 from tasks.run.pipeline import PipelineRun
 from tasks.run.reporting import emit, run_logger
-from tasks.settings import load_settings
+from tasks.settings import Settings, load_settings
 from tasks.tracking.client import Tracker, tolerated
+from tasks.tracking.search import tagged
 
 CHALLENGER = "challenger"
 """Alias of the newest version; who promotes a model gives it another."""
+
+UNFINISHED = "quartet.registering"
+"""Tag of a version that has no alias and no card yet."""
 
 PROMOTION = "quartet.promotion"
 """Of the tags in which a promotion says what it found; the whole of this one is how it ended."""
@@ -65,25 +69,31 @@ class ModelVersion:
         )
 
 
-def register(ref: StageRef, role: Role, pipeline: PipelineRun) -> None:
+def register(ref: StageRef, pipeline: PipelineRun) -> None:
     """Register a published model as `<preset>-<role>`, once for each digest, and say so.
 
-    The new version gets the alias `challenger`. An MLflow that fails is no reason to fail here.
+    The role is the stage's in the catalogue. The new version gets the alias `challenger`. What a
+    kill cut off is finished the next time. An MLflow that fails is no reason to fail here.
 
     Raises:
         StoreError: The published stage is damaged.
     """
     settings = load_settings()
     tracker, store = Tracker(settings), Store(settings.store)
+    role = entry(ref.stage).role or ref.stage
     name = re.sub(r"[^\w.-]", "-", f"{pipeline.preset}-{role}")
     with tolerated(f"the registration of {name}"):
         tracker.require()
         with store.lock(ref.stage, ref.digest, on_wait=lambda: None):
-            if _is_registered(tracker, name, ref.digest):
+            wanted = f"name = '{name}' and {tagged({'quartet.digest': ref.digest})}"
+            there = [_version(one) for one in tracker.versions(wanted)]
+            for one in there:
+                _finish(tracker, store, one)
+            if there:
                 return
             folder = store.open(ref)
             version = _add_version(tracker, name, role, folder, pipeline)
-            renew_card(tracker, store, version)
+            _finish(tracker, store, version)
         run_logger().info("%s %s is registered as %s", ref.stage, ref.digest[:12], version.uri)
         payload = {
             "name": name,
@@ -95,6 +105,30 @@ def register(ref: StageRef, role: Role, pipeline: PipelineRun) -> None:
             "preset": pipeline.preset,
         }
         emit("quartet.model.registered", f"quartet.model.{name}", payload)
+
+
+def finish_registrations(settings: Settings) -> list[str]:
+    """Give every version that a kill left without alias or card both, and say so in a sentence."""
+    tracker, store = Tracker(settings), Store(settings.store)
+    said = []
+    with tolerated("the registrations that were cut off"):
+        for one in map(_version, tracker.versions(tagged({UNFINISHED: "true"}))):
+            if one.published is None:
+                continue
+            with store.lock(*one.published, on_wait=lambda: None):
+                _finish(tracker, store, one)
+            said.append(f"{one.uri}: its registration, which was cut off, is finished")
+    return said
+
+
+def named_version(name: str) -> ModelVersion:
+    """As `find_version`, in the MLflow that the settings name."""
+    return find_version(Tracker(load_settings()), name)
+
+
+def fetch_files(version: ModelVersion, into: Path) -> Path:
+    """As `download`, from the MLflow that the settings name."""
+    return download(Tracker(load_settings()), version, into)
 
 
 def find_version(tracker: Tracker, name: str) -> ModelVersion:
@@ -165,9 +199,8 @@ def renew_card(tracker: Tracker, store: Store, version: ModelVersion) -> None:
         }
         facts = gather_facts(
             store,
-            Manifest.model_validate_json((folder / MANIFEST).read_bytes()),
+            Manifest.read(folder),
             name=version.name,
-            role=version.tags.get("quartet.role") or version.name.rpartition("-")[2],
             preset=version.tags.get("quartet.preset", ""),
             promotion=promotion,
         )
@@ -186,22 +219,27 @@ def renew_cards(ref: StageRef) -> None:
     tracker = Tracker(settings)
     with tolerated(f"the model cards of {ref.stage}"):
         tracker.require()
-        wanted = f"tags.`quartet.digest` = '{ref.digest}'"
-        for found in tracker.client.search_model_versions(wanted):
+        for found in tracker.versions(tagged({"quartet.digest": ref.digest})):
             renew_card(tracker, Store(settings.store), _version(found))
 
 
-def _is_registered(tracker: Tracker, name: str, digest: str) -> bool:
-    wanted = f"name = '{name}' and tags.`quartet.digest` = '{digest}'"
-    return bool(tracker.client.search_model_versions(wanted, max_results=1))
+def _finish(tracker: Tracker, store: Store, version: ModelVersion) -> None:
+    """Give a new version its alias, unless a newer one has it, and its card."""
+    if UNFINISHED not in version.tags:
+        return
+    aliases = tracker.client.get_registered_model(version.name).aliases
+    if int(version.version) >= int(aliases.get(CHALLENGER, 0)):
+        tracker.client.set_registered_model_alias(version.name, CHALLENGER, version.version)
+    renew_card(tracker, store, version)
+    tracker.client.delete_model_version_tag(version.name, version.version, UNFINISHED)
 
 
 def _add_version(
-    tracker: Tracker, name: str, role: Role, folder: Path, pipeline: PipelineRun
+    tracker: Tracker, name: str, role: str, folder: Path, pipeline: PipelineRun
 ) -> ModelVersion:
-    """Log the model's files, make a version of them and let the alias point there."""
+    """Log the model's files and make a version of them, which has yet to be finished."""
     client = tracker.client
-    manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+    manifest = Manifest.read(folder)
     tags = {
         "quartet.stage": manifest.stage,
         "quartet.digest": manifest.digest,
@@ -223,13 +261,16 @@ def _add_version(
         if not client.search_registered_models(f"name = '{name}'"):
             client.create_registered_model(name)
         found = client.create_model_version(
-            name, logged.model_uri, run_id=run_id, tags=tags, model_id=logged.model_id
+            name,
+            logged.model_uri,
+            run_id=run_id,
+            tags=tags | {UNFINISHED: "true"},
+            model_id=logged.model_id,
         )
     except BaseException:
         with contextlib.suppress(Exception):  # half a model is of no use to anybody
             client.delete_logged_model(logged.model_id)
         raise
-    client.set_registered_model_alias(name, CHALLENGER, found.version)
     return _version(found)
 
 

@@ -1,4 +1,4 @@
-"""The picture of a lineage: one box a stage, in the order of making, with lines from what it used.
+"""A lineage in words and as a picture: one box a stage, with lines from what it used.
 
 Whatever a stage was used for hangs on one line at the right of the boxes, like the branches of a
 log; what only the next stage uses is an arrow down. So the picture stays legible however much is
@@ -9,9 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tasks.registry.ancestry_text import date, numbers, short, title
-from tasks.registry.lineage import Record
+from tasks.registry.lineage import Record, Records
 from tasks.reports.style import BLUE, COLOURS, INK, QUIET, new_figure, save_png
+from tasks.results.digests import DIGEST
+
+SHOWN = 12
+"""Characters of a digest that people see."""
 
 ROW, BOX_HEIGHT, BOX_WIDTH, GAP, LANE = 1.06, 0.78, 5.2, 2.0, 0.3
 """Inches, which are the picture's data units too."""
@@ -136,3 +139,43 @@ def _draw_box(axes: Any, one: Record, row: int) -> None:
         facts = "made outside" if one.state == "outside" else "neither store nor MLflow know it"
     axes.text(0.15, middle, facts, fontsize=9.5, color=QUIET, **say)
     axes.text(0.15, low, "   ".join(numbers(one)[:4]), fontsize=9.5, color=INK, **say)
+
+
+def title(record: Record) -> str:
+    """Name a record in a word or two."""
+    if record.state == "published":
+        return record.stage
+    return record.state if not record.stage else f"{record.stage} ({record.state})"
+
+
+def short(digest: str) -> str:
+    """Shorten a digest for people; names from outside only where they are digests."""
+    return digest[:SHOWN] if DIGEST.fullmatch(digest) else digest
+
+
+def date(record: Record) -> str:
+    """When a record was made, to the minute, in UTC."""
+    return f"{record.made:%Y-%m-%d %H:%M}" if record.made else ""
+
+
+def numbers(record: Record) -> list[str]:
+    """The key metrics in words, without their group."""
+    return [
+        f"{name.split('/')[-1]} {value:,.0f}"
+        if value == round(value)
+        else f"{name.split('/')[-1]} {value:.4g}"
+        for name, value in record.metrics.items()
+    ]
+
+
+def sources(record: Record, known: Records) -> list[str]:
+    """What a record was made from, in words: the roles of each input and which one it is."""
+    roles: dict[str, list[str]] = {}
+    for role, digest in record.inputs.items():
+        roles.setdefault(digest, []).append(role)
+    return [
+        f"{' and '.join(names)}: {title(known[digest])} {short(digest)}"
+        if digest in known
+        else f"{' and '.join(names)}: {short(digest)}"
+        for digest, names in roles.items()
+    ]

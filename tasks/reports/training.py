@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.catalogue import entry
 from tasks.reports.style import (
     BLUE,
     COLOURS,
@@ -26,18 +27,6 @@ from tasks.reports.style import (
     style_axes,
 )
 
-_TITLES = {
-    "pretrain": "Pretraining",
-    "sft": "Supervised fine-tuning",
-    "reward": "Reward model",
-    "ppo": "PPO",
-}
-_LOSS_AXES = {
-    "pretrain": ("step", "loss (nats a token)"),
-    "sft": ("step", "loss (nats a token)"),
-    "reward": ("step", "loss (nats a pair)"),
-    "ppo": ("iteration", "loss"),
-}
 _SMOOTH_FROM = 60  # with more points than this, a line is drawn pale with its running mean on top
 _SCALE_APART = 5.0  # with a spread this many times another's, a metric gets the right-hand axis
 
@@ -140,8 +129,9 @@ def plot_distributions(
 
 def _draw_losses(axes: Any, stage: str, metrics: Mapping[str, Points]) -> None:
     """Draw one stage's panel; a metric of another scale gets the axis on the right."""
-    x_label, y_label = _LOSS_AXES.get(stage, ("step", "loss"))
-    style_axes(axes, _TITLES.get(stage, stage), x_label, y_label)
+    row = entry(stage)
+    x_label = next((curve.x for curve in row.curves), "step")
+    style_axes(axes, row.title, x_label, f"loss ({row.loss_unit})" if row.loss_unit else "loss")
     curves = {
         name.removeprefix(f"{stage}/"): np.array(
             [(step, value) for step, value in points if math.isfinite(value)], float

@@ -4,12 +4,16 @@ import functools
 import hashlib
 import importlib.metadata
 import json
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tasks.results.code import code_digest
+
+DIGEST = re.compile(r"[0-9a-f]{64}")
+"""What names a result."""
 
 NUMERIC_LIBRARIES = (
     "accelerate",

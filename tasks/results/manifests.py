@@ -1,17 +1,17 @@
-"""Folders of the store by what their names say, their manifests, and whose runs live."""
+"""Reading a store by its manifests: every folder, every result, and what a result was made from."""
 
 import contextlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
+from tasks.results.digests import DIGEST
 from tasks.results.store import MANIFEST, Manifest
 
-ENTRY = re.compile(r"(?P<digest>[0-9a-f]{64})(?:\.(?P<suffix>partial|writing|removed))?")
+ENTRY = re.compile(rf"(?P<digest>{DIGEST.pattern})(?:\.(?P<suffix>partial|writing|removed))?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +22,26 @@ class Entry:
     stage: str
     digest: str
     suffix: str
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What its lock goes by."""
+        return self.stage, self.digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ancestor:
+    """One step of what a result was made from.
+
+    Attributes:
+        role: As what the step after it took it: `base`, `reference`, `prompts`.
+        digest: Its identity; of what came from outside a revision or a digest of files.
+        manifest: None where it came from outside, or is not in the store any more.
+    """
+
+    role: str
+    digest: str
+    manifest: Manifest | None = None
 
 
 def list_entries(root: Path) -> Iterator[Entry]:
@@ -46,38 +66,38 @@ def list_published(root: Path, stage: str = "*") -> Iterator[tuple[Path, Manifes
     """
     found = []
     for path in root.glob(f"{stage}/*/{MANIFEST}"):
-        if "." in path.parent.name:  # half a result, or one that is being removed
-            continue
-        try:
-            manifest = Manifest.model_validate_json(path.read_bytes())
-            found.append((path.stat().st_mtime, path.parent, manifest))
-        except (OSError, ValidationError):
-            continue
+        manifest = read_manifest(path.parent)
+        if manifest is not None:
+            with contextlib.suppress(FileNotFoundError):  # being removed
+                found.append((path.stat().st_mtime, path.parent, manifest))
     for _, folder, manifest in sorted(found, key=lambda one: one[:2]):
         yield folder, manifest
 
 
-def key_of(one: Entry) -> tuple[str, str]:
-    """What its lock goes by."""
-    return one.stage, one.digest
+def list_ancestors(root: Path, manifest: Manifest) -> Iterator[Ancestor]:
+    """Everything that a result was made from, nearest first, each once."""
+    seen: set[str] = set()
+    waiting = [manifest]
+    while waiting:
+        for role, digest in waiting.pop(0).inputs.items():
+            if digest not in seen:
+                seen.add(digest)
+                found = find_manifest(root, digest)
+                waiting += [] if found is None else [found]
+                yield Ancestor(role=role, digest=digest, manifest=found)
 
 
-def try_lock(locks: contextlib.ExitStack, root: Path, key: tuple[str, str]) -> bool:
-    """Take the lock of a stage until the stack closes; False if its run lives."""
-    lock = FileLock(root / key[0] / f"{key[1]}.lock")
+def find_manifest(root: Path, digest: str) -> Manifest | None:
+    """The manifest of the stage that published a digest; None if the store does not have it."""
+    folders = root.glob(f"*/{digest}") if DIGEST.fullmatch(digest) else ()
+    return next(filter(None, map(read_manifest, folders)), None)
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """A published stage's manifest; None where it cannot be read or is another stage's."""
     try:
-        lock.acquire(timeout=0)
-    except (Timeout, OSError):
-        return False
-    locks.callback(lock.release)
-    return True
-
-
-def held_by_others(entries: Iterable[Entry], ours: set[tuple[str, str]]) -> set[tuple[str, str]]:
-    """Stages whose run lives; one lock is tried at a time, each once."""
-    held = set()
-    for key, root in {key_of(one): one.path.parents[1] for one in entries}.items():
-        with contextlib.ExitStack() as lock:
-            if key not in ours and not try_lock(lock, root, key):
-                held.add(key)
-    return held
+        manifest = Manifest.read(folder)
+    except (OSError, ValidationError):
+        return None
+    key = folder.parent.name, folder.name  # another name is half a result, or being removed
+    return manifest if (manifest.stage, manifest.digest) == key else None

@@ -13,13 +13,14 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from models.errors import StoreError
 from tasks.results.digests import file_digest
+from tasks.results.files import fsync, write_whole
 
 MANIFEST = "MANIFEST.json"
 
@@ -69,6 +70,16 @@ class Manifest(BaseModel):
     seconds: float
     metrics: dict[str, float]
     files: dict[str, FileEntry]
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Read a folder's manifest.
+
+        Raises:
+            OSError: There is none.
+            ValidationError: It is damaged.
+        """
+        return cls.model_validate_json((folder / MANIFEST).read_bytes())
 
 
 class Store:
@@ -126,11 +137,6 @@ class Store:
             )
         return self.folder(ref.stage, ref.digest)
 
-    def stage_of(self, digest: str) -> str | None:
-        """Name the stage that published a digest; None if the store does not have it."""
-        found = [path.parent.parent.name for path in self.root.glob(f"*/{digest}/{MANIFEST}")]
-        return found[0] if found else None
-
     def resolve(self, name: str) -> StageRef:
         """Turn `stage/digest`, the digest whole or its beginning, into a reference.
 
@@ -168,11 +174,11 @@ class Store:
     def publish(self, written: Path, stage: str, digest: str) -> None:
         """Move a complete folder to its place in one step and drop the checkpoints."""
         for path in sorted(written.rglob("*")):
-            _fsync(path)
-        _fsync(written)
+            fsync(path)
+        fsync(written)
         target = self.folder(stage, digest)
         os.rename(written, target)
-        _fsync(target.parent)
+        fsync(target.parent)
         shutil.rmtree(self.root / stage / f"{digest}.partial", ignore_errors=True)
 
 
@@ -187,7 +193,7 @@ def list_files(folder: Path) -> dict[str, FileEntry]:
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write a folder's manifest."""
     text = json.dumps(manifest.model_dump(), indent=2, sort_keys=True, ensure_ascii=False)
-    (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+    write_whole(folder / MANIFEST, text + "\n")
 
 
 def verify(folder: Path, stage: str, digest: str) -> Manifest:
@@ -202,7 +208,7 @@ def verify(folder: Path, stage: str, digest: str) -> Manifest:
         "from MLflow or computed again"
     )
     try:
-        manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+        manifest = Manifest.read(folder)
     except (OSError, ValidationError) as error:
         why = error if isinstance(error, OSError) else error.errors()[0]["msg"]
         raise StoreError(f"{folder / MANIFEST} cannot be read ({why}); {remedy}") from error
@@ -234,11 +240,3 @@ def _file_names(folder: Path) -> list[str]:
     """Every file below a folder but its manifest, relative and in order."""
     names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     return sorted(name for name in names if name != MANIFEST)
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

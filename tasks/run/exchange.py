@@ -6,7 +6,10 @@ Workers on several machines that share an MLflow server therefore need no shared
 import shutil
 
 from models.errors import StoreError
-from tasks.results.store import Manifest, Store, verify
+from tasks.results.digests import DIGEST
+from tasks.results.manifests import find_manifest
+from tasks.results.store import Manifest, StageRef, Store, verify
+from tasks.settings import load_settings
 from tasks.tracking.client import Tracker, tolerated
 
 
@@ -38,3 +41,48 @@ def fetch_published(store: Store, tracker: Tracker, stage: str, digest: str) -> 
         shutil.rmtree(scratch)
         return manifest
     return None
+
+
+def open_published(stage: str, digest: str) -> StageRef:
+    """Find a published stage in the store, or fetch it from MLflow if its digest is whole.
+
+    Args:
+        stage: Its name.
+        digest: Of it, whole or its beginning.
+
+    Raises:
+        StoreError: Nothing or more than one stage goes by that name, or it is damaged.
+    """
+    settings = load_settings()
+    store = Store(settings.store)
+    if DIGEST.fullmatch(digest) and not store.folder(stage, digest).exists():
+        tracker = Tracker(settings)
+        with store.lock(stage, digest, on_wait=lambda: None):
+            if not store.folder(stage, digest).exists() and tracker.reachable():
+                fetch_published(store, tracker, stage, digest)
+    return store.resolve(f"{stage}/{digest}")
+
+
+def open_input(ref: StageRef, role: str) -> StageRef | None:
+    """Find the published stage that a stage was made from; None if it is not known any more.
+
+    Args:
+        ref: A published stage.
+        role: Of the input, as its manifest has it: `base`, `reference`, `reward_model`, `prompts`.
+
+    Raises:
+        StoreError: One of the two is damaged.
+    """
+    settings = load_settings()
+    store, tracker = Store(settings.store), Tracker(settings)
+    manifest = store.find(ref.stage, ref.digest)
+    digest = manifest.inputs.get(role, "") if manifest else ""
+    if not DIGEST.fullmatch(digest):
+        return None
+    made = find_manifest(store.root, digest)
+    stage = made.stage if made else None
+    if made is None:
+        with tolerated(f"the look for the {role} of {ref.stage}"):
+            run_id = tracker.find_published(digest) if tracker.reachable() else None
+            stage = tracker.tags(run_id).get("quartet.stage") if run_id else None
+    return open_published(stage, digest) if stage else None

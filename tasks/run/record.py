@@ -1,28 +1,34 @@
 """The MLflow side of one stage: its run from the first second to its end, whatever MLflow does.
 
 A run that could not be opened at the start is opened when the server is back; what cannot be told
-at the end is noted for `quartet sync` (`tasks/tracking/recording.py`).
+at the end is noted for `quartet sync` (`tasks/tracking/notes.py`).
 """
 
 import contextlib
+import re
 import threading
 from collections.abc import Mapping
 from pathlib import Path
 
 from models.errors import QuartetError
+from tasks.results.files import write_whole
 from tasks.results.store import Manifest, Store
 from tasks.run.pipeline import PipelineRun
 from tasks.run.reporting import run_logger, show_link
 from tasks.run.spec import StageSpec, stage_tags
 from tasks.settings import Settings
-from tasks.tracking.client import Status, Tracker, flatten, tolerated
+from tasks.tracking.client import Tracker, tolerated
 from tasks.tracking.datasets import stage_datasets
 from tasks.tracking.facts import manifest_cost, worker_tags
 from tasks.tracking.load import COUNTING_SAMPLES, SystemMetrics
 from tasks.tracking.metrics import MetricBuffer
+from tasks.tracking.notes import REMEDY, Status, Unrecorded, drop_note, write_note
 from tasks.tracking.pages import page_folder, record_page
-from tasks.tracking.recording import REMEDY, Unrecorded, drop_note, record_result, write_note
+from tasks.tracking.recording import flatten, record_result
 from tasks.tracking.summary import show_output
+
+RUN_ID = "RUN_ID"
+"""File in a stage's partial folder that names the MLflow run of its attempts."""
 
 WAIT_SECONDS = 10.0
 """How long a finished stage waits for a server that is away."""
@@ -53,15 +59,15 @@ class StageRecord:
 
     def open(self, partial: Path) -> MetricBuffer:
         """Reopen the run of the attempt that was cut off, or start one; give what takes metrics."""
-        note = partial / "RUN_ID"
         self._partial = partial
-        self.run_id = note.read_text(encoding="utf-8").strip() if note.exists() else ""
+        self.run_id = self._noted_run()
         self._resumed = bool(self.run_id)
         first_sample = 0
         with tolerated(f"the start of {self.spec.name}"):
             run_id = self._run()
             if self._resumed and self.spec.trains:
-                first_sample = self.tracker.next_step(run_id, COUNTING_SAMPLES)
+                samples = self.tracker.curve(run_id, COUNTING_SAMPLES)
+                first_sample = max((step for step, _ in samples), default=-1) + 1
         if self.spec.trains:
             self._load = SystemMetrics(self._buffer, first_step=first_sample)
             self._load.start()
@@ -156,9 +162,18 @@ class StageRecord:
             self._take_over(self.run_id)
         else:
             self.run_id = self._start_run({})
-        (self._partial / "RUN_ID").write_text(self.run_id, encoding="utf-8")
+        write_whole(self._partial / RUN_ID, self.run_id)
         drop_note(self.settings.root, self.run_id)
         self._opened = True
+
+    def _noted_run(self) -> str:
+        """The run of the attempt that was cut off; none where its note was torn by a power cut."""
+        path = self._partial / RUN_ID
+        content = path.read_bytes() if path.exists() else b""
+        if content and not re.fullmatch(rb"[\w-]+\s*", content):
+            self._logger.warning("%s names no run and is left out: %r", path, content[:40])
+            return ""
+        return content.decode().strip()
 
     def _take_over(self, run_id: str) -> None:
         """Continue a run under this pipeline; its old parent cannot be running any more."""

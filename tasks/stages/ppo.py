@@ -61,7 +61,7 @@ def align(
         view=ppo_page,
     )
     ref = run_stage(spec, pipeline, learn)
-    register(ref, "policy", pipeline)
+    register(ref, pipeline)
     raised = raised_alarms(ref.metrics)
     if raised and not ref.reused:
         payload = {

@@ -4,23 +4,29 @@ from collections.abc import Mapping
 
 from tasks.data.build import build_datasets
 from tasks.data.config import DataConfig
-from tasks.data.sources import fingerprint
-from tasks.results.store import StageRef, Store
+from tasks.data.sources import fingerprint, require_corpus
+from tasks.reports.data import data_page
+from tasks.results.store import StageRef
 from tasks.run.pipeline import PipelineRun
-from tasks.run.reporting import show_markdown
 from tasks.run.spec import StageSpec
 from tasks.run.stage import Workspace, run_stage
 from tasks.run.stage_task import stage_task
-from tasks.settings import load_settings
 
 
 @stage_task("prepare")
-def prepare(config: DataConfig, *, pipeline: PipelineRun) -> StageRef:
+def prepare(config: DataConfig, *, pipeline: PipelineRun, corpus: bool = False) -> StageRef:
     """Publish the datasets that every later stage reads.
+
+    Args:
+        config: Where the data comes from.
+        pipeline: The run.
+        corpus: Whether texts to pretrain on are needed, or only taken where there are some.
 
     Raises:
         DataError: A file or a row is not what a stage can learn from.
     """
+    if corpus:
+        require_corpus(config)
 
     def learn(work: Workspace) -> Mapping[str, float]:
         return build_datasets(config, pipeline.seed, work.out).metrics()
@@ -31,8 +37,6 @@ def prepare(config: DataConfig, *, pipeline: PipelineRun) -> StageRef:
         module=__name__,
         parameters={"data": parameters},
         external={"files": fingerprint(config)},
+        view=data_page,
     )
-    ref = run_stage(spec, pipeline, learn)
-    report = Store(load_settings().store).folder(ref.stage, ref.digest) / "quality.md"
-    show_markdown("data-quality", report.read_text(encoding="utf-8"), "What was kept and why not")
-    return ref
+    return run_stage(spec, pipeline, learn)

@@ -48,5 +48,5 @@ def pretrain(
         trains=True,
     )
     ref = run_stage(spec, pipeline, learn)
-    register(ref, "base", pipeline)
+    register(ref, pipeline)
     return ref

@@ -5,38 +5,43 @@
     ~/models/mine                    a folder
     HuggingFaceTB/SmolLM2-135M@main  a model of the hub, perhaps with a revision
 
-Whatever is named comes back as a published stage: what is not one yet is adopted, so it is checked
-before anything is trained on it.
+For a run, what is named comes back as a published stage: what is not one yet is adopted, so it is
+checked before anything is trained on it. For a conversation or a server nothing is adopted or
+recorded: a folder is used where it lies, and what else is named is found or fetched first.
 """
 
+import contextlib
 import re
 import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from models.errors import ModelError, StoreError
-from tasks.catalogue import Role
-from tasks.registry.versions import download, find_version
+from tasks.catalogue import CATALOGUE, Role, stages_for
+from tasks.registry.versions import fetch_files, named_version
 from tasks.results.store import StageRef, Store
-from tasks.run.exchange import fetch_published
+from tasks.run.exchange import open_published
 from tasks.run.pipeline import PipelineRun
 from tasks.settings import load_settings
 from tasks.stages.adopt import adopt
-from tasks.tracking.client import Tracker, tolerated
 
-STAGES_FOR: dict[Role, tuple[str, ...]] = {
-    "base": ("pretrain", "base", "sft", "ppo", "policy"),
-    "sft": ("sft", "ppo", "policy"),
-    "reward": ("reward", "judge"),
-    "judge": ("judge", "reward"),
-    "policy": ("ppo", "policy", "sft"),
-}
-"""The stages whose model fits a role; training can start again where training ended."""
-
-STAGES = ("prepare", "tokenizer", "pretrain", "base", "sft", "feedback", "reward", "judge", "ppo",
-          "policy")  # fmt: skip
-PUBLISHED = re.compile(rf"({'|'.join((*STAGES, 'evaluate'))})/([0-9a-f]{{1,64}})")
+PUBLISHED = re.compile(r"(?P<stage>[a-z][\w-]*)/(?P<digest>[0-9a-f]{1,64})")
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?(@[\w./-]+)?")
-DIGEST_LENGTH = 64
+HUB_FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamedFolder:
+    """A model folder and what to call it.
+
+    Attributes:
+        path: The folder with config, weights and tokenizer.
+        name: Short, of letters, digits and `. _ -`.
+    """
+
+    path: Path
+    name: str
 
 
 def find_model(name: str, *, role: Role, pipeline: PipelineRun) -> StageRef:
@@ -54,77 +59,67 @@ def find_model(name: str, *, role: Role, pipeline: PipelineRun) -> StageRef:
     name = name.strip()
     if name.startswith("models:"):
         return _find_registered(name, role, pipeline)
-    if match := PUBLISHED.fullmatch(name):
-        return _find_published(match[1], match[2], role)
+    if published := _published_name(name):
+        return _find_published(*published, role)
     folder = Path(name).expanduser()
     if name and folder.is_dir():  # an empty name would be the folder that one is in
         return _adopt(str(folder), role, pipeline)
     if not HUB_ID.fullmatch(name):
         raise ModelError(
             f"{role} model {name!r} is no folder here, no stage/digest (such as "
-            f"{STAGES_FOR[role][0]}/3fa81c2b), no models:/NAME@ALIAS and no hub id; check the "
+            f"{stages_for(role)[0]}/3fa81c2b), no models:/NAME@ALIAS and no hub id; check the "
             "spelling, and give a folder as the flow's machine sees it"
         )
     return _adopt(name, role, pipeline)
 
 
-def find_stage(name: str, stage: str) -> StageRef:
-    """Find published data: `stage/digest`, or the digest alone, whole or its beginning.
-
-    Raises:
-        StoreError: It is another stage's, no published stage goes by that name, or it is damaged.
-    """
-    given, _, digest = name.strip().rpartition("/")
-    if given not in ("", stage):
-        raise StoreError(
-            f"{name!r} is published by stage {given}, wanted one of stage {stage}; the tags "
-            "input.* of MLflow's runs show them"
-        )
-    return _open_published(stage, digest)
-
-
-def input_of(ref: StageRef, role: str) -> StageRef | None:
-    """Find the published stage that a stage was made from; None if it is not known any more.
+@contextlib.contextmanager
+def model_folder(name: str) -> Iterator[NamedFolder]:
+    """Give a model's folder while the block lasts.
 
     Args:
-        ref: A published stage.
-        role: Of the input, as its manifest has it: `base`, `reference`, `reward_model`, `prompts`.
+        name: stage/digest, models:/NAME@ALIAS, models:/NAME/NUMBER, a folder, or a hub id.
 
     Raises:
-        StoreError: One of the two is damaged.
+        ModelError: There is none by that name.
+        StoreError: The published stage is absent or damaged.
     """
-    settings = load_settings()
-    store, tracker = Store(settings.store), Tracker(settings)
-    manifest = store.find(ref.stage, ref.digest)
-    digest = manifest.inputs.get(role) if manifest else None
-    if digest is None or not re.fullmatch(f"[0-9a-f]{{{DIGEST_LENGTH}}}", digest):
-        return None
-    stage = store.stage_of(digest)
-    if stage is None:
-        with tolerated(f"the look for the {role} of {ref.stage}"):
-            run_id = tracker.find_published(digest) if tracker.reachable() else None
-            stage = tracker.tags(run_id).get("quartet.stage") if run_id else None
-    return _open_published(stage, digest) if stage else None
+    name = name.strip()
+    with tempfile.TemporaryDirectory(prefix="quartet-") as scratch:
+        if name.startswith("models:"):
+            yield _registered_folder(name, Path(scratch))
+        elif (published := _published_name(name)) and not Path(name).is_dir():
+            stage, digest = published
+            yield _folder_of(stage, digest, f"{stage}-{digest[:12]}")
+        elif name and Path(name).expanduser().is_dir():
+            yield _local_folder(Path(name).expanduser())
+        else:
+            yield _hub_folder(name)
+
+
+def _published_name(name: str) -> tuple[str, str] | None:
+    """Stage and digest of `stage/digest`; None for what may be a hub id."""
+    match = PUBLISHED.fullmatch(name)
+    return (match["stage"], match["digest"]) if match and match["stage"] in CATALOGUE else None
 
 
 def _find_registered(name: str, role: Role, pipeline: PipelineRun) -> StageRef:
-    tracker = Tracker(load_settings())
-    version = find_version(tracker, name)
+    version = named_version(name)
     if version.published is not None:
         return _find_published(*version.published, role, called=f"{name} ({version.uri})")
     with tempfile.TemporaryDirectory(prefix="quartet-") as scratch:
-        return _adopt(str(download(tracker, version, Path(scratch))), role, pipeline)
+        return _adopt(str(fetch_files(version, Path(scratch))), role, pipeline)
 
 
 def _find_published(stage: str, digest: str, role: Role, *, called: str = "") -> StageRef:
     called = called or f"{stage}/{digest}"
-    wanted = STAGES_FOR[role]
+    wanted = stages_for(role)
     if stage not in wanted:
         raise ModelError(
             f"{called} is the result of stage {stage}, wanted a {role} model, from stage "
             f"{' or '.join(wanted)}; give one such as {wanted[0]}/3fa81c2b or models:/NAME@ALIAS"
         )
-    ref = _open_published(stage, digest)
+    ref = open_published(stage, digest)
     folder = Store(load_settings().store).folder(ref.stage, ref.digest)
     if not (folder / "model" / "config.json").is_file():
         raise ModelError(
@@ -134,18 +129,54 @@ def _find_published(stage: str, digest: str, role: Role, *, called: str = "") ->
     return ref
 
 
-def _open_published(stage: str, digest: str) -> StageRef:
-    """Find a published stage in the store, or fetch it from MLflow if its digest is whole."""
-    settings = load_settings()
-    store = Store(settings.store)
-    if len(digest) == DIGEST_LENGTH and not store.folder(stage, digest).exists():
-        tracker = Tracker(settings)
-        with store.lock(stage, digest, on_wait=lambda: None):
-            if not store.folder(stage, digest).exists() and tracker.reachable():
-                fetch_published(store, tracker, stage, digest)
-    return store.resolve(f"{stage}/{digest}")
-
-
 def _adopt(source: str, role: Role, pipeline: PipelineRun) -> StageRef:
     """Adopt under the role's name, so that the run's page shows it as the stage that it is."""
     return adopt.with_options(name=role, task_run_name=role)(source, role=role, pipeline=pipeline)
+
+
+def _registered_folder(name: str, scratch: Path) -> NamedFolder:
+    version = named_version(name)
+    called = re.sub(r"[^\w.-]", "-", version.name)
+    if version.published is not None:
+        with contextlib.suppress(StoreError):  # cleaned here: MLflow has the version's own files
+            return _folder_of(*version.published, called)
+    return NamedFolder(path=fetch_files(version, scratch), name=called)
+
+
+def _folder_of(stage: str, digest: str, called: str) -> NamedFolder:
+    ref = open_published(stage, digest)
+    folder = Store(load_settings().store).folder(ref.stage, ref.digest) / "model"
+    if not (folder / "config.json").is_file():
+        raise ModelError(
+            f"{stage}/{digest[:12]} holds no model; name a stage that trains one, such as "
+            "pretrain, sft or ppo"
+        )
+    return NamedFolder(path=folder, name=called)
+
+
+def _local_folder(folder: Path) -> NamedFolder:
+    folder = folder.resolve()
+    inner = folder / "model"
+    if not (folder / "config.json").is_file() and (inner / "config.json").is_file():
+        folder = inner
+    named = folder.parent if folder.name == "model" else folder
+    return NamedFolder(path=folder, name=re.sub(r"[^\w.-]", "-", named.name)[:40] or "model")
+
+
+def _hub_folder(name: str) -> NamedFolder:
+    if not HUB_ID.fullmatch(name):
+        raise ModelError(
+            f"{name!r} is no folder here, no stage/digest (such as ppo/3fa81c2b), no "
+            "models:/NAME@ALIAS and no hub id; check the spelling"
+        )
+    from huggingface_hub import snapshot_download
+
+    source, _, revision = name.partition("@")
+    try:
+        found = snapshot_download(source, revision=revision or None, allow_patterns=list(HUB_FILES))
+    except Exception as error:  # the client raises errors of several libraries
+        raise ModelError(
+            f"{name!r} is neither a folder here nor a model that the hub gives ({error}); give "
+            "stage/digest, models:/NAME@ALIAS, an existing folder, or a hub id"
+        ) from error
+    return NamedFolder(path=Path(found), name=source.rpartition("/")[2])

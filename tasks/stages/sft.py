@@ -44,5 +44,5 @@ def finetune(
         ),
     )
     ref = run_stage(spec, pipeline, learn)
-    register(ref, "sft", pipeline)
+    register(ref, pipeline)
     return ref

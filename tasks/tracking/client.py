@@ -1,9 +1,9 @@
-"""All that is asked of MLflow: runs, parameters, metrics, tags, inputs and artifacts.
+"""All that is asked of MLflow: runs, parameters, metrics, tags, inputs, artifacts and versions.
 
-No other module imports mlflow but `tasks/tracking/load.py`, which takes its collectors. Runs are
-opened from explicit ids, never from MLflow's ambient run, which is local to a thread and vanishes
-under an orchestrator. An outage in the middle of a run loses nothing: metrics wait and go out
-later (`tasks/tracking/metrics.py`), and what logs a result may be called again.
+Only `tasks/tracking/load.py` imports mlflow too, for its collectors. Runs are opened from explicit
+ids, never from MLflow's ambient run, which is local to a thread and vanishes under an orchestrator.
+An outage in the middle of a run loses nothing: metrics wait and go out later
+(`tasks/tracking/metrics.py`), and what logs a result may be called again.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import mlflow
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
@@ -26,11 +26,10 @@ from tasks.settings import Settings
 from tasks.tracking.datasets import DatasetRecord
 from tasks.tracking.metrics import MetricBuffer, Point
 from tasks.tracking.mlflow_health import answers, check_health
+from tasks.tracking.notes import Status, Unrecorded, write_note
 from tasks.tracking.search import every, tagged
 
 logger = logging.getLogger(__name__)
-
-Status: TypeAlias = Literal["FINISHED", "FAILED", "KILLED", "SCHEDULED"]
 
 PUBLISHED = "published"
 """Artifact folder of a stage run that holds what the store holds."""
@@ -48,8 +47,7 @@ class Tracker:
         logging.getLogger("mlflow.store.model_registry").setLevel(logging.WARNING)
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "15")
-        self.uri = settings.mlflow_uri
-        self._settings = settings
+        self.uri, self._settings = settings.mlflow_uri, settings
         if not self.uri.startswith("http"):
             settings.root.mkdir(parents=True, exist_ok=True)
             logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -117,19 +115,25 @@ class Tracker:
     def start_run(
         self, name: str, *, parameters: Mapping[str, str], tags: Mapping[str, str]
     ) -> str:
-        """Open a run with its parameters and return its id."""
-        run = self.client.create_run(
-            self.experiment_id, run_name=name, start_time=_now(), tags=dict(tags)
-        )
-        run_id: str = run.info.run_id
-        self.log_parameters(run_id, parameters)
+        """Open a run with its parameters and return its id; one without them is closed again."""
+        given = {"run_name": name, "start_time": _now(), "tags": dict(tags)}
+        run_id: str = self.client.create_run(self.experiment_id, **given).info.run_id
+        try:
+            self.log_parameters(run_id, parameters)
+        except BaseException:
+            end = Unrecorded(name=name, run_id=run_id, status="FAILED")
+            try:
+                self.finish(end.run_id, end.status)
+            except Exception:  # MLflow is away: `quartet sync` closes it
+                write_note(self._settings.root, end)
+            raise
         return run_id
 
     def log_parameters(self, run_id: str, parameters: Mapping[str, str]) -> None:
         """Log parameters but for empty ones, which say nothing; to log them again does nothing."""
         params = [Param(key, value[:6000]) for key, value in parameters.items() if value]
-        for start in range(0, len(params), BATCH):
-            self.client.log_batch(run_id, params=params[start : start + BATCH])
+        for at in range(0, len(params), BATCH):
+            self.client.log_batch(run_id, params=params[at : at + BATCH])
 
     def reopen_run(self, run_id: str, tags: Mapping[str, str]) -> None:
         """Set a run that was cut off to running again."""
@@ -150,8 +154,8 @@ class Tracker:
         try:
             return self.client.get_run(run_id).info
         except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
+            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                raise  # the other one is for an id that no run can have
             return None
 
     def tags(self, run_id: str) -> dict[str, str]:
@@ -210,15 +214,11 @@ class Tracker:
             tags=[RunTag(key, value) for key, value in tags.items()],
         )
 
-    def next_step(self, run_id: str, name: str) -> int:
-        """Step at which a metric that counts its own points goes on."""
-        return max(dict(self.curve(run_id, name)), default=-1) + 1
-
     def log_datasets(self, run_id: str, records: Sequence[DatasetRecord]) -> None:
         """Log datasets as inputs of a run; to log the same ones again does nothing."""
+        name = "mlflow.data.context"
         inputs = [
-            DatasetInput(Dataset(**one.fields()), [InputTag("mlflow.data.context", one.context)])
-            for one in records
+            DatasetInput(Dataset(**one.fields()), [InputTag(name, one.context)]) for one in records
         ]
         if inputs:
             self.client.log_inputs(run_id, datasets=inputs)
@@ -253,6 +253,14 @@ class Tracker:
             order_by=["attributes.start_time DESC"],
         )
 
+    def experiments(self) -> list[str]:
+        """Ids of all experiments: several may share one store."""
+        return [str(one.experiment_id) for one in every(self.client.search_experiments)]
+
+    def versions(self, where: str = "") -> Iterator[Any]:
+        """All registered versions that pass a filter."""
+        return every(self.client.search_model_versions, filter_string=where)
+
     def find_tagged(self, tags: Mapping[str, str], *, status: str = "") -> list[str]:
         """Return the runs that carry all these tags, the newest first."""
         where = tagged(tags) + (f" and attributes.status = '{status}'" if status else "")
@@ -285,15 +293,6 @@ def tolerated(what: str) -> Iterator[None]:
         raise
     except Exception as error:  # any failure of a remote service must leave results alone
         logger.warning("MLflow failed at %s; the run goes on without it: %s", what, error)
-
-
-def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Write nested parameters flat and dotted: {"ppo": {"gamma": 1}} -> {"ppo.gamma": "1"}."""
-    flat: dict[str, str] = {}
-    for key, item in value.items():
-        name = f"{prefix}{key}"
-        flat |= flatten(item, f"{name}.") if isinstance(item, Mapping) else {name: str(item)}
-    return flat
 
 
 def _now() -> int:

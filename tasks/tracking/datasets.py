@@ -88,7 +88,7 @@ def stage_datasets(
 
 def _describe(folder: Path, files: Mapping[str, str]) -> Iterator[DatasetRecord]:
     """Describe those of the files that a published folder has and that are not empty."""
-    manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+    manifest = Manifest.read(folder)
     for name, context in files.items():
         entry = manifest.files.get(f"{name}.jsonl")
         if entry is None or not entry.size:

@@ -1,54 +1,28 @@
-"""What a finished stage leaves in MLflow, and notes of what MLflow was not there to take.
+"""What a finished stage leaves in MLflow."""
 
-A note is a small file in the home folder. The end of the pipeline delivers those of its own stages
-if the server is back by then; `quartet sync` delivers all of them.
-"""
-
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Any
 
 from models.rows import read_rows
 from tasks.results.curves import read_history
 from tasks.results.store import Manifest
-from tasks.tracking.client import Status, Tracker, flatten
+from tasks.tracking.client import Tracker
 from tasks.tracking.facts import manifest_cost
 from tasks.tracking.pages import record_page
 from tasks.tracking.summary import show_output
 
 SAMPLES = "samples.jsonl"
 
-REMEDY = "when the server is back, `quartet sync` records it"
 
-
-class Unrecorded(BaseModel):
-    """What MLflow has yet to be told about one run.
-
-    Attributes:
-        name: Of the run.
-        run_id: Of the run; empty if it could not be opened.
-        status: How it ended.
-        stage: Of a published result; empty where only the end is missing.
-        digest: Of the published result.
-        tags: Of the run.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    name: str
-    run_id: str
-    status: Status
-    stage: str = ""
-    digest: str = ""
-    tags: dict[str, str] = Field(default_factory=dict)
-
-    @property
-    def key(self) -> str:
-        """Name of the note's file: the result's, or the run's whose end is missing."""
-        return f"{self.stage}-{self.digest}" if self.stage else self.run_id
+def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Write nested parameters flat and dotted: {"ppo": {"gamma": 1}} -> {"ppo.gamma": "1"}."""
+    flat: dict[str, str] = {}
+    for key, item in value.items():
+        name = f"{prefix}{key}"
+        flat |= flatten(item, f"{name}.") if isinstance(item, Mapping) else {name: str(item)}
+    return flat
 
 
 def manifest_parameters(manifest: Manifest) -> dict[str, str]:
@@ -102,29 +76,3 @@ def record_result(
         show_output(tracker, parent, manifest, folder, run_id=run_id)
     record_page(tracker, page, run_id=run_id, parent=parent)
     return missing
-
-
-def write_note(root: Path, note: Unrecorded) -> None:
-    """Leave a note, in the place of an older one of the same result or run."""
-    path = _path(root, note.key)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_suffix(f".{os.getpid()}")
-    scratch.write_text(note.model_dump_json(indent=2), encoding="utf-8")
-    os.replace(scratch, path)
-
-
-def read_notes(root: Path) -> list[Unrecorded]:
-    """Return every note: results first, in the order they were made, then ends of runs."""
-    paths = sorted(_path(root, "x").parent.glob("*.json"), key=lambda path: path.stat().st_mtime)
-    notes = [Unrecorded.model_validate_json(path.read_bytes()) for path in paths]
-    return sorted(notes, key=lambda note: not note.stage)
-
-
-def drop_note(root: Path, key: str) -> None:
-    """Take a note away, for it was delivered or the run goes on."""
-    if key:
-        _path(root, key).unlink(missing_ok=True)
-
-
-def _path(root: Path, key: str) -> Path:
-    return root / "unrecorded" / f"{key}.json"

@@ -10,18 +10,13 @@ from pathlib import Path
 from filelock import FileLock
 
 from models.errors import QuartetError, StoreError
-from tasks.results.manifests import list_published
-from tasks.results.store import MANIFEST, Manifest, Store
+from tasks.results.manifests import find_manifest, list_published
+from tasks.results.store import Manifest, Store
 from tasks.settings import Settings
 from tasks.tracking.client import Tracker
+from tasks.tracking.notes import Unrecorded, drop_note, read_notes
 from tasks.tracking.pages import page_folder, record_page
-from tasks.tracking.recording import (
-    Unrecorded,
-    drop_note,
-    manifest_parameters,
-    read_notes,
-    record_result,
-)
+from tasks.tracking.recording import manifest_parameters, record_result
 from tasks.tracking.summary import show_totals
 
 
@@ -97,7 +92,7 @@ class _Sync:
 
     def _deliver_result(self, note: Unrecorded) -> None:
         try:
-            manifest = _manifest(self.store.folder(note.stage, note.digest))
+            manifest = Manifest.read(self.store.folder(note.stage, note.digest))
         except OSError:
             return  # not published yet: the run that computes it still writes
         if self._record(manifest, note):
@@ -169,9 +164,9 @@ class _Sync:
         }
         for role, digest in manifest.inputs.items():
             tags[f"input.{role}"] = digest
-            for path in self.store.root.glob(f"*/{digest}"):
-                tags[f"input.{role}"] = f"{path.parent.name}/{digest}"
-                tags[f"input.{role}.run_id"] = _manifest(path).run_id
+            if (made := find_manifest(self.store.root, digest)) is not None:
+                tags[f"input.{role}"] = f"{made.stage}/{digest}"
+                tags[f"input.{role}.run_id"] = made.run_id
         return Unrecorded(
             name=f"{manifest.stage}-{manifest.digest[:12]}",
             run_id=manifest.run_id,
@@ -198,7 +193,3 @@ class _Sync:
             record_page(self.tracker, page, parent=parent)
             self.tracker.log_final(parent, lacking)
             self.said.append(f"{manifest.stage}: its verdict put on the pipeline's run {parent}")
-
-
-def _manifest(folder: Path) -> Manifest:
-    return Manifest.model_validate_json((folder / MANIFEST).read_bytes())

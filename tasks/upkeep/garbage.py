@@ -19,9 +19,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import ValidationError
+from filelock import FileLock, Timeout
 
-from tasks.results.manifests import Entry, held_by_others, key_of, list_entries, try_lock
+from tasks.results.manifests import Entry, list_entries, read_manifest
 from tasks.results.store import MANIFEST, Manifest
 from tasks.settings import Settings
 from tasks.tracking.client import Tracker
@@ -84,7 +84,7 @@ def find_garbage(settings: Settings, *, older_than_days: float) -> Garbage:
         QuartetError: MLflow does not answer, so that nobody knows what is referred to.
     """
     entries = list(list_entries(settings.store))
-    return _judge(settings, entries, held_by_others(entries, set()), older_than_days)
+    return _judge(settings, entries, _held_by_others(entries, set()), older_than_days)
 
 
 def remove_garbage(settings: Settings, garbage: Garbage) -> list[Item]:
@@ -106,9 +106,9 @@ def remove_garbage(settings: Settings, garbage: Garbage) -> list[Item]:
         batch = {item.path for item in garbage.items[start : start + BATCH]}
         with contextlib.ExitStack() as locks:
             entries = list(list_entries(settings.store))
-            mine = dict.fromkeys(key_of(one) for one in entries if one.path in batch)
-            ours = {key for key in mine if try_lock(locks, settings.store, key)}
-            held = held_by_others(entries, ours)
+            mine = dict.fromkeys(one.key for one in entries if one.path in batch)
+            ours = {key for key in mine if _try_lock(locks, settings.store, key)}
+            held = _held_by_others(entries, ours)
             still = _judge(settings, entries, held, garbage.older_than_days)
             for item in still.items:
                 if item.path not in batch:
@@ -119,13 +119,34 @@ def remove_garbage(settings: Settings, garbage: Garbage) -> list[Item]:
     return removed
 
 
+def _try_lock(locks: contextlib.ExitStack, root: Path, key: tuple[str, str]) -> bool:
+    """Take the lock of a stage until the stack closes; False if its run lives."""
+    lock = FileLock(root / key[0] / f"{key[1]}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except (Timeout, OSError):
+        return False
+    locks.callback(lock.release)
+    return True
+
+
+def _held_by_others(entries: Iterable[Entry], ours: set[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Stages whose run lives; one lock is tried at a time, each once."""
+    held = set()
+    for key, root in {one.key: one.path.parents[1] for one in entries}.items():
+        with contextlib.ExitStack() as lock:
+            if key not in ours and not _try_lock(lock, root, key):
+                held.add(key)
+    return held
+
+
 def _judge(
     settings: Settings, entries: Sequence[Entry], held: set[tuple[str, str]], days: float
 ) -> Garbage:
     """Decide on every entry, with the references as they are now."""
     tracker = Tracker(settings)
     references = read_references(settings, tracker)
-    manifests = {one.path: _manifest(one) for one in entries if not one.suffix}
+    manifests = {one.path: read_manifest(one.path) for one in entries if not one.suffix}
     inputs: dict[str, set[str]] = {}
     for manifest in manifests.values():
         if manifest is not None:
@@ -137,14 +158,14 @@ def _judge(
         if manifest is not None and manifest.digest not in roots and _is_foreign(manifest, tracker)
     ]
     reached = _reach(roots | {manifest.digest for manifest in foreign}, inputs)
-    whole = {key_of(one) for one in entries if not one.suffix}
+    whole = {one.key for one in entries if not one.suffix}
     items = []
     for one in entries:
-        if key_of(one) in held:
+        if one.key in held:
             continue
         with contextlib.suppress(FileNotFoundError):  # its run has moved it meanwhile
             if one.suffix:
-                why = _why_unfinished(one, reached, days, published=key_of(one) in whole)
+                why = _why_unfinished(one, reached, days, published=one.key in whole)
             else:
                 known = manifests[one.path] is not None and one.digest not in reached
                 why = "nothing refers to it" if known and not references.running else ""
@@ -209,15 +230,6 @@ def _is_foreign(manifest: Manifest, tracker: Tracker) -> bool:
     """
     run_id = manifest.run_id
     return not run_id or (tracker.status(run_id) is None and not tracker.was_deleted(run_id))
-
-
-def _manifest(one: Entry) -> Manifest | None:
-    """A published stage's manifest; None where it is not whole or not this stage's."""
-    try:
-        manifest = Manifest.model_validate_json((one.path / MANIFEST).read_bytes())
-    except (OSError, ValidationError):
-        return None
-    return manifest if (manifest.stage, manifest.digest) == key_of(one) else None
 
 
 def _item(one: Entry, why: str) -> Item:

@@ -71,9 +71,9 @@ def _reconcile_run(settings: Settings, path: Path, content: dict[str, Any]) -> t
         tracker = Tracker(settings)
         tracker.check()
         if tracker.status(mlflow_run_id) is not None:
-            run = tracker.client.get_run(mlflow_run_id)
-            name = run.info.run_name
-            flow_run_id = flow_run_id or run.data.tags.get(FLOW_RUN_TAG, "")
+            tags = tracker.tags(mlflow_run_id)
+            name = tags.get("mlflow.runName", mlflow_run_id)
+            flow_run_id = flow_run_id or tags.get(FLOW_RUN_TAG, "")
             in_mlflow = _kill_in_mlflow(tracker, mlflow_run_id)
     except Exception as error:  # MLflow passes on errors of several libraries
         in_mlflow, done = f"MLflow could not be updated ({_first_line(error)})", False
@@ -91,11 +91,7 @@ def _reconcile_run(settings: Settings, path: Path, content: dict[str, Any]) -> t
 
 def _kill_in_mlflow(tracker: Tracker, run_id: str) -> str:
     """Close a parent and its children that are said to be running."""
-    children = tracker.client.search_runs(
-        [tracker.experiment_id],
-        f"tags.`mlflow.parentRunId` = '{run_id}' and attributes.status = 'RUNNING'",
-    )
-    running = [child.info.run_id for child in children]
+    running = tracker.find_tagged({"mlflow.parentRunId": run_id}, status="RUNNING")
     if tracker.status(run_id) == "RUNNING":
         running.append(run_id)
     for each in running:

@@ -3,8 +3,7 @@
 Read for `quartet gc`, so in doubt something counts as referred to.
 """
 
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,15 +12,13 @@ from filelock import FileLock, Timeout
 
 from models.errors import QuartetError
 from tasks.machine.liveness import Note, runs_folder
+from tasks.results.digests import DIGEST
 from tasks.settings import Settings
 from tasks.tracking.client import Tracker
-from tasks.tracking.recording import read_notes
+from tasks.tracking.notes import read_notes
 
-DIGEST = re.compile(r"[0-9a-f]{64}")
 NAMING = ("quartet.digest", "quartet.published")
 """Tags that hold a digest, beside those of the inputs."""
-
-PAGE = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,8 +45,8 @@ def read_references(settings: Settings, tracker: Tracker) -> References:
     unrecorded = read_notes(settings.root)
     tracker.check()
     try:
-        runs = list(_runs(tracker))
-        versions = list(_versions(tracker))
+        runs = list(tracker.runs(experiments=tracker.experiments()))
+        versions = list(tracker.versions())
         active = {run.info.run_id for run in runs}
         gone = {
             parent
@@ -110,29 +107,3 @@ def _is_dead(path: Path) -> bool:
             return True
     except (Timeout, OSError):
         return False
-
-
-def _runs(tracker: Tracker) -> Iterator[Any]:
-    """Every run that is not deleted, of every experiment: several may share one store."""
-    for experiment in _pages(lambda token: tracker.client.search_experiments(page_token=token)):
-        ids = [experiment.experiment_id]
-        yield from _pages(
-            lambda token, ids=ids: tracker.client.search_runs(
-                ids, max_results=PAGE, page_token=token
-            )
-        )
-
-
-def _versions(tracker: Tracker) -> Iterable[Any]:
-    return _pages(lambda token: tracker.client.search_model_versions(page_token=token))
-
-
-def _pages(ask: Any) -> Iterator[Any]:
-    """Everything that a search gives, page by page."""
-    token: str | None = None
-    while True:
-        page = ask(token)
-        yield from page
-        token = page.token
-        if not token:
-            return

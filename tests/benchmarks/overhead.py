@@ -29,7 +29,7 @@ STAGES = (
     "prepare", "tokenizer", "pretrain", "sft", "feedback", "reward", "reward-quality", "ppo",
     "evaluate",
 )  # fmt: skip
-MODULES = {"reward": "preference_models", "reward-quality": "reward_quality"}
+MODULES = {"reward-quality": "reward_quality"}
 """Where a stage is run, if not in the module of its name."""
 
 
@@ -88,7 +88,7 @@ def bare(settings: list[str]) -> dict[str, float]:
             "flows.pipeline.renew_cards",
             "tasks.stages.pretrain.register",
             "tasks.stages.sft.register",
-            "tasks.stages.preference_models.register",
+            "tasks.stages.reward.register",
             "tasks.stages.ppo.register",
         ):
             stack.enter_context(patch(nobody_looks, lambda *_: None))

@@ -272,7 +272,7 @@ def test_pipeline_reports_data_quality_and_evaluation_as_prefect_artifacts(
             )
         )
     by_key = {artifact.key: artifact for artifact in found}
-    assert {"data-quality", "evaluation"} <= set(by_key)
+    assert {"prepare-report", "reward-report", "evaluation"} <= set(by_key)
     assert "Verdict" in str(by_key["evaluation"].data)
     assert by_key["pretrain-progress"].data == 100.0
     assert by_key["ppo-progress"].data == 100.0

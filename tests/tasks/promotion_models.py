@@ -119,7 +119,7 @@ def register_policy(folder: Path, digest: str, alarms: Mapping[str, float] | Non
     from tasks.tracking.client import Tracker
 
     inputs = {"reference": SFT, "reward_model": REWARD, "prompts": DATA}
-    register(publish("ppo", digest, folder, inputs=inputs, metrics=alarms), "policy", PIPELINE)
+    register(publish("ppo", digest, folder, inputs=inputs, metrics=alarms), PIPELINE)
     return find_version(Tracker(load_settings()), f"models:/{NAME}@challenger").uri
 
 

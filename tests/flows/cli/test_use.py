@@ -25,7 +25,7 @@ from models.rows import write_rows
 from tasks.registry.serving import want_free_port
 from tasks.results.store import Manifest, Store, list_files, write_manifest
 from tasks.settings import load_settings
-from tasks.stages.model_folder import model_folder
+from tasks.stages.resolve import model_folder
 
 PROGRAM = (
     "import typer\n"

@@ -63,12 +63,9 @@ def assert_sound(data: dict[str, list[Row]], report: PreparationReport) -> None:
 def test_build_writes_all_files_and_the_report(tmp_path: Path) -> None:
     out = tmp_path / "deep" / "out"
     data, report = build(write_folder(tmp_path / "in"), out)
-    assert sorted(path.name for path in out.iterdir()) == sorted(
-        [*FILES, "quality.json", "quality.md"]
-    )
+    assert sorted(path.name for path in out.iterdir()) == sorted([*FILES, "quality.json"])
     stored = json.loads((out / "quality.json").read_text(encoding="utf-8"))
     assert stored == json.loads(json.dumps(report.to_dict()))
-    assert (out / "quality.md").read_text(encoding="utf-8") == report.to_markdown()
     assert_sound(data, report)
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tasks.registry.card import Ancestor, CardFacts, card_body, gather_facts, write_card
+from tasks.registry.card import CardFacts, card_body, gather_facts, write_card
+from tasks.results.manifests import Ancestor
 from tasks.results.store import MANIFEST, Manifest, Store, write_manifest
 
 POLICY, SFT, BASE, DATA = "a" * 64, "b" * 64, "c" * 64, "d" * 64
@@ -27,7 +28,6 @@ def facts(**given: Any) -> CardFacts:
     return CardFacts(
         **{
             "name": "toy-policy",
-            "role": "policy",
             "preset": "toy",
             "manifest": manifest("ppo", POLICY),
             **given,
@@ -64,7 +64,7 @@ def store(tmp_path: Path) -> Store:
 def gathered(store: Store) -> CardFacts:
     text = (store.folder("ppo", POLICY) / MANIFEST).read_bytes()
     made = Manifest.model_validate_json(text)
-    return gather_facts(store, made, name="toy-policy", role="policy", preset="toy")
+    return gather_facts(store, made, name="toy-policy", preset="toy")
 
 
 def test_card_follows_the_lineage_and_tells_verdict_and_data(store: Store) -> None:
@@ -100,10 +100,11 @@ def test_card_keeps_the_licence_that_the_source_tells(store: Store) -> None:
 
 def test_card_names_the_base_model_of_the_hub() -> None:
     ancestors = [Ancestor(role="model", digest=f"org/base@{'1' * 40}")]
+    judge = manifest("judge", POLICY)
     told = front(write_card(facts(ancestors=ancestors)))
     assert told["base_model"] == ["org/base"]
     assert told["pipeline_tag"] == "text-generation"
-    assert front(write_card(facts(role="judge")))["pipeline_tag"] == "text-classification"
+    assert front(write_card(facts(manifest=judge)))["pipeline_tag"] == "text-classification"
 
 
 def test_card_writes_foreign_text_as_text() -> None:

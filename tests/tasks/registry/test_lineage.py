@@ -9,7 +9,6 @@ import pytest
 from matplotlib.image import imread
 
 from models.errors import ModelError, StoreError
-from tasks.registry.ancestry_text import date, numbers, short, sources, title
 from tasks.registry.lineage import (
     Record,
     ancestry,
@@ -19,7 +18,7 @@ from tasks.registry.lineage import (
     trace,
 )
 from tasks.registry.versions import register
-from tasks.reports.lineage import draw_lineage
+from tasks.reports.lineage import date, draw_lineage, numbers, short, sources, title
 from tasks.results.store import StageRef, Store
 from tasks.run.pipeline import PipelineRun, open_pipeline
 from tasks.run.spec import StageSpec
@@ -186,7 +185,7 @@ def test_a_missing_ancestor_is_unknown_and_named_by_mlflows_tags(chain: Chain) -
 
 def test_a_registered_model_is_traced_even_when_its_stage_is_gone(chain: Chain) -> None:
     pipeline = PipelineRun(name="pipe", preset="toy", seed=3, run_id="")
-    register(chain.refs["ppo"], "policy", pipeline)
+    register(chain.refs["ppo"], pipeline)
     name = "models:/toy-policy@challenger"
     assert ancestry(load_settings(), name) == ancestry(load_settings(), chain.digest("ppo"))
     shutil.rmtree(load_settings().store / "ppo")

@@ -81,7 +81,7 @@ def version(name: str) -> ModelVersion:
 
 def test_register_adds_a_version_that_names_its_stage(publish: Publish, said: list[Any]) -> None:
     ref = publish("sft", "a" * 64)
-    register(ref, "sft", PIPELINE)
+    register(ref, PIPELINE)
     found = version("models:/hh-rlhf-sft@challenger")
     assert found == version("models:/hh-rlhf-sft/1")
     assert found.published == ("sft", "a" * 64)
@@ -102,7 +102,7 @@ def test_register_adds_a_version_that_names_its_stage(publish: Publish, said: li
 def test_register_logs_the_models_folder_and_its_card_and_nothing_else(
     publish: Publish, tmp_path: Path
 ) -> None:
-    register(publish("sft", "a" * 64), "sft", PIPELINE)
+    register(publish("sft", "a" * 64), PIPELINE)
     (tmp_path / "down").mkdir()
     wanted = version("models:/hh-rlhf-sft/1")
     folder = download(Tracker(load_settings()), wanted, tmp_path / "down")
@@ -114,7 +114,7 @@ def test_register_logs_the_models_folder_and_its_card_and_nothing_else(
 
 
 def test_register_knows_the_role_judge(publish: Publish) -> None:
-    register(publish("judge", "a" * 64), "judge", PIPELINE)
+    register(publish("judge", "a" * 64), PIPELINE)
     assert version("models:/hh-rlhf-judge@challenger").tags["quartet.role"] == "judge"
 
 
@@ -126,7 +126,7 @@ def test_register_goes_on_without_a_card_that_cannot_be_written(
 
     monkeypatch.setattr(registry, "write_card", fail)
     with caplog.at_level(logging.WARNING):
-        register(publish("sft", "a" * 64), "sft", PIPELINE)
+        register(publish("sft", "a" * 64), PIPELINE)
     assert "MLflow failed at the model card of models:/hh-rlhf-sft/1" in caplog.text
     assert version("models:/hh-rlhf-sft@challenger").published == ("sft", "a" * 64)
 
@@ -134,7 +134,7 @@ def test_register_goes_on_without_a_card_that_cannot_be_written(
 def test_register_does_nothing_the_second_time(publish: Publish, said: list[Any]) -> None:
     first, second = publish("sft", "a" * 64), publish("sft", "c" * 64)
     for ref in (first, second, first):
-        register(ref, "sft", PIPELINE)
+        register(ref, PIPELINE)
     assert [payload["version"] for _, _, payload in said] == ["1", "2"]
     assert version("models:/hh-rlhf-sft@challenger").published == ("sft", "c" * 64)
     with pytest.raises(ModelError):
@@ -143,8 +143,8 @@ def test_register_does_nothing_the_second_time(publish: Publish, said: list[Any]
 
 def test_register_keeps_roles_and_presets_apart(publish: Publish) -> None:
     ref = publish("ppo", "a" * 64)
-    register(ref, "policy", PIPELINE)
-    register(ref, "policy", PIPELINE.model_copy(update={"preset": "my/own: preset"}))
+    register(ref, PIPELINE)
+    register(ref, PIPELINE.model_copy(update={"preset": "my/own: preset"}))
     assert version("models:/hh-rlhf-policy/1").published == ("ppo", "a" * 64)
     assert version("models:/my-own--preset-policy/1").published == ("ppo", "a" * 64)
 
@@ -153,7 +153,7 @@ def test_register_refuses_a_damaged_stage(publish: Publish, said: list[Any]) -> 
     ref = publish("sft", "a" * 64)
     (Store(load_settings().store).folder("sft", ref.digest) / "model/config.json").write_text("x")
     with pytest.raises(StoreError, match=r"config\.json is damaged"):
-        register(ref, "sft", PIPELINE)
+        register(ref, PIPELINE)
     assert said == []
 
 
@@ -164,7 +164,7 @@ def test_register_only_warns_when_the_server_is_away(
     ref = publish("sft", "a" * 64)
     monkeypatch.setenv("QUARTET_TRACKING_URI", f"http://127.0.0.1:{_free_port()}")
     with caplog.at_level(logging.WARNING):
-        register(ref, "sft", PIPELINE)
+        register(ref, PIPELINE)
     assert "MLflow failed at the registration of hh-rlhf-sft" in caplog.text
     assert said == []
 
@@ -181,11 +181,11 @@ def test_register_leaves_no_half_model_when_the_upload_fails(
 
     with monkeypatch.context() as patch:
         patch.setattr(MlflowClient, "log_model_artifacts", fail)
-        register(ref, "sft", PIPELINE)
+        register(ref, PIPELINE)
     tracker = Tracker(load_settings())
     assert list(tracker.client.search_logged_models([tracker.experiment_id])) == []
     assert said == []
-    register(ref, "sft", PIPELINE)
+    register(ref, PIPELINE)
     assert version("models:/hh-rlhf-sft/1").published == ("sft", "a" * 64)
 
 
@@ -193,7 +193,7 @@ def test_register_leaves_no_half_model_when_the_upload_fails(
     "name", ["models:/nope@champion", "models:/hh-rlhf-sft@nope", "models:/hh-rlhf-sft/7"]
 )
 def test_find_version_says_which_name_mlflow_does_not_have(publish: Publish, name: str) -> None:
-    register(publish("sft", "a" * 64), "sft", PIPELINE)
+    register(publish("sft", "a" * 64), PIPELINE)
     with pytest.raises(ModelError, match="does not give") as raised:
         version(name)
     assert repr(name) in str(raised.value)
@@ -248,7 +248,7 @@ def test_register_and_download_work_with_a_server(
     monkeypatch.setenv("QUARTET_TRACKING_URI", mlflow_server)
     ref = publish("reward", "a" * 64)
     for _ in range(2):
-        register(ref, "reward", PIPELINE)
+        register(ref, PIPELINE)
     assert len(said) == 1
     found = version("models:/hh-rlhf-reward@challenger")
     assert (found.uri, found.published) == ("models:/hh-rlhf-reward/1", ("reward", "a" * 64))

@@ -24,8 +24,7 @@ from tasks.run.spec import StageSpec
 from tasks.run.stage import Workspace, run_stage
 from tasks.settings import load_settings
 from tasks.stages.evaluate import evaluate, read_outcome
-from tasks.stages.judge import train_judge
-from tasks.stages.reward import train_reward_model
+from tasks.stages.reward import train_judge, train_reward_model
 from tasks.tracking.client import Tracker
 
 PIPELINE = PipelineRun(name="pipe", preset="toy", seed=0, run_id="")

@@ -11,10 +11,11 @@ import pytest
 from models.errors import ModelError, StoreError
 from tasks.registry.versions import register
 from tasks.results.store import Manifest, StageRef, Store, list_files, write_manifest
+from tasks.run.exchange import open_input, open_published
 from tasks.run.pipeline import PipelineRun
 from tasks.settings import load_settings
 from tasks.stages import adopt as adoption
-from tasks.stages.resolve import find_model, find_stage, input_of
+from tasks.stages.resolve import find_model
 from tasks.tracking.client import Tracker
 
 PIPELINE = PipelineRun(name="toy-1", preset="toy", seed=0, run_id="")
@@ -93,7 +94,7 @@ def test_find_model_fetches_from_mlflow_what_the_store_lacks(publish: Publish) -
 
 
 def test_find_model_takes_a_registered_model_by_alias_and_number(publish: Publish) -> None:
-    register(publish("ppo", SFT), "policy", PIPELINE)
+    register(publish("ppo", SFT), PIPELINE)
     shutil.rmtree(load_settings().store)  # another machine
     for name in ("models:/toy-policy@challenger", "models:/toy-policy/1"):
         ref = find_model(name, role="policy", pipeline=PIPELINE)
@@ -101,7 +102,7 @@ def test_find_model_takes_a_registered_model_by_alias_and_number(publish: Publis
 
 
 def test_find_model_refuses_the_stage_of_another_kind_by_name(publish: Publish) -> None:
-    register(publish("reward", REWARD), "reward", PIPELINE)
+    register(publish("reward", REWARD), PIPELINE)
     publish("sft", SFT)
     for name in (f"reward/{REWARD[:8]}", "models:/toy-reward@challenger"):
         with pytest.raises(ModelError, match="result of stage reward, wanted a sft model") as error:
@@ -166,14 +167,13 @@ def test_find_model_adopts_a_registered_model_from_elsewhere(
     assert second.reused
 
 
-def test_find_stage_takes_data_with_and_without_its_stage(publish: Publish) -> None:
+def test_open_published_takes_a_digest_or_its_beginning(publish: Publish) -> None:
     publish("prepare", DATA)
-    for name in (f"prepare/{DATA}", "prepare/dddd", "dddd"):
-        assert find_stage(name, "prepare").digest == DATA
-    with pytest.raises(StoreError, match="published by stage sft, wanted one of stage prepare"):
-        find_stage("sft/5f5f", "prepare")
-    with pytest.raises(StoreError, match="wanted exactly one"):
-        find_stage("", "prepare")
+    for digest in (DATA, "dddd"):
+        assert open_published("prepare", digest).digest == DATA
+    for digest in ("5f5f", ""):
+        with pytest.raises(StoreError, match="wanted exactly one"):
+            open_published("prepare", digest)
 
 
 def test_input_of_follows_lineage_whichever_stage_made_it(publish: Publish) -> None:
@@ -181,24 +181,24 @@ def test_input_of_follows_lineage_whichever_stage_made_it(publish: Publish) -> N
     sft = publish("sft", SFT, {"base": BASE, "model": "owner/model@main"})
     publish("reward", REWARD)
     ppo = publish("ppo", "9" * 64, {"reference": SFT, "reward_model": REWARD, "prompts": DATA})
-    found = [input_of(ppo, role) for role in ("reference", "reward_model", "prompts", "base")]
+    found = [open_input(ppo, role) for role in ("reference", "reward_model", "prompts", "base")]
     assert [one and (one.stage, one.digest) for one in found] == [
         ("sft", SFT),
         ("reward", REWARD),
         None,  # not here, nor in MLflow
         None,  # no such role
     ]
-    base = input_of(sft, "base")
+    base = open_input(sft, "base")
     assert base is not None
     assert (base.stage, base.digest) == ("base", BASE)
-    assert input_of(sft, "model") is None  # from outside
+    assert open_input(sft, "model") is None  # from outside
 
 
 def test_input_of_asks_mlflow_for_what_the_store_lacks(publish: Publish) -> None:
     publish("reward", REWARD)
     ppo = publish("ppo", "9" * 64, {"reward_model": REWARD})
     shutil.rmtree(load_settings().store / "reward")
-    found = input_of(ppo, "reward_model")
+    found = open_input(ppo, "reward_model")
     assert found is not None
     assert (found.stage, found.digest) == ("reward", REWARD)
 

@@ -20,7 +20,7 @@ from tasks.machine.liveness import announced
 from tasks.results.store import Manifest, Store, list_files, write_manifest
 from tasks.settings import load_settings
 from tasks.tracking.client import Tracker
-from tasks.tracking.recording import Unrecorded, drop_note, write_note
+from tasks.tracking.notes import Unrecorded, drop_note, write_note
 from tasks.upkeep import garbage, references
 from tasks.upkeep.garbage import find_garbage, remove_garbage
 
@@ -276,13 +276,13 @@ def test_a_note_that_is_delivered_while_references_are_read_still_refers(
 ) -> None:
     place.publish(3)
     by_note_of_result(place)
-    ask = references._runs
+    ask = place.tracker.runs
 
-    def then_deliver(tracker: Tracker) -> Iterator[Any]:
-        yield from ask(tracker)  # the answer is from before the delivery
+    def then_deliver(**query: Any) -> Iterator[Any]:
+        yield from ask(**query)  # the answer is from before the delivery
         drop_note(place.settings.root, f"sft-{digest(3)}")
 
-    monkeypatch.setattr(references, "_runs", then_deliver)
+    monkeypatch.setattr(place.tracker, "runs", then_deliver)
     assert references.read_references(place.settings, place.tracker).digests == {digest(3)}
 
 
