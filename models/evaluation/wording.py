@@ -1,7 +1,7 @@
 """What a decision says to people: one sentence a check. No number depends on it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 from models.evaluation.checks import Check, Verdict
@@ -43,72 +43,91 @@ def reasons(verdict: Verdict, names: Names) -> list[str]:
 
 def sentence(check: Check, verdict: Verdict, names: Names) -> str:
     """Say what a check looked at and what came out."""
-    baseline, model = names
-    numbers = check.numbers
-    match check.name:
-        case "prompts":
-            place = "at least" if check.passed else "fewer than"
-            return (
-                f"Measured on {check.value:.0f} held-out prompts, {place} the {check.low:g} needed."
-            )
-        case "judged_gain":
-            return _gain(check, verdict)
-        case "overoptimisation":
-            return _overoptimisation(check, verdict)
-        case "finite_numbers":
-            broken = ", ".join(f"{name} is {value}" for name, value in numbers.items())
-            return (
-                f"Not every number is finite: {broken}."
-                if broken
-                else "All scores and KL estimates are finite."
-            )
-        case "kl_to_reference":
-            return _ending(check, "Mean KL to the reference is {value:.2f} nats per completion")
-        case "length_ratio":
-            lengths = (
-                f"{numbers['model']:.1f} tokens against {baseline}'s {numbers['baseline']:.1f}"
-            )
-            if not math.isfinite(check.value):
-                return f"Mean length is {lengths}: their ratio cannot be measured."
-            place = "within" if check.passed else "outside"
-            bounds = f"{check.low:g} to {check.high:g}"
-            return f"Mean length is {lengths}, a ratio of {check.value:.3f}, {place} {bounds}."
-        case "eos_ratio":
-            rates = (
-                f"{numbers['model']:.3f} of the completions end by themselves against "
-                f"{baseline}'s {numbers['baseline']:.3f}"
-            )
-            if check.passed and not math.isfinite(check.value):
-                return f"{rates}: there was no EOS rate that could have collapsed."
-            return _ending(check, f"{rates}, a ratio of {{value:.3f}}")
-        case "distinct_2_ratio":
-            return _ending(check, f"Distinct-2 is {{value:.3f}} of {baseline}'s")
-        case "good_pair_difference":
-            if not math.isfinite(check.value):
-                text = f"No prompt has two good samples of {model}"
-                return _ending(check, f"{text}, so nothing tells whether they differ")
-            return _ending(
-                check, "Two good samples of one prompt differ with probability {value:.3f}"
-            )
-        case "matched_distinct_2_ratio":
-            count, wanted = numbers["completions"], numbers["wanted"]
-            if count < wanted:
-                return (
-                    f"Only {count:.0f} good completions of {baseline} and {model} could be matched "
-                    f"by prompt; at least {wanted:.0f} are needed to compare their diversity."
-                )
-            text = f"Distinct-2 over {count:.0f} matched good completions is {{value:.3f}}"
-            return _ending(check, f"{text} of {baseline}'s")
-        case "alarms":
-            raised = ", ".join(
-                f"{name} in {count:.0f} iterations" for name, count in numbers.items()
-            )
-            return (
-                f"Its training raised alarms: {raised}."
-                if raised
-                else "Its training raised no alarm."
-            )
+    if check.name == "judged_gain":
+        return _gain(check, verdict)
+    if check.name == "overoptimisation":
+        return _overoptimisation(check, verdict)
+    if check.name in SENTENCES:
+        return SENTENCES[check.name](check, *names)
     return f"{check.name} is {check.value:.4g}: {'passed' if check.passed else 'failed'}."
+
+
+def _prompts(check: Check, baseline: str, model: str) -> str:
+    place = "at least" if check.passed else "fewer than"
+    return f"Measured on {check.value:.0f} held-out prompts, {place} the {check.low:g} needed."
+
+
+def _finite(check: Check, baseline: str, model: str) -> str:
+    broken = ", ".join(f"{name} is {value}" for name, value in check.numbers.items())
+    if broken:
+        return f"Not every number is finite: {broken}."
+    return "All scores and KL estimates are finite."
+
+
+def _kl(check: Check, baseline: str, model: str) -> str:
+    return _ending(check, "Mean KL to the reference is {value:.2f} nats per completion")
+
+
+def _length(check: Check, baseline: str, model: str) -> str:
+    tokens = check.numbers
+    lengths = f"{tokens['model']:.1f} tokens against {baseline}'s {tokens['baseline']:.1f}"
+    if not math.isfinite(check.value):
+        return f"Mean length is {lengths}: their ratio cannot be measured."
+    place = "within" if check.passed else "outside"
+    bounds = f"{check.low:g} to {check.high:g}"
+    return f"Mean length is {lengths}, a ratio of {check.value:.3f}, {place} {bounds}."
+
+
+def _eos(check: Check, baseline: str, model: str) -> str:
+    rates = (
+        f"{check.numbers['model']:.3f} of the completions end by themselves against "
+        f"{baseline}'s {check.numbers['baseline']:.3f}"
+    )
+    if check.passed and not math.isfinite(check.value):
+        return f"{rates}: there was no EOS rate that could have collapsed."
+    return _ending(check, f"{rates}, a ratio of {{value:.3f}}")
+
+
+def _distinct(check: Check, baseline: str, model: str) -> str:
+    return _ending(check, f"Distinct-2 is {{value:.3f}} of {baseline}'s")
+
+
+def _good_pairs(check: Check, baseline: str, model: str) -> str:
+    if math.isfinite(check.value):
+        text = "Two good samples of one prompt differ with probability {value:.3f}"
+    else:
+        text = f"No prompt has two good samples of {model}, so nothing tells whether they differ"
+    return _ending(check, text)
+
+
+def _matched(check: Check, baseline: str, model: str) -> str:
+    count, wanted = check.numbers["completions"], check.numbers["wanted"]
+    if count < wanted:
+        return (
+            f"Only {count:.0f} good completions of {baseline} and {model} could be matched by "
+            f"prompt; at least {wanted:.0f} are needed to compare their diversity."
+        )
+    text = f"Distinct-2 over {count:.0f} matched good completions is {{value:.3f}}"
+    return _ending(check, f"{text} of {baseline}'s")
+
+
+def _alarms(check: Check, baseline: str, model: str) -> str:
+    raised = ", ".join(f"{name} in {count:.0f} iterations" for name, count in check.numbers.items())
+    return f"Its training raised alarms: {raised}." if raised else "Its training raised no alarm."
+
+
+SENTENCES: Mapping[str, Callable[[Check, str, str], str]] = {
+    "prompts": _prompts,
+    "finite_numbers": _finite,
+    "kl_to_reference": _kl,
+    "length_ratio": _length,
+    "eos_ratio": _eos,
+    "distinct_2_ratio": _distinct,
+    "good_pair_difference": _good_pairs,
+    "matched_distinct_2_ratio": _matched,
+    "alarms": _alarms,
+}
+"""The sentence of each check, from the check and what baseline and model are called."""
 
 
 def _gain(check: Check, verdict: Verdict) -> str:
@@ -130,7 +149,7 @@ def _gain(check: Check, verdict: Verdict) -> str:
 
 def _overoptimisation(check: Check, verdict: Verdict) -> str:
     gain = _interval(check.numbers)
-    score = Interval(**{end: check.numbers[f"score_{end}"] for end in ("mean", "low", "high")})
+    score = _interval(check.numbers, "score_")
     if not check.passed:
         finding = "the reward model was over-optimised"
     elif gain.low > 0 or score.high <= 0:
@@ -163,9 +182,8 @@ def _ending(check: Check, text: str) -> str:
     return f"{written}, {'more' if at_most else 'less'} than the {bound:g} wanted."
 
 
-def _interval(numbers: object) -> Interval:
-    assert isinstance(numbers, dict)
-    return Interval(mean=numbers["mean"], low=numbers["low"], high=numbers["high"])
+def _interval(numbers: Mapping[str, float], prefix: str = "") -> Interval:
+    return Interval(**{end: numbers[f"{prefix}{end}"] for end in ("mean", "low", "high")})
 
 
 def bullet_list(verdict: Verdict, names: Names) -> Sequence[str]:
