@@ -1,8 +1,11 @@
 """One tiny run of the whole pipeline that tests look at, in this process or under `quartet up`."""
 
 import shutil
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from inspect import CO_OPTIMIZED
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -12,6 +15,8 @@ import pytest
 from flows.forms import RunForm
 from flows.pipeline import PipelineResult, rlhf_pipeline
 from tasks.results.store import StageRef
+from tasks.run import stage
+from tasks.run.stage import Workspace
 from tests.flows.operated import Operation, operated
 
 SMALL = (
@@ -117,10 +122,43 @@ def first_home(new_home: Callable[[], Home]) -> Home:
     return new_home()
 
 
+Executed = dict[str, set[tuple[str, str]]]
+
+
 @pytest.fixture(scope="session")
-def first_run(prefect_server: str, first_home: Home) -> PipelineResult:
+def executed() -> Executed:
+    """By stage, the functions and classes that the first run's training executed; filled by it."""
+    return {}
+
+
+@pytest.fixture(scope="session")
+def first_run(prefect_server: str, first_home: Home, executed: Executed) -> PipelineResult:
     """The whole pipeline, once, tiny, on the embedded world."""
-    return first_home.tiny()
+    compute = stage._StageRun._compute
+
+    def traced(self: Any, learn: Callable[[Workspace], Any]) -> StageRef:
+        found = executed.setdefault(self.spec.module, set())
+
+        def note(frame: Any, event: str, argument: object) -> None:
+            module = frame.f_globals.get("__name__", "")
+            is_function = frame.f_code.co_flags & CO_OPTIMIZED  # else a class or module body
+            if event == "call" and is_function and module.split(".")[0] in ("models", "tasks"):
+                found.add((module, frame.f_code.co_qualname.split(".")[0]))
+
+        def watched(work: Workspace) -> Any:
+            threading.setprofile(note)
+            sys.setprofile(note)
+            try:
+                return learn(work)
+            finally:
+                sys.setprofile(None)
+                threading.setprofile(None)  # type: ignore[arg-type]
+
+        return compute(self, watched)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stage._StageRun, "_compute", traced)
+        return first_home.tiny()
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,7 @@ from flows.pipeline import PipelineResult
 from models.errors import DataError
 from models.rows import read_rows, write_rows
 from tasks.catalogue import entry
+from tasks.results.code import EXEMPT, reached_definitions
 from tasks.results.store import StageRef, verify
 
 WORLD_STAGES = [
@@ -490,3 +491,19 @@ def test_pipeline_runs_on_a_folder_of_own_files(
     (tmp_path / "mine").rename(tmp_path / "moved")
     moved = home.run("reviews", *settings, f"data.folder={tmp_path / 'moved'}")
     assert all(ref.reused for ref in moved.stages)
+
+
+@pytest.mark.usefixtures("first_run")
+def test_pipeline_executes_nothing_that_its_digests_do_not_count(
+    executed: dict[str, set[tuple[str, str]]],
+) -> None:
+    """A function that shapes a result and is no part of its digest would be reused when stale."""
+    assert len(executed) >= 8
+    for module, functions in executed.items():
+        counted = reached_definitions(module)
+        missed = {
+            (owner, name)
+            for owner, name in functions
+            if not owner.startswith(EXEMPT) and hasattr(sys.modules[owner], name)
+        } - counted
+        assert not missed, module

@@ -307,6 +307,12 @@ def test_code_digest_reaches_the_training_but_imports_none_of_it() -> None:
     assert imported == []
 
 
+@pytest.mark.parametrize("module", stage_modules())
+def test_stages_count_on_data_world_and_judging_only(module: str) -> None:
+    rooms = {name.split(".")[1] for name, _ in reached_definitions(module) if "tasks." in name}
+    assert rooms <= {"stages", "data", "world", "judging"}
+
+
 def test_exempt_rooms_exist() -> None:
     for name in code.EXEMPT:
         assert code._find_source(name) is not None, name
