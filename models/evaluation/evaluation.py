@@ -30,6 +30,7 @@ from models.evaluation.samples import Samples
 from models.evaluation.sampling import sample_model
 from models.language.config import SamplingConfig
 from models.language.text import Content, last_text
+from models.randomness import derive_seed
 from models.statistics.intervals import Interval
 from models.statistics.win_rates import WinRates, win_rates, win_rates_of_scores
 
@@ -131,7 +132,7 @@ def evaluate(
         with step("sampling"):
             samples[name] = sample_model(
                 folder, prompts, samples_per_prompt=samples_per_prompt, sampling=sampling,
-                seed=seed, device=device, reference=reference,
+                seed=derive_seed(seed, "policies.sampling"), device=device, reference=reference,
             )  # fmt: skip
     scores: dict[str, dict[str, Any]] = {name: {} for name in models}
     rates: dict[str, WinRates] = {}

@@ -25,7 +25,6 @@ from models.language.scoring import SequenceScorer
 from models.language.sequences import Sequences, map_chunks, token_logprobs
 from models.language.tokenizer import Messages, decode_completion, encode_prompts, encode_texts
 from models.language.tokenizer_identity import same_tokenizer
-from models.randomness import derive_seed
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +66,7 @@ def sample_model(
         repeated,
         sampling=sampling,
         eos_token_id=tokenizer.eos_token_id,
-        generator=torch.Generator().manual_seed(derive_seed(seed, "policies.sampling")),
+        generator=torch.Generator().manual_seed(seed),
     )
     token_ids = [one.token_ids for one in completions]
     shape = (len(encoded), samples_per_prompt)

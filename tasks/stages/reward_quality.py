@@ -147,7 +147,7 @@ def _best_of_n(
         prompts,
         samples_per_prompt=config.best_of,
         sampling=sampling,
-        seed=derive_seed(seed, "reward_quality"),
+        seed=derive_seed(derive_seed(seed, "reward_quality"), "best_of_n.sampling"),
         device=work.device,
     )
 
