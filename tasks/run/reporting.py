@@ -26,6 +26,7 @@ from prefect.events import emit_event
 from prefect.exceptions import MissingContextError
 from prefect.logging import get_run_logger
 
+from tasks.catalogue import entry
 from tasks.results.store import StageRef
 
 NOTE_CHARACTERS = 8000
@@ -39,14 +40,8 @@ MARK_SECONDS = 1.0
 LAST_WORD_SECONDS = 5.0
 """How long the end of a stage may wait for its bar."""
 
-HEADLINE = (
-    "loss",
-    "heldout_loss",
-    "score",
-    "kl_to_reference",
-    "completion_tokens",
-    "accuracy",
-)
+LOSSES = ("loss", "heldout_loss")
+"""Worth a log line of every stage, beside what the catalogue says of it."""
 
 
 def run_logger() -> Any:
@@ -114,7 +109,7 @@ def announce_stage(ref: StageRef, pipeline: str) -> None:
             "metrics": {
                 name: value
                 for name, value in metrics.items()
-                if name.startswith("final/") or (name, value) in _headline(metrics)
+                if name.startswith("final/") or (name, value) in _headline(ref.stage, metrics)
             },
         },
     )
@@ -167,7 +162,8 @@ class Progress:
             self._fill(min(100.0, 100.0 * share), self._describe(step, now))
         if self._is_worth_a_line(step, now):
             self._logged = now
-            numbers = ", ".join(f"{name} {value:.4g}" for name, value in _headline(metrics))
+            headline = _headline(self.stage, metrics)
+            numbers = ", ".join(f"{name} {value:.4g}" for name, value in headline)
             self._logger.info("%s%s", self._describe(step, now), f": {numbers}" if numbers else "")
 
     def finish(self) -> None:
@@ -216,9 +212,15 @@ def _move_bar(artifact: UUID, percent: float, description: str) -> None:
         update_progress_artifact(artifact_id=artifact, progress=percent, description=description)
 
 
-def _headline(metrics: Mapping[str, float]) -> list[tuple[str, float]]:
+def _headline(stage: str, metrics: Mapping[str, float]) -> list[tuple[str, float]]:
     """The few numbers worth a log line."""
-    return [(name, value) for name, value in metrics.items() if name.split("/")[-1] in HEADLINE]
+    row = entry(stage)
+    wanted = {one.metric for one in (*row.curves, *row.key_metrics)} | row.headlines.keys()
+    return [
+        (name, value)
+        for name, value in metrics.items()
+        if name in wanted or name.split("/")[-1] in LOSSES
+    ]
 
 
 def _is_label(value: Any) -> bool:
