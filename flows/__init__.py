@@ -1,1 +1,1 @@
-"""What runs and in which order: Prefect flows, their parameters and the command line."""
+"""Prefect flows, their parameters and forms, and the command line."""

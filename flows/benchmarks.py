@@ -1,7 +1,6 @@
-"""The flow that puts models to questions with known answers: one's own, and published benchmarks.
+"""The flow that measures models on questions with known answers: your own, or published benchmarks.
 
-Neither needs a judge. Models are named as everywhere; `label=` before a name is what metrics and
-reports call it.
+No judge is needed. A name may be given as LABEL=NAME; metrics and reports use the label.
 """
 
 import re
@@ -11,7 +10,7 @@ from prefect import flow
 
 from flows.evaluation import label_models
 from flows.forms import StageForm
-from flows.lifecycle import ends_when_told, name_run, opened
+from flows.lifecycle import cancellable, name_run, opened
 from models.benchmarks.config import MultipleChoiceConfig
 from models.errors import ParameterError
 from tasks.results.store import StageRef
@@ -21,7 +20,7 @@ from tasks.stages.resolve import find_model
 
 
 @flow(name="benchmark", flow_run_name=name_run, persist_result=False)
-@ends_when_told
+@cancellable
 def benchmark_flow(
     models: list[str],
     run: StageForm,
@@ -32,20 +31,19 @@ def benchmark_flow(
     lm_eval_folder: str = "",
     lm_eval_rows: int = 0,
 ) -> list[StageRef]:
-    """Measure models on multiple choice or cloze questions, or on published benchmarks, or both.
+    """Measure models on multiple-choice or cloze questions, on published benchmarks, or on both.
 
     Args:
-        models: Each as stage/DIGEST, models:/NAME@ALIAS, a folder or a hub id; `label=` before it
-            gives it a name in the report.
-        run: Preset, for its name on the run, and seed.
-        asking: Examples shown before each question, plain or chat prompts, delimiter.
-        file: Your questions, one JSON object a line: question, choices and label, or context and
-            completion; perhaps subject.
-        examples: File of the same kind that the shown examples come from; empty takes other
-            questions of the file.
-        lm_eval_tasks: Names of lm-evaluation-harness's tasks; needs the extra lm-eval.
-        lm_eval_folder: Folder with more task definitions of the harness's kind.
-        lm_eval_rows: Rows of each of its tasks; 0 takes all.
+        models: Each stage/DIGEST, models:/NAME@ALIAS, a folder or a hub id; LABEL=NAME sets its
+            name in the report.
+        run: Seed, and preset, which only names the run.
+        asking: Number of examples, plain or chat prompts, delimiter.
+        file: Your questions, one JSON object per line: question, choices and label, or context and
+            completion; optionally subject.
+        examples: File with the examples to show; empty = other questions of the file.
+        lm_eval_tasks: Tasks of lm-evaluation-harness; needs the extra lm-eval.
+        lm_eval_folder: Folder with more task definitions for the harness.
+        lm_eval_rows: Rows of each of its tasks; 0 = all.
     """
     if not file and not lm_eval_tasks:
         raise ParameterError(
@@ -53,7 +51,7 @@ def benchmark_flow(
         )
     labels = label_models(models, lambda label: re.sub(r"[^\w.-]+", "-", label, flags=re.ASCII))
     if lm_eval_tasks:
-        lm_eval_version()  # says what is missing before anything is measured
+        lm_eval_version()  # fails before anything is measured
     p = run.to_parameters()
     refs = []
     with opened(run, p) as pipeline:

@@ -1,4 +1,4 @@
-"""One report on several pipeline runs, as a flow."""
+"""The flow that compares pipeline runs."""
 
 from prefect import flow
 
@@ -7,10 +7,10 @@ from tasks.comparison.compare import ComparisonResult, compare_runs
 
 @flow(name="compare", persist_result=False)
 def compare_flow(runs: list[str]) -> ComparisonResult:
-    """Compare pipeline runs: which is best, why, and how sure that is.
+    """Compare pipeline runs: which is best, why, and how certain that is.
 
     Args:
-        runs: Two to seven runs, each by its name, by its MLflow id, or by the id's first six or
-            more characters.
+        runs: Two to seven runs, each by name, MLflow id, or at least six first characters of the
+            id.
     """
     return compare_runs(runs)

@@ -1,8 +1,7 @@
-"""The flow that evaluates any set of models on any prompts, apart from the chain of stages.
+"""The flow that evaluates any models on any prompts, independent of the pipeline.
 
-A model is named as everywhere: stage/DIGEST, models:/NAME@ALIAS, a folder, or a hub id; with
-`label=` before it, the report calls it by the label. The preset gives the prompts, unless a file
-does, and the sampling.
+A model is stage/DIGEST, models:/NAME@ALIAS, a folder or a hub id; LABEL=NAME sets its name in the
+report. The preset gives the sampling, and the prompts if no file does.
 """
 
 from collections.abc import Callable, Iterable
@@ -11,7 +10,7 @@ from pathlib import Path
 from prefect import flow
 
 from flows.forms import StageForm
-from flows.lifecycle import ends_when_told, name_run, opened
+from flows.lifecycle import cancellable, name_run, opened
 from models.errors import ParameterError
 from tasks.judging.config import EvaluateModelsConfig
 from tasks.results.store import StageRef
@@ -23,7 +22,7 @@ from tasks.stages.resolve import find_model
 
 
 @flow(name="evaluate-models", flow_run_name=name_run, persist_result=False)
-@ends_when_told
+@cancellable
 def evaluate_models_flow(
     models: list[str],
     run: StageForm,
@@ -33,20 +32,19 @@ def evaluate_models_flow(
     judge: str = "",
     reference: str = "",
 ) -> StageRef:
-    """Evaluate models side by side: scores, KL, diversity, perplexity, and win rates under judges.
+    """Evaluate models side by side: scores, KL, diversity, perplexity, and win rates by judge.
 
     Args:
-        models: Each as stage/DIGEST, models:/NAME@ALIAS, a folder or a hub id; `label=` before it
-            gives it a name in the report.
-        run: Preset, for sampling and prompts, and seed.
-        judging: How many prompts and samples, and who judges.
-        prompts_file: Your own prompts, one JSON object a line with `prompt` and perhaps
-            `completion`; empty takes the preset's held-out prompts.
-        reward: Reward model for the judge of that name; empty takes the one that the models were
-            trained with.
-        judge: Second reward model for the judge of that name.
-        reference: Model to which the KL is measured; empty takes the one that the models were
-            trained from, if they agree.
+        models: Each stage/DIGEST, models:/NAME@ALIAS, a folder or a hub id; LABEL=NAME sets its
+            name in the report.
+        run: Seed, and preset with the sampling and the prompts.
+        judging: Number of prompts and samples, and judges.
+        prompts_file: Your own prompts, one JSON object per line with `prompt` and optionally
+            `completion`; empty = the preset's held-out prompts.
+        reward: Reward model for judge `reward`; empty = the one that the models were trained with.
+        judge: Held-out reward model for judge `judge`.
+        reference: Reference model of the KL; empty = the one that the models were trained from, if
+            it is the same for all.
     """
     p = run.to_parameters()
     labels = label_models(models)
@@ -75,7 +73,7 @@ def evaluate_models_flow(
 
 
 def split_label(name: str) -> tuple[str, str]:
-    """Split `label=name`; without a label, a short one is made from the name.
+    """Split `label=name`; without a label, make a short one from the name.
 
     Returns:
         The label, and the name alone.
@@ -93,21 +91,21 @@ def split_label(name: str) -> tuple[str, str]:
 def label_models(
     models: Iterable[str], clean: Callable[[str], str] = lambda label: label
 ) -> dict[str, str]:
-    """Names of models by their labels.
+    """Map labels to the names of models.
 
     Args:
-        models: Each as NAME or label=NAME.
-        clean: Makes of a label what may stand where it is wanted.
+        models: Each NAME or LABEL=NAME.
+        clean: Makes a label valid for its use.
 
     Raises:
-        ParameterError: There is none, or two have one label.
+        ParameterError: There are none, or two with the same label.
     """
     pairs = [split_label(name) for name in models]
     labels = {clean(label): name for label, name in pairs}
     if not labels or len(labels) < len(pairs):
         raise ParameterError(
             f"got the models {', '.join(label for label, _ in pairs) or '(none)'}, wanted at least "
-            "one, each once; put a label before those that are called alike, such as "
+            "one, each once; put a label before those with the same name, such as "
             "mine=models:/NAME@ALIAS"
         )
     return labels
@@ -120,7 +118,7 @@ def _reward_model(name: str, models: list[StageRef], pipeline: PipelineRun) -> S
 
 
 def _common_origin(models: list[StageRef], role: str) -> StageRef | None:
-    """What those of the models that say so were all trained with; None if they differ."""
+    """The input that all policies among the models have in common; None if they differ."""
     origins = {
         origin.digest: origin
         for origin in (open_input(ref, role) for ref in models if ref.stage == "ppo")

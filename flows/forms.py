@@ -1,12 +1,11 @@
-"""What the run forms show: the fields people change, filled in from a preset.
+"""The run forms: the fields that people change most, filled in from a preset.
 
-A form's field *is* the stage's own: title, description, unit and bounds come from the stage's
-config. What a form does not show comes from the preset; `further` reaches every other field. So a
-form stays short, a wrong value is refused by the API before the run, and what only the whole set
-of parameters can tell is refused in the first second of the run.
+A form's field is the field of the stage's config, with its title, description and bounds. All
+other fields come from the preset or from `further`. A value out of bounds is refused by the API
+before the run; parameters that do not fit together are refused at the start of the run.
 
-No field has a default: a default would be the stage's and not the preset's, and a form sent with
-half of its fields would mean another run than the one it was filled in for.
+No field has a default: it would be the stage's default, not the preset's, and a form sent with
+missing fields would start a different run.
 
 Imports no torch.
 """
@@ -31,26 +30,26 @@ PresetName = Literal["quickstart", "reviews", "hh-rlhf"]
 
 
 def field_of(config: type[Config], name: str) -> Any:
-    """The field of a stage's config, to stand in a form; without its default, see above."""
+    """The field of a config, for a form: without its default."""
     field = copy.copy(config.model_fields[name])
     field.default = PydanticUndefined
     return field
 
 
 class DataFields(Config):
-    """Where the data lies."""
+    """Your own data."""
 
     folder: str = field_of(DataConfig, "folder")
 
 
 class BaseModelFields(Config):
-    """An existing base model in place of pretraining."""
+    """An existing base model instead of pretraining."""
 
     source: str = field_of(BaseModelConfig, "source")
 
 
 class ArchitectureFields(Config):
-    """The network, where it is pretrained from scratch."""
+    """Size of the network, if it is pretrained from scratch."""
 
     layers: int = field_of(ArchitectureConfig, "layers")
     width: int = field_of(ArchitectureConfig, "width")
@@ -72,7 +71,7 @@ class SFTFields(Config):
 
 
 class RewardFields(Config):
-    """The reward model, learned from preferences."""
+    """Training of the reward model on preferences."""
 
     epochs: float = field_of(RewardStageConfig, "epochs")
     learning_rate: float = field_of(RewardStageConfig, "learning_rate")
@@ -80,7 +79,7 @@ class RewardFields(Config):
 
 
 class PPOFields(Config):
-    """PPO against the reward model."""
+    """Optimisation of the policy against the reward model."""
 
     iterations: int = field_of(PPOConfig, "iterations")
     rollouts_per_iteration: int = field_of(PPOConfig, "rollouts_per_iteration")
@@ -90,20 +89,20 @@ class PPOFields(Config):
 
 
 class SamplingFields(Config):
-    """How completions are drawn, everywhere the same."""
+    """Sampling of completions, in all stages."""
 
     temperature: float = field_of(SamplingConfig, "temperature")
     max_completion_tokens: int = field_of(SamplingConfig, "max_completion_tokens")
 
 
 class EvaluationFields(Config):
-    """The comparison with the SFT model."""
+    """Comparison of the policy with the SFT model."""
 
     prompts: int = field_of(EvaluationConfig, "prompts")
 
 
 class StageForm(Config):
-    """What every form has: a preset, a seed, and a way to every field that is not shown."""
+    """Preset, seed and further settings of one stage."""
 
     preset: PresetName
     """Gives every parameter that is not in this form."""
@@ -131,23 +130,23 @@ class StageForm(Config):
         return cls.model_validate({**own, **asks, **groups})
 
     def to_parameters(self) -> PipelineParameters:
-        """The parameters of the whole chain: the preset's, with what the form says.
+        """The parameters of the pipeline: the preset's, overridden by the form.
 
         Raises:
-            ParameterError: A value is refused, or the parts do not fit together.
+            ParameterError: A value is refused, or the values do not fit together.
         """
         shown = self.model_dump(mode="json")
         groups = {group: shown[group] for group in self._groups()}
         return load_preset(self.preset, self.further, {"seed": self.seed, **groups})
 
     def check_deployment(self, filled_in: dict[str, Any]) -> None:
-        """Refuse a preset under which the form's other fields mean something else.
+        """Refuse a preset whose values are not those in the form.
 
         Args:
-            filled_in: What the deployment's form was filled in with.
+            filled_in: The values that the deployment filled in.
 
         Raises:
-            ParameterError: The preset was changed in a form filled in from another.
+            ParameterError: The preset was changed in the form.
         """
         preset = filled_in.get("preset", self.preset)
         if preset != self.preset and self._groups():
@@ -158,7 +157,7 @@ class StageForm(Config):
 
     @classmethod
     def _groups(cls) -> dict[str, list[str]]:
-        """Names of the fields of each group that this form shows."""
+        """The fields of each group in this form."""
         return {
             name: list(field.annotation.model_fields)
             for name, field in cls.model_fields.items()
@@ -167,14 +166,14 @@ class StageForm(Config):
 
 
 class PPOForm(StageForm):
-    """PPO again, from models that exist."""
+    """PPO from an existing SFT model and reward model."""
 
     ppo: PPOFields
     sampling: SamplingFields
 
 
 class RunForm(StageForm):
-    """The whole chain."""
+    """Parameters of the pipeline. All others come from the preset."""
 
     approval: bool = Field(title="Ask before PPO")
     """Pause with the reward model's report until somebody approves."""

@@ -1,4 +1,4 @@
-"""What every flow does around its stages: name, time limit, MLflow parent, sign of life."""
+"""What every flow does around its stages: name, time limit, MLflow parent, liveness."""
 
 import contextlib
 import datetime
@@ -25,15 +25,15 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Ended(BaseException):
-    """Somebody ended the run: neither error nor success, so nothing may catch it by accident."""
+class Cancellation(BaseException):
+    """A person ended the run. Not an Exception, so that nothing catches it by accident."""
 
 
 def name_run() -> str:
     """Name a flow run after its form: preset, time and the beginning of the run's id.
 
-    The stage that runs alone stands before them; the id tells apart what starts in one second. A
-    retry, or a run that goes on after its approval, keeps its name.
+    A stage that runs alone is named first; the id separates runs started in the same second. A run
+    that is retried, or resumed after its approval, keeps its name.
     """
     if re.search(r"-\d{8}-\d{6}-[0-9a-f]{4}$", flow_run.name or ""):
         return str(flow_run.name)
@@ -48,7 +48,7 @@ def opened(form: StageForm, parameters: PipelineParameters) -> Iterator[Pipeline
     """Open the MLflow parent of a flow run; a replay of the same flow run finds it again.
 
     Raises:
-        Ended: Somebody cancelled the run.
+        Cancellation: The run was cancelled.
         ParameterError: The form does not fit the deployment it was filled in from.
         QuartetError: The tracking server does not answer.
         TimeoutError: The form's time limit has passed; training is saved.
@@ -70,25 +70,25 @@ def opened(form: StageForm, parameters: PipelineParameters) -> Iterator[Pipeline
             yield pipeline
     except TerminationSignal as signal:
         if _is_cancelling():
-            raise Ended("cancelled; what was trained is saved, a new run goes on") from signal
+            raise Cancellation("cancelled; training is saved, a new run resumes it") from signal
         raise
 
 
-def ends_when_told(function: Callable[P, R]) -> Callable[P, R | State[Any]]:
-    """Let a flow that was told to end come out as cancelled, neither crashed nor failed."""
+def cancellable(function: Callable[P, R]) -> Callable[P, R | State[Any]]:
+    """End a flow as cancelled, not crashed or failed, when a person ended it."""
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R | State[Any]:
         try:
             return function(*args, **kwargs)
-        except Ended as end:
+        except Cancellation as end:
             return Cancelled(message=str(end))
 
     return run
 
 
 def _is_cancelling() -> bool:
-    """Whether somebody cancelled this run; training holds signals back, so Prefect cannot tell."""
+    """Whether this run is being cancelled; training delays signals, so Prefect cannot tell."""
     try:
         with get_client(sync_client=True) as client:
             state = client.read_flow_run(UUID(str(flow_run.id))).state

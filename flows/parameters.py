@@ -1,4 +1,4 @@
-"""What a pipeline run computes: the stages' own configs composed, and the presets.
+"""The parameters of a pipeline run, composed of the stages' configs, and the presets.
 
 Imports no torch, so that the command line answers at once and the run form opens fast.
 """
@@ -87,7 +87,7 @@ class PipelineParameters(Config):
 
 
 def list_presets() -> dict[str, str]:
-    """Return each preset's name with its line of description."""
+    """Return the description of each preset by name."""
     return {
         entry.name.removesuffix(".yaml"): str(yaml.safe_load(entry.read_text())["description"])
         for entry in sorted(_folder().iterdir(), key=lambda entry: entry.name)
@@ -98,11 +98,11 @@ def list_presets() -> dict[str, str]:
 def load_preset(
     name: str, settings: Iterable[str] = (), fields: Mapping[str, Any] | None = None
 ) -> PipelineParameters:
-    """Build the parameters of a preset with some fields set otherwise.
+    """Build the parameters of a preset with some fields changed.
 
     Args:
         name: One of `list_presets()`.
-        settings: Each ``path.to.field=value``, the value in YAML; they overrule `fields`.
+        settings: Each ``path.to.field=value``, the value in YAML; they override `fields`.
         fields: Plain values by name, groups nested.
 
     Raises:
@@ -123,7 +123,7 @@ def load_preset(
     try:
         return PipelineParameters.model_validate(values)
     except ValidationError as error:
-        raise ParameterError("; ".join(_explain(one) for one in error.errors())) from error
+        raise ParameterError(explain(error)) from error
 
 
 def _folder() -> Any:
@@ -131,7 +131,7 @@ def _folder() -> Any:
 
 
 def _set(values: dict[str, Any], setting: str) -> None:
-    """Put one ``path=value`` into nested plain values, checking that the field exists."""
+    """Set one ``path=value`` in nested plain values, checking that the field exists."""
     path, equals, text = setting.partition("=")
     if not equals:
         raise ParameterError(
@@ -177,8 +177,12 @@ def _wrong_depth(path: str, group: type[BaseModel] | None) -> str:
     return f"{path!r} is a group, not a field; set one of: {fields}"
 
 
+def explain(error: ValidationError) -> str:
+    """All of pydantic's errors on one line, each with field, value and what is wanted."""
+    return "; ".join(_explain(one) for one in error.errors())
+
+
 def _explain(error: Mapping[str, Any]) -> str:
-    """One line of one of pydantic's errors: field, got, wanted."""
     where = ".".join(map(str, error["loc"]))
     message = str(error["msg"]).removeprefix("Value error, ")
     if error["type"] == "value_error":  # ours: it names everything itself

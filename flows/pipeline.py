@@ -1,6 +1,6 @@
-"""The whole story on one screen: from data to a judged policy.
+"""The pipeline on one screen: from data to an evaluated policy.
 
-Each step is a tracked task that takes its own slice of the parameters and references to published
+Each step is a tracked task that takes its part of the parameters and references to published
 stages, and returns a reference. Tasks are called directly, never submitted: in a thread neither
 cancel nor timeout would reach the training.
 """
@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from flows.approval import ask_before_ppo
 from flows.forms import RunForm
-from flows.lifecycle import ends_when_told, name_run, opened
+from flows.lifecycle import cancellable, name_run, opened
 from flows.parameters import PipelineParameters
 from flows.preferences import learn_preferences
 from tasks.registry.versions import renew_cards
@@ -31,17 +31,17 @@ from tasks.stages.tokenizer import train_tokenizer
 
 
 class PipelineResult(BaseModel):
-    """What a pipeline run came to.
+    """The result of a pipeline run.
 
     Attributes:
         pipeline_run_id: Prefect's flow run.
         mlflow_run_id: The MLflow parent run.
         name: Of the run, in both.
-        stages: In the order they ran.
+        stages: In order of execution.
         final: The evaluation's metrics, `final/*`.
         accepted: Whether the policy was accepted.
         verdict: The verdict in a word or two.
-        reasons: In sentences.
+        reasons: Of the verdict, as sentences.
         seconds: Wall time of the flow.
         samples: Prompts with SFT and PPO completions.
     """
@@ -61,12 +61,12 @@ class PipelineResult(BaseModel):
 
 
 @flow(name="rlhf-pipeline", flow_run_name=name_run, persist_result=False)
-@ends_when_told
+@cancellable
 def rlhf_pipeline(run: RunForm) -> PipelineResult:
-    """Pretrain, fine-tune, learn a reward from preferences, align with PPO, and judge.
+    """Pretrain, fine-tune, train a reward model on preferences, run PPO, and evaluate.
 
-    A run that was stopped, or failed, goes on where it was when it is retried or started again with
-    the same parameters; finished stages are reused.
+    A run that was stopped or failed resumes when it is retried or started again with the same
+    parameters; finished stages are reused.
     """
     started = time.monotonic()
     parameters = run.to_parameters()
@@ -74,7 +74,7 @@ def rlhf_pipeline(run: RunForm) -> PipelineResult:
         stages = _run_stages(parameters, pipeline, ask=run.approval)
     outcome, samples = published_outcome(stages[-1])
     if all(stage.reused for stage in stages):
-        run_logger().info("nothing new: all %d stages were finished before", len(stages))
+        run_logger().info("nothing new: all %d stages were reused", len(stages))
     return PipelineResult(
         pipeline_run_id=str(flow_run.id or ""),
         mlflow_run_id=pipeline.run_id,

@@ -1,7 +1,7 @@
-"""From preferences to a reward model whose quality is known.
+"""From preferences to a reward model of measured quality; shared by pipeline and reward flow.
 
-Feedback, where the preset has an annotator; the reward model; the judge, where some preferences are
-kept for one; and the measurement of both. The pipeline and the flow of the stage alone share it.
+Feedback, if the preset has an annotator; the reward model; the held-out reward model, if some
+preferences are kept for it; and the measurement of both.
 """
 
 from dataclasses import dataclass
@@ -16,13 +16,13 @@ from tasks.stages.reward_quality import measure_reward_quality
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LearnedPreferences:
-    """What came of the preferences.
+    """The models learned from the preferences.
 
     Attributes:
         reward: The reward model.
         quality: Its measurement.
-        judge: The held-out reward model, if some preferences were kept for one.
-        stages: All of them in the order they ran.
+        judge: The held-out reward model, if some preferences were kept for it.
+        stages: All of them, in order of execution.
     """
 
     reward: StageRef
@@ -34,13 +34,13 @@ class LearnedPreferences:
 def learn_preferences(
     parameters: PipelineParameters, pipeline: PipelineRun, *, data: StageRef, sft: StageRef
 ) -> LearnedPreferences:
-    """Train the reward model, and the judge if there is to be one, and measure them.
+    """Train the reward model, and the held-out one if any, and measure them.
 
     Args:
-        parameters: Of the whole chain.
+        parameters: Of the pipeline.
         pipeline: The run.
         data: The prepared datasets.
-        sft: The model that both start from, and whose completions are compared.
+        sft: Initialises both, and samples the completions to compare.
     """
     p = parameters
     stages: list[StageRef] = []

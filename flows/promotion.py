@@ -1,7 +1,7 @@
-"""Promotion as a flow: the challenger against the champion, the gates, perhaps a person, the alias.
+"""The flow that promotes: challenger against champion, gates, optional approval, alias.
 
-Which prompts, which opponent and which judge follow from the challenger's own lineage; the preset
-only says how completions are drawn.
+Prompts, champion and judge follow from the challenger's lineage; the preset only gives the
+sampling.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from pydantic import Field
 
 from flows.approval import ask_before_promotion
 from flows.forms import StageForm, field_of
-from flows.lifecycle import ends_when_told, name_run, opened
+from flows.lifecycle import cancellable, name_run, opened
 from models.config import Config
 from tasks.judging.config import EvaluationConfig
 from tasks.judging.judges import Decider
@@ -23,7 +23,7 @@ from tasks.stages.prepare import prepare
 
 
 class PromotionFields(Config):
-    """How much is measured, who judges, and where the gates stand."""
+    """Samples, judge and bounds that a challenger must meet."""
 
     prompts: int = field_of(EvaluationConfig, "prompts")
     samples_per_prompt: int = field_of(EvaluationConfig, "samples_per_prompt")
@@ -39,7 +39,7 @@ class PromotionFields(Config):
 
 
 class PromotionForm(StageForm):
-    """A promotion: how it is measured, and whether somebody is asked."""
+    """Gates of a promotion, and approval by a person."""
 
     approval: bool = Field(title="Ask before promotion")
     """Pause before promotion until somebody approves."""
@@ -47,7 +47,7 @@ class PromotionForm(StageForm):
 
     @classmethod
     def of(cls, preset: str, further: tuple[str, ...] | list[str] = ()) -> "PromotionForm":
-        """Fill the form in: the gates are the same whatever the preset.
+        """Fill the form in; the gates do not depend on the preset.
 
         Raises:
             ParameterError: There is no such preset.
@@ -60,25 +60,26 @@ class PromotionForm(StageForm):
 
     @classmethod
     def _groups(cls) -> dict[str, list[str]]:
-        """No group is a part of the pipeline's parameters."""
+        """No group belongs to the pipeline's parameters."""
         return {}
 
 
 @flow(name="promote", flow_run_name=name_run, persist_result=False)
-@ends_when_told
+@cancellable
 def promote_flow(model: str, run: PromotionForm, judge_model: str = "") -> Promotion:
-    """Make a challenger the champion if it beats the one there is and passes every gate.
+    """Make a challenger the champion if it beats the current one and passes every gate.
 
     Args:
         model: The challenger: models:/NAME@ALIAS or models:/NAME/NUMBER.
         run: Preset and gates.
-        judge_model: The held-out judge; empty takes the one trained beside the reward model.
+        judge_model: Held-out reward model; empty = the one trained with the reward model.
     """
     p = run.to_parameters()
+    gates = run.promotion.model_dump() | {"endpoint": p.evaluate.endpoint}
     with opened(run, p) as pipeline:
         return promote(
             model,
-            EvaluationConfig.model_validate(run.promotion.model_dump()),
+            EvaluationConfig.model_validate(gates),
             p.sampling,
             pipeline=pipeline,
             data=lambda: prepare(p.data, pipeline=pipeline),

@@ -1,9 +1,9 @@
-"""One thin flow a stage, so that each can be triggered and scheduled alone.
+"""One flow per stage, so that each can be triggered and scheduled alone.
 
-A model is named as a published stage (`sft/3fa81c2b`, whole or its beginning, as MLflow's `input.*`
-tags show it), as a registered model (`models:/quickstart-sft@challenger`), as a folder, or as a hub
-id; it is checked before anything is trained. Data is what the preset prepares. Run alone or in the
-pipeline, the same parameters and inputs give the same digest and so the same result.
+A model is a published stage (`sft/3fa81c2b`: whole digest or its beginning, as in MLflow's tags), a
+registered model (`models:/quickstart-sft@challenger`), a folder, or a hub id; it is checked before
+training. The preset gives the data. Alone or in the pipeline, the same parameters and inputs give
+the same digest and so the same result.
 """
 
 from typing import Literal
@@ -11,7 +11,7 @@ from typing import Literal
 from prefect import flow
 
 from flows.forms import PPOForm, StageForm
-from flows.lifecycle import ends_when_told, name_run, opened
+from flows.lifecycle import cancellable, name_run, opened
 from flows.preferences import learn_preferences
 from models.errors import ParameterError
 from tasks.results.store import StageRef
@@ -27,9 +27,9 @@ from tasks.stages.tokenizer import train_tokenizer
 
 
 @flow(name="pretrain", flow_run_name=name_run, persist_result=False)
-@ends_when_told
+@cancellable
 def pretrain_flow(run: StageForm) -> StageRef:
-    """Prepare data, and train a tokenizer and a base model on it."""
+    """Prepare the data, and train a tokenizer and a base model on it."""
     p = run.to_parameters()
     with opened(run, p) as pipeline:
         data = prepare(p.data, corpus=True, pipeline=pipeline)
@@ -40,7 +40,7 @@ def pretrain_flow(run: StageForm) -> StageRef:
 
 
 @flow(name="sft", flow_run_name=name_run, persist_result=False)
-@ends_when_told
+@cancellable
 def sft_flow(base: str, run: StageForm) -> StageRef:
     """Fine-tune a base model on demonstrations.
 
@@ -57,9 +57,9 @@ def sft_flow(base: str, run: StageForm) -> StageRef:
 
 
 @flow(name="reward", flow_run_name=name_run, persist_result=False)
-@ends_when_told
+@cancellable
 def reward_flow(sft: str, run: StageForm) -> StageRef:
-    """Collect feedback on an SFT model, if the preset does; train and measure a reward model.
+    """Train and measure a reward model for an SFT model, with feedback if the preset has it.
 
     Args:
         sft: The SFT model: sft/DIGEST, models:/NAME@ALIAS, a folder, or a hub id.
@@ -73,13 +73,13 @@ def reward_flow(sft: str, run: StageForm) -> StageRef:
 
 
 @flow(name="ppo", flow_run_name=name_run, persist_result=False)
-@ends_when_told
+@cancellable
 def ppo_flow(sft: str, reward: str, run: PPOForm) -> StageRef:
-    """Align an SFT model with a reward model by PPO.
+    """Optimise an SFT model against a reward model by PPO.
 
     Args:
         sft: The SFT model: sft/DIGEST, models:/NAME@ALIAS, a folder, or a hub id.
-        reward: The reward model, named likewise.
+        reward: The reward model: reward/DIGEST, models:/NAME@ALIAS, a folder, or a hub id.
         run: Preset and settings.
     """
     p = run.to_parameters()
@@ -97,18 +97,18 @@ def ppo_flow(sft: str, reward: str, run: PPOForm) -> StageRef:
 
 
 @flow(name="evaluate", flow_run_name=name_run, persist_result=False)
-@ends_when_told
+@cancellable
 def evaluate_flow(
     policy: str, run: StageForm, sft: str = "", reward: str = "", judge: str = ""
 ) -> StageRef:
-    """Compare a policy with its SFT model on held-out prompts and judge it.
+    """Compare a policy with its SFT model on held-out prompts and give the verdict.
 
     Args:
         policy: The policy: ppo/DIGEST, models:/NAME@ALIAS, a folder, or a hub id.
         run: Preset and settings.
-        sft: What it is compared with; empty takes the model that it was trained from.
-        reward: The reward model; empty takes the one that it was trained with.
-        judge: A reward model that learned from other preferences; empty is none.
+        sft: The SFT model; empty = the one that the policy was trained from.
+        reward: The reward model; empty = the one that the policy was trained with.
+        judge: Held-out reward model, trained on other preferences; empty = none.
     """
     p = run.to_parameters()
     with opened(run, p) as pipeline:
@@ -131,10 +131,10 @@ def evaluate_flow(
 def _given_or_origin(
     role: Literal["sft", "reward"], name: str, policy: StageRef, pipeline: PipelineRun
 ) -> StageRef:
-    """The model that was named, else the one that the policy was trained from or with.
+    """The named model, else the one that the policy was trained from or with.
 
     Raises:
-        ParameterError: None was named and the policy's origin is not known.
+        ParameterError: None is named and the policy's origin is unknown.
     """
     if name:
         return find_model(name, role=role, pipeline=pipeline)

@@ -1,4 +1,4 @@
-"""Signals put off while weights are moving, so that a checkpoint can still be saved.
+"""Signals held back while weights are moving, so that a checkpoint can still be saved.
 
 Whoever runs the process has a handler for SIGTERM, SIGINT and perhaps an alarm, which usually
 raises. Inside `held` the signal waits; at its end that handler is called. So the exception strikes
@@ -74,7 +74,9 @@ class Interruption:
     def _arrive(self, number: int, frame: FrameType | None) -> None:
         if not self._holding:
             self._deliver(number, frame)
-        elif self._waiting is None or number != signal.SIGALRM:  # who is told to stop is not late
+        elif (
+            self._waiting is None or number != signal.SIGALRM
+        ):  # SIGTERM says more than a time limit
             self._waiting = (number, frame)
 
     def _deliver_waiting(self) -> None:

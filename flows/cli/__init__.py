@@ -1,1 +1,1 @@
-"""The `quartet` command, one module a family of commands."""
+"""The `quartet` command, one module per family of commands."""

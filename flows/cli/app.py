@@ -1,7 +1,7 @@
 """The command line: `quartet run PRESET`, `up`, `compare`, `promote`, `chat` and the others.
 
-Parameters are checked before anything starts; what is wrong is one line and exit status 2.
-Heavy imports stand inside the commands, so that a wrong word is answered at once.
+Parameters are checked before anything starts; an error is one line and exit status 2. Heavy imports
+stand inside the commands, so that errors appear at once.
 """
 
 import contextlib
@@ -19,11 +19,8 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from flows.cli.benchmark_command import benchmark
-from flows.cli.compare_command import compare
-from flows.cli.evaluate import evaluate
-from flows.cli.registry import promote, rollback
-from flows.cli.upkeep import gc, lineage
+from flows.cli.evaluate import benchmark, compare, evaluate
+from flows.cli.registry import gc, lineage, promote, rollback
 from flows.cli.use import chat, serve
 from flows.forms import RunForm
 from flows.parameters import PipelineParameters, list_presets
@@ -41,23 +38,23 @@ app = typer.Typer(
 
 @app.command()
 def presets() -> None:
-    """List the presets, one line each."""
+    """List the presets."""
     for name, description in list_presets().items():
         typer.echo(f"{name:12} {description}")
 
 
 @app.command()
 def run(
-    preset: Annotated[str, typer.Argument(help="One of `quartet presets`.")],
+    preset: Annotated[str, typer.Argument(help="Name of a preset; see `quartet presets`.")],
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", help="path.to.field=value, such as ppo.kl_coef=0.1; may repeat."),
+        typer.Option("--set", help="path.to.field=value, such as ppo.kl_coef=0.1; repeatable."),
     ] = None,
     result: Annotated[
-        Path | None, typer.Option(help="Write the run's result to this file as JSON.")
+        Path | None, typer.Option(help="Write the result of the run to this JSON file.")
     ] = None,
 ) -> None:
-    """Run the pipeline of a preset and print what it came to."""
+    """Run the pipeline with a preset and print the result."""
     form = _form(preset, settings or [])
     if result is not None and not result.absolute().parent.is_dir():
         _refuse(f"--result: the folder {result.absolute().parent} does not exist; make it first")
@@ -68,10 +65,10 @@ def run(
     from flows.cli.report import print_result, result_json  # Prefect and MLflow: seconds to import
     from flows.pipeline import PipelineResult, rlhf_pipeline
 
-    # Leave by an exception: a process that a signal ends leaves Prefect's temporary server behind.
+    # Exit by an exception: a process killed by a signal leaves Prefect's temporary server behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
-        outcome = cast(PipelineResult, rlhf_pipeline(form))  # nobody is asked, so nobody refuses
+        outcome = cast(PipelineResult, rlhf_pipeline(form))  # approval is off
     except QuartetError as error:
         typer.echo(f"quartet: {type(error).__name__}: {error}", err=True)
         raise typer.Exit(1) from error
@@ -84,20 +81,21 @@ def run(
             raise typer.Exit(1) from error
 
 
-PREFECT_PORT = typer.Option(help="Port of the Prefect server on loopback.", min=1, max=65535)
-MLFLOW_PORT = typer.Option(help="Port of the MLflow server on loopback.", min=1, max=65535)
+PREFECT_PORT = typer.Option(help="Port of the Prefect server.", min=1, max=65535)
+MLFLOW_PORT = typer.Option(help="Port of the MLflow server.", min=1, max=65535)
 
 
 @app.command()
 def up(
     prefect_port: Annotated[int, PREFECT_PORT] = 4200,
     mlflow_port: Annotated[int, MLFLOW_PORT] = 5000,
-    worker: Annotated[bool, typer.Option(help="Run a worker beside the servers.")] = True,
+    worker: Annotated[bool, typer.Option(help="Also run a worker.")] = True,
     prefect_file: Annotated[
-        Path | None, typer.Option(help="Deployments; the checkout's prefect.yaml by default.")
+        Path | None,
+        typer.Option(help="File of deployments; default: prefect.yaml of the checkout."),
     ] = None,
 ) -> None:
-    """Start or find both servers, deploy everything and run a worker, until Ctrl-C."""
+    """Start or find both servers, register the deployments and run a worker, until Ctrl-C."""
     if prefect_port == mlflow_port:
         _refuse(f"--prefect-port and --mlflow-port are both {mlflow_port}; choose two ports")
     _check_settings()
@@ -107,34 +105,34 @@ def up(
     options = Options(prefect_port=prefect_port, mlflow_port=mlflow_port, worker=worker)
     if prefect_file is not None:
         options = replace(options, prefect_file=prefect_file.absolute())
-    with _told():
+    with _errors_in_one_line():
         raise typer.Exit(serve(options))
 
 
 @app.command()
 def status() -> None:
-    """Show servers, worker, runs and disk on one screen."""
+    """Show servers, worker, recent runs and disk space."""
     _check_settings()
     _prepare_environment()
     from flows.operation.status import status as overview
 
-    with _told():
+    with _errors_in_one_line():
         typer.echo(overview(load_settings()))
 
 
 @app.command()
 def doctor(
     quick: Annotated[
-        bool, typer.Option("--quick", help="Leave out the check that a schedule makes a run.")
+        bool, typer.Option("--quick", help="Skip the check that schedules create runs.")
     ] = False,
     prefect_port: Annotated[int | None, PREFECT_PORT] = None,
     mlflow_port: Annotated[int | None, MLFLOW_PORT] = None,
 ) -> None:
-    """Check versions, ports, disk, servers and store; exit status 1 if anything fails."""
+    """Check versions, ports, disk, servers and store; exit status 1 if a check fails."""
     _check_settings()
     from flows.operation.doctor import diagnose, print_checks
 
-    with _told():
+    with _errors_in_one_line():
         checks = diagnose(
             load_settings(), quick=quick, prefect_port=prefect_port, mlflow_port=mlflow_port
         )
@@ -143,26 +141,26 @@ def doctor(
 
 @app.command()
 def sync() -> None:
-    """Deliver to MLflow what could not be recorded while it was away."""
+    """Send to MLflow what could not be recorded while it was unavailable."""
     _check_settings()
     _prepare_environment()
     from tasks.registry.versions import finish_registrations
     from tasks.tracking.sync import sync as deliver
 
-    with _told():
+    with _errors_in_one_line():
         for finish in (deliver, finish_registrations):
             for sentence in finish(load_settings()):
                 typer.echo(sentence)
 
 
 def _add(command: Callable[..., None]) -> None:
-    """Add a command of another module, with what every command has around it."""
+    """Add a command of another module, with checks and environment."""
 
     @functools.wraps(command)
     def run_command(*args: Any, **kwargs: Any) -> None:
         _check_settings()
         _prepare_environment()
-        with _told():
+        with _errors_in_one_line():
             command(*args, **kwargs)
 
     app.command()(run_command)
@@ -179,7 +177,7 @@ def main() -> None:
 
 def _form(preset: str, settings: list[str]) -> RunForm:
     try:
-        load_settings()  # a wrong environment variable is answered like a wrong parameter
+        load_settings()  # a wrong environment variable is refused like a wrong parameter
         form = RunForm.of(preset, settings)
         form.to_parameters()
         return form
@@ -197,8 +195,8 @@ def _check_settings() -> None:
 
 
 @contextlib.contextmanager
-def _told() -> Iterator[None]:
-    """Tell an error that was raised on purpose without its traceback, with exit status 1."""
+def _errors_in_one_line() -> Iterator[None]:
+    """Print an expected error in one line without its traceback, and exit with status 1."""
     try:
         yield
     except QuartetError as error:
@@ -207,7 +205,7 @@ def _told() -> Iterator[None]:
 
 
 def _check_folder(parameters: PipelineParameters) -> None:
-    """Refuse a folder without the files that are needed before any server starts."""
+    """Refuse a folder without the required files before any server starts."""
     if parameters.data.source == "folder":
         try:
             folder = Path(parameters.data.folder).expanduser()
@@ -217,7 +215,7 @@ def _check_folder(parameters: PipelineParameters) -> None:
 
 
 def _without_traceback(record: logging.LogRecord) -> bool:
-    """Log an error that was raised on purpose in one line; where it was raised helps nobody."""
+    """Log an expected error in one line; its traceback helps nobody."""
     if record.exc_info and isinstance(record.exc_info[1], QuartetError):
         record.exc_info = record.exc_text = None
     return True
@@ -229,10 +227,10 @@ def _refuse(message: str) -> None:
 
 
 def _prepare_environment() -> None:
-    """Set what Prefect and MLflow read from the environment, where the user has not set it.
+    """Set defaults for what Prefect and MLflow read from the environment.
 
-    Without a Prefect server of the user's own, Prefect starts one for the run; its database lies
-    in Quartet's home folder.
+    If no Prefect server is set, Prefect starts one for the run, with its database in Quartet's home
+    folder.
     """
     root = load_settings().root
     root.mkdir(parents=True, exist_ok=True)

@@ -1,103 +1,180 @@
-"""`quartet evaluate MODEL MODEL …`: any models, any prompts, any judges, from the command line.
+"""The commands that measure: `quartet evaluate`, `quartet benchmark` and `quartet compare`.
 
-Imports neither Prefect nor MLflow before it is called.
+Imports neither Prefect nor MLflow before one is called.
 """
 
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from pydantic import ValidationError
 
+from flows.forms import StageForm
+from flows.parameters import explain
+from models.benchmarks.config import MultipleChoiceConfig
 from models.errors import ParameterError
+from tasks.judging.config import EvaluateModelsConfig
+from tasks.settings import load_settings
+
+if TYPE_CHECKING:
+    from tasks.results.store import StageRef
+
+MODELS = typer.Argument(
+    help="NAME or LABEL=NAME; a name is stage/DIGEST, models:/NAME@ALIAS, a folder or a hub id."
+)
 
 
 def evaluate(
-    models: Annotated[
-        list[str],
-        typer.Argument(
-            help="label=NAME or NAME: stage/DIGEST, models:/NAME@ALIAS, a folder or a hub id."
-        ),
-    ],
+    models: Annotated[list[str], MODELS],
     prompts: Annotated[
         Path | None,
-        typer.Option(help="JSONL file with a prompt, perhaps a completion, a line."),
+        typer.Option(help="JSONL file of prompts, with optional completions."),
     ] = None,
     judges: Annotated[
         list[str] | None,
-        typer.Option("--judge", help="reward, judge, gold, vader or endpoint; may repeat."),
+        typer.Option("--judge", help="reward, judge, gold, vader or endpoint; repeatable."),
     ] = None,
     preset: Annotated[
-        str, typer.Option(help="Gives sampling, and prompts where no file does.")
+        str, typer.Option(help="Preset with the sampling, and the prompts if there is no file.")
     ] = "quickstart",
-    reward: Annotated[str, typer.Option("--reward-model", help="For judge reward.")] = "",
-    judge_model: Annotated[str, typer.Option(help="For judge judge: a second reward model.")] = "",
-    reference: Annotated[str, typer.Option(help="Model to which the KL is measured.")] = "",
-    count: Annotated[int, typer.Option(help="Most prompts.")] = 512,
-    samples: Annotated[int, typer.Option(help="Samples a prompt.")] = 4,
-    seed: Annotated[int, typer.Option(help="Of prompts, sampling and intervals.")] = 0,
-    endpoint_url: Annotated[str, typer.Option(help="For judge endpoint: base address.")] = "",
-    endpoint_model: Annotated[str, typer.Option(help="For judge endpoint: its name.")] = "",
-    criteria: Annotated[str, typer.Option(help="For judge endpoint: what to look at.")] = "",
+    reward: Annotated[
+        str, typer.Option("--reward-model", help="Reward model for --judge reward.")
+    ] = "",
+    judge_model: Annotated[str, typer.Option(help="Held-out reward model for --judge judge.")] = "",
+    reference: Annotated[str, typer.Option(help="Reference model of the KL.")] = "",
+    count: Annotated[int, typer.Option(help="Maximum number of prompts.")] = 512,
+    samples: Annotated[int, typer.Option(help="Samples per prompt.")] = 4,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
+    endpoint_url: Annotated[str, typer.Option(help="Base URL for --judge endpoint.")] = "",
+    endpoint_model: Annotated[str, typer.Option(help="Model name for --judge endpoint.")] = "",
+    criteria: Annotated[
+        str, typer.Option(help="What the judge of --judge endpoint should look for.")
+    ] = "",
     references: Annotated[
-        bool, typer.Option("--references", help="BLEU and ROUGE against given completions.")
+        bool, typer.Option("--references", help="BLEU and ROUGE against the given completions.")
     ] = False,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="path.to.field=value of the preset.")
+        list[str] | None,
+        typer.Option("--set", help="path.to.field=value of the preset; repeatable."),
     ] = None,
 ) -> None:
-    """Evaluate any models on any prompts and print how they compare."""
+    """Compare any models on any prompts and print the report."""
     endpoint = {"url": endpoint_url, "model": endpoint_model, "criteria": criteria}
-    judging = {
+    values = {
         "prompts": count,
         "samples_per_prompt": samples,
         "judges": judges or ["reward"],
         "references": references,
         "endpoint": {name: value for name, value in endpoint.items() if value},
     }
-    named = {
-        "prompts_file": str(prompts) if prompts else "",
-        "reward": reward,
-        "judge": judge_model,
-        "reference": reference,
-    }
-    _run(models, judging, named, preset=preset, settings=settings or [], seed=seed)
-
-
-def _run(
-    models: list[str],
-    judging: dict[str, Any],
-    named: dict[str, str],
-    *,
-    preset: str,
-    settings: list[str],
-    seed: int,
-) -> None:
-    """Run the flow and print its report."""
-    from flows.evaluation import evaluate_models_flow
-    from flows.forms import StageForm
-    from tasks.judging.config import EvaluateModelsConfig
-    from tasks.results.store import StageRef, Store
-    from tasks.run.page import report_text
-    from tasks.settings import load_settings
-
     try:
-        config = EvaluateModelsConfig.model_validate(judging)
-        form = StageForm.of(preset, settings).model_dump() | {"seed": seed}
-        run = StageForm.model_validate(form)
+        judging = EvaluateModelsConfig.model_validate(values)
     except ValidationError as error:
         raise ParameterError(explain(error)) from error
-    ref = cast(StageRef, evaluate_models_flow(models, run, config, **named))  # nobody refuses
+    run = _form(preset, seed, settings or [])
+    from flows.evaluation import evaluate_models_flow
+
+    ref = evaluate_models_flow(
+        models,
+        run,
+        judging,
+        prompts_file=str(prompts or ""),
+        reward=reward,
+        judge=judge_model,
+        reference=reference,
+    )
+    _print_report(cast("StageRef", ref))  # not a state: nobody can cancel it here
+
+
+def benchmark(
+    models: Annotated[list[str], MODELS],
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            help="JSONL: question, choices, label; or context, completion; optionally subject."
+        ),
+    ] = None,
+    shots: Annotated[int, typer.Option(help="Solved examples before each question.")] = 0,
+    examples: Annotated[
+        Path | None, typer.Option(help="JSONL of the examples; default: other rows of the file.")
+    ] = None,
+    chat: Annotated[
+        bool, typer.Option("--chat", help="Ask through the model's chat template.")
+    ] = False,
+    delimiter: Annotated[
+        str, typer.Option(help="Between question and answer; empty for Chinese.")
+    ] = " ",
+    lm_eval_tasks: Annotated[
+        list[str] | None,
+        typer.Option("--lm-eval", help="Task of lm-evaluation-harness; repeatable."),
+    ] = None,
+    lm_eval_folder: Annotated[
+        Path | None, typer.Option(help="Folder with your own task definitions.")
+    ] = None,
+    lm_eval_rows: Annotated[int, typer.Option(help="Rows of each of its tasks; 0 = all.")] = 0,
+    preset: Annotated[str, typer.Option(help="Names the run; no other effect.")] = "quickstart",
+    seed: Annotated[int, typer.Option(help="Random seed of examples and intervals.")] = 0,
+) -> None:
+    """Measure accuracy on your own questions and on published benchmarks."""
+    try:
+        asking = MultipleChoiceConfig(
+            shots=shots, prompt="chat" if chat else "plain", delimiter=delimiter
+        )
+    except ValidationError as error:
+        raise ParameterError(explain(error)) from error
+    run = _form(preset, seed)
+    from flows.benchmarks import benchmark_flow
+
+    refs = benchmark_flow(
+        models,
+        run,
+        asking,
+        file=str(file or ""),
+        examples=str(examples or ""),
+        lm_eval_tasks=lm_eval_tasks,
+        lm_eval_folder=str(lm_eval_folder or ""),
+        lm_eval_rows=lm_eval_rows,
+    )
+    for ref in cast("list[StageRef]", refs):
+        _print_report(ref)
+
+
+def compare(
+    runs: Annotated[
+        list[str], typer.Argument(help="Two to seven runs: names, ids or beginnings of ids.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the report; default: in the home folder.")
+    ] = None,
+) -> None:
+    """Compare pipeline runs: which is best, why, and how certain that is."""
+    from prefect.settings import get_current_settings
+
+    from flows.compare import compare_flow
+    from tasks.comparison.compare import compare_runs
+
+    if out is None and get_current_settings().api.url:
+        result = compare_flow(runs)
+    else:  # do not start a server for this alone
+        result = compare_runs.fn(runs, out)
+    typer.echo(result.sentence)
+    typer.echo(f"Report  {result.folder / 'report.html'}")
+    if result.run_id:
+        typer.echo(f"MLflow  run {result.name} ({result.run_id})")
+
+
+def _form(preset: str, seed: int, settings: Any = ()) -> StageForm:
+    form = StageForm.of(preset, settings).model_dump() | {"seed": seed}
+    try:
+        return StageForm.model_validate(form)
+    except ValidationError as error:
+        raise ParameterError(explain(error)) from error
+
+
+def _print_report(ref: "StageRef") -> None:
+    from tasks.results.store import Store
+    from tasks.run.page import report_text
+
     folder = Store(load_settings().store).folder(ref.stage, ref.digest)
     typer.echo(report_text(ref))
-    typer.echo(f"All numbers and samples: {folder}")
-
-
-def explain(error: ValidationError) -> str:
-    """All of pydantic's errors on one line, each with its field."""
-    told = []
-    for one in error.errors():
-        where = ".".join(map(str, one["loc"]))
-        message = str(one["msg"]).removeprefix("Value error, ")
-        told.append(f"{where}: {message}" if where else message)
-    return "; ".join(told)
+    typer.echo(f"All results: {folder}\n")

@@ -1,43 +1,61 @@
-"""The commands `quartet promote MODEL` and `quartet rollback NAME`.
+"""Commands about existing models and stages: promote, rollback, lineage and gc.
 
-Heavy imports stand inside, so that the command line answers at once.
+Heavy imports stand inside, so that errors appear at once.
 """
 
-from typing import Annotated, cast
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 
 from flows.parameters import list_presets
 from models.errors import ParameterError
+from tasks.judging.judges import Decider
 from tasks.settings import load_settings
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from tasks.registry.lineage import Record
+    from tasks.upkeep.garbage import Garbage
+
+MIB = 2**20
 
 
 def promote(
     model: Annotated[
         str,
-        typer.Argument(help="models:/NAME@ALIAS, models:/NAME/NUMBER, or NAME: its challenger."),
+        typer.Argument(help="models:/NAME@ALIAS, models:/NAME/NUMBER, or NAME for its challenger."),
     ],
     preset: Annotated[
-        str, typer.Option(help="How completions are drawn; by default the model's own preset.")
+        str, typer.Option(help="Preset with the sampling; default: the preset of the model.")
     ] = "",
     prompts: Annotated[int, typer.Option(help="Held-out prompts.", min=2)] = 512,
-    samples: Annotated[int, typer.Option(help="Completions a prompt.", min=1)] = 4,
-    judge: Annotated[str, typer.Option(help="auto, gold, or judge: the held-out one.")] = "auto",
-    judge_model: Annotated[str, typer.Option(help="The held-out judge by name.")] = "",
+    samples: Annotated[int, typer.Option(help="Samples per prompt.", min=1)] = 4,
+    judge: Annotated[
+        str,
+        typer.Option(
+            help="Who decides: gold, judge (held-out reward model), vader, endpoint, or auto."
+        ),
+    ] = "auto",
+    judge_model: Annotated[str, typer.Option(help="Held-out reward model to judge with.")] = "",
     max_kl: Annotated[
-        float, typer.Option(help="Largest KL to its own reference, nats a completion.", min=0.001)
+        float, typer.Option(help="Maximum KL to its reference, nats per completion.", min=0.001)
     ] = 10.0,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", help="path.to.field=value, such as sampling.temperature=0.7."),
+        typer.Option(
+            "--set", help="path.to.field=value, such as sampling.temperature=0.7; repeatable."
+        ),
     ] = None,
 ) -> None:
-    """Make a challenger the champion if it beats the one there is and passes every gate.
+    """Make a challenger the champion if it beats the current one and passes every gate.
 
-    Exit status 0: it is champion now, or was already; 3: it was rejected.
+    Exit status 0: it is the champion now; 3: it was rejected.
     """
-    if judge not in ("auto", "gold", "judge"):
-        raise ParameterError(f"--judge got {judge!r}, wanted auto, gold or judge")
+    if judge not in get_args(Decider):
+        raise ParameterError(f"--judge got {judge!r}, wanted one of {', '.join(get_args(Decider))}")
     model = model if model.startswith("models:/") else f"models:/{model}@challenger"
     from flows.promotion import PromotionForm, promote_flow  # Prefect and MLflow: seconds
     from tasks.promotion.promotion import Promotion
@@ -65,27 +83,88 @@ def promote(
 
 
 def rollback(
-    name: Annotated[
-        str, typer.Argument(help="Of the registered model, such as quickstart-policy.")
-    ],
-    note: Annotated[str, typer.Option(help="Why; recorded with both versions.")] = "",
+    name: Annotated[str, typer.Argument(help="Registered model, such as quickstart-policy.")],
+    note: Annotated[str, typer.Option(help="Reason; recorded with both versions.")] = "",
 ) -> None:
-    """Give the champion's place back to the previous champion."""
+    """Make the previous champion the champion again."""
     from tasks.promotion.promotion import rollback as roll_back
 
     done = roll_back(name, note=note)
     typer.echo(
         f"champion of {done.name} is version {done.champion} again; version {done.previous} is "
-        "previous now"
+        "now previous"
     )
 
 
+def lineage(
+    model: Annotated[
+        str,
+        typer.Argument(help="models:/NAME@ALIAS, stage/DIGEST or the beginning of a digest."),
+    ],
+    picture: Annotated[Path | None, typer.Option(help="Also draw it to this PNG file.")] = None,
+) -> None:
+    """Show the lineage of a model, with digests, runs and dates."""
+    if picture is not None and not picture.absolute().parent.is_dir():
+        raise ParameterError(
+            f"--picture: the folder {picture.absolute().parent} does not exist; make it first"
+        )
+    if picture is not None and (picture.suffix != ".png" or picture.is_dir()):
+        raise ParameterError(f"--picture: got {picture}, wanted a file whose name ends in .png")
+    from tasks.registry.lineage import ancestry
+
+    records = ancestry(load_settings(), model)
+    _print_lineage(records)
+    if picture is not None:
+        from tasks.reports.lineage import draw_lineage
+
+        draw_lineage(records, picture)
+        typer.echo(f"drawn to {picture}")
+
+
+def gc(
+    yes: Annotated[bool, typer.Option("--yes", help="Remove without asking.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show what would be removed.")
+    ] = False,
+    older_than_days: Annotated[
+        float,
+        typer.Option(help="Keep unfinished work that changed within this many days.", min=0.0),
+    ] = 7.0,
+) -> None:
+    """List and remove stages and checkpoints that nothing refers to."""
+    if yes and dry_run:
+        raise ParameterError("--yes and --dry-run exclude each other; give one of them")
+    from tasks.upkeep.garbage import find_garbage, remove_garbage
+
+    settings = load_settings()
+    found = find_garbage(settings, older_than_days=older_than_days)
+    _print_garbage(found)
+    if not found.items:
+        return
+    total = sum(item.size for item in found.items)
+    if dry_run:
+        typer.echo("dry run: nothing was removed")
+        return
+    if not yes and not _can_ask():
+        typer.echo("no terminal to ask in, so nothing was removed; give --yes to remove")
+        return
+    if not yes and not typer.confirm(f"Remove these, {_size(total)}?"):
+        typer.echo("nothing was removed")
+        return
+    removed = remove_garbage(settings, found)
+    gone = {item.path for item in removed}
+    for item in found.items:
+        if item.path not in gone:
+            typer.echo(f"kept {item.path}: now in use, or it could not be removed")
+    typer.echo(f"removed {len(removed)}, {_size(sum(item.size for item in removed))} freed")
+
+
 def _preset_of(model: str) -> str:
-    """The preset that a registered model was made with.
+    """The preset of a registered model.
 
     Raises:
         ModelError: MLflow does not have the model.
-        ParameterError: Its preset is not one of those there are.
+        ParameterError: There is no such preset.
     """
     from tasks.registry.versions import find_version
     from tasks.tracking.client import Tracker
@@ -94,6 +173,74 @@ def _preset_of(model: str) -> str:
     if preset not in list_presets():
         raise ParameterError(
             f"{model} was made with preset {preset!r}, which is none of "
-            f"{', '.join(list_presets())}; say with --preset how completions are to be drawn"
+            f"{', '.join(list_presets())}; choose one of them with --preset for the sampling"
         )
     return preset
+
+
+def _print_lineage(records: "list[Record]") -> None:
+    from rich.table import Table
+
+    from tasks.reports.lineage import date, numbers, short, sources, title
+
+    known = {record.digest: record for record in records}
+    table = Table(title="Lineage, from first to last", title_justify="left")
+    for name in ("stage", "digest", "made from", "MLflow run", "made (UTC)", "metrics"):
+        table.add_column(name, overflow="fold", no_wrap=name in ("stage", "digest"))
+    for one in records:
+        table.add_row(
+            title(one),
+            short(one.digest),
+            "\n".join(sources(one, known)),
+            one.run_id[:8],
+            date(one),
+            "\n".join(numbers(one)),
+            style="bold" if one.asked else None if one.state == "published" else "dim",
+            end_section=True,
+        )
+    _console().print(table)
+
+
+def _print_garbage(found: "Garbage") -> None:
+    from rich.table import Table
+
+    for sentence in found.notices:
+        typer.echo(sentence)
+    if not found.items:
+        typer.echo("nothing to remove: everything in the store is referred to, or too recent")
+        return
+    table = Table()
+    table.add_column("stage", no_wrap=True)
+    table.add_column("digest", no_wrap=True)
+    table.add_column("what")
+    table.add_column("age", justify="right", no_wrap=True)
+    table.add_column("size", justify="right", no_wrap=True)
+    table.add_column("reason", overflow="fold")
+    for item in found.items:
+        table.add_row(
+            item.stage,
+            item.digest[:12],
+            item.what,
+            f"{item.age_days:.1f} days",
+            _size(item.size),
+            item.why,
+        )
+    total = sum(item.size for item in found.items)
+    table.add_section()
+    table.add_row("total", f"{len(found.items)}", "", "", _size(total), "")
+    _console().print(table)
+
+
+def _can_ask() -> bool:
+    return sys.stdin.isatty()
+
+
+def _console() -> "Console":
+    """As wide as the terminal; 140 columns if the output is no terminal."""
+    from rich.console import Console
+
+    return Console() if sys.stdout.isatty() else Console(width=140)
+
+
+def _size(count: int) -> str:
+    return f"{count / MIB:.1f} MiB"

@@ -1,4 +1,4 @@
-"""What a finished run shows: tables in the terminal, and the result as plain JSON values."""
+"""The result of a run: tables in the terminal, and plain JSON values."""
 
 import shlex
 import sys
@@ -18,13 +18,13 @@ from tasks.settings import Settings
 
 COMPARED = (
     ("gold", "gold score"),
-    ("correct", "right answers"),
+    ("correct", "correct answers"),
     ("polite", "polite"),
     ("refusal", "correct refusals"),
     ("score", "reward score"),
     ("judge_score", "held-out score"),
     ("length", "length (tokens)"),
-    ("eos_rate", "ends by itself"),
+    ("eos_rate", "ends with EOS"),
     ("distinct_2", "distinct-2"),
 )
 
@@ -55,7 +55,7 @@ def result_json(result: PipelineResult) -> dict[str, Any]:
 
 
 def print_result(result: PipelineResult, settings: Settings) -> None:
-    """Print stages, comparison, samples, verdict, and how to look at them."""
+    """Print stages, comparison, samples, verdict, and where to see more."""
     console = Console(highlight=False)
     console.print()
     console.print(_stage_table(result))
@@ -70,7 +70,7 @@ def print_result(result: PipelineResult, settings: Settings) -> None:
     for reason in result.reasons:
         console.print(Text(f"  - {reason}"))
     console.print()
-    for line in _how_to_look(result, settings):
+    for line in _see_more(result, settings):
         console.print(Text(line), soft_wrap=True)
 
 
@@ -102,7 +102,7 @@ def _comparison_table(final: dict[str, float]) -> Table:
         table.add_column(column, justify="right")
     for name, label in COMPARED:
         if not {f"final/{name}_sft", f"final/{name}_ppo"} <= final.keys():
-            continue  # what could not be measured is left out
+            continue  # not measured in this run
         gain = ""
         if f"final/{name}_gain_low" in final:
             mean, low, high = (final[f"final/{name}_gain{end}"] for end in ("", "_low", "_high"))
@@ -114,9 +114,7 @@ def _comparison_table(final: dict[str, float]) -> Table:
 
 
 def _sample_table(samples: list[dict[str, str | float]]) -> Table:
-    table = Table(
-        title="The same prompts, the same random seeds", title_justify="left", show_lines=True
-    )
+    table = Table(title="Samples, with the same seeds", title_justify="left", show_lines=True)
     for column in ("prompt", "SFT", "PPO"):
         table.add_column(column, ratio=1)
     differing = [sample for sample in samples if sample["sft"] != sample["ppo"]] or samples
@@ -126,13 +124,13 @@ def _sample_table(samples: list[dict[str, str | float]]) -> Table:
     return table
 
 
-def _how_to_look(result: PipelineResult, settings: Settings) -> Iterator[str]:
+def _see_more(result: PipelineResult, settings: Settings) -> Iterator[str]:
     binaries = Path(sys.executable).parent
 
     def command(name: str, *words: str) -> str:
         return shlex.join([str(binaries / name), *words])
 
-    yield "Look at it:"
+    yield "See more:"
     if settings.tracking_uri:
         yield f"  MLflow   {settings.tracking_uri}, run {result.name}"
     else:

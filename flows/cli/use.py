@@ -10,21 +10,21 @@ import typer
 
 from models.errors import ParameterError
 
-MODEL = typer.Argument(help="models:/NAME@ALIAS, stage/digest, a folder or a hub id.")
+MODEL = typer.Argument(help="models:/NAME@ALIAS, stage/DIGEST, a folder or a hub id.")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-HELP = "/reset forgets the conversation, /quit or Ctrl-D leaves, Ctrl-C stops a completion"
+HELP = "/reset clears the conversation, /quit or Ctrl-D exits, Ctrl-C stops a completion"
 
 
 def chat(
     model: Annotated[str, MODEL],
     temperature: Annotated[
-        float, typer.Option(help="0 takes the likeliest token always.", min=0.0)
+        float, typer.Option(help="Sampling temperature; 0 = greedy decoding.", min=0.0)
     ] = 0.7,
-    max_tokens: Annotated[int, typer.Option(help="Longest completion.", min=1)] = 256,
-    seed: Annotated[int, typer.Option(help="The same seed, the same completions.")] = 0,
-    system: Annotated[str, typer.Option(help="A system prompt.")] = "",
+    max_tokens: Annotated[int, typer.Option(help="Maximum tokens of a completion.", min=1)] = 256,
+    seed: Annotated[int, typer.Option(help="Random seed of the sampling.")] = 0,
+    system: Annotated[str, typer.Option(help="System prompt.")] = "",
 ) -> None:
-    """Talk to a model in the terminal; prompts may also be piped in, one a line."""
+    """Chat with a model in the terminal; prompts may also be piped in, one per line."""
     _be_quiet()
     from tasks.registry.serving import chat_options, open_chat
     from tasks.stages.resolve import model_folder
@@ -34,17 +34,17 @@ def chat(
         talk = open_chat(found.path, options)
         if not talk.has_template:
             _note(
-                f"{found.name} has no chat template: each text is continued as it stands, and "
-                "nothing is remembered" + ("; --system is left out" if system else "")
+                f"{found.name} has no chat template: it continues each text, without a conversation"
+                + ("; --system is ignored" if system else "")
             )
         if sys.stdin.isatty():
-            _note(f"{found.name}, a context of {talk.context} tokens; {HELP}")
+            _note(f"{found.name}, context of {talk.context} tokens; {HELP}")
         for prompt in _prompts():
             if prompt == "/quit":
                 return
             if prompt == "/reset":
                 talk.reset()
-                _note("forgotten")
+                _note("conversation cleared")
             else:
                 _answer(talk, prompt)
 
@@ -54,7 +54,7 @@ def serve(
     port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 8000,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
 ) -> None:
-    """Serve a model behind an OpenAI-compatible address, until Ctrl-C."""
+    """Serve a model with an OpenAI-compatible API, until Ctrl-C."""
     _be_quiet()
     from tasks.registry.serving import serve_model, want_free_port
     from tasks.stages.resolve import model_folder
@@ -62,8 +62,8 @@ def serve(
     want_free_port(host, port)
     if host not in LOOPBACK:
         _note(
-            f"warning: {host} can be reached from other machines, and whoever reaches it may use "
-            "the model: there is no password"
+            f"warning: {host} can be reached from other machines, and there is no password: anyone "
+            "who can reach it can use the model"
         )
     with model_folder(model) as found:
         name = found.name
@@ -91,7 +91,7 @@ def _say_ready(name: str, url: str, *, has_template: bool) -> None:
 
 
 def _prompts() -> Iterator[str]:
-    """What a person types, or the lines that are piped in; empty ones are passed over."""
+    """Typed or piped lines; empty ones are skipped."""
     while True:
         try:
             line = input("> ") if sys.stdin.isatty() else next(sys.stdin)
@@ -105,7 +105,7 @@ def _prompts() -> Iterator[str]:
 
 
 def _answer(talk: Any, prompt: str) -> None:
-    """Print a completion while it is made."""
+    """Print a completion while it is sampled."""
     try:
         with contextlib.closing(talk.reply(prompt)) as pieces:
             for place, piece in enumerate(pieces):
@@ -122,7 +122,7 @@ def _answer(talk: Any, prompt: str) -> None:
 
 
 def _note(text: str) -> None:
-    """Say something that is no part of a completion."""
+    """Print a message that is not part of a completion."""
     typer.echo(text, err=True)
 
 
@@ -131,7 +131,7 @@ def _in_url(host: str) -> str:
 
 
 def _be_quiet() -> None:
-    """Keep libraries' progress and advice out of the conversation."""
+    """Silence the progress bars and hints of libraries."""
     for name, value in {
         "TRANSFORMERS_VERBOSITY": "error",
         "HF_HUB_DISABLE_TELEMETRY": "1",

@@ -1,7 +1,7 @@
 """`quartet doctor`: what could keep a run from working, each with its remedy.
 
-The checks look and mend nothing, apart from one: a temporary deployment with a schedule, to see
-whether the Prefect server's scheduler makes a run of it.
+The checks change nothing, except that one creates a temporary deployment with a schedule, to see
+whether the Prefect server's scheduler creates a run for it.
 """
 
 import contextlib
@@ -33,11 +33,11 @@ LEAST_PYTHON = (3, 11)
 
 KNOWN_BAD = {
     "fastapi": "0.151 to 0.154 break `prefect deploy`, 0.155 and newer stop every Prefect flow",
-    "sqlalchemy": "with 2.1 Prefect's scheduler silently never makes a run",
+    "sqlalchemy": "with 2.1 Prefect's scheduler silently never creates a run",
     "prefect": "newer ones do not resolve together with this MLflow",
     "mlflow": "newer ones do not resolve together with this Prefect",
 }
-"""What a version outside the pins does, measured."""
+"""Measured effects of versions outside the pins."""
 
 WARN_DISK_BYTES, FAIL_DISK_BYTES = 10e9, 1e9
 SCHEDULE_SECONDS = 60.0
@@ -45,13 +45,13 @@ SCHEDULE_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes:
-        name: What.
-        level: How it is.
+        name: What was checked.
+        level: Its state.
         found: What was found.
-        remedy: What to do about it; empty where nothing is wrong.
+        remedy: What to do about it; empty if nothing is wrong.
     """
 
     name: str
@@ -67,7 +67,7 @@ def diagnose(
     prefect_port: int | None = None,
     mlflow_port: int | None = None,
 ) -> Iterator[Check]:
-    """Look at everything, one check after the other."""
+    """Run all checks, one after the other."""
     where = addresses(settings)
     prefect = f"http://{HOST}:{prefect_port}" if prefect_port else where.prefect
     mlflow = f"http://{HOST}:{mlflow_port}" if mlflow_port else where.mlflow
@@ -87,13 +87,13 @@ def diagnose(
         yield Check(
             name="schedule",
             level="warn",
-            found="not tried, for no Prefect server answers",
-            remedy="start `quartet up` and ask again",
+            found="not checked: no Prefect server answers",
+            remedy="start `quartet up` and check again",
         )
 
 
 def print_checks(checks: Iterator[Check]) -> int:
-    """Print checks as they come; give the exit status."""
+    """Print checks as they come; return the exit status."""
     worst = 0
     for check in checks:
         print(f"{check.level:5} {check.name}: {check.found}", flush=True)
@@ -106,13 +106,13 @@ def print_checks(checks: Iterator[Check]) -> int:
 def _python() -> Check:
     found = ".".join(map(str, sys.version_info[:3]))
     if sys.version_info[:2] < LEAST_PYTHON:
-        remedy = f"make the environment anew with Python {'.'.join(map(str, LEAST_PYTHON))}"
+        remedy = f"recreate the environment with Python {'.'.join(map(str, LEAST_PYTHON))}"
         return Check(name="Python", level="fail", found=found, remedy=remedy)
     return Check(name="Python", level="ok", found=f"{found} ({sys.executable})")
 
 
 def check_pins(requirements: list[str], installed: Callable[[str], str]) -> Iterator[Check]:
-    """Hold installed versions against the package's pins.
+    """Compare installed versions with the package's pins.
 
     Args:
         requirements: As `importlib.metadata.requires` gives them.
@@ -152,9 +152,9 @@ def _home(settings: Settings) -> Check:
     folder = _existing(settings.root)
     try:
         with tempfile.NamedTemporaryFile(dir=folder):
-            return Check(name="home folder", level="ok", found=f"{settings.root} can be written")
+            return Check(name="home folder", level="ok", found=f"{settings.root} is writable")
     except OSError as error:
-        remedy = "choose another folder with QUARTET_HOME, or mend its owner and mode"
+        remedy = "choose another folder with QUARTET_HOME, or change its owner or permissions"
         return Check(name="home folder", level="fail", found=str(error), remedy=remedy)
 
 
@@ -164,7 +164,7 @@ def _disk(settings: Settings) -> Check:
     if free >= WARN_DISK_BYTES:
         return Check(name="disk", level="ok", found=found)
     level: Literal["warn", "fail"] = "fail" if free < FAIL_DISK_BYTES else "warn"
-    remedy = "remove old stages from the store, or choose another disk with QUARTET_HOME"
+    remedy = "remove old stages with `quartet gc`, or choose another disk with QUARTET_HOME"
     return Check(name="disk", level=level, found=found, remedy=remedy)
 
 
@@ -181,7 +181,7 @@ def _threads(settings: Settings) -> Check:
 
 def _database(path: Path) -> Check:
     if not path.exists():
-        return Check(name=path.name, level="ok", found="not made yet")
+        return Check(name=path.name, level="ok", found="not created yet")
     try:
         with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as opened:
             row = opened.execute("select version_num from alembic_version").fetchone()
@@ -190,7 +190,7 @@ def _database(path: Path) -> Check:
             name=path.name,
             level="fail",
             found=f"{path} does not open ({error})",
-            remedy="put a copy back, or move it away to begin anew; the store keeps every result",
+            remedy="restore a backup, or move it away to start empty; the store keeps every result",
         )
     return Check(name=path.name, level="ok", found=f"schema {row[0] if row else 'empty'}")
 
@@ -204,8 +204,8 @@ def _store(settings: Settings) -> Iterator[Check]:
         yield Check(
             name="store",
             level="warn",
-            found=f"{found}; left half written: {', '.join(path.name[:20] for path in left[:3])}",
-            remedy=f"remove what is left: rm -r {settings.store}/*/*.writing",
+            found=f"{found}; partly written: {', '.join(path.name[:20] for path in left[:3])}",
+            remedy=f"remove it: rm -r {settings.store}/*/*.writing",
         )
     else:
         yield Check(name="store", level="ok", found=found)
@@ -213,7 +213,7 @@ def _store(settings: Settings) -> Iterator[Check]:
         yield Check(
             name="runs",
             level="warn",
-            found=f"{len(stale)} were cut off and may still look Running",
+            found=f"{len(stale)} were killed and may still be shown as Running",
             remedy="start `quartet up`: it reconciles them",
         )
 
@@ -233,7 +233,7 @@ def _server(kind: Kind, url: str) -> Check:
     parts = urlsplit(url)
     name = f"{kind} server"
     if parts.hostname not in (HOST, "localhost"):
-        return Check(name=name, level="ok", found=f"{url}, not on this machine: not looked at")
+        return Check(name=name, level="ok", found=f"{url}, on another machine: not checked")
     try:
         found = find_server(kind, parts.port or 80)
     except QuartetError as error:
@@ -241,14 +241,12 @@ def _server(kind: Kind, url: str) -> Check:
         return Check(name=name, level="fail", found=text, remedy=remedy)
     if found is None:
         remedy = "start it with `quartet up`"
-        return Check(
-            name=name, level="warn", found=f"nobody answers at {url}; port free", remedy=remedy
-        )
+        return Check(name=name, level="warn", found=f"no answer at {url}; port free", remedy=remedy)
     return Check(name=name, level="ok", found=f"{found.version} at {url}")
 
 
 def check_schedule(api: str, seconds: float = SCHEDULE_SECONDS) -> Check:
-    """See whether a schedule makes a run; what is made for it is removed again."""
+    """Check that a schedule creates a run; everything created for it is removed again."""
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.actions import DeploymentScheduleCreate
     from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
@@ -271,13 +269,13 @@ def check_schedule(api: str, seconds: float = SCHEDULE_SECONDS) -> Check:
                     return Check(
                         name="schedule",
                         level="fail",
-                        found=f"the scheduler made no run in {seconds:.0f} s",
+                        found=f"the scheduler created no run in {seconds:.0f} s",
                         remedy="check the version of sqlalchemy and the Prefect server's log",
                     )
                 time.sleep(0.5)
-            found = f"made {len(runs)} run(s) after {time.monotonic() - begin:.0f} s"
+            found = f"created {len(runs)} run(s) after {time.monotonic() - begin:.0f} s"
             return Check(name="schedule", level="ok", found=found)
         finally:
             with contextlib.suppress(Exception):
-                client.delete_deployment(made)  # first, or the scheduler makes more runs
+                client.delete_deployment(made)  # first, or the scheduler creates more runs
             client.delete_flow(flow_id)  # and its runs with it

@@ -1,7 +1,7 @@
-"""What the Prefect server must know before a run: the work pool, the deployments, the automations.
+"""Registration of work pool, deployments and automations with the Prefect server.
 
-All of it can be said again at every start: what people changed in the UI (schedules switched on,
-automations enabled, a pool's limits) stays as they left it.
+It can be repeated at every start: what people changed in the UI (active schedules, enabled
+automations, limits of the pool) is kept.
 """
 
 import subprocess
@@ -29,10 +29,10 @@ DEPLOY_SECONDS = 300.0
 
 
 def ensure_work_pool(api: str) -> WorkPool:
-    """Make the work pool if it is new.
+    """Create the work pool if there is none.
 
     Raises:
-        QuartetError: It is there, but for another kind of worker.
+        QuartetError: It exists, but for another type of worker.
     """
     with SyncPrefectClient(api) as client:
         try:
@@ -55,7 +55,7 @@ def ensure_work_pool(api: str) -> WorkPool:
 
 
 def worker_online_since(api: str, moment: float) -> bool:
-    """Whether a worker of the pool has been heard of since a moment of the wall clock."""
+    """Whether a worker of the pool has sent a heartbeat since a wall-clock time."""
     with SyncPrefectClient(api) as client:
         workers = client.read_workers_for_work_pool(POOL)
     heard = [one.last_heartbeat_time for one in workers if one.status == "ONLINE"]
@@ -63,10 +63,10 @@ def worker_online_since(api: str, moment: float) -> bool:
 
 
 def deploy(api: str, file: Path, *, log: Path, environment: Mapping[str, str]) -> list[str]:
-    """Register every deployment of a prefect.yaml, as `prefect deploy --all` does; give the names.
+    """Register every deployment of a prefect.yaml by `prefect deploy --all`; return the names.
 
     Raises:
-        QuartetError: There is no such file, or a deployment of it is not there afterwards.
+        QuartetError: There is no such file, or a deployment was not registered.
     """
     names = _names(file)
     with SyncPrefectClient(api) as client:
@@ -96,7 +96,7 @@ def deploy(api: str, file: Path, *, log: Path, environment: Mapping[str, str]) -
         if child.ended() or missing:
             raise QuartetError(
                 f"`prefect deploy --all` with {file} ended with status {child.ended()} and did "
-                f"not register {', '.join(missing) or 'everything'}; mend what its log says and "
+                f"not register {', '.join(missing) or 'everything'}; fix what its log shows and "
                 f"start again. The end of {log}:\n{tail(log)}"
             )
         for name, old in before.items():
@@ -123,7 +123,7 @@ def _keep_schedules(
     deployment_id: Any,
     new: list[DeploymentSchedule],
 ) -> None:
-    """Give schedules the state people gave them, and put those back that were made in the UI."""
+    """Keep the state of schedules, and those that were created in the UI."""
     by_slug = {one.slug: one for one in new if one.slug}
     for schedule in old:
         known = by_slug.get(schedule.slug or "")
@@ -140,20 +140,20 @@ def _keep_schedules(
 
 
 def apply_automations(api: str, folder: Path) -> list[str]:
-    """Create or update the automations of a folder of yaml files by name; give the names.
+    """Create or update the automations of a folder of YAML files by name; return the names.
 
-    A new one is created disabled. An action may name its deployment, as
-    `deployment: flow/deployment`, where Prefect wants the id that differs from server to server.
+    A new one is created disabled. An action may give its deployment as
+    `deployment: flow/deployment`; Prefect wants an id, which differs between servers.
 
     Raises:
-        QuartetError: A file is no automation, or names a deployment that does not exist.
+        QuartetError: A file is not an automation, or its deployment does not exist.
     """
     names = []
     with SyncPrefectClient(api) as client:
         for path in sorted(folder.glob("*.yaml")):
             content = yaml.safe_load(path.read_text(encoding="utf-8"))
             if not isinstance(content, dict):
-                raise QuartetError(f"{path} is no automation, wanted name, trigger and actions")
+                raise QuartetError(f"{path} is not an automation, wanted name, trigger and actions")
             for action in content.get("actions", []):
                 if "deployment" in action:
                     action["deployment_id"] = _deployment_id(client, path, action.pop("deployment"))
@@ -163,7 +163,9 @@ def apply_automations(api: str, folder: Path) -> list[str]:
                 problems = "; ".join(
                     f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()[:3]
                 )
-                raise QuartetError(f"{path} is no automation ({problems}); mend it") from error
+                raise QuartetError(
+                    f"{path} is not a valid automation ({problems}); correct it"
+                ) from error
             known = client.read_automations_by_name(wanted.name)
             if known:
                 kept = wanted.model_copy(update={"enabled": known[0].enabled})

@@ -23,12 +23,12 @@ ACTIVE = ("RUNNING", "PENDING", "PAUSED", "CANCELLING")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Addresses:
-    """Where the servers of a home folder are, or would be.
+    """Where the servers of a home folder are expected.
 
     Attributes:
         prefect: Address without a path.
-        mlflow: The same, or a database file where no server is set.
-        up: Process id of the `quartet up` that serves now.
+        mlflow: The same, or a database file if no server is set.
+        up: Process id of the running `quartet up`.
     """
 
     prefect: str
@@ -37,7 +37,7 @@ class Addresses:
 
 
 def addresses(settings: Settings) -> Addresses:
-    """Ask the running `quartet up`, then the environment, then the usual ports."""
+    """From the running `quartet up`, else the environment, else the default ports."""
     note = {}
     if _locked(settings.root / "up.lock"):
         with contextlib.suppress(OSError, ValueError):
@@ -51,26 +51,26 @@ def addresses(settings: Settings) -> Addresses:
 
 
 def status(settings: Settings) -> str:
-    """Describe what runs, what ran, and what room is left."""
+    """Describe servers, worker, runs and disk space."""
     where = addresses(settings)
-    serving = f"served by process {where.up}" if where.up else "no `quartet up` runs here"
+    serving = f"served by process {where.up}" if where.up else "no `quartet up` is running"
     lines = [f"Home folder   {settings.root} ({serving})"]
     prefect = _server("Prefect", where.prefect)
     lines += [f"Prefect       {prefect}", f"MLflow        {_server('MLflow', where.mlflow)}"]
     if prefect.endswith("up"):
         try:
             lines += _prefect_lines(f"{where.prefect}/api")
-        except Exception as error:  # a server that ends just now is no reason for a traceback
-            lines.append(f"Prefect did not tell of its runs: {error}")
+        except Exception as error:  # such as a server that stops just now
+            lines.append(f"Runs          could not be read from Prefect: {error}")
     stale = stale_runs(settings)
     if stale:
-        lines.append(f"Stale runs    {len(stale)} were cut off; `quartet up` reconciles them")
+        lines.append(f"Stale runs    {len(stale)} were killed; `quartet up` reconciles them")
     lines += list(_disk_lines(settings))
     return "\n".join(lines)
 
 
 def stale_runs(settings: Settings) -> list[Path]:
-    """Notes of runs whose process has ended without removing them."""
+    """Notes of runs whose process ended without removing them."""
     notes = sorted((settings.root / "runs").glob("*.json"))
     return [path for path in notes if not _locked(path.with_suffix(".lock"))]
 
@@ -91,11 +91,11 @@ def _server(kind: Kind, url: str) -> str:
     if parts.scheme not in ("http", "https"):
         return f"{url}, no server"
     if parts.hostname not in (HOST, "localhost"):
-        return f"{url}, on another machine: not looked at"
+        return f"{url}, on another machine: not checked"
     try:
         found = find_server(kind, parts.port or 80)
     except QuartetError as error:
-        return f"{url}  wrong: {error}"
+        return f"{url}  error: {error}"
     return f"{url}  version {found.version}, up" if found else f"{url}  down"
 
 
@@ -121,7 +121,7 @@ def _prefect_lines(api: str) -> Iterator[str]:
             text = ", ".join(online) + " online" if online else "no worker is online"
             yield f"Work pool     {POOL}{' (paused)' if pool.is_paused else ''}: {text}"
         except ObjectNotFound:
-            yield f"Work pool     {POOL} does not exist; `quartet up` makes it"
+            yield f"Work pool     {POOL} does not exist; `quartet up` creates it"
         begun = FlowRunFilterState(type=FlowRunFilterStateType(any_=begun_types))
         runs = client.read_flow_runs(
             flow_run_filter=FlowRunFilter(state=begun),
@@ -140,7 +140,7 @@ def _prefect_lines(api: str) -> Iterator[str]:
 
 
 def _stage_lines(client: object, flow_run_id: object) -> Iterator[str]:
-    """The stages of a run that work now, with their progress."""
+    """The running stages of a run, with their progress."""
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.filters import (
         ArtifactFilter,

@@ -1,7 +1,7 @@
 """`quartet up`: both servers, the deployments and a worker, until Ctrl-C.
 
-Whatever runs already is used; whatever is started here is watched, and stopped at the end in the
-opposite order, so that a run that is cut off can still say so to both servers.
+Servers that run already are used. What is started here is watched, and stopped at the end in
+reverse order, so that an interrupted run can still report to both servers.
 """
 
 import contextlib
@@ -32,10 +32,10 @@ from tasks.settings import Settings, load_settings
 
 WORKER_SECONDS = 90.0
 WORKER_GRACE_SECONDS = 45.0
-"""For flow runs to save their checkpoints and to say how they ended."""
+"""For flow runs to save their checkpoints and report their states."""
 
 STEADY_SECONDS = 600.0
-"""What ends is started again; what ends again within this time ends `quartet up`."""
+"""A service that stops is restarted; if it stops again within this time, `quartet up` ends."""
 
 LOOK_SECONDS = 0.5
 HEALTH_SECONDS = 5.0
@@ -43,14 +43,14 @@ HEALTH_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What the command line may choose.
+    """Options of the command line.
 
     Attributes:
-        prefect_port: Of the Prefect server on loopback.
-        mlflow_port: Of the MLflow server on loopback.
+        prefect_port: Of the Prefect server.
+        mlflow_port: Of the MLflow server.
         worker: Whether to run a worker.
-        prefect_file: The deployments; the checkout's own by default. Automations lie beside it,
-            in infra/automations.
+        prefect_file: The deployments; default: those of the checkout. Automations are in
+            infra/automations beside it.
     """
 
     prefect_port: int = 4200
@@ -61,7 +61,7 @@ class Options:
 
 @dataclass(slots=True, kw_only=True)
 class _Service:
-    """One child that is kept running."""
+    """A child process that is kept running."""
 
     name: str
     start: Callable[[], Child]
@@ -71,12 +71,12 @@ class _Service:
 
 
 class _Operation:
-    """All that one `quartet up` has started and must stop."""
+    """Everything that one `quartet up` has started and must stop."""
 
     def __init__(self, options: Options, settings: Settings) -> None:
         self.options, self.settings = options, settings
         self.services: list[_Service] = []
-        self.found: dict[str, int] = {}  # servers of somebody else, with their ports
+        self.found: dict[str, int] = {}  # servers started by others, with their ports
         self.gone: set[str] = set()
         self.api = f"http://{HOST}:{options.prefect_port}/api"
         self.tracking_uri = (
@@ -99,18 +99,18 @@ class _Operation:
         return self.settings.root / "logs" / f"{name.lower().replace(' ', '-')}.log"
 
     def start_servers(self) -> None:
-        """Find or start both servers, the second while the first one starts."""
+        """Find or start both servers at the same time."""
         wanted: dict[Kind, int] = {"Prefect": self.options.prefect_port}
         if self.tracking_uri != self.settings.tracking_uri:
             wanted["MLflow"] = self.options.mlflow_port
         else:
-            _say(f"MLflow server: {self.tracking_uri}, as QUARTET_TRACKING_URI says")
+            _say(f"MLflow server: {self.tracking_uri}, from QUARTET_TRACKING_URI")
         answers = {kind: find_server(kind, port) for kind, port in wanted.items()}
         started = []
         for kind, port in wanted.items():
             if (answer := answers[kind]) is not None:
                 self.found[kind] = port
-                _say(f"{kind} server {answer.version}: found at {answer.url}, used as it is")
+                _say(f"{kind} server {answer.version}: found at {answer.url}, reused")
             else:
                 _say(f"{kind} server: starting on port {port} ...")
                 started.append(self._add_server(kind, port))
@@ -129,7 +129,7 @@ class _Operation:
         return self.add(f"{kind} server", start, wait)
 
     def register(self) -> None:
-        """Tell the Prefect server of pool, deployments and automations; mend what was cut off."""
+        """Register work pool, deployments and automations; reconcile runs that were killed."""
         # Prefect takes seconds to import, while the servers start.
         from flows.operation import registration
         from tasks.upkeep.reconcile import reconcile
@@ -151,7 +151,7 @@ class _Operation:
             _say(sentence)
 
     def start_worker(self) -> None:
-        """Start the worker and wait until the Prefect server has heard of it."""
+        """Start the worker and wait until it is online."""
         from flows.operation import registration
 
         name = f"quartet-{platform.node() or 'worker'}"
@@ -182,7 +182,7 @@ class _Operation:
         _say(f"Worker: {name} is online in the work pool {registration.POOL}")
 
     def watch(self) -> None:
-        """Keep what was started running, until an exception ends it."""
+        """Keep the services running until an exception."""
         looked = time.monotonic()
         while True:
             for service in self.services:
@@ -195,11 +195,11 @@ class _Operation:
 
     def _restart(self, service: _Service) -> None:
         child, lived = service.child, time.monotonic() - service.started
-        text = f"{service.name} ended by itself with status {child.ended()}"
+        text = f"{service.name} stopped unexpectedly with status {child.ended()}"
         end = f"The end of {child.log}:\n{tail(child.log)}"
         if lived < STEADY_SECONDS and service.name in self.gone:
-            raise QuartetError(f"{text}, for the second time in {lived:.0f} s; mend it. {end}")
-        _say(f"{text}; it is started again. {end}")
+            raise QuartetError(f"{text}, again after {lived:.0f} s; fix the cause. {end}")
+        _say(f"{text}; restarting. {end}")
         self.gone.add(service.name)
         service.child, service.started = service.start(), time.monotonic()
         service.wait(service.child)
@@ -217,11 +217,11 @@ class _Operation:
                 (self.gone.discard if answers else self.gone.add)(name)
 
     def stop(self, interrupted: Callable[[], bool]) -> None:
-        """End everything, worker first."""
+        """Stop everything, worker first."""
         if any(service.name == "Worker" for service in self.services):
             _say(
-                "Stopping. Runs under way save a checkpoint and end as Crashed; retry them in the "
-                "UI, and they go on where they were. (Again Ctrl-C: at once.)"
+                "Stopping. Active runs save a checkpoint and end as Crashed; retry them in the UI "
+                "to resume. (Ctrl-C again: stop at once.)"
             )
         for service in reversed(self.services):
             service.child.stop(interrupted)
@@ -229,10 +229,10 @@ class _Operation:
 
 
 def up(options: Options) -> int:
-    """Serve until a signal comes; give the exit status.
+    """Serve until a signal; return the exit status.
 
     Raises:
-        QuartetError: Something is in the way, or ended by itself more than once.
+        QuartetError: A port is taken, or a service stopped repeatedly.
     """
     operation = _Operation(options, load_settings())
     note = {
@@ -244,7 +244,7 @@ def up(options: Options) -> int:
     with one_at_a_time(operation.settings, note), _signals() as interruptions:
         _say(f"Home folder: {operation.settings.root}")
         try:
-            os.environ.update(operation.environment)  # what is imported later reads it
+            os.environ.update(operation.environment)  # modules imported later read it
             operation.start_servers()
             operation.register()
             if options.worker:
@@ -254,7 +254,7 @@ def up(options: Options) -> int:
         except KeyboardInterrupt:
             pass
         finally:
-            interruptions.append(0)  # from here on a signal hurries, it no longer interrupts
+            interruptions.append(0)  # from here on a signal no longer interrupts, it speeds up
             already = len(interruptions)
             operation.stop(lambda: len(interruptions) > already)
     return 0
@@ -268,13 +268,13 @@ def _invitation(operation: _Operation, seconds: float) -> str:
         f"  PREFECT_API_URL={operation.api} prefect deployment run rlhf-pipeline/quickstart",
     ]
     if not operation.options.worker:
-        lines.append("No worker here; start one with `prefect worker start --pool quartet`.")
-    return "\n".join([*lines, "Ctrl-C stops everything that was started here."])
+        lines.append("No worker; start one with `prefect worker start --pool quartet`.")
+    return "\n".join([*lines, "Ctrl-C stops everything started here."])
 
 
 @contextlib.contextmanager
 def _signals() -> Iterator[list[int]]:
-    """Turn the first signal to end into KeyboardInterrupt, and count all."""
+    """Turn the first termination signal into KeyboardInterrupt, and record all."""
     seen: list[int] = []
 
     def handler(number: int, _: object) -> None:

@@ -1,11 +1,11 @@
 """Log-likelihood of given continuations: how multiple choice and cloze are answered.
 
-Tokenisation, the rule that matters: a plain context and its continuation are encoded *together*
-and the result is split where the context alone would end, so that the continuation has the tokens
-that it would have in running text, even where its first letters merge with the context's last.
-Spaces at the end of a context belong to the continuation. With nothing in front, the prefix token
-(BOS, else EOS) stands there. A chat prompt ends with the template's own token, so there both are
-encoded apart, as they are when a model generates.
+The rule of tokenisation: a plain context and its continuation are encoded *together* and the
+result is split where the context alone would end, so that the continuation has the tokens that it
+would have in running text, even where its first letters merge with the context's last. Spaces at
+the end of a context belong to the continuation. An empty context becomes the prefix token (BOS,
+else EOS). A chat prompt ends with the template's own token, so there both are encoded separately,
+as they are when a model generates.
 
 Source: lm-evaluation-harness 0.4.13, `lm_eval/api/model.py`, `_encode_pair` and `loglikelihood`.
 """
@@ -20,7 +20,7 @@ from models.evaluation.texts import prefix_token
 from models.language.distribution import TokenDistribution
 from models.language.packing import packed_hidden
 from models.language.sequences import HEAD_TOKENS, Sequences, in_chunks
-from models.language.tokenizer import encode_prompts, encode_texts
+from models.language.tokenizer import encode_prompts
 
 CHUNK_TOKENS = 16384
 ROWS_AT_ONCE = 2048
@@ -31,7 +31,7 @@ PLAIN = TokenDistribution()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Continuation:
-    """A context and what is to follow it, as token ids, neither empty."""
+    """A context and its continuation as token ids, neither empty."""
 
     context: list[int]
     continuation: list[int]
@@ -39,12 +39,12 @@ class Continuation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Likelihood:
-    """What a model says of a continuation.
+    """Likelihood of a continuation under a model.
 
     Attributes:
         logprob: ln p of the whole continuation.
         tokens: How many it has.
-        greedy: Whether each of its tokens is the likeliest one, so that greedy decoding says it.
+        greedy: Whether greedy decoding gives it: each of its tokens is the most likely one.
     """
 
     logprob: float
@@ -53,7 +53,7 @@ class Likelihood:
 
 
 def encode_pairs(tokenizer: Any, pairs: Sequence[tuple[str, str]]) -> list[Continuation]:
-    """Encode contexts with what follows them, together; see the module.
+    """Encode contexts together with their continuations, by the module's rule.
 
     Args:
         tokenizer: Of the model.
@@ -74,31 +74,16 @@ def encode_pairs(tokenizer: Any, pairs: Sequence[tuple[str, str]]) -> list[Conti
     return encoded
 
 
-def encode_apart(tokenizer: Any, pairs: Sequence[tuple[list[int], str]]) -> list[Continuation]:
-    """Encode continuations behind contexts that are token ids already."""
-    encoded = encode_texts(tokenizer, [text for _, text in pairs])
-    return [
-        Continuation(context=context, continuation=ids)
-        for (context, _), ids in zip(pairs, encoded, strict=True)
-    ]
-
-
-def fit_context(group: Sequence[Continuation], limit: int) -> tuple[list[Continuation], bool]:
+def fit_context(group: Sequence[Continuation], room: int) -> tuple[list[Continuation], bool]:
     """Cut the contexts of one question from the left, all of them alike.
 
     Args:
         group: A question's continuations.
-        limit: Most tokens of context and continuation.
+        room: Most tokens of a context, at least 1.
 
     Returns:
-        The continuations, and whether any context lost something.
-
-    Raises:
-        ValueError: A continuation leaves no room for any context.
+        The continuations, and whether any context was cut.
     """
-    room = limit - max(len(one.continuation) for one in group)
-    if room < 1:
-        raise ValueError(f"a continuation of {limit - room} tokens leaves no room in {limit}")
     cut = any(len(one.context) > room for one in group)
     return [
         Continuation(context=one.context[-room:], continuation=one.continuation) for one in group
@@ -107,11 +92,11 @@ def fit_context(group: Sequence[Continuation], limit: int) -> tuple[list[Continu
 
 @torch.no_grad()
 def likelihoods(model: Any, continuations: Sequence[Continuation]) -> list[Likelihood]:
-    """Compute the log-likelihood of continuations, one forward pass a chunk of rows.
+    """Compute the log-likelihood of continuations, one forward pass per chunk of rows.
 
     Args:
         model: A causal language model in evaluation mode.
-        continuations: Rows, in any order; rows of like length are put together.
+        continuations: Rows, in any order; rows of similar length are put together.
 
     Returns:
         One for each continuation, in their order.
@@ -120,8 +105,7 @@ def likelihoods(model: Any, continuations: Sequence[Continuation]) -> list[Likel
         range(len(continuations)),
         key=lambda row: len(continuations[row].context) + len(continuations[row].continuation),
     )
-    logprobs: list[float] = []
-    misses: list[int] = []
+    sums: list[tuple[float, int]] = []
     for start in range(0, len(order), ROWS_AT_ONCE):
         part = [continuations[row] for row in order[start : start + ROWS_AT_ONCE]]
         sequences = Sequences.from_lists(
@@ -129,21 +113,18 @@ def likelihoods(model: Any, continuations: Sequence[Continuation]) -> list[Likel
         )
         for _, chunk in in_chunks(sequences, CHUNK_TOKENS):
             summed, missed = _sums(model, chunk)
-            logprobs += summed.tolist()
-            misses += missed.tolist()
+            sums += zip(summed.tolist(), missed.tolist(), strict=True)
     found = {
         row: Likelihood(
-            logprob=logprobs[at],
-            tokens=len(continuations[row].continuation),
-            greedy=misses[at] == 0,
+            logprob=logprob, tokens=len(continuations[row].continuation), greedy=not missed
         )
-        for at, row in enumerate(order)
+        for row, (logprob, missed) in zip(order, sums, strict=True)
     }
     return [found[row] for row in range(len(continuations))]
 
 
 def _sums(model: Any, sequences: Sequences) -> tuple[torch.Tensor, torch.Tensor]:
-    """Summed logprob, (batch,) float64, and tokens that are not the likeliest, (batch,) int64."""
+    """Summed logprob, (batch,) float64, and tokens that are not the most likely, (batch,) int64."""
     ids = sequences.packed_ids
     places, steps = sequences.completion_index()
     rows = sequences.completion_mask.nonzero(as_tuple=True)[0]

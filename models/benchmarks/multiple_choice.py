@@ -1,8 +1,8 @@
-"""Multiple choice and cloze: how often a model prefers, or says, the right answer.
+"""Multiple choice and cloze: how often a model prefers, or generates, the right answer.
 
 Multiple choice: the log-likelihood of every choice behind the question; the largest is the model's
 answer (`accuracy`), or the largest divided by the choice's UTF-8 bytes (`accuracy_norm`), so that
-long choices are not punished for their length. Cloze: whether greedy decoding says the completion
+long choices are not punished for their length. Cloze: whether greedy decoding gives the completion
 token by token (`exact_match`), or its last word when the rest is given (`last_word`); LAMBADA is
 the case of one word, where both are equal.
 
@@ -11,17 +11,16 @@ multiple_choice (its `acc_norm` divides by characters: the same for ASCII); for 
 al., The LAMBADA dataset (2016).
 """
 
+import itertools
 import math
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 from models.benchmarks.config import MultipleChoiceConfig
 from models.benchmarks.continuations import (
     Continuation,
     Likelihood,
-    encode_apart,
     encode_pairs,
     fit_context,
     likelihoods,
@@ -36,10 +35,15 @@ NO_LIMIT = 2**31 - 1
 BETWEEN = "\n\n"
 """Between the examples of a plain few-shot prompt."""
 
+Examples: TypeAlias = Sequence[Sequence[Question]]
+"""Solved questions shown before each question."""
+
+T = TypeVar("T")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answers:
-    """What a model answered to a file of questions.
+    """A model's answers to a file of questions.
 
     Attributes:
         correct: Of each measure, whether each row was right: accuracy and accuracy_norm, or
@@ -66,27 +70,25 @@ class Answers:
 
     def by_subject(self) -> dict[str, dict[str, Interval]]:
         """The same for the rows of each subject; empty where rows name none."""
-        rows: dict[str, list[int]] = defaultdict(list)
-        for index, subject in enumerate(self.subjects):
-            rows[subject].append(index)
-        if set(rows) == {""}:
+        subjects = sorted(set(self.subjects))
+        if subjects == [""]:
             return {}
-        return {
-            subject or "(none)": {
-                name: wilson_interval(sum(one[row] for row in rows[subject]), len(rows[subject]))
+        found: dict[str, dict[str, Interval]] = {}
+        for subject in subjects:
+            own = [one == subject for one in self.subjects]
+            found[subject or "(none)"] = {
+                name: wilson_interval(sum(itertools.compress(one, own)), sum(own))
                 for name, one in self.correct.items()
             }
-            for subject in sorted(rows)
-        }
+        return found
 
     def metrics(self) -> dict[str, float]:
         """Flat numbers: measures with the ends of their intervals, chance, rows, rows cut."""
-        found = {
-            f"{name}{suffix}": value
-            for name, share in self.shares().items()
-            for suffix, value in (("", share.mean), ("_low", share.low), ("_high", share.high))
-        }
-        found |= {} if math.isnan(self.chance) else {"chance": self.chance}
+        found: dict[str, float] = {}
+        for name, share in self.shares().items():
+            found |= share.metrics(name)
+        if not math.isnan(self.chance):
+            found["chance"] = self.chance
         return found | {
             "perplexity": self.perplexity,
             "rows": float(len(self.subjects)),
@@ -108,9 +110,9 @@ def answer_questions(
     Args:
         model: A causal language model in evaluation mode.
         tokenizer: Its tokenizer.
-        questions: What is asked.
+        questions: The file.
         config: Examples shown, plain or chat prompts, delimiter.
-        seed: Of the examples' drawing; the same for every model that is compared.
+        seed: Of the choice of examples; the same for every model that is compared.
         shown: Where examples come from; the other questions if None.
 
     Raises:
@@ -118,9 +120,12 @@ def answer_questions(
         ModelError: The model's log-likelihoods are not finite, or chat prompts without a template.
     """
     examples = draw_examples(questions, config.shots, seed, shown=shown)
-    encode = _chat if config.prompt == "chat" else _plain
     limit: int = model.config.max_position_embeddings
-    groups, heads, cut = encode(tokenizer, questions, examples, config, limit)
+    if config.prompt == "chat":
+        encoded = _encode_chat(tokenizer, questions, examples, limit)
+    else:
+        encoded = _encode_plain(tokenizer, questions, examples, limit, config.delimiter)
+    groups, heads = encoded.groups, encoded.heads
     rows = [one for group in groups for one in group]
     lasts = [_last_word(group[0], head) for group, head in zip(groups, heads, strict=True) if head]
     found = likelihoods(model, [*rows, *lasts])
@@ -129,105 +134,106 @@ def answer_questions(
             f"the model's log-likelihoods on {questions.name} are not all finite, wanted numbers; "
             "its weights have diverged: take an earlier checkpoint"
         )
-    grouped, start = [], 0
-    for group in groups:
-        grouped.append(found[start : start + len(group)])
-        start += len(group)
-    words = iter(found[len(rows) :])
+    grouped, words = _grouped(found, questions), iter(found[len(rows) :])
     last = [next(words) if head else group[0] for group, head in zip(grouped, heads, strict=True)]
-    return _answers(questions, grouped, last, cut)
+    return _answers(questions, grouped, last, encoded.cut)
 
 
-Encoded = tuple[list[list[Continuation]], list[int], int]
-"""Each row's continuations, tokens of a cloze before its last word, and rows that were cut."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodedQuestions:
+    """Questions as token ids.
+
+    Attributes:
+        groups: Each row's answers behind its context.
+        heads: Tokens of each cloze's completion before its last word; 0 where there are none.
+        cut: Rows whose context lost its beginning.
+    """
+
+    groups: list[list[Continuation]]
+    heads: list[int]
+    cut: int
 
 
-def _plain(
-    tokenizer: Any,
-    questions: Questions,
-    examples: Sequence[Sequence[Question]],
-    config: MultipleChoiceConfig,
-    limit: int,
-) -> Encoded:
-    """Text on text: examples, question, delimiter, answer."""
+def _encode_plain(
+    tokenizer: Any, questions: Questions, examples: Examples, limit: int, delimiter: str
+) -> EncodedQuestions:
+    """Encode running text: examples, question, delimiter, answer."""
 
     def behind(context: str, answer: str) -> str:
         """Put the delimiter before an answer, unless there is white space already."""
         spaced = not context or context[-1].isspace() or answer[0].isspace()
-        return answer if spaced else config.delimiter + answer
+        return answer if spaced else delimiter + answer
 
+    heads = _heads(questions)
     pairs, head_pairs = [], []
-    for row, solved in zip(questions.rows, examples, strict=True):
+    for row, solved, head in zip(questions.rows, examples, heads, strict=True):
         blocks = [one.context + behind(one.context, one.answer) for one in solved]
         context = BETWEEN.join([*blocks, row.context])
         pairs += [(context, behind(row.context, answer)) for answer in row.answers]
-        head = _head(row.answer) if questions.kind == "cloze" else ""
-        head_pairs.append((context, behind(row.context, head)) if head else None)
-    encoded = encode_pairs(tokenizer, pairs)
-    heads = iter(encode_pairs(tokenizer, [pair for pair in head_pairs if pair]))
-    head_tokens = [len(next(heads).continuation) if pair else 0 for pair in head_pairs]
-    groups, cut, start = [], 0, 0
-    for row in questions.rows:
-        group = encoded[start : start + len(row.answers)]
-        start += len(group)
-        _want_room(group, limit, questions, row)
-        fitted, was_cut = fit_context(group, limit)
-        groups.append(fitted)
-        cut += was_cut
-    return groups, head_tokens, cut
+        head_pairs += [(context, behind(row.context, head))] if head else []
+    encoded_heads = iter(encode_pairs(tokenizer, head_pairs))
+    groups = _grouped(encode_pairs(tokenizer, pairs), questions)
+    rooms = _rooms([[one.continuation for one in group] for group in groups], limit, questions)
+    fitted = [fit_context(group, room) for group, room in zip(groups, rooms, strict=True)]
+    return EncodedQuestions(
+        groups=[group for group, _ in fitted],
+        heads=[len(next(encoded_heads).continuation) if head else 0 for head in heads],
+        cut=sum(was_cut for _, was_cut in fitted),
+    )
 
 
-def _chat(
-    tokenizer: Any,
-    questions: Questions,
-    examples: Sequence[Sequence[Question]],
-    config: MultipleChoiceConfig,
-    limit: int,
-) -> Encoded:
-    """Turns of user and assistant, through the model's template; too long ones lose old turns."""
+def _encode_chat(
+    tokenizer: Any, questions: Questions, examples: Examples, limit: int
+) -> EncodedQuestions:
+    """Encode turns of user and assistant by the model's template; long ones lose old turns."""
     prompts = []
     for row, solved in zip(questions.rows, examples, strict=True):
-        turns = [(one.context, one.answer) for one in solved]
-        messages = [
-            {"role": role, "content": text}
-            for turn in turns
-            for role, text in zip(("user", "assistant"), turn, strict=True)
-        ]
+        messages = []
+        for one in solved:
+            messages.append({"role": "user", "content": one.context})
+            messages.append({"role": "assistant", "content": one.answer})
         prompts.append([*messages, {"role": "user", "content": row.context}])
-    groups, rooms = [], []
-    for row in questions.rows:
-        group = encode_apart(tokenizer, [([], answer) for answer in row.answers])
-        rooms.append(_want_room(group, limit, questions, row))
-        groups.append(group)
+    texts = [answer for row in questions.rows for answer in row.answers]
+    answers = _grouped(encode_texts(tokenizer, texts), questions)
+    rooms = _rooms(answers, limit, questions)
     whole = encode_prompts(tokenizer, prompts, NO_LIMIT)
     contexts = encode_prompts(tokenizer, prompts, rooms)
-    groups = [
-        [Continuation(context=context, continuation=one.continuation) for one in group]
-        for context, group in zip(contexts, groups, strict=True)
-    ]
-    cloze = questions.kind == "cloze"
-    heads = encode_texts(tokenizer, [_head(row.answer) if cloze else "" for row in questions.rows])
-    cut = sum(len(one) > room for one, room in zip(whole, rooms, strict=True))
-    return groups, [len(head) for head in heads], cut
+    return EncodedQuestions(
+        groups=[
+            [Continuation(context=context, continuation=ids) for ids in group]
+            for context, group in zip(contexts, answers, strict=True)
+        ],
+        heads=[len(ids) for ids in encode_texts(tokenizer, _heads(questions))],
+        cut=sum(len(one) > room for one, room in zip(whole, rooms, strict=True)),
+    )
 
 
-def _want_room(
-    group: Sequence[Continuation], limit: int, questions: Questions, row: Question
-) -> int:
-    """Tokens that a row's longest answer leaves for its context."""
-    longest = max(len(one.continuation) for one in group)
-    if longest >= limit:
-        raise DataError(
-            f"{questions.name}, line {row.line}: an answer has {longest} tokens, wanted fewer "
-            f"than the model's context of {limit}; shorten it or leave the row out"
-        )
-    return limit - longest
+def _grouped(flat: Sequence[T], questions: Questions) -> list[list[T]]:
+    """Give each row what belongs to its answers."""
+    rest = iter(flat)
+    return [list(itertools.islice(rest, len(row.answers))) for row in questions.rows]
 
 
-def _head(completion: str) -> str:
-    """A completion without its last word; empty where it has one word only."""
-    words = completion.rstrip().rsplit(maxsplit=1)
-    return words[0] if len(words) == 2 else ""
+def _rooms(
+    answers: Sequence[Sequence[Sequence[int]]], limit: int, questions: Questions
+) -> list[int]:
+    """Count the tokens that the longest answer of each row leaves for its context."""
+    rooms = [limit - max(map(len, group)) for group in answers]
+    for row, room in zip(questions.rows, rooms, strict=True):
+        if room < 1:
+            raise DataError(
+                f"{questions.name}, line {row.line}: an answer has {limit - room} tokens, wanted "
+                f"fewer than the model's context of {limit}; shorten it or leave the row out"
+            )
+    return rooms
+
+
+def _heads(questions: Questions) -> list[str]:
+    """Give each cloze's completion without its last word; empty where there is no more."""
+    if questions.kind == "choice":
+        return [""] * len(questions.rows)
+    words = [row.answer.rstrip().rsplit(maxsplit=1) for row in questions.rows]
+    return [one[0] if len(one) == 2 else "" for one in words]
 
 
 def _last_word(whole: Continuation, head: int) -> Continuation:
@@ -248,6 +254,7 @@ def _answers(
     right = [group[row.label] for row, group in zip(rows, found, strict=True)]
     logprobs = [[one.logprob for one in group] for group in found]
     chosen: list[int | None] = [None] * len(rows)
+    chance = math.nan
     if questions.kind == "cloze":
         correct = {
             "exact_match": [one.greedy for one in right],
@@ -258,28 +265,22 @@ def _answers(
             [one / len(answer.encode()) for one, answer in zip(group, row.answers, strict=True)]
             for row, group in zip(rows, logprobs, strict=True)
         ]
-        chosen = [_largest(group) for group in logprobs]
+        # The first of equal ones, like NumPy's argmax.
+        chosen = [group.index(max(group)) for group in logprobs]
         correct = {
             "accuracy": [one == row.label for one, row in zip(chosen, rows, strict=True)],
             "accuracy_norm": [
-                _largest(group) == row.label for group, row in zip(per_byte, rows, strict=True)
+                group.index(max(group)) == row.label
+                for group, row in zip(per_byte, rows, strict=True)
             ],
         }
+        chance = sum(1 / len(row.answers) for row in rows) / len(rows)
     return Answers(
         correct=correct,
         chosen=chosen,
         logprobs=logprobs,
         subjects=[row.subject for row in rows],
-        chance=(
-            sum(1 / len(row.answers) for row in rows) / len(rows)
-            if questions.kind == "choice"
-            else math.nan
-        ),
+        chance=chance,
         perplexity=perplexity(-sum(one.logprob for one in right), sum(one.tokens for one in right)),
         cut=cut,
     )
-
-
-def _largest(values: Sequence[float]) -> int:
-    """Where the largest value stands; the first of equal ones, as numpy's argmax."""
-    return max(range(len(values)), key=lambda index: values[index])

@@ -27,14 +27,14 @@ KEYS: dict[Kind, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """One row.
+    """One row of a file.
 
     Attributes:
         line: In its file, from 1.
-        context: What is asked, or what comes before the gap.
+        context: The question, or the text before the gap.
         answers: The choices; of a cloze its completion alone.
-        label: Which answer is right, from 0.
-        subject: What it is about; empty if the row does not say.
+        label: Position of the right answer, from 0.
+        subject: Topic; empty if the row has none.
     """
 
     line: int
@@ -62,7 +62,7 @@ def read_questions(path: Path) -> Questions:
     """Read a file of questions.
 
     Raises:
-        DataError: The file cannot be read, holds no row, or a row is not as it should be.
+        DataError: The file cannot be read, holds no row, or a row is malformed.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")  # a text may hold other line ends
@@ -97,9 +97,9 @@ def draw_examples(
     A question that stands in the file twice is no example for its twin either.
 
     Args:
-        questions: What is asked.
+        questions: The file.
         shots: Examples for each.
-        seed: Of the draws; each question has its own, so that rows behind it do not matter.
+        seed: Of the choice; each question has its own, so that later rows do not matter.
         shown: Where examples come from; the questions themselves if None.
 
     Raises:

@@ -9,7 +9,7 @@ class MeasuringConfig(Config):
     """How many prompts and samples, and how intervals are made."""
 
     prompts: Count = Field(512, title="Held-out prompts")
-    """At most as many as there are; a decision needs at least 30."""
+    """At most as many as there are, noted if fewer than 512; a decision needs 30."""
     samples_per_prompt: Count = 4
     """Completions of each model; the gold judge's diversity check needs at least 2."""
     bootstrap_resamples: int = Field(2000, ge=100)

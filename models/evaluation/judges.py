@@ -10,14 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
-import numpy as np
-from numpy.typing import NDArray
-
 from models.evaluation.samples import Samples
 from models.language.text import Content
-
-Floats: TypeAlias = NDArray[np.float64]
-Flags: TypeAlias = NDArray[np.bool_]
+from models.statistics.intervals import Flags, Floats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from models.errors import DataError
 from models.evaluation.judges import Scores
@@ -27,9 +26,13 @@ from models.statistics.diversity import (
     ratio,
     unique_share,
 )
-from models.statistics.intervals import Interval, bootstrap_interval, paired_bootstrap
-
-Floats = NDArray[np.float64]
+from models.statistics.intervals import (
+    Flags,
+    Floats,
+    Interval,
+    bootstrap_interval,
+    paired_bootstrap,
+)
 
 REPETITION_N = 4
 
@@ -92,7 +95,7 @@ class Judged:
         return {name for given in self.scores.values() for name in given.aspects}
 
     @property
-    def good(self) -> NDArray[np.bool_] | None:
+    def good(self) -> Flags | None:
         """Which samples are as good as can be, if a judge tells."""
         return next((one.good for one in self.scores.values() if one.good is not None), None)
 

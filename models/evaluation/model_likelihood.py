@@ -12,9 +12,8 @@ from typing import Any
 
 from models.evaluation.texts import text_likelihood
 from models.language.folders import load_causal_model, load_tokenizer
-from models.language.likelihood import bits_per_byte, perplexity
+from models.language.likelihood import bits_per_byte, held_out_loss, perplexity
 from models.language.tokenizer import Messages, encode_completions, encode_prompts
-from models.training.order import held_out_loss
 
 logger = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from typing import Any
 from models.evaluation.checks import Check, Verdict
 from models.evaluation.measures import score_name
 from models.evaluation.wording import Names, judge_name, reasons, verdict_word
-from models.rows import read_rows
+from models.rows import read_rows, write_json
 from models.statistics.intervals import Interval
 from models.statistics.win_rates import WinRates
 
@@ -79,17 +79,16 @@ class EvaluationResult:
 
     def write(self, out: Path) -> None:
         """Write results.json into a folder; null where there is no number."""
-        plain = _plain(dataclasses.asdict(self))
-        plain["win_rates"] = {
+        rates = {
             judge: [
-                {"model": row, "over": column, **_plain(dataclasses.asdict(interval)),
+                {"model": row, "over": column, "interval": interval,
                  "prompts": rates.prompts[row, column]}
                 for row, column, interval in rates.pairs()
             ]
             for judge, rates in self.win_rates.items()
         }  # fmt: skip
-        text = json.dumps(plain, indent=2, ensure_ascii=False)
-        (out / RESULTS).write_text(text + "\n", encoding="utf-8")
+        record = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
+        write_json(out / RESULTS, record | {"win_rates": rates})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +124,9 @@ def read_result(folder: Path) -> EvaluationResult:
         win_rates={
             judge: WinRates(
                 models=models,
-                intervals={(one["model"], one["over"]): _interval(one) for one in pairs},
+                intervals={
+                    (one["model"], one["over"]): _interval(one["interval"]) for one in pairs
+                },
                 prompts={(one["model"], one["over"]): one["prompts"] for one in pairs},
             )
             for judge, pairs in told["win_rates"].items()
@@ -241,12 +242,3 @@ def _interval(told: Mapping[str, Any]) -> Interval:
 
 def _number(value: float | None) -> float:
     return math.nan if value is None else value
-
-
-def _plain(value: Any) -> Any:
-    """Make a value that JSON knows: no number is written where none could be measured."""
-    if isinstance(value, Mapping):
-        return {key: _plain(one) for key, one in value.items() if not isinstance(key, tuple)}
-    if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from models.errors import DataError
+from models.statistics.intervals import Flags, Floats
 
 Sample = TypeVar("Sample")
 
@@ -36,8 +36,8 @@ class Samples:
     texts: Sequence[Sequence[str]]
     prompt_ids: Sequence[Sequence[int]]
     token_ids: Sequence[Sequence[Sequence[int]]]
-    finished: NDArray[np.bool_]
-    kl: NDArray[np.float64] | None = None
+    finished: Flags
+    kl: Floats | None = None
 
     def __post_init__(self) -> None:
         """Refuse ragged samples, which no paired measure could read."""
@@ -59,7 +59,7 @@ class Samples:
         return self.finished.shape[0], self.finished.shape[1]
 
     @property
-    def lengths(self) -> NDArray[np.float64]:
+    def lengths(self) -> Floats:
         """Tokens of each sample, EOS included, (prompts, samples)."""
         return np.array([[float(len(ids)) for ids in samples] for samples in self.token_ids])
 
@@ -72,7 +72,7 @@ class Samples:
         return [ids for samples in self.token_ids for ids in samples]
 
 
-def pick(nested: Sequence[Sequence[Sample]], flags: NDArray[np.bool_]) -> list[list[Sample]]:
+def pick(nested: Sequence[Sequence[Sample]], flags: Flags) -> list[list[Sample]]:
     """Keep the flagged samples of each prompt, in the order sampled."""
     return [
         [sample for sample, kept in zip(samples, row, strict=True) if kept]

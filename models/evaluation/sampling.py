@@ -21,11 +21,11 @@ from models.language.distribution import TokenDistribution
 from models.language.folders import load_causal_model, load_reward_model, load_tokenizer
 from models.language.generation import sample_completions
 from models.language.prompts import NO_LIMIT, encode_to_fit, grouped
+from models.language.scoring import SequenceScorer
 from models.language.sequences import Sequences, map_chunks, token_logprobs
 from models.language.tokenizer import Messages, decode_completion, encode_prompts, encode_texts
 from models.language.tokenizer_identity import same_tokenizer
 from models.randomness import derive_seed
-from models.reward.ranking import SequenceScorer
 
 logger = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 from models.errors import DataError, ParameterError
 from models.language import likelihood
+from models.language.likelihood import held_out_loss
 from models.language.tokenizer import encode_texts
-from models.training.order import held_out_loss
 
 WINDOWS_AT_ONCE = 1024
 """Rows that are laid out as one table; it bounds memory, never the result."""

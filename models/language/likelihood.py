@@ -1,11 +1,70 @@
-"""Held-out likelihood in the two units people compare: perplexity and bits per byte.
+"""Held-out loss, and the two units in which people compare it: perplexity and bits per byte.
 
 Perplexity depends on the tokenizer, bits per byte does not: models with different vocabularies
-are compared by the latter. Apart from the evaluation of policies, so that a change there does not
-count as a change of pretraining.
+are compared by the latter.
 """
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from models.language.sequences import Sequences, map_chunks, token_logprobs
+
+HELD_OUT_TOKENS = 4096
+"""Most tokens of one forward pass."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldOutLoss:
+    """Negative log-likelihood of completions, in nats.
+
+    Attributes:
+        nll_sum: Over all completion tokens.
+        token_count: Of the completions.
+    """
+
+    nll_sum: float
+    token_count: int
+
+    @property
+    def mean(self) -> float:
+        """Nats per token; each token counts the same, whatever batch it was in."""
+        return self.nll_sum / self.token_count if self.token_count else math.nan
+
+
+def held_out_loss(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    completions: Sequence[Sequence[int]],
+) -> HeldOutLoss:
+    """Measure how well a model predicts completions after their prompts, token by token.
+
+    Args:
+        model: A causal language model.
+        prompts: At least one token each.
+        completions: At least one token each; what is predicted.
+    """
+    by_length = sorted(
+        range(len(prompts)), key=lambda row: len(prompts[row]) + len(completions[row])
+    )
+    sequences = Sequences.from_lists(
+        [prompts[row] for row in by_length],
+        [completions[row] for row in by_length],
+        device=model.device,
+    )
+    was_training = model.training
+    model.eval()
+    logprobs = map_chunks(
+        lambda chunk: token_logprobs(model, chunk).logprobs,
+        sequences,
+        HELD_OUT_TOKENS,
+    )
+    model.train(was_training)
+    return HeldOutLoss(
+        nll_sum=-float(logprobs.double().sum()),
+        token_count=sum(len(completion) for completion in completions),
+    )
 
 
 def perplexity(nll_sum: float, token_count: int) -> float:

@@ -1,10 +1,17 @@
-"""Scores: one number a completion from the reward model, and the moments that normalise them."""
+"""Scores: one number per completion from a reward model, and the moments that normalise them."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
 
 from models.errors import ModelError
+from models.language.sequences import Sequences, map_chunks, sequence_scores
 
 SCORE_MOMENTS = "score_moments.json"
 
@@ -47,3 +54,60 @@ def read_score_moments(folder: Path) -> ScoreMoments:
             f"{path} cannot be read ({error}); a reward model's folder holds the mean and standard "
             "deviation of its scores on SFT completions: give the folder of a reward stage"
         ) from error
+
+
+@torch.no_grad()
+def score_sequences(
+    model: Any, sequences: Sequence[Sequence[int]], batch_tokens: int = 8192
+) -> torch.Tensor:
+    """Score sequences with a reward model, each read at its last token.
+
+    Args:
+        model: A reward model.
+        sequences: Prompt and completion together; completions end with EOS unless cut.
+        batch_tokens: Most tokens of one forward pass; bounds memory, not the result.
+
+    Returns:
+        (sequences,) float32 on the CPU, in the order given.
+    """
+    if not sequences:
+        return torch.zeros(0)
+    by_length = sorted(range(len(sequences)), key=lambda row: len(sequences[row]))
+    was_training = model.training
+    model.eval()
+    scores = map_chunks(
+        lambda chunk: sequence_scores(model, chunk),
+        # Where the prompt ends does not matter here: only the last token is read.
+        Sequences.from_lists(
+            [sequences[row][:0] for row in by_length],
+            [sequences[row] for row in by_length],
+            device=model.device,
+        ),
+        batch_tokens,
+    )
+    model.train(was_training)
+    ordered = torch.empty(len(sequences))
+    ordered[torch.tensor(by_length)] = scores.cpu()
+    return ordered
+
+
+class SequenceScorer:
+    """A reward model that scores every different sequence once.
+
+    The last digits of a score depend on what else is in its batch. Scored once, a completion that
+    two models share has the same score for both, to the last bit: a tie.
+    """
+
+    def __init__(self, model: Any, batch_tokens: int = 8192) -> None:
+        """Take a reward model, and the most tokens of one forward pass."""
+        self._model = model
+        self._batch_tokens = batch_tokens
+        self._known: dict[tuple[int, ...], float] = {}
+
+    def score(self, sequences: Sequence[Sequence[int]]) -> NDArray[np.float64]:
+        """Score sequences of prompt and completion, (sequences,)."""
+        rows = [tuple(ids) for ids in sequences]
+        new = list(dict.fromkeys(row for row in rows if row not in self._known))
+        scores = score_sequences(self._model, new, self._batch_tokens).double().tolist()
+        self._known.update(zip(new, scores, strict=True))
+        return np.array([self._known[row] for row in rows], dtype=np.float64)

@@ -1,4 +1,4 @@
-"""Rewards, advantages and returns of a rollout: pure functions on (batch, completion) tensors.
+"""Rewards, advantages, returns and the KL coefficient: functions on (batch, completion) tensors.
 
 Differs from TRL's PPO, on purpose: the score goes on the last completion token itself (TRL puts
 it one past the end), and whitening runs over all counted tokens of the whole rollout, not over
@@ -8,6 +8,8 @@ a minibatch.
 from dataclasses import dataclass
 
 import torch
+
+from models.ppo.config import PPOConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,3 +117,24 @@ def explained_variance(
     """Share of the returns' variance that the critic foresaw: 1 is all, 0 none, below 0 harmful."""
     residual, target = (returns - values)[mask], returns[mask]
     return 1.0 - residual.var(unbiased=False) / target.var(unbiased=False).clamp(min=1e-12)
+
+
+MAX_ERROR = 0.2
+
+
+def next_kl_coef(kl_coef: float, kl: float, config: PPOConfig) -> float:
+    """Adapt the coefficient after an iteration; without a target it stays the same.
+
+    coef' = coef * (1 + clip(kl / target - 1, -0.2, 0.2) * rollouts / horizon)
+
+    Args:
+        kl_coef: Of this iteration.
+        kl: Measured to the reference, nats per completion.
+        config: Target, horizon and rollouts per iteration.
+
+    Source: Ziegler et al. 2019 (arXiv 1909.08593), section 2.2.
+    """
+    if config.kl_target is None:
+        return kl_coef
+    error = min(max(kl / config.kl_target - 1.0, -MAX_ERROR), MAX_ERROR)
+    return kl_coef * (1.0 + error * config.rollouts_per_iteration / config.kl_horizon)

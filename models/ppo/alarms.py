@@ -1,13 +1,13 @@
-"""Alarms: what the monitors look like when PPO goes wrong, most of all when it hacks the reward.
+"""Alarms: signs in the monitors that PPO goes wrong, above all that it hacks the reward.
 
-An alarm judges one iteration's monitors against bounds and against the first iteration. It only
-speaks; what follows is the caller's to decide. Its whole memory is a small dict of numbers, so that
-a resumed run raises the same alarms.
+One iteration's monitors are checked against bounds and against the first iteration; the caller
+decides what an alarm leads to. The whole state is a small dict of numbers, so that a resumed run
+raises the same alarms.
 """
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from models.ppo.config import AlarmConfig
@@ -19,7 +19,7 @@ STANDARD_ERRORS = 4.0
 """A mean KL this many standard errors below zero is no accident of sampling."""
 
 ROUNDING = 1e-3
-"""Nats a completion that equal models may differ by."""
+"""Nats per completion that equal models may differ by."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,22 +40,18 @@ class Alarm:
     value: float
     bound: float
 
-    def as_row(self) -> dict[str, Any]:
-        """For a table."""
-        return asdict(self)
-
 
 class AlarmWatch:
-    """Looks at every iteration's monitors."""
+    """Checks every iteration's monitors and remembers the first one's."""
 
     NAMES = ("kl_negative", "kl_high", "length", "eos_rate", "entropy", "critic", "hacking")
 
     def __init__(self, config: AlarmConfig, *, critic_warmup: int) -> None:
-        """Begin without a yardstick.
+        """Take the bounds; the first iteration gives the baseline.
 
         Args:
             config: The bounds.
-            critic_warmup: Iterations in which the critic may be as wrong as it likes.
+            critic_warmup: Iterations in which the critic raises no alarm.
         """
         self._config = config
         self._critic_warmup = critic_warmup
@@ -63,7 +59,7 @@ class AlarmWatch:
         self._critic_negative = 0
 
     def look(self, metrics: Mapping[str, float], iteration: int) -> list[Alarm]:
-        """Judge the monitors of one iteration, numbered from 1."""
+        """Check the monitors of one iteration, numbered from 1."""
         if not self._first:
             self._first = {name: metrics[f"objective/{name}"] for name in YARDSTICKS}
         negative = metrics["value/explained_variance"] < 0 and iteration > self._critic_warmup
@@ -109,7 +105,7 @@ class AlarmWatch:
         return {"first": self._first, "critic_negative": self._critic_negative}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where `state_dict` was taken."""
+        """Restore what `state_dict` gave."""
         self._first = dict(state["first"])
         self._critic_negative = state["critic_negative"]
 
@@ -134,7 +130,7 @@ MEANINGS = {
 
 
 def describe(alarm: Alarm) -> str:
-    """Say in one line what was seen, what is probably wrong and what to do."""
+    """Describe in one line the monitor, the probable cause and the remedy."""
     return (
         f"alarm {alarm.name} in iteration {alarm.iteration}: {alarm.metric} is {alarm.value:.4g}, "
         f"its bound {alarm.bound:.4g}; {MEANINGS[alarm.name]}"

@@ -1,11 +1,11 @@
-"""PPO's four networks: loaded, checked, prepared to learn or to stay frozen.
+"""PPO's four networks: loaded, checked, prepared to learn or to stay frozen, in which precision.
 
 With LoRA the reference is the actor with its adapter off, so no second copy exists.
 """
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,9 @@ import torch
 from peft import LoraConfig, PeftModel
 
 from models.errors import ModelError
-from models.language.folders import load_causal_model, load_reward_model, load_tokenizer, save_model
+from models.language.folders import load_causal_model, load_reward_model, save_model
 from models.language.sequences import Sequences, token_logprobs
+from models.language.tokenizer_identity import refuse_other_tokenizer
 from models.ppo.config import PPOConfig
 from models.randomness import derive_seed
 
@@ -38,7 +39,7 @@ class Networks:
 
     @contextmanager
     def as_reference(self) -> Iterator[Any]:
-        """Lend the network that plays the reference."""
+        """Give the network that plays the reference."""
         if self.reference is not None:
             yield self.reference
             return
@@ -49,7 +50,7 @@ class Networks:
             self.actor.enable_adapters()
 
     def fingerprints(self) -> dict[str, str]:
-        """Hashes of everything that must not change."""
+        """Hashes of the weights that must not change, by role."""
         if self.reference is not None:
             reference = fingerprint(self.reference.state_dict())
         else:
@@ -65,17 +66,17 @@ class Networks:
 def load_networks(
     sft: Path, reward: Path, *, config: PPOConfig, seed: int, device: str
 ) -> Networks:
-    """Load the four roles and check that they speak the same tokens.
+    """Load the four roles and check that they share a tokenizer.
 
     Args:
         sft: Model folder of actor and reference.
         reward: Model folder of reward model and critic.
-        config: Says whether the actor learns by adapters.
+        config: Whether the actor learns by adapters.
         seed: Root seed, of the adapters' first weights.
         device: Where to put them.
 
     Raises:
-        ModelError: Vocabularies differ, or packed rows give other logprobs than the model itself.
+        ModelError: Tokenizers differ, or packed rows give other logprobs than the model itself.
     """
     networks = Networks(
         actor=load_causal_model(sft).to(device),
@@ -83,15 +84,15 @@ def load_networks(
         reference=None if config.lora else load_causal_model(sft).to(device),
         reward_model=load_reward_model(reward).to(device),
     )
+    refuse_other_tokenizer(
+        reward, "reward model", sft, "SFT model", "train the reward model from this SFT model"
+    )
     sizes = (networks.actor.config.vocab_size, networks.reward_model.config.vocab_size)
-    if (
-        sizes[0] != sizes[1]
-        or load_tokenizer(sft).get_vocab() != load_tokenizer(reward).get_vocab()
-    ):
+    if sizes[0] != sizes[1]:
         raise ModelError(
             f"the SFT model (vocabulary {sizes[0]}) and the reward model (vocabulary {sizes[1]}) "
-            "have different tokenizers; PPO needs one for all four networks: train the reward "
-            "model from this SFT model"
+            "have embeddings of different sizes; PPO needs one for all four networks: train the "
+            "reward model from this SFT model"
         )
     _check_logprobs(networks.actor)
     if config.lora:
@@ -186,7 +187,35 @@ def _check_logprobs(actor: Any) -> None:
     ours = token_logprobs(actor, packed).logprobs
     if not torch.allclose(ours[packed.completion_mask], torch.cat(theirs), atol=1e-4):
         raise ModelError(
-            f"{type(actor).__name__} says something else of packed rows with its output head alone "
-            "than by itself: it scales or caps its logits, or its rows see each other; PPO "
-            "supports models such as Llama, Qwen, Mistral or GPT-2"
+            f"{type(actor).__name__} gives other logprobs for packed rows with its output head "
+            "alone than in its own forward pass: it scales or caps its logits, or its rows see "
+            "each other; PPO supports models such as Llama, Qwen, Mistral or GPT-2"
         )
+
+
+def forward_precision(config: PPOConfig, device: torch.device) -> AbstractContextManager[Any]:
+    """Autocast to bfloat16 where it is asked for, or where it is left open and a GPU has it.
+
+    One context covers forward passes with or without gradients, never both, and no optimiser step:
+    autocast keeps the cast weights until it ends.
+    """
+    wanted = config.precision == "bfloat16" or (
+        config.precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()
+    )
+    return torch.autocast(device.type, dtype=torch.bfloat16) if wanted else nullcontext()
+
+
+class MovingAverage:
+    """average = decay * average + (1 - decay) * weights, after each optimiser step."""
+
+    def __init__(self, network: Any, decay: float) -> None:
+        """Start from the network's present weights."""
+        self._decay = decay
+        self.weights = {name: tensor.clone() for name, tensor in learned_state(network).items()}
+
+    @torch.no_grad()
+    def update(self, network: Any) -> None:
+        """Take one step towards the network."""
+        new = learned_state(network)
+        for name, average in self.weights.items():
+            average.lerp_(new[name], 1.0 - self._decay)

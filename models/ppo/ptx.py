@@ -35,7 +35,7 @@ def ptx_backward(
         generator: Draws them.
 
     Returns:
-        The loss, nats a token.
+        The loss, nats per token.
     """
     drawn = blocks[torch.randint(len(blocks), (rows,), generator=generator)].to(actor.device)
     count = torch.full((rows,), drawn.shape[1] - 1, device=drawn.device)

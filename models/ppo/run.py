@@ -1,4 +1,4 @@
-"""The PPO stage's learning from folders to folders: load, resume, iterate, watch, publish."""
+"""PPO from folders to folders: load the networks, train or resume, publish."""
 
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,8 @@ from models.ppo.ptx import BLOCK_TOKENS
 from models.ppo.session import Session
 from models.ppo.trainer import PPOTrainer
 from models.rows import read_rows, write_rows
-from models.runtime import Log
-from models.training.corpus_blocks import corpus_blocks
+from models.runtime import TrainingRun
+from models.training.order import corpus_blocks
 
 WATCHED_PROMPTS = 8
 
@@ -28,13 +28,9 @@ def train_ppo(
     prompts: Path,
     heldout_prompts: Path,
     corpus: Path | None,
-    out: Path,
-    checkpoints: Path,
     config: PPOConfig,
     sampling: SamplingConfig,
-    seed: int,
-    device: str,
-    log: Log,
+    run: TrainingRun,
 ) -> dict[str, float]:
     """Train the actor with PPO and publish it.
 
@@ -42,16 +38,13 @@ def train_ppo(
         sft: Model folder from which actor and reference start.
         reward: Model folder from which reward model and critic start, with its score moments.
         prompts: Row file of training prompts.
-        heldout_prompts: Row file; completions of a few of them are watched, never learned from.
-        corpus: Row file of texts for the pretraining mix; read only if there is to be one.
-        out: An empty folder; gets `model/` (the actor), `model_adapter/` with LoRA, `ema/` if kept,
-            `critic/`, `samples.jsonl` and `alarms.jsonl`.
-        checkpoints: Where checkpoints are kept; training goes on from the last whole one.
+        heldout_prompts: Row file; a few are sampled to watch the actor, never to train it.
+        corpus: Row file of texts for the pretraining mix, if there is one; read only for it.
         config: PPO's parameters.
         sampling: How rollouts are sampled.
-        seed: The root seed.
-        device: Where to train.
-        log: Called once an iteration.
+        run: Its log is called once per iteration, its `out` gets `model/` (the actor),
+            `model_adapter/` with LoRA, `ema/` if there is one, `critic/`, `samples.jsonl` and
+            `alarms.jsonl`.
 
     Returns:
         The last iteration's monitors, named `ppo/...`, the number of `ppo/iterations`, and for
@@ -64,13 +57,13 @@ def train_ppo(
         ParameterError: A pretraining mix is wanted and there is no corpus.
     """
     tokenizer = load_tokenizer(sft)
-    networks = load_networks(sft, reward, config=config, seed=seed, device=device)
+    networks = load_networks(sft, reward, config=config, seed=run.seed, device=run.device)
     rows = [row["prompt"] for row in read_rows(prompts)]
     if not rows:
         raise DataError(f"{prompts.name} holds no prompts; PPO needs at least one to sample from")
     block_tokens = min(BLOCK_TOKENS, networks.actor.config.max_position_embeddings)
     blocks = (
-        corpus_blocks(tokenizer, corpus, block_tokens, seed)
+        corpus_blocks(tokenizer, corpus, block_tokens, run.seed)
         if (corpus and config.ptx_coef)
         else None
     )
@@ -83,22 +76,22 @@ def train_ppo(
             sampling=sampling,
             moments=read_score_moments(reward),
             eos_token_id=tokenizer.eos_token_id,
-            seed=seed,
+            seed=run.seed,
             corpus=blocks,
             interruption=interruption,
         )
         watched = [row["prompt"] for row in _spread(read_rows(heldout_prompts), WATCHED_PROMPTS)]
-        session = Session(trainer, tokenizer, watched, checkpoints, interruption)
-        session.run(log)
+        session = Session(trainer, tokenizer, watched, run)
+        session.run()
     for name, before in networks.fingerprints().items():
         if before != frozen[name]:
             raise ModelError(f"the {name} changed during PPO; it must stay frozen, bit for bit")
-    _publish(session, tokenizer, sft, out)
+    _publish(session, tokenizer, sft, run.out)
     return {f"ppo/{name}": value for name, value in session.summary().items()}
 
 
 def _publish(session: Session, tokenizer: Any, sft: Path, out: Path) -> None:
-    """Write everything that the stage gives."""
+    """Write the networks, the samples and the alarms."""
     trainer = session.trainer
     actor = trainer.networks.actor
     publish_actor(actor, tokenizer, sft=sft, folder=out / "model")

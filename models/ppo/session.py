@@ -1,10 +1,11 @@
-"""The loop around the PPO trainer: what is logged, watched, saved, resumed and taken back."""
+"""The loop around the PPO trainer: logging, alarms, samples, checkpoints and resuming."""
 
 import json
 import logging
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,13 @@ import torch
 
 from models.checkpoints import is_intact, latest, prune, seal
 from models.errors import DivergedError
-from models.interruption import Interruption
 from models.language.generation import sample_completions
 from models.language.prompts import encode_to_fit
 from models.language.tokenizer import decode_completion
 from models.ppo.alarms import Alarm, AlarmWatch, describe
 from models.ppo.trainer import PPOTrainer
 from models.randomness import derive_seed
-from models.runtime import Log
+from models.runtime import TrainingRun
 
 logger = logging.getLogger(__name__)
 
@@ -29,15 +29,10 @@ INTERRUPTED = "interrupted"
 
 
 class Session:
-    """The loop around the trainer: what is logged, watched, saved and resumed."""
+    """One training from its first or last saved iteration to its end, and what it recorded."""
 
     def __init__(
-        self,
-        trainer: PPOTrainer,
-        tokenizer: Any,
-        watched: Sequence[Any],
-        checkpoints: Path,
-        interruption: Interruption,
+        self, trainer: PPOTrainer, tokenizer: Any, watched: Sequence[Any], run: TrainingRun
     ) -> None:
         self.trainer = trainer
         self.metrics: dict[str, float] = {}
@@ -45,25 +40,29 @@ class Session:
         self.alarms: list[dict[str, Any]] = []
         self._tokenizer = tokenizer
         self._watched = watched
-        self._checkpoints = checkpoints
-        self._interruption = interruption
+        self._checkpoints = run.checkpoints
+        self._log = run.log
         self._watch = AlarmWatch(
             trainer.config.alarms, critic_warmup=trainer.config.critic_warmup_iterations
         )
 
-    def run(self, log: Log) -> None:
-        """Run the iterations that are left; save and leave when a signal comes."""
+    def run(self) -> None:
+        """Run the iterations that are left; save and exit on a signal.
+
+        Raises:
+            DivergedError: A loss or a gradient is not finite, or an alarm ended the run before
+                its first checkpoint.
+        """
+        trainer = self.trainer
         found = self._newest()
         if found is None:
             self.samples = self._sample_watched()
         else:
             self._load(found)
-            logger.info("PPO goes on after iteration %d", self.trainer.finished_iterations)
+            logger.info("PPO resumes after iteration %d", trainer.finished_iterations)
         try:
-            while self.trainer.finished_iterations < self.trainer.config.iterations:
-                if self._stopped:
-                    break
-                self._iterate(log)
+            while trainer.finished_iterations < trainer.config.iterations and not self._stopped:
+                trainer.step(self._record)
         except DivergedError as error:
             folder = self._checkpoints / "diverged"
             self._write(folder)
@@ -72,12 +71,12 @@ class Session:
             ) from error
         except Exception:
             raise
-        except BaseException:  # a signal: weights are at rest
-            with self._interruption.held():
+        except BaseException:  # a signal: no weight is moving
+            with trainer.interruption.held():
                 self._save_interrupted()
             logger.warning(
-                "PPO was stopped in iteration %d; its state is saved, a new run goes on from there",
-                self.trainer.finished_iterations + 1,
+                "PPO was stopped in iteration %d; its state is saved, and a new run resumes there",
+                trainer.finished_iterations + 1,
             )
             raise
         if self._stopped:
@@ -94,28 +93,23 @@ class Session:
         finished = float(self.trainer.finished_iterations)
         return {**self.metrics, **raised, "iterations": finished}
 
-    def _iterate(self, log: Log) -> None:
-        """Run one iteration to its end; a signal strikes before it counts or after it is saved."""
-        trainer = self.trainer
-        metrics = trainer.learn()
-        with self._interruption.held():
-            trainer.close(metrics)
-            done = trainer.finished_iterations
-            alarms = self._watch.look(metrics, done)
-            raised = {alarm.name for alarm in alarms}
-            metrics |= {f"alarm/{name}": float(name in raised) for name in AlarmWatch.NAMES}
-            self.metrics = metrics
-            self.alarms += [alarm.as_row() for alarm in alarms]
-            log({f"ppo/{name}": value for name, value in metrics.items()}, done)
-            for alarm in alarms:
-                logger.warning("%s", describe(alarm))
-            due = done % trainer.config.checkpoint_iterations == 0
-            if (due or done == trainer.config.iterations) and not self._stopped:
-                self.samples += self._sample_watched()
-                self._save()
+    def _record(self, metrics: dict[str, float]) -> None:
+        """Watch, log and save a finished iteration."""
+        config, finished = self.trainer.config, self.trainer.finished_iterations
+        alarms = self._watch.look(metrics, finished)
+        raised = {alarm.name for alarm in alarms}
+        self.metrics = metrics | {f"alarm/{one}": float(one in raised) for one in AlarmWatch.NAMES}
+        self.alarms += [asdict(alarm) for alarm in alarms]
+        self._log({f"ppo/{name}": value for name, value in self.metrics.items()}, finished)
+        for alarm in alarms:
+            logger.warning("%s", describe(alarm))
+        due = finished % config.checkpoint_iterations == 0 or finished == config.iterations
+        if due and not self._stopped:
+            self.samples += self._sample_watched()
+            self._save()
 
     def _return_to_checkpoint(self) -> None:
-        """Take back what came after the last checkpoint; nothing to take back to is the start."""
+        """Restore the last checkpoint, with the alarms raised since."""
         found = latest(self._checkpoints)
         raised = self.alarms
         if found is None:
@@ -139,7 +133,7 @@ class Session:
         shutil.rmtree(self._checkpoints / INTERRUPTED, ignore_errors=True)
 
     def _save_interrupted(self) -> None:
-        """Save in the middle of an iteration, beside the last checkpoint."""
+        """Save an unfinished iteration beside the last checkpoint."""
         folder = self._checkpoints / INTERRUPTED
         self._write(folder)
         seal(folder)
@@ -175,7 +169,7 @@ class Session:
         self._watch.load_state_dict(session["watch"])
 
     def _sample_watched(self) -> list[dict[str, Any]]:
-        """Sample the watched prompts with equal luck each time, so that only the actor differs."""
+        """Sample the watched prompts with the same seed each time: only the actor differs."""
         if not self._watched:
             return []
         trainer = self.trainer

@@ -22,7 +22,7 @@ class SideBySide:
     """
 
     def __init__(self, device: torch.device) -> None:
-        """Start a second thread where there is a second CPU thread for it."""
+        """Prepare a second thread where there is a second CPU thread for it."""
         self._threads = torch.get_num_threads() if device.type == "cpu" else 1
         self._pool: ThreadPoolExecutor | None = None
         if self._threads > 1:

@@ -1,20 +1,18 @@
-"""The PPO trainer: `step()` reads like the paper.
+"""The PPO trainer: `step()` is one iteration, as the papers describe it.
 
 Differs from the common implementations: actor and critic are separate networks with separate
 optimisers; losses are normalised by the counted tokens of the whole optimiser step; once a
 minibatch finds the actor too far from the rollout's policy, its step of the actor is not taken
-and the inner epochs end.
+and the PPO epochs end.
 
 Every random choice of an iteration derives from the root seed and the iteration's number, and
 the learning rates are functions of that number. Nothing random has a state, so weights,
-optimisers, a few numbers and the iteration under way are all that a resume needs. A signal that
-arrives while weights move waits until they rest.
+optimisers, a few numbers and the unfinished iteration are all that a resume needs. A signal that
+arrives during an optimiser step takes effect after it.
 """
 
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -24,13 +22,24 @@ from models.interruption import Interruption
 from models.language.config import SamplingConfig
 from models.language.distribution import TokenDistribution
 from models.language.scoring import ScoreMoments
+from models.ppo.advantages import estimate_advantages, next_kl_coef, shape_rewards, whiten
 from models.ppo.config import PPOConfig
-from models.ppo.ema import MovingAverage
 from models.ppo.iteration import Iteration
-from models.ppo.kl_control import next_kl_coef
-from models.ppo.networks import Networks, learned_state, load_learned_state, prepare_networks
+from models.ppo.networks import (
+    MovingAverage,
+    Networks,
+    learned_state,
+    load_learned_state,
+    prepare_networks,
+)
 from models.ppo.ptx import ptx_backward
-from models.ppo.rollout import Rollout, collect_rollout
+from models.ppo.rollout import (
+    Rollout,
+    forward_networks,
+    normalise_scores,
+    rollout_metrics,
+    sample,
+)
 from models.ppo.side_by_side import SideBySide
 from models.ppo.updates import actor_step, adamw, critic_step
 from models.randomness import derive_seed
@@ -86,37 +95,72 @@ class PPOTrainer:
         self.kl_coef = config.kl_coef
         self.finished_iterations = 0
         self._corpus = corpus
-        self._interruption = interruption or Interruption()
-        self._open: Iteration | None = None
+        self.interruption = interruption or Interruption()
+        self._distribution = TokenDistribution.of(sampling, eos_token_id)
+        self._unfinished: Iteration | None = None
         self._side_by_side = SideBySide(networks.actor.device)
         prepare_networks(networks, config)
         self.actor_optimizer = adamw(networks.actor, config.actor_learning_rate)
         self.critic_optimizer = adamw(networks.critic, config.critic_learning_rate)
         self.ema = MovingAverage(networks.actor, config.ema_decay) if config.ema_decay else None
 
-    def step(self) -> dict[str, float]:
-        """Run one iteration: collect a rollout, learn from it, report what happened."""
-        metrics = self.learn()
-        self.close(metrics)
+    def step(self, record: Callable[[dict[str, float]], None] | None = None) -> dict[str, float]:
+        """Run one iteration of PPO, or the rest of one that was interrupted.
+
+        Args:
+            record: Receives the metrics as soon as the iteration is counted, before a signal can
+                take effect.
+
+        Returns:
+            The metrics.
+
+        Raises:
+            DivergedError: A loss or a gradient is not finite.
+        """
+        config, networks, number = self.config, self.networks, self.finished_iterations
+        if self._unfinished is None:
+            samples = sample(
+                networks.actor, self._prompts_of(number), sampling=self.sampling, config=config,
+                eos_token_id=self.eos_token_id, generator=self._generator(f"rollout.{number}"),
+            )  # fmt: skip
+            outputs = forward_networks(
+                networks, samples.sequences, distribution=self._distribution,
+                moments=self.moments, config=config, side_by_side=self._side_by_side,
+            )  # fmt: skip
+            mask = samples.sequences.completion_mask
+            scores = normalise_scores(outputs.scores, self.moments, config.score_clip)
+            rewards = shape_rewards(
+                scores - config.missing_eos_penalty * (~samples.finished).float(),
+                outputs.old_logprobs, outputs.reference_logprobs, mask, kl_coef=self.kl_coef,
+            )  # fmt: skip
+            estimate = estimate_advantages(
+                rewards, outputs.old_values, mask, gamma=config.gamma, gae_lambda=config.gae_lambda
+            )
+            advantages, returns = estimate.advantages, estimate.returns
+            rollout = Rollout(
+                sequences=samples.sequences,
+                old_logprobs=outputs.old_logprobs,
+                old_values=outputs.old_values,
+                advantages=whiten(advantages, mask) if config.whiten_advantages else advantages,
+                returns=returns,
+                metrics=rollout_metrics(samples, outputs, scores, rewards, returns, self.kl_coef),
+            )
+            self._unfinished = Iteration(rollout=rollout)
+        iteration = self._unfinished  # new, or interrupted: then its updates continue
+        for index, rows in self._minibatches_left(iteration):
+            with self.interruption.held():  # a signal waits while weights move
+                iteration.steps.append(self._update(iteration.rollout, rows, index))
+        metrics = iteration.report()
+        with self.interruption.held():  # counted and recorded, or neither
+            self.kl_coef = next_kl_coef(self.kl_coef, metrics["objective/kl_to_reference"], config)
+            self.finished_iterations += 1
+            self._unfinished = None
+            if record is not None:
+                record(metrics)
         return metrics
 
-    def learn(self) -> dict[str, float]:
-        """Do whatever is left of the iteration under way and report it; `close` ends it."""
-        if self._open is None:
-            started = time.perf_counter()
-            rollout = self._collect()
-            self._open = Iteration(rollout=rollout, rollout_seconds=time.perf_counter() - started)
-        self._update(self._open)
-        return self._report(self._open)
-
-    def close(self, metrics: dict[str, float]) -> None:
-        """Count the iteration as finished."""
-        self.kl_coef = next_kl_coef(self.kl_coef, metrics["objective/kl_to_reference"], self.config)
-        self._open = None
-        self.finished_iterations += 1
-
     def state_dict(self) -> dict[str, Any]:
-        """Everything that a resume needs, the iteration under way included."""
+        """Everything that a resume needs, an unfinished iteration included."""
         return {
             "actor": learned_state(self.networks.actor),
             "critic": learned_state(self.networks.critic),
@@ -124,13 +168,12 @@ class PPOTrainer:
             "critic_optimizer": self.critic_optimizer.state_dict(),
             "ema": None if self.ema is None else self.ema.weights,
             "kl_coef": self.kl_coef,
-            "moments": asdict(self.moments),
             "finished_iterations": self.finished_iterations,
-            "iteration": None if self._open is None else self._open.state_dict(),
+            "unfinished": None if self._unfinished is None else self._unfinished.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where `state_dict` was taken."""
+        """Restore the state; the next `step` resumes from there."""
         load_learned_state(self.networks.actor, state["actor"])
         load_learned_state(self.networks.critic, state["critic"])
         self.actor_optimizer.load_state_dict(state["actor_optimizer"])
@@ -139,68 +182,38 @@ class PPOTrainer:
             for name, tensor in self.ema.weights.items():
                 tensor.copy_(state["ema"][name])
         self.kl_coef = state["kl_coef"]
-        self.moments = ScoreMoments(**state["moments"])
         self.finished_iterations = state["finished_iterations"]
-        self._open = None
-        if state["iteration"] is not None:
+        self._unfinished = None
+        if state["unfinished"] is not None:
             device = self.networks.actor.device
-            self._open = Iteration.from_state_dict(state["iteration"], device)
+            self._unfinished = Iteration.from_state_dict(state["unfinished"], device)
 
-    def _collect(self) -> Rollout:
-        return collect_rollout(
-            self.networks,
-            self._prompts_of(self.finished_iterations),
-            config=self.config,
-            sampling=self.sampling,
-            moments=self.moments,
-            kl_coef=self.kl_coef,
-            eos_token_id=self.eos_token_id,
-            generator=self._generator(f"rollout.{self.finished_iterations}"),
-            side_by_side=self._side_by_side,
-        )
-
-    def _update(self, iteration: Iteration) -> None:
-        """Take the optimiser steps that are left."""
-        started, before = time.perf_counter(), iteration.update_seconds
-        for group in self.actor_optimizer.param_groups:
-            group["lr"] = self._actor_learning_rate(self.finished_iterations)
-        for index, rows in enumerate(self._minibatches(self.finished_iterations)):
-            if iteration.stopped:
-                break
-            if index < len(iteration.taken):
-                continue
-            with self._interruption.held():
-                metrics = self._optimise(iteration.rollout, rows, index)
-                iteration.stopped = metrics.get("policy/approx_kl", 0) > self.config.max_approx_kl
-                iteration.taken.append(metrics)
-                iteration.update_seconds = before + time.perf_counter() - started
-
-    def _optimise(self, rollout: Rollout, rows: torch.Tensor, index: int) -> dict[str, float]:
+    def _update(self, rollout: Rollout, rows: torch.Tensor, index: int) -> dict[str, float]:
         """Take one optimiser step of the critic and, after its warm-up, of the actor."""
-        config, networks = self.config, self.networks
+        config, networks, started = self.config, self.networks, time.perf_counter()
 
-        def move_actor() -> dict[str, float]:
-            if not self._actor_learns:
+        def update_actor() -> dict[str, float]:
+            if self.finished_iterations < config.critic_warmup_iterations:
                 return {}
             return actor_step(
                 networks.actor, self.actor_optimizer, rollout, rows,
-                distribution=TokenDistribution.of(self.sampling, self.eos_token_id),
+                learning_rate=self._actor_learning_rate, distribution=self._distribution,
                 config=config, ptx=self._ptx(index),
             )  # fmt: skip
 
-        def move_critic() -> dict[str, float]:
+        def update_critic() -> dict[str, float]:
             return critic_step(
                 networks.critic, self.critic_optimizer, rollout, rows,
                 moments=self.moments, config=config,
             )  # fmt: skip
 
         try:
-            policy, value = self._side_by_side.run(move_actor, move_critic)
+            policy, value = self._side_by_side.run(update_actor, update_critic)
         except DivergedError as error:
             raise DivergedError(f"in iteration {self.finished_iterations}, {error}") from error
         if self.ema is not None and "policy/grad_norm" in policy:
             self.ema.update(networks.actor)
-        return value | policy
+        return value | policy | {"time/update_seconds": time.perf_counter() - started}
 
     def _ptx(self, index: int) -> Callable[[], float] | None:
         """The pretraining mix of optimiser step `index`, if there is one."""
@@ -216,48 +229,30 @@ class PPOTrainer:
             generator=self._generator(f"ptx.{self.finished_iterations}.{index}"),
         )
 
-    def _report(self, iteration: Iteration) -> dict[str, float]:
-        """Join what the rollout showed with what the optimiser steps did."""
-        steps = iteration.taken
-        metrics = {**iteration.rollout.metrics, **_mean_of(steps)}
-        if self._actor_learns:
-            metrics["policy/first_ratio_error"] = steps[0]["policy/ratio_error"]
-            metrics["policy/first_approx_kl"] = steps[0]["policy/approx_kl"]
-            metrics["policy/ratio_max"] = max(one["policy/ratio_max"] for one in steps)
-            metrics["policy/learning_rate"] = self._actor_learning_rate(self.finished_iterations)
-            metrics["policy/early_stop"] = float(iteration.stopped)
-            del metrics["policy/ratio_error"]
-        steps_taken = (len(steps) - iteration.stopped) * self._actor_learns
-        seconds = iteration.rollout_seconds + iteration.update_seconds
-        return {
-            **metrics,
-            "policy/optimizer_steps": float(steps_taken),
-            "time/rollout_seconds": iteration.rollout_seconds,
-            "time/update_seconds": iteration.update_seconds,
-            "time/tokens_per_second": int(iteration.rollout.sequences.lengths.sum()) / seconds,
-        }
+    def _minibatches_left(self, iteration: Iteration) -> Iterator[tuple[int, torch.Tensor]]:
+        """Index and rows of the optimiser steps that are still to be taken."""
+        for index, rows in enumerate(self._minibatches()):
+            if iteration.stopped:
+                return
+            if index >= len(iteration.steps):
+                yield index, rows
 
-    @property
-    def _actor_learns(self) -> bool:
-        return self.finished_iterations >= self.config.critic_warmup_iterations
+    def _minibatches(self) -> Iterator[torch.Tensor]:
+        """Rows of every optimiser step: each epoch but the first shuffles them again.
 
-    def _minibatches(self, iteration: int) -> Iterator[torch.Tensor]:
-        """Row indices of every optimiser step: each epoch but the first shuffles anew.
-
-        The first takes the rows as they lie; the walk through the prompts has shuffled them.
+        The first takes the rows in their order; `_prompts_of` has shuffled them.
         """
         rows = self.config.rollouts_per_iteration
         for epoch in range(self.config.ppo_epochs):
             order = torch.arange(rows)
             if epoch > 0:
-                order = torch.randperm(
-                    rows, generator=self._generator(f"minibatch.{iteration}.{epoch}")
-                )
+                generator = self._generator(f"minibatch.{self.finished_iterations}.{epoch}")
+                order = torch.randperm(rows, generator=generator)
             order = order.to(self.networks.actor.device)
             yield from torch.split(order, self.config.rollouts_per_minibatch)
 
     def _prompts_of(self, iteration: int) -> list[list[int]]:
-        """Walk through the prompts, shuffled anew at each pass."""
+        """Walk through the prompts, shuffled again at each pass."""
         first = iteration * self.config.rollouts_per_iteration
         chosen: list[list[int]] = []
         while len(chosen) < self.config.rollouts_per_iteration:
@@ -269,16 +264,11 @@ class PPOTrainer:
             chosen += [self.prompts[index] for index in order[position : position + room]]
         return chosen
 
-    def _actor_learning_rate(self, iteration: int) -> float:
-        """Fall linearly from the peak at the first iteration to 10% of it at the last."""
-        done = iteration / max(1, self.config.iterations - 1)
+    @property
+    def _actor_learning_rate(self) -> float:
+        """Falls linearly from the peak at the first iteration to 10% of it at the last."""
+        done = self.finished_iterations / max(1, self.config.iterations - 1)
         return self.config.actor_learning_rate * (1.0 - (1.0 - FINAL_LEARNING_RATE) * done)
 
     def _generator(self, name: str) -> torch.Generator:
         return torch.Generator().manual_seed(derive_seed(self.seed, f"ppo.{name}"))
-
-
-def _mean_of(steps: list[dict[str, float]]) -> dict[str, float]:
-    """Average each metric over the optimiser steps that report it."""
-    counts = Counter(name for step in steps for name in step)
-    return {name: sum(step.get(name, 0.0) for step in steps) / counts[name] for name in counts}

@@ -16,12 +16,12 @@ from models.language.scoring import ScoreMoments
 from models.language.sequences import in_chunks, token_logprobs
 from models.ppo.config import PPOConfig
 from models.ppo.losses import PolicyLoss, ValueLoss, policy_loss, value_loss
-from models.ppo.precision import forward_precision
+from models.ppo.networks import forward_precision
 from models.ppo.rollout import Rollout, critic_values
 
 
 def adamw(network: Any, learning_rate: float) -> torch.optim.AdamW:
-    """The optimiser of whatever learns in a network."""
+    """Build the optimiser of a network's trainable parameters."""
     return torch.optim.AdamW(
         [parameter for parameter in network.parameters() if parameter.requires_grad],
         lr=learning_rate,
@@ -38,6 +38,7 @@ def actor_step(
     rollout: Rollout,
     rows: torch.Tensor,
     *,
+    learning_rate: float,
     distribution: TokenDistribution,
     config: PPOConfig,
     ptx: Callable[[], float] | None = None,
@@ -46,9 +47,10 @@ def actor_step(
 
     Args:
         actor: The causal language model.
-        optimizer: Its own.
-        rollout: What was sampled.
+        optimizer: Of the actor.
+        rollout: To learn from.
         rows: (minibatch,) indices into the rollout.
+        learning_rate: Of this step.
         distribution: That the rollout was drawn from.
         config: PPO's parameters.
         ptx: Adds the gradient of the pretraining loss and returns that loss.
@@ -64,7 +66,7 @@ def actor_step(
     for part in _microbatches(rollout, rows, config.tokens_per_microbatch):
         sequences = rollout.sequences.select(part)
         with forward_precision(config, actor.device):
-            said = token_logprobs(
+            outputs = token_logprobs(
                 actor,
                 sequences,
                 distribution=distribution,
@@ -73,25 +75,27 @@ def actor_step(
         mask = sequences.completion_mask
         width = mask.shape[1]
         loss = policy_loss(
-            said.logprobs,
+            outputs.logprobs,
             rollout.old_logprobs[part, :width],
             rollout.advantages[part, :width],
             mask,
             clip_range=config.clip_range,
         )
         objective = loss.loss
-        if said.entropy is not None:
-            objective = objective - config.entropy_coef * said.entropy.sum()
+        if outputs.entropy is not None:
+            objective = objective - config.entropy_coef * outputs.entropy.sum()
         _check_finite(objective, "policy loss")
         (objective / counted).backward()  # type: ignore[no-untyped-call]
         losses.append(loss)
-    metrics = _policy_metrics(losses, counted)
+    metrics = {"policy/learning_rate": learning_rate, **_policy_metrics(losses, counted)}
     if metrics["policy/approx_kl"] > config.max_approx_kl:
         optimizer.zero_grad(set_to_none=True)
         return metrics
     if ptx is not None:
         with forward_precision(config, actor.device):
             metrics["policy/ptx_loss"] = ptx()
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate
     metrics["policy/grad_norm"] = _apply(actor, optimizer, config)
     return metrics
 

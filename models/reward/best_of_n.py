@@ -1,7 +1,7 @@
 """Best-of-n: what a judge thinks of the completion that a reward model likes best among n.
 
-The cheapest policy against a reward model, and an honest one: nothing is trained, so what the judge
-gains is the reward model's merit alone. With N samples a prompt, every n up to N is estimated
+The cheapest policy against a reward model, and an honest one: nothing is trained, so the judge's
+gain is due to the reward model alone. With N samples per prompt, every n up to N is estimated
 without bias from all the samples, not from the first n of them.
 """
 
@@ -19,18 +19,14 @@ class BestOfN:
     """The curve under one judge; element n - 1 of each tuple belongs to the best of n.
 
     Attributes:
-        judge: Who judged, as it stands in a sentence: "gold judge".
-        unit: Of the judge's numbers.
         prompts: Behind each mean.
-        judged: Mean over prompts of what the judge says, with its 95% interval.
+        judged: Mean over prompts of the judge's number, with its 95% interval.
         ceiling: The same if the judge itself picked: no reward model can do better.
         lengths: Mean tokens of the picked completions.
-        kl: Bound of the KL divergence from the sampled policy, nats a completion.
+        kl: Bound of the KL divergence from the sampled policy, nats per completion.
         gain: Of the largest n over n = 1, with its 95% interval.
     """
 
-    judge: str
-    unit: str
     prompts: int
     judged: tuple[Interval, ...]
     ceiling: tuple[float, ...]
@@ -50,9 +46,7 @@ class BestOfN:
         named = {
             "best_of_1": self.judged[0].mean,
             f"best_of_{last}": self.judged[-1].mean,
-            "best_of_n_gain": self.gain.mean,
-            "best_of_n_gain_low": self.gain.low,
-            "best_of_n_gain_high": self.gain.high,
+            **self.gain.metrics("best_of_n_gain"),
             "best_of_n_realised": self.realised,
         }
         return {
@@ -67,7 +61,7 @@ def best_of_n(scores: Floats, judged: Floats) -> Floats:
 
     With a prompt's samples sorted by score, y_1 worst, a random subset of n has y_i as its best in
     C(i-1, n-1) of C(N, n) cases. Samples of equal score share their chances, as if the tie were
-    broken by lot.
+    broken at random.
 
     Args:
         scores: Of the reward model, (prompts, N).
@@ -100,26 +94,20 @@ def measure_best_of_n(
     judged: Floats,
     lengths: Floats,
     *,
-    judge: str,
-    unit: str,
     resamples: int,
     seed: int,
 ) -> BestOfN:
-    """Draw up the curve of one judge, with intervals over prompts.
+    """Compute the curve of one judge, with intervals over prompts.
 
     Args:
         scores: Of the reward model, (prompts, N).
         judged: The judge's numbers, (prompts, N).
         lengths: Tokens of the samples, (prompts, N).
-        judge: Its name, as it stands in a sentence.
-        unit: Of its numbers.
-        resamples: How often the prompts are drawn anew; every n meets the same draws.
-        seed: Of the drawing.
+        resamples: How often the prompts are resampled; the resamples are the same for every n.
+        seed: Of the resampling.
     """
     curves = best_of_n(scores, judged)
     return BestOfN(
-        judge=judge,
-        unit=unit,
         prompts=len(scores),
         judged=tuple(bootstrap_interval(curve, resamples, seed) for curve in curves.T),
         ceiling=tuple(best_of_n(judged, judged).mean(axis=0).tolist()),
@@ -132,8 +120,8 @@ def measure_best_of_n(
 def best_of_n_kl(n: int) -> float:
     """Give the KL divergence of the best-of-n policy from the sampled one, log n - (n - 1) / n.
 
-    Nats a completion; an upper bound, nearly reached where the same completion, or an equal score,
-    is seldom sampled twice.
+    Nats per completion; an upper bound, nearly reached where the same completion, or an equal
+    score, is seldom sampled twice.
 
     Source:
         Stiennon et al., Learning to Summarize from Human Feedback (2020), for the formula; Beirami

@@ -3,7 +3,7 @@
 Bradley-Terry reads the margin m = score(chosen) - score(rejected) as P(chosen wins) = sigmoid(m).
 A file of pairs always names the better completion first, so comparing sigmoid(m) with "chosen won"
 would compare with a column of ones. Each pair is therefore seen from the side that the model
-prefers: its confidence is sigmoid(|m|), at least a half, and it is correct where m > 0.
+prefers: its confidence is sigmoid(|m|), at least 0.5, and it is correct where m > 0.
 
 Bins hold equally many pairs, so that each has about the same noise. The expected calibration error
 of few pairs is above zero even for a perfect model; `calibrated_error` says by how much.
@@ -18,9 +18,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from models.statistics.intervals import Flags, Floats, Interval, wilson_interval
+from models.statistics.intervals import Flags, Floats, Groups, Interval, wilson_interval
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +42,7 @@ class MarginBin:
 
 
 def confidences(margins: Floats) -> Floats:
-    """Give the probability that the model lends to its own choice, sigmoid(|margin|), (pairs,)."""
+    """Compute the probability of the model's own choice, sigmoid(|margin|), (pairs,)."""
     return np.asarray(1 / (1 + np.exp(-np.abs(margins))))
 
 
@@ -85,7 +84,7 @@ def calibration_error(bins: Sequence[MarginBin]) -> float:
 def calibrated_error(margins: Floats, bins: int, seed: int, draws: int = 200) -> float:
     """Compute the mean calibration error that noise alone gives a perfectly calibrated model.
 
-    Outcomes are drawn from the model's own confidences, as often as `draws`.
+    Outcomes are drawn from the model's own confidences.
 
     Args:
         margins: Score of chosen minus rejected, (pairs,), finite.
@@ -110,13 +109,13 @@ def calibrated_error(margins: Floats, bins: int, seed: int, draws: int = 200) ->
 
 
 def margin_nll(margins: Floats) -> float:
-    """Compute the held-out Bradley-Terry loss, the mean of -log sigmoid(margin), in nats a pair.
+    """Compute the held-out Bradley-Terry loss, the mean of -log sigmoid(margin), nats per pair.
 
     Source:
         Ouyang et al., Training Language Models to Follow Instructions with Human Feedback (2022),
         the reward model's loss, for pairs.
     """
-    with np.errstate(invalid="ignore"):  # of a broken model, NaN is the answer
+    with np.errstate(invalid="ignore"):  # a broken model's loss is NaN
         return float(np.logaddexp(0.0, -margins).mean()) if len(margins) else math.nan
 
 
@@ -126,14 +125,12 @@ def brier_score(margins: Floats) -> float:
     Source:
         Brier, Verification of Forecasts Expressed in Terms of Probability (1950).
     """
-    if len(margins) == 0:
-        return math.nan
     with np.errstate(invalid="ignore"):
         missing = np.exp(-np.logaddexp(0.0, margins))  # sigmoid(-margin), without overflow
-    return float((missing**2).mean())
+    return float((missing**2).mean()) if len(margins) else math.nan
 
 
-def _equal_mass(values: Floats, bins: int) -> list[NDArray[np.intp]]:
+def _equal_mass(values: Floats, bins: int) -> list[Groups]:
     """Split the rows, sorted by value, into at most `bins` parts of equal size."""
     order = np.argsort(values, kind="stable")
     return np.array_split(order, min(bins, len(values))) if len(values) else []

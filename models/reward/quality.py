@@ -1,13 +1,13 @@
-"""How good a reward model is, before PPO leans on it: against the labels, length, and a second one.
+"""How good a reward model is, before PPO relies on it: against labels, length and a second model.
 
 Stands between reward modelling and PPO. A reward model that learned nothing but a length rule has a
 decent accuracy and ruins PPO, so the accuracy is compared, pair by pair, with "the longer one wins"
 and "the shorter one wins": with both, since a model made of noise leans to one of them by chance.
-It may lean to the right tone by chance as well; what gives it away then is that it hardly tells
-completions apart, so the mean confidence must clear a bound.
+It may lean to the right tone by chance as well; such a model hardly distinguishes completions, so
+the mean confidence has a bound too.
 
-Several pairs may share a prompt and then resemble each other: the bootstrap draws whole prompts.
-Equal scores count as ranked wrong, equal lengths as half a point for either length rule.
+Several pairs may share a prompt and then resemble each other: the bootstrap resamples whole
+prompts. Equal scores count as ranked wrong, equal lengths as half a point for either length rule.
 """
 
 import math
@@ -16,7 +16,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.randomness import derive_seed
-from models.reward.agreement import Agreement, agreement
 from models.reward.calibration import (
     MarginBin,
     brier_score,
@@ -27,19 +26,24 @@ from models.reward.calibration import (
     margin_nll,
 )
 from models.reward.config import RewardQualityConfig
-from models.statistics.clustered import Groups, clustered_interval
-from models.statistics.intervals import Floats, Interval, wilson_interval
+from models.statistics.intervals import (
+    Floats,
+    Groups,
+    Interval,
+    clustered_interval,
+    wilson_interval,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PairScores:
-    """What was read off held-out pairs.
+    """Margins and lengths of held-out pairs.
 
     Attributes:
         margins: Score of chosen minus rejected, (pairs,).
         longer: Tokens of chosen minus rejected, (pairs,).
         prompts: Number of each pair's prompt, 0 to prompts - 1, (pairs,).
-        judge_margins: Of the second reward model, (pairs,), where there is one.
+        judge_margins: Of the held-out reward model, (pairs,), where there is one.
     """
 
     margins: Floats
@@ -53,8 +57,8 @@ class Baseline:
     """A rule that looks at length only.
 
     Attributes:
-        name: "the longer one wins" or "the shorter one wins".
-        accuracy: Its points, half a one where lengths are equal.
+        name: longer_wins or shorter_wins.
+        accuracy: Its points, half a point where lengths are equal.
         gain: Accuracy of the reward model minus that, paired, with its 95% interval.
     """
 
@@ -73,8 +77,24 @@ class LengthGroup:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Agreement:
+    """Whether two reward models rank the same pairs alike, and whether they err together.
+
+    Attributes:
+        alike: Share of pairs that both rank alike, with its 95% interval.
+        kappa: Cohen's kappa of being right, 0 if they err independently, 1 if on the same pairs;
+            NaN where neither ever errs, or neither ever succeeds.
+        judge_accuracy: Of the held-out reward model.
+    """
+
+    alike: Interval
+    kappa: Interval
+    judge_accuracy: Interval
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PairQuality:
-    """All that held-out pairs say of a reward model.
+    """Quality of a reward model on held-out pairs.
 
     Attributes:
         pairs: How many were scored.
@@ -86,9 +106,9 @@ class PairQuality:
         confidence: Mean of sigmoid(|margin|).
         calibration_error: Expected calibration error over the bins.
         calibrated_error: What noise alone would make of it.
-        nll: Nats a pair; log 2 = 0.693 for a coin.
+        nll: Nats per pair; log 2 = 0.693 for a coin.
         brier: 0.25 for a coin.
-        agreement: With the second reward model, where there is one.
+        agreement: With the held-out reward model, where there is one.
     """
 
     pairs: int
@@ -108,10 +128,8 @@ class PairQuality:
         """Name every number that is one, `reward_quality/...`."""
         named = {
             "pairs": float(self.pairs),
-            **_ends("accuracy", self.accuracy),
+            **self.accuracy.metrics("accuracy"),
             "longer_wins_accuracy": self.baselines[0].accuracy,
-            **_ends("over_longer_wins", self.baselines[0].gain),
-            **_ends("over_shorter_wins", self.baselines[1].gain),
             **{f"accuracy_chosen_{one.name}": one.accuracy.mean for one in self.by_length},
             "confidence": self.confidence,
             "ece": self.calibration_error,
@@ -119,9 +137,11 @@ class PairQuality:
             "nll": self.nll,
             "brier": self.brier,
         }
+        for rule in self.baselines:
+            named |= rule.gain.metrics(f"over_{rule.name}")
         if self.agreement is not None:
-            named |= _ends("judge_agreement", self.agreement.alike)
-            named |= _ends("judge_kappa", self.agreement.kappa)
+            named |= self.agreement.alike.metrics("judge_agreement")
+            named |= self.agreement.kappa.metrics("judge_kappa")
             named["judge_accuracy"] = self.agreement.judge_accuracy.mean
         return {f"reward_quality/{n}": v for n, v in named.items() if math.isfinite(v)}
 
@@ -144,7 +164,7 @@ def measure_pairs(scores: PairScores, config: RewardQualityConfig, seed: int) ->
         accuracy=wilson_interval(int(right.sum()), len(right)),
         baselines=tuple(
             _baseline(name, sign, right, scores, resamples, derive_seed(seed, "baseline"))
-            for name, sign in (("the longer one wins", 1), ("the shorter one wins", -1))
+            for name, sign in (("longer_wins", 1), ("shorter_wins", -1))
         ),
         by_length=tuple(
             LengthGroup(
@@ -170,33 +190,63 @@ def measure_pairs(scores: PairScores, config: RewardQualityConfig, seed: int) ->
     )
 
 
-def weaknesses(quality: PairQuality, config: RewardQualityConfig) -> list[str]:
-    """Say why a reward model is too weak for PPO, in sentences; none where it is strong enough.
+def agreement(
+    first: Floats, second: Floats, prompts: Groups, resamples: int, seed: int
+) -> Agreement:
+    """Compare how two reward models rank the same pairs.
+
+    Args:
+        first: Margins of one of them, (pairs,).
+        second: Margins of the other, (pairs,).
+        prompts: Number of each pair's prompt, (pairs,).
+        resamples: How often the prompts are resampled.
+        seed: Of the resampling.
+
+    Source:
+        Cohen, A Coefficient of Agreement for Nominal Scales (1960).
+    """
+    a, b = first > 0, second > 0
+    cells = np.stack([a & b, a & ~b, ~a & b, ~a & ~b], axis=1).astype(float)  # (pairs, 4)
+    return Agreement(
+        alike=clustered_interval(
+            cells, lambda c: (c[:, 0] + c[:, 3]) / c.sum(axis=1), prompts, resamples, seed
+        ),
+        kappa=clustered_interval(cells, _kappa, prompts, resamples, seed),
+        judge_accuracy=wilson_interval(int(b.sum()), len(b)),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weakness:
+    """A rule that a reward model fails.
+
+    Attributes:
+        name: Of the metric that it is about: over_longer_wins, over_shorter_wins or confidence.
+        value: Of that metric; NaN ends where it has no interval.
+        bound: What its lower end, or the value itself where it has no interval, should exceed.
+    """
+
+    name: str
+    value: Interval
+    bound: float
+
+
+def weaknesses(quality: PairQuality, config: RewardQualityConfig) -> list[Weakness]:
+    """List the rules that a reward model fails; none where it is strong enough for PPO.
 
     Args:
         quality: Measured on held-out pairs.
         config: The bound of the confidence.
     """
-    found = []
-    for rule in quality.baselines:
-        if not rule.gain.low > 0:  # an interval that could not be measured says nothing either
-            found.append(
-                f"It ranks {quality.accuracy.mean:.3f} [{quality.accuracy.low:.3f}, "
-                f"{quality.accuracy.high:.3f}] of {quality.pairs} held-out pairs right, the rule "
-                f'"{rule.name}" {rule.accuracy:.3f}: the difference is {rule.gain}, and its 95% '
-                "interval should lie above 0."
-            )
+    found = [  # an interval that could not be measured proves nothing either
+        Weakness(name=f"over_{rule.name}", value=rule.gain, bound=0.0)
+        for rule in quality.baselines
+        if not rule.gain.low > 0
+    ]
     if not quality.confidence >= config.min_confidence:
-        found.append(
-            f"Its mean confidence in its own choice is {quality.confidence:.3f}, wanted at least "
-            f"{config.min_confidence:g}: it hardly tells completions apart, as a model does whose "
-            "labels were drawn by lot."
-        )
+        confidence = Interval(mean=quality.confidence, low=math.nan, high=math.nan)
+        found.append(Weakness(name="confidence", value=confidence, bound=config.min_confidence))
     return found
-
-
-def _ends(name: str, interval: Interval) -> dict[str, float]:
-    return {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
 
 
 def _baseline(
@@ -206,3 +256,12 @@ def _baseline(
     table = np.stack([right - points, np.ones_like(right)], axis=1)  # (pairs, 2)
     gain = clustered_interval(table, lambda t: t[:, 0] / t[:, 1], scores.prompts, resamples, seed)
     return Baseline(name=name, accuracy=float(points.mean()), gain=gain)
+
+
+def _kappa(cells: Floats) -> Floats:
+    """Cohen's kappa of tables of both right, first only, second only, both wrong, (tables, 4)."""
+    both, first, second, neither = cells.T / cells.sum(axis=1)
+    seen = both + neither
+    by_chance = (both + first) * (both + second) + (neither + first) * (neither + second)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(np.where(by_chance < 1, (seen - by_chance) / (1 - by_chance), np.nan))

@@ -1,18 +1,19 @@
-"""How well a reward model ranks pairs: scores of sequences, pair accuracy and its baseline.
+"""Pairs of completions as tokens, and how well a reward model ranks them."""
 
-Apart from the training, so that PPO and evaluation can score without importing a trainer.
-"""
-
-from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from models.language.sequences import Sequences, map_chunks, sequence_scores
+from models.errors import DataError
+from models.language.folders import load_reward_model, load_tokenizer
+from models.language.scoring import score_sequences
 from models.language.tokenizer import encode_completions, encode_prompts
+from models.language.tokenizer_identity import refuse_other_tokenizer
+from models.reward.quality import PairScores
+from models.rows import read_rows
 from models.statistics.intervals import Interval, wilson_interval
 
 
@@ -80,63 +81,6 @@ def encode_pairs(tokenizer: Any, rows: list[dict[str, Any]], max_tokens: int) ->
     )
 
 
-@torch.no_grad()
-def score_sequences(
-    model: Any, sequences: Sequence[Sequence[int]], batch_tokens: int = 8192
-) -> torch.Tensor:
-    """Score sequences with a reward model, each read at its last token.
-
-    Args:
-        model: A reward model.
-        sequences: Prompt and completion together; completions end with EOS unless cut.
-        batch_tokens: Most tokens of one forward pass; bounds memory, not the result.
-
-    Returns:
-        (sequences,) float32 on the CPU, in the order given.
-    """
-    if not sequences:
-        return torch.zeros(0)
-    by_length = sorted(range(len(sequences)), key=lambda row: len(sequences[row]))
-    was_training = model.training
-    model.eval()
-    scores = map_chunks(
-        lambda chunk: sequence_scores(model, chunk),
-        # The split between prompt and completion is of no matter here: only the end is read.
-        Sequences.from_lists(
-            [sequences[row][:0] for row in by_length],
-            [sequences[row] for row in by_length],
-            device=model.device,
-        ),
-        batch_tokens,
-    )
-    model.train(was_training)
-    ordered = torch.empty(len(sequences))
-    ordered[torch.tensor(by_length)] = scores.cpu()
-    return ordered
-
-
-class SequenceScorer:
-    """A reward model that scores every different sequence once.
-
-    The last digits of a score depend on what else is in its batch. Completions that two models
-    share thus have the same score to the last bit: a tie, and nobody's luck.
-    """
-
-    def __init__(self, model: Any, batch_tokens: int = 8192) -> None:
-        """Take a reward model, and how many tokens it is given at once at most."""
-        self._model = model
-        self._batch_tokens = batch_tokens
-        self._known: dict[tuple[int, ...], float] = {}
-
-    def score(self, sequences: Sequence[Sequence[int]]) -> NDArray[np.float64]:
-        """Score sequences of prompt and completion, (sequences,)."""
-        rows = [tuple(ids) for ids in sequences]
-        new = list(dict.fromkeys(row for row in rows if row not in self._known))
-        scores = score_sequences(self._model, new, self._batch_tokens).double().tolist()
-        self._known.update(zip(new, scores, strict=True))
-        return np.array([self._known[row] for row in rows], dtype=np.float64)
-
-
 def pair_margins(model: Any, pairs: Pairs) -> torch.Tensor:
     """Score of the chosen minus that of the rejected completion, (pairs,) float32 on the CPU."""
     return score_sequences(model, pairs.chosen_sequences) - score_sequences(
@@ -153,9 +97,51 @@ def pair_accuracy(model: Any, pairs: Pairs) -> Interval:
 
 
 def longer_wins_accuracy(pairs: Pairs) -> float:
-    """Accuracy of the simplest baseline, the longer completion; half a point where equal."""
+    """Accuracy of the simplest baseline, the longer completion; half a point for equal lengths."""
     points = [
         (len(c) > len(r)) + 0.5 * (len(c) == len(r))
         for c, r in zip(pairs.chosen, pairs.rejected, strict=True)
     ]
     return sum(points) / len(points)
+
+
+def score_pairs(*, reward: Path, judge: Path | None, heldout: Path, device: str) -> PairScores:
+    """Score held-out pairs with a reward model, and with a held-out one of the same tokenizer.
+
+    Args:
+        reward: Model folder.
+        judge: Model folder of the held-out reward model.
+        heldout: Rows with `prompt`, `chosen` and `rejected`.
+        device: Where to run.
+
+    Raises:
+        ModelError: A folder is not a complete reward model, or the tokenizers differ.
+        DataError: There is no pair, or none that differs and fits the context.
+    """
+    rows = read_rows(heldout)
+    conversational = bool(rows) and not isinstance(rows[0]["prompt"], str)
+    model = load_reward_model(reward).to(device)
+    tokenizer = load_tokenizer(reward, wants_template=conversational)
+    if judge is not None:
+        refuse_other_tokenizer(
+            judge, "judge", reward, "reward model", "train both from one SFT model"
+        )
+    pairs = encode_pairs(tokenizer, rows, model.config.max_position_embeddings)
+    if not len(pairs):
+        raise DataError(
+            f"{heldout.name} has {len(rows)} pairs, {pairs.equal} with equal completions and "
+            f"{pairs.too_long} too long for the reward model; wanted at least one to measure on: "
+            "give preferences_test, or raise data.heldout_fraction"
+        )
+    numbers: dict[str, int] = {}
+    prompts = [numbers.setdefault(str(rows[row]["prompt"]), len(numbers)) for row in pairs.rows]
+    longer = [len(c) - len(r) for c, r in zip(pairs.chosen, pairs.rejected, strict=True)]
+    judge_margins = None
+    if judge is not None:
+        judge_margins = pair_margins(load_reward_model(judge).to(device), pairs).double().numpy()
+    return PairScores(
+        margins=pair_margins(model, pairs).double().numpy(),
+        longer=np.array(longer, float),
+        prompts=np.array(prompts, np.intp),
+        judge_margins=judge_margins,
+    )

@@ -27,21 +27,14 @@ from models.errors import DataError, ParameterError
 from models.language.config import SamplingConfig
 from models.language.folders import load_causal_model, load_tokenizer, new_reward_model, save_model
 from models.language.generation import sample_completions
-from models.language.scoring import ScoreMoments, write_score_moments
+from models.language.scoring import ScoreMoments, score_sequences, write_score_moments
 from models.language.tokenizer import encode_prompts
 from models.randomness import derive_seed
 from models.reward.config import RewardStageConfig
-from models.reward.ranking import (
-    Pairs,
-    encode_pairs,
-    longer_wins_accuracy,
-    pair_accuracy,
-    score_sequences,
-)
+from models.reward.ranking import Pairs, encode_pairs, longer_wins_accuracy, pair_accuracy
 from models.rows import read_rows
-from models.runtime import Log
+from models.runtime import TrainingRun
 from models.statistics.intervals import Interval
-from models.training.callbacks import HeldOutCallback, LogCallback, SealCallback
 from models.training.order import rows_to_learn, training_order
 from models.training.packed_trainers import PackedRewardTrainer
 from models.training.setup import train, trainer_settings
@@ -56,13 +49,9 @@ def train_reward_model(
     heldout: Path,
     prompts: Path,
     contrasts: Path | None,
-    out: Path,
-    checkpoints: Path,
     config: RewardStageConfig,
     sampling: SamplingConfig,
-    seed: int,
-    device: str,
-    log: Log,
+    run: TrainingRun,
 ) -> dict[str, float]:
     """Train a reward model on preferences and publish its folder, score moments included.
 
@@ -72,13 +61,9 @@ def train_reward_model(
         heldout: Rows of the same kind to measure on.
         prompts: Training prompts to sample completions for.
         contrasts: Rows of pairs that differ in one `respect`; nothing where there are none.
-        out: Folder to write the model to.
-        checkpoints: Folder of checkpoints; an interrupted run resumes there.
         config: Epochs, batches, optimiser, score moments.
         sampling: How the SFT model is sampled.
-        seed: Root seed.
-        device: "cpu" or an accelerator.
-        log: Receives metrics by step.
+        run: Its `out` gets the model.
 
     Returns:
         Final metrics: held-out pair accuracy and its 95% interval, the baseline's, the accuracy
@@ -89,24 +74,24 @@ def train_reward_model(
         DataError: No pair is left to learn from or to measure on, or no prompt to sample for.
         DivergedError: The loss is not finite.
     """
-    model = new_reward_model(sft, seed=derive_seed(seed, "reward.head"))
+    model = new_reward_model(sft, seed=derive_seed(run.seed, "reward.head"))
     rows = read_rows(preferences)
     conversational = bool(rows) and not isinstance(rows[0]["prompt"], str)
     tokenizer = load_tokenizer(sft, wants_template=conversational)
     room = min(config.max_tokens, model.config.max_position_embeddings)
     learned = _encode_file(tokenizer, preferences, rows, room)
     held_out = _encode_file(tokenizer, heldout, read_rows(heldout), room)
-    sampled_prompts = _draw_prompts(tokenizer, prompts, model.config, config, sampling, seed)
+    sampled_prompts = _draw_prompts(tokenizer, prompts, model.config, config, sampling, run.seed)
     margins = [float(rows[row].get("margin", 0.0)) for row in learned.rows]
-    trainer = _build_trainer(model, tokenizer, learned, margins, checkpoints, config, seed, device)
-    trainer.add_callback(LogCallback("reward", log))
-    trainer.add_callback(SealCallback(checkpoints))
-    trainer.add_callback(
-        HeldOutCallback(lambda m: {"reward/accuracy": pair_accuracy(m, held_out).mean}, log)
+    trainer = _build_trainer(model, tokenizer, learned, margins, config, run)
+    train(
+        trainer,
+        run,
+        stage="reward",
+        measure=lambda model: {"reward/accuracy": pair_accuracy(model, held_out).mean},
     )
-    train(trainer, checkpoints)
     metrics = _accuracies(model, tokenizer, held_out, contrasts, room)
-    log(metrics, trainer.state.global_step)
+    run.log(metrics, trainer.state.global_step)
     moments = measure_score_moments(
         model,
         load_causal_model(sft).to(model.device),
@@ -114,10 +99,10 @@ def train_reward_model(
         sampled_prompts,
         config=config,
         sampling=sampling,
-        seed=seed,
+        seed=run.seed,
     )
-    save_model(model, tokenizer, out)
-    write_score_moments(out, moments)
+    save_model(model, tokenizer, run.out)
+    write_score_moments(run.out, moments)
     return {
         **metrics,
         "reward/score_mean": moments.mean,
@@ -206,10 +191,8 @@ def _build_trainer(
     tokenizer: Any,
     learned: Pairs,
     margins: list[float],
-    checkpoints: Path,
     config: RewardStageConfig,
-    seed: int,
-    device: str,
+    run: TrainingRun,
 ) -> Any:
     """Put pairs in order and hand them to TRL as they are."""
     chosen, rejected = learned.chosen_sequences, learned.rejected_sequences
@@ -217,16 +200,11 @@ def _build_trainer(
         [max(len(c), len(r)) for c, r in zip(chosen, rejected, strict=True)],
         total=rows_to_learn(len(learned), config.epochs),
         batch_size=config.batch_size,
-        generator=torch.Generator().manual_seed(derive_seed(seed, "reward.order")),
+        generator=torch.Generator().manual_seed(derive_seed(run.seed, "reward.order")),
     )
     rows = Dataset.from_dict({"chosen_ids": chosen, "rejected_ids": rejected, "margin": margins})
-    settings = trainer_settings(
-        config,
-        checkpoints=checkpoints,
-        steps=-(-len(order) // config.batch_size),
-        seed=derive_seed(seed, "reward"),
-        device=device,
-    )
+    steps = -(-len(order) // config.batch_size)
+    settings = trainer_settings(config, run, stage="reward", steps=steps)
     return PackedRewardTrainer(
         model=model,
         args=RewardConfig(**settings, max_length=None),  # pairs fit already
@@ -243,7 +221,7 @@ def _count_tokens(rows: Dataset) -> int:
 def _accuracies(
     model: Any, tokenizer: Any, held_out: Pairs, contrasts: Path | None, room: int
 ) -> dict[str, float]:
-    """Measure held-out accuracy, overall and by respect; say loudly if it is chance."""
+    """Measure held-out accuracy, overall and by respect; warn if it is no better than chance."""
     accuracy = pair_accuracy(model, held_out)
     if accuracy.low <= 0.5:
         logger.warning(

@@ -1,15 +1,15 @@
 """Win rates: how often one model's completion is preferred to another's, for any set of models.
 
 A preference is 1 where the row's completion is better, 0 where the column's is, 0.5 for a tie. It
-comes from scores (every sample of the one model against every sample of the other on the same
-prompt) or from a judge that was shown pairs. Preferences are averaged within each prompt first, and
+comes from scores (every sample of one model against every sample of the other on the same prompt)
+or from a judge that compared pairs. Preferences are averaged within each prompt first, and
 intervals resample whole prompts, because samples of one prompt resemble each other.
 
     win_rate(a, b) = mean over prompts of mean over pairs of [a > b] + 0.5 [a = b]
 
 so win_rate(a, b) + win_rate(b, a) = 1. Within one prompt the mean over all pairs is the U statistic
-of Mann and Whitney over the number of pairs: the probability that a random sample of the one beats
-a random sample of the other.
+of Mann and Whitney over the number of pairs: the probability that a random sample of one model
+beats a random sample of the other.
 
 Source: Mann and Whitney, On a Test of Whether one of Two Random Variables is Stochastically Larger
 than the Other (1947).
@@ -21,13 +21,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from models.errors import DataError
 from models.randomness import derive_seed
-from models.statistics.intervals import Interval, bootstrap_interval, wilson_interval
-
-Floats = NDArray[np.float64]
+from models.statistics.intervals import Floats, Interval, bootstrap_interval, wilson_interval
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,15 +90,12 @@ def preference_interval(preferences: Floats, *, resamples: int, seed: int) -> In
 
     Args:
         preferences: (prompts,) in [0, 1].
-        resamples: How often the prompts are drawn anew.
-        seed: Of the drawing.
+        resamples: How often the prompts are resampled.
+        seed: Of the resampling.
 
     Returns:
         The mean with its 95% interval by the percentile bootstrap. Where one side wins every prompt
-        all resamples are alike, and Wilson's interval says how sure that is.
-
-    Source:
-        Efron and Tibshirani, An Introduction to the Bootstrap (1993), section 13.3.
+        all resamples are equal, and Wilson's interval says how sure that is.
     """
     wins = float(preferences.sum())
     if len(preferences) and wins in (0.0, len(preferences)):
@@ -114,8 +108,8 @@ def win_rates_of_scores(scores: Mapping[str, Floats], *, resamples: int, seed: i
 
     Args:
         scores: Of each model, (prompts, samples).
-        resamples: How often the prompts are drawn anew for an interval.
-        seed: Root of the drawings.
+        resamples: How often the prompts are resampled for an interval.
+        seed: Root of the resampling's seeds.
     """
     preferences = {
         (row, column): prompt_preferences(scores[row], scores[column])
@@ -140,8 +134,8 @@ def win_rates(
         models: Their names.
         preferences: Of each pair (row, column), (prompts,) in [0, 1] for `row`; NaN where a prompt
             was not judged, and it is left out.
-        resamples: How often the prompts are drawn anew.
-        seed: Root of the drawings.
+        resamples: How often the prompts are resampled.
+        seed: Root of the resampling's seeds.
     """
     judged = {pair: values[~np.isnan(values)] for pair, values in preferences.items()}
     drawing = derive_seed(seed, "win_rates.bootstrap")

@@ -1,1 +1,1 @@
-"""Pretraining and SFT, and what TRL's and transformers' trainers are given."""
+"""Pretraining and SFT, and what TRL's and transformers' trainers share."""

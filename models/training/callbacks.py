@@ -24,7 +24,7 @@ MEASURED = "MEASURED"
 
 # Trainer's entries that are no measurements of the model, or that change from run to run.
 NOT_LOGGED = ("epoch", "total_flos", "train_", "num_tokens")
-# Of which the last value is told, not the mean.
+# The last value of a span is logged, not the mean.
 LAST_COUNTS = ("learning_rate",)
 # Trainer's and TRL's names in this project's words.
 NAMES = {
@@ -73,12 +73,12 @@ class LogCallback(TrainerCallback):  # type: ignore[misc]
             self._log(means, state.global_step)
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Keep the span under way with the checkpoint."""
+        """Save the unfinished span with the checkpoint."""
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         (folder / SPAN).write_text(json.dumps(self._span), encoding="utf-8")
 
     def resume(self, checkpoint: Path) -> None:
-        """Go on with the span that was under way."""
+        """Continue the span that the checkpoint cut."""
         self._span = json.loads((checkpoint / SPAN).read_text(encoding="utf-8"))
 
 
@@ -123,17 +123,19 @@ class HeldOutCallback(TrainerCallback):  # type: ignore[misc]
     """Measure the model on held-out rows at every checkpoint that is due, but for the last.
 
     After the last step the stage measures by itself, whether it trained or only resumed there. A
-    run that is told to stop measures nothing, or gives up the measurement under way: it has
-    seconds, and its weights are saved. Whoever resumes there catches up.
+    run that is stopped measures nothing, or gives up a measurement that has begun: it has seconds,
+    and its weights are saved. The run that resumes there measures instead.
     """
 
-    def __init__(self, measure: Callable[[Any], Mapping[str, float]], log: Log) -> None:
+    def __init__(
+        self,
+        measure: Callable[[Any], Mapping[str, float]],
+        log: Log,
+        interruption: Interruption,
+    ) -> None:
+        """Take what to measure and log, and the signals that may end a measurement."""
         self._measure = measure
         self._log = log
-        self._interruption = Interruption()
-
-    def watch(self, interruption: Interruption) -> None:
-        """Let the signals that it holds back end a measurement."""
         self._interruption = interruption
 
     def on_train_begin(

@@ -1,39 +1,22 @@
-"""In which order rows are learned from, and how held-out rows are measured.
+"""In which order rows are learned from.
 
 Shared by pretraining, SFT and reward modelling. The order is made here, once, from a generator,
 and handed to the trainers as it is: their own samplers draw from global random state, and a
 length-grouped one is not restored exactly when a run resumes in its second epoch.
 """
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from models.language.sequences import Sequences, map_chunks, token_logprobs
+from models.errors import DataError
+from models.language.tokenizer import encode_texts
+from models.randomness import derive_seed
+from models.rows import read_rows
 
 WINDOW_BATCHES = 16
-HELD_OUT_TOKENS = 4096
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeldOutLoss:
-    """Negative log-likelihood of completions, in nats.
-
-    Attributes:
-        nll_sum: Over all completion tokens.
-        token_count: Of the completions.
-    """
-
-    nll_sum: float
-    token_count: int
-
-    @property
-    def mean(self) -> float:
-        """Nats a token; each token counts the same, whatever batch it was in."""
-        return self.nll_sum / self.token_count if self.token_count else math.nan
 
 
 def rows_to_learn(rows: int, epochs: float) -> int:
@@ -74,35 +57,27 @@ def training_order(
     return ordered
 
 
-def held_out_loss(
-    model: Any,
-    prompts: Sequence[Sequence[int]],
-    completions: Sequence[Sequence[int]],
-) -> HeldOutLoss:
-    """Measure how well a model predicts completions after their prompts, token by token.
+def corpus_blocks(encoder: Any, path: Path, block_tokens: int, seed: int) -> torch.Tensor:
+    """Shuffle documents, join them with EOS and cut (blocks, block) int64; the rest is dropped.
 
     Args:
-        model: A causal language model.
-        prompts: At least one token each.
-        completions: At least one token each; what is predicted.
+        encoder: The tokenizer.
+        path: Row file with `text`.
+        block_tokens: Tokens of a block.
+        seed: Root seed, of the shuffle.
+
+    Raises:
+        DataError: The corpus fills no block.
     """
-    by_length = sorted(
-        range(len(prompts)), key=lambda row: len(prompts[row]) + len(completions[row])
-    )
-    sequences = Sequences.from_lists(
-        [prompts[row] for row in by_length],
-        [completions[row] for row in by_length],
-        device=model.device,
-    )
-    was_training = model.training
-    model.eval()
-    logprobs = map_chunks(
-        lambda chunk: token_logprobs(model, chunk).logprobs,
-        sequences,
-        HELD_OUT_TOKENS,
-    )
-    model.train(was_training)
-    return HeldOutLoss(
-        nll_sum=-float(logprobs.double().sum()),
-        token_count=sum(len(completion) for completion in completions),
-    )
+    documents = encode_texts(encoder, [row["text"] for row in read_rows(path)])
+    generator = torch.Generator().manual_seed(derive_seed(seed, "pretrain.documents"))
+    stream: list[int] = []
+    for index in torch.randperm(len(documents), generator=generator).tolist():
+        stream += [*documents[index], encoder.eos_token_id]
+    count = len(stream) // block_tokens
+    if not count:
+        raise DataError(
+            f"{path} holds {len(stream)} tokens, wanted at least one block of {block_tokens}; "
+            "give more text or lower block_tokens"
+        )
+    return torch.tensor(stream[: count * block_tokens]).view(count, block_tokens)

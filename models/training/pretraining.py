@@ -23,15 +23,13 @@ from models.errors import DataError, ParameterError
 from models.language.architectures import build_model, parameter_count
 from models.language.config import ArchitectureConfig
 from models.language.folders import load_tokenizer, save_model
-from models.language.likelihood import bits_per_byte, perplexity
+from models.language.likelihood import bits_per_byte, held_out_loss, perplexity
 from models.language.tokenizer import encode_texts
 from models.randomness import derive_seed
 from models.rows import read_rows
-from models.runtime import Log
-from models.training.callbacks import HeldOutCallback, LogCallback, SealCallback
+from models.runtime import TrainingRun
 from models.training.config import PretrainConfig
-from models.training.corpus_blocks import corpus_blocks
-from models.training.order import held_out_loss, training_order
+from models.training.order import corpus_blocks, training_order
 from models.training.setup import GuardedTrainer, train, trainer_settings
 
 
@@ -40,13 +38,9 @@ def pretrain(
     tokenizer: Path,
     corpus: Path,
     heldout: Path,
-    out: Path,
-    checkpoints: Path,
     architecture: ArchitectureConfig,
     config: PretrainConfig,
-    seed: int,
-    device: str,
-    log: Log,
+    run: TrainingRun,
 ) -> dict[str, float]:
     """Train a causal language model from scratch and publish its folder.
 
@@ -54,13 +48,9 @@ def pretrain(
         tokenizer: Tokenizer folder.
         corpus: Rows with `text` to learn from.
         heldout: Rows with `text` to measure on.
-        out: Folder to write the model to.
-        checkpoints: Folder of checkpoints; an interrupted run resumes there.
         architecture: The network's sizes.
         config: Steps, batches and optimiser.
-        seed: Root seed.
-        device: "cpu" or an accelerator.
-        log: Receives metrics by step.
+        run: Its `out` gets the model.
 
     Returns:
         Final metrics: held-out loss, perplexity, bits per byte, tokens learned from, parameters.
@@ -76,37 +66,26 @@ def pretrain(
             "lower block_tokens or raise the context"
         )
     encoder = load_tokenizer(tokenizer)
-    blocks = corpus_blocks(encoder, corpus, config.block_tokens, seed)
+    blocks = corpus_blocks(encoder, corpus, config.block_tokens, run.seed)
     held_out = _HeldOut(encoder, heldout, config.block_tokens)
-    model = build_model(architecture, encoder, seed=derive_seed(seed, "pretrain.weights"))
+    model = build_model(architecture, encoder, seed=derive_seed(run.seed, "pretrain.weights"))
     order = training_order(
         [config.block_tokens] * len(blocks),
         total=config.steps * config.batch_size,
         batch_size=config.batch_size,
-        generator=torch.Generator().manual_seed(derive_seed(seed, "pretrain.order")),
+        generator=torch.Generator().manual_seed(derive_seed(run.seed, "pretrain.order")),
     )
-    settings = trainer_settings(
-        config,
-        checkpoints=checkpoints,
-        steps=config.steps,
-        seed=derive_seed(seed, "pretrain"),
-        device=device,
-    )
+    settings = trainer_settings(config, run, stage="pretrain", steps=config.steps)
     trainer = GuardedTrainer(
         model=model,
         args=TrainingArguments(**settings),
         train_dataset=_Blocks(blocks, order),
         data_collator=default_data_collator,
-        callbacks=[
-            LogCallback("pretrain", log),
-            SealCallback(checkpoints),
-            HeldOutCallback(held_out.measure, log),
-        ],
     )
-    train(trainer, checkpoints)
+    train(trainer, run, stage="pretrain", measure=held_out.measure)
     measured = held_out.measure(model)
-    log(measured, trainer.state.global_step)
-    save_model(model, encoder, out)
+    run.log(measured, trainer.state.global_step)
+    save_model(model, encoder, run.out)
     return {
         **measured,
         "pretrain/tokens": float(len(order) * config.block_tokens),
@@ -149,7 +128,7 @@ class _HeldOut:
         self._rest = [stream[start + 1 : start + block_tokens] for start in starts]
 
     def measure(self, model: Any) -> Mapping[str, float]:
-        """Held-out loss in nats a token, as perplexity, and as bits per byte."""
+        """Held-out loss in nats per token, as perplexity, and as bits per byte."""
         loss = held_out_loss(model, self._first, self._rest)
         return {
             "pretrain/heldout_loss": loss.mean,

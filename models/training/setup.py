@@ -6,7 +6,7 @@ dropout), so a run that was killed and resumed ends with the same bits as one th
 """
 
 import sys
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import torch
@@ -16,7 +16,9 @@ from models.checkpoints import latest
 from models.errors import DivergedError
 from models.interruption import Interruption
 from models.language.folders import without_progress_bars
-from models.training.callbacks import HeldOutCallback, LogCallback, StopCallback
+from models.randomness import derive_seed
+from models.runtime import TrainingRun
+from models.training.callbacks import HeldOutCallback, LogCallback, SealCallback, StopCallback
 
 
 class OptimiserSettings(Protocol):
@@ -59,7 +61,7 @@ class GuardedTrainer(Trainer):  # type: ignore[misc]
         """Write none: checkpoints are private, and published folders carry their lineage."""
 
     def _send_telemetry(self) -> None:
-        """Send none: TRL's trainers report their use to the hub unless told not to."""
+        """Send none: TRL's trainers report their use to the hub by default."""
 
     def _stop(self, loss: float, norm: float) -> None:
         """Save and seal the state before this step, which is still sound, and raise."""
@@ -75,20 +77,22 @@ class GuardedTrainer(Trainer):  # type: ignore[misc]
 
 
 def trainer_settings(
-    config: OptimiserSettings, *, checkpoints: Path, steps: int, seed: int, device: str
+    config: OptimiserSettings, run: TrainingRun, *, stage: str, steps: int
 ) -> dict[str, Any]:
     """Arguments of TrainingArguments, SFTConfig and RewardConfig alike.
 
+    Mixed precision is on where an accelerator has bfloat16. Trainer seeds global state; nothing
+    should depend on it.
+
     Args:
         config: Of the stage.
-        checkpoints: Folder for them.
+        run: Where to train.
+        stage: Its seed is derived from this name.
         steps: Optimiser steps of the whole run.
-        seed: Any integer; nothing should depend on it, yet Trainer seeds global state with it.
-        device: "cpu", or an accelerator that torch sees; mixed precision where it has bfloat16.
     """
-    on_cpu = device == "cpu"
+    on_cpu = run.device == "cpu"
     return {
-        "output_dir": str(checkpoints),
+        "output_dir": str(run.checkpoints),
         "max_steps": steps,
         "per_device_train_batch_size": config.batch_size,
         "learning_rate": config.learning_rate,
@@ -107,9 +111,9 @@ def trainer_settings(
         "logging_nan_inf_filter": False,
         "report_to": [],
         "disable_tqdm": not sys.stderr.isatty(),
-        "seed": seed % 2**32,
+        "seed": derive_seed(run.seed, stage) % 2**32,
         "use_cpu": on_cpu,
-        "bf16": device.startswith("cuda") and torch.cuda.is_bf16_supported(),
+        "bf16": run.device.startswith("cuda") and torch.cuda.is_bf16_supported(),
         "fp16": False,
         "activation_checkpointing": False,
         "dataloader_num_workers": 0,
@@ -117,29 +121,43 @@ def trainer_settings(
     }
 
 
-def train(trainer: Any, checkpoints: Path) -> None:
+def train(
+    trainer: Any,
+    run: TrainingRun,
+    *,
+    stage: str,
+    measure: Callable[[Any], Mapping[str, float]],
+) -> None:
     """Train to the end, from the newest intact checkpoint if there is one.
 
-    A signal waits for the end of the step under way; then a checkpoint is saved, and the signal
-    strikes. While held-out rows are measured, right after a checkpoint, it strikes at once.
+    A signal waits for the end of the current step; then a checkpoint is saved, and the signal takes
+    effect. While held-out rows are measured, right after a checkpoint, it takes effect at once.
+
+    Args:
+        trainer: Of transformers or TRL.
+        run: Where to train; its log receives the trainer's metrics and the held-out ones.
+        stage: Prefix of the trainer's metrics.
+        measure: Measures the model on held-out rows, at every checkpoint but the last.
+
+    Raises:
+        KeyboardInterrupt: A signal stopped the training, and its handler raised nothing.
     """
     trainer.remove_callback(PrinterCallback)
     # One process, one device: on a host with several, Trainer would multiply the batch by them.
     trainer.args._n_gpu = min(1, trainer.args.n_gpu)
-    start = latest(checkpoints)
+    means = LogCallback(stage, run.log)
+    start = latest(run.checkpoints)
     if start is not None:
-        for callback in trainer.callback_handler.callbacks:
-            if isinstance(callback, LogCallback):
-                callback.resume(start)
+        means.resume(start)
     with Interruption() as interruption, without_progress_bars():
+        trainer.add_callback(means)
+        trainer.add_callback(SealCallback(run.checkpoints))
+        trainer.add_callback(HeldOutCallback(measure, run.log, interruption))
         trainer.add_callback(StopCallback(interruption))
-        for callback in trainer.callback_handler.callbacks:
-            if isinstance(callback, HeldOutCallback):
-                callback.watch(interruption)
         with interruption.held():
             trainer.train(resume_from_checkpoint=None if start is None else str(start))
     if trainer.state.global_step < trainer.state.max_steps:
         raise KeyboardInterrupt(
             "the training was stopped before its last step, saved at step "
-            f"{trainer.state.global_step} of {trainer.state.max_steps}; run it again to go on"
+            f"{trainer.state.global_step} of {trainer.state.max_steps}; run it again to resume"
         )

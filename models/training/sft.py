@@ -21,14 +21,13 @@ from trl import SFTConfig
 
 from models.errors import DataError
 from models.language.folders import load_causal_model, load_tokenizer, save_model
-from models.language.likelihood import perplexity
+from models.language.likelihood import held_out_loss, perplexity
 from models.language.tokenizer import encode_completions, encode_prompts
 from models.randomness import derive_seed
 from models.rows import read_rows
-from models.runtime import Log
-from models.training.callbacks import HeldOutCallback, LogCallback, SealCallback
+from models.runtime import TrainingRun
 from models.training.config import SFTStageConfig
-from models.training.order import held_out_loss, rows_to_learn, training_order
+from models.training.order import rows_to_learn, training_order
 from models.training.packed_trainers import IGNORED_LABEL, PackedSFTTrainer
 from models.training.setup import train, trainer_settings
 
@@ -55,12 +54,8 @@ def finetune(
     base: Path,
     demonstrations: Path,
     heldout: Path,
-    out: Path,
-    checkpoints: Path,
     config: SFTStageConfig,
-    seed: int,
-    device: str,
-    log: Log,
+    run: TrainingRun,
 ) -> dict[str, float]:
     """Fine-tune a base model on demonstrations and publish its folder.
 
@@ -68,12 +63,8 @@ def finetune(
         base: Folder of a causal language model.
         demonstrations: Rows with `prompt` and `completion` to learn from.
         heldout: Rows of the same kind to measure on.
-        out: Folder to write the model to.
-        checkpoints: Folder of checkpoints; an interrupted run resumes there.
         config: Epochs, batches and optimiser.
-        seed: Root seed.
-        device: "cpu" or an accelerator.
-        log: Receives metrics by step.
+        run: Its `out` gets the model.
 
     Returns:
         Final metrics: held-out loss and perplexity of completions, rows used and dropped,
@@ -98,14 +89,11 @@ def finetune(
             "sft/heldout_perplexity": perplexity(loss.nll_sum, loss.token_count),
         }
 
-    trainer = _build_trainer(model, tokenizer, learned, checkpoints, config, seed, device)
-    trainer.add_callback(LogCallback("sft", log))
-    trainer.add_callback(SealCallback(checkpoints))
-    trainer.add_callback(HeldOutCallback(measure, log))
-    train(trainer, checkpoints)
+    trainer = _build_trainer(model, tokenizer, learned, config, run)
+    train(trainer, run, stage="sft", measure=measure)
     measured = measure(model)
-    log(measured, trainer.state.global_step)
-    save_model(model, tokenizer, out)
+    run.log(measured, trainer.state.global_step)
+    save_model(model, tokenizer, run.out)
     return {
         **measured,
         "sft/rows": float(len(learned.prompts)),
@@ -141,10 +129,8 @@ def _build_trainer(
     model: Any,
     tokenizer: Any,
     learned: Demonstrations,
-    checkpoints: Path,
     config: SFTStageConfig,
-    seed: int,
-    device: str,
+    run: TrainingRun,
 ) -> Any:
     """Put rows in order, label them and hand them to TRL as they are."""
     prompts, completions = learned.prompts, learned.completions
@@ -152,7 +138,7 @@ def _build_trainer(
         [len(p) + len(c) for p, c in zip(prompts, completions, strict=True)],
         total=rows_to_learn(len(prompts), config.epochs),
         batch_size=config.batch_size,
-        generator=torch.Generator().manual_seed(derive_seed(seed, "sft.order")),
+        generator=torch.Generator().manual_seed(derive_seed(run.seed, "sft.order")),
     )
     rows = Dataset.from_dict(
         {
@@ -162,13 +148,8 @@ def _build_trainer(
             ],
         }
     )
-    settings = trainer_settings(
-        config,
-        checkpoints=checkpoints,
-        steps=-(-len(order) // config.batch_size),
-        seed=derive_seed(seed, "sft"),
-        device=device,
-    )
+    steps = -(-len(order) // config.batch_size)
+    settings = trainer_settings(config, run, stage="sft", steps=steps)
     return PackedSFTTrainer(
         model=model,
         args=SFTConfig(

@@ -17,7 +17,7 @@ class DataConfig(Config):
     source: Literal["world", "folder", "hub"] = "world"
     """world: the embedded generator; folder: your own files; hub: Hugging Face."""
     folder: str = ""
-    """For source folder: your files (pretrain, sft, pairs_train, …); absolute path on workers."""
+    """Your files (pretrain, sft, pairs_train, …), for source folder; absolute path for workers."""
     hub_corpus: str = ""
     """For source hub: dataset id of texts; may be empty."""
     hub_demonstrations: str = ""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.errors import ModelError, ParameterError
+from models.runtime import use_device
 from tasks.settings import load_settings
 
 if TYPE_CHECKING:
@@ -29,8 +30,8 @@ def open_chat(folder: Path, options: "ChatOptions") -> "Chat":
     Raises:
         ModelError: The folder is incomplete, damaged, or holds another kind of model.
     """
-    from models.device import use_device
     from models.language.chat import Chat  # torch: only where there is work to do
+    from models.runtime import use_device
 
     settings = load_settings()
     return Chat(folder, options, device=use_device(settings.device, settings.threads))
@@ -90,7 +91,6 @@ def serve_model(
         ) from error
     from huggingface_hub import constants
 
-    from models.device import use_device
     from models.language.folders import load_causal_model, load_tokenizer
 
     constants.HF_HUB_OFFLINE = True  # everything is here; nothing is asked of the hub

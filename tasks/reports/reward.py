@@ -1,58 +1,126 @@
-"""The report on a reward model, as Markdown: the verdict, and the numbers behind it."""
+"""A reward model's page: whether PPO can learn from it, and the numbers behind that."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
 
 from models.reward.best_of_n import BestOfN
-from models.reward.quality import PairQuality
+from models.reward.quality import PairQuality, Weakness
+from models.rows import read_json
 from models.statistics.intervals import Interval
+from tasks.reports.markdown import table
+from tasks.run.spec import Page, Result
+
+JUDGES = {"gold": ("gold judge", "0 to 1"), "judge": ("held-out reward model", "its score")}
+"""What judges of best-of-n are called, and the unit of their numbers."""
+
+RULES = {"longer_wins": "the longer one wins", "shorter_wins": "the shorter one wins"}
+
+
+def quality_page(result: Result, plots: Path) -> Page:
+    """Show how good a reward model is, in words and pictures."""
+    from tasks.reports.reward_plots import plot_accuracy, plot_best_of_n, plot_calibration
+
+    results = read_json(result.folder / "results.json")
+    quality, curves = read_quality(results), read_curves(results)
+    pictures = [plots / "accuracy.png", plots / "calibration.png"]
+    plot_accuracy(quality, pictures[0])
+    plot_calibration(quality, pictures[1])
+    if curves:
+        pictures.append(plots / "best_of_n.png")
+        plot_best_of_n({JUDGES[name]: curve for name, curve in curves.items()}, pictures[2])
+    return Page(
+        title="Whether PPO can learn from the reward model",
+        markdown=quality_report(quality, curves, explain_weaknesses(results)),
+        pictures=pictures,
+    )
+
+
+def read_quality(results: Mapping[str, Any]) -> PairQuality:
+    """Read the part of results.json that was measured on held-out pairs."""
+    pairs = results["pairs"]
+    if not isinstance(pairs["agreement"], Mapping):  # there is no held-out reward model
+        pairs = {**pairs, "agreement": None}
+    return TypeAdapter(PairQuality).validate_python(pairs)
+
+
+def read_curves(results: Mapping[str, Any]) -> dict[str, BestOfN]:
+    """Read the best-of-n curves of results.json by judge."""
+    return TypeAdapter(dict[str, BestOfN]).validate_python(results["best_of_n"])
+
+
+def explain_weaknesses(results: Mapping[str, Any]) -> list[str]:
+    """Say in a sentence each why a reward model is too weak for PPO; none if it is strong enough.
+
+    Args:
+        results: Content of results.json, by `read_json`; older ones hold the sentences themselves.
+    """
+    found = results["weaknesses"]
+    if all(isinstance(one, str) for one in found):
+        return list(found)
+    quality = read_quality(results)
+    failed = TypeAdapter(list[Weakness]).validate_python(found)
+    return [_explain(weakness, quality) for weakness in failed]
+
+
+def _explain(weakness: Weakness, quality: PairQuality) -> str:
+    if weakness.name == "confidence":
+        return (
+            f"Its mean confidence in its own choice is {weakness.value.mean:.3f}, wanted at least "
+            f"{weakness.bound:g}: it hardly distinguishes completions, like a model trained on "
+            "random labels."
+        )
+    rule = next(one for one in quality.baselines if f"over_{one.name}" == weakness.name)
+    return (
+        f"It ranks {_share(quality.accuracy)} of {quality.pairs} held-out pairs right, the rule "
+        f'"{RULES[rule.name]}" {rule.accuracy:.3f}: the difference is {weakness.value}, and its '
+        f"95% interval should lie above {weakness.bound:g}."
+    )
 
 
 def quality_report(
-    quality: PairQuality, curves: Sequence[BestOfN], weaknesses: Sequence[str]
+    quality: PairQuality, curves: Mapping[str, BestOfN], weaknesses: list[str]
 ) -> str:
-    """Write what was measured of a reward model.
+    """Write the report on a reward model, its verdict first.
 
     Args:
         quality: On held-out pairs.
-        curves: Best-of-n under each judge.
-        weaknesses: Why it is too weak for PPO; none if it is strong enough.
+        curves: Best-of-n by judge.
+        weaknesses: Why it is too weak for PPO, in sentences; none if it is strong enough.
     """
     if weaknesses:
         verdict = "**Too weak for PPO.** " + " ".join(weaknesses)
     else:
         verdict = "**Strong enough for PPO:** surely better than length alone, and not just noise."
     parts = [verdict, _pairs(quality), _calibration(quality), _agreement(quality)]
-    parts += [_best_of_n(curve) for curve in curves] or [
-        "Best-of-n was not measured: there is neither a gold judge nor a second reward model "
+    parts += [_best_of_n(*JUDGES[name], curve) for name, curve in curves.items()] or [
+        "Best-of-n was not measured: there is neither a gold judge nor a held-out reward model "
         "(reward.judge_share) to judge it."
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _pairs(quality: PairQuality) -> str:
-    lines = [
-        "| held-out pairs | pairs | ranked right [95%] | reward model minus rule [95%] |",
-        "|---|---:|---:|---:|",
-        f"| all | {quality.pairs} | {_share(quality.accuracy)} | |",
-    ]
-    lines += [
-        f"| chosen is {group.name if group.name != 'equal' else 'equally long'} | {group.pairs} | "
-        f"{_share(group.accuracy) if group.pairs else 'none'} | |"
-        for group in quality.by_length
-    ]
-    lines += [
-        f"| rule: {rule.name} | {quality.pairs} | {rule.accuracy:.3f} | {rule.gain} |"
-        for rule in quality.baselines
-    ]
-    return "\n".join(lines)
+    rows: list[tuple[object, ...]] = [("all", quality.pairs, _share(quality.accuracy), "")]
+    for group in quality.by_length:
+        name = "equally long" if group.name == "equal" else group.name
+        share = _share(group.accuracy) if group.pairs else "none"
+        rows.append((f"chosen is {name}", group.pairs, share, ""))
+    for rule in quality.baselines:
+        name = RULES.get(rule.name, rule.name)
+        rows.append((f"rule: {name}", quality.pairs, f"{rule.accuracy:.3f}", rule.gain))
+    header = ("held-out pairs", "pairs", "ranked right [95%]", "reward model minus rule [95%]")
+    return table(header, rows)
 
 
 def _calibration(quality: PairQuality) -> str:
     return (
         f"Calibration: expected calibration error {quality.calibration_error:.3f} (noise alone "
-        f"would make it {quality.calibrated_error:.3f}); it is {quality.confidence:.3f} sure on "
-        f"average and right in {quality.accuracy.mean:.3f}; loss {quality.nll:.3f} nats a pair (a "
-        f"coin: 0.693), Brier score {quality.brier:.3f} (a coin: 0.250)."
+        f"would give {quality.calibrated_error:.3f}); mean confidence {quality.confidence:.3f}, "
+        f"accuracy {quality.accuracy.mean:.3f}; loss {quality.nll:.3f} nats per pair (a coin: "
+        f"0.693), Brier score {quality.brier:.3f} (a coin: 0.250)."
     )
 
 
@@ -61,28 +129,26 @@ def _agreement(quality: PairQuality) -> str:
     if found is None:
         return ""
     return (
-        f"The second reward model ranks {_share(found.judge_accuracy)} of the pairs right; the two "
-        f"rank {_share(found.alike)} alike. Cohen's kappa of being right: {found.kappa} (0: they "
-        "err independently; 1: on the same pairs, so neither can find the other's faults)."
+        f"The held-out reward model ranks {_share(found.judge_accuracy)} of the pairs right; the "
+        f"two rank {_share(found.alike)} alike. Cohen's kappa of being right: {found.kappa} (0: "
+        "they err independently; 1: on the same pairs, so neither can find the other's errors)."
     )
 
 
-def _best_of_n(curve: BestOfN) -> str:
+def _best_of_n(judge: str, unit: str, curve: BestOfN) -> str:
     last = len(curve.judged)
-    lines = [
-        f"Best of n under the {curve.judge} ({curve.unit}): the reward model's choice among "
-        f"{last} samples gains {curve.gain} over {curve.prompts} held-out prompts"
-        + (f", {curve.realised:.0%} of what is possible." if curve.realised > 0 else "."),
-        "",
-        "| n | KL (nats) | reward model's choice [95%] | the judge's own choice | tokens |",
-        "|---:|---:|---:|---:|---:|",
-    ]
-    lines += [
-        f"| {n} | {curve.kl[n - 1]:.2f} | {_share(curve.judged[n - 1])} | "
-        f"{curve.ceiling[n - 1]:.3f} | {curve.lengths[n - 1]:.1f} |"
+    rows = [
+        (n, f"{curve.kl[n - 1]:.2f}", _share(curve.judged[n - 1]), f"{curve.ceiling[n - 1]:.3f}",
+         f"{curve.lengths[n - 1]:.1f}")
         for n in sorted({*(2**power for power in range(last.bit_length())), last})
-    ]
-    return "\n".join(lines)
+    ]  # fmt: skip
+    header = ("n", "KL (nats)", "reward model's choice [95%]", "the judge's own choice", "tokens")
+    return (
+        f"Best of n under the {judge} ({unit}): the reward model's choice among {last} samples "
+        f"gains {curve.gain} over {curve.prompts} held-out prompts"
+        + (f", {curve.realised:.0%} of the possible gain.\n\n" if curve.realised > 0 else ".\n\n")
+        + table(header, rows, text_columns=0)
+    )
 
 
 def _share(value: Interval) -> str:

@@ -2,7 +2,7 @@
 
 A stage module says what it is (`StageSpec`) and how it learns (a function on a `Workspace`);
 `run_stage` finds the result in the store or fetches it from MLflow, else computes, records and
-publishes it. Whatever goes wrong, what was finished stays finished, and what was begun goes on
+publishes it. Whatever goes wrong, what was finished stays finished, and what was begun resumes
 from its last checkpoint.
 """
 
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.errors import QuartetError, StoreError
-from models.runtime import Log
+from models.runtime import Log, TrainingRun, use_device
 from tasks.results.code import code_digest
 from tasks.results.curves import HISTORY, append_history, end_torn_line
 from tasks.results.digests import library_versions, stage_digest
@@ -52,6 +52,16 @@ class Workspace:
     checkpoints: Path
     device: str
     log: Log
+
+    def training_run(self, out: Path, seed: int, log: Log | None = None) -> TrainingRun:
+        """What a training is given, with another log if there is one."""
+        return TrainingRun(
+            out=out,
+            checkpoints=self.checkpoints,
+            seed=seed,
+            device=self.device,
+            log=log or self.log,
+        )
 
 
 Learn = Callable[[Workspace], Mapping[str, float]]
@@ -179,8 +189,6 @@ class _StageRun:
     def _workspace(
         self, partial: Path, out: Path, buffer: MetricBuffer, progress: Progress
     ) -> Workspace:
-        from models.device import use_device  # imports torch: only where there is work to do
-
         end_torn_line(partial)
 
         def log(metrics: Mapping[str, float], step: int) -> None:
@@ -220,7 +228,7 @@ class _StageRun:
         return StoreError(
             f"no space left on the disk of {self.store.root} while {self.spec.name} was being "
             f"computed: {free / 2**20:.0f} MiB were free ({type(error).__name__}: {error}); free "
-            "some space and run again: finished stages are kept, and this one goes on from its "
+            "some space and run again: finished stages are kept, and this one resumes from its "
             "last checkpoint"
         )
 

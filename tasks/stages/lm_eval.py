@@ -1,9 +1,9 @@
 """Published benchmarks through lm-evaluation-harness, as a cached stage; an optional extra.
 
-What is ours is only the way there and back: the model's folder goes in as a plain transformers
-model, the numbers come out under Quartet's metric names. The harness's version is part of the
-stage's digest, and so are the files of a folder with the user's own task definitions. What a task
-downloads from the hub is not: give `pin` another value to measure again after it has changed.
+The model's folder goes in as a plain transformers model, the numbers come out under Quartet's
+metric names. The harness's version is part of the stage's digest, and so are the files of a folder
+with the user's own task definitions. What a task downloads from the hub is not: change `pin` to
+measure again after it has changed.
 """
 
 import hashlib
@@ -17,19 +17,17 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import DataError, ParameterError
+from tasks.reports.benchmarks import lm_eval_page
 from tasks.results.digests import file_digest
-from tasks.results.store import StageRef, Store
+from tasks.results.store import StageRef
 from tasks.run.pipeline import PipelineRun
-from tasks.run.reporting import show_markdown
 from tasks.run.spec import StageSpec
 from tasks.run.stage import Workspace, run_stage
 from tasks.run.stage_task import stage_task
-from tasks.settings import load_settings
-from tasks.tracking.client import Tracker, tolerated
 
 REMEDY = "pip install 'quartet-rlhf[lm-eval]'"
 BOOTSTRAP = 1000
-"""Resamplings behind the standard errors that have no formula."""
+"""Resamples behind the standard errors that have no formula."""
 SEEDS = ("random_seed", "numpy_random_seed", "torch_random_seed", "fewshot_random_seed")
 
 
@@ -59,14 +57,14 @@ def lm_eval_benchmark(
         folder: More task definitions, YAML files with their data beside them.
         limit: Rows of each task, for a quick look; 0 takes all.
         batch_size: Rows at once; shapes rounding at most, so it is not part of the identity.
-        pin: Anything; another value measures again.
+        pin: Any text; another one measures again.
 
     Returns:
         The stage, with metrics `lm_eval/<label>/<task>/<metric>`; its folder has results.json.
 
     Raises:
         ParameterError: The harness is not installed, or does not know a task.
-        DataError: The folder is none.
+        DataError: The folder does not exist.
     """
     version = lm_eval_version()
     if not benchmarks:
@@ -80,9 +78,7 @@ def lm_eval_benchmark(
         (work.out / "results.json").write_text(
             json.dumps(found, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8"
         )
-        metrics = lm_eval_metrics(found["results"], label)
-        (work.out / "report.md").write_text(_report(found, label, version), encoding="utf-8")
-        return metrics
+        return lm_eval_metrics(found["results"], label)
 
     spec = StageSpec(
         name="lm-eval",
@@ -93,10 +89,9 @@ def lm_eval_benchmark(
         },
         inputs={"model": model},
         external={} if folder is None else {"definitions": _folder_digest(folder)},
+        view=lm_eval_page,
     )
-    ref = run_stage(spec, pipeline, learn)
-    _show(ref, label, pipeline)
-    return ref
+    return run_stage(spec, pipeline, learn)
 
 
 def lm_eval_version() -> str:
@@ -119,12 +114,12 @@ def lm_eval_metrics(results: Mapping[str, Mapping[str, Any]], label: str) -> dic
 
     Args:
         results: Of each task `{"acc,none": 0.5, "acc_stderr,none": 0.1, "alias": …}`: a metric,
-            the filter that its answers went through, and how sure it is.
+            the filter that its answers went through, and its standard error.
         label: Of the model.
 
     Returns:
         `lm_eval/<label>/<task>/acc`, and `acc.<filter>` where a filter other than none was used;
-        what is no finite number, such as a standard error "N/A", is left out.
+        values that are no finite numbers, such as a standard error "N/A", are left out.
     """
     metrics = {}
     for task, numbers in results.items():
@@ -148,7 +143,7 @@ def _evaluate(
     batch_size: int,
     seed: int,
 ) -> dict[str, Any]:
-    """Run the harness and keep what it says of the tasks, without its samples."""
+    """Run the harness and keep its numbers of the tasks, without its samples."""
     harness = importlib.import_module("lm_eval")
     manager_class = importlib.import_module("lm_eval.tasks").TaskManager
     include = None if folder is None else str(folder.expanduser().resolve())
@@ -193,36 +188,3 @@ def _folder_digest(folder: Path) -> str:
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         digest.update(f"{path.relative_to(folder).as_posix()}\n{file_digest(path)}\n".encode())
     return digest.hexdigest()
-
-
-def _report(found: Mapping[str, Any], label: str, version: str) -> str:
-    """A table of tasks and metrics as Markdown."""
-    lines = [
-        f"## {label} on published benchmarks, lm-evaluation-harness {version}",
-        "",
-        "| task | examples shown | rows | metric | value | standard error |",
-        "|---|---|---|---|---|---|",
-    ]
-    for task, numbers in found["results"].items():
-        shots = found.get("n-shot", {}).get(task, "")
-        rows = found.get("n-samples", {}).get(task, {}).get("effective", "")
-        for key, value in numbers.items():
-            name, comma, used = key.partition(",")
-            if not comma or name.endswith("_stderr") or not isinstance(value, int | float):
-                continue
-            error = numbers.get(f"{name}_stderr,{used}")
-            shown = f"{error:.4f}" if isinstance(error, float) else ""
-            called = name if used == "none" else f"{name} ({used})"
-            lines.append(f"| {task} | {shots} | {rows} | {called} | {value:.4f} | {shown} |")
-    return "\n".join(lines) + "\n"
-
-
-def _show(ref: StageRef, label: str, pipeline: PipelineRun) -> None:
-    settings = load_settings()
-    folder = Store(settings.store).folder(ref.stage, ref.digest)
-    report = (folder / "report.md").read_text(encoding="utf-8")
-    key = re.sub(r"[^a-z0-9]+", "-", f"lm-eval-{label}".lower()).strip("-")
-    show_markdown(key, report, f"Published benchmarks: {label}")
-    with tolerated("the report of published benchmarks"):
-        if pipeline.run_id:
-            Tracker(settings).log_final(pipeline.run_id, ref.metrics)

@@ -37,13 +37,9 @@ def align(
             prompts=work.inputs["prompts"] / "prompts_train.jsonl",
             heldout_prompts=work.inputs["prompts"] / "prompts_heldout.jsonl",
             corpus=corpus if corpus.is_file() else None,
-            out=work.out,
-            checkpoints=work.checkpoints,
             config=config,
             sampling=sampling,
-            seed=pipeline.seed,
-            device=work.device,
-            log=work.log,
+            run=work.training_run(work.out, pipeline.seed),
         )
 
     spec = StageSpec(

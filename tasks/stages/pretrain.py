@@ -24,21 +24,16 @@ def pretrain(
     """Publish and register a base model."""
 
     def learn(work: Workspace) -> Mapping[str, float]:
-        from models.training.pretraining import (
-            pretrain,
-        )  # imports torch: only where there is work to do
+        # It imports torch: only where there is work to do.
+        from models.training.pretraining import pretrain
 
         return pretrain(
             tokenizer=work.inputs["tokenizer"] / "tokenizer",
             corpus=work.inputs["corpus"] / "corpus_train.jsonl",
             heldout=work.inputs["corpus"] / "corpus_heldout.jsonl",
-            out=work.out / "model",
-            checkpoints=work.checkpoints,
             architecture=architecture,
             config=config,
-            seed=pipeline.seed,
-            device=work.device,
-            log=work.log,
+            run=work.training_run(work.out / "model", pipeline.seed),
         )
 
     spec = StageSpec(

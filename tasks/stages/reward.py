@@ -96,9 +96,7 @@ def _train(
     seed = pipeline.seed if name == "reward" else derive_seed(pipeline.seed, name)
 
     def learn(work: Workspace) -> Mapping[str, float]:
-        from models.reward.training import (
-            train_reward_model,
-        )  # imports TRL: only where there is work to do
+        from models.reward.training import train_reward_model  # imports TRL
 
         contrasts = work.inputs["heldout"] / "contrasts.jsonl"
         metrics = train_reward_model(
@@ -107,13 +105,11 @@ def _train(
             heldout=work.inputs["heldout"] / "preferences_heldout.jsonl",
             prompts=work.inputs["heldout"] / "prompts_train.jsonl",
             contrasts=contrasts if contrasts.exists() else None,
-            out=work.out / "model",
-            checkpoints=work.checkpoints,
             config=config,
             sampling=sampling,
-            seed=seed,
-            device=work.device,
-            log=lambda found, step: work.log(_named(found, name), step),
+            run=work.training_run(
+                work.out / "model", seed, lambda found, step: work.log(_named(found, name), step)
+            ),
         )
         return _named(metrics, name)
 

@@ -26,12 +26,8 @@ def finetune(
             base=work.inputs["base"] / "model",
             demonstrations=work.inputs["demonstrations"] / "demonstrations_train.jsonl",
             heldout=work.inputs["demonstrations"] / "demonstrations_heldout.jsonl",
-            out=work.out / "model",
-            checkpoints=work.checkpoints,
             config=config,
-            seed=pipeline.seed,
-            device=work.device,
-            log=work.log,
+            run=work.training_run(work.out / "model", pipeline.seed),
         )
 
     spec = StageSpec(

@@ -1,9 +1,9 @@
-"""Runs that a kill left as running are set right in Prefect and MLflow.
+"""Runs that a kill left as running are reconciled in Prefect and MLflow.
 
 A killed process can tell neither server that it has ended. Its note (see
 `tasks/machine/liveness.py`) stays, with a lock that is free; from it the flow run, its task runs,
 the MLflow parent and its children are found. What could not be set right, because a server is down,
-is tried again the next time.
+is retried the next time.
 """
 
 import logging
@@ -32,12 +32,12 @@ from tasks.tracking.client import Tracker
 logger = logging.getLogger(__name__)
 
 ACTIVE = (StateType.RUNNING, StateType.PENDING, StateType.CANCELLING)
-KILLED = "its process was killed; a new run with the same parameters goes on from its checkpoint"
+KILLED = "its process was killed; a new run with the same parameters resumes from its checkpoint"
 FLOW_RUN_TAG = "prefect.flow_run_id"
 
 
 def reconcile(settings: Settings) -> list[str]:
-    """Set right what killed processes of this machine left behind.
+    """Reconcile the runs that killed processes of this machine left behind.
 
     Args:
         settings: Where state lies, and the MLflow server.
@@ -55,15 +55,15 @@ def reconcile(settings: Settings) -> list[str]:
         done = False
         try:
             if path.exists():  # its process may have ended by itself meanwhile
-                sentence, done = _mend(settings, path, note.read())
+                sentence, done = _reconcile_run(settings, path, note.read())
                 said += [sentence] if sentence else []
         finally:
             note.let_go(keep=path.exists() and not done)
     return said
 
 
-def _mend(settings: Settings, path: Path, content: dict[str, Any]) -> tuple[str, bool]:
-    """Mend one run in both places: what was done, and whether both could be reached."""
+def _reconcile_run(settings: Settings, path: Path, content: dict[str, Any]) -> tuple[str, bool]:
+    """Reconcile one run in both places: what was done, and whether both could be reached."""
     mlflow_run_id = path.stem
     flow_run_id = str(content.get("flow_run_id", ""))
     name, in_mlflow, in_prefect, done = mlflow_run_id, "", "", True
@@ -76,16 +76,16 @@ def _mend(settings: Settings, path: Path, content: dict[str, Any]) -> tuple[str,
             flow_run_id = flow_run_id or tags.get(FLOW_RUN_TAG, "")
             in_mlflow = _kill_in_mlflow(tracker, mlflow_run_id)
     except Exception as error:  # MLflow passes on errors of several libraries
-        in_mlflow, done = f"MLflow could not be told ({_first_line(error)})", False
+        in_mlflow, done = f"MLflow could not be updated ({_first_line(error)})", False
     try:
         if flow_run_id:
             in_prefect = _crash_in_prefect(UUID(flow_run_id), path.stat().st_mtime)
     except Exception as error:  # any failure of a remote service
-        in_prefect, done = f"Prefect could not be told ({_first_line(error)})", False
+        in_prefect, done = f"Prefect could not be updated ({_first_line(error)})", False
     parts = "; ".join(part for part in (in_prefect, in_mlflow) if part)
     if not parts:
         return "", True
-    later = "" if done else "; it is tried again the next time"
+    later = "" if done else "; it is retried the next time"
     return f"run {name} was killed: {parts}{later}", done
 
 
@@ -130,7 +130,7 @@ def _end_flow_run(client: SyncPrefectClient, flow_run: FlowRun) -> str:
 
 
 def _tried_again(flow_run: FlowRun, since: float) -> bool:
-    """Whether the flow run has begun anew after the note was written: another process has it."""
+    """Whether the flow run was started again after the note was written: another process has it."""
     state = flow_run.state
     if state is None or state.type not in (StateType.RUNNING, StateType.PENDING):
         return False

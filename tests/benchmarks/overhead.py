@@ -82,10 +82,9 @@ def bare(settings: list[str]) -> dict[str, float]:
     with contextlib.ExitStack() as stack:
         for stage in STAGES:
             module = MODULES.get(stage, stage)
-            stack.enter_context(patch(f"tasks.{module}.run_stage", _bare_stage(root)))
+            stack.enter_context(patch(f"tasks.stages.{module}.run_stage", _bare_stage(root)))
         for nobody_looks in (
             "tasks.stages.evaluate._show",
-            "tasks.stages.reward_quality._show",
             "flows.pipeline.renew_cards",
             "tasks.stages.pretrain.register",
             "tasks.stages.sft.register",
@@ -111,7 +110,7 @@ def _spent(started: float, busy: float) -> dict[str, float]:
 
 def _bare_stage(root: Path) -> Callable[..., Any]:
     """In place of `run_stage`: folders, the learning, and a log that nobody reads."""
-    from models.device import use_device
+    from models.runtime import use_device
     from tasks.results.curves import append_history
     from tasks.results.store import StageRef, Store
     from tasks.run.stage import Workspace

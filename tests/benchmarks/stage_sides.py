@@ -98,17 +98,13 @@ def _own_sft(folder: Path, rounds: Rounds) -> None:
         base=folder / "model",
         demonstrations=folder / "rows.jsonl",
         heldout=folder / "few.jsonl",
-        out=folder / "out",
-        checkpoints=folder / "checkpoints",
         config=SFTStageConfig(
             epochs=float(rounds.most),
             batch_size=BATCH_SIZE,
             max_tokens=CONTEXT,
             checkpoint_steps=NEVER_SAVED,
         ),
-        seed=0,
-        device="cpu",
-        log=lambda metrics, step: None,
+        run=_own_run(folder),
     )
 
 
@@ -123,8 +119,6 @@ def _own_reward(folder: Path, rounds: Rounds) -> None:
         heldout=folder / "few.jsonl",
         prompts=folder / "few.jsonl",
         contrasts=None,
-        out=folder / "out",
-        checkpoints=folder / "checkpoints",
         config=RewardStageConfig(
             epochs=float(rounds.most),
             batch_size=BATCH_SIZE,
@@ -132,6 +126,16 @@ def _own_reward(folder: Path, rounds: Rounds) -> None:
             checkpoint_steps=NEVER_SAVED,
         ),
         sampling=SamplingConfig(),
+        run=_own_run(folder),
+    )
+
+
+def _own_run(folder: Path) -> Any:
+    from models.runtime import TrainingRun
+
+    return TrainingRun(
+        out=folder / "out",
+        checkpoints=folder / "checkpoints",
         seed=0,
         device="cpu",
         log=lambda metrics, step: None,

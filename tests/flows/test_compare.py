@@ -10,7 +10,7 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from typer.testing import CliRunner
 
-from flows.cli.compare_command import compare
+from flows.cli.evaluate import compare
 from flows.compare import compare_flow
 from models.errors import ParameterError
 from tasks.settings import load_settings

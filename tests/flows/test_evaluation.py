@@ -10,6 +10,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from flows.cli.benchmark_command import benchmark
 from flows.cli.evaluate import evaluate
 from flows.evaluation import evaluate_models_flow, split_label
 from flows.forms import StageForm
@@ -105,6 +106,21 @@ def test_command_prints_the_report_and_refuses_in_one_line(
     lacking = CliRunner().invoke(app, words)  # the reward model of nothing that PPO made
     assert isinstance(lacking.exception, ParameterError)
     assert "no reward model was given" in str(lacking.exception)
+
+
+def test_benchmark_prints_its_page_and_where_the_numbers_are(
+    publish: Callable[..., StageRef], prefect_server: str, tmp_path: Path
+) -> None:
+    app = typer.Typer()
+    app.command()(benchmark)
+    row = {"question": "the cat sat on the", "choices": ["mat", "hill"], "label": 0}
+    write_rows(tmp_path / "questions.jsonl", [row])
+    words = ["a=sft/" + publish("sft", 0).digest[:8], "--file", str(tmp_path / "questions.jsonl")]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    assert "## questions.jsonl: 1 questions, 0 examples shown, plain prompts" in done.output
+    folder = Path(done.output.split("All numbers: ")[1].strip())
+    assert (folder / "answers.jsonl").is_file()
 
 
 def test_labels_come_from_the_name_or_stand_before_it(tmp_path: Path) -> None:

@@ -62,6 +62,8 @@ def test_run_form_is_short_and_says_everything() -> None:
         definition = definitions[name]
         assert set(definition["required"]) == set(definition["properties"]), name
     assert fields["ppo.iterations"]["minimum"] == 1
+    assert fields["ppo.kl_coef"]["title"] == "KL coefficient"  # made from the name
+    assert fields["ppo.kl_coef"]["description"].startswith("Weight of")  # the docstring below it
 
 
 def test_form_with_missing_fields_is_refused() -> None:
@@ -78,5 +80,5 @@ def test_form_filled_in_from_another_preset_is_refused() -> None:
 
 
 def test_prefect_yaml_is_what_the_deployments_say() -> None:
-    """Mend it by `python -m flows.operation.deployments > prefect.yaml`."""
+    """Regenerate it by `python -m flows.operation.deployments > prefect.yaml`."""
     assert (ROOT / "prefect.yaml").read_text(encoding="utf-8") == prefect_yaml()

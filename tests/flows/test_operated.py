@@ -117,7 +117,7 @@ def test_run_that_does_nothing_new_says_so(
 ) -> None:
     run_id = operation.start_pipeline(*tiny)
     operation.wait(run_id, "Completed")
-    operation.wait_for_log(run_id, "nothing new: all 9 stages were finished before", 30)
+    operation.wait_for_log(run_id, "nothing new: all 9 stages were reused", 30)
 
 
 def test_ppo_again_from_registered_models(

@@ -60,7 +60,7 @@ def test_quickstart_is_accepted_and_says_so(accepted: dict[str, Any]) -> None:
     assert final["final/gold_gain_low"] > 0
     assert final["final/prompts"] >= 512
     assert stage(accepted, "reward")["metrics"]["reward/accuracy_low"] > 0.5
-    for words in ("gold score", "right answers", "polite", "correct refusals", "accepted"):
+    for words in ("gold score", "correct answers", "polite", "correct refusals", "accepted"):
         assert words in accepted["output"]
 
 

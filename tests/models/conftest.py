@@ -13,6 +13,7 @@ from models.language.config import ArchitectureConfig, TokenizerConfig
 from models.language.folders import load_tokenizer, save_model
 from models.language.tokenizer import train_tokenizer
 from models.rows import write_rows
+from models.runtime import TrainingRun
 
 SENTENCES = [
     "the cat sat on the mat and slept all day",
@@ -56,6 +57,22 @@ def base_folder(
     out = tmp_path_factory.mktemp("base")
     save_model(build_model(tiny_architecture, tokenizer, seed=0), tokenizer, out)
     return out
+
+
+@pytest.fixture(scope="session")
+def make_run() -> Callable[..., TrainingRun]:
+    """A builder of runs on the CPU, with their checkpoints beside the folder of the result."""
+
+    def build(out: Path, **changes: Any) -> TrainingRun:
+        given: dict[str, Any] = {"seed": 0, "log": lambda metrics, step: None}
+        return TrainingRun(
+            out=out,
+            checkpoints=out.with_name(f"{out.name}.checkpoints"),
+            device="cpu",
+            **given | changes,
+        )
+
+    return build
 
 
 @pytest.fixture(scope="session")

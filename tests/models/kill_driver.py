@@ -2,7 +2,7 @@
 
 A job is one line of JSON: stage, folder of the run, inputs, and where it is to hang, if anywhere.
 The driver answers `pid N`, then `exit N` as soon as the child has ended; in between the child
-itself says `learning` when it logs first and `hanging` when it has come to where it was told to
+itself says `learning` when it logs first and `hanging` when it has come to where it is to
 hang. Imports, which take longer than the stages, are done once.
 
 `hang` names a function of models, how it hangs and in which call: `before` or `after` it, or
@@ -29,6 +29,7 @@ from models.ppo.config import AlarmConfig, PPOConfig
 from models.ppo.run import train_ppo
 from models.reward.config import RewardStageConfig
 from models.reward.training import train_reward_model
+from models.runtime import TrainingRun
 from models.training import callbacks as trainer_callbacks
 from models.training.config import PretrainConfig, SFTStageConfig
 from models.training.pretraining import pretrain
@@ -123,7 +124,7 @@ def _be_child(job: Mapping[str, Any]) -> None:
 def _learn(job: Mapping[str, Any], folder: Path) -> None:
     """Run the stage as a task would: its log is a line for each call, with the time since the fork.
 
-    The last line may be torn by a kill; whoever goes on ends it.
+    The last line may be torn by a kill; the run that resumes ends it.
     """
     started = time.monotonic()
     history = os.open(folder / "metrics.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -142,11 +143,13 @@ def _learn(job: Mapping[str, Any], folder: Path) -> None:
     learn(
         **{name: Path(path) if path else None for name, path in job["inputs"].items()},
         **configs,
-        out=folder / "out",
-        checkpoints=folder / "checkpoints",
-        seed=11,
-        device="cpu",
-        log=log,
+        run=TrainingRun(
+            out=folder / "out",
+            checkpoints=folder / "checkpoints",
+            seed=11,
+            device="cpu",
+            log=log,
+        ),
     )
 
 

@@ -130,7 +130,7 @@ def test_an_alarm_waits_too() -> None:
 
 
 @pytest.mark.usefixtures("alarm_handler")
-def test_a_run_told_to_stop_is_not_called_late() -> None:
+def test_sigterm_outranks_a_time_limit() -> None:
     def work(first: int, second: int) -> None:
         with Interruption() as interruption, interruption.held():
             _send(first)

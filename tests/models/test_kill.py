@@ -30,7 +30,7 @@ pytestmark = pytest.mark.slow
 
 PATIENCE_SECONDS = 120
 GRACE_SECONDS = 10
-"""What a run that is told to stop has to save in; schedulers kill after 30 seconds or so."""
+"""What a stopped run has to save in; schedulers kill after 30 seconds or so."""
 
 WORDS = ["the cat", "a dog ran", "what is the sum", "home over", "你好", "slept all day", "two and"]
 ANSWERS = {"completion": " on the mat", "chosen": " ran home", "rejected": " it is five"}
@@ -158,7 +158,7 @@ class Run:
     inputs: Mapping[str, Path | None]
 
     def job(self, hang: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """What the driver is told, to begin or to go on."""
+        """The driver's job, to begin or to resume."""
         self.folder.mkdir(exist_ok=True)
         return {**asdict(self), "hang": hang}
 
@@ -211,7 +211,7 @@ class Trial:
         return Run(stage=self.stage, folder=self._folder / str(self._runs), inputs=self._inputs)
 
     def strike(self, run: Run, number: signal.Signals, hang: Any = RANDOM) -> str:
-        """Begin or go on with a run and send it a signal; tell how it ended.
+        """Begin or resume a run and send it a signal; return how it ended.
 
         A random moment is drawn from the first half of what is left to learn, so that one run can
         be hit several times.
@@ -278,7 +278,7 @@ def test_killed_runs_end_like_the_undisturbed_one(trial: Trial) -> None:
     trial.finish(run)
 
 
-def test_runs_told_to_stop_save_in_time_and_end_like_the_undisturbed_one(trial: Trial) -> None:
+def test_stopped_runs_save_in_time_and_end_like_the_undisturbed_one(trial: Trial) -> None:
     run, stops = trial.new_run(), 0
     while stops < 3:
         heard = trial.strike(run, signal.SIGTERM)
@@ -294,5 +294,5 @@ def test_runs_told_to_stop_save_in_time_and_end_like_the_undisturbed_one(trial: 
             assert run.newest().name in saved
         stops += 1
     trial.finish(run)
-    if trial.stage == "ppo":  # no iteration is told twice
+    if trial.stage == "ppo":  # no iteration is logged twice
         assert [row["step"] for row in run.rows()] == list(range(1, trial.steps + 1))

@@ -1,4 +1,4 @@
-"""Trainers that die or are told to stop go on to the same bytes and the same numbers.
+"""Trainers that die or are stopped resume to the same bytes and the same numbers.
 
 Pretraining, SFT and reward modelling alike: 11 steps, means logged at 3, 6, 9 and 11, checkpoints
 at 4, 8 and 11. So a checkpoint always falls into the middle of a span of the log.
@@ -18,7 +18,9 @@ from models.language.config import ArchitectureConfig, SamplingConfig
 from models.reward.config import RewardStageConfig
 from models.reward.training import train_reward_model
 from models.rows import write_rows
+from models.runtime import TrainingRun
 from models.training import callbacks as trainer_callbacks
+from models.training import setup
 from models.training.callbacks import HeldOutCallback
 from models.training.config import PretrainConfig, SFTStageConfig
 from models.training.pretraining import pretrain
@@ -52,8 +54,14 @@ class Stage:
             logged.append((step, dict(metrics)))
 
         (folder / "out").mkdir(parents=True, exist_ok=True)
-        paths = {"out": folder / "out", "checkpoints": folder / "checkpoints"}
-        self.learn(**self.given, **paths, seed=5, device="cpu", log=log)
+        run = TrainingRun(
+            out=folder / "out",
+            checkpoints=folder / "checkpoints",
+            seed=5,
+            device="cpu",
+            log=log,
+        )
+        self.learn(**self.given, run=run)
         return logged
 
 
@@ -157,11 +165,11 @@ def _leave(*_: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "deaths",  # the step in which a run dies, the checkpoint that the next one goes on from
+    "deaths",  # the step in which a run dies, the checkpoint from which the next one resumes
     [[(2, 0)], [(5, 4), (7, 4)], [(10, 8), (11, 8)]],
     ids=["first span", "one span twice", "last spans"],
 )
-def test_run_that_died_goes_on_to_the_same_bytes_and_numbers(
+def test_run_that_died_resumes_to_the_same_bytes_and_numbers(
     stage: Stage, whole: Whole, tmp_path: Path, in_step: Any, deaths: list[tuple[int, int]]
 ) -> None:
     kept = tmp_path / "checkpoints"
@@ -198,7 +206,7 @@ def test_run_that_died_while_it_measured_measures_after_all(
     [[1, 5, 6], [3, 8, 11]],
     ids=["in between", "at turns"],
 )
-def test_run_told_to_stop_saves_that_very_step_and_goes_on_from_it(
+def test_stopped_run_saves_that_very_step_and_resumes_from_it(
     stage: Stage, whole: Whole, tmp_path: Path, in_step: Any, handler: Any, steps: list[int]
 ) -> None:
     handler(_leave)
@@ -218,32 +226,25 @@ def test_run_told_to_stop_saves_that_very_step_and_goes_on_from_it(
     assert _published(tmp_path) == whole.published
 
 
-def test_run_told_to_stop_while_it_measures_leaves_at_once_and_measures_after_all(
+def test_run_stopped_while_it_measures_exits_at_once_and_measures_after_all(
     stage: Stage, whole: Whole, tmp_path: Path, handler: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     handler(_leave)
     measured: list[str] = []
 
-    def interrupted(callback: Any, step: int) -> None:
-        measure = callback._measure
-
+    def interrupted(measure: Callable[[Any], Any], *given: Any) -> HeldOutCallback:
         def measure_slowly(model: Any) -> Any:
             measured.append("begun")
-            if len(measured) == step:
+            if len(measured) == 3:
                 _terminate()
             metrics = measure(model)
             measured.append("done")
             return metrics
 
-        callback._measure = measure_slowly
+        return HeldOutCallback(measure_slowly, *given)
 
-    watch = HeldOutCallback.watch
     with monkeypatch.context() as patch:
-        patch.setattr(
-            HeldOutCallback,
-            "watch",
-            lambda self, interruption: (watch(self, interruption), interrupted(self, 3)),
-        )
+        patch.setattr(setup, "HeldOutCallback", interrupted)
         logged: Numbers = []
         with pytest.raises(SystemExit):
             stage.run(tmp_path, logged)
@@ -264,7 +265,7 @@ def test_run_stopped_by_a_handler_that_does_not_raise_publishes_nothing(
         stage.run(tmp_path, logged)
     assert heard == [signal.SIGTERM]
     assert _published(tmp_path) == {}
-    in_step(STEPS, _terminate)  # now all is learned, and the handler wants to go on
+    in_step(STEPS, _terminate)  # now all is learned, and the handler wants to continue
     assert stage.run(tmp_path, logged) == whole.logged
     assert heard == [signal.SIGTERM] * 2
     assert _published(tmp_path) == whole.published

@@ -125,13 +125,13 @@ def test_chat_answers_each_line_and_repeats_itself_after_reset(home: Path, folde
     first, again, rest = done.stdout.split("\n")
     assert first == again != ""
     assert rest == ""
-    assert done.stderr.strip() == "forgotten"
+    assert done.stderr.strip() == "conversation cleared"
 
 
 def test_chat_says_that_there_is_no_template(home: Path, plain: Path) -> None:
     done = talk("the cat\n", str(plain), "--max-tokens", "4", "--system", "x")
     assert "no chat template" in done.stderr
-    assert "--system is left out" in done.stderr
+    assert "--system is ignored" in done.stderr
     assert len(done.stdout.split("\n")) >= 2
 
 

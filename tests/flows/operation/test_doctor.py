@@ -15,7 +15,7 @@ REQUIREMENTS = ["fastapi<0.151,>=0.139", "sqlalchemy<2.1,>=2.0", 'pytest>=9; ext
     ("versions", "words"),
     [
         ({"fastapi": "0.155.0", "sqlalchemy": "2.0.5"}, "stop every Prefect flow"),
-        ({"fastapi": "0.140.0", "sqlalchemy": "2.1.0"}, "silently never makes a run"),
+        ({"fastapi": "0.140.0", "sqlalchemy": "2.1.0"}, "silently never creates a run"),
         ({"fastapi": "0.140.0"}, "missing"),
     ],
 )

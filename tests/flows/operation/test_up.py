@@ -130,7 +130,7 @@ def test_up_refuses_a_busy_foreign_port_before_anything_starts(place: Place) -> 
 def test_status_tells_where_nothing_runs(place: Place) -> None:
     done = place.run("status")
     assert done.returncode == 0, done.stderr
-    assert "no `quartet up` runs here" in done.stdout
+    assert "no `quartet up` is running" in done.stdout
     assert "0 stages" in done.stdout
 
 
@@ -163,7 +163,7 @@ def test_up_serves_runs_and_leaves_nothing_behind(place: Place) -> None:
             assert "stage learn" in status
         _check_that_what_people_set_stays(place)
         doctor = place.run("doctor")
-        assert "ok    schedule: made" in doctor.stdout, doctor.stdout
+        assert "ok    schedule: created" in doctor.stdout, doctor.stdout
         assert doctor.returncode == 0, doctor.stdout
         below += descendants(process.pid)
         process.send_signal(signal.SIGINT)

@@ -19,6 +19,7 @@ from models.ppo.rollout import Rollout
 from models.ppo.run import train_ppo
 from models.ppo.trainer import PPOTrainer
 from models.rows import write_rows
+from models.runtime import TrainingRun
 
 # Lengths 3, 1, 6, 2, 4, 1; no token of them is pad (0) or EOS (1).
 PROMPTS = [[5, 6, 7], [2], [3, 9, 4, 4, 8, 2], [12, 13], [15, 14, 3, 2], [8]]
@@ -89,7 +90,7 @@ def make_trainer(make_four_networks: Callable[..., Networks]) -> Callable[..., P
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """One call of `collect_rollout`: which prompts went in, what came out."""
+    """What an iteration sampled: which prompts went in, which rollout came out."""
 
     prompts: list[list[int]]
     rollout: Rollout
@@ -97,16 +98,22 @@ class Seen:
 
 @pytest.fixture
 def seen(monkeypatch: pytest.MonkeyPatch) -> list[Seen]:
-    """Every rollout that a trainer collects, while it goes on as usual."""
+    """The rollout of every iteration that a trainer begins."""
     calls: list[Seen] = []
-    collect = trainer_module.collect_rollout
+    sampled: list[list[list[int]]] = []
+    sample = trainer_module.sample
 
-    def watched(networks: Networks, prompts: list[list[int]], **given: Any) -> Rollout:
-        rollout = collect(networks, prompts, **given)
-        calls.append(Seen(prompts=prompts, rollout=rollout))
+    def watched_sample(actor: Any, prompts: list[list[int]], **given: Any) -> Any:
+        sampled.append(prompts)
+        return sample(actor, prompts, **given)
+
+    def watched_rollout(**given: Any) -> Rollout:
+        rollout = Rollout(**given)
+        calls.append(Seen(prompts=sampled[-1], rollout=rollout))
         return rollout
 
-    monkeypatch.setattr(trainer_module, "collect_rollout", watched)
+    monkeypatch.setattr(trainer_module, "sample", watched_sample)
+    monkeypatch.setattr(trainer_module, "Rollout", watched_rollout)
     return calls
 
 
@@ -225,13 +232,15 @@ def train(world: World) -> Callable[..., Outcome]:
         )
         outcome.metrics = train_ppo(
             **paths | changes,
-            out=outcome.out,
-            checkpoints=outcome.checkpoints,
             config=settings,
             sampling=SamplingConfig(temperature=0.8, max_completion_tokens=6),
-            seed=3,
-            device="cpu",
-            log=log,
+            run=TrainingRun(
+                out=outcome.out,
+                checkpoints=outcome.checkpoints,
+                seed=3,
+                device="cpu",
+                log=log,
+            ),
         )
         return outcome
 

@@ -1,5 +1,6 @@
 """Alarms: each at its bound and not before, against the first iteration, with a memory."""
 
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -61,7 +62,7 @@ def test_the_critic_may_err_in_its_warm_up_and_a_few_times_after() -> None:
     # Iterations 1 and 2 are warm-up; 3, 4 and 5 make three in a row.
     assert found == [[], [], [], ["critic"], ["critic"]]
     assert _names(watch, 7) == []
-    assert _names(watch, 8, **wrong) == []  # counted anew
+    assert _names(watch, 8, **wrong) == []  # counted again
 
 
 def test_an_alarm_says_what_where_and_what_to_do() -> None:
@@ -70,7 +71,7 @@ def test_an_alarm_says_what_where_and_what_to_do() -> None:
         "alarm kl_high in iteration 9: objective/kl_to_reference is 77, its bound 50; the actor "
         "left the SFT model: raise ppo.kl_coef, set ppo.kl_target or lower ppo.actor_learning_rate"
     )
-    assert set(alarm.as_row()) == {"name", "iteration", "metric", "value", "bound"}
+    assert set(asdict(alarm)) == {"name", "iteration", "metric", "value", "bound"}
 
 
 def test_the_watch_remembers_across_a_resume() -> None:

@@ -1,4 +1,4 @@
-"""A PPO stage that is told to stop saves where it is and goes on from there, to the bit."""
+"""A PPO stage that is stopped saves where it is and resumes from there, to the bit."""
 
 import os
 import signal
@@ -64,13 +64,14 @@ def _signal_at(monkeypatch: pytest.MonkeyPatch, name: str, call: int) -> None:
 @pytest.mark.parametrize(
     ("name", "call"),
     [
-        ("collect_rollout", 1),  # in the first rollout: nothing has moved yet
+        ("sample", 1),  # in the first rollout: nothing has moved yet
+        ("forward_networks", 2),  # the second one is sampled and has no rewards yet
         ("critic_step", 1),  # the critic has moved, the actor not yet
         ("critic_step", 7),
         ("actor_step", 2),
         ("actor_step", 8),  # an iteration's last minibatch
         ("next_kl_coef", 2),  # all steps are taken, the iteration is not yet counted
-        ("collect_rollout", 4),  # right after a checkpoint
+        ("sample", 4),  # right after a checkpoint
         ("next_kl_coef", 5),  # the very end
     ],
 )
@@ -97,7 +98,7 @@ def test_stopped_run_ends_like_an_undisturbed_one(
         assert _timeless(metrics) == _timeless(undisturbed.logged[step])
 
 
-def test_run_stopped_twice_and_torn_goes_on_from_the_checkpoint_before(
+def test_run_stopped_twice_and_torn_resumes_from_the_checkpoint_before(
     train: Train,
     undisturbed: Any,
     tmp_path: Path,

@@ -2,8 +2,8 @@
 
 import pytest
 
+from models.ppo.advantages import next_kl_coef
 from models.ppo.config import PPOConfig
-from models.ppo.kl_control import next_kl_coef
 
 
 def test_without_a_target_the_coefficient_stays() -> None:

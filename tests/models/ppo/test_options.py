@@ -73,15 +73,15 @@ def test_moving_average_follows_every_step_of_the_actor(
     trainer.step()  # the actor rests, and so does its average
     assert trainer.ema is not None
     assert all(torch.equal(trainer.ema.weights[name], expected[name]) for name in expected)
-    optimise = trainer._optimise
+    update = trainer._update
 
     def watched(*given: Any) -> dict[str, float]:
-        metrics = optimise(*given)
+        metrics = update(*given)
         for name, tensor in learned_state(actor).items():
             expected[name] = 0.75 * expected[name] + 0.25 * tensor
         return metrics
 
-    monkeypatch.setattr(trainer, "_optimise", watched)
+    monkeypatch.setattr(trainer, "_update", watched)
     trainer.step()
     for name, tensor in expected.items():
         torch.testing.assert_close(trainer.ema.weights[name], tensor, atol=1e-6, rtol=0)

@@ -75,7 +75,7 @@ def test_torn_checkpoint_is_skipped_and_training_ends_the_same(
     assert sorted(path.name for path in folder.iterdir()) == ["checkpoint-4", "checkpoint-5"]
 
 
-def test_run_killed_while_it_writes_a_checkpoint_goes_on_from_the_one_before(
+def test_run_killed_while_it_writes_a_checkpoint_resumes_from_the_one_before(
     train: Train, whole: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def killed_at_the_second(folder: Path) -> None:

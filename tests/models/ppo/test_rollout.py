@@ -1,5 +1,6 @@
 """A rollout against rows taken one by one, unpadded, in float64 loops."""
 
+import copy
 import math
 from collections.abc import Callable
 from typing import Any
@@ -7,36 +8,46 @@ from typing import Any
 import pytest
 import torch
 
-from models.language.config import SamplingConfig
 from models.language.scoring import ScoreMoments
 from models.language.sequences import Sequences
-from models.ppo.config import PPOConfig
 from models.ppo.networks import Networks
-from models.ppo.rollout import Rollout, collect_rollout, critic_values
-from models.ppo.side_by_side import SideBySide
+from models.ppo.rollout import Rollout, critic_values
+from models.ppo.trainer import PPOTrainer
 
 TEMPERATURE = 0.7
+SEED = 0
+"""With it, some completions end by themselves and some do not."""
 # float32 against float64, and shapes that differ: a few 1e-6 on numbers of size 10.
 TOLERANCE = 5e-5
 
 
-def _collect(
-    networks: Networks, prompts: list[list[int]], moments: ScoreMoments, **changes: Any
-) -> Rollout:
-    config = PPOConfig(
-        **{"rollouts_per_iteration": len(prompts), "rollouts_per_minibatch": 1} | changes
-    )
-    return collect_rollout(
-        networks,
-        prompts,
-        config=config,
-        kl_coef=config.kl_coef,
-        side_by_side=SideBySide(torch.device("cpu")),
-        sampling=SamplingConfig(temperature=TEMPERATURE, max_completion_tokens=8),
-        moments=moments,
-        eos_token_id=1,
-        generator=torch.Generator().manual_seed(3),
-    )
+Collect = Callable[..., Rollout]
+
+
+@pytest.fixture
+def collect(
+    make_trainer: Callable[..., PPOTrainer],
+    seen: list[Any],
+    prompts: list[list[int]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Collect:
+    """The rollout of one iteration on copies of the networks, with the prompts in their order."""
+
+    def run(networks: Networks, *, repeats: int = 1, **changes: Any) -> Rollout:
+        rows = prompts * repeats
+        trainer = make_trainer(
+            networks=copy.deepcopy(networks),
+            prompts=rows,
+            seed=SEED,
+            **{"rollouts_per_iteration": len(rows), "rollouts_per_minibatch": 1} | changes,
+        )
+        monkeypatch.setattr(trainer, "_prompts_of", lambda iteration: rows)
+        with torch.enable_grad():
+            trainer.step()
+        rollout: Rollout = seen[-1].rollout
+        return rollout
+
+    return run
 
 
 def _completions(rollout: Rollout) -> list[list[int]]:
@@ -53,19 +64,18 @@ def _completions(rollout: Rollout) -> list[list[int]]:
 @pytest.mark.parametrize("tokens_per_microbatch", [1, 40, 10_000])
 @torch.no_grad()
 def test_rollout_equals_rows_alone(
+    collect: Collect,
     make_four_networks: Callable[..., Networks],
     unpadded: Any,
     prompts: list[list[int]],
-    moments: ScoreMoments,
     family: str,
     tokens_per_microbatch: int,
 ) -> None:
     """From the sampled tokens on, everything again: a row at a time, in plain loops."""
     networks = make_four_networks(family, parted=True)
-    rollout = _collect(
+    rollout = collect(
         networks,
-        prompts * 2,
-        moments,
+        repeats=2,
         tokens_per_microbatch=tokens_per_microbatch,
         kl_coef=0.2,
         gamma=0.9,
@@ -111,13 +121,13 @@ def _assert_near(got: torch.Tensor, wanted: list[float]) -> None:
 
 @torch.no_grad()
 def test_rollout_reports_what_one_watches(
+    collect: Collect,
     make_four_networks: Callable[..., Networks],
     unpadded: Any,
     prompts: list[list[int]],
-    moments: ScoreMoments,
 ) -> None:
     networks = make_four_networks(parted=True)
-    rollout = _collect(networks, prompts * 2, moments, kl_coef=0.2, gamma=1.0, gae_lambda=1.0)
+    rollout = collect(networks, repeats=2, kl_coef=0.2, gamma=1.0, gae_lambda=1.0)
     completions = _completions(rollout)
     scores, k1, k3, entropy, values, rewards = [], [], [], [], [], []
     for prompt, ids in zip(prompts * 2, completions, strict=True):
@@ -151,14 +161,13 @@ def test_rollout_reports_what_one_watches(
 
 
 def test_missing_eos_costs_the_penalty_on_the_last_token_only(
+    collect: Collect,
     make_four_networks: Callable[..., Networks],
-    prompts: list[list[int]],
-    moments: ScoreMoments,
 ) -> None:
     networks = make_four_networks()
     settings: dict[str, Any] = {"gamma": 1.0, "gae_lambda": 1.0}
-    free = _collect(networks, prompts, moments, missing_eos_penalty=0.0, **settings)
-    fined = _collect(networks, prompts, moments, missing_eos_penalty=5.0, **settings)
+    free = collect(networks, missing_eos_penalty=0.0, **settings)
+    fined = collect(networks, missing_eos_penalty=5.0, **settings)
     # With gamma and lambda 1 every token's return is what is still to come: all of the fine.
     difference = free.returns - fined.returns
     for row, ids in enumerate(_completions(free)):
@@ -178,37 +187,35 @@ def test_critic_starts_on_the_scale_of_the_normalised_score(
 
 
 def test_rollout_leaves_no_gradient(
+    collect: Collect,
     make_four_networks: Callable[..., Networks],
-    prompts: list[list[int]],
-    moments: ScoreMoments,
 ) -> None:
-    rollout = _collect(make_four_networks(), prompts, moments)
+    rollout = collect(make_four_networks())
     for tensor in (rollout.old_logprobs, rollout.old_values, rollout.advantages, rollout.returns):
         assert not tensor.requires_grad
 
 
 def test_rows_lie_minibatch_by_minibatch_shortest_first(
+    collect: Collect,
     make_four_networks: Callable[..., Networks],
-    prompts: list[list[int]],
-    moments: ScoreMoments,
 ) -> None:
     """Nothing but their order changes, and no row leaves its minibatch."""
     networks = make_four_networks()
-    plain = _collect(networks, prompts * 2, moments, rollouts_per_minibatch=1)
-    ordered = _collect(networks, prompts * 2, moments, rollouts_per_minibatch=4)
-    rows = list(zip(*_told(plain), strict=True))
+    plain = collect(networks, repeats=2, rollouts_per_minibatch=1)
+    ordered = collect(networks, repeats=2, rollouts_per_minibatch=4)
+    rows = list(zip(*_rows(plain), strict=True))
     wanted = [
         row
         for start in (0, 4, 8)
         for row in sorted(rows[start : start + 4], key=lambda row: len(row[0]) + len(row[1]))
     ]
     assert wanted != rows
-    for got, want in zip(zip(*_told(ordered), strict=True), wanted, strict=True):
+    for got, want in zip(zip(*_rows(ordered), strict=True), wanted, strict=True):
         assert got[:2] == want[:2]
         assert got[2] == pytest.approx(want[2], abs=TOLERANCE)
 
 
-def _told(rollout: Rollout) -> tuple[list[list[int]], list[list[int]], list[list[float]]]:
+def _rows(rollout: Rollout) -> tuple[list[list[int]], list[list[int]], list[list[float]]]:
     """Prompt, completion and returns of each row."""
     sequences = rollout.sequences
     starts = sequences.prompt_lengths.tolist()

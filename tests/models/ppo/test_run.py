@@ -152,7 +152,7 @@ def test_run_refuses_a_reward_model_with_another_tokenizer(
     vocab = load_causal_model(world.sft).config.vocab_size
     other = make_network("llama", vocab=vocab, score_head=True)
     save_model(other, tokenizer, tmp_path / "other")
-    with pytest.raises(ModelError, match="have different tokenizers; PPO needs one"):
+    with pytest.raises(ModelError, match="has another tokenizer than the SFT model"):
         train(tmp_path, reward=tmp_path / "other")
 
 
@@ -185,7 +185,7 @@ def test_run_refuses_a_model_that_changes_its_heads_logits(
     )
     scaled = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     save_model(scaled, tokenizer, tmp_path / "scaled")
-    with pytest.raises(ModelError, match="CohereForCausalLM says something else of packed rows"):
+    with pytest.raises(ModelError, match="CohereForCausalLM gives other logprobs for packed rows"):
         load_networks(tmp_path / "scaled", world.reward, config=PPOConfig(), seed=0, device="cpu")
 
 
@@ -208,10 +208,10 @@ def test_run_notices_a_frozen_network_that_moved(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, role: str
 ) -> None:
     class Careless(run_module.PPOTrainer):
-        def learn(self) -> dict[str, float]:
+        def step(self, *given: Any) -> dict[str, float]:
             with torch.no_grad():
                 next(getattr(self.networks, role).parameters())[0, 0] += 1e-6
-            return super().learn()
+            return super().step(*given)
 
     monkeypatch.setattr(run_module, "PPOTrainer", Careless)
     with pytest.raises(ModelError, match=f"the {role} changed during PPO"):

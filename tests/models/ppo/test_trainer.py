@@ -207,7 +207,7 @@ def test_early_stop_does_not_take_the_step_that_goes_too_far(
     assert all(parameter.grad is None for parameter in stopped.networks.actor.parameters())
 
 
-def test_trainer_goes_on_from_its_saved_state_to_the_bit(
+def test_trainer_resumes_from_its_saved_state_to_the_bit(
     make_trainer: Trainers, weights_of: Weights, same_weights: Same
 ) -> None:
     whole, broken, resumed = (make_trainer(critic_warmup_iterations=1) for _ in range(3))
@@ -215,20 +215,57 @@ def test_trainer_goes_on_from_its_saved_state_to_the_bit(
         wanted = whole.step()
     for _ in range(2):
         broken.step()
-    file = io.BytesIO()
-    torch.save(broken.state_dict(), file)
-    file.seek(0)
-    resumed.load_state_dict(torch.load(file, weights_only=True))
+    resumed.load_state_dict(_saved(broken))
     for _ in range(2):
         got = resumed.step()
     for name in ("actor", "critic"):
         ends = [weights_of(getattr(trainer.networks, name)) for trainer in (whole, resumed)]
         assert same_weights(*ends)
-    timeless = [
-        {name: value for name, value in metrics.items() if not name.startswith("time/")}
-        for metrics in (got, wanted)
-    ]
-    assert timeless[0] == timeless[1]
+    assert _timeless(got) == _timeless(wanted)
+
+
+def _saved(trainer: PPOTrainer) -> dict[str, Any]:
+    """The state as it comes back from a file."""
+    file = io.BytesIO()
+    torch.save(trainer.state_dict(), file)
+    file.seek(0)
+    state: dict[str, Any] = torch.load(file, weights_only=True)
+    return state
+
+
+def _timeless(metrics: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if not name.startswith("time/")}
+
+
+def test_step_finishes_an_interrupted_iteration_before_it_samples_again(
+    make_trainer: Trainers,
+    weights_of: Weights,
+    same_weights: Same,
+    seen: list[Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole, broken, resumed = (make_trainer() for _ in range(3))
+    wanted, update = whole.step(), broken._update
+
+    def interrupted(rollout: Any, rows: torch.Tensor, index: int) -> dict[str, float]:
+        if index == 2:  # of 4
+            raise KeyboardInterrupt
+        return update(rollout, rows, index)
+
+    monkeypatch.setattr(broken, "_update", interrupted)
+    recorded: list[dict[str, float]] = []
+    with pytest.raises(KeyboardInterrupt):
+        broken.step(recorded.append)
+    assert (recorded, broken.finished_iterations) == ([], 0)
+    resumed.load_state_dict(_saved(broken))
+    got = resumed.step(recorded.append)
+    assert (recorded, resumed.finished_iterations) == ([got], 1)
+    assert len(seen) == 2  # the whole and the broken trainer's; the resumed one sampled nothing
+    assert _timeless(got) == _timeless(wanted)
+    for name in ("actor", "critic"):
+        ends = [weights_of(getattr(trainer.networks, name)) for trainer in (whole, resumed)]
+        assert same_weights(*ends)
+    assert _timeless(resumed.step()) == _timeless(whole.step())
 
 
 def test_diverged_loss_is_an_error_before_any_weight_moves(

@@ -1,4 +1,4 @@
-"""What an iteration takes: prompts, minibatches, luck and learning rates."""
+"""What an iteration takes: prompts, minibatches, random seeds and learning rates."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -23,7 +23,7 @@ def test_prompts_are_each_taken_once_in_every_pass(make_trainer: Trainers, seen:
     passes = [walked[start : start + 6] for start in range(0, 24, 6)]
     for one in passes:
         assert Counter(one) == Counter(tuple(prompt) for prompt in trainer.prompts)
-    assert len(set(map(tuple, passes))) > 1  # shuffled anew
+    assert len(set(map(tuple, passes))) > 1  # shuffled again
 
 
 def test_rollouts_larger_than_all_prompts_go_round(make_trainer: Trainers, seen: list[Any]) -> None:
@@ -37,13 +37,13 @@ def test_minibatches_cover_each_rollout_once_an_epoch(
 ) -> None:
     trainer = make_trainer(ppo_epochs=3)
     rows: list[list[int]] = []
-    optimise = trainer._optimise
+    update = trainer._update
 
     def watched(rollout: Any, picked: torch.Tensor, index: int) -> dict[str, float]:
         rows.append(picked.tolist())
-        return optimise(rollout, picked, index)
+        return update(rollout, picked, index)
 
-    monkeypatch.setattr(trainer, "_optimise", watched)
+    monkeypatch.setattr(trainer, "_update", watched)
     trainer.step()
     assert [len(picked) for picked in rows] == [4] * 6
     epochs = [rows[start] + rows[start + 1] for start in (0, 2, 4)]
@@ -73,7 +73,9 @@ def test_seeds_lead_to_other_rollouts(make_trainer: Trainers, seen: list[Any]) -
     assert ids[0].shape != ids[2].shape or not torch.equal(ids[0], ids[2])
 
 
-def test_iterations_of_one_prompt_have_other_luck(make_trainer: Trainers, seen: list[Any]) -> None:
+def test_iterations_of_one_prompt_have_other_random_seeds(
+    make_trainer: Trainers, seen: list[Any]
+) -> None:
     trainer = make_trainer(prompts=[[5, 6]], actor_learning_rate=1e-12)
     trainer.step()
     trainer.step()

@@ -1,7 +1,7 @@
 """Reward modelling: learns an order, keeps honest books on it, stores its score moments."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,13 @@ from models.errors import DataError, ParameterError
 from models.language.config import SamplingConfig
 from models.language.folders import load_causal_model, load_reward_model, new_reward_model
 from models.language.generation import Completion
-from models.language.scoring import read_score_moments
+from models.language.scoring import read_score_moments, score_sequences
 from models.randomness import derive_seed
 from models.reward.config import RewardStageConfig
-from models.reward.ranking import encode_pairs, score_sequences
+from models.reward.ranking import encode_pairs
 from models.reward.training import measure_score_moments, train_reward_model
 from models.rows import write_rows
+from models.runtime import TrainingRun
 
 CONFIG = RewardStageConfig(
     batch_size=8, epochs=2.0, learning_rate=1e-2, checkpoint_steps=3, moment_samples=16
@@ -41,9 +42,11 @@ PAIRS = [
     for second in WORDS[:3]
 ]
 
+RUN = {"seed", "log"}
+
 
 @pytest.fixture
-def run(tmp_path: Path, base_folder: Path) -> Any:
+def run(tmp_path: Path, base_folder: Path, make_run: Callable[..., TrainingRun]) -> Any:
     write_rows(tmp_path / "pairs.jsonl", PAIRS)
     write_rows(tmp_path / "prompts.jsonl", [{"prompt": row["prompt"]} for row in PAIRS[:5]])
 
@@ -54,15 +57,11 @@ def run(tmp_path: Path, base_folder: Path) -> Any:
             "heldout": tmp_path / "pairs.jsonl",
             "prompts": tmp_path / "prompts.jsonl",
             "contrasts": None,
-            "out": tmp_path / name,
-            "checkpoints": tmp_path / f"{name}.checkpoints",
             "config": CONFIG,
             "sampling": SAMPLING,
-            "seed": 0,
-            "device": "cpu",
-            "log": lambda metrics, step: None,
         }
-        return train_reward_model(**{**settings, **changes})
+        run = make_run(tmp_path / name, **{key: changes.pop(key) for key in RUN & changes.keys()})
+        return train_reward_model(**settings | changes, run=run)
 
     return start
 

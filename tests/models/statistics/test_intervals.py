@@ -13,6 +13,7 @@ from models.errors import DataError
 from models.statistics.intervals import (
     Interval,
     bootstrap_interval,
+    clustered_interval,
     paired_bootstrap,
     wilson_interval,
 )
@@ -104,6 +105,21 @@ def test_bootstrap_interval_narrows_at_a_lower_level() -> None:
     # Half-widths 1.96 sd against 0.67 sd.
     factor = (wide.high - wide.low) / (narrow.high - narrow.low)
     assert factor == pytest.approx(1.96 / 0.674, rel=0.1)
+
+
+def test_clustered_interval_covers_when_pairs_of_a_prompt_are_alike() -> None:
+    generator = np.random.default_rng(6)
+    hits = {"prompts": 0, "pairs": 0}
+    for seed in range(200):
+        prompts = np.repeat(np.arange(60), generator.integers(1, 9, 60))
+        values = generator.normal(0.3, 1, 60)[prompts] + generator.normal(0, 0.1, len(prompts))
+        table = np.stack([values, np.ones(len(values))], axis=1)
+        for name, groups in (("prompts", prompts), ("pairs", np.arange(len(prompts)))):
+            found = clustered_interval(table, lambda t: t[:, 0] / t[:, 1], groups, 200, seed)
+            hits[name] += found.low <= 0.3 <= found.high
+    # 190 of 200 expected, sd 3; a ratio over 60 clusters falls a little short of it.
+    assert 176 <= hits["prompts"] <= 199
+    assert hits["pairs"] < 160
 
 
 def test_wilson_interval_matches_worked_example() -> None:

@@ -11,6 +11,7 @@ import torch
 
 from models.checkpoints import is_intact
 from models.errors import DivergedError
+from models.interruption import Interruption
 from models.training.callbacks import (
     HeldOutCallback,
     LogCallback,
@@ -138,7 +139,7 @@ def test_seal_refuses_weights_that_are_not_finite(tmp_path: Path) -> None:
 
 def _held_out(log: Any, checkpoints: Path) -> Callable[..., None]:
     """A function that tells the callback of a save or a resume, at steps that save every second."""
-    callback = HeldOutCallback(lambda model: {"x": 1.0}, log)
+    callback = HeldOutCallback(lambda model: {"x": 1.0}, log, Interruption())
     args = SimpleNamespace(output_dir=str(checkpoints), save_steps=2)
 
     def tell(event: str, step: int, *, stopping: bool = False) -> None:

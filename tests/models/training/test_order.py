@@ -1,13 +1,9 @@
-"""The order of training, and held-out loss against a slow loop."""
-
-import math
-from pathlib import Path
+"""The order of training."""
 
 import pytest
 import torch
 
-from models.language.folders import load_causal_model
-from models.training.order import HeldOutLoss, held_out_loss, rows_to_learn, training_order
+from models.training.order import rows_to_learn, training_order
 
 
 def _order(lengths: list[int], total: int, batch_size: int, seed: int = 0) -> list[int]:
@@ -53,28 +49,3 @@ def test_order_depends_on_the_generator_alone() -> None:
 @pytest.mark.parametrize(("rows", "epochs", "wanted"), [(10, 1.0, 10), (10, 2.55, 26), (3, 0.1, 1)])
 def test_rows_to_learn(rows: int, epochs: float, wanted: int) -> None:
     assert rows_to_learn(rows, epochs) == wanted
-
-
-def test_held_out_loss_equals_a_loop_over_tokens(
-    base_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("models.training.order.HELD_OUT_TOKENS", 16)  # several chunks
-    model = load_causal_model(base_folder)
-    prompts = [[5, 6, 7], [8], [9, 10]]
-    completions = [[11, 1], [12, 13, 14, 15, 1], [1]]
-    expected, count = 0.0, 0
-    for prompt, completion in zip(prompts, completions, strict=True):
-        for at, token in enumerate(completion):
-            context = torch.tensor([prompt + completion[:at]])
-            logits = model(context).logits[0, -1].double()
-            expected -= float(logits[token].detach() - logits.detach().logsumexp(0))
-            count += 1
-    found = held_out_loss(model, prompts, completions)
-    assert found.token_count == count == 8
-    # Float32 forward passes of other shapes: 1e-6 relative of eight summed logarithms.
-    assert found.nll_sum == pytest.approx(expected, rel=1e-6)
-    assert found.mean == pytest.approx(expected / 8, rel=1e-6)
-
-
-def test_mean_of_no_tokens_is_not_a_number() -> None:
-    assert math.isnan(HeldOutLoss(nll_sum=0.0, token_count=0).mean)

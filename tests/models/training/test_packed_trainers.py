@@ -43,21 +43,21 @@ PAIRS = Pairs(
 
 
 @pytest.fixture
-def make_sft(make_network: Callable[..., Any], tokenizer: Any, tmp_path: Path) -> Any:
+def make_sft(make_network: Any, tokenizer: Any, make_run: Any, tmp_path: Path) -> Any:
     def make(family: str, rows: Demonstrations = ROWS) -> Any:
         config = SFTStageConfig(batch_size=len(rows.prompts))
         network = make_network(family, vocab=VOCAB)
-        return sft_trainer(network, tokenizer, rows, tmp_path, config, 0, "cpu")
+        return sft_trainer(network, tokenizer, rows, config, make_run(tmp_path))
 
     return make
 
 
 @pytest.fixture
-def make_reward(make_network: Callable[..., Any], tokenizer: Any, tmp_path: Path) -> Any:
+def make_reward(make_network: Any, tokenizer: Any, make_run: Any, tmp_path: Path) -> Any:
     def make(family: str, pairs: Pairs = PAIRS, margins: list[float] = MARGINS) -> Any:
         config = RewardStageConfig(batch_size=len(pairs))
         network = make_network(family, vocab=VOCAB, score_head=True)
-        return reward_trainer(network, tokenizer, pairs, margins, tmp_path, config, 0, "cpu")
+        return reward_trainer(network, tokenizer, pairs, margins, config, make_run(tmp_path))
 
     return make
 

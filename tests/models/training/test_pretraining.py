@@ -3,7 +3,7 @@
 import functools
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from models.language.config import ArchitectureConfig
 from models.language.folders import load_causal_model
 from models.language.tokenizer import encode_texts
 from models.rows import write_rows
+from models.runtime import TrainingRun
 from models.training.config import PretrainConfig
 from models.training.pretraining import pretrain
 
@@ -24,25 +25,27 @@ CONFIG = PretrainConfig(
     steps=7, batch_size=4, block_tokens=16, learning_rate=5e-3, checkpoint_steps=2
 )
 
+RUN = {"seed", "log"}
+
 
 @pytest.fixture
 def run(
-    tmp_path: Path, tokenizer_folder: Path, corpus_file: Path, tiny_architecture: ArchitectureConfig
+    tmp_path: Path,
+    tokenizer_folder: Path,
+    corpus_file: Path,
+    tiny_architecture: ArchitectureConfig,
+    make_run: Callable[..., TrainingRun],
 ) -> Any:
     def start(name: str = "a", config: PretrainConfig = CONFIG, **changes: Any) -> Any:
         settings: dict[str, Any] = {
             "tokenizer": tokenizer_folder,
             "corpus": corpus_file,
             "heldout": corpus_file,
-            "out": tmp_path / name,
-            "checkpoints": tmp_path / f"{name}.checkpoints",
             "architecture": tiny_architecture,
             "config": config,
-            "seed": 0,
-            "device": "cpu",
-            "log": lambda metrics, step: None,
         }
-        return pretrain(**{**settings, **changes})
+        run = make_run(tmp_path / name, **{key: changes.pop(key) for key in RUN & changes.keys()})
+        return pretrain(**settings | changes, run=run)
 
     return start
 

@@ -1,7 +1,7 @@
 """SFT: the loss covers completion and EOS only, long rows keep their answer, resume is exact."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from models.errors import DataError, ModelError
 from models.language.folders import load_causal_model
 from models.language.tokenizer import encode_completion, encode_prompt
 from models.rows import write_rows
+from models.runtime import TrainingRun
 from models.training.config import SFTStageConfig
 from models.training.sft import _build_trainer, encode_demonstrations, finetune
 
@@ -31,9 +32,11 @@ CHATS = [
     for row in STRINGS
 ]
 
+RUN = {"seed", "log"}
+
 
 @pytest.fixture
-def run(tmp_path: Path, base_folder: Path) -> Any:
+def run(tmp_path: Path, base_folder: Path, make_run: Callable[..., TrainingRun]) -> Any:
     write_rows(tmp_path / "rows.jsonl", CHATS)
 
     def start(name: str = "a", **changes: Any) -> Any:
@@ -41,14 +44,10 @@ def run(tmp_path: Path, base_folder: Path) -> Any:
             "base": base_folder,
             "demonstrations": tmp_path / "rows.jsonl",
             "heldout": tmp_path / "rows.jsonl",
-            "out": tmp_path / name,
-            "checkpoints": tmp_path / f"{name}.checkpoints",
             "config": CONFIG,
-            "seed": 0,
-            "device": "cpu",
-            "log": lambda metrics, step: None,
         }
-        return finetune(**{**settings, **changes})
+        run = make_run(tmp_path / name, **{key: changes.pop(key) for key in RUN & changes.keys()})
+        return finetune(**settings | changes, run=run)
 
     return start
 
@@ -59,12 +58,16 @@ def _weights(folder: Path) -> bytes:
 
 @pytest.mark.parametrize("rows", [STRINGS, CHATS], ids=["strings", "messages"])
 def test_collated_labels_cover_completion_and_eos_only(
-    rows: list[dict[str, Any]], tokenizer: Any, base_folder: Path, tmp_path: Path
+    rows: list[dict[str, Any]],
+    tokenizer: Any,
+    base_folder: Path,
+    make_run: Callable[..., TrainingRun],
+    tmp_path: Path,
 ) -> None:
     learned = encode_demonstrations(tokenizer, rows, 64)
     config = CONFIG.model_copy(update={"epochs": 1.0})
     trainer = _build_trainer(
-        load_causal_model(base_folder), tokenizer, learned, tmp_path, config, 0, "cpu"
+        load_causal_model(base_folder), tokenizer, learned, config, make_run(tmp_path)
     )
     seen = []
     for batch in trainer.get_train_dataloader():

@@ -15,6 +15,7 @@ from prefect.client.schemas.objects import State
 from models.checkpoints import is_intact
 from models.language.config import ArchitectureConfig, TokenizerConfig
 from models.language.tokenizer import train_tokenizer
+from models.runtime import TrainingRun
 from models.training.config import PretrainConfig
 from models.training.pretraining import pretrain
 from tasks.machine.time_limit import time_limit
@@ -102,7 +103,7 @@ def test_prefect_says_that_the_run_timed_out() -> None:
     assert "time limit" in str(state.message)
 
 
-def test_a_training_that_took_too_long_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+def test_training_that_took_too_long_resumes_to_the_same_bits(tmp_path: Path) -> None:
     corpus = tmp_path / "corpus.jsonl"
     corpus.write_text('{"text": "the cat slept all day on the mat, a dog ran home"}\n' * 40)
     tokenizer = tmp_path / "tokenizer"
@@ -123,13 +124,15 @@ def test_a_training_that_took_too_long_goes_on_to_the_same_bits(tmp_path: Path) 
                 tokenizer=tokenizer,
                 corpus=corpus,
                 heldout=corpus,
-                out=tmp_path / name / "out",
-                checkpoints=tmp_path / name / "checkpoints",
                 architecture=ArchitectureConfig(layers=1, width=32, heads=2, context=64),
                 config=PretrainConfig(steps=12, block_tokens=16, batch_size=3, checkpoint_steps=10),
-                seed=3,
-                device="cpu",
-                log=log,
+                run=TrainingRun(
+                    out=tmp_path / name / "out",
+                    checkpoints=tmp_path / name / "checkpoints",
+                    seed=3,
+                    device="cpu",
+                    log=log,
+                ),
             )
         return steps[0]
 

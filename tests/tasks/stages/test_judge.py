@@ -15,6 +15,7 @@ from models.language.scoring import read_score_moments
 from models.reward.config import RewardStageConfig
 from models.reward.split import split_preferences
 from models.rows import read_rows, write_rows
+from models.runtime import TrainingRun
 from tasks.judging.independence import is_held_out
 from tasks.registry.versions import find_version
 from tasks.results.store import MANIFEST, Manifest, StageRef, Store
@@ -187,10 +188,10 @@ def learned(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[dict[str, Any]],
     """Take the place of the training; collects the pairs and the seed that it would be given."""
     seen: list[tuple[list[dict[str, Any]], int]] = []
 
-    def train(*, preferences: Path, out: Path, seed: int, **_: object) -> dict[str, float]:
-        seen.append((read_rows(preferences), seed))
-        out.mkdir()
-        (out / "config.json").write_text("{}")
+    def train(*, preferences: Path, run: TrainingRun, **_: object) -> dict[str, float]:
+        seen.append((read_rows(preferences), run.seed))
+        run.out.mkdir()
+        (run.out / "config.json").write_text("{}")
         names = ("accuracy", "accuracy_low", "accuracy_high", "longer_wins_accuracy")
         return {f"reward/{name}": 0.75 for name in names}
 
@@ -208,8 +209,8 @@ def test_share_that_leaves_a_side_too_few_pairs_is_refused_by_both(world: World)
 def test_judge_that_learned_nothing_is_said_loudly(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def train(*, out: Path, **_: object) -> dict[str, float]:
-        out.mkdir()
+    def train(*, run: TrainingRun, **_: object) -> dict[str, float]:
+        run.out.mkdir()
         names = ("accuracy", "accuracy_low", "accuracy_high", "longer_wins_accuracy")
         return {f"reward/{name}": 0.5 for name in names}
 

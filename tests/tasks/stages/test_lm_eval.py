@@ -16,6 +16,7 @@ from tasks.run.stage import run_stage
 from tasks.settings import load_settings
 from tasks.stages import lm_eval as module
 from tasks.stages.lm_eval import lm_eval_benchmark, lm_eval_metrics, lm_eval_version
+from tasks.tracking.pages import page_folder
 
 PIPELINE = PipelineRun(name="pipe", preset="toy", seed=0, run_id="")
 MODEL = StageRef(stage="sft", digest="0" * 64)
@@ -170,8 +171,8 @@ def test_harness_measures_what_our_own_multiple_choice_measures(
     ).metrics()
     assert ref.metrics["lm_eval/sft/quartet_toy/acc"] == own["accuracy"]
     assert ref.metrics["lm_eval/sft/quartet_toy/acc_bytes"] == own["accuracy_norm"]
-    published = store.folder("lm-eval", ref.digest)
-    assert "| quartet_toy | 0 | 4 | acc |" in (published / "report.md").read_text()
+    report = page_folder(load_settings().root, "lm-eval", ref.digest) / "report.md"
+    assert "| quartet_toy | 0 | 4 | acc |" in report.read_text()
     again = lm_eval_benchmark.fn(
         ["quartet_toy"], label="sft", model=model, pipeline=PIPELINE, folder=definitions
     )

@@ -1,4 +1,4 @@
-"""The stage on tiny real networks: what it publishes and shows, and when it stops the chain."""
+"""The stage on tiny real networks: what it publishes and shows, and when it stops the run."""
 
 import json
 import shutil
@@ -24,6 +24,7 @@ from tasks.run.spec import StageSpec
 from tasks.run.stage import run_stage
 from tasks.settings import load_settings
 from tasks.stages.reward_quality import measure_reward_quality, refuse_weak
+from tasks.tracking.pages import page_folder
 
 PIPELINE = PipelineRun(name="pipe", preset="toy", seed=0, run_id="")
 SAMPLING = SamplingConfig(max_completion_tokens=4)
@@ -124,19 +125,12 @@ def world(home: Path, networks: Path) -> World:
     return World(networks)
 
 
-@pytest.fixture
-def shown(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The texts put on the run's page."""
-    texts: list[str] = []
-    monkeypatch.setattr(
-        "tasks.stages.reward_quality.show_markdown",
-        lambda key, text, description: texts.append(text),
-    )
-    return texts
-
-
 def folder_of(ref: StageRef) -> Path:
     return Store(load_settings().store).folder(ref.stage, ref.digest)
+
+
+def page_of(ref: StageRef) -> Path:
+    return page_folder(load_settings().root, ref.stage, ref.digest)
 
 
 def results_of(ref: StageRef) -> Any:
@@ -147,9 +141,7 @@ def results_of(ref: StageRef) -> Any:
     return json.loads(text, parse_constant=refuse)
 
 
-def test_a_good_reward_model_is_measured_shown_and_let_through(
-    world: World, shown: list[str]
-) -> None:
+def test_a_good_reward_model_is_measured_shown_and_let_through(world: World) -> None:
     ref = world.measure(world.data(prompts=[*PROMPTS, *PROMPTS]), judge=world.judge)
     metrics = ref.metrics
     assert metrics["reward_quality/accuracy"] == 1
@@ -160,10 +152,11 @@ def test_a_good_reward_model_is_measured_shown_and_let_through(
     results = results_of(ref)
     assert set(results["best_of_n"]) == {"gold", "judge"}
     assert len(results["best_of_n"]["judge"]["judged"]) == 4
-    plots = sorted(path.name for path in (folder_of(ref) / "plots").iterdir())
+    files = {path.name for path in folder_of(ref).iterdir()}
+    assert files == {"MANIFEST.json", "metrics.jsonl", "results.json"}  # numbers only
+    plots = sorted(path.name for path in (page_of(ref) / "plots").iterdir())
     assert plots == ["accuracy.png", "best_of_n.png", "calibration.png"]
-    assert "**Strong enough for PPO:**" in shown[0]
-    assert shown[0].count("data:image/png;base64,") == 3
+    assert "**Strong enough for PPO:**" in (page_of(ref) / "report.md").read_text()
     refuse_weak(ref, CONFIG)
 
 
@@ -174,14 +167,15 @@ def test_the_curve_stands_on_the_stages_run_by_n(world: World) -> None:
     assert curve[-1][1] == pytest.approx(ref.metrics["reward_quality/judge_best_of_4"])
 
 
-def test_a_model_of_shuffled_labels_stops_the_chain_unless_told_otherwise(
-    world: World, shown: list[str], caplog: pytest.LogCaptureFixture
+def test_a_model_of_shuffled_labels_stops_the_run_unless_stop_if_weak_is_off(
+    world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     data = world.data(shuffled=True)
     ref = world.measure(data)
     assert ref.metrics["reward_quality/accuracy"] == 0.5
     assert ref.metrics["reward_quality/weak"] == 1
-    assert "**Too weak for PPO.**" in shown[0]
+    assert "**Too weak for PPO.**" in (page_of(ref) / "report.md").read_text()
+    assert {one["name"] for one in results_of(ref)["weaknesses"]} >= {"over_longer_wins"}
     with pytest.raises(WeakRewardError) as caught:
         refuse_weak(ref, CONFIG)
     assert isinstance(caught.value, QuartetError)
@@ -201,11 +195,11 @@ def test_a_model_of_shuffled_labels_stops_the_chain_unless_told_otherwise(
     assert "THE REWARD MODEL IS WEAK" in caplog.text
 
 
-def test_without_a_judge_nothing_is_sampled(world: World, shown: list[str]) -> None:
+def test_without_a_judge_nothing_is_sampled(world: World) -> None:
     ref = world.measure(world.data(prompts=[]), gold=False)
     assert results_of(ref)["best_of_n"] == {}
-    assert "Best-of-n was not measured" in shown[0]
-    assert not (folder_of(ref) / "plots" / "best_of_n.png").exists()
+    assert "Best-of-n was not measured" in (page_of(ref) / "report.md").read_text()
+    assert not (page_of(ref) / "plots" / "best_of_n.png").exists()
     assert "reward_quality/prompts" not in ref.metrics
 
 

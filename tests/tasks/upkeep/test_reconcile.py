@@ -181,7 +181,7 @@ def test_what_prefect_could_not_be_told_is_tried_again(left: Left) -> None:
         address = f"http://127.0.0.1:{unused.getsockname()[1]}/api"
     with temporary_settings({PREFECT_API_URL: address}):
         (sentence,) = reconcile(load_settings())
-    assert "Prefect could not be told" in sentence
+    assert "Prefect could not be updated" in sentence
     assert "2 MLflow runs set to KILLED" in sentence
     assert left.flow_state() == StateType.RUNNING
     reconcile(load_settings())
@@ -195,7 +195,7 @@ def test_what_mlflow_could_not_be_told_is_tried_again(
     with monkeypatch.context() as patch:
         patch.setenv("QUARTET_TRACKING_URI", "http://127.0.0.1:9")
         (sentence,) = reconcile(load_settings())
-    assert "MLflow could not be told" in sentence
+    assert "MLflow could not be updated" in sentence
     assert left.flow_state() == StateType.CRASHED
     assert left.in_mlflow()["brown-fox"] == "RUNNING"
     reconcile(load_settings())

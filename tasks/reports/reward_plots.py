@@ -4,7 +4,7 @@ Same rules as the evaluation's pictures: no global figure state, equal numbers g
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,7 @@ def plot_accuracy(quality: PairQuality, path: Path) -> None:
 
 
 def plot_calibration(quality: PairQuality, path: Path) -> None:
-    """Draw how often the model is right against how sure it is, with the pairs of each bin below.
+    """Draw the accuracy against the confidence, with the pairs of each bin below.
 
     Args:
         quality: Measured on held-out pairs.
@@ -80,7 +80,7 @@ def plot_calibration(quality: PairQuality, path: Path) -> None:
     figure = new_figure(8.0, 5.6)
     top, below = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
     style_axes(top, "", "", "ranked right (%)")
-    style_axes(below, "", "how sure it is: sigmoid(|score difference|) (%)", "pairs a\npoint")
+    style_axes(below, "", "confidence: sigmoid(|score difference|) (%)", "pairs per\npoint")
     below.set_xlim(49, 101)
     if math.isfinite(quality.confidence):
         _draw_reliability(top, quality)
@@ -88,21 +88,22 @@ def plot_calibration(quality: PairQuality, path: Path) -> None:
     else:
         say_empty(top)
     figure.suptitle(
-        "Is it right as often as it is sure?", fontsize=13, fontweight="bold", color=INK
+        "Does its accuracy match its confidence?", fontsize=13, fontweight="bold", color=INK
     )
     save_png(figure, path)
 
 
-def plot_best_of_n(curves: Sequence[BestOfN], path: Path) -> None:
-    """Draw what each judge says of the best of n samples, one panel a judge.
+def plot_best_of_n(curves: Mapping[tuple[str, str], BestOfN], path: Path) -> None:
+    """Draw each judge's opinion of the best of n samples, one panel per judge.
 
     Args:
-        curves: At least one, all up to the same n.
+        curves: By name of the judge and unit of its numbers; at least one, all up to the same n.
         path: The PNG to write.
     """
     figure = new_figure(8.0, 5.2)
-    for index, curve in enumerate(curves):
+    for index, ((judge, unit), curve) in enumerate(curves.items()):
         axes = figure.add_subplot(1, len(curves), index + 1)
+        style_axes(axes, "", "n (samples per prompt)", f"{judge} ({unit})")
         _draw_curve(axes, curve, few=len(curves) > 1)
     handles, labels = figure.axes[0].get_legend_handles_labels()
     if handles:
@@ -118,7 +119,7 @@ def plot_best_of_n(curves: Sequence[BestOfN], path: Path) -> None:
 
 
 def _draw_reliability(axes: Any, quality: PairQuality) -> None:
-    """Draw a point a bin with its interval, and its gap to the diagonal."""
+    """Draw one point per bin with its interval, and its gap to the diagonal."""
     sure = np.array([100 * one.confidence for one in quality.bins])
     shares = [one.accuracy for one in quality.bins]
     right, low, high = (
@@ -144,7 +145,7 @@ def _draw_reliability(axes: Any, quality: PairQuality) -> None:
 
 
 def _draw_spread(axes: Any, bins: Sequence[MarginBin]) -> None:
-    """Draw how many pairs there are a percentage point, a bar over each bin's reach."""
+    """Draw the pairs per percentage point, one bar over the range of each bin."""
     ends = 100 / (1 + np.exp(-np.array([[one.low, one.high] for one in bins])))
     widths = np.maximum(ends[:, 1] - ends[:, 0], 0.2)  # a bin of equal margins has no width
     pairs = np.array([one.pairs for one in bins])
@@ -153,7 +154,6 @@ def _draw_spread(axes: Any, bins: Sequence[MarginBin]) -> None:
 
 def _draw_curve(axes: Any, curve: BestOfN, *, few: bool) -> None:
     """Draw one judge's curve over log n, the KL on an axis above."""
-    style_axes(axes, "", "n (samples a prompt)", f"{curve.judge} ({curve.unit})")
     n = np.arange(1, len(curve.judged) + 1)
     judged = np.array([[one.mean, one.low, one.high] for one in curve.judged])
     axes.set_xscale("log", base=2)
@@ -172,7 +172,7 @@ def _draw_curve(axes: Any, curve: BestOfN, *, few: bool) -> None:
         n, judged[:, 0], color=BLUE, marker="o", markersize=4, linewidth=1.8,
         label="reward model's choice, 95%",
     )  # fmt: skip
-    axes.axhline(judged[0, 0], color=ORANGE, linestyle=":", linewidth=1.6, label="choice by lot")
+    axes.axhline(judged[0, 0], color=ORANGE, linestyle=":", linewidth=1.6, label="random choice")
     above = axes.secondary_xaxis("top")
     above.minorticks_off()
     shown = powers[1::2] if few else powers[1:]
@@ -188,11 +188,5 @@ def _draw_share(axes: Any, place: float, share: Interval, pairs: int | None, wid
         axes.bar(place, 100 * share.mean, width=width, color=BLUE, alpha=0.6)
         axes.vlines(place, 100 * share.low, 100 * share.high, color=INK, linewidth=1.2)
     if pairs is not None:
-        axes.text(
-            place,
-            104,
-            f"{pairs} pair{'' if pairs == 1 else 's'}",
-            ha="center",
-            fontsize=10,
-            color=QUIET,
-        )
+        text = f"{pairs} pair{'' if pairs == 1 else 's'}"
+        axes.text(place, 104, text, ha="center", fontsize=10, color=QUIET)

@@ -8,7 +8,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from flows.cli import upkeep
+from flows.cli import registry
 from models.errors import ParameterError, QuartetError, StoreError
 from tasks.results.store import Manifest, Store, list_files, write_manifest
 from tasks.settings import load_settings
@@ -42,15 +42,15 @@ def store(home: Path) -> Store:
 @pytest.fixture
 def app() -> typer.Typer:
     app = typer.Typer(pretty_exceptions_enable=False)
-    app.command()(upkeep.lineage)
-    app.command()(upkeep.gc)
+    app.command()(registry.lineage)
+    app.command()(registry.gc)
     return app
 
 
 @pytest.fixture
 def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Somebody who can be asked."""
-    monkeypatch.setattr(upkeep, "_can_ask", lambda: True)
+    monkeypatch.setattr(registry, "_can_ask", lambda: True)
     return
 
 
