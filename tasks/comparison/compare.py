@@ -17,11 +17,12 @@ from tasks.comparison.plots import plot_curves, plot_spread, plot_win_rates
 from tasks.comparison.runs import RunRecord, find_runs, gather
 from tasks.comparison.tables import Contents, compile_contents
 from tasks.results.store import Store
-from tasks.run.reporting import NOTE_CHARACTERS, show_markdown
+from tasks.run.reporting import show_markdown
 from tasks.run.stage_task import stage_task
 from tasks.settings import Settings, load_settings
 from tasks.tracking.client import Tracker, tolerated
 from tasks.tracking.notes import Status
+from tasks.tracking.pages import NOTE_CHARACTERS
 
 
 class ComparisonResult(BaseModel):

@@ -29,9 +29,6 @@ from prefect.logging import get_run_logger
 from tasks.catalogue import entry
 from tasks.results.store import StageRef
 
-NOTE_CHARACTERS = 8000
-"""What MLflow takes as the text of a run's page."""
-
 UPDATE_SECONDS = 5.0
 LOG_SECONDS = 10.0
 MARK = 0.1
@@ -64,13 +61,6 @@ def show_link(key: str, address: str, text: str) -> None:
     if _in_run():
         with _optional():
             create_link_artifact(link=address, link_text=text, key=key)
-
-
-def table_cell(text: str, characters: int) -> str:
-    """Fit a text into a cell of a Markdown table: one line, cut, no bar that would end it."""
-    line = " ".join(text.split())
-    line = line if len(line) <= characters else f"{line[: characters - 1]}…"
-    return line.replace("|", "\\|")
 
 
 def emit(event: str, resource_id: str, payload: Mapping[str, Any]) -> None:
@@ -215,7 +205,8 @@ def _move_bar(artifact: UUID, percent: float, description: str) -> None:
 def _headline(stage: str, metrics: Mapping[str, float]) -> list[tuple[str, float]]:
     """The few numbers worth a log line."""
     row = entry(stage)
-    wanted = {one.metric for one in (*row.curves, *row.key_metrics)} | row.headlines.keys()
+    wanted = {curve.metric for curve in row.curves} | {key.metric for key in row.key_metrics}
+    wanted |= row.headlines.keys()
     return [
         (name, value)
         for name, value in metrics.items()
