@@ -6,7 +6,6 @@ pipeline's run, compared and drawn like the others; machinery and views know no 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Literal, TypeAlias
 
 Role: TypeAlias = Literal["base", "sft", "reward", "judge", "policy"]
@@ -122,171 +121,169 @@ def _reward_card(text: str) -> Card:
     )
 
 
-CATALOGUE: Mapping[str, Entry] = MappingProxyType(
-    {
-        "prepare": Entry(
-            title="Data",
-            key_metrics=(
-                KeyMetric(metric="data/demonstrations_rows", label="demonstrations", format=",.0f"),
-            ),
-            lineage=("data/corpus_rows", "data/demonstrations_rows", "data/preferences_rows"),
+CATALOGUE: Mapping[str, Entry] = {
+    "prepare": Entry(
+        title="Data",
+        key_metrics=(
+            KeyMetric(metric="data/demonstrations_rows", label="demonstrations", format=",.0f"),
         ),
-        "tokenizer": Entry(
-            title="Tokenizer",
-            key_metrics=(
-                KeyMetric(metric="tokenizer/vocab_size", label="tokens", format=",.0f"),
-            ),
-            datasets={"corpus": {"corpus_train": TRAIN}},
+        lineage=("data/corpus_rows", "data/demonstrations_rows", "data/preferences_rows"),
+    ),
+    "tokenizer": Entry(
+        title="Tokenizer",
+        key_metrics=(
+            KeyMetric(metric="tokenizer/vocab_size", label="tokens", format=",.0f"),
         ),
-        "pretrain": Entry(
-            title="Pretraining",
-            key_metrics=(
-                KeyMetric(metric="pretrain/perplexity", label="held-out perplexity", format=".2f"),
-            ),
-            headlines={
-                "pretrain/heldout_loss": "final/pretrain_heldout_loss",
-                "pretrain/bits_per_byte": "final/pretrain_bits_per_byte",
-            },
-            curves=(Curve(metric="pretrain/loss", title="Pretraining: loss", y="nats per token"),),
-            loss_unit="nats per token",
-            lineage=("pretrain/parameters", "pretrain/bits_per_byte"),
-            role="base",
-            card=Card(
-                text="A base language model: it continues text and follows no instruction.",
-                tag="pretraining",
-            ),
+        datasets={"corpus": {"corpus_train": TRAIN}},
+    ),
+    "pretrain": Entry(
+        title="Pretraining",
+        key_metrics=(
+            KeyMetric(metric="pretrain/perplexity", label="held-out perplexity", format=".2f"),
         ),
-        "sft": Entry(
-            title="Supervised fine-tuning",
-            key_metrics=(
-                KeyMetric(metric="sft/heldout_perplexity", label="held-out perplexity",
-                          format=".2f"),
-            ),
-            headlines={"sft/heldout_perplexity": "final/sft_heldout_perplexity"},
-            curves=(Curve(metric="sft/loss", title="SFT: loss", y="nats per token"),),
-            loss_unit="nats per token",
-            lineage=("sft/rows", "sft/heldout_perplexity"),
-            role="sft",
-            also=("base", "policy"),
-            card=Card(text="A language model fine-tuned on demonstrations.", tag="sft"),
+        headlines={
+            "pretrain/heldout_loss": "final/pretrain_heldout_loss",
+            "pretrain/bits_per_byte": "final/pretrain_bits_per_byte",
+        },
+        curves=(Curve(metric="pretrain/loss", title="Pretraining: loss", y="nats per token"),),
+        loss_unit="nats per token",
+        lineage=("pretrain/parameters", "pretrain/bits_per_byte"),
+        role="base",
+        card=Card(
+            text="A base language model: it continues text and follows no instruction.",
+            tag="pretraining",
         ),
-        "feedback": Entry(
-            title="Feedback",
-            key_metrics=(
-                KeyMetric(metric="feedback/annotated", label="pairs annotated", format=",.0f"),
-            ),
-            lineage=("feedback/preferences",),
-            datasets={"prompts": {"prompts_train": TRAIN, "preferences_train": TRAIN}},
+    ),
+    "sft": Entry(
+        title="Supervised fine-tuning",
+        key_metrics=(
+            KeyMetric(metric="sft/heldout_perplexity", label="held-out perplexity",
+                      format=".2f"),
         ),
-        "reward": Entry(
-            title="Reward model",
-            key_metrics=(
-                KeyMetric(metric="reward/accuracy", label="held-out pair accuracy"),
-                KeyMetric(metric="reward/accuracy_low", label="95% from"),
-                KeyMetric(metric="reward/accuracy_high", label="to"),
-                KeyMetric(metric="reward/longer_wins_accuracy", label="longer wins"),
-            ),
-            headlines={
-                "reward/accuracy": "final/reward_accuracy",
-                "reward/longer_wins_accuracy": "final/reward_longer_wins_accuracy",
-            },
-            curves=(
-                Curve(metric="reward/train_accuracy", title="Reward model: accuracy",
-                      y="share of pairs"),
-            ),
-            loss_unit="nats per pair",
-            lineage=("reward/pairs", "reward/accuracy"),
-            role="reward",
-            also=("judge",),
-            card=_reward_card(
-                "A reward model: one score per completion, learned from pairwise preferences."
-            ),
+        headlines={"sft/heldout_perplexity": "final/sft_heldout_perplexity"},
+        curves=(Curve(metric="sft/loss", title="SFT: loss", y="nats per token"),),
+        loss_unit="nats per token",
+        lineage=("sft/rows", "sft/heldout_perplexity"),
+        role="sft",
+        also=("base", "policy"),
+        card=Card(text="A language model fine-tuned on demonstrations.", tag="sft"),
+    ),
+    "feedback": Entry(
+        title="Feedback",
+        key_metrics=(
+            KeyMetric(metric="feedback/annotated", label="pairs annotated", format=",.0f"),
         ),
-        "judge": Entry(
-            title="Held-out reward model",
-            key_metrics=(KeyMetric(metric="judge/accuracy", label="held-out pair accuracy"),),
-            headlines={"judge/accuracy": "final/judge_accuracy"},
-            curves=(
-                Curve(metric="judge/train_accuracy", title="Held-out reward model: accuracy",
-                      y="share of pairs"),
-            ),
-            loss_unit="nats per pair",
-            lineage=("judge/pairs", "judge/accuracy"),
-            role="judge",
-            also=("reward",),
-            card=_reward_card("A second reward model, held out to judge policies that never saw "
-                              "it."),
+        lineage=("feedback/preferences",),
+        datasets={"prompts": {"prompts_train": TRAIN, "preferences_train": TRAIN}},
+    ),
+    "reward": Entry(
+        title="Reward model",
+        key_metrics=(
+            KeyMetric(metric="reward/accuracy", label="held-out pair accuracy"),
+            KeyMetric(metric="reward/accuracy_low", label="95% from"),
+            KeyMetric(metric="reward/accuracy_high", label="to"),
+            KeyMetric(metric="reward/longer_wins_accuracy", label="longer wins"),
         ),
-        "reward-quality": Entry(
-            title="Reward model quality",
-            key_metrics=(
-                KeyMetric(metric="reward_quality/over_longer_wins",
-                          label="accuracy above longer wins", format="+.3f"),
-                KeyMetric(metric="reward_quality/ece", label="calibration error"),
-                KeyMetric(metric="reward_quality/gold_best_of_n_gain",
-                          label="best-of-n gold gain", format="+.3f"),
-            ),
-            judges=True,
-            about="reward_model",
+        headlines={
+            "reward/accuracy": "final/reward_accuracy",
+            "reward/longer_wins_accuracy": "final/reward_longer_wins_accuracy",
+        },
+        curves=(
+            Curve(metric="reward/train_accuracy", title="Reward model: accuracy",
+                  y="share of pairs"),
         ),
-        "ppo": Entry(
-            title="PPO",
-            key_metrics=(
-                KeyMetric(metric="ppo/objective/score_normalised",
-                          label="last rollout: normalised score", format="+.2f"),
-                KeyMetric(metric="ppo/objective/kl_to_reference", label="KL", format=".2f"),
-            ),
-            headlines={
-                "ppo/objective/score": "final/ppo_training_score",
-                "ppo/objective/kl_to_reference": "final/ppo_training_kl",
-                "ppo/iterations": "final/ppo_iterations",
-            },
-            curves=tuple(
-                Curve(
-                    metric=f"ppo/objective/{metric}", title=f"PPO: {title}", x="iteration", y=y
-                )
-                for metric, title, y in (
-                    ("score", "score by its reward model", "mean score"),
-                    ("kl_to_reference", "KL to the SFT model", "nats"),
-                    ("completion_tokens", "length", "tokens"),
-                    ("distinct_2", "diversity", "distinct-2"),
-                )
-            ),
-            lineage=("ppo/objective/score", "ppo/objective/kl_to_reference"),
-            role="policy",
-            also=("sft", "base"),
-            card=Card(
-                text="A language model aligned by PPO against a reward model.",
-                limit="It was optimised against a learned reward, which is no measure of truth or "
-                "safety.",
-                tag="ppo",
-            ),
-            networks=("model", "critic"),
+        loss_unit="nats per pair",
+        lineage=("reward/pairs", "reward/accuracy"),
+        role="reward",
+        also=("judge",),
+        card=_reward_card(
+            "A reward model: one score per completion, learned from pairwise preferences."
         ),
-        "evaluate": Entry(
-            title="Evaluation",
-            key_metrics=(
-                KeyMetric(metric="final/gold_gain", label="gold gain", format="+.3f"),
-                KeyMetric(metric="final/score_gain", label="score", format="+.3f"),
-            ),
-            lineage=("final/score_gain", "final/kl_to_reference", "final/win_rate",
-                     "final/accepted"),
-            final=True,
-            datasets={"prompts": {"prompts_heldout": HELD_OUT}},
-            judges=True,
+    ),
+    "judge": Entry(
+        title="Held-out reward model",
+        key_metrics=(KeyMetric(metric="judge/accuracy", label="held-out pair accuracy"),),
+        headlines={"judge/accuracy": "final/judge_accuracy"},
+        curves=(
+            Curve(metric="judge/train_accuracy", title="Held-out reward model: accuracy",
+                  y="share of pairs"),
         ),
-        "base": Entry(
-            title="Base model from elsewhere",
-            key_metrics=(KeyMetric(metric="adopt/parameters", label="parameters", format=",.0f"),),
-            role="base",
+        loss_unit="nats per pair",
+        lineage=("judge/pairs", "judge/accuracy"),
+        role="judge",
+        also=("reward",),
+        card=_reward_card("A second reward model, held out to judge policies that never saw "
+                          "it."),
+    ),
+    "reward-quality": Entry(
+        title="Reward model quality",
+        key_metrics=(
+            KeyMetric(metric="reward_quality/over_longer_wins",
+                      label="accuracy above longer wins", format="+.3f"),
+            KeyMetric(metric="reward_quality/ece", label="calibration error"),
+            KeyMetric(metric="reward_quality/gold_best_of_n_gain",
+                      label="best-of-n gold gain", format="+.3f"),
         ),
-        "policy": Entry(title="Policy from elsewhere", role="policy", also=("sft", "base")),
-        "evaluate-models": Entry(title="Models compared", final=True, judges=True),
-        "multiple-choice": Entry(title="Multiple choice", final=True, judges=True),
-        "lm-eval": Entry(title="Published benchmarks", final=True, judges=True),
-        "promotion": Entry(title="Challenger against champion", judges=True),
-    }
-)  # fmt: skip
+        judges=True,
+        about="reward_model",
+    ),
+    "ppo": Entry(
+        title="PPO",
+        key_metrics=(
+            KeyMetric(metric="ppo/objective/score_normalised",
+                      label="last rollout: normalised score", format="+.2f"),
+            KeyMetric(metric="ppo/objective/kl_to_reference", label="KL", format=".2f"),
+        ),
+        headlines={
+            "ppo/objective/score": "final/ppo_training_score",
+            "ppo/objective/kl_to_reference": "final/ppo_training_kl",
+            "ppo/iterations": "final/ppo_iterations",
+        },
+        curves=tuple(
+            Curve(
+                metric=f"ppo/objective/{metric}", title=f"PPO: {title}", x="iteration", y=y
+            )
+            for metric, title, y in (
+                ("score", "score by its reward model", "mean score"),
+                ("kl_to_reference", "KL to the SFT model", "nats"),
+                ("completion_tokens", "length", "tokens"),
+                ("distinct_2", "diversity", "distinct-2"),
+            )
+        ),
+        lineage=("ppo/objective/score", "ppo/objective/kl_to_reference"),
+        role="policy",
+        also=("sft", "base"),
+        card=Card(
+            text="A language model aligned by PPO against a reward model.",
+            limit="It was optimised against a learned reward, which is no measure of truth or "
+            "safety.",
+            tag="ppo",
+        ),
+        networks=("model", "critic"),
+    ),
+    "evaluate": Entry(
+        title="Evaluation",
+        key_metrics=(
+            KeyMetric(metric="final/gold_gain", label="gold gain", format="+.3f"),
+            KeyMetric(metric="final/score_gain", label="score", format="+.3f"),
+        ),
+        lineage=("final/score_gain", "final/kl_to_reference", "final/win_rate",
+                 "final/accepted"),
+        final=True,
+        datasets={"prompts": {"prompts_heldout": HELD_OUT}},
+        judges=True,
+    ),
+    "base": Entry(
+        title="Base model from elsewhere",
+        key_metrics=(KeyMetric(metric="adopt/parameters", label="parameters", format=",.0f"),),
+        role="base",
+    ),
+    "policy": Entry(title="Policy from elsewhere", role="policy", also=("sft", "base")),
+    "evaluate-models": Entry(title="Models compared", final=True, judges=True),
+    "multiple-choice": Entry(title="Multiple choice", final=True, judges=True),
+    "lm-eval": Entry(title="Published benchmarks", final=True, judges=True),
+    "promotion": Entry(title="Challenger against champion", judges=True),
+}  # fmt: skip
 
 
 def entry(stage: str) -> Entry:

@@ -190,17 +190,6 @@ FLOORS: dict[str, tuple[set[str], ...]] = {
 
 MOST_MODULES = 18
 
-UPWARDS_UNTIL_SCORING_AND_LIKELIHOOD_ARE_IN_LANGUAGE = {
-    ("models.evaluation.model_likelihood", "models.training.order"),
-    ("models.evaluation.texts", "models.training.order"),
-    ("models.evaluation.sampling", "models.reward.ranking"),
-}
-STAGES_UNTIL_THEIR_PAGES_ARE_VIEWS = {
-    "tasks.stages.lm_eval",
-    "tasks.stages.multiple_choice",
-    "tasks.stages.reward_quality",
-}
-
 
 def floor(package: str, module: str) -> int:
     """Of a module's room, from the ground at -1."""
@@ -214,12 +203,7 @@ def test_rooms_import_lower_floors_only(path: Path) -> None:
     package, *room = name.split(".")
     found = {one for one in imports(tree(path)) if belongs(one, (package,))}
     other = {one for one in found if one.split(".")[1:2] != room[:1]}
-    upwards = {one for one in other if floor(package, one) >= max(0, floor(package, name))}
-    assert not {
-        one
-        for one in upwards
-        if (name, one) not in UPWARDS_UNTIL_SCORING_AND_LIKELIHOOD_ARE_IN_LANGUAGE
-    }
+    assert not {one for one in other if floor(package, one) >= max(0, floor(package, name))}
 
 
 def test_every_room_has_its_floor() -> None:
@@ -270,12 +254,10 @@ def test_machinery_knows_no_stage_by_name(path: Path) -> None:
 
 @pytest.mark.parametrize("path", sources("tasks/stages"), ids=lambda p: str(p.name))
 def test_stages_write_no_page_and_speak_with_no_tracker(path: Path) -> None:
-    if module_name(path) in STAGES_UNTIL_THEIR_PAGES_ARE_VIEWS:
-        return
     views = ("matplotlib", "tasks.tracking", "tasks.reports.markdown", "tasks.reports.style")
     assert not [one for one in imports(tree(path)) if belongs(one, views)]
     used = {node.id for node in ast.walk(tree(path)) if isinstance(node, ast.Name)}
-    assert not used & {"show_markdown", "table_cell", "inline_pictures"}
+    assert not used & {"show_markdown", "inline_pictures"}
     assert not [text for text in texts(path) if re.search(r"\|\s*-{3}|^#+ |^\| |\*\*", text)]
 
 

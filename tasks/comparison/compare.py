@@ -10,17 +10,19 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from models.errors import ParameterError
+from tasks.catalogue import CATALOGUE
 from tasks.comparison.frontier import plot_frontier
 from tasks.comparison.page import SECTIONS, to_html, to_markdown
 from tasks.comparison.plots import plot_curves, plot_spread, plot_win_rates
-from tasks.comparison.runs import CURVES, RunRecord, find_runs, gather
+from tasks.comparison.runs import RunRecord, find_runs, gather
 from tasks.comparison.tables import Contents, compile_contents
 from tasks.results.store import Store
-from tasks.run.reporting import NOTE_CHARACTERS, show_markdown
+from tasks.run.reporting import show_markdown
 from tasks.run.stage_task import stage_task
 from tasks.settings import Settings, load_settings
 from tasks.tracking.client import Tracker, tolerated
 from tasks.tracking.notes import Status
+from tasks.tracking.pages import NOTE_CHARACTERS
 
 
 class ComparisonResult(BaseModel):
@@ -98,7 +100,7 @@ def _make_folder(settings: Settings, name: str, out: Path | None) -> Path:
 def _draw(records: Sequence[RunRecord], contents: Contents, folder: Path) -> dict[str, Path]:
     """Draw every picture for which there is something to draw."""
     labels = contents.labels
-    before = [stage for stage in CURVES if stage != "ppo"]
+    before = [stage for stage in CATALOGUE if stage != "ppo"]
     paths = {name: folder / f"{name}.png" for name in SECTIONS}
     drawn = {
         "frontier": plot_frontier(records, labels, paths["frontier"]),

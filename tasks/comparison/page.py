@@ -12,9 +12,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from tasks.comparison.runs import letter
 from tasks.comparison.statistics import keep_whole
 from tasks.comparison.tables import Contents, Table
+from tasks.reports.markdown import cell
 from tasks.reports.style import RUN_COLOURS
 from tasks.run.pictures import picture_data
-from tasks.run.reporting import table_cell
 
 CELL = 160
 """Characters of a Markdown table's cell."""
@@ -83,15 +83,13 @@ def to_markdown(contents: Contents, pictures: Mapping[str, Path], *, title: str)
             lines += [*_rows(contents.wins), ""]
     lines += ["## The same prompts", ""]
     for prompt, completions in contents.samples[:SHOWN_IN_MARKDOWN]:
-        lines += [f"**{_plain(table_cell(prompt, CELL))}**", "", *_rows(completions), ""]
+        lines += [f"**{_plain(cell(prompt, CELL))}**", "", *_rows(completions), ""]
     return "\n".join(lines)
 
 
 def _rows(table: Table) -> list[str]:
     lines = [table.header, ["---"] * len(table.header), *table.rows]
-    return [
-        "| " + " | ".join(_plain(table_cell(cell, CELL)) for cell in line) + " |" for line in lines
-    ]
+    return ["| " + " | ".join(_plain(cell(text, CELL)) for text in line) + " |" for line in lines]
 
 
 def _plain(text: str) -> str:

@@ -12,9 +12,9 @@ import numpy as np
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from tasks.catalogue import Curve
+from tasks.catalogue import Curve, entry
 from tasks.comparison.evaluation import Completion
-from tasks.comparison.runs import CURVES, RunRecord, letter
+from tasks.comparison.runs import RunRecord, letter
 from tasks.comparison.statistics import WinRate
 from tasks.reports.style import (
     INK,
@@ -93,7 +93,7 @@ def plot_curves(
     panels = [
         (stage, curve)
         for stage in stages
-        for curve in CURVES[stage]
+        for curve in entry(stage).curves
         if any(record.curves.get(curve.metric) for record in records)
     ]
     if not panels:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from models.errors import ParameterError
-from tasks.catalogue import CATALOGUE
+from tasks.catalogue import entry
 from tasks.comparison.evaluation import EVALUATE, Sample, judge_identities, read_evaluation
 from tasks.results.curves import read_history
 from tasks.results.store import Store
@@ -20,9 +20,6 @@ from tasks.tracking.search import tagged
 
 Points: TypeAlias = list[tuple[int, float]]
 
-
-CURVES = {stage: row.curves for stage, row in CATALOGUE.items() if row.curves}
-"""The curves of each stage that are read and drawn."""
 
 FACTS = ("version.", "git.", "hardware.")
 """Tags that name code, libraries and machine."""
@@ -134,7 +131,7 @@ def gather(tracker: Tracker, store: Store, parent: Any) -> RunRecord:
         computed=sum("quartet.reused" not in made for made in stages.values()),
         curves={
             name: points
-            for stage in stages.keys() & CURVES.keys()
+            for stage in stages
             for name, points in _curves(tracker, store, stage, stages[stage]).items()
         },
         samples=evaluation.samples if evaluation else (),
@@ -175,7 +172,7 @@ def _curves(
     tracker: Tracker, store: Store, stage: str, tags: Mapping[str, str]
 ) -> dict[str, Points]:
     """A stage's curves, from the store's file or from the MLflow run that made them."""
-    names = [curve.metric for curve in CURVES[stage]]
+    names = [curve.metric for curve in entry(stage).curves]
     curves = read_history(store.folder(stage, tags.get("quartet.digest", "")))
     if not curves:
         with tolerated(f"the curves of {stage}"):

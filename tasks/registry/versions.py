@@ -87,12 +87,13 @@ def register(ref: StageRef, pipeline: PipelineRun) -> None:
         with store.lock(ref.stage, ref.digest, on_wait=lambda: None):
             wanted = f"name = '{name}' and {tagged({'quartet.digest': ref.digest})}"
             there = [_version(one) for one in tracker.versions(wanted)]
-            for one in there:
-                _finish(tracker, store, one)
-            if there:
+            unfinished = [one for one in there if UNFINISHED in one.tags]
+            if there and not unfinished:
                 return
             folder = store.open(ref)
-            version = _add_version(tracker, name, role, folder, pipeline)
+            version = (
+                unfinished[0] if unfinished else _add_version(tracker, name, role, folder, pipeline)
+            )
             _finish(tracker, store, version)
         run_logger().info("%s %s is registered as %s", ref.stage, ref.digest[:12], version.uri)
         payload = {
@@ -225,8 +226,6 @@ def renew_cards(ref: StageRef) -> None:
 
 def _finish(tracker: Tracker, store: Store, version: ModelVersion) -> None:
     """Give a new version its alias, unless a newer one has it, and its card."""
-    if UNFINISHED not in version.tags:
-        return
     aliases = tracker.client.get_registered_model(version.name).aliases
     if int(version.version) >= int(aliases.get(CHALLENGER, 0)):
         tracker.client.set_registered_model_alias(version.name, CHALLENGER, version.version)

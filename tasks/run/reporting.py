@@ -26,10 +26,8 @@ from prefect.events import emit_event
 from prefect.exceptions import MissingContextError
 from prefect.logging import get_run_logger
 
+from tasks.catalogue import entry
 from tasks.results.store import StageRef
-
-NOTE_CHARACTERS = 8000
-"""What MLflow takes as the text of a run's page."""
 
 UPDATE_SECONDS = 5.0
 LOG_SECONDS = 10.0
@@ -39,14 +37,8 @@ MARK_SECONDS = 1.0
 LAST_WORD_SECONDS = 5.0
 """How long the end of a stage may wait for its bar."""
 
-HEADLINE = (
-    "loss",
-    "heldout_loss",
-    "score",
-    "kl_to_reference",
-    "completion_tokens",
-    "accuracy",
-)
+LOSSES = ("loss", "heldout_loss")
+"""Worth a log line of every stage, beside what the catalogue says of it."""
 
 
 def run_logger() -> Any:
@@ -69,13 +61,6 @@ def show_link(key: str, address: str, text: str) -> None:
     if _in_run():
         with _optional():
             create_link_artifact(link=address, link_text=text, key=key)
-
-
-def table_cell(text: str, characters: int) -> str:
-    """Fit a text into a cell of a Markdown table: one line, cut, no bar that would end it."""
-    line = " ".join(text.split())
-    line = line if len(line) <= characters else f"{line[: characters - 1]}…"
-    return line.replace("|", "\\|")
 
 
 def emit(event: str, resource_id: str, payload: Mapping[str, Any]) -> None:
@@ -114,7 +99,7 @@ def announce_stage(ref: StageRef, pipeline: str) -> None:
             "metrics": {
                 name: value
                 for name, value in metrics.items()
-                if name.startswith("final/") or (name, value) in _headline(metrics)
+                if name.startswith("final/") or (name, value) in _headline(ref.stage, metrics)
             },
         },
     )
@@ -167,7 +152,8 @@ class Progress:
             self._fill(min(100.0, 100.0 * share), self._describe(step, now))
         if self._is_worth_a_line(step, now):
             self._logged = now
-            numbers = ", ".join(f"{name} {value:.4g}" for name, value in _headline(metrics))
+            headline = _headline(self.stage, metrics)
+            numbers = ", ".join(f"{name} {value:.4g}" for name, value in headline)
             self._logger.info("%s%s", self._describe(step, now), f": {numbers}" if numbers else "")
 
     def finish(self) -> None:
@@ -216,9 +202,16 @@ def _move_bar(artifact: UUID, percent: float, description: str) -> None:
         update_progress_artifact(artifact_id=artifact, progress=percent, description=description)
 
 
-def _headline(metrics: Mapping[str, float]) -> list[tuple[str, float]]:
+def _headline(stage: str, metrics: Mapping[str, float]) -> list[tuple[str, float]]:
     """The few numbers worth a log line."""
-    return [(name, value) for name, value in metrics.items() if name.split("/")[-1] in HEADLINE]
+    row = entry(stage)
+    wanted = {curve.metric for curve in row.curves} | {key.metric for key in row.key_metrics}
+    wanted |= row.headlines.keys()
+    return [
+        (name, value)
+        for name, value in metrics.items()
+        if name in wanted or name.split("/")[-1] in LOSSES
+    ]
 
 
 def _is_label(value: Any) -> bool:

@@ -156,6 +156,16 @@ def test_load_preset_names_every_wrong_value_at_once() -> None:
             ["data.source=hub", "data.hub_preferences=a/b", "feedback.annotator=none"],
             ("base.source", "data.hub_corpus"),
         ),
+        (
+            [
+                "data.source=hub",
+                "data.hub_preferences=a/b",
+                "feedback.annotator=none",
+                "base.source=some/model",
+                "ppo.ptx_coef=0.1",
+            ],
+            ("ppo.ptx_coef is 0.1", "data.hub_corpus is empty"),
+        ),
         (["evaluate.min_length_ratio=2"], ("min_length_ratio 2", "max_length_ratio 1.4")),
     ],
 )
@@ -185,3 +195,17 @@ def test_parameters_survive_a_trip_as_plain_values() -> None:
 
 def test_load_preset_refuses_another_label() -> None:
     assert "give it as the argument" in refused("quickstart", "preset=nonsense")
+
+
+@pytest.mark.parametrize(
+    ("settings", "needed"),
+    [
+        ([], True),
+        (["base.source=some/model"], False),
+        (["base.source=some/model", "ppo.ptx_coef=0.1"], True),
+    ],
+)
+def test_parameters_need_a_corpus_for_a_base_model_or_the_pretraining_mix(
+    settings: list[str], needed: bool
+) -> None:
+    assert load_preset("quickstart", ["ppo.ptx_coef=0", *settings]).needs_corpus is needed

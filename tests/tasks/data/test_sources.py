@@ -1,6 +1,7 @@
 """Folders: which files are read, what names them, and what is said where some are missing."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,13 +10,14 @@ import pytest
 
 from models.errors import DataError
 from tasks.data.config import DataConfig
-from tasks.data.sources import fingerprint, folder_files, read_raw
+from tasks.data.sources import fingerprint, folder_files, read_raw, require_corpus
 
 NEEDED = {
     "pretrain.txt": "one\ntwo\n",
     "sft.csv": "prompt,completion\np,c\n",
     "pairs_train.jsonl": '{"prompt": "p", "chosen": "c", "rejected": "r"}\n',
 }
+FINGERPRINT = "e9844dde40fb96e7db7d8f98b81828666c1bec2c0febea94c740a11c7bc0a52b"
 
 
 @pytest.fixture
@@ -71,6 +73,30 @@ def test_folder_refused_when_a_needed_file_is_missing(folder: Path) -> None:
         "add or rename",
     ):
         assert words in message
+
+
+def test_folder_needs_no_corpus_where_none_is_trained_on(folder: Path) -> None:
+    with_corpus = fingerprint(config(folder))
+    (folder / "pretrain.txt").unlink()
+    assert list(folder_files(folder, corpus=False)) == ["sft", "pairs_train"]
+    assert set(read_raw(config(folder), seed=0).train) == {"demonstrations", "preferences"}
+    assert fingerprint(config(folder)) != with_corpus
+    for words in ("no file for pretrain;", "base.source", "ppo.ptx_coef=0"):
+        with pytest.raises(DataError, match=re.escape(words)):
+            require_corpus(config(folder))
+
+
+def test_hub_without_a_corpus_is_refused_where_one_is_trained_on() -> None:
+    hub = DataConfig(source="hub", hub_preferences="a/b")
+    with pytest.raises(DataError, match=r"data\.hub_corpus is empty"):
+        require_corpus(hub)
+    require_corpus(hub.model_copy(update={"hub_corpus": "a/texts"}))
+    require_corpus(DataConfig())
+
+
+def test_fingerprint_of_a_folder_is_what_it_was(folder: Path) -> None:
+    """The digest of prepared data with a corpus, as published folders have it."""
+    assert fingerprint(config(folder)) == FINGERPRINT
 
 
 def test_folder_refused_when_empty(tmp_path: Path) -> None:

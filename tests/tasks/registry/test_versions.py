@@ -15,7 +15,13 @@ import pytest
 
 from models.errors import ModelError, StoreError
 from tasks.registry import versions as registry
-from tasks.registry.versions import ModelVersion, download, find_version, register
+from tasks.registry.versions import (
+    ModelVersion,
+    download,
+    find_version,
+    finish_registrations,
+    register,
+)
 from tasks.results.store import Manifest, StageRef, Store, list_files, write_manifest
 from tasks.run.pipeline import PipelineRun
 from tasks.settings import load_settings
@@ -187,6 +193,53 @@ def test_register_leaves_no_half_model_when_the_upload_fails(
     assert said == []
     register(ref, PIPELINE)
     assert version("models:/hh-rlhf-sft/1").published == ("sft", "a" * 64)
+
+
+def cut_off(publish: Publish, monkeypatch: pytest.MonkeyPatch) -> StageRef:
+    """A registration that is killed between the version and its alias."""
+    from mlflow.tracking import MlflowClient
+
+    def kill(*args: Any, **kwargs: Any) -> None:
+        raise KeyboardInterrupt
+
+    ref = publish("sft", "a" * 64)
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "set_registered_model_alias", kill)
+        with pytest.raises(KeyboardInterrupt):
+            register(ref, PIPELINE)
+    with pytest.raises(ModelError):
+        version("models:/hh-rlhf-sft@challenger")
+    return ref
+
+
+def described(number: str) -> str:
+    client = Tracker(load_settings()).client
+    return str(client.get_model_version("hh-rlhf-sft", number).description)
+
+
+def test_register_finishes_what_a_kill_cut_off(
+    publish: Publish, said: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ref = cut_off(publish, monkeypatch)
+    for _ in range(2):
+        register(ref, PIPELINE)
+    found = version("models:/hh-rlhf-sft@challenger")
+    assert (found.version, found.published) == ("1", ("sft", ref.digest))
+    assert registry.UNFINISHED not in found.tags
+    assert described("1").startswith("# hh-rlhf-sft\n")
+    assert len(said) == 1
+
+
+def test_sync_finishes_what_a_kill_cut_off_and_leaves_the_newest_its_alias(
+    publish: Publish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut_off(publish, monkeypatch)
+    register(publish("sft", "c" * 64), PIPELINE)
+    (sentence,) = finish_registrations(load_settings())
+    assert sentence.startswith("models:/hh-rlhf-sft/1: ")
+    assert version("models:/hh-rlhf-sft@challenger").version == "2"
+    assert described("1").startswith("# hh-rlhf-sft\n")
+    assert finish_registrations(load_settings()) == []
 
 
 @pytest.mark.parametrize(

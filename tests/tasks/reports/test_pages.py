@@ -9,6 +9,7 @@ from tasks.data.quality import Tally
 from tasks.data.report import PreparationReport, report_collection
 from tasks.data.split import Sides
 from tasks.reports.data import data_page
+from tasks.reports.markdown import cell
 from tasks.reports.ranking import ranking_page
 from tasks.run.spec import Result
 
@@ -66,3 +67,8 @@ def test_ranking_page_shows_accuracy_beside_its_baseline_and_by_respect(tmp_path
         "| baseline: the longer one wins | 0.500 |",
         "| pairs that differ in one respect: tone | 0.900 |",
     ]
+
+
+def test_cell_fits_any_text_into_a_table() -> None:
+    assert cell("a\n b | c", 20) == "a b \\| c"
+    assert cell("abcdef", 4) == "abc…"

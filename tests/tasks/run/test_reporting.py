@@ -22,7 +22,6 @@ from tasks.run.reporting import (
     show_link,
     show_markdown,
     steps_to_learn,
-    table_cell,
 )
 
 BAR = uuid.uuid4()
@@ -192,11 +191,6 @@ def test_reporting_counts_the_steps_of_an_epoch(
     path.write_text("{}\n" * rows)
     assert steps_to_learn(path, epochs=epochs, batch_size=batch) == steps
     assert steps_to_learn(tmp_path / "none.jsonl", epochs=epochs, batch_size=batch) == 0
-
-
-def test_reporting_fits_any_text_into_a_table_cell() -> None:
-    assert table_cell("a\n b | c", 20) == "a b \\| c"
-    assert table_cell("abcdef", 4) == "abc…"
 
 
 def test_emit_reaches_the_server_with_labels_that_an_automation_can_match(

@@ -23,14 +23,16 @@ from models.errors import DataError, StoreError
 from models.rows import write_rows
 from tasks.machine.time_limit import TimeIsUp
 from tasks.results.curves import read_history
+from tasks.results.files import write_whole
 from tasks.results.store import StageRef, Store
-from tasks.run import stage
+from tasks.run import record, stage
 from tasks.run.pipeline import PipelineRun
 from tasks.run.spec import Page, Result, StageSpec
 from tasks.run.stage import Workspace, run_stage
 from tasks.settings import load_settings
 from tasks.tracking.client import Tracker
 from tasks.tracking.pages import page_folder
+from tasks.tracking.sync import sync
 
 MIB = 2**20
 
@@ -503,6 +505,37 @@ def test_stage_resumed_during_an_outage_keeps_the_run_it_had(toy: Toy) -> None:
     with outage(MlflowException("down")):
         ref = run_stage(spec(), begin_nowhere(), toy)
     assert ref.run_id == run_id
+
+
+@pytest.mark.usefixtures("home")
+def test_stage_goes_on_when_a_power_cut_tore_the_name_of_its_run(
+    toy: Toy, caplog: pytest.LogCaptureFixture
+) -> None:
+    toy.at_step = fail_at(3, RuntimeError("boom"))
+    with pytest.raises(RuntimeError):
+        run_stage(spec(), begin(), toy)
+    (note,) = (load_settings().store / "toy").glob("*.partial/RUN_ID")
+    note.write_bytes(b"\0" * 32)
+    toy.at_step = lambda step: None
+    with outage(MlflowException("down")):
+        ref = run_stage(spec(), begin_nowhere(), toy)
+    assert ref.run_id == ""  # the torn name is nowhere
+    assert "RUN_ID names no run and is left out" in caplog.text
+    assert toy.first_steps == [1, 3]
+    assert any("recorded in a new MLflow run" in sentence for sentence in sync(load_settings()))
+
+
+@pytest.mark.usefixtures("home")
+def test_stage_writes_the_name_of_its_run_whole(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+
+    def write(path: Path, text: str) -> None:
+        written.append(path.name)
+        write_whole(path, text)
+
+    monkeypatch.setattr(record, "write_whole", write)
+    run_stage(spec(), begin(), toy)
+    assert written == ["RUN_ID"]
 
 
 def begin_nowhere() -> PipelineRun:

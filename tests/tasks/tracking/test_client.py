@@ -17,6 +17,7 @@ from tasks.tracking.client import Tracker, tolerated
 from tasks.tracking.metrics import Point
 from tasks.tracking.recording import flatten
 from tasks.tracking.search import every, tagged
+from tasks.tracking.sync import sync
 
 
 @pytest.fixture
@@ -44,6 +45,29 @@ def test_tracker_shortens_a_parameter_that_mlflow_would_refuse(tracker: Tracker)
     assert tracker.client.get_run(run_id).data.params == {"long": "x" * 6000}
 
 
+def test_tracker_closes_a_run_whose_parameters_mlflow_refuses(tracker: Tracker) -> None:
+    with pytest.raises(MlflowException, match="Names may only contain"):
+        tracker.start_run("mine", parameters={"a{b}": "1"}, tags={})
+    (run,) = tracker.runs()
+    assert (run.info.run_name, run.info.status) == ("mine", "FAILED")
+
+
+def test_tracker_leaves_a_note_of_a_run_that_mlflow_does_not_let_it_close(
+    tracker: Tracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def down(*_: object, **__: object) -> None:
+        raise MlflowException("no route to host")
+
+    with monkeypatch.context() as patch:
+        for name in ("log_batch", "set_terminated"):
+            patch.setattr(tracker.client, name, down)
+        with pytest.raises(MlflowException, match="no route"):
+            tracker.start_run("mine", parameters={"a": "1"}, tags={})
+    (run,) = tracker.runs()
+    assert sync(load_settings()) == [f"mine: marked as FAILED in MLflow run {run.info.run_id}"]
+    assert tracker.status(run.info.run_id) == "FAILED"
+
+
 def test_tracker_opens_and_closes_a_run_again(tracker: Tracker) -> None:
     run_id = start(tracker, kept="yes")
     tracker.finish(run_id, "KILLED")
@@ -60,6 +84,7 @@ def test_tracker_has_no_status_of_a_run_unknown_or_deleted(tracker: Tracker) -> 
     tracker.client.delete_run(run_id)
     assert tracker.status(run_id) is None
     assert tracker.status("0" * 32) is None
+    assert tracker.status("\0" * 32) is None  # as a power cut leaves it in a file
 
 
 def test_tracker_status_raises_when_mlflow_does_not_answer(

@@ -32,7 +32,7 @@ from tasks.run.stage import Workspace, run_stage
 from tasks.settings import load_settings
 from tasks.tracking import metrics as metric_buffer
 from tasks.tracking.client import Tracker
-from tasks.tracking.notes import read_notes
+from tasks.tracking.notes import Unrecorded, read_notes, write_note
 from tasks.tracking.sync import sync
 
 STEPS = 300
@@ -436,6 +436,16 @@ def test_sync_puts_a_verdict_on_the_pipelines_that_lack_it(
 
 
 @pytest.mark.usefixtures("home")
+def test_sync_goes_on_past_a_note_that_a_power_cut_tore(caplog: pytest.LogCaptureFixture) -> None:
+    tracker = Tracker(load_settings())
+    run_id = tracker.start_run("mine", parameters={}, tags={})
+    root = load_settings().root
+    write_note(root, Unrecorded(name="mine", run_id=run_id, status="KILLED"))
+    (root / "unrecorded" / "torn.json").write_bytes(b"\0" * 40)
+    assert sync(load_settings()) == [f"mine: marked as KILLED in MLflow run {run_id}"]
+    assert "torn.json, which cannot be read" in caplog.text
+
+
 def test_sync_says_how_far_it_came_when_mlflow_fails_on_the_way() -> None:
     with contextlib.ExitStack() as stack, pipeline() as parent:
         stack.enter_context(outage())  # which outlasts the pipeline
