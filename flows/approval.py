@@ -9,7 +9,7 @@ from prefect.input import RunInput
 from pydantic import Field
 
 from flows.lifecycle import Cancellation
-from tasks.promotion.approval import record_approval
+from tasks.promotion.contest import record_approval
 from tasks.promotion.promotion import Answer
 from tasks.results.store import StageRef
 from tasks.run.page import report_text

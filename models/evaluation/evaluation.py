@@ -15,7 +15,6 @@ import numpy as np
 
 from models.evaluation.checks import Evidence, GoodDiversity, Sides, Verdict, decide
 from models.evaluation.config import Bounds
-from models.evaluation.judges import Judge, Pair, PairwiseJudge, Preferences
 from models.evaluation.measures import (
     Bootstrap,
     Judged,
@@ -26,7 +25,7 @@ from models.evaluation.measures import (
     score_name,
 )
 from models.evaluation.result import Comparison, EvaluationResult
-from models.evaluation.samples import Samples
+from models.evaluation.samples import Judge, Pair, PairwiseJudge, Preferences, Samples
 from models.evaluation.sampling import sample_model
 from models.language.config import SamplingConfig
 from models.language.text import Content, last_text

@@ -14,8 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from models.errors import DataError
-from models.evaluation.judges import Scores
-from models.evaluation.samples import Samples, pick, refuse_shape
+from models.evaluation.samples import Samples, Scores, pick, refuse_shape
 from models.randomness import derive_seed
 from models.statistics.diversity import (
     MatchedDistinct,

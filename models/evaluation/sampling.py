@@ -14,8 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.evaluation.judges import Scores
-from models.evaluation.samples import Samples
+from models.evaluation.samples import Samples, Scores
 from models.language.config import SamplingConfig
 from models.language.distribution import TokenDistribution
 from models.language.folders import load_causal_model, load_reward_model, load_tokenizer

@@ -22,7 +22,7 @@ from tasks.run.stage_task import stage_task
 from tasks.settings import Settings, load_settings
 from tasks.tracking.client import Tracker, tolerated
 from tasks.tracking.notes import Status
-from tasks.tracking.pages import NOTE_CHARACTERS
+from tasks.tracking.recording import NOTE_CHARACTERS
 
 
 class ComparisonResult(BaseModel):

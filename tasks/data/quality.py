@@ -4,13 +4,13 @@ Stands between `formats` and `split`. Nothing is repaired beyond `cleaning`; a r
 dropped under one reason, and every reason is counted in the report.
 """
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from models.errors import DataError
-from tasks.data.cleaning import clean_row, has_placeholder
 from tasks.data.formats import (
     UNKNOWN_COLUMNS,
     Collection,
@@ -151,3 +151,44 @@ def drop_duplicates(collection: Collection, rows: list[Row], tally: Tally) -> li
     tally.drop(BOTH_DIRECTIONS, 2 * len(ties))
     tally.drop(DUPLICATE, len(rows) - len(first) - 2 * len(ties))
     return list(first.values())
+
+
+_SUSPECT = re.compile("[\x1b\x85\ud800-\udfff]")
+_ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])|\x1b")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_PLACEHOLDER = re.compile(r"\{\{\s*\w+\s*\}\}")
+
+
+def clean_text(text: str) -> str:
+    """Remove ANSI escapes, stray \\x85 and lone surrogates."""
+    if not _SUSPECT.search(text):
+        return text
+    return _SURROGATE.sub("\ufffd", _ANSI.sub("", text).replace("\x85", " "))
+
+
+def clean_row(row: Row) -> Row:
+    """Clean all texts of a canonical row, those in messages included."""
+    return {column: _clean(value) for column, value in row.items()}
+
+
+def has_placeholder(row: Row) -> bool:
+    """Say whether a text of the row still holds a template's ``{{name}}``."""
+    return any(_PLACEHOLDER.search(text) for text in _texts(row))
+
+
+def _clean(value: Any) -> Any:
+    if isinstance(value, str):
+        return clean_text(value)
+    if isinstance(value, list):
+        return [message | {"content": clean_text(message["content"])} for message in value]
+    return value
+
+
+def _texts(row: Row) -> list[str]:
+    texts: list[str] = []
+    for value in row.values():
+        if isinstance(value, str):
+            texts.append(value)
+        elif isinstance(value, list):
+            texts += [message["content"] for message in value]
+    return texts

@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from models.errors import DataError
-from tasks.data import hub
 from tasks.data.config import DataConfig
 from tasks.data.files import ENDINGS, read_file
 from tasks.data.formats import Collection, Row
@@ -100,7 +99,7 @@ def fingerprint(config: DataConfig) -> str:
         if local.is_dir():
             name = _files_digest(path for path in local.rglob("*") if path.is_file())
         else:
-            name = f"{hub_id}@{hub.resolve_commit(hub_id, config.hub_revision)}"
+            name = f"{hub_id}@{resolve_commit(hub_id, config.hub_revision)}"
         digest.update(f"\0{collection}\0{name}".encode())
     return digest.hexdigest()
 
@@ -194,7 +193,7 @@ def _read_hub(config: DataConfig) -> RawData:
     train: dict[Collection, RawRows] = {}
     heldout: dict[Collection, RawRows] = {}
     for collection, hub_id in _hub_ids(config).items():
-        splits = hub.load_splits(hub_id, config.hub_revision, collection)
+        splits = load_splits(hub_id, config.hub_revision, collection)
         train[collection] = RawRows(label=f"{hub_id} {splits.train_name}", rows=splits.train)
         if splits.heldout:
             label = f"{hub_id} {splits.heldout_name}"
@@ -216,4 +215,75 @@ def _read_world(config: DataConfig, seed: int) -> RawData:
             "prompts": RawRows(label="world held out", rows=list(world.heldout_prompts)),
         },
         contrasts=list(world.contrasts),
+    )
+
+
+# Some datasets hold several stages, with splits such as train_sft and test_prefs.
+_SUFFIXES: dict[Collection, str] = {"demonstrations": "_sft", "preferences": "_prefs"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubSplits:
+    """Rows of the split to learn from and, where there is one, of the held-out split."""
+
+    train_name: str
+    train: list[Row]
+    heldout_name: str
+    heldout: list[Row]
+
+
+def resolve_commit(hub_id: str, revision: str) -> str:
+    """Ask the hub which commit a revision stands for now; empty is the main branch.
+
+    Raises:
+        DataError: If the hub cannot be reached or knows no such dataset or revision.
+    """
+    from huggingface_hub import HfApi  # slow to import, and needed for hub sources only
+
+    try:
+        return str(HfApi().dataset_info(hub_id, revision=revision or None).sha)
+    except Exception as error:  # the client raises errors of several libraries
+        raise _unreachable(hub_id, revision, error) from error
+
+
+def load_splits(hub_id: str, revision: str, collection: Collection) -> HubSplits:
+    """Load a dataset's rows for one collection.
+
+    Args:
+        hub_id: Hub id ``owner/name``, or a local directory of data files.
+        revision: Branch, tag or commit; empty is the main branch.
+        collection: What the rows are for: datasets may have splits of their own for each.
+
+    Raises:
+        DataError: If it cannot be loaded or has no split to learn from.
+    """
+    from datasets import load_dataset  # slow to import, and needed for hub sources only
+
+    commit = None if Path(hub_id).is_dir() else resolve_commit(hub_id, revision)
+    try:
+        splits = load_dataset(hub_id, revision=commit)
+    except Exception as error:  # the library lets errors of several others through
+        raise _unreachable(hub_id, revision, error) from error
+    suffix = _SUFFIXES.get(collection, "")
+    train = next((name for name in (f"train{suffix}", "train") if name in splits), None)
+    wanted = (f"test{suffix}", "test", "validation")
+    heldout = next((name for name in wanted if name in splits), None)
+    if train is None:
+        raise DataError(
+            f"hub dataset {hub_id} for {collection}: got splits {', '.join(splits)}; wanted one "
+            "named train; choose another dataset"
+        )
+    return HubSplits(
+        train_name=train,
+        train=splits[train].to_list(),
+        heldout_name=heldout or "",
+        heldout=splits[heldout].to_list() if heldout else [],
+    )
+
+
+def _unreachable(hub_id: str, revision: str, error: Exception) -> DataError:
+    return DataError(
+        f"hub dataset {hub_id} at revision {revision or 'main'} cannot be loaded; got "
+        f"{type(error).__name__}: {error}; wanted a public dataset and a network; correct the id "
+        "or data.hub_revision, or check the connection"
     )

@@ -29,7 +29,7 @@ import httpx
 import numpy as np
 
 from models.errors import ParameterError, QuartetError
-from models.evaluation.judges import Pair, Preferences
+from models.evaluation.samples import Pair, Preferences
 from models.language.text import Content
 from models.statistics.intervals import wilson_interval
 from tasks.judging.config import EndpointConfig

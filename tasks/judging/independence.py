@@ -2,7 +2,7 @@
 
 Looked at before an evaluation asks a second reward model for its word. Manifests tell which
 preferences, seed and share made a model; of one from elsewhere nothing is known, and whoever names
-it answers for it. A promotion wants proof instead (`tasks/promotion/held_out.py`).
+it answers for it. A promotion wants proof instead (`tasks/promotion/contest.py`).
 """
 
 from models.errors import ParameterError

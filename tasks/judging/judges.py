@@ -1,4 +1,4 @@
-"""The judges: each scores or compares completions (`models/evaluation/judges.py`).
+"""The judges: each scores or compares completions (`models/evaluation/samples.py`).
 
     reward     the reward model that training maximised
     judge      the held-out reward model, whose preferences training never saw
@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 
 from models.errors import DataError, ParameterError
-from models.evaluation.judges import Judge, Scores
-from models.evaluation.samples import Samples
+from models.evaluation.samples import Judge, Samples, Scores
 from models.language.text import Content, text_of
 
 if TYPE_CHECKING:

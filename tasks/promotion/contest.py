@@ -8,14 +8,17 @@ from collections.abc import Callable
 
 from models.errors import ModelError, ParameterError
 from tasks.judging.config import EvaluationConfig
-from tasks.promotion.held_out import find_judge
+from tasks.judging.independence import is_held_out, split_of
 from tasks.registry.versions import ModelVersion
-from tasks.results.store import StageRef, Store
+from tasks.results.manifests import list_published
+from tasks.results.store import Manifest, StageRef, Store
 from tasks.run.exchange import open_input
 from tasks.run.pipeline import PipelineRun
 from tasks.settings import load_settings
 from tasks.stages.challenge import Contest
 from tasks.stages.resolve import find_model
+from tasks.tracking.client import Tracker, tolerated
+from tasks.tracking.search import tagged
 
 
 def find_contest(
@@ -85,3 +88,84 @@ def _published(version: ModelVersion, pipeline: PipelineRun) -> StageRef:
 def _has_gold(data: StageRef) -> bool:
     manifest = Store(load_settings().store).find(data.stage, data.digest)
     return manifest is not None and manifest.parameters.get("data", {}).get("source") == "world"
+
+
+def record_approval(
+    pipeline: PipelineRun, gate: str, *, approved: bool, by: str, note: str
+) -> None:
+    """Write an answer into the tags of a pipeline's run.
+
+    Args:
+        pipeline: The run.
+        gate: Which question it was, `before_ppo` or `promotion`.
+        approved: The answer.
+        by: Who gave it.
+        note: Why.
+    """
+    answer = "approved" if approved else "refused"
+    with tolerated(f"the approval {gate}"):
+        Tracker(load_settings()).set_tags(
+            pipeline.run_id,
+            {
+                f"approval.{gate}": answer,
+                f"approval.{gate}.by": by,
+                f"approval.{gate}.note": note,
+            },
+        )
+
+
+def find_judge(name: str, reward: StageRef, pipeline: PipelineRun) -> StageRef:
+    """Find the judge that goes with a reward model.
+
+    Args:
+        name: stage/digest or models:/NAME@ALIAS of a judge; empty looks for one.
+        reward: The reward model that the policy was trained with.
+        pipeline: The run.
+
+    Raises:
+        ModelError: There is none that training never saw.
+    """
+    store = Store(load_settings().store)
+    wanted = store.find(reward.stage, reward.digest)
+    if wanted is None:
+        store.open(reward)  # raises, naming the stage and the remedy
+    assert wanted is not None
+    if name:
+        judge = find_model(name, role="judge", pipeline=pipeline)
+        found = store.find(judge.stage, judge.digest)
+        if found is None or not is_held_out(found, wanted):
+            raise ModelError(
+                f"{name} cannot be shown to be held out from the training of reward model "
+                f"{reward.digest[:12]}; wanted a judge split from the same preferences, with the "
+                "same seed and reward.judge_share: leave the name empty to have it found"
+            )
+        return judge
+    for digest in _known(store, wanted):
+        judge = find_model(f"judge/{digest}", role="judge", pipeline=pipeline)
+        found = store.find(judge.stage, judge.digest)
+        if found is not None and is_held_out(found, wanted):
+            return judge
+    _, share = split_of(wanted)
+    told = f"reward.judge_share={share:g} but no judge of it" if share else "reward.judge_share=0"
+    raise ModelError(
+        "there is neither a gold judge for these prompts nor a held-out one that training never "
+        f"saw: reward model {reward.digest[:12]} was trained with {told}; set "
+        "reward.judge_share=0.3, say, and run the pipeline again"
+    )
+
+
+def _known(store: Store, reward: Manifest) -> list[str]:
+    """Digests of judges of the same preferences: in the store, then in MLflow's registry."""
+    preferences = reward.inputs.get("preferences", "")
+    local = [
+        manifest.digest
+        for _, manifest in list_published(store.root, "judge")
+        if manifest.inputs.get("preferences") == preferences
+    ]
+    registered: list[str] = []
+    tracker = Tracker(load_settings())
+    with tolerated("the look for a held-out judge"):
+        tracker.require()
+        wanted = {"quartet.stage": "judge", "input.preferences": preferences}
+        registered = [one.tags["quartet.digest"] for one in tracker.versions(tagged(wanted))]
+    return list(dict.fromkeys([*local, *registered]))

@@ -1,14 +1,15 @@
 """Making the page of a published stage: its view is asked for it, whatever comes of that."""
 
+import base64
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from tasks.results.store import Manifest, StageRef, Store
-from tasks.run.pictures import inline_pictures
 from tasks.run.reporting import run_logger, show_markdown
 from tasks.run.spec import Page, Result, StageSpec
 from tasks.settings import Settings, load_settings
-from tasks.tracking.pages import ABOUT, PLOTS, REPORT, PageRecord, page_folder
+from tasks.tracking.recording import ABOUT, PLOTS, REPORT, PageRecord, page_folder
 
 
 def make_page(spec: StageSpec, manifest: Manifest, folder: Path, settings: Settings) -> None:
@@ -63,3 +64,13 @@ def _write(page: Page, target: Path) -> None:
         tags=dict(page.tags),
     )
     (target / ABOUT).write_text(about.model_dump_json(indent=2), encoding="utf-8")
+
+
+def picture_data(picture: Path) -> str:
+    """A PNG as an address that holds all of it."""
+    return f"data:image/png;base64,{base64.b64encode(picture.read_bytes()).decode()}"
+
+
+def inline_pictures(pictures: Sequence[Path]) -> str:
+    """PNGs as Markdown, in this order."""
+    return "\n\n".join(f"![{one.stem}]({picture_data(one)})" for one in pictures)

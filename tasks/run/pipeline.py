@@ -10,10 +10,9 @@ from pydantic import BaseModel, ConfigDict
 from tasks.run.reporting import run_logger
 from tasks.settings import Settings, load_settings
 from tasks.tracking.client import Tracker
-from tasks.tracking.facts import code_tags, hardware_tags
+from tasks.tracking.facts import code_tags, hardware_tags, show_totals
 from tasks.tracking.notes import REMEDY, Status, Unrecorded, drop_note, write_note
 from tasks.tracking.recording import flatten
-from tasks.tracking.summary import show_totals
 from tasks.tracking.sync import deliver_notes
 
 FLOW_RUN_TAG = "prefect.flow_run_id"

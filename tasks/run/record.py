@@ -19,13 +19,11 @@ from tasks.run.spec import StageSpec, stage_tags
 from tasks.settings import Settings
 from tasks.tracking.client import Tracker, tolerated
 from tasks.tracking.datasets import stage_datasets
-from tasks.tracking.facts import manifest_cost, worker_tags
+from tasks.tracking.facts import manifest_cost, show_output, worker_tags
 from tasks.tracking.load import COUNTING_SAMPLES, SystemMetrics
 from tasks.tracking.metrics import MetricBuffer
 from tasks.tracking.notes import REMEDY, Status, Unrecorded, drop_note, write_note
-from tasks.tracking.pages import page_folder, record_page
-from tasks.tracking.recording import flatten, record_result
-from tasks.tracking.summary import show_output
+from tasks.tracking.recording import flatten, page_folder, record_page, record_result
 
 RUN_ID = "RUN_ID"
 """File in a stage's partial folder that names the MLflow run of its attempts."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import DataError
-from models.evaluation.judges import Annotator, Pair
+from models.evaluation.samples import Annotator, Pair
 from models.language.config import SamplingConfig
 from models.randomness import derive_seed
 from models.reward.config import FeedbackConfig

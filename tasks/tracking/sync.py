@@ -14,10 +14,9 @@ from tasks.results.manifests import find_manifest, list_published
 from tasks.results.store import Manifest, Store
 from tasks.settings import Settings
 from tasks.tracking.client import Tracker
+from tasks.tracking.facts import show_totals
 from tasks.tracking.notes import Unrecorded, drop_note, read_notes
-from tasks.tracking.pages import page_folder, record_page
-from tasks.tracking.recording import manifest_parameters, record_result
-from tasks.tracking.summary import show_totals
+from tasks.tracking.recording import manifest_parameters, page_folder, record_page, record_result
 
 
 def sync(settings: Settings) -> list[str]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from models.evaluation.judges import Pair, Preferences
+from models.evaluation.samples import Pair, Preferences
 from models.language.text import text_of
 from models.randomness import derive_seed
 from tasks.world.reader import Impression, read

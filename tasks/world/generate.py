@@ -11,12 +11,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from models.errors import DataError
-from models.evaluation.judges import Pair
+from models.evaluation.samples import Pair
 from models.randomness import derive_seed
 from tasks.world.annotator import SimulatedAnnotator
-from tasks.world.completions import draw_quality, write_completion
+from tasks.world.completions import (
+    RESPECTS,
+    Respect,
+    draw_quality,
+    write_completion,
+    write_contrast,
+)
 from tasks.world.config import WorldConfig
-from tasks.world.contrasts import RESPECTS, Respect, write_contrast
 from tasks.world.corpus import write_document
 from tasks.world.families import FAMILIES, WorldPrompt, index_prompts, prompts_of
 from tasks.world.family import Family

@@ -11,8 +11,7 @@ import pytest
 from models.errors import DataError
 from tasks.data.build import build_datasets
 from tasks.data.config import DataConfig
-from tasks.data.hub import load_splits, resolve_commit
-from tasks.data.sources import fingerprint
+from tasks.data.sources import fingerprint, load_splits, resolve_commit
 
 
 def transcript(number: int, ending: str) -> str:

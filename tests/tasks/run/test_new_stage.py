@@ -32,7 +32,7 @@ from tasks.run.stage_task import stage_task
 from tasks.settings import load_settings
 from tasks.stages.resolve import find_model
 from tasks.tracking.client import Tracker
-from tasks.tracking.pages import page_folder
+from tasks.tracking.recording import page_folder
 
 ROW = Entry(
     title="Distillation",

@@ -31,7 +31,7 @@ from tasks.run.spec import Page, Result, StageSpec
 from tasks.run.stage import Workspace, run_stage
 from tasks.settings import load_settings
 from tasks.tracking.client import Tracker
-from tasks.tracking.pages import page_folder
+from tasks.tracking.recording import page_folder
 from tasks.tracking.sync import sync
 
 MIB = 2**20

@@ -16,7 +16,7 @@ from tasks.run.stage import run_stage
 from tasks.settings import load_settings
 from tasks.stages import lm_eval as module
 from tasks.stages.lm_eval import lm_eval_benchmark, lm_eval_metrics, lm_eval_version
-from tasks.tracking.pages import page_folder
+from tasks.tracking.recording import page_folder
 
 PIPELINE = PipelineRun(name="pipe", preset="toy", seed=0, run_id="")
 MODEL = StageRef(stage="sft", digest="0" * 64)

@@ -19,7 +19,7 @@ from tasks.run.stage import run_stage
 from tasks.settings import load_settings
 from tasks.stages.multiple_choice import multiple_choice
 from tasks.tracking.client import Tracker
-from tasks.tracking.pages import page_folder
+from tasks.tracking.recording import page_folder
 
 TEXT = "the cat sat on a mat while two dogs ran over old green hills all day"
 WORDS = TEXT.split()

@@ -12,7 +12,7 @@ from tasks.results.store import Store
 from tasks.run.pipeline import PipelineRun
 from tasks.settings import load_settings
 from tasks.stages.prepare import prepare
-from tasks.tracking.pages import page_folder
+from tasks.tracking.recording import page_folder
 
 PIPELINE = PipelineRun(name="pipe", preset="toy", seed=0, run_id="")
 

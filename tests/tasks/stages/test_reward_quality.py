@@ -24,7 +24,7 @@ from tasks.run.spec import StageSpec
 from tasks.run.stage import run_stage
 from tasks.settings import load_settings
 from tasks.stages.reward_quality import measure_reward_quality, refuse_weak
-from tasks.tracking.pages import page_folder
+from tasks.tracking.recording import page_folder
 
 PIPELINE = PipelineRun(name="pipe", preset="toy", seed=0, run_id="")
 SAMPLING = SamplingConfig(max_completion_tokens=4)

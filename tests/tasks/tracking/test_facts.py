@@ -18,10 +18,13 @@ from tasks.tracking.facts import (
     code_tags,
     flops_per_token,
     hardware_tags,
+    headlines,
     manifest_cost,
+    show_output,
+    show_totals,
+    totals,
     worker_tags,
 )
-from tasks.tracking.summary import headlines, show_output, show_totals, totals
 
 
 def manifest(stage: str = "sft", **metrics: float) -> Manifest:
