@@ -28,11 +28,11 @@ from tasks.registry.aliases import (
 )
 from tasks.registry.versions import PROMOTION, ModelVersion, find_version, renew_card
 from tasks.results.store import StageRef, Store
+from tasks.run.page import published_outcome
 from tasks.run.pipeline import PipelineRun
 from tasks.run.reporting import emit, run_logger
 from tasks.settings import load_settings
 from tasks.stages.challenge import Contest, judge_challenger
-from tasks.stages.evaluate import published_outcome
 from tasks.tracking.client import Tracker, tolerated
 
 ROUNDS = 3

@@ -4,7 +4,9 @@ import base64
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from models.evaluation.result import Outcome, read_outcome, read_samples, side_by_side
 from tasks.results.store import Manifest, StageRef, Store
 from tasks.run.reporting import run_logger, show_markdown
 from tasks.run.spec import Page, Result, StageSpec
@@ -53,6 +55,12 @@ def report_text(ref: StageRef) -> str:
     """The text of a result's page, from the home folder; empty where there is none."""
     path = page_folder(load_settings().root, ref.stage, ref.digest) / REPORT
     return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+def published_outcome(ref: StageRef) -> tuple[Outcome, list[dict[str, Any]]]:
+    """What a published evaluation decided, and its samples side by side."""
+    folder = Store(load_settings().store).folder(ref.stage, ref.digest)
+    return read_outcome(folder), side_by_side(read_samples(folder))
 
 
 def _write(page: Page, target: Path) -> None:

@@ -1,14 +1,9 @@
 """Evaluate: the policy against its SFT model on held-out prompts, under judges, with a verdict."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from models.evaluation.result import (
     EvaluationResult,
-    Outcome,
-    read_outcome,
-    read_samples,
-    side_by_side,
 )
 from models.language.config import SamplingConfig
 from models.ppo.alarms import raised_alarms
@@ -19,12 +14,11 @@ from tasks.judging.independence import refuse_known_overlap
 from tasks.judging.judges import deciding_judge
 from tasks.judging.prompts import draw_heldout_prompts
 from tasks.reports.evaluation import evaluation_page
-from tasks.results.store import StageRef, Store
+from tasks.results.store import StageRef
 from tasks.run.pipeline import PipelineRun
 from tasks.run.spec import StageSpec
 from tasks.run.stage import Workspace, run_stage
 from tasks.run.stage_task import stage_task
-from tasks.settings import load_settings
 
 SFT, PPO = "sft", "ppo"
 
@@ -105,12 +99,6 @@ def evaluate(
         view=evaluation_page,
     )
     return run_stage(spec, pipeline, learn)
-
-
-def published_outcome(ref: StageRef) -> tuple[Outcome, list[dict[str, Any]]]:
-    """The decision of a published evaluation, and its samples side by side."""
-    folder = Store(load_settings().store).folder(ref.stage, ref.digest)
-    return read_outcome(folder), side_by_side(read_samples(folder))
 
 
 def final_metrics(result: EvaluationResult) -> dict[str, float]:

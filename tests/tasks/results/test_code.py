@@ -290,6 +290,43 @@ def test_a_new_error_class_makes_no_stage_stale(copy: Path, today: dict[str, str
     assert digests_of(copy) == today
 
 
+@pytest.mark.parametrize(
+    ("file", "old", "new", "stale"),
+    [
+        (
+            "models/training/config.py",
+            "class SFTStageConfig(Config):\n",
+            "class SFTStageConfig(Config):\n    further: int = 0\n",
+            {"sft"},
+        ),
+        (
+            "models/ppo/config.py",
+            "class PPOConfig(Config):\n",
+            "class PPOConfig(Config):\n    further: int = 0\n",
+            {"ppo"},
+        ),
+        ("models/ppo/losses.py", "def ", "FURTHER = 1\n\n\ndef ", set()),  # nothing refers to it
+        ("models/ppo/losses.py", "return ", "return 1.0 * ", {"ppo"}),
+        ("tasks/reports/ppo.py", "iterations", "rounds", set()),
+        ("tasks/reports/style.py", "#", "#0", set()),
+        ("tasks/catalogue.py", '"PPO"', '"Proximal policy optimisation"', set()),
+        ("models/evaluation/wording.py", "lies above 0", "is above 0", set()),
+        ("models/evaluation/checks.py", "MIN_PROMPTS = 30", "MIN_PROMPTS = 31",
+         {"evaluate", "challenge", "evaluate_models"}),
+    ],
+)  # fmt: skip
+def test_an_edit_makes_stale_what_it_can_change(
+    copy: Path, today: dict[str, str], file: str, old: str, new: str, stale: set[str]
+) -> None:
+    path = copy / file
+    source = path.read_text(encoding="utf-8")
+    body = source.index("\n\n")  # behind the module's docstring
+    assert old in source[body:]
+    path.write_text(source[:body] + source[body:].replace(old, new), encoding="utf-8")
+    changed = {name for name, digest in digests_of(copy).items() if digest != today[name]}
+    assert changed == {f"tasks.stages.{name}" for name in stale}
+
+
 def test_code_digest_reaches_the_training_but_imports_none_of_it() -> None:
     program = (
         "import json, sys\n"
