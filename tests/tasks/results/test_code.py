@@ -245,7 +245,7 @@ class Reworded(ast.NodeTransformer):
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         name = ast.unparse(node.func)
-        if "logger" in name or name.endswith("Error"):
+        if "logger" in name or name.endswith("Error") or "refuse_" in name:
             return self.changed(node)
         if name == "Field":
             node.keywords = [
