@@ -22,6 +22,8 @@ PAGES = (
 )
 ENDINGS = ("/", ".py", ".md", ".yaml", ".toml", ".png", ".txt")
 OF_A_RUN = {
+    "report.md",
+    "plots/",
     "comparisons/",
     "ema/",
     "logs/",
