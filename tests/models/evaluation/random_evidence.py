@@ -36,7 +36,9 @@ def _case(draw: random.Random) -> dict[str, Any]:
         "length_sft": sft_length,
         "length_ppo": _number(draw, sft_length * draw.choice([0.7, 0.69, 1.0, 1.0, 1.4, 1.41])),
         "eos_sft": sft_eos,
-        "eos_ppo": _number(draw, min(1.0, sft_eos * draw.choice([0.5, 0.8, 0.79, 1.0, 1.0]) or 0.1)),
+        "eos_ppo": _number(
+            draw, min(1.0, sft_eos * draw.choice([0.5, 0.8, 0.79, 1.0, 1.0]) or 0.1)
+        ),
         "distinct_sft": sft_distinct,
         "distinct_ppo": _number(draw, sft_distinct * draw.choice([0.8, 0.79, 0.9, 1.0])),
         "pair_difference": _number(draw, draw.choice([0.5, 0.49, 0.8, 0.9])),
