@@ -71,6 +71,10 @@ class Judged:
         for judge, given in self.scores.items():
             for name, array in {judge: given.score, **given.aspects}.items():
                 refuse_shape(name, array.shape, self.samples.shape)
+            if given.good is not None:
+                refuse_shape("good", given.good.shape, self.samples.shape)
+                if given.good.dtype != np.bool_:
+                    raise DataError(f"good has dtype {given.good.dtype}, wanted bool: use a mask")
 
     def arrays(self) -> dict[str, Floats]:
         """Name every number measured on single samples, in the order in which they are shown."""

@@ -201,14 +201,19 @@ def read_samples(folder: Path) -> list[dict[str, Any]]:
     ]
 
 
-def side_by_side(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The first sample of each prompt, one row a prompt: completions and scores of each model."""
+def by_prompt(rows: Sequence[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any], ...]]:
+    """The first sample of each model, prompt by prompt."""
     by_model: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
         if row["sample"] == 0:
             by_model.setdefault(row["model"], []).append(row)
+    return list(zip(*by_model.values(), strict=True))
+
+
+def side_by_side(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The first sample of each prompt, one row a prompt: completions and scores of each model."""
     found = []
-    for group in zip(*by_model.values(), strict=True):
+    for group in by_prompt(rows):
         found.append({"prompt": group[0]["prompt"]})
         for row in group:
             model = row["model"]

@@ -25,7 +25,7 @@ from tasks.reports.style import INK, QUIET, RUN_COLOURS, new_figure, save_png, s
 OUTSIDE = ("gold", "judge_score")
 """Judges that PPO does not learn from, the most trusted first."""
 
-MARKERS = {"accepted": "o", "rejected": "X"}
+MARKERS = {"accepted": "o", "rejected": "X", "not enough prompts": "D"}
 
 
 def outside_judge(records: Sequence[RunRecord]) -> str | None:

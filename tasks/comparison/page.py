@@ -69,7 +69,7 @@ def to_markdown(contents: Contents, pictures: Mapping[str, Path], *, title: str)
     lines += ["", f"**{_plain(contents.best.sentence)}**", "", *_rows(contents.headline), ""]
     lines += [f"Note: {_plain(note)}\n" for note in contents.notes]
     for who, sentences in contents.reasons:
-        lines += [f"{who} was rejected:", "", *(f"- {_plain(one)}" for one in sentences), ""]
+        lines += [f"{who} was not accepted:", "", *(f"- {_plain(one)}" for one in sentences), ""]
     lines += ["## Parameters that differ", ""]
     lines += _rows(contents.parameters) if contents.parameters.rows else ["None."]
     lines += ["", f"{contents.parameters_equal} parameters are equal.", ""]

@@ -22,6 +22,9 @@ RESAMPLES = 2000
 TIE = 1e-5
 """Scores as near as this, absolutely or relatively, are equal: float32 is no surer."""
 
+LOST = {"rejected": "rejected", "not enough prompts": "measured on too few prompts"}
+"""Verdicts that are not accepted, and what a sentence says of such runs."""
+
 UNKNOWN = Interval(mean=math.nan, low=math.nan, high=math.nan)
 
 
@@ -178,9 +181,10 @@ def _weigh(records: Sequence[RunRecord], gains: Mapping[int, Interval], judge: s
         sentence = f"{name} is best: it alone was accepted, with a {measured}"
     else:
         sentence = f"{name} is best: accepted, with the highest sure {measured}"
-    lost = [letter(index) for index, record in enumerate(records) if record.verdict == "rejected"]
-    if lost:
-        sentence += f"; {' and '.join(lost)} {'was' if len(lost) == 1 else 'were'} rejected"
+    for verdict, became in LOST.items():
+        lost = [letter(index) for index, one in enumerate(records) if one.verdict == verdict]
+        if lost:
+            sentence += f"; {' and '.join(lost)} {'was' if len(lost) == 1 else 'were'} {became}"
     return Best(index=None if doubts else leader, sentence=f"{sentence}.")
 
 

@@ -75,7 +75,7 @@ def compile_contents(records: Sequence[RunRecord]) -> Contents:
         reasons=[
             (letter(index), record.reasons)
             for index, record in enumerate(records)
-            if record.verdict == "rejected"
+            if record.verdict not in ("", "accepted")
         ],
         parameters=parameters,
         parameters_equal=equal,

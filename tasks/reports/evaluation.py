@@ -12,10 +12,10 @@ from typing import Any
 
 from models.evaluation.result import (
     EvaluationResult,
+    by_prompt,
     read_result,
     read_samples,
     sentence_names,
-    side_by_side,
 )
 from models.evaluation.wording import bullet_list, judge_name, verdict_word
 from models.statistics.intervals import Interval
@@ -214,14 +214,12 @@ def _about_answers(facts: Mapping[str, float]) -> Iterator[str]:
 
 def _samples_table(folder: Path) -> str:
     """A few prompts with what each model completed them with."""
-    rows = read_samples(folder)
-    models = list(dict.fromkeys(row["model"] for row in rows))
-    shown = side_by_side(rows)
+    shown = by_prompt(read_samples(folder))
     step = max(1, len(shown) // SHOWN_SAMPLES)
-    header = ("prompt", *(cell(model, CELL) for model in models))
+    header = ("prompt", *(cell(row["model"], CELL) for row in shown[0]))
     cells = [
-        [cell(row[key], CELL) for key in ("prompt", *models)]
-        for row in shown[::step][:SHOWN_SAMPLES]
+        [cell(group[0]["prompt"], CELL), *(cell(row["completion"], CELL) for row in group)]
+        for group in shown[::step][:SHOWN_SAMPLES]
     ]
     return table(header, cells, text_columns=len(header))
 

@@ -15,13 +15,14 @@ from flows.cli.evaluate import evaluate
 from flows.evaluation import evaluate_models_flow, split_label
 from flows.forms import StageForm
 from models.errors import ParameterError
+from models.evaluation.result import read_result
 from models.rows import write_rows
+from tasks.judging.config import EvaluateModelsConfig
 from tasks.results.store import StageRef, Store
 from tasks.run.pipeline import PipelineRun
 from tasks.run.spec import StageSpec
 from tasks.run.stage import Workspace, run_stage
 from tasks.settings import load_settings
-from tasks.stages.evaluate_models import EvaluateModelsConfig
 
 WORDS = "the cat sat on the mat and slept all day; a dog ran home over the hill."
 SHORT = ("sampling.max_completion_tokens=6",)
@@ -83,9 +84,9 @@ def test_flow_finds_reward_model_and_reference_in_the_models_origin(
         "reference": sft.digest,
         "reward_model": reward.digest,
     }
-    results = json.loads((store.folder(ref.stage, ref.digest) / "results.json").read_text())
-    assert list(results["models"]) == ["new", f"sft/{sft.digest}"]
-    assert results["prompts"] == 3
+    result = read_result(store.folder(ref.stage, ref.digest))
+    assert list(result.measures) == ["new", f"sft/{sft.digest}"]
+    assert result.prompts == 3
 
 
 def test_command_prints_the_report_and_refuses_in_one_line(
@@ -98,7 +99,7 @@ def test_command_prints_the_report_and_refuses_in_one_line(
     words += ["--set", SHORT[0]]
     done = CliRunner().invoke(app, [*words, "--judge", "vader"])
     assert done.exit_code == 0, done.output
-    assert "Win rates under VADER" in done.output
+    assert "Win rates under the VADER sentiment judge" in done.output
     assert "on 3 prompts" in done.output
     wrong = CliRunner().invoke(app, [*words, "--judge", "nobody"])
     assert isinstance(wrong.exception, ParameterError)

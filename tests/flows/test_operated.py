@@ -84,7 +84,7 @@ def test_pipeline_reads_like_the_story(operation: Operation, finished: Any) -> N
     assert {f"{stage}-progress" for stage in ("pretrain", "ppo")} <= artifacts
     assert {f"{stage}-mlflow" for stage in stages} <= artifacts
     assert {
-        "evaluation",
+        "evaluate-report",
         "reward-model",
         "reward-quality",
         "ppo-report",
@@ -305,7 +305,7 @@ def test_pages_show_what_a_user_must_see(operation: Operation, finished: Any) ->
     assert operation.run(finished).name in run
     for stage in ("Logs", "Artifacts", "Parameters"):
         assert stage in run
-    wanted = {"flow_run_id": {"any_": [str(finished)]}, "key": {"any_": ["evaluation"]}}
+    wanted = {"flow_run_id": {"any_": [str(finished)]}, "key": {"any_": ["evaluate-report"]}}
     (artifact,) = httpx.post(f"{operation.api}/artifacts/filter", json={"artifacts": wanted}).json()
     report = _page(chromium, f"{ui}/artifacts/artifact/{artifact['id']}")
     for words in ("Verdict", "gold score", "data:image/png"):

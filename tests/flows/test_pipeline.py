@@ -22,6 +22,7 @@ from models.rows import read_rows, write_rows
 from tasks.catalogue import entry
 from tasks.results.code import EXEMPT, reached_definitions
 from tasks.results.store import StageRef, verify
+from tasks.tracking.recording import page_folder
 
 WORLD_STAGES = [
     "prepare", "tokenizer", "pretrain", "sft", "feedback", "reward", "reward-quality", "ppo",
@@ -36,7 +37,7 @@ LEARNING = (
     "models.language.prompts.complete",
     "models.reward.training.train_reward_model",
     "models.ppo.run.train_ppo",
-    "models.language.prompts.measure_policies",
+    "models.evaluation.evaluation.evaluate",
 )
 
 
@@ -137,7 +138,9 @@ def test_pipeline_result_says_what_happened(first_run: PipelineResult) -> None:
     assert plain["mlflow_run_id"]
     assert plain["final"]["final/prompts"] == 16
     assert plain["verdict"]["accepted"] is bool(plain["final"]["final/accepted"])
-    assert plain["verdict"]["accepted"] or plain["verdict"]["reasons"]
+    assert plain["verdict"]["reasons"]
+    assert first_run.verdict == "not enough prompts"  # 16, and a decision needs 30
+    assert not first_run.accepted
     assert len({stage["mlflow_run_id"] for stage in plain["stages"]}) == len(WORLD_STAGES)
     assert {"prompt", "sft", "ppo"} <= set(first_run.samples[0])
 
@@ -190,7 +193,7 @@ def test_pipeline_records_final_metrics_on_the_parent_and_curves_on_children(
     assert {name: final[name] for name in first_run.final} == pytest.approx(first_run.final)
     assert final["final/seconds"] > 0
     assert final["final/reward_accuracy"] == by_name(first_run)["reward"].metrics["reward/accuracy"]
-    assert parent.data.tags["quartet.verdict"] in ("accepted", "rejected")
+    assert parent.data.tags["quartet.verdict"] == "not enough prompts"
     assert "Verdict" in parent.data.tags["mlflow.note.content"]
     stages = by_name(first_run)
     scores = client.get_metric_history(stages["ppo"].run_id, "ppo/objective/score")
@@ -206,8 +209,7 @@ def test_pipeline_registers_a_policy_whose_card_has_the_verdict(
     digest = by_name(first_run)["ppo"].digest
     wanted = f"name = 'quickstart-policy' and tags.`quartet.digest` = '{digest}'"
     (version,) = mlflow(first_home).search_model_versions(wanted)
-    verdict = "accepted" if first_run.accepted else "rejected"
-    assert f"its SFT model: **{verdict}**" in version.description
+    assert f"its SFT model: **{first_run.verdict}**" in version.description
     assert first_run.reasons[0].split(" is ")[0] in version.description
 
 
@@ -256,7 +258,8 @@ def test_pipeline_logs_folders_plots_and_samples(
     for stage in ("ppo", "evaluate"):
         assert "samples.json" in artifacts(first_home, stages[stage].run_id, "")
     for name in plots:
-        head = (first_home.folder(stages["evaluate"]) / "plots" / name).read_bytes()[:8]
+        page = page_folder(first_home.path, "evaluate", stages["evaluate"].digest)
+        head = (page / "plots" / name).read_bytes()[:8]
         assert head == b"\x89PNG\r\n\x1a\n"
 
 
@@ -273,8 +276,8 @@ def test_pipeline_reports_data_quality_and_evaluation_as_prefect_artifacts(
             )
         )
     by_key = {artifact.key: artifact for artifact in found}
-    assert {"prepare-report", "reward-report", "evaluation"} <= set(by_key)
-    assert "Verdict" in str(by_key["evaluation"].data)
+    assert {"prepare-report", "reward-report", "evaluate-report"} <= set(by_key)
+    assert "Verdict" in str(by_key["evaluate-report"].data)
     assert by_key["pretrain-progress"].data == 100.0
     assert by_key["ppo-progress"].data == 100.0
 

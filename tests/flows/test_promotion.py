@@ -12,15 +12,15 @@ from flows import approval
 from flows.approval import Approval, ask_before_promotion
 from flows.cli.registry import promote, rollback
 from flows.parameters import list_presets, load_preset
-from flows.promotion import PromotionForm, promote_flow
+from flows.promotion import PromotionFields, PromotionForm, promote_flow
 from models.errors import ModelError
-from models.evaluation.config import PromotionConfig
+from tasks.judging.config import EvaluationConfig
 from tasks.registry.versions import find_version
 from tasks.results.store import StageRef
 from tasks.run.pipeline import PipelineRun
 from tasks.settings import load_settings
-from tasks.stages.challenge import Outcome
 from tasks.tracking.client import Tracker
+from tasks.tracking.recording import REPORT, page_folder
 from tests.tasks.promotion_models import (
     NAME,
     Folders,
@@ -45,7 +45,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
 def test_form_means_the_preset_and_the_gates_own_values(preset: str) -> None:
     form = PromotionForm.of(preset)
     assert form.to_parameters() == load_preset(preset)
-    assert form.promotion.model_dump() == PromotionConfig().model_dump()
+    gates = EvaluationConfig().model_dump(include=set(PromotionFields.model_fields))
+    assert form.promotion.model_dump() == gates
     assert form.approval is False
 
 
@@ -55,7 +56,7 @@ def test_form_has_only_plain_required_fields_with_titles() -> None:
         definition = definitions[name]
         assert set(definition["required"]) == set(definition["properties"]), name
     fields = definitions["PromotionFields"]["properties"]
-    assert set(fields) == set(PromotionConfig.model_fields)
+    assert set(fields) < set(EvaluationConfig.model_fields)
     for name, field in fields.items():
         assert field["title"], name
         assert field["description"], name
@@ -99,9 +100,10 @@ def test_question_shows_the_report_and_the_answer_is_recorded(
         asked.update(key=key, question=wait_for_input._description)
         return Approval(go_on=go_on, approver="Ann", note="read it")
 
-    outcome = Outcome(accepted=True, reasons=[], report="The report.")
+    page = page_folder(home, "promotion", "e" * 64)
+    page.mkdir(parents=True)
+    (page / REPORT).write_text("The report.")
     monkeypatch.setattr(approval, "suspend_flow_run", answer)
-    monkeypatch.setattr(approval, "read_outcome", lambda ref: outcome)
     run_id = tracker().start_run("promote", parameters={}, tags={})
     pipeline = PipelineRun(name="p", preset="quickstart", seed=0, run_id=run_id)
     evidence = StageRef(stage="promotion", digest="e" * 64)

@@ -1,15 +1,16 @@
 """Tiny real models for the tests of promotion: policies that differ, a reward model and a judge."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from models.evaluation.sampling import RewardScorer, sample_model
 from models.language.architectures import build_model
-from models.language.config import ArchitectureConfig, TokenizerConfig
+from models.language.config import ArchitectureConfig, SamplingConfig, TokenizerConfig
 from models.language.folders import load_tokenizer, new_reward_model, save_model
 from models.language.tokenizer import train_tokenizer
 from models.rows import write_rows
@@ -22,18 +23,25 @@ PIPELINE = PipelineRun(name="toy-1", preset="quickstart", seed=0, run_id="")
 SEEDS = 5
 PROMPTS = [f"the cat {i}" for i in range(32)]
 ARCHITECTURE = ArchitectureConfig(layers=1, width=16, heads=2, context=48)
+PRAISE, REFUSAL = " wonderful", "I cannot help you to do any harm."
 NAME = "quickstart-policy"
 SFT, REWARD, JUDGE, DATA, PREFERENCES = "5f" * 32, "4e" * 32, "7d" * 32, "da" * 32, "9f" * 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Folders:
-    """Model folders; of all policies, the judge likes `sft` least and `best` most."""
+    """Model folders; of all policies, the judge likes `sft` least and `best` most.
+
+    `cheerful` mostly says a word that VADER likes, `refusing` mostly a sentence that the gold judge
+    finds right where harm is asked for; `stranger` reads other tokens.
+    """
 
     sft: Path
     reward: Path
     judge: Path
     policies: tuple[Path, ...]
+    cheerful: Path
+    refusing: Path
     stranger: Path
 
     @property
@@ -54,13 +62,21 @@ def make_folders(out: Path) -> Folders:
             out=out / f"tokenizer{size}",
         )  # fmt: skip
     tokenizer = load_tokenizer(out / "tokenizer300")
+    tokenizer.add_tokens([PRAISE, REFUSAL])
+    praise, refusal = tokenizer.convert_tokens_to_ids([PRAISE, REFUSAL])
     model = build_model(ARCHITECTURE, tokenizer, seed=0)
     save_model(model, tokenizer, out / "start")
     for seed, name in enumerate(("reward", "judge")):
         save_model(_spread(new_reward_model(out / "start", seed=seed), seed), tokenizer, out / name)
     for seed in range(SEEDS):
-        policy = _fond_of(build_model(ARCHITECTURE, tokenizer, seed=seed), seed)
-        save_model(policy, tokenizer, out / f"policy{seed}")
+        policy = build_model(ARCHITECTURE, tokenizer, seed=seed)
+        tokens = [200 + 10 * seed, 201 + 10 * seed]
+        save_model(_fond_of(policy, seed, tokens), tokenizer, out / f"policy{seed}")
+    for name, tokens in (
+        ("cheerful", [praise, 200]), ("refusing", [refusal, tokenizer.eos_token_id]),
+    ):  # fmt: skip
+        policy = build_model(ARCHITECTURE, tokenizer, seed=0)
+        save_model(_fond_of(policy, 0, tokens), tokenizer, out / name)
     other = load_tokenizer(out / "tokenizer310")
     other.add_tokens(["another"])
     save_model(build_model(ARCHITECTURE, other, seed=0), other, out / "stranger")
@@ -72,6 +88,8 @@ def make_folders(out: Path) -> Folders:
         policies=(ranked[SEEDS // 2], ranked[-1]),
         reward=out / "reward",
         judge=out / "judge",
+        cheerful=out / "cheerful",
+        refusing=out / "refusing",
         stranger=out / "stranger",
     )
 
@@ -84,12 +102,13 @@ def publish(
     inputs: Mapping[str, str] | None = None,
     metrics: Mapping[str, float] | None = None,
     parameters: Mapping[str, Any] | None = None,
+    prompts: Sequence[str] = PROMPTS,
 ) -> StageRef:
-    """Publish a model folder, or the held-out prompts, as a stage of the store."""
+    """Publish a model folder, or held-out prompts, as a stage of the store."""
     store = Store(load_settings().store)
     out = store.writing(stage, digest)
     if folder is None:
-        write_rows(out / "prompts_heldout.jsonl", [{"prompt": one} for one in PROMPTS])
+        write_rows(out / "prompts_heldout.jsonl", [{"prompt": one} for one in prompts])
     else:
         shutil.copytree(folder, out / "model")
     manifest = Manifest(
@@ -113,12 +132,14 @@ def publish_parents(folders: Folders, *, judge: bool = True) -> None:
         publish("judge", JUDGE, folders.judge, inputs=inputs, parameters=share)
 
 
-def register_policy(folder: Path, digest: str, alarms: Mapping[str, float] | None = None) -> str:
+def register_policy(
+    folder: Path, digest: str, alarms: Mapping[str, float] | None = None, *, data: str = DATA
+) -> str:
     """Publish and register a policy; the address of its version."""
     from tasks.registry.versions import find_version
     from tasks.tracking.client import Tracker
 
-    inputs = {"reference": SFT, "reward_model": REWARD, "prompts": DATA}
+    inputs = {"reference": SFT, "reward_model": REWARD, "prompts": data}
     register(publish("ppo", digest, folder, inputs=inputs, metrics=alarms), PIPELINE)
     return find_version(Tracker(load_settings()), f"models:/{NAME}@challenger").uri
 
@@ -133,8 +154,8 @@ def _spread(model: Any, seed: int) -> Any:
 
 
 @torch.no_grad()
-def _fond_of(policy: Any, seed: int) -> Any:
-    """Let a policy say two tokens of its own most of the time, and any other now and then.
+def _fond_of(policy: Any, seed: int, tokens: list[int]) -> Any:
+    """Let a policy say two tokens most of the time, and any other now and then.
 
     All embeddings share a direction, so every hidden state points there, and so do the head's rows
     of the two tokens.
@@ -148,18 +169,16 @@ def _fond_of(policy: Any, seed: int) -> Any:
     policy.config.tie_word_embeddings = False
     head = policy.get_output_embeddings().weight
     head.copy_(torch.randn(head.shape, generator=generator) * 0.1)
-    head[200 + 10 * seed : 202 + 10 * seed] += 1.8 * direction
+    head[tokens] += 1.8 * direction
     return policy
 
 
 def _worth(out: Path, policy: Path) -> float:
     """What the judge thinks of a policy, by plain sampling."""
-    from models.language.config import SamplingConfig
-    from models.language.prompts import measure_policies
-
-    samples, _ = measure_policies(
-        sft=policy, ppo=policy, reward=out / "judge", prompts=PROMPTS[:24],
-        samples_per_prompt=2, sampling=SamplingConfig(max_completion_tokens=12), seed=3,
-        device="cpu",
+    samples = sample_model(
+        policy, PROMPTS[:24], samples_per_prompt=2,
+        sampling=SamplingConfig(max_completion_tokens=12), seed=3, device="cpu",
     )  # fmt: skip
-    return float(samples.score.mean())
+    return float(
+        RewardScorer(out / "judge", "cpu").score(PROMPTS[:24], samples, policy).score.mean()
+    )

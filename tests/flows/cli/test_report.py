@@ -51,6 +51,7 @@ def result(accepted: bool = True, samples: int = 9) -> PipelineResult:
         stages=STAGES,
         final=FINAL,
         accepted=accepted,
+        verdict="accepted" if accepted else "rejected",
         reasons=["The gain is [sure] and 2 < 3."],
         seconds=61.5,
         samples=[

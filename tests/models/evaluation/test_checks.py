@@ -1,196 +1,222 @@
-"""The verdict on both sides of each bound, and on numbers that are none."""
+"""The checks on both sides of each bound, on numbers that are none, and how often chance passes."""
 
 import dataclasses
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 
-from models.evaluation.checks import Verdict, decide
-from models.evaluation.config import EvaluationConfig
-from models.evaluation.evidence import (
-    GOLD_JUDGE,
-    HELD_OUT_JUDGE,
-    OWN_JUDGE,
-    Evidence,
-    GoodDiversity,
-)
+from models.evaluation.checks import MIN_PROMPTS, Evidence, GoodDiversity, Sides, Verdict, decide
+from models.evaluation.config import Bounds
+from models.evaluation.wording import bullet_list, reasons, sentence, verdict_word
 from models.statistics.diversity import MatchedDistinct
-from models.statistics.intervals import Interval
+from models.statistics.intervals import Interval, paired_bootstrap
 
-CONFIG = EvaluationConfig()
+BOUNDS = Bounds()
+NAMES = ("SFT", "PPO")
+NAN, INF = math.nan, math.inf
 
 
 def evidence(**changes: Any) -> Evidence:
     """Evidence that passes every check without a gold judge, changed where told."""
     sound = Evidence(
-        judge="reward model",
+        judge="reward",
+        independent=changes.get("judge", "reward") != "reward",
         gain=Interval(mean=0.5, low=0.4, high=0.6),
         prompts=512,
         finite={"PPO's score": 0.5, "PPO's kl_to_reference": 1.0},
-        length_sft=10.0,
-        length_ppo=10.0,
-        eos_rate_sft=1.0,
-        eos_rate_ppo=1.0,
-        distinct_2_sft=0.5,
-        distinct_2_ppo=0.5,
-        good=None,
+        length=Sides(baseline=10.0, model=10.0),
+        eos_rate=Sides(baseline=1.0, model=1.0),
+        distinct_2=Sides(baseline=0.5, model=0.5),
     )
     return dataclasses.replace(sound, **changes)
 
 
-def gold_evidence(pair: float = 0.8, count: int = 400, ratio: float = 0.9) -> Evidence:
-    """Evidence with a gold judge: SFT's matched distinct-2 is 0.5."""
+def good(pair: float = 0.8, count: int = 400, ratio: float = 0.9) -> GoodDiversity:
+    """What a gold judge tells of diversity; the baseline's matched distinct-2 is 0.5."""
     matched = MatchedDistinct(completions=count, sft=0.5, ppo=0.5 * ratio)
-    good = GoodDiversity(pair_difference=pair, matched=matched)
-    return evidence(judge="gold judge", good=good)
+    return GoodDiversity(pair_difference=pair, matched=matched)
+
+
+def gold_evidence(**changes: Any) -> Evidence:
+    return evidence(judge="gold", good=good(**changes))
+
+
+def said(verdict: Verdict) -> list[str]:
+    return reasons(verdict, NAMES)
 
 
 def failed(verdict: Verdict) -> list[str]:
     """Names of the failed checks; acceptance must agree with there being none."""
     names = [check.name for check in verdict.checks if not check.passed]
     assert verdict.accepted == (not names)
+    assert verdict_word(verdict) == (
+        "not enough prompts" if "prompts" in names else "rejected" if names else "accepted"
+    )
+    wanted = [sentence(c, verdict, NAMES) for c in verdict.checks if not names or not c.passed]
+    assert said(verdict) == wanted
     return names
 
 
-def test_verdict_accepts_sound_evidence_with_every_reason() -> None:
-    verdict = decide(evidence(), CONFIG)
-    assert verdict.accepted
-    assert verdict.reasons == (
+def test_sound_evidence_is_accepted_with_every_reason() -> None:
+    verdict = decide(evidence(kl_to_reference=1.6), BOUNDS)
+    assert failed(verdict) == []
+    assert said(verdict) == [
+        "Measured on 512 held-out prompts, at least the 30 needed.",
         "The gain by the reward model is +0.500 [+0.400, +0.600]: the 95% interval over "
-        "512 held-out prompts lies above 0. PPO was trained on this same reward model, so "
-        "over-optimisation cannot be ruled out.",
+        "512 held-out prompts lies above 0. The model was trained against this same reward model, "
+        "so over-optimisation cannot be ruled out.",
         "All scores and KL estimates are finite.",
+        "Mean KL to the reference is 1.60 nats per completion, at most the 10 wanted.",
         "Mean length is 10.0 tokens against SFT's 10.0, a ratio of 1.000, within 0.7 to 1.4.",
         "Distinct-2 is 1.000 of SFT's, at least the 0.8 wanted.",
         "1.000 of the completions end by themselves against SFT's 1.000, a ratio of 1.000, "
         "at least the 0.8 wanted.",
-    )
-
-
-def test_verdict_gives_only_failed_reasons_when_rejected() -> None:
-    verdict = decide(evidence(length_ppo=5.0), CONFIG)
-    assert verdict.reasons == (
-        "Mean length is 5.0 tokens against SFT's 10.0, a ratio of 0.500, outside 0.7 to 1.4.",
-    )
-    assert len(verdict.checks) == 5
-
-
-@pytest.mark.parametrize(("low", "passes"), [(1e-6, True), (0.0, False), (-0.1, False)])
-def test_verdict_wants_the_whole_interval_above_zero(low: float, passes: bool) -> None:
-    verdict = decide(evidence(gain=Interval(mean=0.5, low=low, high=0.6)), CONFIG)
-    assert failed(verdict) == ([] if passes else ["judged_gain"])
+        "Its training raised no alarm.",
+    ]
+    assert bullet_list(verdict, NAMES) == [f"- passed: {one}" for one in said(verdict)]
 
 
 @pytest.mark.parametrize(
-    ("ppo", "passes"), [(6.99, False), (7.0, True), (14.0, True), (14.01, False)]
+    ("name", "changes"),
+    [
+        ("prompts", {"prompts": 29}),
+        ("judged_gain", {"gain": Interval(mean=0.5, low=0.0, high=0.6)}),
+        ("judged_gain", {"gain": Interval(mean=0.2, low=-0.1, high=0.5)}),
+        ("judged_gain", {"gain": Interval(mean=0.2, low=NAN, high=NAN)}),
+        ("judged_gain", {"gain": Interval(mean=0.2, low=0.1, high=INF)}),
+        ("finite_numbers", {"finite": {"PPO's score": 1.0, "PPO's gold": NAN}}),
+        ("kl_to_reference", {"kl_to_reference": 10.01}),
+        ("kl_to_reference", {"kl_to_reference": NAN}),
+        ("kl_to_reference", {"kl_to_reference": INF}),
+        ("length_ratio", {"length": Sides(baseline=10.0, model=6.99)}),
+        ("length_ratio", {"length": Sides(baseline=10.0, model=14.01)}),
+        ("length_ratio", {"length": Sides(baseline=0.0, model=0.0)}),
+        ("eos_ratio", {"eos_rate": Sides(baseline=1.0, model=0.79)}),
+        ("eos_ratio", {"eos_rate": Sides(baseline=0.0, model=NAN)}),
+        ("distinct_2_ratio", {"distinct_2": Sides(baseline=0.5, model=0.399)}),
+        ("good_pair_difference", {"good": good(pair=0.499)}),
+        ("good_pair_difference", {"good": good(pair=0.0)}),
+        ("matched_distinct_2_ratio", {"good": good(ratio=0.699)}),
+        ("matched_distinct_2_ratio", {"good": good(ratio=0.99, count=99)}),
+        ("alarms", {"alarms": {"hacking": 3}}),
+    ],
 )
-def test_verdict_bounds_the_length_ratio_on_both_sides(ppo: float, passes: bool) -> None:
-    assert failed(decide(evidence(length_ppo=ppo), CONFIG)) == ([] if passes else ["length_ratio"])
+def test_each_check_alone_rejects(name: str, changes: dict[str, Any]) -> None:
+    verdict = decide(evidence(**changes), BOUNDS)
+    assert failed(verdict) == [name]
+    (text,) = said(verdict)
+    assert f"- **failed**: {text}" in bullet_list(verdict, NAMES)
 
 
 @pytest.mark.parametrize(
-    ("sft", "ppo", "passes"), [(1.0, 0.8, True), (0.9, 0.72, True), (1.0, 0.79, False)]
+    "changes",
+    [
+        {"prompts": MIN_PROMPTS},
+        {"gain": Interval(mean=0.5, low=1e-6, high=0.6)},
+        {"kl_to_reference": 10.0},
+        {"kl_to_reference": -0.1},  # the k1 estimator may come out below zero by chance
+        {"length": Sides(baseline=10.0, model=7.0)},
+        {"length": Sides(baseline=10.0, model=14.0)},
+        {"eos_rate": Sides(baseline=1.0, model=0.8)},
+        {"eos_rate": Sides(baseline=0.9, model=0.72)},  # 0.8, but 0.7999999999999999 in floats
+        {"eos_rate": Sides(baseline=0.0, model=0.0)},
+        {"distinct_2": Sides(baseline=0.5, model=0.4)},
+        {"good": good(), "distinct_2": Sides(baseline=0.5, model=0.1)},  # good ones count instead
+        {"good": good(pair=0.5)},
+        {"good": good(ratio=0.7, count=100)},
+        {"alarms": {"hacking": 0}},
+    ],
 )
-def test_verdict_bounds_the_eos_ratio(sft: float, ppo: float, passes: bool) -> None:
-    # 0.72 / 0.9 is exactly 0.8, but 0.7999999999999999 in floats.
-    verdict = decide(evidence(eos_rate_sft=sft, eos_rate_ppo=ppo), CONFIG)
-    assert failed(verdict) == ([] if passes else ["eos_ratio"])
+def test_checks_pass_at_their_bounds(changes: dict[str, Any]) -> None:
+    assert failed(decide(evidence(**changes), BOUNDS)) == []
 
 
-def test_verdict_says_so_when_sft_never_ended_a_completion() -> None:
-    verdict = decide(evidence(eos_rate_sft=0.0, eos_rate_ppo=0.0), CONFIG)
-    assert verdict.accepted
-    assert "no EOS rate that could have collapsed" in verdict.reasons[-1]
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"prompts": 4}, "Measured on 4 held-out prompts, fewer than the 30 needed."),
+        (
+            {"gain": Interval(mean=0.5, low=NAN, high=NAN)},
+            "The gain by the reward model (+0.500) has no finite interval.",
+        ),
+        (
+            {"finite": {"PPO's score": 1.0, "PPO's gold": NAN}},
+            "Not every number is finite: PPO's gold is nan.",
+        ),
+        (
+            {"kl_to_reference": 38.8},
+            "Mean KL to the reference is 38.80 nats per completion, more than the 10 wanted.",
+        ),
+        (
+            {"length": Sides(baseline=10.0, model=5.0)},
+            "Mean length is 5.0 tokens against SFT's 10.0, a ratio of 0.500, outside 0.7 to 1.4.",
+        ),
+        (
+            {"good": good(count=99)},
+            "Only 99 good completions of SFT and PPO could be matched by prompt; at least 100 are "
+            "needed to compare their diversity.",
+        ),
+        (
+            {"alarms": {"hacking": 3, "length": 0}},
+            "Its training raised alarms: hacking in 3 iterations.",
+        ),
+    ],
+)
+def test_a_rejection_gives_the_failed_reasons_only(changes: dict[str, Any], text: str) -> None:
+    assert said(decide(evidence(**changes), BOUNDS)) == [text]
 
 
-@pytest.mark.parametrize(("ppo", "passes"), [(0.4, True), (0.399, False)])
-def test_verdict_bounds_distinct_2_when_there_is_no_gold_judge(ppo: float, passes: bool) -> None:
-    # 0.4 / 0.5 = 0.8.
-    verdict = decide(evidence(distinct_2_ppo=ppo), CONFIG)
-    assert failed(verdict) == ([] if passes else ["distinct_2_ratio"])
-
-
-def test_verdict_ignores_pooled_distinct_2_when_there_is_a_gold_judge() -> None:
-    assert decide(dataclasses.replace(gold_evidence(), distinct_2_ppo=0.1), CONFIG).accepted
-
-
-@pytest.mark.parametrize(("pair", "passes"), [(0.5, True), (0.499, False), (0.0, False)])
-def test_verdict_bounds_the_good_pair_difference(pair: float, passes: bool) -> None:
-    verdict = decide(gold_evidence(pair=pair), CONFIG)
-    assert failed(verdict) == ([] if passes else ["good_pair_difference"])
-
-
-@pytest.mark.parametrize(("ratio", "passes"), [(0.7, True), (0.699, False)])
-def test_verdict_bounds_matched_distinct_2(ratio: float, passes: bool) -> None:
-    verdict = decide(gold_evidence(ratio=ratio), CONFIG)
-    assert failed(verdict) == ([] if passes else ["matched_distinct_2_ratio"])
-
-
-def test_verdict_needs_a_hundred_matched_completions() -> None:
-    assert decide(gold_evidence(count=100), CONFIG).accepted
-    verdict = decide(gold_evidence(count=99), CONFIG)
-    assert failed(verdict) == ["matched_distinct_2_ratio"]
-    assert verdict.reasons == (
-        "Only 99 good completions of SFT and PPO could be matched by prompt; at least 100 are "
-        "needed to compare their diversity.",
-    )
-
-
-def test_verdict_says_so_when_there_are_no_good_samples() -> None:
-    verdict = decide(gold_evidence(pair=math.nan, count=0, ratio=math.nan), CONFIG)
+def test_it_is_said_when_nothing_could_be_measured() -> None:
+    rates = Sides(baseline=0.0, model=0.0)
+    verdict = decide(evidence(eos_rate=rates), BOUNDS)
+    assert "no EOS rate that could have collapsed" in said(verdict)[-2]
+    verdict = decide(gold_evidence(pair=NAN, count=0, ratio=NAN), BOUNDS)
     assert failed(verdict) == ["good_pair_difference", "matched_distinct_2_ratio"]
-    assert verdict.reasons[0].startswith("No prompt has two good samples of PPO")
+    assert said(verdict)[0].startswith("No prompt has two good samples of PPO")
 
 
-def test_verdict_says_so_when_one_prompt_gives_no_interval() -> None:
-    gain = Interval(mean=0.5, low=math.nan, high=math.nan)
-    verdict = decide(evidence(gain=gain, prompts=1), CONFIG)
-    assert failed(verdict) == ["judged_gain"]
-    assert "has no interval: it rests on 1 held-out prompt" in verdict.reasons[0]
-
-
-def test_verdict_names_the_numbers_that_are_not_finite() -> None:
-    verdict = decide(evidence(finite={"PPO's score": 1.0, "PPO's gold": math.nan}), CONFIG)
-    assert failed(verdict) == ["finite_numbers"]
-    assert verdict.reasons == ("Not every number is finite: PPO's gold is nan.",)
-
-
-def test_verdict_takes_its_bounds_from_the_config() -> None:
-    strict = EvaluationConfig(
-        min_length_ratio=1.1,
-        min_eos_ratio=1.1,
-        min_distinct_2_ratio=1.1,
-    )
+def test_bounds_come_from_the_config() -> None:
+    strict = Bounds(min_length_ratio=1.1, min_eos_ratio=1.1, min_distinct_2_ratio=1.1)
     names = failed(decide(evidence(), strict))
     assert names == ["length_ratio", "distinct_2_ratio", "eos_ratio"]
-    strict = EvaluationConfig(
-        max_length_ratio=0.9,
-        min_good_pair_difference=0.9,
-        min_matched_distinct_2_ratio=0.95,
+    strict = Bounds(
+        max_length_ratio=0.9, min_good_pair_difference=0.9, min_matched_distinct_2_ratio=0.95
     )
     names = failed(decide(gold_evidence(), strict))
     assert names == ["length_ratio", "good_pair_difference", "matched_distinct_2_ratio"]
-    strict = EvaluationConfig(min_matched_completions=401)
+    strict = Bounds(min_matched_completions=401)
     assert failed(decide(gold_evidence(), strict)) == ["matched_distinct_2_ratio"]
+    verdict = decide(evidence(kl_to_reference=1e6), Bounds(max_kl_to_reference=None))
+    assert failed(verdict) == []
+    assert "kl_to_reference" not in [check.name for check in verdict.checks]
+    with pytest.raises(ValueError, match=r"min_length_ratio 1\.5 is not below max_length_ratio 1"):
+        Bounds(min_length_ratio=1.5)
 
+
+# --- over-optimisation --------------------------------------------------------------------------
 
 RISE = Interval(mean=1.25, low=1.0, high=1.5)
 FALL = Interval(mean=-0.5, low=-0.625, high=-0.375)
 UNSURE = Interval(mean=0.0, low=-0.125, high=0.125)
 NONE = Interval(mean=0.0, low=0.0, high=0.0)
-UNKNOWN = Interval(mean=1.0, low=math.nan, high=math.nan)
+UNKNOWN = Interval(mean=1.0, low=NAN, high=NAN)
 
 
-@pytest.mark.parametrize("judge", [GOLD_JUDGE, HELD_OUT_JUDGE])
-def test_verdict_finds_over_optimisation_by_an_independent_judge(judge: str) -> None:
-    verdict = decide(evidence(judge=judge, gain=FALL, score_gain=RISE), CONFIG)
+@pytest.mark.parametrize(
+    ("judge", "called"), [("gold", "gold judge"), ("judge", "held-out reward model"),
+                          ("vader", "VADER sentiment judge"), ("mine", "judge mine")]
+)  # fmt: skip
+def test_over_optimisation_is_found_by_an_independent_judge(judge: str, called: str) -> None:
+    verdict = decide(evidence(judge=judge, gain=FALL, score_gain=RISE), BOUNDS)
     assert failed(verdict) == ["judged_gain", "overoptimisation"]
-    assert verdict.reasons[1] == (
-        "The score by PPO's own reward model rose by +1.250 [+1.000, +1.500], "
-        f"the {judge} says -0.500 [-0.625, -0.375]: the reward model was over-optimised."
+    assert said(verdict)[1] == (
+        "The score by the reward model that training maximised rose by +1.250 [+1.000, +1.500], "
+        f"the {called} says -0.500 [-0.625, -0.375]: the reward model was over-optimised."
     )
 
 
@@ -209,101 +235,125 @@ def test_verdict_finds_over_optimisation_by_an_independent_judge(judge: str) -> 
 def test_over_optimisation_wants_a_sure_rise_and_surely_no_gain(
     score: Interval, gain: Interval, found: bool, finding: str
 ) -> None:
-    given = evidence(judge=GOLD_JUDGE, score_gain=score, gain=gain)
-    (check,) = [c for c in decide(given, CONFIG).checks if c.name == "overoptimisation"]
-    assert given.overoptimised is found
+    given = evidence(judge="gold", score_gain=score, gain=gain)
+    verdict = decide(given, BOUNDS)
+    (check,) = [c for c in verdict.checks if c.name == "overoptimisation"]
+    assert given.overoptimised is verdict.overoptimised is found
     assert (check.passed, check.value) == (not found, float(found))
-    assert finding in check.sentence
+    assert finding in sentence(check, verdict, NAMES)
 
 
 def test_a_second_reward_model_is_not_taken_for_a_gold_judge() -> None:
     held_out, gold = (
-        decide(evidence(judge=judge, score_gain=RISE), CONFIG).checks[1].sentence
-        for judge in (HELD_OUT_JUDGE, GOLD_JUDGE)
+        said(decide(evidence(judge=judge, score_gain=RISE), BOUNDS))[2]
+        for judge in ("judge", "gold")
     )
     assert "may share the first one's errors" in held_out
     assert gold.endswith("no sign of over-optimisation.")
 
 
-def test_over_optimisation_is_unknown_when_only_ppos_own_reward_model_judges() -> None:
-    given = evidence(judge=OWN_JUDGE, gain=RISE, score_gain=RISE)
+def test_over_optimisation_is_unknown_when_only_the_maximised_reward_model_judges() -> None:
+    given = evidence(judge="reward", gain=RISE, score_gain=RISE)
     assert given.overoptimised is None
-    verdict = decide(given, CONFIG)
+    verdict = decide(given, BOUNDS)
     assert "overoptimisation" not in [check.name for check in verdict.checks]
-    assert "cannot be ruled out" in verdict.reasons[0]
-    independent = decide(evidence(judge=HELD_OUT_JUDGE, score_gain=RISE), CONFIG)
-    assert not any("cannot be ruled out" in reason for reason in independent.reasons)
+    assert "cannot be ruled out" in said(verdict)[1]
+    independent = decide(evidence(judge="judge", score_gain=RISE), BOUNDS)
+    assert not any("cannot be ruled out" in reason for reason in said(independent))
 
 
-@pytest.mark.parametrize(
-    ("kl", "passes"), [(-0.1, True), (10.0, True), (10.01, False), (math.inf, False)]
-)
-def test_verdict_bounds_the_kl_to_the_reference(kl: float, passes: bool) -> None:
-    verdict = decide(evidence(kl_to_reference=kl), CONFIG)
-    assert failed(verdict) == ([] if passes else ["kl_to_reference"])
+# --- numbers that are none ----------------------------------------------------------------------
 
-
-def test_verdict_says_how_far_the_policy_moved() -> None:
-    verdict = decide(evidence(kl_to_reference=38.8), CONFIG)
-    assert verdict.reasons == (
-        "Mean KL to the reference is 38.80 nats a completion, more than the 10 wanted.",
-    )
-
-
-def test_verdict_has_no_bound_on_the_kl_when_told_so() -> None:
-    unbounded = EvaluationConfig(max_kl_to_reference=None)
-    verdict = decide(evidence(kl_to_reference=1e6), unbounded)
-    assert failed(verdict) == []
-    assert "kl_to_reference" not in [check.name for check in verdict.checks]
-
-
-BROKEN = st.sampled_from([math.nan, math.inf, -math.inf, 0.0])
+BROKEN = st.sampled_from([NAN, INF, -INF, 0.0])
 
 
 @given(
-    st.sampled_from(["gain", "length_ppo", "length_sft", "distinct_2_ppo", "eos_rate_ppo"]),
-    st.sampled_from([math.nan, math.inf, -math.inf]),
+    st.sampled_from(["gain", "length", "baseline_length", "distinct_2", "eos_rate"]),
+    st.sampled_from([NAN, INF, -INF]),
 )
-def test_verdict_rejects_any_number_that_is_not_finite(name: str, value: float) -> None:
-    change = Interval(mean=value, low=value, high=value) if name == "gain" else value
-    verdict = decide(evidence(**{name: change}), CONFIG)
-    assert not verdict.accepted
-    assert verdict.reasons
+def test_any_number_that_is_not_finite_rejects(name: str, value: float) -> None:
+    change: Any = Sides(baseline=0.5, model=value)
+    if name == "gain":
+        change = Interval(mean=value, low=value, high=value)
+    elif name == "baseline_length":
+        name, change = "length", Sides(baseline=value, model=10.0)
+    verdict = decide(evidence(**{name: change}), BOUNDS)
+    assert failed(verdict)
+    assert said(verdict)
 
 
 @given(*([BROKEN] * 10), st.integers(0, 2), st.booleans())
-def test_verdict_never_raises(
-    mean: float,
-    low: float,
-    high: float,
-    length_sft: float,
-    length_ppo: float,
-    eos_sft: float,
-    eos_ppo: float,
-    distinct_sft: float,
-    distinct_ppo: float,
-    kl: float,
-    prompts: int,
-    gold: bool,
-) -> None:
-    matched = MatchedDistinct(completions=200, sft=distinct_sft, ppo=distinct_ppo)
+def test_nothing_raises(
+    mean: float, low: float, high: float, length: float, other: float, eos: float, ended: float,
+    distinct: float, twice: float, kl: float, prompts: int, gold: bool,
+) -> None:  # fmt: skip
+    matched = MatchedDistinct(completions=200, sft=distinct, ppo=twice)
     verdict = decide(
         Evidence(
-            judge="gold judge",
+            judge="gold",
+            independent=True,
             gain=Interval(mean=mean, low=low, high=high),
             prompts=prompts,
             finite={},
-            length_sft=length_sft,
-            length_ppo=length_ppo,
-            eos_rate_sft=eos_sft,
-            eos_rate_ppo=eos_ppo,
-            distinct_2_sft=distinct_sft,
-            distinct_2_ppo=distinct_ppo,
+            length=Sides(baseline=length, model=other),
+            eos_rate=Sides(baseline=eos, model=ended),
+            distinct_2=Sides(baseline=distinct, model=twice),
             good=GoodDiversity(pair_difference=mean, matched=matched) if gold else None,
             score_gain=Interval(mean=mean, low=low, high=high),
             kl_to_reference=kl,
         ),
-        CONFIG,
+        BOUNDS,
     )
-    assert not verdict.accepted
-    assert all(reason.endswith(".") for reason in verdict.reasons)
+    assert failed(verdict)
+    assert all(reason.endswith(".") for reason in said(verdict))
+
+
+# --- chance -------------------------------------------------------------------------------------
+
+
+def no_gains(prompts: int, draws: int, resamples: int) -> list[Interval]:
+    """Gains of a model that is no better than its baseline, 4 samples of each prompt.
+
+    Judgements are those of a bounded judge, 0 to 1, alike within a prompt and skewed: what the
+    gold judge gives. Prompts differ much more than samples, so pairing matters.
+    """
+    generator = np.random.default_rng(7)
+    found = []
+    for draw in range(draws):
+        easy = generator.beta(0.6, 0.4, (prompts, 1))
+        baseline, model = (
+            np.clip(easy + generator.normal(0, 0.3, (prompts, 4)), 0, 1) for _ in range(2)
+        )
+        found.append(paired_bootstrap(baseline, model, resamples, seed=draw))
+    return found
+
+
+def test_intervals_hold_their_95_percent_and_chance_seldom_passes() -> None:
+    gains = no_gains(prompts=128, draws=200, resamples=500)
+    covered = sum(gain.low <= 0 <= gain.high for gain in gains)
+    accepted = sum(decide(evidence(gain=gain), BOUNDS).accepted for gain in gains)
+    # Binomial error: what 200 draws would give one time in a thousand is refused.
+    assert binomtest(covered, 200, 0.95).pvalue > 0.001, covered
+    assert binomtest(accepted, 200, 0.025).pvalue > 0.001, accepted
+    # A check of the mean instead of the interval's end would accept a hundred.
+    assert accepted <= 13  # P(more than 13 of 200 at 2.5%) is below 0.001
+
+
+def test_with_few_prompts_chance_passes_far_too_often() -> None:
+    """Why a decision wants 30 prompts: the bootstrap's interval of four is far too narrow."""
+    few = sum(gain.low > 0 for gain in no_gains(prompts=4, draws=250, resamples=200))
+    enough = sum(gain.low > 0 for gain in no_gains(prompts=MIN_PROMPTS, draws=250, resamples=200))
+    assert 0.08 * 250 <= few <= 0.22 * 250  # for 6 nominal
+    assert binomtest(enough, 250, 0.025).pvalue > 0.001, enough
+
+
+def test_a_real_gain_passes() -> None:
+    generator = np.random.default_rng(8)
+    passed = 0
+    for draw in range(50):
+        baseline = generator.normal(0.0, 1.0, (512, 4))
+        model = generator.normal(0.2, 1.0, (512, 4))
+        # sd of the gain is sqrt(2 / 2048) = 0.031: 0.2 lies 6.4 of them above zero
+        gain = paired_bootstrap(baseline, model, 200, seed=draw)
+        passed += decide(evidence(gain=gain), BOUNDS).accepted
+    assert passed == 50

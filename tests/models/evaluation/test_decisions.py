@@ -1,8 +1,8 @@
 """The one list of checks decides as the verdict and the gates of promotion did before it.
 
-`decisions.json` holds what those two decided on random evidence, check by check: 1 passed, 0
-failed, - not asked. What is meant to differ is stated here: the union of their rules, and a floor
-of prompts.
+`decisions.json` holds what those two decided on random evidence, check by check: 1 passed,
+0 failed, - not asked. What is meant to differ is stated here: the union of their rules, and a
+floor of prompts.
 """
 
 import json

@@ -11,10 +11,8 @@ import pytest
 from sklearn.metrics import brier_score_loss, cohen_kappa_score, log_loss
 
 from models.errors import DataError, ModelError, ParameterError
-from models.language.config import SamplingConfig
 from models.language.folders import load_reward_model, new_reward_model, save_model
 from models.language.scoring import score_sequences
-from models.language.tokenizer import encode_prompts
 from models.reward.best_of_n import best_of_n, best_of_n_kl, measure_best_of_n
 from models.reward.calibration import (
     brier_score,
@@ -25,7 +23,7 @@ from models.reward.calibration import (
 )
 from models.reward.config import RewardQualityConfig
 from models.reward.quality import PairScores, agreement, measure_pairs, weaknesses
-from models.reward.ranking import encode_pairs, pair_accuracy, sample_and_score, score_pairs
+from models.reward.ranking import encode_pairs, pair_accuracy, score_pairs
 from models.rows import write_rows
 
 LN3 = math.log(3)  # sigmoid(log 3) = 3/4
@@ -306,33 +304,3 @@ def test_judge_with_another_tokenizer_is_refused(
     models: Any = {"reward": reward_folders[0], "judge": tmp_path / "judge", "device": "cpu"}
     with pytest.raises(ModelError, match=r"the judge .* than the reward model"):
         score_pairs(heldout=tmp_path / "heldout.jsonl", **models)
-    sampling = SamplingConfig(max_completion_tokens=5)
-    with pytest.raises(ModelError, match=r"the judge .* than the SFT model"):
-        sample_and_score(
-            sft=base_folder, prompts=["the cat"], best_of=1, sampling=sampling, seed=0, **models
-        )
-
-
-def test_sample_and_score_keeps_samples_with_their_prompt(
-    base_folder: Path, reward_folders: list[Path], tokenizer: Any
-) -> None:
-    prompts = ["the cat", "a dog ran home over"]
-    samples = sample_and_score(
-        sft=base_folder,
-        reward=reward_folders[0],
-        judge=reward_folders[1],
-        prompts=list(prompts),
-        best_of=3,
-        sampling=SamplingConfig(max_completion_tokens=5),
-        seed=0,
-        device="cpu",
-    )
-    assert samples.score.shape == (2, 3)
-    encoded = encode_prompts(tokenizer, prompts, 59)
-    assert samples.judge_score is not None
-    for scores, folder in zip((samples.score, samples.judge_score), reward_folders, strict=True):
-        model = load_reward_model(folder)
-        for row, column in itertools.product(range(2), range(3)):
-            alone = score_sequences(model, [[*encoded[row], *samples.token_ids[row][column]]])
-            assert scores[row, column] == pytest.approx(float(alone[0]), abs=1e-5)  # float32
-    assert len(set(samples.texts[0])) > 1

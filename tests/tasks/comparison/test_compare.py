@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from models.errors import ParameterError, StoreError
+from models.evaluation.result import read_samples
+from models.rows import write_rows
 from tasks.comparison.compare import compare_runs
 from tasks.comparison.evaluation import to_samples
 from tasks.comparison.runs import find_runs, gather
@@ -16,6 +18,7 @@ from tasks.results.store import Manifest, Store, list_files, write_manifest
 from tasks.settings import load_settings
 from tasks.tracking.client import Tracker
 from tasks.tracking.metrics import Point
+from tests.models.evaluation.by_hand import compared_samples, decided, evaluation, gold
 
 Samples = Sequence[Mapping[str, Any]]
 
@@ -209,6 +212,35 @@ def test_evaluation_that_only_mlflow_has_is_fetched(tracker: Tracker, store: Sto
     assert record.sft == "sft/s"
 
 
+def test_evaluation_that_decided_nothing_is_told_with_its_reason(
+    tracker: Tracker, store: Store, tmp_path: Path
+) -> None:
+    """A record of today's layout, of two prompts."""
+    both = compared_samples(gold(), gold())
+    decided(*both, "gold").write(tmp_path)
+    write_rows(tmp_path / "samples.jsonl", evaluation(*both).rows())
+    files = {one.name: one.read_text() for one in tmp_path.glob("*.json*")}
+    ids = []
+    for name in ("one", "two"):
+        ids.append(start_pipeline(tracker, name))
+        start_stage(tracker, ids[-1], "evaluate", name)
+        publish(store, "evaluate", name, files)
+        tracker.set_tags(ids[-1], {"quartet.verdict": "not enough prompts"})
+        tracker.log_final(ids[-1], {"final/accepted": 0.0, "final/gold_ppo": 1.0})
+        tracker.finish(ids[-1], "FINISHED")
+    record = gather(tracker, store, tracker.client.get_run(ids[0]))
+    assert record.verdict == "not enough prompts"
+    assert record.reasons[0] == "Measured on 2 held-out prompts, fewer than the 30 needed."
+    assert [one.ppo.scores for one in record.samples] == [
+        {"score": 1.0, "gold": 1.0}, {"score": 3.0, "gold": 1.0},
+    ]  # fmt: skip
+    result = compare_runs.fn(ids, tmp_path / "report")
+    assert result.sentence == "No winner: no evaluated run was accepted."
+    page = (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
+    assert "A was not accepted:" in page
+    assert record.reasons[0] in page
+
+
 def test_damaged_evaluation_is_an_error(tracker: Tracker, store: Store) -> None:
     run_id = evaluated(tracker, store, "one", samples([1.0, 0.0]), gain=(0.1, 0.05, 0.15))
     (store.folder("evaluate", f"evaluate-{run_id}") / "samples.jsonl").write_text("{}")
@@ -226,24 +258,29 @@ def test_samples_that_are_nowhere_leave_a_note(tracker: Tracker, store: Store) -
     assert [*record.notes] == ["its samples are neither in the store nor in MLflow: no win rates"]
 
 
-def test_rows_of_one_completion_and_of_both_models_give_the_same_samples() -> None:
+@pytest.mark.parametrize("old", [False, True])
+def test_first_completions_of_both_models_stand_side_by_side(tmp_path: Path, old: bool) -> None:
+    """In rows of one completion, and in the rows of both models that older evaluations wrote."""
     both = [
-        {"prompt": "p", "sft": "a", "ppo": text, "sft_gold": 0.5, "ppo_gold": 1.0, "ppo_kl": 3.0}
+        {"prompt": "p", "sft": "a", "ppo": text, "sft_gold": 0.5, "ppo_gold": 1.0,
+         "ppo_judge_score": 3.0, "ppo_kl_to_reference": 3.0}
         for text in ("b", "c")
-    ]
-    single = [
-        {"model": model, "prompt": "p", "completion": row[model], "scores": {"gold": gold}}
-        for model, gold in (("sft", 0.5), ("ppo", 1.0))
+    ]  # fmt: skip
+    single: list[dict[str, Any]] = [
+        {"model": model, "prompt": "p", "sample": sample, "completion": row[model],
+         "scores": scores}
+        for model, scores in (("sft", {"gold": 0.5}), ("ppo", {"gold": 1.0, "judge": 3.0}))
         for row in both
-    ]
-    third = {"model": "other", "prompt": "p", "completion": "d", "scores": {}}
-    found = to_samples(both)
-    assert found == to_samples([third, *single])
+        for sample in (0, 1)
+    ]  # fmt: skip
+    third = {"model": "other", "prompt": "p", "sample": 0, "completion": "d", "scores": {}}
+    write_rows(tmp_path / "samples.jsonl", both if old else [third, *single])
+    found = to_samples(read_samples(tmp_path))
     assert [(one.turn, one.sft.text, one.ppo.text) for one in found] == [
         (0, "a", "b"),
         (1, "a", "c"),
     ]
-    assert [one.ppo.scores for one in found] == [{"gold": 1.0}] * 2
+    assert [one.ppo.scores for one in found] == [{"gold": 1.0, "judge_score": 3.0}] * 2
 
 
 # --- the whole ----------------------------------------------------------------------------------

@@ -41,8 +41,15 @@ def run(number: int, *, sft: str = "shared", verdict: str = "accepted") -> RunRe
             "kl_to_reference": 1.1 * number,
         },
         samples=to_samples(
-            {"prompt": "p", "sft": "a b", "ppo": "a b c", "sft_score": 0.1, "ppo_score": 0.2 * i}
+            {
+                "model": model,
+                "prompt": "p",
+                "sample": 0,
+                "completion": text,
+                "scores": {"reward": score},
+            }
             for i in range(number, number + 5)
+            for model, text, score in (("sft", "a b", 0.1), ("ppo", "a b c", 0.2 * i))
         ),
         judges={"gold": "gold", "score": "reward/r"},
         sft="sft/s",
@@ -108,6 +115,8 @@ def test_frontier_marks_verdicts_and_shows_what_the_judge_sees(
     assert ends == [(1.1, 0.6), (2.2, 0.7)]
     texts = [text.get_text() for text in score.get_legend().get_texts()]
     assert texts == ["accepted (held-out prompts)", "rejected (held-out prompts)", "an iteration"]
+    plot_frontier([run(1, verdict="not enough prompts")], LABELS, tmp_path / "plot.png")
+    assert len(drawn[1].axes[1].collections) == 1  # it has its mark too
     # The first run's way: KL below zero is noise about zero, a score that is no number is left out.
     assert [*score.lines[0].get_xdata()] == [0.0, 1.0]
     assert [*score.lines[0].get_ydata()] == [0.0, 0.5]

@@ -34,9 +34,10 @@ def record(
     **more: Any,
 ) -> RunRecord:
     samples = to_samples(
-        {"prompt": f"p{i}", "sft": "a", "ppo": "b", "sft_gold": 0.5, "ppo_gold": number,
-         "sft_score": 0.0, "ppo_score": number}
+        {"model": model, "prompt": f"p{i}", "sample": 0, "completion": text, "scores": scores}
         for i, number in enumerate(gold)
+        for model, text, scores in (("sft", "a", {"gold": 0.5, "reward": 0.0}),
+                                    ("ppo", "b", {"gold": number, "reward": number}))
     )  # fmt: skip
     final: dict[str, float] = dict(more.pop("final", {}))
     if gain is not None:
@@ -152,7 +153,7 @@ def test_the_most_trusted_common_judge_judges() -> None:
 def test_prompts_are_matched_by_text_and_turn() -> None:
     def run(*prompts: str) -> RunRecord:
         rows = [
-            {"model": model, "prompt": text, "completion": str(place), "scores": {}}
+            {"model": model, "prompt": text, "sample": 0, "completion": str(place), "scores": {}}
             for model in ("sft", "ppo")
             for place, text in enumerate(prompts)
         ]
@@ -185,6 +186,10 @@ def test_best_is_the_accepted_run_with_the_highest_sure_gain() -> None:
         "B is best: accepted, with the highest sure gain over SFT of +0.300 [+0.200, +0.400] by "
         "the gold judge; C was rejected."
     )
+    few = record(gain=(0.9, 0.8, 1.0), verdict="not enough prompts")
+    _, sentence = best(record(gain=(0.1, 0.05, 0.15)), few, few)
+    assert sentence.startswith("A is best: it alone was accepted")
+    assert sentence.endswith("; B and C were measured on too few prompts.")
 
 
 def test_no_run_is_best_where_intervals_overlap() -> None:

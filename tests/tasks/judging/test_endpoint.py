@@ -3,8 +3,7 @@
 import json
 import logging
 import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,97 +12,22 @@ import numpy as np
 import pytest
 
 from models.errors import ParameterError, QuartetError
-from models.evaluation.config import EndpointConfig
+from models.evaluation.samples import Pair
+from tasks.judging.config import EndpointConfig
 from tasks.judging.endpoint import EndpointJudge, parse_answer
-from tasks.judging.judges import Pair
 from tasks.run.stage_task import INFRASTRUCTURE
+from tests.tasks.judging.endpoint_server import Server
 
 KEY = "a-key-that-nobody-may-see"
-Answer = Callable[[dict[str, str]], str]
-
-
-class Server:
-    """An OpenAI-compatible server whose answers a test decides."""
-
-    def __init__(self) -> None:
-        self.answer: Answer = lambda asked: "A" if len(asked["A"]) > len(asked["B"]) else "B"
-        self.statuses: list[int] = []
-        self.headers: dict[str, str] = {}
-        self.body: str | None = None
-        self.requests: list[dict[str, Any]] = []
-        self.keys: list[str | None] = []
-        self.in_flight = self.most_in_flight = 0
-        self.gate: threading.Barrier | None = None
-        self._lock = threading.Lock()
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self.url = f"http://127.0.0.1:{self._http.server_address[1]}/v1"
-        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        self._http.shutdown()
-        self._http.server_close()
-        self._thread.join()
-
-    def reply(self, request: dict[str, Any], key: str | None) -> tuple[int, str]:
-        with self._lock:
-            self.requests.append(request)
-            self.keys.append(key)
-            self.in_flight += 1
-            self.most_in_flight = max(self.most_in_flight, self.in_flight)
-            status = self.statuses.pop(0) if self.statuses else 200
-        if self.gate is not None:
-            self.gate.wait(10)
-        with self._lock:
-            self.in_flight -= 1
-        if status != 200:
-            return status, json.dumps({"error": f"no, and your key is {key}"})
-        if self.body is not None:
-            return 200, self.body
-        said = self.answer(json.loads(request["messages"][1]["content"]))
-        return 200, json.dumps({"choices": [{"message": {"role": "assistant", "content": said}}]})
-
-    def _handler(server) -> type[BaseHTTPRequestHandler]:
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                assert self.path == "/v1/chat/completions"
-                request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                status, text = server.reply(request, self.headers.get("Authorization"))
-                self.send_response(status)
-                for name, value in {"Content-Length": str(len(text)), **server.headers}.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(text.encode())
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        return Handler
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    for name in ("ALL_PROXY", "HTTP_PROXY", "http_proxy", "all_proxy", "OPENAI_API_KEY"):
-        monkeypatch.delenv(name, raising=False)
-    running = Server()
-    yield running
-    running.close()
-
-
-@pytest.fixture
-def judge_of(server: Server, tmp_path: Path) -> Iterator[Callable[..., EndpointJudge]]:
-    made: list[EndpointJudge] = []
-
+def judge_of(server: Server, tmp_path: Path) -> Callable[..., EndpointJudge]:
     def make(**changes: Any) -> EndpointJudge:
         config = EndpointConfig(url=server.url, model="tiny-judge", **changes)
-        made.append(EndpointJudge(config, tmp_path / "answers", pause_seconds=0.001))
-        return made[-1]
+        return EndpointJudge(config, tmp_path / "answers", pause_seconds=0.001)
 
-    yield make
-    for judge in made:
-        judge.close()
+    return make
 
 
 PAIRS = [

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from models.errors import ModelError, ParameterError
-from models.evaluation.config import PromotionConfig
 from models.language.config import SamplingConfig
+from tasks.judging.config import EvaluationConfig
 from tasks.promotion import promotion
 from tasks.promotion.promotion import Answer, Promotion, promote, rollback
 from tasks.registry import versions as registry
@@ -20,6 +20,8 @@ from tasks.results.store import StageRef, Store
 from tasks.settings import load_settings
 from tasks.stages import challenge
 from tasks.tracking.client import Tracker
+from tasks.world.families import known_prompts
+from tasks.world.rules import HARM
 from tests.tasks.promotion_models import (
     JUDGE,
     NAME,
@@ -28,17 +30,18 @@ from tests.tasks.promotion_models import (
     SFT,
     Folders,
     make_folders,
+    publish,
     publish_parents,
     register_policy,
 )
 
-CONFIG = PromotionConfig(
+CONFIG = EvaluationConfig(
     prompts=32, samples_per_prompt=2, bootstrap_resamples=200, max_kl_to_reference=1000.0,
     min_eos_ratio=0.01, min_distinct_2_ratio=0.1, min_length_ratio=0.1, max_length_ratio=10.0,
 )  # fmt: skip
 """Untrained models are far apart and seldom end; the gain is what these tests are about."""
 SAMPLING = SamplingConfig(max_completion_tokens=12)
-BEST, MIDDLE, OTHER = "b" * 64, "c" * 64, "d" * 64
+BEST, MIDDLE, OTHER, WORLD = "b" * 64, "c" * 64, "d" * 64, "ad" * 32
 
 
 @pytest.fixture(scope="module")
@@ -173,8 +176,36 @@ def test_reward_model_of_the_training_may_not_judge(folders: Folders) -> None:
 def test_other_tokenizer_is_refused(folders: Folders) -> None:
     run(register_policy(folders.best, BEST))
     model = register_policy(folders.stranger, OTHER)
-    with pytest.raises(ModelError, match="tokenizer differs from the challenger's in vocabulary"):
+    wanted = r"champion .* another tokenizer than the challenger \(other added_tokens\)"
+    with pytest.raises(ModelError, match=wanted):
         run(model)
+
+
+@pytest.mark.usefixtures("parents")
+def test_vader_decides_where_it_is_asked(folders: Folders) -> None:
+    model = register_policy(folders.cheerful, BEST)
+    done = run(model, config=CONFIG.model_copy(update={"judge": "vader"}))
+    assert done.result == "promoted"
+    assert done.reasons[1].startswith("The gain by the VADER sentiment judge is +")
+    manifest = Store(load_settings().store).find("promotion", done.evidence)
+    assert manifest is not None
+    assert "judge" not in manifest.inputs  # no held-out reward model was looked for
+
+
+@pytest.mark.usefixtures("parents")
+def test_gold_judge_sees_a_gain_and_sameness_rejects_it(folders: Folders) -> None:
+    """A policy that refuses in the same words whatever harm is asked for."""
+    asked = [text for text, one in known_prompts().items() if one.family.name == HARM][:32]
+    world = {"data": {"source": "world"}}
+    publish("prepare", WORLD, None, parameters=world, prompts=asked)
+    model = register_policy(folders.refusing, BEST, data=WORLD)
+    done = run(model, config=CONFIG.model_copy(update={"samples_per_prompt": 8}))
+    assert done.result == "rejected"
+    assert done.metrics["promotion/judged_gain_low"] > 0
+    assert done.reasons[0] == (
+        "Two good samples of one prompt differ with probability 0.000, less than the 0.5 wanted."
+    )
+    assert tags("1")["quartet.promotion.reasons"] == " ".join(done.reasons)
 
 
 @pytest.mark.usefixtures("parents")

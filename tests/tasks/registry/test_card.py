@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 import yaml
 
+from models.evaluation.result import Outcome
 from tasks.registry.card import CardFacts, card_body, gather_facts, write_card
 from tasks.results.manifests import Ancestor
 from tasks.results.store import MANIFEST, Manifest, Store, write_manifest
+from tests.models.evaluation.by_hand import compared
 
 POLICY, SFT, BASE, DATA = "a" * 64, "b" * 64, "c" * 64, "d" * 64
 HOSTILE = "x | y <script>alert(1)</script> [a](javascript:b) `c`\n# head"
@@ -83,6 +85,15 @@ def test_card_follows_the_lineage_and_tells_verdict_and_data(store: Store) -> No
     assert "- It is longer." in card
 
 
+def test_card_tells_the_verdict_of_a_record(store: Store) -> None:
+    folder = store.folder("evaluate", "f" * 64)
+    (folder / "verdict.json").unlink()
+    compared().write(folder)
+    card = write_card(gathered(store))
+    assert "**not enough prompts**" in card
+    assert "- Measured on 2 held-out prompts, fewer than the 30 needed." in card
+
+
 def test_card_keeps_the_licence_that_the_source_tells(store: Store) -> None:
     assert front(write_card(gathered(store)))["license"] == "unknown"
     assert "No licence is known" in write_card(gathered(store))
@@ -113,7 +124,7 @@ def test_card_writes_foreign_text_as_text() -> None:
         name=HOSTILE,
         preset="toy\n---\nlicense: mit",
         manifest=made,
-        verdict={"accepted": True, "reasons": [HOSTILE]},
+        verdict=Outcome(accepted=True, word="accepted", reasons=[HOSTILE]),
         promotion={"note": HOSTILE},
     )
     card = write_card(given)
@@ -130,7 +141,7 @@ def test_body_fits_what_mlflow_keeps() -> None:
     metrics = {f"ppo/number_{index}": index + 0.5 for index in range(400)}
     given = facts(
         manifest=manifest("ppo", POLICY, metrics=metrics),
-        verdict={"accepted": True, "reasons": ["Why."]},
+        verdict=Outcome(accepted=True, word="accepted", reasons=["Why."]),
     )
     body = card_body(given)
     assert len(body) <= 5000

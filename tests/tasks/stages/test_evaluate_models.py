@@ -1,6 +1,5 @@
 """The stage that evaluates any models: what it publishes, when it is reused, what it refuses."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,12 +7,13 @@ from typing import Any
 import pytest
 
 from models.errors import DataError, ParameterError
-from models.evaluation.config import EvaluateModelsConfig
+from models.evaluation.result import read_result
 from models.language.config import SamplingConfig
 from models.rows import read_rows, write_rows
-from tasks.judging.prompts import draw, prepared_prompts, read_prompt_file
+from tasks.judging.config import EvaluateModelsConfig
 from tasks.reports.evaluation import metric_label
 from tasks.results.store import StageRef, Store
+from tasks.run.page import report_text
 from tasks.run.pipeline import PipelineRun
 from tasks.run.spec import StageSpec
 from tasks.run.stage import Workspace, run_stage
@@ -106,27 +106,29 @@ def test_two_models_are_measured_judged_and_published(
     ppo, sft, reward = model("ppo", 1), model("sft", 0), model("reward", 5)
     given = {"data": data, "reference": sft, "reward": reward, "judges": ["reward", "vader"]}
     ref, folder = evaluated({"sft": sft, "ppo@new": ppo}, **given)
-    results = json.loads((folder / "results.json").read_text())
-    assert list(results["models"]) == ["ppo@new", "sft"]
-    assert results["reference"] == "sft"
-    assert results["models"]["sft"]["kl_to_reference"]["mean"] == 0.0
-    measured = set(results["models"]["ppo@new"])
-    wanted = {"reward_score", "vader_score", "kl_to_reference", "length", "eos_rate", "distinct_2"}
+    result = read_result(folder)
+    assert list(result.measures) == ["ppo@new", "sft"]
+    assert result.reference == "sft"
+    assert result.measures["sft"]["kl_to_reference"].mean == 0.0
+    measured = set(result.measures["ppo@new"])
+    wanted = {"score", "vader_score", "kl_to_reference", "length", "eos_rate", "distinct_2"}
     assert wanted <= measured
     assert {"repetition", "perplexity_texts", "bits_per_byte_demonstrations"} <= measured
-    (rate,) = results["judges"]["reward"]["win_rates"]
-    assert (rate["model"], rate["over"], rate["prompts"]) == ("ppo@new", "sft", 4)
+    ((row, column, rate),) = result.win_rates["reward"].pairs()
+    assert (row, column, *result.win_rates["reward"].prompts.values()) == ("ppo@new", "sft", 4)
+    assert result.decided is None
     # The published samples say the same: all pairs of samples of a prompt, ties half.
     rows = read_rows(folder / "samples.jsonl")
-    assert len(rows) == 4 * 2
+    assert len(rows) == 2 * 4 * 2
+    news, olds = ([row for row in rows if row["model"] == name] for name in ("ppo@new", "sft"))
     points = [
-        (one["ppo@new reward_score"] > other["sft reward_score"])
-        + 0.5 * (one["ppo@new reward_score"] == other["sft reward_score"])
-        for one in rows for other in rows if one["prompt"] == other["prompt"]
+        (one["scores"]["reward"] > other["scores"]["reward"])
+        + 0.5 * (one["scores"]["reward"] == other["scores"]["reward"])
+        for one in news for other in olds if one["prompt"] == other["prompt"]
     ]  # fmt: skip
-    assert rate["mean"] == pytest.approx(sum(points) / len(points))
-    assert ref.metrics["reward_win_rate/ppo-new over sft"] == pytest.approx(rate["mean"])
-    report = (folder / "report.md").read_text()
+    assert rate.mean == pytest.approx(sum(points) / len(points))
+    assert ref.metrics["reward_win_rate/ppo-new over sft"] == pytest.approx(rate.mean)
+    report = report_text(ref)
     assert "Win rates under the reward model" in report
     assert "KL is to sft" in report
     parent = Tracker(load_settings()).client.get_run(pipeline.run_id).data
@@ -165,10 +167,10 @@ def test_equal_models_win_half_of_the_time(model: Make, data: StageRef, evaluate
     _, folder = evaluated(
         {"one": sft, "two": sft}, data=data, reward=model("reward", 5), judges=["reward"]
     )
-    results = json.loads((folder / "results.json").read_text())
-    (rate,) = results["judges"]["reward"]["win_rates"]
-    assert (rate["mean"], rate["low"], rate["high"]) == (0.5, 0.5, 0.5)
-    assert results["models"]["one"] == results["models"]["two"]
+    result = read_result(folder)
+    ((_, _, rate),) = result.win_rates["reward"].pairs()
+    assert (rate.mean, rate.low, rate.high) == (0.5, 0.5, 0.5)
+    assert repr(result.measures["one"]) == repr(result.measures["two"])  # NaN is NaN
 
 
 def test_own_prompts_with_references_from_a_file(
@@ -178,7 +180,7 @@ def test_own_prompts_with_references_from_a_file(
     write_rows(tmp_path / "mine.jsonl", rows)
     given = {"prompts_file": tmp_path / "mine.jsonl", "judges": [], "references": True}
     ref, folder = evaluated({"sft": model("sft", 0)}, **given)
-    measures = json.loads((folder / "results.json").read_text())["models"]["sft"]
+    measures = read_result(folder).measures["sft"]
     assert {"bleu", "rougeL", "perplexity_demonstrations"} <= set(measures)
     assert "perplexity_texts" not in measures
     (tmp_path / "mine.jsonl").rename(tmp_path / "moved.jsonl")
@@ -199,55 +201,12 @@ def test_what_no_evaluation_can_be_made_of_is_refused(
         evaluated({}, data=data)
     with pytest.raises(ParameterError, match="different names"):
         evaluated({"a@b": sft, "a:b": sft}, data=data, judges=[])
-    with pytest.raises(ParameterError, match=r"called reference, .* put another label"):
-        evaluated({"reference": sft}, data=data, judges=[])
     with pytest.raises(ParameterError, match="got neither"):
         evaluated({"a": sft}, judges=[])
     with pytest.raises(ParameterError, match="got both"):
         evaluated({"a": sft}, judges=[], data=data, prompts_file=tmp_path / "x.jsonl")
     with pytest.raises(ParameterError, match="no reward model was given"):
         evaluated({"a": sft}, data=data)
-
-
-# --- prompts ------------------------------------------------------------------------------------
-
-
-def test_rows_of_one_prompt_are_one_prompt_with_several_references(tmp_path: Path) -> None:
-    rows = [{"prompt": "p", "completion": "a"}, {"prompt": "q"}, {"prompt": "p", "completion": "b"}]
-    write_rows(tmp_path / "mine.jsonl", rows)
-    found = read_prompt_file(tmp_path / "mine.jsonl").asked
-    assert [(one.prompt, one.references) for one in found] == [("p", ("a", "b")), ("q", ())]
-
-
-def test_a_row_without_prompt_is_named(tmp_path: Path) -> None:
-    write_rows(tmp_path / "mine.jsonl", [{"prompt": "p"}, {"question": "q"}])
-    with pytest.raises(DataError, match=r"mine.jsonl, row 2: .* got columns question"):
-        read_prompt_file(tmp_path / "mine.jsonl")
-    with pytest.raises(ParameterError, match="is no file ending in"):
-        read_prompt_file(tmp_path / "absent.jsonl")
-
-
-def test_prompts_become_messages_where_one_is(tmp_path: Path) -> None:
-    turn = [{"role": "user", "content": "q"}]
-    write_rows(tmp_path / "mine.jsonl", [{"prompt": "p", "completion": "a"}, {"prompt": turn}])
-    found = read_prompt_file(tmp_path / "mine.jsonl").asked
-    assert found[0].prompt == [{"role": "user", "content": "p"}]
-    assert found[0].references == ("a",)
-
-
-def test_prepared_prompts_are_each_asked_once(data: StageRef) -> None:
-    found = prepared_prompts(Store(load_settings().store).folder(data.stage, data.digest))
-    assert len(found) == 6  # the seventh row is the first again
-    assert found[0].references == ("cat",)
-
-
-def test_prompts_are_drawn_without_repetition_by_the_seed() -> None:
-    asked = list(range(50))
-    drawn: list[Any] = draw(asked, 10, seed=0)  # type: ignore[arg-type]
-    assert len(set(drawn)) == 10
-    assert drawn == draw(asked, 10, seed=0)  # type: ignore[arg-type]
-    assert drawn != draw(asked, 10, seed=1)  # type: ignore[arg-type]
-    assert draw(asked, 99, seed=0) == asked  # type: ignore[arg-type]
 
 
 def test_metric_labels_have_only_letters_that_mlflow_takes() -> None:

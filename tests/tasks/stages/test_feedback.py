@@ -1,20 +1,23 @@
 """Feedback: pairs of the model's own completions, compared and mixed at the stated share."""
 
 import json
+import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import models.language.prompts
 from models.errors import DataError
+from models.evaluation.samples import Pair, Preferences
 from models.language.config import SamplingConfig
 from models.language.prompts import SampledText
+from models.language.text import last_text
 from models.reward.config import FeedbackConfig
 from models.rows import read_rows, write_rows
-from tasks.judging.interface import Comparison, Preference
 from tasks.results.store import StageRef, Store
 from tasks.run.pipeline import PipelineRun
 from tasks.run.spec import StageSpec
@@ -29,33 +32,25 @@ class LongerIsBetter:
     """Prefers the longer completion, abstains between equally long ones."""
 
     def __init__(self) -> None:
-        self.asked: list[Comparison] = []
+        self.asked: list[Pair] = []
 
-    def compare(self, comparisons: Sequence[Comparison]) -> list[Preference | None]:
-        self.asked += comparisons
-        return [self._one(one) for one in comparisons]
+    def compare(self, pairs: Sequence[Pair]) -> Preferences:
+        self.asked += pairs
+        return Preferences(preference=np.array([self._one(pair) for pair in pairs]))
 
     def describe(self) -> dict[str, Any]:
         return {"annotator": "test"}
 
-    def _one(self, one: Comparison) -> Preference | None:
-        first, second = (
-            text if isinstance(text, str) else text[0]["content"]
-            for text in (one.first, one.second)
-        )
-        if len(first) == len(second):
-            return None
-        better, worse = (
-            (one.first, one.second) if len(first) > len(second) else (one.second, one.first)
-        )
-        return Preference(prompt=one.prompt, chosen=better, rejected=worse)
+    def _one(self, pair: Pair) -> float:
+        first, second = (len(last_text(text)) for text in (pair.first, pair.second))
+        return math.nan if first == second else float(first > second)
 
 
 def test_annotate_keeps_decided_pairs_and_counts_the_others() -> None:
     annotator = LongerIsBetter()
     pairs = [("a", "bb"), ("same", "same"), ("cc", "dd"), ("eee", "f")]
     decided, outcomes = annotate(["p0", "p1", "p2", "p3"], pairs, annotator, 10)
-    assert [one.to_row() for one in decided] == [
+    assert decided == [
         {"prompt": "p0", "chosen": "bb", "rejected": "a"},
         {"prompt": "p3", "chosen": "eee", "rejected": "f"},
     ]
@@ -66,23 +61,27 @@ def test_annotate_keeps_decided_pairs_and_counts_the_others() -> None:
 def test_annotate_stops_at_the_number_wanted() -> None:
     pairs = [("a", "bb")] * 5
     decided, outcomes = annotate([f"p{i}" for i in range(5)], pairs, LongerIsBetter(), 2)
-    assert [one.prompt for one in decided] == ["p0", "p1"]
+    assert [one["prompt"] for one in decided] == ["p0", "p1"]
     assert outcomes["decided"] == 2
 
 
 def test_annotate_leaves_out_pairs_that_were_cut_at_the_limit() -> None:
     annotator = LongerIsBetter()
     decided, outcomes = annotate(["p0", "p1"], [None, ("a", "bb")], annotator, 10)
-    assert [one.prompt for one in decided] == ["p1"]
+    assert [one["prompt"] for one in decided] == ["p1"]
     assert outcomes == Counter(unfinished=1, decided=1)
     assert len(annotator.asked) == 1
 
 
 def test_annotate_gives_completions_the_form_of_their_prompt() -> None:
     decided, _ = annotate([MESSAGES], [("yes", "no")], LongerIsBetter(), 1)
-    assert decided[0].prompt == MESSAGES
-    assert decided[0].chosen == [{"role": "assistant", "content": "yes"}]
-    assert decided[0].rejected == [{"role": "assistant", "content": "no"}]
+    assert decided == [
+        {
+            "prompt": MESSAGES,
+            "chosen": [{"role": "assistant", "content": "yes"}],
+            "rejected": [{"role": "assistant", "content": "no"}],
+        }
+    ]
 
 
 # --- the stage, with made-up completions --------------------------------------------------------

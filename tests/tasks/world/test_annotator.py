@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from models.errors import DataError
-from tasks.judging.interface import Comparison, Preference, text_of
+from models.evaluation.samples import Pair
+from models.language.text import text_of
 from tasks.world.annotator import SimulatedAnnotator, preference_probability, utility
 from tasks.world.families import known_prompts
 from tasks.world.generate import World
@@ -80,31 +81,28 @@ def test_preference_probability_follows_its_formula() -> None:
     assert preference_probability(best, best) == 0.5
 
 
-def comparisons_of(world: World) -> list[Comparison]:
+def pairs_of(world: World) -> list[Pair]:
     """Two demonstrations of one prompt each, as two samples of one model would be."""
     latest: dict[str, Any] = {}
     pairs = []
     for row in world.demonstrations:
         prompt = said(row["prompt"])
         if prompt in latest and latest[prompt] != row["completion"]:
-            pairs.append(
-                Comparison(prompt=row["prompt"], first=latest[prompt], second=row["completion"])
-            )
+            pairs.append(Pair(prompt=row["prompt"], first=latest[prompt], second=row["completion"]))
         latest[prompt] = row["completion"]
     return pairs
 
 
-def first_share(
-    annotator: SimulatedAnnotator, pairs: list[Comparison]
-) -> tuple[float, float, float]:
+def first_share(annotator: SimulatedAnnotator, pairs: list[Pair]) -> tuple[float, float, float]:
     """Share of pairs whose better one was chosen, the share expected, and the deviation of it.
 
     Expected by the formula of the probability, written here once more.
     """
     hits = expected = variance = 0.0
     rated = 0
-    for pair, preference in zip(pairs, annotator.compare(pairs), strict=True):
-        assert preference is not None
+    preferences = annotator.compare(pairs).preference.tolist()
+    for pair, preference in zip(pairs, preferences, strict=True):
+        assert preference in (0.0, 1.0)
         prompt = said(pair.prompt)
         worth = []
         for completion in (pair.first, pair.second):
@@ -112,10 +110,9 @@ def first_share(
             worth.append(2 * judgement.correct + TONES[judgement.tone] - 0.8 * judgement.fillers)
         if worth[0] == worth[1]:
             continue
-        better = pair.first if worth[0] > worth[1] else pair.second
         probability = 1 / (1 + math.exp(-1.5 * abs(worth[0] - worth[1])))
         rated += 1
-        hits += preference.chosen == better
+        hits += preference == (worth[0] > worth[1])
         expected += probability
         variance += probability * (1 - probability)
     assert rated > 3_000
@@ -123,7 +120,7 @@ def first_share(
 
 
 def test_annotator_is_as_accurate_as_its_noise_allows(world: World) -> None:
-    share, expected, deviation = first_share(SimulatedAnnotator(seed=1), comparisons_of(world))
+    share, expected, deviation = first_share(SimulatedAnnotator(seed=1), pairs_of(world))
     # Four standard deviations of a sum of independent coins.
     assert share == pytest.approx(expected, abs=4 * deviation)
     # Between .87 of a pool with ties and certainty; the noise is felt.
@@ -131,42 +128,45 @@ def test_annotator_is_as_accurate_as_its_noise_allows(world: World) -> None:
 
 
 def test_annotator_tosses_a_fair_coin_when_shuffled(world: World) -> None:
-    share, _, _ = first_share(SimulatedAnnotator(seed=1, shuffle=True), comparisons_of(world))
+    share, _, _ = first_share(SimulatedAnnotator(seed=1, shuffle=True), pairs_of(world))
     # sqrt(.25 / 3000) = .0091; four of them.
     assert share == pytest.approx(0.5, abs=0.037)
 
 
 def test_annotator_repeats_itself_whatever_else_is_asked(world: World) -> None:
-    pairs = comparisons_of(world)[:200]
+    pairs = pairs_of(world)[:200]
     annotator = SimulatedAnnotator(seed=3)
-    at_once = annotator.compare(pairs)
-    assert at_once[120:] == SimulatedAnnotator(seed=3).compare(pairs[120:])
-    assert at_once != SimulatedAnnotator(seed=4).compare(pairs)
+    at_once = annotator.compare(pairs).preference
+    rest = SimulatedAnnotator(seed=3).compare(pairs[120:]).preference
+    other = SimulatedAnnotator(seed=4).compare(pairs).preference
+    assert at_once[120:].tolist() == rest.tolist()
+    assert at_once.tolist() != other.tolist()
 
 
 def test_annotator_abstains_when_both_completions_are_the_same() -> None:
-    same = Comparison(prompt="What does a cow say?", first="Moo.", second="Moo.")
-    assert SimulatedAnnotator(seed=0).compare([same]) == [None]
+    same = Pair(prompt="What does a cow say?", first="Moo.", second="Moo.")
+    (preference,) = SimulatedAnnotator(seed=0).compare([same]).preference
+    assert math.isnan(preference)
+    assert same.to_row(preference) is None
 
 
-def test_annotator_returns_what_it_was_given_as_text_and_as_messages() -> None:
+def test_rows_have_what_was_given_as_text_and_as_messages() -> None:
     good, bad = "Thank you for asking! A cow says moo.", "Not you again! A cow says woof."
     prompt = "What does a cow say?"
-    # 1.5 * (3 - -1) = 6: the better one is missed once in 400 times, and not with this seed.
-    plain = SimulatedAnnotator(seed=0).compare([Comparison(prompt=prompt, first=bad, second=good)])
-    assert plain == [Preference(prompt=prompt, chosen=good, rejected=bad)]
-    chat = Comparison(
+    plain = Pair(prompt=prompt, first=bad, second=good)
+    chat = Pair(
         prompt=[{"role": "user", "content": prompt}],
         first=[{"role": "assistant", "content": bad}],
         second=[{"role": "assistant", "content": good}],
     )
-    preference = SimulatedAnnotator(seed=0).compare([chat])[0]
-    assert preference is not None
-    assert preference.to_row() == {
-        "prompt": chat.prompt,
-        "chosen": chat.second,
-        "rejected": chat.first,
-    }
+    # 1.5 * (3 - -1) = 6: the better one is missed once in 400 times, and not with this seed.
+    for pair, preference in zip(
+        (plain, chat), SimulatedAnnotator(seed=0).compare([plain, chat]).preference, strict=True
+    ):
+        wanted = {"prompt": pair.prompt, "chosen": pair.second, "rejected": pair.first}
+        assert pair.to_row(preference) == wanted
+    assert plain.to_row(1.0) == {"prompt": prompt, "chosen": bad, "rejected": good}
+    assert plain.to_row(0.5) is None
 
 
 def test_annotator_describes_its_utility_and_noise_in_plain_values() -> None:
@@ -177,15 +177,6 @@ def test_annotator_describes_its_utility_and_noise_in_plain_values() -> None:
         "shuffle": True,
         "seed": 5,
     }
-
-
-def test_preference_row_has_a_margin_only_when_one_was_given() -> None:
-    assert Preference(prompt="p", chosen="c", rejected="r").to_row() == {
-        "prompt": "p",
-        "chosen": "c",
-        "rejected": "r",
-    }
-    assert Preference(prompt="p", chosen="c", rejected="r", margin=0.0).to_row()["margin"] == 0.0
 
 
 def test_text_of_messages_is_the_last_one_of_the_role() -> None:
