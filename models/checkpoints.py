@@ -48,9 +48,6 @@ def is_intact(folder: Path) -> bool:
 def latest(parent: Path) -> Path | None:
     """Find the newest intact checkpoint; warn of every newer one that is torn.
 
-    Args:
-        parent: Folder of `checkpoint-N` folders; it need not exist.
-
     Returns:
         The checkpoint's folder, or nothing where there is none to resume from.
     """

@@ -45,12 +45,7 @@ class Sides:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GoodDiversity:
-    """Diversity among completions that a judge calls good.
-
-    Attributes:
-        pair_difference: Probability that two good samples of one prompt differ.
-        matched: Distinct-2 of good completions of both models, matched by prompt.
-    """
+    """Diversity among completions that a judge calls good."""
 
     pair_difference: float
     matched: MatchedDistinct
@@ -102,11 +97,8 @@ class Check:
     """One rule and what came out.
 
     Attributes:
-        name: Of the rule.
-        value: The number that it looks at.
         low: The smallest value wanted; None for no such bound.
         high: The largest value wanted; None for no such bound.
-        passed: Whether it holds.
         numbers: What else a sentence about it needs.
     """
 
@@ -143,12 +135,7 @@ class Verdict:
 
 
 def decide(evidence: Evidence, bounds: Bounds) -> Verdict:
-    """Hold a model to every check.
-
-    Args:
-        evidence: The measured numbers.
-        bounds: Where the checks draw their lines.
-    """
+    """Hold a model to every check."""
     return Verdict(
         judge=evidence.judge,
         independent=evidence.independent,

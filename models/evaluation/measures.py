@@ -55,10 +55,6 @@ class Bootstrap:
 class Judged:
     """One model's samples with what pointwise judges say of them.
 
-    Attributes:
-        samples: Its completions.
-        scores: By judge.
-
     Raises:
         DataError: A judge did not judge every sample.
     """
@@ -169,14 +165,7 @@ def ratios(
     means: tuple[Mapping[str, Interval], Mapping[str, Interval]],
     matched: MatchedDistinct | None,
 ) -> dict[str, float]:
-    """Model over baseline, by name.
-
-    Args:
-        baseline: Its samples.
-        model: Its samples, of the same prompts.
-        means: What `measure` gave of both.
-        matched: What `matched_diversity` gave.
-    """
+    """Model over baseline, by name."""
     first, second = means
     found = {f"{name}_ratio": ratio(second[name].mean, first[name].mean) for name in WITH_RATIO}
     found["length_matched_distinct_2_ratio"] = length_matched_ratio(
@@ -190,10 +179,6 @@ def ratios(
 
 def repeated_share(words: Sequence[str], n: int = REPETITION_N) -> float:
     """Share of a completion's n-grams that it has said before: 1 - distinct over all n-grams.
-
-    Args:
-        words: Of one completion.
-        n: Length of an n-gram.
 
     Returns:
         0 (never twice) to just below 1; 0 below n words, which can repeat nothing.

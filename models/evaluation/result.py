@@ -37,7 +37,6 @@ class Comparison:
     Attributes:
         gains: Model less baseline of everything measured on single samples, with 95% intervals.
         ratios: Model over baseline, by name, and `win_rate` under the judge that decides.
-        verdict: The decision, where bounds were given.
     """
 
     gains: Mapping[str, Interval]
@@ -50,10 +49,7 @@ class EvaluationResult:
     """An evaluation of models on prompts under judges.
 
     Attributes:
-        prompts: How many.
         samples_per_prompt: Completions of each model for each of them.
-        measures: Of each model, by name.
-        win_rates: Among the models, by judge.
         facts: How far a pairwise judge can be trusted, by judge.
         reference: Name of the model to which the KL is measured; empty without one.
         baseline: Name of the model that the others are compared with; empty without one.
@@ -96,8 +92,6 @@ class Outcome:
     """What a decision came to, from a published evaluation of any age.
 
     Attributes:
-        accepted: Whether every check passed.
-        word: The decision in a word or two.
         reasons: In sentences: of the checks that failed, or of all.
         judge: Who decided, as a sentence names it; empty where it is not known.
         independent: Whether training never used that judge; None where it is not known.

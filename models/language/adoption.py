@@ -52,11 +52,6 @@ EXAMPLES = {
 def adopt_model(source: str, revision: str | None, out: Path) -> dict[str, float]:
     """Make a foreign causal language model a complete folder of this pipeline.
 
-    Args:
-        source: A local folder or a hub id.
-        revision: Branch, tag or commit on the hub; for a local folder nothing.
-        out: Folder to write.
-
     Returns:
         Parameters, vocabulary size, context and how many tokens were added.
 
@@ -75,11 +70,6 @@ def adopt_reward_model(source: str, revision: str | None, out: Path) -> dict[str
     """Make a foreign reward model a complete folder of this pipeline.
 
     One that was not trained here has no moments of its scores; PPO then takes them as they are.
-
-    Args:
-        source: A local folder or a hub id.
-        revision: Branch, tag or commit on the hub; for a local folder nothing.
-        out: Folder to write.
 
     Returns:
         The same numbers as for a language model.

@@ -30,9 +30,7 @@ class ChatOptions:
 
     Attributes:
         temperature: 0 takes the likeliest token always.
-        max_tokens: Longest completion.
         seed: The same seed and the same prompts give the same completions.
-        system: Stands before the conversation; empty for none.
     """
 
     temperature: float = 0.7

@@ -9,6 +9,7 @@ not what the stage wants. Models come back on the CPU in evaluation mode.
 """
 
 import copy
+import json
 import math
 import threading
 from collections.abc import Iterator
@@ -44,7 +45,6 @@ def load_tokenizer(path: Path, *, wants_template: bool = False) -> Any:
     """Load a tokenizer folder.
 
     Args:
-        path: A tokenizer or model folder.
         wants_template: Whether prompts are lists of messages.
 
     Raises:
@@ -143,12 +143,6 @@ def read_weights(loader: Any, source: str | Path, config: Any, **where: Any) -> 
 
     While transformers loads, its classes do not tie weights; two loads at once leave them so.
 
-    Args:
-        loader: One of transformers' Auto classes.
-        source: Folder or hub id.
-        config: Of the model.
-        where: Whether to look here only, and which revision.
-
     Returns:
         The model, and transformers' report on missing and mismatched weights.
     """
@@ -203,3 +197,44 @@ def _want_files(path: Path, what: str, patterns: list[str]) -> None:
                 "safetensors weights, tokenizer); copy it again, or convert its weights to "
                 "safetensors"
             )
+
+
+PARTS = ("model", "added_tokens", "normalizer", "pre_tokenizer")
+"""What of a tokenizer.json decides the ids of a text."""
+
+
+def tokenizer_identity(folder: Path) -> dict[str, Any]:
+    """What decides the ids of texts and prompts, part by part.
+
+    Raises:
+        ModelError: The folder holds no tokenizer.
+    """
+    tokenizer = load_tokenizer(folder)
+    parts = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    return {
+        **{name: parts.get(name) for name in PARTS},
+        "chat template": tokenizer.chat_template,
+        "EOS": tokenizer.eos_token_id,
+    }
+
+
+def same_tokenizer(first: Path, second: Path) -> bool:
+    """Whether two model folders give the same ids to the same text and prompt."""
+    return first == second or tokenizer_identity(first) == tokenizer_identity(second)
+
+
+def refuse_other_tokenizer(folder: Path, who: str, other: Path, whose: str, remedy: str) -> None:
+    """Make sure that two models read the same tokens.
+
+    `who` and `whose` name the models in `folder` and `other` in the message.
+
+    Raises:
+        ModelError: They do not.
+    """
+    one, two = tokenizer_identity(folder), tokenizer_identity(other)
+    unlike = [part for part in one if one[part] != two[part]]
+    if unlike:
+        raise ModelError(
+            f"the {who} {folder} has another tokenizer than the {whose} (other "
+            f"{', '.join(unlike)}); wanted the same, since both read the same token ids: {remedy}"
+        )

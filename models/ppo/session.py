@@ -13,8 +13,7 @@ import torch
 
 from models.checkpoints import is_intact, latest, prune, seal
 from models.errors import DivergedError
-from models.language.generation import sample_completions
-from models.language.prompts import encode_to_fit
+from models.language.generation import encode_to_fit, sample_completions
 from models.language.tokenizer import decode_completion
 from models.ppo.alarms import Alarm, AlarmWatch, describe
 from models.ppo.trainer import PPOTrainer

@@ -41,7 +41,6 @@ def split_preferences(
     reordering rows moves no other row, and a larger share only adds to the judge.
 
     Args:
-        rows: Preferences with `prompt`, a text or messages.
         judge_share: Expected share of the prompts that the judge gets, in (0, 1).
         seed: Root seed; the same for both sides, or they would overlap.
 

@@ -58,12 +58,7 @@ def train_reward_model(
     Args:
         sft: Folder of the SFT model: gives the trunk, and samples for the score moments.
         preferences: Rows with `prompt`, `chosen`, `rejected` and perhaps `margin`.
-        heldout: Rows of the same kind to measure on.
-        prompts: Training prompts to sample completions for.
         contrasts: Rows of pairs that differ in one `respect`; nothing where there are none.
-        config: Epochs, batches, optimiser, score moments.
-        sampling: How the SFT model is sampled.
-        run: Its `out` gets the model.
 
     Returns:
         Final metrics: held-out pair accuracy and its 95% interval, the baseline's, the accuracy
@@ -125,17 +120,7 @@ def measure_score_moments(
     sampling: SamplingConfig,
     seed: int,
 ) -> ScoreMoments:
-    """Score one completion of the SFT model for each prompt.
-
-    Args:
-        model: The reward model.
-        sft_model: On the same device.
-        tokenizer: Of both.
-        prompts: Token ids.
-        config: The floor of the deviation.
-        sampling: Temperature and longest completion.
-        seed: Root seed.
-    """
+    """Score one completion of the SFT model for each prompt."""
     completions = sample_completions(
         sft_model,
         prompts,

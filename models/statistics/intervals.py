@@ -59,9 +59,6 @@ def bootstrap_interval(
 
     Args:
         values: Independent numbers, (values,); one per prompt, say.
-        resamples: How often the values are resampled, with replacement.
-        seed: Of the resampling; the same seed gives the same interval.
-        level: Probability that the interval should cover the mean.
 
     Returns:
         The mean of the values and the interval's ends; NaN ends below two values or with a
@@ -90,9 +87,6 @@ def paired_bootstrap(
     Args:
         first: Numbers of the one model, (prompts, samples).
         second: Numbers of the other on the same prompts, (prompts, samples).
-        resamples: How often the prompts are resampled, with replacement.
-        seed: Of the resampling.
-        level: Probability that the interval should cover the mean gain.
 
     Returns:
         The mean of second minus first, with its interval.
@@ -128,8 +122,6 @@ def clustered_interval(
         table: Numbers of each row, such as a held-out pair, (rows, columns).
         statistic: Gives (resamples,) of sums over rows, (resamples, columns).
         prompts: Number of each row's prompt, (rows,).
-        resamples: How often the prompts are resampled, with replacement.
-        seed: Of the resampling.
 
     Returns:
         The statistic of all rows with its 95% interval; NaN ends below two prompts. Resamples in
@@ -150,11 +142,6 @@ def clustered_interval(
 
 def wilson_interval(successes: int, total: int, level: float = 0.95) -> Interval:
     """Bound a share of independent trials; sound at 0 and 1, where p ± z·sd has no width.
-
-    Args:
-        successes: Trials that succeeded, 0 to total.
-        total: Trials.
-        level: Probability that the interval should cover the true share.
 
     Returns:
         The observed share with its interval; of no trials NaN in [0, 1].

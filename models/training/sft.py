@@ -21,7 +21,7 @@ from trl import SFTConfig
 
 from models.errors import DataError
 from models.language.folders import load_causal_model, load_tokenizer, save_model
-from models.language.likelihood import held_out_loss, perplexity
+from models.language.likelihood import held_out_loss
 from models.language.tokenizer import encode_completions, encode_prompts
 from models.randomness import derive_seed
 from models.rows import read_rows
@@ -60,11 +60,7 @@ def finetune(
     """Fine-tune a base model on demonstrations and publish its folder.
 
     Args:
-        base: Folder of a causal language model.
         demonstrations: Rows with `prompt` and `completion` to learn from.
-        heldout: Rows of the same kind to measure on.
-        config: Epochs, batches and optimiser.
-        run: Its `out` gets the model.
 
     Returns:
         Final metrics: held-out loss and perplexity of completions, rows used and dropped,
@@ -86,7 +82,7 @@ def finetune(
         loss = held_out_loss(model, held_out.prompts, held_out.completions)
         return {
             "sft/heldout_loss": loss.mean,
-            "sft/heldout_perplexity": perplexity(loss.nll_sum, loss.token_count),
+            "sft/heldout_perplexity": loss.perplexity,
         }
 
     trainer = _build_trainer(model, tokenizer, learned, config, run)
@@ -108,7 +104,6 @@ def encode_demonstrations(
     """Tokenise rows so that each fits, its completion whole and with EOS.
 
     Args:
-        tokenizer: Of the model to train.
         rows: With `prompt` and `completion`, both strings or both lists of messages.
         max_tokens: Most tokens of a row; at least one of them is the prompt's.
     """

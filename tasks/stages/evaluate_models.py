@@ -168,7 +168,7 @@ def _further(
     """Perplexity on given texts, and overlap of the samples with given completions."""
     found: dict[str, dict[str, float]] = {name: {} for name in models}
     if config.perplexity:
-        from models.evaluation.model_likelihood import measure_likelihood  # imports torch
+        from models.language.likelihood import measure_likelihood  # imports torch
 
         folder = work.inputs.get("prompts")
         given = prompts if folder is None else prepared_demonstrations(folder)

@@ -33,10 +33,10 @@ LEARNING = (
     "models.language.tokenizer.train_tokenizer",
     "models.training.pretraining.pretrain",
     "models.training.sft.finetune",
-    "models.language.prompts.complete",
+    "models.language.generation.complete",
     "models.reward.training.train_reward_model",
     "models.ppo.run.train_ppo",
-    "models.language.prompts.measure_policies",
+    "models.language.generation.measure_policies",
 )
 
 

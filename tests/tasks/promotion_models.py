@@ -155,7 +155,7 @@ def _fond_of(policy: Any, seed: int) -> Any:
 def _worth(out: Path, policy: Path) -> float:
     """What the judge thinks of a policy, by plain sampling."""
     from models.language.config import SamplingConfig
-    from models.language.prompts import measure_policies
+    from models.language.generation import measure_policies
 
     samples, _ = measure_policies(
         sft=policy, ppo=policy, reward=out / "judge", prompts=PROMPTS[:24],

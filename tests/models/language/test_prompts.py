@@ -1,4 +1,4 @@
-"""Two policies sampled with equal luck and measured against loops over single completions."""
+"""Two policies sampled with the same seeds and measured against loops over single completions."""
 
 import copy
 import logging
@@ -14,7 +14,7 @@ from models.errors import ModelError, ParameterError
 from models.evaluation.samples import PolicySamples
 from models.language.config import SamplingConfig
 from models.language.folders import load_causal_model, load_reward_model, save_model
-from models.language.prompts import complete, encode_to_fit, measure_policies
+from models.language.generation import complete, encode_to_fit, measure_policies
 from models.language.tokenizer import decode_completion, encode_prompts
 
 PROMPTS: list[Any] = ["the cat", "what is the sum of two and three?", "a dog ran home"]

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-import models.language.prompts
+import models.language.generation
 from models.errors import DataError
 from models.language.config import SamplingConfig
-from models.language.prompts import SampledText
+from models.language.generation import SampledText
 from models.reward.config import FeedbackConfig
 from models.rows import read_rows, write_rows
 from tasks.judging.interface import Comparison, Preference
@@ -109,7 +109,7 @@ class Sampler:
 @pytest.fixture
 def sampler(home: Path, monkeypatch: pytest.MonkeyPatch) -> Sampler:
     sampler = Sampler()
-    monkeypatch.setattr(models.language.prompts, "complete", sampler)
+    monkeypatch.setattr(models.language.generation, "complete", sampler)
     return sampler
 
 
