@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -17,6 +17,11 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     """Read all rows of a JSON-lines file that a stage has published."""
     with path.open(encoding="utf-8") as lines:
         return [json.loads(line) for line in lines]
+
+
+def has_messages(rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the prompts of rows are lists of messages, which need a chat template."""
+    return bool(rows) and not isinstance(rows[0]["prompt"], str)
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:

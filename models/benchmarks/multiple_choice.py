@@ -152,7 +152,6 @@ class EncodedQuestions:
 def _encode_plain(
     tokenizer: Any, questions: Questions, examples: Examples, limit: int, delimiter: str
 ) -> EncodedQuestions:
-    """Encode running text: examples, question, delimiter, answer."""
 
     def behind(context: str, answer: str) -> str:
         """Put the delimiter before an answer, unless there is white space already."""
@@ -204,7 +203,6 @@ def _encode_chat(
 
 
 def _grouped(flat: Sequence[T], questions: Questions) -> list[list[T]]:
-    """Give each row what belongs to its answers."""
     rest = iter(flat)
     return [list(itertools.islice(rest, len(row.answers))) for row in questions.rows]
 

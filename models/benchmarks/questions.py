@@ -132,7 +132,6 @@ def draw_examples(
 
 
 def _kind(row: Any) -> Kind:
-    """Tell multiple choice from cloze by the first row."""
     keys = set(row) if isinstance(row, dict) else set()
     kinds: list[Kind] = [kind for kind, wanted in KEYS.items() if keys & set(wanted)]
     if len(kinds) != 1:

@@ -16,7 +16,7 @@ the gold score falls.
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from models.evaluation.config import Bounds
 from models.statistics.diversity import MatchedDistinct, ratio
@@ -177,12 +177,10 @@ def _checks(evidence: Evidence, bounds: Bounds) -> Iterator[Check]:
 
 
 def _eos(rate: Sides, bound: float) -> Check:
-    """Want completions to end by themselves about as often as the baseline's."""
     check = _of_sides("eos_ratio", rate, low=bound)
     if rate.baseline == 0 and math.isfinite(rate.model):
         # A baseline that is always cut at the limit leaves nothing that could collapse.
-        return Check(name=check.name, value=check.value, low=bound, passed=True,
-                     numbers=check.numbers)  # fmt: skip
+        return replace(check, passed=True)
     return check
 
 
@@ -219,7 +217,6 @@ def _within(
     high: float | None = None,
     numbers: Mapping[str, float] | None = None,
 ) -> Check:
-    """Want a finite value between two bounds."""
     passed = (
         math.isfinite(value)
         and (low is None or value >= low - _ROUNDING)

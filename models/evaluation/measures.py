@@ -7,7 +7,6 @@ two means. What pools all samples is a bare number.
 Every array is (prompts, samples).
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -63,7 +62,6 @@ class Judged:
     scores: Mapping[str, Scores] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse a judge that left samples out."""
         for judge, given in self.scores.items():
             for name, array in {judge: given.score, **given.aspects}.items():
                 refuse_shape(name, array.shape, self.samples.shape)
@@ -121,7 +119,7 @@ def measure(judged: Judged, bootstrap: Bootstrap) -> dict[str, Interval]:
     }
     if judged.good is not None:
         bare["good_pair_difference"] = good_pair_difference(pick(samples.texts, judged.good))
-    return measured | {name: bare_number(value) for name, value in bare.items()}
+    return measured | {name: Interval(mean=value) for name, value in bare.items()}
 
 
 def gains(baseline: Judged, model: Judged, bootstrap: Bootstrap) -> dict[str, Interval]:
@@ -188,11 +186,6 @@ def repeated_share(words: Sequence[str], n: int = REPETITION_N) -> float:
     """
     grams = [tuple(words[start : start + n]) for start in range(len(words) - n + 1)]
     return 1 - len(set(grams)) / len(grams) if grams else 0.0
-
-
-def bare_number(value: float) -> Interval:
-    """A number without an interval."""
-    return Interval(mean=value, low=math.nan, high=math.nan)
 
 
 def _prompt_means(array: Floats, *, may_not_apply: bool) -> Floats:

@@ -106,14 +106,14 @@ class Outcome:
 
 def read_result(folder: Path) -> EvaluationResult:
     """Read a published results.json."""
-    told = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
-    models = tuple(told["measures"])
+    record = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
+    models = tuple(record["measures"])
     return EvaluationResult(
-        prompts=told["prompts"],
-        samples_per_prompt=told["samples_per_prompt"],
+        prompts=record["prompts"],
+        samples_per_prompt=record["samples_per_prompt"],
         measures={
             model: {name: _interval(one) for name, one in measured.items()}
-            for model, measured in told["measures"].items()
+            for model, measured in record["measures"].items()
         },
         win_rates={
             judge: WinRates(
@@ -123,18 +123,18 @@ def read_result(folder: Path) -> EvaluationResult:
                 },
                 prompts={(one["model"], one["over"]): one["prompts"] for one in pairs},
             )
-            for judge, pairs in told["win_rates"].items()
+            for judge, pairs in record["win_rates"].items()
         },
-        facts=told["facts"],
-        reference=told["reference"],
-        baseline=told["baseline"],
+        facts=record["facts"],
+        reference=record["reference"],
+        baseline=record["baseline"],
         comparisons={
             model: Comparison(
                 gains={name: _interval(gain) for name, gain in one["gains"].items()},
                 ratios={name: _number(value) for name, value in one["ratios"].items()},
                 verdict=_verdict(one["verdict"]),
             )
-            for model, one in told["comparisons"].items()
+            for model, one in record["comparisons"].items()
         },
     )
 
@@ -214,8 +214,8 @@ def side_by_side(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
-def _verdict(told: Mapping[str, Any] | None) -> Verdict | None:
-    if told is None:
+def _verdict(record: Mapping[str, Any] | None) -> Verdict | None:
+    if record is None:
         return None
     checks = tuple(
         Check(
@@ -225,13 +225,13 @@ def _verdict(told: Mapping[str, Any] | None) -> Verdict | None:
                 "numbers": {name: _number(value) for name, value in one["numbers"].items()},
             }
         )
-        for one in told["checks"]
+        for one in record["checks"]
     )
-    return Verdict(**{**told, "checks": checks})
+    return Verdict(**{**record, "checks": checks})
 
 
-def _interval(told: Mapping[str, Any]) -> Interval:
-    return Interval(**{end: _number(told[end]) for end in ("mean", "low", "high")})
+def _interval(record: Mapping[str, Any]) -> Interval:
+    return Interval(**{end: _number(record[end]) for end in ("mean", "low", "high")})
 
 
 def _number(value: float | None) -> float:

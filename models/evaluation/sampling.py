@@ -115,7 +115,6 @@ class RewardScorer:
     def _encode(
         self, prompts: Sequence[str | Messages], samples: Samples, model: Path
     ) -> list[list[int]]:
-        """Prompt and completion of each sample in the reward model's tokens."""
         if same_tokenizer(self._folder, model):
             return [
                 [*prompt, *ids]

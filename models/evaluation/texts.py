@@ -93,7 +93,6 @@ class _Characters:
 
 
 def _listed(completions: Sequence[str], references: References) -> list[list[str]]:
-    """The references of each completion as a list."""
     if len(completions) != len(references):
         raise DataError(
             f"got {len(completions)} completions and {len(references)} references, wanted one "
@@ -107,7 +106,6 @@ def _listed(completions: Sequence[str], references: References) -> list[list[str
 
 
 def _library(module: str, package: str) -> Any:
-    """Import a library that only these measures need."""
     try:
         return importlib.import_module(module)
     except ImportError as error:

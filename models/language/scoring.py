@@ -97,7 +97,6 @@ class SequenceScorer:
     """
 
     def __init__(self, model: Any, batch_tokens: int = 8192) -> None:
-        """Take a reward model, and the most tokens of one forward pass."""
         self._model = model
         self._batch_tokens = batch_tokens
         self._known: dict[tuple[int, ...], float] = {}

@@ -46,7 +46,6 @@ class AlarmWatch:
     NAMES = ("kl_negative", "kl_high", "length", "eos_rate", "entropy", "critic", "hacking")
 
     def __init__(self, config: AlarmConfig, *, critic_warmup: int) -> None:
-        """Take the bounds; the first iteration gives the baseline."""
         self._config = config
         self._critic_warmup = critic_warmup
         self._first: dict[str, float] = {}

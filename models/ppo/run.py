@@ -88,7 +88,6 @@ def train_ppo(
 
 
 def _publish(session: Session, tokenizer: Any, sft: Path, out: Path) -> None:
-    """Write the networks, the samples and the alarms."""
     trainer = session.trainer
     actor = trainer.networks.actor
     publish_actor(actor, tokenizer, sft=sft, folder=out / "model")

@@ -83,7 +83,6 @@ class Session:
 
     @property
     def _stopped(self) -> bool:
-        """Whether an alarm has ended the run."""
         return bool(self.alarms) and self.trainer.config.alarms.action == "stop"
 
     def summary(self) -> dict[str, float]:
@@ -93,7 +92,6 @@ class Session:
         return {**self.metrics, **raised, "iterations": finished}
 
     def _record(self, metrics: dict[str, float]) -> None:
-        """Watch, log and save a finished iteration."""
         config, finished = self.trainer.config, self.trainer.finished_iterations
         alarms = self._watch.look(metrics, finished)
         raised = {alarm.name for alarm in alarms}

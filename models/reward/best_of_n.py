@@ -96,7 +96,7 @@ def measure_best_of_n(
     resamples: int,
     seed: int,
 ) -> BestOfN:
-    """Compute the curve of one judge, with intervals over prompts."""
+    """Compute the curve of one judge, with intervals over prompts; arrays are (prompts, N)."""
     curves = best_of_n(scores, judged)
     return BestOfN(
         prompts=len(scores),

@@ -180,7 +180,7 @@ def measure_pairs(scores: PairScores, config: RewardQualityConfig, seed: int) ->
 def agreement(
     first: Floats, second: Floats, prompts: Groups, resamples: int, seed: int
 ) -> Agreement:
-    """Compare how two reward models rank the same pairs.
+    """Compare how two reward models, by their margins, (pairs,), rank the same pairs.
 
     Source:
         Cohen, A Coefficient of Agreement for Nominal Scales (1960).
@@ -219,7 +219,7 @@ def weaknesses(quality: PairQuality, config: RewardQualityConfig) -> list[Weakne
         if not rule.gain.low > 0
     ]
     if not quality.confidence >= config.min_confidence:
-        confidence = Interval(mean=quality.confidence, low=math.nan, high=math.nan)
+        confidence = Interval(mean=quality.confidence)
         found.append(Weakness(name="confidence", value=confidence, bound=config.min_confidence))
     return found
 

@@ -12,7 +12,7 @@ from models.language.folders import load_reward_model, load_tokenizer, refuse_ot
 from models.language.scoring import score_sequences
 from models.language.tokenizer import encode_completions, encode_prompts
 from models.reward.quality import PairScores
-from models.rows import read_rows
+from models.rows import has_messages, read_rows
 from models.statistics.intervals import Interval, wilson_interval
 
 
@@ -110,9 +110,8 @@ def score_pairs(*, reward: Path, judge: Path | None, heldout: Path, device: str)
         DataError: There is no pair, or none that differs and fits the context.
     """
     rows = read_rows(heldout)
-    conversational = bool(rows) and not isinstance(rows[0]["prompt"], str)
     model = load_reward_model(reward).to(device)
-    tokenizer = load_tokenizer(reward, wants_template=conversational)
+    tokenizer = load_tokenizer(reward, wants_template=has_messages(rows))
     if judge is not None:
         refuse_other_tokenizer(
             judge, "judge", reward, "reward model", "train both from one SFT model"

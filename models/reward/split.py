@@ -66,7 +66,7 @@ def split_preferences(
 
 
 def _position(row: Mapping[str, Any], seed: int) -> float:
-    """Place a row's prompt in [0, 1), evenly and for ever the same."""
+    """Place a row's prompt in [0, 1), evenly and always the same."""
     return derive_seed(seed, f"judge_share/{_key(row)}") / SEEDS
 
 

@@ -32,8 +32,8 @@ class Interval:
     """A mean with the two ends of its interval; NaN ends where there is none."""
 
     mean: float
-    low: float
-    high: float
+    low: float = math.nan
+    high: float = math.nan
 
     def metrics(self, name: str) -> dict[str, float]:
         """Name the mean and both ends for MLflow: `name`, `name_low`, `name_high`."""
@@ -66,19 +66,17 @@ def bootstrap_interval(
     """
     array = np.asarray(values, dtype=np.float64)
     if array.size == 0:
-        return Interval(mean=math.nan, low=math.nan, high=math.nan)
+        return Interval(mean=math.nan)
     with np.errstate(invalid="ignore", over="ignore"):
         mean = float(array.mean())
     if array.size < 2 or not np.isfinite(array).all():
-        return Interval(mean=mean, low=math.nan, high=math.nan)
+        return Interval(mean=mean)
     means = [array[drawn].mean() for drawn in _resample(array.size, resamples, seed)]
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return Interval(mean=mean, low=float(low), high=float(high))
 
 
-def paired_bootstrap(
-    first: Floats, second: Floats, resamples: int, seed: int, level: float = 0.95
-) -> Interval:
+def paired_bootstrap(first: Floats, second: Floats, resamples: int, seed: int) -> Interval:
     """Bound the mean gain of ``second`` over ``first``, resampling prompts.
 
     Gains are averaged within each prompt first; a prompt is drawn with all its samples or not at
@@ -100,10 +98,10 @@ def paired_bootstrap(
             f"{len(second)} prompts; sample both models on one list of prompts"
         )
     if first.size == 0 or second.size == 0:
-        return Interval(mean=math.nan, low=math.nan, high=math.nan)
+        return Interval(mean=math.nan)
     with np.errstate(invalid="ignore", over="ignore"):
         gains = second.mean(axis=1) - first.mean(axis=1)  # (prompts,)
-    return bootstrap_interval(gains, resamples, seed, level)
+    return bootstrap_interval(gains, resamples, seed)
 
 
 def clustered_interval(
@@ -131,7 +129,7 @@ def clustered_interval(
     _, numbers = np.unique(prompts, return_inverse=True)
     count = int(numbers.max()) + 1
     if count < 2 or not math.isfinite(mean):
-        return Interval(mean=mean, low=math.nan, high=math.nan)
+        return Interval(mean=mean)
     sums = np.stack([np.bincount(numbers, weights=column) for column in table.T], axis=1)
     resampled = [sums[drawn].sum(axis=0) for drawn in _resample(count, resamples, seed)]
     found = statistic(np.stack(resampled))
@@ -140,7 +138,7 @@ def clustered_interval(
     return Interval(mean=mean, low=float(low), high=float(high))
 
 
-def wilson_interval(successes: int, total: int, level: float = 0.95) -> Interval:
+def wilson_interval(successes: int, total: int) -> Interval:
     """Bound a share of independent trials; sound at 0 and 1, where p ± z·sd has no width.
 
     Returns:
@@ -153,7 +151,7 @@ def wilson_interval(successes: int, total: int, level: float = 0.95) -> Interval
 
     if total == 0:
         return Interval(mean=math.nan, low=0.0, high=1.0)
-    ends = binomtest(successes, total).proportion_ci(level, method="wilson")
+    ends = binomtest(successes, total).proportion_ci(0.95, method="wilson")
     return Interval(mean=successes / total, low=float(ends.low), high=float(ends.high))
 
 

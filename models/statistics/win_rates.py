@@ -44,7 +44,7 @@ class WinRates:
     def of(self, row: str, column: str) -> Interval:
         """How often `row` is preferred to `column`; 0.5 without interval against itself."""
         if row == column:
-            return Interval(mean=0.5, low=math.nan, high=math.nan)
+            return Interval(mean=0.5)
         if (row, column) in self.intervals:
             return self.intervals[row, column]
         turned = self.intervals[column, row]

@@ -55,7 +55,7 @@ def training_order(
 
 
 def corpus_blocks(encoder: Any, path: Path, block_tokens: int, seed: int) -> torch.Tensor:
-    """Shuffle documents, join them with EOS and cut (blocks, block) int64; the rest is dropped.
+    """Shuffle `text` of a row file, join with EOS, cut into (blocks, block) int64, drop the rest.
 
     Raises:
         DataError: The corpus fills no block.

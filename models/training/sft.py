@@ -24,7 +24,7 @@ from models.language.folders import load_causal_model, load_tokenizer, save_mode
 from models.language.likelihood import held_out_loss
 from models.language.tokenizer import encode_completions, encode_prompts
 from models.randomness import derive_seed
-from models.rows import read_rows
+from models.rows import has_messages, read_rows
 from models.runtime import TrainingRun
 from models.training.config import SFTStageConfig
 from models.training.order import rows_to_learn, training_order
@@ -73,7 +73,7 @@ def finetune(
     """
     model = load_causal_model(base)
     rows = read_rows(demonstrations)
-    tokenizer = load_tokenizer(base, wants_template=_conversational(rows))
+    tokenizer = load_tokenizer(base, wants_template=has_messages(rows))
     room = min(config.max_tokens, model.config.max_position_embeddings)
     learned = _encode_file(tokenizer, demonstrations, rows, room)
     held_out = _encode_file(tokenizer, heldout, read_rows(heldout), room)
@@ -127,7 +127,6 @@ def _build_trainer(
     config: SFTStageConfig,
     run: TrainingRun,
 ) -> Any:
-    """Put rows in order, label them and hand them to TRL as they are."""
     prompts, completions = learned.prompts, learned.completions
     order = training_order(
         [len(p) + len(c) for p, c in zip(prompts, completions, strict=True)],
@@ -167,11 +166,8 @@ def _encode_file(
     if encoded.dropped:
         logger.warning(
             "%d of %d demonstrations in %s were dropped: their completions alone fill %d tokens",
-            encoded.dropped,
-            len(rows),
-            path,
-            max_tokens,
-        )
+            encoded.dropped, len(rows), path, max_tokens,
+        )  # fmt: skip
     if not encoded.prompts:
         raise DataError(
             f"{path} has {len(rows)} demonstrations, {encoded.dropped} of them with completions "
@@ -179,7 +175,3 @@ def _encode_file(
             "completions or raise sft.max_tokens or the context"
         )
     return encoded
-
-
-def _conversational(rows: list[dict[str, Any]]) -> bool:
-    return bool(rows) and not isinstance(rows[0]["prompt"], str)

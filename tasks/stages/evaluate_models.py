@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.errors import DataError, ParameterError
-from models.evaluation.measures import bare_number
 from models.evaluation.result import EvaluationResult
 from models.language.config import SamplingConfig
 from models.randomness import derive_seed
@@ -191,7 +190,7 @@ def _further(
             found[name] |= {"bleu": bleu(completions, references)}
             found[name] |= rouge(completions, references)
     return {
-        model: {name: bare_number(value) for name, value in measures.items()}
+        model: {name: Interval(mean=value) for name, value in measures.items()}
         for model, measures in found.items()
     }
 
