@@ -60,9 +60,7 @@ class HeldOutLoss:
 
 
 def held_out_loss(
-    model: Any,
-    prompts: Sequence[Sequence[int]],
-    completions: Sequence[Sequence[int]],
+    model: Any, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]
 ) -> HeldOutLoss:
     """Measure how well a model predicts completions after their prompts, token by token.
 
@@ -188,10 +186,7 @@ def measure_likelihood(
 
 
 def _of_demonstrations(
-    model: Path,
-    network: Any,
-    tokenizer: Any,
-    demonstrations: Sequence[tuple[str | Messages, str]],
+    model: Path, network: Any, tokenizer: Any, demonstrations: Sequence[tuple[str | Messages, str]]
 ) -> dict[str, float]:
     context: int = network.config.max_position_embeddings
     completions = encode_completions(tokenizer, [text for _, text in demonstrations])

@@ -89,12 +89,7 @@ def best_of_n(scores: Floats, judged: Floats) -> Floats:
 
 
 def measure_best_of_n(
-    scores: Floats,
-    judged: Floats,
-    lengths: Floats,
-    *,
-    resamples: int,
-    seed: int,
+    scores: Floats, judged: Floats, lengths: Floats, *, resamples: int, seed: int
 ) -> BestOfN:
     """Compute the curve of one judge, with intervals over prompts; arrays are (prompts, N)."""
     curves = best_of_n(scores, judged)

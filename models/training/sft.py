@@ -121,11 +121,7 @@ def encode_demonstrations(
 
 
 def _build_trainer(
-    model: Any,
-    tokenizer: Any,
-    learned: Demonstrations,
-    config: SFTStageConfig,
-    run: TrainingRun,
+    model: Any, tokenizer: Any, learned: Demonstrations, config: SFTStageConfig, run: TrainingRun
 ) -> Any:
     prompts, completions = learned.prompts, learned.completions
     order = training_order(
