@@ -1,1 +1,1 @@
-"""The learning itself: torch, transformers, TRL. No orchestration, no tracking, no environment."""
+"""Training, sampling and evaluation: torch, transformers, TRL. No orchestration, no tracking."""

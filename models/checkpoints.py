@@ -3,7 +3,7 @@
 A trainer writes `checkpoint-N` into the folder of its checkpoints and then seals it: `SEAL.json`
 names every file with its size and SHA-256 and appears last, in one rename. A checkpoint without a
 seal, or with a file that differs from it, was torn by a crash, a kill or a full disk. It is never
-loaded: the newest one that is intact is, and the loss is said in a warning.
+loaded: the newest one that is intact is, and a warning names the torn one.
 """
 
 import hashlib
@@ -48,9 +48,6 @@ def is_intact(folder: Path) -> bool:
 def latest(parent: Path) -> Path | None:
     """Find the newest intact checkpoint; warn of every newer one that is torn.
 
-    Args:
-        parent: Folder of `checkpoint-N` folders; it need not exist.
-
     Returns:
         The checkpoint's folder, or nothing where there is none to resume from.
     """
@@ -78,7 +75,6 @@ def prune(parent: Path, keep: int) -> None:
 
 
 def _checkpoints(parent: Path) -> list[Path]:
-    """All `checkpoint-N` folders in the order of N."""
     if not parent.is_dir():
         return []
     named = [path for path in parent.iterdir() if re.fullmatch(r"checkpoint-\d+", path.name)]

@@ -1,17 +1,27 @@
-"""Files of results: rows, the JSON lines in which datasets pass from stage to stage, and JSON."""
+"""Files of results: JSON, and rows, the JSON lines in which datasets pass from stage to stage."""
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
+
+from models.errors import DataError
+
+Content: TypeAlias = str | list[dict[str, str]]
+"""A prompt or a completion as people give it: plain text or chat messages."""
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """Read all rows of a JSON-lines file that a stage has published."""
     with path.open(encoding="utf-8") as lines:
         return [json.loads(line) for line in lines]
+
+
+def has_messages(rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the prompts of rows are lists of messages, which need a chat template."""
+    return bool(rows) and not isinstance(rows[0]["prompt"], str)
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
@@ -51,3 +61,25 @@ def _restore(value: Any) -> Any:
     if isinstance(value, list):
         return [_restore(one) for one in value]
     return math.nan if value is None else value
+
+
+def text_of(content: Content, role: str) -> str:
+    """Return plain text as it is, and of messages the last one of a role.
+
+    The role is "user" in a prompt, "assistant" in a completion.
+
+    Raises:
+        DataError: No message has that role.
+    """
+    if isinstance(content, str):
+        return content
+    for message in reversed(content):
+        if message["role"] == role:
+            return message["content"]
+    got = [message["role"] for message in content]
+    raise DataError(f"no message of role {role!r} among roles {got}; add one or pass plain text")
+
+
+def last_text(content: Content) -> str:
+    """Return plain text as it is, and of messages the last one, whoever wrote it."""
+    return content if isinstance(content, str) else content[-1]["content"]

@@ -16,9 +16,7 @@ class TrainingRun:
     """Where a training runs, from which seed, and where its results and metrics go.
 
     Attributes:
-        out: Folder of the result.
         checkpoints: Folder of checkpoints; an interrupted training resumes from the newest one.
-        seed: Root seed.
         device: "cpu" or an accelerator that torch sees.
         log: Receives metrics by step.
     """
@@ -34,7 +32,6 @@ def use_device(device: str, threads: int) -> str:
     """Choose the device and set the CPU threads of this process.
 
     Args:
-        device: auto, cpu or cuda.
         threads: 0 leaves torch's own choice.
 
     Raises:

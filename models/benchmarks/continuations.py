@@ -16,17 +16,14 @@ from typing import Any
 
 import torch
 
-from models.evaluation.texts import prefix_token
-from models.language.distribution import TokenDistribution
+from models.language.likelihood import prefix_token
 from models.language.packing import packed_hidden
-from models.language.sequences import HEAD_TOKENS, Sequences, in_chunks
-from models.language.tokenizer import encode_prompts
+from models.language.sequences import HEAD_TOKENS, PLAIN, Sequences, in_chunks
+from models.language.tokenizer import NO_LIMIT, encode_prompts
 
 CHUNK_TOKENS = 16384
 ROWS_AT_ONCE = 2048
 """Rows laid out as one table."""
-NO_LIMIT = 2**31 - 1
-PLAIN = TokenDistribution()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,12 +50,7 @@ class Likelihood:
 
 
 def encode_pairs(tokenizer: Any, pairs: Sequence[tuple[str, str]]) -> list[Continuation]:
-    """Encode contexts together with their continuations, by the module's rule.
-
-    Args:
-        tokenizer: Of the model.
-        pairs: Context, which may be empty, and continuation, which is not.
-    """
+    """Encode contexts together with their continuations, by the module's rule."""
     moved = []
     for context, continuation in pairs:
         bare = context.rstrip()
@@ -78,7 +70,6 @@ def fit_context(group: Sequence[Continuation], room: int) -> tuple[list[Continua
     """Cut the contexts of one question from the left, all of them alike.
 
     Args:
-        group: A question's continuations.
         room: Most tokens of a context, at least 1.
 
     Returns:
@@ -93,10 +84,6 @@ def fit_context(group: Sequence[Continuation], room: int) -> tuple[list[Continua
 @torch.no_grad()
 def likelihoods(model: Any, continuations: Sequence[Continuation]) -> list[Likelihood]:
     """Compute the log-likelihood of continuations, one forward pass per chunk of rows.
-
-    Args:
-        model: A causal language model in evaluation mode.
-        continuations: Rows, in any order; rows of similar length are put together.
 
     Returns:
         One for each continuation, in their order.

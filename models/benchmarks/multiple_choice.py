@@ -28,10 +28,9 @@ from models.benchmarks.continuations import (
 from models.benchmarks.questions import Question, Questions, draw_examples
 from models.errors import DataError, ModelError
 from models.language.likelihood import perplexity
-from models.language.tokenizer import encode_prompts, encode_texts
+from models.language.tokenizer import NO_LIMIT, encode_prompts, encode_texts
 from models.statistics.intervals import Interval, wilson_interval
 
-NO_LIMIT = 2**31 - 1
 BETWEEN = "\n\n"
 """Between the examples of a plain few-shot prompt."""
 
@@ -108,10 +107,6 @@ def answer_questions(
     """Have a model answer multiple-choice or cloze questions.
 
     Args:
-        model: A causal language model in evaluation mode.
-        tokenizer: Its tokenizer.
-        questions: The file.
-        config: Examples shown, plain or chat prompts, delimiter.
         seed: Of the choice of examples; the same for every model that is compared.
         shown: Where examples come from; the other questions if None.
 
@@ -157,7 +152,6 @@ class EncodedQuestions:
 def _encode_plain(
     tokenizer: Any, questions: Questions, examples: Examples, limit: int, delimiter: str
 ) -> EncodedQuestions:
-    """Encode running text: examples, question, delimiter, answer."""
 
     def behind(context: str, answer: str) -> str:
         """Put the delimiter before an answer, unless there is white space already."""
@@ -209,7 +203,6 @@ def _encode_chat(
 
 
 def _grouped(flat: Sequence[T], questions: Questions) -> list[list[T]]:
-    """Give each row what belongs to its answers."""
     rest = iter(flat)
     return [list(itertools.islice(rest, len(row.answers))) for row in questions.rows]
 

@@ -97,8 +97,6 @@ def draw_examples(
     A question that stands in the file twice is no example for its twin either.
 
     Args:
-        questions: The file.
-        shots: Examples for each.
         seed: Of the choice; each question has its own, so that later rows do not matter.
         shown: Where examples come from; the questions themselves if None.
 
@@ -134,7 +132,6 @@ def draw_examples(
 
 
 def _kind(row: Any) -> Kind:
-    """Tell multiple choice from cloze by the first row."""
     keys = set(row) if isinstance(row, dict) else set()
     kinds: list[Kind] = [kind for kind, wanted in KEYS.items() if keys & set(wanted)]
     if len(kinds) != 1:

@@ -16,7 +16,7 @@ the gold score falls.
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from models.evaluation.config import Bounds
 from models.statistics.diversity import MatchedDistinct, ratio
@@ -45,12 +45,7 @@ class Sides:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GoodDiversity:
-    """Diversity among completions that a judge calls good.
-
-    Attributes:
-        pair_difference: Probability that two good samples of one prompt differ.
-        matched: Distinct-2 of good completions of both models, matched by prompt.
-    """
+    """Diversity among completions that a judge calls good."""
 
     pair_difference: float
     matched: MatchedDistinct
@@ -102,11 +97,8 @@ class Check:
     """One rule and what came out.
 
     Attributes:
-        name: Of the rule.
-        value: The number that it looks at.
         low: The smallest value wanted; None for no such bound.
         high: The largest value wanted; None for no such bound.
-        passed: Whether it holds.
         numbers: What else a sentence about it needs.
     """
 
@@ -143,12 +135,7 @@ class Verdict:
 
 
 def decide(evidence: Evidence, bounds: Bounds) -> Verdict:
-    """Hold a model to every check.
-
-    Args:
-        evidence: The measured numbers.
-        bounds: Where the checks draw their lines.
-    """
+    """Hold a model to every check."""
     return Verdict(
         judge=evidence.judge,
         independent=evidence.independent,
@@ -190,12 +177,10 @@ def _checks(evidence: Evidence, bounds: Bounds) -> Iterator[Check]:
 
 
 def _eos(rate: Sides, bound: float) -> Check:
-    """Want completions to end by themselves about as often as the baseline's."""
     check = _of_sides("eos_ratio", rate, low=bound)
     if rate.baseline == 0 and math.isfinite(rate.model):
         # A baseline that is always cut at the limit leaves nothing that could collapse.
-        return Check(name=check.name, value=check.value, low=bound, passed=True,
-                     numbers=check.numbers)  # fmt: skip
+        return replace(check, passed=True)
     return check
 
 
@@ -232,7 +217,6 @@ def _within(
     high: float | None = None,
     numbers: Mapping[str, float] | None = None,
 ) -> Check:
-    """Want a finite value between two bounds."""
     passed = (
         math.isfinite(value)
         and (low is None or value >= low - _ROUNDING)

@@ -28,8 +28,8 @@ from models.evaluation.result import Comparison, EvaluationResult
 from models.evaluation.samples import Judge, Pair, PairwiseJudge, Preferences, Samples
 from models.evaluation.sampling import sample_model
 from models.language.config import SamplingConfig
-from models.language.text import Content, last_text
 from models.randomness import derive_seed
+from models.rows import Content, last_text
 from models.statistics.intervals import Interval
 from models.statistics.win_rates import WinRates, win_rates, win_rates_of_scores
 
@@ -47,7 +47,6 @@ class Decision:
         baseline: Name of the model to beat.
         model: Name of the model that is decided on.
         judge: Name of the judge whose gain decides.
-        bounds: Where the checks draw their lines.
         alarms: Iterations of the model's training with each alarm that was raised, by name.
     """
 
@@ -115,13 +114,7 @@ def evaluate(
 
     Args:
         models: Model folders by the name that the results give them.
-        prompts: What is asked.
-        judges: Who judges, by name.
-        samples_per_prompt: Completions of each model for each prompt.
-        sampling: Temperature and longest completion.
-        bootstrap: Of the intervals of win rates.
         seed: Of the draws, the same for all models.
-        device: Where to run.
         reference: Folder of the model to which the KL is measured.
         pairwise_prompts: Prompts that a pairwise judge is asked about, the first ones.
         step: Wraps each step, for progress: `sampling`, `judge_<name>`.
@@ -166,10 +159,7 @@ def summarise(
     """Turn samples and scores into the record.
 
     Args:
-        evaluation: What was sampled and judged.
-        bootstrap: Of the intervals.
         reference: Name of the model to which the KL was measured.
-        decision: What is to be decided, if anything.
         further: More measures of each model.
 
     Raises:

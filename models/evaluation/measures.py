@@ -7,7 +7,6 @@ two means. What pools all samples is a bare number.
 Every array is (prompts, samples).
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -55,10 +54,6 @@ class Bootstrap:
 class Judged:
     """One model's samples with what pointwise judges say of them.
 
-    Attributes:
-        samples: Its completions.
-        scores: By judge.
-
     Raises:
         DataError: A judge did not judge every sample.
     """
@@ -67,7 +62,6 @@ class Judged:
     scores: Mapping[str, Scores] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse a judge that left samples out."""
         for judge, given in self.scores.items():
             for name, array in {judge: given.score, **given.aspects}.items():
                 refuse_shape(name, array.shape, self.samples.shape)
@@ -129,7 +123,7 @@ def measure(judged: Judged, bootstrap: Bootstrap) -> dict[str, Interval]:
     }
     if judged.good is not None:
         bare["good_pair_difference"] = good_pair_difference(pick(samples.texts, judged.good))
-    return measured | {name: bare_number(value) for name, value in bare.items()}
+    return measured | {name: Interval(mean=value) for name, value in bare.items()}
 
 
 def gains(baseline: Judged, model: Judged, bootstrap: Bootstrap) -> dict[str, Interval]:
@@ -173,14 +167,7 @@ def ratios(
     means: tuple[Mapping[str, Interval], Mapping[str, Interval]],
     matched: MatchedDistinct | None,
 ) -> dict[str, float]:
-    """Model over baseline, by name.
-
-    Args:
-        baseline: Its samples.
-        model: Its samples, of the same prompts.
-        means: What `measure` gave of both.
-        matched: What `matched_diversity` gave.
-    """
+    """Model over baseline, by name."""
     first, second = means
     found = {f"{name}_ratio": ratio(second[name].mean, first[name].mean) for name in WITH_RATIO}
     found["length_matched_distinct_2_ratio"] = length_matched_ratio(
@@ -195,10 +182,6 @@ def ratios(
 def repeated_share(words: Sequence[str], n: int = REPETITION_N) -> float:
     """Share of a completion's n-grams that it has said before: 1 - distinct over all n-grams.
 
-    Args:
-        words: Of one completion.
-        n: Length of an n-gram.
-
     Returns:
         0 (never twice) to just below 1; 0 below n words, which can repeat nothing.
 
@@ -207,11 +190,6 @@ def repeated_share(words: Sequence[str], n: int = REPETITION_N) -> float:
     """
     grams = [tuple(words[start : start + n]) for start in range(len(words) - n + 1)]
     return 1 - len(set(grams)) / len(grams) if grams else 0.0
-
-
-def bare_number(value: float) -> Interval:
-    """A number without an interval."""
-    return Interval(mean=value, low=math.nan, high=math.nan)
 
 
 def _prompt_means(array: Floats, *, may_not_apply: bool) -> Floats:

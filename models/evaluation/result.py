@@ -37,7 +37,6 @@ class Comparison:
     Attributes:
         gains: Model less baseline of everything measured on single samples, with 95% intervals.
         ratios: Model over baseline, by name, and `win_rate` under the judge that decides.
-        verdict: The decision, where bounds were given.
     """
 
     gains: Mapping[str, Interval]
@@ -50,10 +49,7 @@ class EvaluationResult:
     """An evaluation of models on prompts under judges.
 
     Attributes:
-        prompts: How many.
         samples_per_prompt: Completions of each model for each of them.
-        measures: Of each model, by name.
-        win_rates: Among the models, by judge.
         facts: How far a pairwise judge can be trusted, by judge.
         reference: Name of the model to which the KL is measured; empty without one.
         baseline: Name of the model that the others are compared with; empty without one.
@@ -96,8 +92,6 @@ class Outcome:
     """What a decision came to, from a published evaluation of any age.
 
     Attributes:
-        accepted: Whether every check passed.
-        word: The decision in a word or two.
         reasons: In sentences: of the checks that failed, or of all.
         judge: Who decided, as a sentence names it; empty where it is not known.
         independent: Whether training never used that judge; None where it is not known.
@@ -112,14 +106,14 @@ class Outcome:
 
 def read_result(folder: Path) -> EvaluationResult:
     """Read a published results.json."""
-    told = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
-    models = tuple(told["measures"])
+    record = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
+    models = tuple(record["measures"])
     return EvaluationResult(
-        prompts=told["prompts"],
-        samples_per_prompt=told["samples_per_prompt"],
+        prompts=record["prompts"],
+        samples_per_prompt=record["samples_per_prompt"],
         measures={
             model: {name: _interval(one) for name, one in measured.items()}
-            for model, measured in told["measures"].items()
+            for model, measured in record["measures"].items()
         },
         win_rates={
             judge: WinRates(
@@ -129,18 +123,18 @@ def read_result(folder: Path) -> EvaluationResult:
                 },
                 prompts={(one["model"], one["over"]): one["prompts"] for one in pairs},
             )
-            for judge, pairs in told["win_rates"].items()
+            for judge, pairs in record["win_rates"].items()
         },
-        facts=told["facts"],
-        reference=told["reference"],
-        baseline=told["baseline"],
+        facts=record["facts"],
+        reference=record["reference"],
+        baseline=record["baseline"],
         comparisons={
             model: Comparison(
                 gains={name: _interval(gain) for name, gain in one["gains"].items()},
                 ratios={name: _number(value) for name, value in one["ratios"].items()},
                 verdict=_verdict(one["verdict"]),
             )
-            for model, one in told["comparisons"].items()
+            for model, one in record["comparisons"].items()
         },
     )
 
@@ -225,8 +219,8 @@ def side_by_side(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
-def _verdict(told: Mapping[str, Any] | None) -> Verdict | None:
-    if told is None:
+def _verdict(record: Mapping[str, Any] | None) -> Verdict | None:
+    if record is None:
         return None
     checks = tuple(
         Check(
@@ -236,13 +230,13 @@ def _verdict(told: Mapping[str, Any] | None) -> Verdict | None:
                 "numbers": {name: _number(value) for name, value in one["numbers"].items()},
             }
         )
-        for one in told["checks"]
+        for one in record["checks"]
     )
-    return Verdict(**{**told, "checks": checks})
+    return Verdict(**{**record, "checks": checks})
 
 
-def _interval(told: Mapping[str, Any]) -> Interval:
-    return Interval(**{end: _number(told[end]) for end in ("mean", "low", "high")})
+def _interval(record: Mapping[str, Any]) -> Interval:
+    return Interval(**{end: _number(record[end]) for end in ("mean", "low", "high")})
 
 
 def _number(value: float | None) -> float:

@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 import numpy as np
 
 from models.errors import DataError
-from models.language.text import Content
+from models.rows import Content
 from models.statistics.intervals import Flags, Floats
 
 Sample = TypeVar("Sample")

@@ -16,14 +16,22 @@ from numpy.typing import NDArray
 
 from models.evaluation.samples import Samples, Scores
 from models.language.config import SamplingConfig
-from models.language.distribution import TokenDistribution
-from models.language.folders import load_causal_model, load_reward_model, load_tokenizer
-from models.language.generation import sample_completions
-from models.language.prompts import NO_LIMIT, encode_to_fit, grouped
+from models.language.folders import (
+    load_causal_model,
+    load_reward_model,
+    load_tokenizer,
+    same_tokenizer,
+)
+from models.language.generation import encode_to_fit, sample_completions
 from models.language.scoring import SequenceScorer
-from models.language.sequences import Sequences, map_chunks, token_logprobs
-from models.language.tokenizer import Messages, decode_completion, encode_prompts, encode_texts
-from models.language.tokenizer_identity import same_tokenizer
+from models.language.sequences import Sequences, TokenDistribution, map_chunks, token_logprobs
+from models.language.tokenizer import (
+    NO_LIMIT,
+    Messages,
+    decode_completion,
+    encode_prompts,
+    encode_texts,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -44,12 +52,7 @@ def sample_model(
     """Sample one model, all prompts in one go.
 
     Args:
-        model: Its folder.
-        prompts: What is asked.
-        samples_per_prompt: Completions of each prompt.
-        sampling: Temperature and longest completion.
         seed: Of the draws; the same for every model that is compared.
-        device: Where to run.
         reference: Folder of the model to which the KL is measured, under the same sampling.
 
     Raises:
@@ -75,10 +78,11 @@ def sample_model(
         distribution = TokenDistribution.of(sampling, tokenizer.eos_token_id)
         kl = _divergence(network, model, reference, sequences, distribution)
     texts = [decode_completion(tokenizer, ids) for ids in token_ids]
+    starts = range(0, len(texts), samples_per_prompt)
     return Samples(
-        texts=grouped(texts, samples_per_prompt),
+        texts=[texts[start : start + samples_per_prompt] for start in starts],
         prompt_ids=encoded,
-        token_ids=grouped(token_ids, samples_per_prompt),
+        token_ids=[token_ids[start : start + samples_per_prompt] for start in starts],
         finished=np.array([one.finished for one in completions]).reshape(shape),
         kl=None if kl is None else kl.reshape(shape),
     )
@@ -103,8 +107,6 @@ class RewardScorer:
         """Score every sample.
 
         Args:
-            prompts: What was asked.
-            samples: Of the model.
             model: Its folder, whose tokenizer tells what the token ids mean.
         """
         rows = [ids[-self._context :] for ids in self._encode(prompts, samples, model)]
@@ -113,7 +115,6 @@ class RewardScorer:
     def _encode(
         self, prompts: Sequence[str | Messages], samples: Samples, model: Path
     ) -> list[list[int]]:
-        """Prompt and completion of each sample in the reward model's tokens."""
         if same_tokenizer(self._folder, model):
             return [
                 [*prompt, *ids]

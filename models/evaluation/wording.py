@@ -1,7 +1,7 @@
 """What a decision says to people: one sentence a check. No number depends on it."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 from models.evaluation.checks import Check, Verdict
@@ -43,32 +43,49 @@ def reasons(verdict: Verdict, names: Names) -> list[str]:
 
 def sentence(check: Check, verdict: Verdict, names: Names) -> str:
     """Say what a check looked at and what came out."""
-    if check.name == "judged_gain":
-        return _gain(check, verdict)
-    if check.name == "overoptimisation":
-        return _overoptimisation(check, verdict)
-    if check.name in SENTENCES:
-        return SENTENCES[check.name](check, *names)
+    baseline, model = names
+    match check.name:
+        case "prompts":
+            place = "at least" if check.passed else "fewer than"
+            return (
+                f"Measured on {check.value:.0f} held-out prompts, {place} the {check.low:g} needed."
+            )
+        case "judged_gain":
+            return _gain(check, verdict)
+        case "overoptimisation":
+            return _overoptimisation(check, verdict)
+        case "finite_numbers":
+            broken = ", ".join(f"{name} is {value}" for name, value in check.numbers.items())
+            if broken:
+                return f"Not every number is finite: {broken}."
+            return "All scores and KL estimates are finite."
+        case "kl_to_reference":
+            return _ending(check, "Mean KL to the reference is {value:.2f} nats per completion")
+        case "length_ratio":
+            return _length(check, baseline)
+        case "eos_ratio":
+            return _eos(check, baseline)
+        case "distinct_2_ratio":
+            return _ending(check, f"Distinct-2 is {{value:.3f}} of {baseline}'s")
+        case "good_pair_difference":
+            text = "Two good samples of one prompt differ with probability {value:.3f}"
+            if not math.isfinite(check.value):
+                text = (
+                    f"No prompt has two good samples of {model}, so nothing tells whether they "
+                    "differ"
+                )
+            return _ending(check, text)
+        case "matched_distinct_2_ratio":
+            return _matched(check, baseline, model)
+        case "alarms":
+            raised = [f"{name} in {count:.0f} iterations" for name, count in check.numbers.items()]
+            return (
+                f"Its training raised {'alarms: ' + ', '.join(raised) if raised else 'no alarm'}."
+            )
     return f"{check.name} is {check.value:.4g}: {'passed' if check.passed else 'failed'}."
 
 
-def _prompts(check: Check, baseline: str, model: str) -> str:
-    place = "at least" if check.passed else "fewer than"
-    return f"Measured on {check.value:.0f} held-out prompts, {place} the {check.low:g} needed."
-
-
-def _finite(check: Check, baseline: str, model: str) -> str:
-    broken = ", ".join(f"{name} is {value}" for name, value in check.numbers.items())
-    if broken:
-        return f"Not every number is finite: {broken}."
-    return "All scores and KL estimates are finite."
-
-
-def _kl(check: Check, baseline: str, model: str) -> str:
-    return _ending(check, "Mean KL to the reference is {value:.2f} nats per completion")
-
-
-def _length(check: Check, baseline: str, model: str) -> str:
+def _length(check: Check, baseline: str) -> str:
     tokens = check.numbers
     lengths = f"{tokens['model']:.1f} tokens against {baseline}'s {tokens['baseline']:.1f}"
     if not math.isfinite(check.value):
@@ -78,7 +95,7 @@ def _length(check: Check, baseline: str, model: str) -> str:
     return f"Mean length is {lengths}, a ratio of {check.value:.3f}, {place} {bounds}."
 
 
-def _eos(check: Check, baseline: str, model: str) -> str:
+def _eos(check: Check, baseline: str) -> str:
     rates = (
         f"{check.numbers['model']:.3f} of the completions end by themselves against "
         f"{baseline}'s {check.numbers['baseline']:.3f}"
@@ -86,18 +103,6 @@ def _eos(check: Check, baseline: str, model: str) -> str:
     if check.passed and not math.isfinite(check.value):
         return f"{rates}: there was no EOS rate that could have collapsed."
     return _ending(check, f"{rates}, a ratio of {{value:.3f}}")
-
-
-def _distinct(check: Check, baseline: str, model: str) -> str:
-    return _ending(check, f"Distinct-2 is {{value:.3f}} of {baseline}'s")
-
-
-def _good_pairs(check: Check, baseline: str, model: str) -> str:
-    if math.isfinite(check.value):
-        text = "Two good samples of one prompt differ with probability {value:.3f}"
-    else:
-        text = f"No prompt has two good samples of {model}, so nothing tells whether they differ"
-    return _ending(check, text)
 
 
 def _matched(check: Check, baseline: str, model: str) -> str:
@@ -109,25 +114,6 @@ def _matched(check: Check, baseline: str, model: str) -> str:
         )
     text = f"Distinct-2 over {count:.0f} matched good completions is {{value:.3f}}"
     return _ending(check, f"{text} of {baseline}'s")
-
-
-def _alarms(check: Check, baseline: str, model: str) -> str:
-    raised = ", ".join(f"{name} in {count:.0f} iterations" for name, count in check.numbers.items())
-    return f"Its training raised alarms: {raised}." if raised else "Its training raised no alarm."
-
-
-SENTENCES: Mapping[str, Callable[[Check, str, str], str]] = {
-    "prompts": _prompts,
-    "finite_numbers": _finite,
-    "kl_to_reference": _kl,
-    "length_ratio": _length,
-    "eos_ratio": _eos,
-    "distinct_2_ratio": _distinct,
-    "good_pair_difference": _good_pairs,
-    "matched_distinct_2_ratio": _matched,
-    "alarms": _alarms,
-}
-"""The sentence of each check, from the check and what baseline and model are called."""
 
 
 def _gain(check: Check, verdict: Verdict) -> str:
@@ -172,13 +158,11 @@ def _ending(check: Check, text: str) -> str:
     """Write the value into a text and end it with the bound."""
     at_most = check.low is None
     bound = check.high if at_most else check.low
-    written = text.format(value=check.value)
+    written, place = text.format(value=check.value), "at most" if at_most else "at least"
     if not math.isfinite(check.value):
-        return (
-            f"{written} (wanted: {'at most' if at_most else 'at least'} {bound:g}, got no number)."
-        )
+        return f"{written} (wanted: {place} {bound:g}, got no number)."
     if check.passed:
-        return f"{written}, {'at most' if at_most else 'at least'} the {bound:g} wanted."
+        return f"{written}, {place} the {bound:g} wanted."
     return f"{written}, {'more' if at_most else 'less'} than the {bound:g} wanted."
 
 

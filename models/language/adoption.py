@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from transformers import (
-    AutoConfig,
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -24,7 +23,7 @@ from transformers.utils import cached_file
 
 from models.errors import ModelError
 from models.language.architectures import parameter_count
-from models.language.folders import read_weights, save_model, without_dropout
+from models.language.folders import read_weights, save_model
 from models.language.scoring import (
     SCORE_MOMENTS,
     ScoreMoments,
@@ -35,10 +34,6 @@ from models.language.tokenizer import CHAT_TEMPLATE, EOS_TOKEN, PAD_TOKEN, ROLE_
 
 logger = logging.getLogger(__name__)
 
-ARCHITECTURES = {
-    AutoModelForCausalLM: ("ForCausalLM", "LMHeadModel"),
-    AutoModelForSequenceClassification: ("ForSequenceClassification",),
-}
 WORDS = {
     AutoModelForCausalLM: "causal language model",
     AutoModelForSequenceClassification: "sequence classifier with one label",
@@ -50,12 +45,9 @@ EXAMPLES = {
 
 
 def adopt_model(source: str, revision: str | None, out: Path) -> dict[str, float]:
-    """Make a foreign causal language model a complete folder of this pipeline.
+    """Make a causal language model, a local folder or a hub id, a complete folder of this pipeline.
 
-    Args:
-        source: A local folder or a hub id.
-        revision: Branch, tag or commit on the hub; for a local folder nothing.
-        out: Folder to write.
+    `revision` is a branch, tag or commit on the hub.
 
     Returns:
         Parameters, vocabulary size, context and how many tokens were added.
@@ -75,11 +67,6 @@ def adopt_reward_model(source: str, revision: str | None, out: Path) -> dict[str
     """Make a foreign reward model a complete folder of this pipeline.
 
     One that was not trained here has no moments of its scores; PPO then takes them as they are.
-
-    Args:
-        source: A local folder or a hub id.
-        revision: Branch, tag or commit on the hub; for a local folder nothing.
-        out: Folder to write.
 
     Returns:
         The same numbers as for a language model.
@@ -113,14 +100,12 @@ def _moments(source: str, revision: str | None) -> ScoreMoments:
     logger.warning(
         "%s has no %s: PPO will not normalise its scores; if they are far from mean 0 and "
         "deviation 1, change ppo.kl_coef in proportion",
-        source,
-        SCORE_MOMENTS,
-    )
+        source, SCORE_MOMENTS,
+    )  # fmt: skip
     return ScoreMoments(mean=0.0, std=1.0, raw_std=1.0, samples=0)
 
 
 def _complete(source: str, model: Any, tokenizer: Any) -> dict[str, float]:
-    """Add what is missing, in place, and count."""
     context = getattr(model.config, "max_position_embeddings", None)
     if not isinstance(context, int):
         raise ModelError(
@@ -148,35 +133,23 @@ def _fetch(source: str, revision: str | None, loader: Any) -> tuple[Any, Any]:
     local = Path(source).is_dir()
     where = {"local_files_only": local, "revision": None if local else revision}
     try:
-        config = without_dropout(AutoConfig.from_pretrained(source, **where))
-        architecture = (config.architectures or [""])[0]
-        if not architecture.endswith(ARCHITECTURES[loader]):
-            raise ModelError(
-                f"{source} holds a {architecture or 'model without a named architecture'}, a "
-                f"{WORDS[loader]} was wanted; choose another model, or the role that this one fits"
-            )
-        model, report = read_weights(loader, source, config, **where)
+        remedy = "choose another model, or the role that this one fits"
+        model = read_weights(loader, source, WORDS[loader], remedy=remedy, **where)
         tokenizer = AutoTokenizer.from_pretrained(source, **where)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(
             f"no {WORDS[loader]} with safetensors could be loaded from {source!r} (revision "
             f"{revision!r}): {error}; give a folder or a hub id such as {EXAMPLES[loader]}"
         ) from error
-    if missing := sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]])):
-        raise ModelError(
-            f"the weights of {source} lack {', '.join(missing[:3])} ({len(missing)} in all), a "
-            f"trained {WORDS[loader]} was wanted; download it again, or choose another"
-        )
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise ModelError(
             f"{source} has a {type(tokenizer).__name__}, a tokenizer with a tokenizer.json was "
             "wanted; choose a model that has one"
         )
-    return model.eval(), tokenizer
+    return model, tokenizer
 
 
 def _add_tokens(tokenizer: Any) -> None:
-    """Add pad, EOS, roles and template where they are missing."""
     if tokenizer.eos_token_id is None:
         tokenizer.add_special_tokens({"eos_token": EOS_TOKEN})
     if tokenizer.pad_token_id in (None, tokenizer.eos_token_id):

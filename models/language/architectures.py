@@ -17,8 +17,6 @@ def build_model(config: ArchitectureConfig, tokenizer: Any, *, seed: int) -> Any
     """Build a causal language model with random float32 weights.
 
     Args:
-        config: Family and sizes.
-        tokenizer: Gives the vocabulary size and the pad and EOS ids.
         seed: Of the weights; the global random state stays untouched.
 
     Returns:

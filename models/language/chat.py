@@ -1,6 +1,6 @@
 """A conversation with a model, its completions streamed piece by piece.
 
-The tokenizer's chat template makes the prompt; a model without one goes on with each text as it
+The tokenizer's chat template makes the prompt; a model without one continues each text as it
 stands, and remembers nothing. Sampling is that of training: temperature alone, no top-k and no
 top-p, so that what is read is the policy itself. What differs from `models/language/generation.py`
 is that tokens arrive while they are drawn, through transformers' own `generate` and its streamer.
@@ -29,10 +29,8 @@ class ChatOptions:
     """How completions are drawn.
 
     Attributes:
-        temperature: 0 takes the likeliest token always.
-        max_tokens: Longest completion.
+        temperature: 0 = greedy decoding.
         seed: The same seed and the same prompts give the same completions.
-        system: Stands before the conversation; empty for none.
     """
 
     temperature: float = 0.7
@@ -41,7 +39,6 @@ class ChatOptions:
     system: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be sampled with."""
         if self.temperature < 0.0 or self.max_tokens < 1:
             raise ParameterError(
                 f"temperature {self.temperature} and max_tokens {self.max_tokens}: wanted a "
@@ -49,7 +46,7 @@ class ChatOptions:
             )
 
 
-class _Asked(StoppingCriteria):  # type: ignore[misc]
+class _StopOnRequest(StoppingCriteria):  # type: ignore[misc]
     """Ends a completion when somebody asks for it."""
 
     def __init__(self) -> None:
@@ -88,13 +85,13 @@ class Chat:
         return list(self._turns)
 
     def reset(self) -> None:
-        """Forget the conversation, and begin its luck anew."""
+        """Forget the conversation and restart its random numbers."""
         self._turns, self._count = [], 0
 
     def reply(self, text: str) -> Iterator[str]:
         """Stream the completion of a prompt; whoever closes the iterator stops the model.
 
-        What was said until then is remembered. `notice` says how many old messages had to be
+        The text up to then is remembered. `notice` says how many old messages had to be
         forgotten for the prompt to fit.
 
         Raises:
@@ -108,15 +105,15 @@ class Chat:
         except ParameterError:
             self._turns = before  # the turns that gave way for it too
             raise
-        said: list[str] = []
+        pieces: list[str] = []
         try:
             for piece in self._stream(ids):
-                said.append(piece)
+                pieces.append(piece)
                 yield piece
         finally:
             self._count += 1
             if self.has_template:
-                self._turns.append({"role": "assistant", "content": "".join(said)})
+                self._turns.append({"role": "assistant", "content": "".join(pieces)})
 
     def _fit(self, text: str) -> list[int]:
         """Token ids of the prompt, with the oldest turns dropped until a completion fits too."""
@@ -146,12 +143,12 @@ class Chat:
 
     def _stream(self, ids: list[int]) -> Iterator[str]:
         streamer = TextIteratorStreamer(self.tokenizer, skip_prompt=True, skip_special_tokens=True)
-        asked = _Asked()
+        stop = _StopOnRequest()
         failures: list[BaseException] = []
 
         def work() -> None:
             try:
-                self._generate(ids, streamer, asked)
+                self._generate(ids, streamer, stop)
             except BaseException as error:
                 failures.append(error)
                 streamer.end()  # else the reader would wait for ever
@@ -161,13 +158,13 @@ class Chat:
         try:
             yield from (piece for piece in streamer if piece)
         finally:
-            asked.event.set()
+            stop.event.set()
             worker.join()
         if failures:
             raise failures[0]
 
     @torch.no_grad()
-    def _generate(self, ids: list[int], streamer: Any, asked: _Asked) -> None:
+    def _generate(self, ids: list[int], streamer: Any, stop: _StopOnRequest) -> None:
         input_ids = torch.tensor([ids], device=self.model.device)  # (1, prompt)
         # `generate` draws from torch's global generator alone, so that one is seeded, and put back.
         devices = [self.model.device] if self.model.device.type == "cuda" else []
@@ -178,19 +175,19 @@ class Chat:
                 attention_mask=torch.ones_like(input_ids),
                 generation_config=self._config(self.context - len(ids)),
                 streamer=streamer,
-                stopping_criteria=StoppingCriteriaList([asked]),
+                stopping_criteria=StoppingCriteriaList([stop]),
             )
 
     def _config(self, room: int) -> GenerationConfig:
         own = self.model.generation_config.eos_token_id
-        luck: dict[str, Any] = {"do_sample": self.options.temperature > 0.0}
-        if luck["do_sample"]:
-            luck |= {"temperature": self.options.temperature, "top_k": 0, "top_p": 1.0}
+        drawing: dict[str, Any] = {"do_sample": self.options.temperature > 0.0}
+        if drawing["do_sample"]:
+            drawing |= {"temperature": self.options.temperature, "top_k": 0, "top_p": 1.0}
         return GenerationConfig(
             max_new_tokens=min(self.options.max_tokens, room),
             eos_token_id=self.tokenizer.eos_token_id if own is None else own,
             pad_token_id=self.tokenizer.pad_token_id,
-            **luck,
+            **drawing,
         )
 
 

@@ -15,13 +15,7 @@ class DecodingCache:
     """
 
     def __init__(self, lengths: list[int], *, new_tokens: int, device: torch.device) -> None:
-        """Make room; the tensors themselves appear when a layer first fills them.
-
-        Args:
-            lengths: Tokens of each prompt.
-            new_tokens: Most tokens to come for each.
-            device: Of the model.
-        """
+        """Make room; the tensors themselves appear when a layer first fills them."""
         self._capacity = max(lengths) + new_tokens
         # By layer, (rows, heads, capacity, head).
         self._keys: dict[int, torch.Tensor] = {}

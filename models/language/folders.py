@@ -9,6 +9,7 @@ not what the stage wants. Models come back on the CPU in evaluation mode.
 """
 
 import copy
+import json
 import math
 import threading
 from collections.abc import Iterator
@@ -31,6 +32,15 @@ from models.errors import ModelError
 LOADING = threading.Lock()
 """Held while transformers reads a model; see `read_weights`."""
 
+ARCHITECTURES = {
+    AutoModelForCausalLM: ("ForCausalLM", "LMHeadModel"),
+    AutoModelForSequenceClassification: ("ForSequenceClassification",),
+}
+"""How the names of a loader's architectures end."""
+
+IDENTITY_PARTS = ("model", "added_tokens", "normalizer", "pre_tokenizer")
+"""What of a tokenizer.json decides the ids of a text."""
+
 
 def save_model(model: Any, tokenizer: Any, out: Path) -> None:
     """Write a complete model folder."""
@@ -44,7 +54,6 @@ def load_tokenizer(path: Path, *, wants_template: bool = False) -> Any:
     """Load a tokenizer folder.
 
     Args:
-        path: A tokenizer or model folder.
         wants_template: Whether prompts are lists of messages.
 
     Raises:
@@ -76,7 +85,7 @@ def load_causal_model(path: Path) -> Any:
     Raises:
         ModelError: The folder is incomplete, damaged, or holds another kind of model.
     """
-    return _load(path, AutoModelForCausalLM, kind=("ForCausalLM", "LMHeadModel"))
+    return _load(path, AutoModelForCausalLM, "causal language model", "pretrain, sft or ppo")
 
 
 def load_reward_model(path: Path) -> Any:
@@ -85,7 +94,7 @@ def load_reward_model(path: Path) -> Any:
     Raises:
         ModelError: The folder is incomplete, damaged, or holds another kind of model.
     """
-    model = _load(path, AutoModelForSequenceClassification, kind=("ForSequenceClassification",))
+    model = _load(path, AutoModelForSequenceClassification, "reward model with one label", "reward")
     if model.config.num_labels != 1 or not hasattr(model, "score"):
         raise ModelError(
             f"{path} holds a {type(model).__name__} with {model.config.num_labels} labels, a "
@@ -138,20 +147,28 @@ def without_progress_bars() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
-def read_weights(loader: Any, source: str | Path, config: Any, **where: Any) -> tuple[Any, Any]:
-    """Read a model's safetensors in float32, one model at a time.
+def read_weights(loader: Any, source: str | Path, wanted: str, *, remedy: str, **where: Any) -> Any:
+    """Read a model's safetensors in float32, without dropout, one model at a time.
 
     While transformers loads, its classes do not tie weights; two loads at once leave them so.
 
     Args:
-        loader: One of transformers' Auto classes.
+        loader: A key of `ARCHITECTURES`.
         source: Folder or hub id.
-        config: Of the model.
-        where: Whether to look here only, and which revision.
+        wanted: What a message calls the kind of model.
+        remedy: What to do where it is another kind.
+        where: Arguments of `from_pretrained`: whether to look here only, and which revision.
 
-    Returns:
-        The model, and transformers' report on missing and mismatched weights.
+    Raises:
+        ModelError: It is another kind of model, or lacks weights.
     """
+    config = without_dropout(AutoConfig.from_pretrained(source, **where))
+    architecture = (config.architectures or [""])[0]
+    if not architecture.endswith(ARCHITECTURES[loader]):
+        raise ModelError(
+            f"{source} holds a {architecture or 'model without a named architecture'}, "
+            f"a {wanted} was wanted; {remedy}"
+        )
     with LOADING, without_progress_bars():
         model, report = loader.from_pretrained(
             source,
@@ -161,36 +178,21 @@ def read_weights(loader: Any, source: str | Path, config: Any, **where: Any) -> 
             output_loading_info=True,
             **where,
         )
-    return model, report
-
-
-def _load(path: Path, loader: Any, *, kind: tuple[str, ...]) -> Any:
-    """Load weights after looking at what the folder says it holds."""
-    _want_files(path, "model", ["config.json", "*.safetensors", "tokenizer.json"])
-    try:
-        config = without_dropout(AutoConfig.from_pretrained(path, local_files_only=True))
-        architecture = (config.architectures or [""])[0]
-        if not architecture.endswith(kind):
-            raise ModelError(
-                f"{path} holds a {architecture or 'model without a named architecture'}, "
-                + (
-                    "a causal language model was wanted; give the folder of a pretrain, sft or ppo "
-                    "stage"
-                    if loader is AutoModelForCausalLM
-                    else "a reward model with one label was wanted; give the folder of a reward "
-                    "stage"
-                )
-            )
-        model, report = read_weights(loader, path, config, local_files_only=True)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"the model in {path} cannot be read: {error}") from error
-    if report["missing_keys"] or report["mismatched_keys"]:
-        missing = sorted(str(key) for key in [*report["missing_keys"], *report["mismatched_keys"]])
+    if missing := sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]])):
         raise ModelError(
-            f"the weights in {path} lack {', '.join(missing[:3])} "
-            f"({len(missing)} in all); copy the folder again or run its stage again"
+            f"the weights of {source} lack {', '.join(missing[:3])} ({len(missing)} in all), a "
+            f"trained {wanted} was wanted; copy it or run its stage again, or choose another"
         )
     return model.eval()
+
+
+def _load(path: Path, loader: Any, wanted: str, stage: str) -> Any:
+    _want_files(path, "model", ["config.json", "*.safetensors", "tokenizer.json"])
+    try:
+        remedy = f"give the folder of a {stage} stage"
+        return read_weights(loader, path, wanted, remedy=remedy, local_files_only=True)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise ModelError(f"the model in {path} cannot be read: {error}") from error
 
 
 def _want_files(path: Path, what: str, patterns: list[str]) -> None:
@@ -203,3 +205,40 @@ def _want_files(path: Path, what: str, patterns: list[str]) -> None:
                 "safetensors weights, tokenizer); copy it again, or convert its weights to "
                 "safetensors"
             )
+
+
+def tokenizer_identity(folder: Path) -> dict[str, Any]:
+    """What decides the ids of texts and prompts, part by part.
+
+    Raises:
+        ModelError: The folder holds no tokenizer.
+    """
+    tokenizer = load_tokenizer(folder)
+    parts = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    return {
+        **{name: parts.get(name) for name in IDENTITY_PARTS},
+        "chat template": tokenizer.chat_template,
+        "EOS": tokenizer.eos_token_id,
+    }
+
+
+def same_tokenizer(first: Path, second: Path) -> bool:
+    """Whether two model folders give the same ids to the same text and prompt."""
+    return first == second or tokenizer_identity(first) == tokenizer_identity(second)
+
+
+def refuse_other_tokenizer(folder: Path, who: str, other: Path, whose: str, remedy: str) -> None:
+    """Make sure that two models read the same tokens.
+
+    `who` and `whose` name the models in `folder` and `other` in the message.
+
+    Raises:
+        ModelError: They do not.
+    """
+    one, two = tokenizer_identity(folder), tokenizer_identity(other)
+    unlike = [part for part in one if one[part] != two[part]]
+    if unlike:
+        raise ModelError(
+            f"the {who} {folder} has another tokenizer than the {whose} (other "
+            f"{', '.join(unlike)}); wanted the same, since both read the same token ids: {remedy}"
+        )

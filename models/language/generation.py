@@ -3,15 +3,17 @@
 Prompts are prefilled as one packed row, then decoded with a preallocated key-value cache; rows
 that have ended leave the batch. Every row owns its stream of uniform numbers and a token is drawn
 by inverting the cumulative distribution, so a row's completion depends neither on its neighbours
-nor on the batch size, and two models sampled with equal generators face equal luck: paired
-comparisons become sharper. The same softmax yields the token's logprob.
+nor on the batch size, and two models sampled with equal generators use the same random
+numbers: paired comparisons become sharper. The same softmax yields the token's logprob.
 
 Nothing but `TokenDistribution` shapes what is drawn. Top-p, top-k and repetition penalties would
 make the logprobs of another distribution than the one PPO learns about.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,8 +21,13 @@ import torch
 from models.errors import ParameterError
 from models.language.config import SamplingConfig
 from models.language.decoding_cache import DecodingCache
-from models.language.distribution import TokenDistribution
+from models.language.folders import load_causal_model, load_tokenizer
 from models.language.packing import packed_hidden
+from models.language.sequences import TokenDistribution
+from models.language.tokenizer import NO_LIMIT, Messages, decode_completion, encode_prompts
+from models.randomness import derive_seed
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,10 +57,7 @@ def sample_completions(
     """Sample one completion for each prompt, in the prompts' order.
 
     Args:
-        model: A causal language model of transformers.
         prompts: Token ids, none empty; repeat a prompt to sample it more than once.
-        sampling: Temperature, shortest and longest completion, batch size.
-        eos_token_id: Ends a completion and is part of it.
         generator: A CPU generator; drawn from once, by prompts x longest completion.
 
     Raises:
@@ -145,11 +149,11 @@ def _decode(model: Any, prompts: Sequence[Sequence[int]], batch: _Batch) -> None
     head = model.get_output_embeddings()
     for step in range(batch.longest):
         drawn = batch.draw(head(hidden), step)
-        going_on = drawn != batch.eos_token_id
-        if step == batch.longest - 1 or not going_on.any():
+        alive = drawn != batch.eos_token_id
+        if step == batch.longest - 1 or not alive.any():
             return
-        if not going_on.all():
-            order = cache.keep(going_on)
+        if not alive.all():
+            order = cache.keep(alive)
             batch.alive, drawn = batch.alive[order], drawn[order]
         cache.begin_step()
         hidden = model.base_model(
@@ -159,3 +163,70 @@ def _decode(model: Any, prompts: Sequence[Sequence[int]], batch: _Batch) -> None
             decoding=cache,
         ).last_hidden_state[:, 0]
         cache.end_step()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampledText:
+    """A completion as text, and whether the model ended it itself."""
+
+    text: str
+    finished: bool
+
+
+def encode_to_fit(
+    tokenizer: Any, model: Any, prompts: Sequence[str | Messages], sampling: SamplingConfig
+) -> list[list[int]]:
+    """Encode prompts so that the longest completion still fits the model's context.
+
+    Prompts that are too long lose their beginning, and a warning says how many.
+
+    Raises:
+        ParameterError: The longest completion leaves no room for any prompt.
+    """
+    context: int = model.config.max_position_embeddings
+    room = context - sampling.max_completion_tokens
+    if room < 1:
+        raise ParameterError(
+            f"sampling.max_completion_tokens {sampling.max_completion_tokens} leaves no room for a "
+            f"prompt in the model's context of {context}; choose at most {context - 1}"
+        )
+    whole = encode_prompts(tokenizer, prompts, NO_LIMIT)
+    too_long = [index for index, ids in enumerate(whole) if len(ids) > room]
+    if too_long:
+        logger.warning(
+            "%d of %d prompts are too long: got up to %d tokens, wanted at most the %d that the "
+            "context of %d leaves beside sampling.max_completion_tokens; they lose their "
+            "beginning. Raise model.context, or drop them with data.max_prompt_characters",
+            len(too_long), len(whole), max(len(whole[index]) for index in too_long), room, context,
+        )  # fmt: skip
+        cut = encode_prompts(tokenizer, [prompts[index] for index in too_long], room)
+        for index, ids in zip(too_long, cut, strict=True):
+            whole[index] = ids
+    return whole
+
+
+def complete(
+    *,
+    model: Path,
+    prompts: Sequence[str | Messages],
+    sampling: SamplingConfig,
+    seed: int,
+    device: str,
+) -> list[SampledText]:
+    """Sample one completion, as text, for each prompt."""
+    tokenizer = load_tokenizer(model)
+    network = load_causal_model(model).to(device)
+    encoded = encode_to_fit(tokenizer, network, prompts, sampling)
+    completions = sample_completions(
+        network,
+        encoded,
+        sampling=sampling,
+        eos_token_id=tokenizer.eos_token_id,
+        generator=torch.Generator().manual_seed(derive_seed(seed, "policies.sampling")),
+    )
+    return [
+        SampledText(
+            text=decode_completion(tokenizer, completion.token_ids), finished=completion.finished
+        )
+        for completion in completions
+    ]

@@ -55,7 +55,6 @@ def packed_hidden(
     """Run the trunk of a model on packed rows.
 
     Args:
-        model: A transformers model with or without a head.
         input_ids: (tokens,), the rows end to end.
         lengths: Tokens of each row.
         decoding: Keeps keys and values for the tokens to come, if given.

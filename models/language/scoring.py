@@ -24,7 +24,6 @@ class ScoreMoments:
         mean: In raw score units.
         std: The same, floored: dividing by a tiny deviation would amplify noise.
         raw_std: Before the floor.
-        samples: How many completions were scored.
     """
 
     mean: float
@@ -63,7 +62,6 @@ def score_sequences(
     """Score sequences with a reward model, each read at its last token.
 
     Args:
-        model: A reward model.
         sequences: Prompt and completion together; completions end with EOS unless cut.
         batch_tokens: Most tokens of one forward pass; bounds memory, not the result.
 
@@ -99,7 +97,6 @@ class SequenceScorer:
     """
 
     def __init__(self, model: Any, batch_tokens: int = 8192) -> None:
-        """Take a reward model, and the most tokens of one forward pass."""
         self._model = model
         self._batch_tokens = batch_tokens
         self._known: dict[tuple[int, ...], float] = {}

@@ -31,6 +31,9 @@ from models.rows import read_rows
 
 Messages: TypeAlias = list[dict[str, str]]
 
+NO_LIMIT = 2**31 - 1
+"""Of the tokens of a prompt."""
+
 PAD_TOKEN = "<|pad|>"
 EOS_TOKEN = "<|eos|>"
 ROLE_TOKENS = ("<|system|>", "<|user|>", "<|assistant|>")
@@ -61,9 +64,7 @@ def train_tokenizer(
 
     Args:
         corpus: Rows with `text`.
-        config: Vocabulary size and the least frequency of a merge.
         context: Most tokens of one sequence, recorded as `model_max_length`.
-        out: Folder to write.
 
     Returns:
         Vocabulary size, and bytes a token on the corpus.
@@ -160,8 +161,6 @@ def encode_prompts(
     messages are rendered by the chat template with its generation prompt.
 
     Args:
-        tokenizer: Of the model that reads the prompts.
-        prompts: Strings or lists of messages.
         max_tokens: Most tokens of a prompt, one number for all or one for each.
 
     Raises:

@@ -55,7 +55,6 @@ def shape_rewards(
         logprobs: (batch, completion) of the policy that sampled.
         reference_logprobs: (batch, completion).
         mask: (batch, completion), true on a prefix of each row.
-        kl_coef: Weight of the penalty.
 
     Returns:
         (batch, completion), zero where masked.
@@ -84,7 +83,6 @@ def estimate_advantages(
         rewards: (batch, completion).
         values: (batch, completion), of the state before each token.
         mask: (batch, completion), true on a prefix of each row.
-        gamma: Discount.
         gae_lambda: 0 is the one-step estimate, 1 the discounted sum of what is still to come.
 
     Source: Schulman et al. 2016 (arXiv 1506.02438), equations 11 and 16.
@@ -128,9 +126,7 @@ def next_kl_coef(kl_coef: float, kl: float, config: PPOConfig) -> float:
     coef' = coef * (1 + clip(kl / target - 1, -0.2, 0.2) * rollouts / horizon)
 
     Args:
-        kl_coef: Of this iteration.
         kl: Measured to the reference, nats per completion.
-        config: Target, horizon and rollouts per iteration.
 
     Source: Ziegler et al. 2019 (arXiv 1909.08593), section 2.2.
     """

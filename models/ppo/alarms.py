@@ -30,7 +30,6 @@ class Alarm:
         name: Short, as in the metric `alarm/<name>`.
         iteration: In which it was raised, from 1.
         metric: The monitor that tripped.
-        value: Of the monitor.
         bound: That it should have kept.
     """
 
@@ -47,12 +46,6 @@ class AlarmWatch:
     NAMES = ("kl_negative", "kl_high", "length", "eos_rate", "entropy", "critic", "hacking")
 
     def __init__(self, config: AlarmConfig, *, critic_warmup: int) -> None:
-        """Take the bounds; the first iteration gives the baseline.
-
-        Args:
-            config: The bounds.
-            critic_warmup: Iterations in which the critic raises no alarm.
-        """
         self._config = config
         self._critic_warmup = critic_warmup
         self._first: dict[str, float] = {}

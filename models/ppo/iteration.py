@@ -61,7 +61,6 @@ class Iteration:
 
 
 def _to_device(state: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    """Move the tensors and keep the rest as it is."""
     return {
         name: value.to(device) if isinstance(value, torch.Tensor) else value
         for name, value in state.items()

@@ -55,7 +55,6 @@ def policy_loss(
         old_logprobs: (batch, completion) of the actor that sampled.
         advantages: (batch, completion), whitened.
         mask: (batch, completion).
-        clip_range: c.
 
     Source: Schulman et al. 2017 (arXiv 1707.06347), equation 7.
     """

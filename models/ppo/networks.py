@@ -14,9 +14,13 @@ import torch
 from peft import LoraConfig, PeftModel
 
 from models.errors import ModelError
-from models.language.folders import load_causal_model, load_reward_model, save_model
+from models.language.folders import (
+    load_causal_model,
+    load_reward_model,
+    refuse_other_tokenizer,
+    save_model,
+)
 from models.language.sequences import Sequences, token_logprobs
-from models.language.tokenizer_identity import refuse_other_tokenizer
 from models.ppo.config import PPOConfig
 from models.randomness import derive_seed
 
@@ -27,9 +31,7 @@ class Networks:
 
     Attributes:
         actor: A causal language model, perhaps with an adapter.
-        critic: A network with a score head.
         reference: A causal language model, or nothing: then it is the actor without its adapter.
-        reward_model: A network with a score head.
     """
 
     actor: Any
@@ -67,13 +69,6 @@ def load_networks(
     sft: Path, reward: Path, *, config: PPOConfig, seed: int, device: str
 ) -> Networks:
     """Load the four roles and check that they share a tokenizer.
-
-    Args:
-        sft: Model folder of actor and reference.
-        reward: Model folder of reward model and critic.
-        config: Whether the actor learns by adapters.
-        seed: Root seed, of the adapters' first weights.
-        device: Where to put them.
 
     Raises:
         ModelError: Tokenizers differ, or packed rows give other logprobs than the model itself.
@@ -148,8 +143,6 @@ def publish_actor(actor: Any, tokenizer: Any, *, sft: Path, folder: Path) -> Non
     """Write the actor as a complete model; one with an adapter is merged, the adapter kept beside.
 
     Args:
-        actor: Causal language model, perhaps with an adapter.
-        tokenizer: Its own.
         sft: Model folder that an adapter belongs on.
         folder: Where the model goes; an adapter goes to `<folder>_adapter`.
     """

@@ -27,12 +27,8 @@ def ptx_backward(
     """Draw blocks and add the gradient of coefficient * mean next-token loss to the actor's.
 
     Args:
-        actor: The causal language model.
         blocks: (blocks, block) token ids of the corpus.
         rows: How many blocks to draw, with repetition.
-        coefficient: Weight of the loss.
-        max_tokens: Of one forward pass.
-        generator: Draws them.
 
     Returns:
         The loss, nats per token.

@@ -14,11 +14,11 @@ from typing import Any
 import torch
 
 from models.language.config import SamplingConfig
-from models.language.distribution import TokenDistribution
 from models.language.generation import Completion, sample_completions
 from models.language.scoring import ScoreMoments
 from models.language.sequences import (
     Sequences,
+    TokenDistribution,
     map_chunks,
     sequence_scores,
     token_logprobs,
@@ -36,10 +36,8 @@ class Samples:
     """Completions of a batch of prompts.
 
     Attributes:
-        sequences: Prompts and completions, in the order of the rollout.
         completions: The same completions, with the sampler's own logprobs.
         started: When sampling began, on the clock `time.perf_counter`.
-        seconds: Spent on sampling.
     """
 
     sequences: Sequences
@@ -78,7 +76,6 @@ class Rollout:
     """One batch of sampled completions and what the update learns from.
 
     Attributes:
-        sequences: The rows.
         old_logprobs: (batch, completion) of the actor that sampled.
         old_values: (batch, completion) of the critic, in units of the normalised score.
         advantages: (batch, completion), whitened over the rollout.
@@ -196,12 +193,9 @@ def rollout_metrics(
     """Reduce a rollout to its monitors; KL is summed over a completion, in nats.
 
     Args:
-        samples: The completions.
-        outputs: Of the four networks.
         scores: (batch,), normalised.
         rewards: (batch, completion).
         returns: (batch, completion).
-        kl_coef: Weight of the KL penalty in the rewards.
     """
     sequences, mask = samples.sequences, samples.sequences.completion_mask
     logprobs, reference_logprobs = outputs.old_logprobs, outputs.reference_logprobs

@@ -7,7 +7,7 @@ from models.errors import DataError, ModelError
 from models.interruption import Interruption
 from models.language.config import SamplingConfig
 from models.language.folders import load_tokenizer, save_model
-from models.language.prompts import encode_to_fit
+from models.language.generation import encode_to_fit
 from models.language.scoring import read_score_moments, write_score_moments
 from models.ppo.config import PPOConfig
 from models.ppo.networks import load_learned_state, load_networks, publish_actor
@@ -37,11 +37,8 @@ def train_ppo(
     Args:
         sft: Model folder from which actor and reference start.
         reward: Model folder from which reward model and critic start, with its score moments.
-        prompts: Row file of training prompts.
         heldout_prompts: Row file; a few are sampled to watch the actor, never to train it.
         corpus: Row file of texts for the pretraining mix, if there is one; read only for it.
-        config: PPO's parameters.
-        sampling: How rollouts are sampled.
         run: Its log is called once per iteration, its `out` gets `model/` (the actor),
             `model_adapter/` with LoRA, `ema/` if there is one, `critic/`, `samples.jsonl` and
             `alarms.jsonl`.
@@ -91,7 +88,6 @@ def train_ppo(
 
 
 def _publish(session: Session, tokenizer: Any, sft: Path, out: Path) -> None:
-    """Write the networks, the samples and the alarms."""
     trainer = session.trainer
     actor = trainer.networks.actor
     publish_actor(actor, tokenizer, sft=sft, folder=out / "model")

@@ -13,8 +13,7 @@ import torch
 
 from models.checkpoints import is_intact, latest, prune, seal
 from models.errors import DivergedError
-from models.language.generation import sample_completions
-from models.language.prompts import encode_to_fit
+from models.language.generation import encode_to_fit, sample_completions
 from models.language.tokenizer import decode_completion
 from models.ppo.alarms import Alarm, AlarmWatch, describe
 from models.ppo.trainer import PPOTrainer
@@ -84,7 +83,6 @@ class Session:
 
     @property
     def _stopped(self) -> bool:
-        """Whether an alarm has ended the run."""
         return bool(self.alarms) and self.trainer.config.alarms.action == "stop"
 
     def summary(self) -> dict[str, float]:
@@ -94,7 +92,6 @@ class Session:
         return {**self.metrics, **raised, "iterations": finished}
 
     def _record(self, metrics: dict[str, float]) -> None:
-        """Watch, log and save a finished iteration."""
         config, finished = self.trainer.config, self.trainer.finished_iterations
         alarms = self._watch.look(metrics, finished)
         raised = {alarm.name for alarm in alarms}

@@ -20,8 +20,8 @@ import torch
 from models.errors import DivergedError, ParameterError
 from models.interruption import Interruption
 from models.language.config import SamplingConfig
-from models.language.distribution import TokenDistribution
 from models.language.scoring import ScoreMoments
+from models.language.sequences import TokenDistribution
 from models.ppo.advantages import estimate_advantages, next_kl_coef, shape_rewards, whiten
 from models.ppo.config import PPOConfig
 from models.ppo.iteration import Iteration
@@ -67,13 +67,9 @@ class PPOTrainer:
         """Freeze reference and reward model and set up the optimisers.
 
         Args:
-            networks: Actor and reference from the SFT model, critic from the reward model.
             prompts: Token ids of the training prompts.
-            config: PPO's parameters.
             sampling: Of the rollouts; what shapes it shapes old, new and reference logprobs alike.
             moments: Of the reward model's scores on SFT completions.
-            eos_token_id: Ends a completion.
-            seed: The root seed.
             corpus: (blocks, block) token ids for the pretraining mix, if there is one.
             interruption: Holds signals back while weights move.
 

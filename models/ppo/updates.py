@@ -11,9 +11,8 @@ from typing import Any
 import torch
 
 from models.errors import DivergedError
-from models.language.distribution import TokenDistribution
 from models.language.scoring import ScoreMoments
-from models.language.sequences import in_chunks, token_logprobs
+from models.language.sequences import TokenDistribution, in_chunks, token_logprobs
 from models.ppo.config import PPOConfig
 from models.ppo.losses import PolicyLoss, ValueLoss, policy_loss, value_loss
 from models.ppo.networks import forward_precision
@@ -46,13 +45,7 @@ def actor_step(
     """Move the actor by one minibatch, unless it is already too far from the sampling policy.
 
     Args:
-        actor: The causal language model.
-        optimizer: Of the actor.
-        rollout: To learn from.
         rows: (minibatch,) indices into the rollout.
-        learning_rate: Of this step.
-        distribution: That the rollout was drawn from.
-        config: PPO's parameters.
         ptx: Adds the gradient of the pretraining loss and returns that loss.
 
     Returns:

@@ -19,7 +19,6 @@ class BestOfN:
     """The curve under one judge; element n - 1 of each tuple belongs to the best of n.
 
     Attributes:
-        prompts: Behind each mean.
         judged: Mean over prompts of the judge's number, with its 95% interval.
         ceiling: The same if the judge itself picked: no reward model can do better.
         lengths: Mean tokens of the picked completions.
@@ -90,22 +89,9 @@ def best_of_n(scores: Floats, judged: Floats) -> Floats:
 
 
 def measure_best_of_n(
-    scores: Floats,
-    judged: Floats,
-    lengths: Floats,
-    *,
-    resamples: int,
-    seed: int,
+    scores: Floats, judged: Floats, lengths: Floats, *, resamples: int, seed: int
 ) -> BestOfN:
-    """Compute the curve of one judge, with intervals over prompts.
-
-    Args:
-        scores: Of the reward model, (prompts, N).
-        judged: The judge's numbers, (prompts, N).
-        lengths: Tokens of the samples, (prompts, N).
-        resamples: How often the prompts are resampled; the resamples are the same for every n.
-        seed: Of the resampling.
-    """
+    """Compute the curve of one judge, with intervals over prompts; arrays are (prompts, N)."""
     curves = best_of_n(scores, judged)
     return BestOfN(
         prompts=len(scores),

@@ -27,9 +27,6 @@ class MarginBin:
     """Pairs of about the same margin.
 
     Attributes:
-        low: Smallest |margin| in the bin.
-        high: Largest |margin| in the bin.
-        pairs: How many there are.
         confidence: Mean of sigmoid(|margin|).
         accuracy: Share of pairs ranked right, with its 95% Wilson interval.
     """
@@ -88,8 +85,6 @@ def calibrated_error(margins: Floats, bins: int, seed: int, draws: int = 200) ->
 
     Args:
         margins: Score of chosen minus rejected, (pairs,), finite.
-        bins: As for `margin_bins`.
-        seed: Of the draws.
         draws: Simulated sets of outcomes.
 
     Source:

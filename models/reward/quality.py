@@ -97,14 +97,7 @@ class PairQuality:
     """Quality of a reward model on held-out pairs.
 
     Attributes:
-        pairs: How many were scored.
-        prompts: How many different prompts they have.
         accuracy: Share ranked right, with its 95% Wilson interval.
-        baselines: The two length rules.
-        by_length: Accuracy by which side is longer.
-        bins: Accuracy and confidence by |margin|.
-        confidence: Mean of sigmoid(|margin|).
-        calibration_error: Expected calibration error over the bins.
         calibrated_error: What noise alone would make of it.
         nll: Nats per pair; log 2 = 0.693 for a coin.
         brier: 0.25 for a coin.
@@ -147,13 +140,7 @@ class PairQuality:
 
 
 def measure_pairs(scores: PairScores, config: RewardQualityConfig, seed: int) -> PairQuality:
-    """Measure a reward model on scored pairs.
-
-    Args:
-        scores: At least one pair.
-        config: Bins and resamples.
-        seed: Root of the bootstrap's seeds.
-    """
+    """Measure a reward model on scored pairs."""
     margins, resamples = scores.margins, config.bootstrap_resamples
     right = (margins > 0).astype(float)
     bins = margin_bins(margins, config.bins)
@@ -193,14 +180,7 @@ def measure_pairs(scores: PairScores, config: RewardQualityConfig, seed: int) ->
 def agreement(
     first: Floats, second: Floats, prompts: Groups, resamples: int, seed: int
 ) -> Agreement:
-    """Compare how two reward models rank the same pairs.
-
-    Args:
-        first: Margins of one of them, (pairs,).
-        second: Margins of the other, (pairs,).
-        prompts: Number of each pair's prompt, (pairs,).
-        resamples: How often the prompts are resampled.
-        seed: Of the resampling.
+    """Compare how two reward models, by their margins, (pairs,), rank the same pairs.
 
     Source:
         Cohen, A Coefficient of Agreement for Nominal Scales (1960).
@@ -232,19 +212,14 @@ class Weakness:
 
 
 def weaknesses(quality: PairQuality, config: RewardQualityConfig) -> list[Weakness]:
-    """List the rules that a reward model fails; none where it is strong enough for PPO.
-
-    Args:
-        quality: Measured on held-out pairs.
-        config: The bound of the confidence.
-    """
+    """List the rules that a reward model fails; none where it is strong enough for PPO."""
     found = [  # an interval that could not be measured proves nothing either
         Weakness(name=f"over_{rule.name}", value=rule.gain, bound=0.0)
         for rule in quality.baselines
         if not rule.gain.low > 0
     ]
     if not quality.confidence >= config.min_confidence:
-        confidence = Interval(mean=quality.confidence, low=math.nan, high=math.nan)
+        confidence = Interval(mean=quality.confidence)
         found.append(Weakness(name="confidence", value=confidence, bound=config.min_confidence))
     return found
 

@@ -8,12 +8,11 @@ import numpy as np
 import torch
 
 from models.errors import DataError
-from models.language.folders import load_reward_model, load_tokenizer
+from models.language.folders import load_reward_model, load_tokenizer, refuse_other_tokenizer
 from models.language.scoring import score_sequences
 from models.language.tokenizer import encode_completions, encode_prompts
-from models.language.tokenizer_identity import refuse_other_tokenizer
 from models.reward.quality import PairScores
-from models.rows import read_rows
+from models.rows import has_messages, read_rows
 from models.statistics.intervals import Interval, wilson_interval
 
 
@@ -58,8 +57,6 @@ def encode_pairs(tokenizer: Any, rows: list[dict[str, Any]], max_tokens: int) ->
     leaves.
 
     Args:
-        tokenizer: Of the reward model.
-        rows: With `prompt`, `chosen` and `rejected`.
         max_tokens: Most tokens of a side; at least one of them is the prompt's.
     """
     chosen = encode_completions(tokenizer, [row["chosen"] for row in rows])
@@ -108,20 +105,13 @@ def longer_wins_accuracy(pairs: Pairs) -> float:
 def score_pairs(*, reward: Path, judge: Path | None, heldout: Path, device: str) -> PairScores:
     """Score held-out pairs with a reward model, and with a held-out one of the same tokenizer.
 
-    Args:
-        reward: Model folder.
-        judge: Model folder of the held-out reward model.
-        heldout: Rows with `prompt`, `chosen` and `rejected`.
-        device: Where to run.
-
     Raises:
         ModelError: A folder is not a complete reward model, or the tokenizers differ.
         DataError: There is no pair, or none that differs and fits the context.
     """
     rows = read_rows(heldout)
-    conversational = bool(rows) and not isinstance(rows[0]["prompt"], str)
     model = load_reward_model(reward).to(device)
-    tokenizer = load_tokenizer(reward, wants_template=conversational)
+    tokenizer = load_tokenizer(reward, wants_template=has_messages(rows))
     if judge is not None:
         refuse_other_tokenizer(
             judge, "judge", reward, "reward model", "train both from one SFT model"

@@ -41,7 +41,6 @@ def split_preferences(
     reordering rows moves no other row, and a larger share only adds to the judge.
 
     Args:
-        rows: Preferences with `prompt`, a text or messages.
         judge_share: Expected share of the prompts that the judge gets, in (0, 1).
         seed: Root seed; the same for both sides, or they would overlap.
 
@@ -67,7 +66,7 @@ def split_preferences(
 
 
 def _position(row: Mapping[str, Any], seed: int) -> float:
-    """Place a row's prompt in [0, 1), evenly and for ever the same."""
+    """Place a row's prompt in [0, 1), evenly and always the same."""
     return derive_seed(seed, f"judge_share/{_key(row)}") / SEEDS
 
 

@@ -32,7 +32,7 @@ from models.language.tokenizer import encode_prompts
 from models.randomness import derive_seed
 from models.reward.config import RewardStageConfig
 from models.reward.ranking import Pairs, encode_pairs, longer_wins_accuracy, pair_accuracy
-from models.rows import read_rows
+from models.rows import has_messages, read_rows
 from models.runtime import TrainingRun
 from models.statistics.intervals import Interval
 from models.training.order import rows_to_learn, training_order
@@ -58,12 +58,7 @@ def train_reward_model(
     Args:
         sft: Folder of the SFT model: gives the trunk, and samples for the score moments.
         preferences: Rows with `prompt`, `chosen`, `rejected` and perhaps `margin`.
-        heldout: Rows of the same kind to measure on.
-        prompts: Training prompts to sample completions for.
         contrasts: Rows of pairs that differ in one `respect`; nothing where there are none.
-        config: Epochs, batches, optimiser, score moments.
-        sampling: How the SFT model is sampled.
-        run: Its `out` gets the model.
 
     Returns:
         Final metrics: held-out pair accuracy and its 95% interval, the baseline's, the accuracy
@@ -76,8 +71,7 @@ def train_reward_model(
     """
     model = new_reward_model(sft, seed=derive_seed(run.seed, "reward.head"))
     rows = read_rows(preferences)
-    conversational = bool(rows) and not isinstance(rows[0]["prompt"], str)
-    tokenizer = load_tokenizer(sft, wants_template=conversational)
+    tokenizer = load_tokenizer(sft, wants_template=has_messages(rows))
     room = min(config.max_tokens, model.config.max_position_embeddings)
     learned = _encode_file(tokenizer, preferences, rows, room)
     held_out = _encode_file(tokenizer, heldout, read_rows(heldout), room)
@@ -103,13 +97,16 @@ def train_reward_model(
     )
     save_model(model, tokenizer, run.out)
     write_score_moments(run.out, moments)
+    trained = trainer.train_dataset  # a pair once for each epoch
     return {
         **metrics,
         "reward/score_mean": moments.mean,
         "reward/score_std": moments.std,
         "reward/score_raw_std": moments.raw_std,
         "reward/pairs": float(len(learned)),
-        "reward/tokens": float(_count_tokens(trainer.train_dataset)),
+        "reward/tokens": float(
+            sum(len(ids) for side in ("chosen_ids", "rejected_ids") for ids in trained[side])
+        ),
         "reward/dropped_equal": float(learned.equal),
         "reward/dropped_too_long": float(learned.too_long),
     }
@@ -125,17 +122,7 @@ def measure_score_moments(
     sampling: SamplingConfig,
     seed: int,
 ) -> ScoreMoments:
-    """Score one completion of the SFT model for each prompt.
-
-    Args:
-        model: The reward model.
-        sft_model: On the same device.
-        tokenizer: Of both.
-        prompts: Token ids.
-        config: The floor of the deviation.
-        sampling: Temperature and longest completion.
-        seed: Root seed.
-    """
+    """Score one completion of the SFT model for each prompt."""
     completions = sample_completions(
         sft_model,
         prompts,
@@ -151,9 +138,8 @@ def measure_score_moments(
         logger.warning(
             "scores of SFT completions deviate by %.4g only; %.4g is stored instead, because "
             "dividing by less would amplify noise: the reward model hardly tells them apart",
-            raw_std,
-            config.min_score_std,
-        )
+            raw_std, config.min_score_std,
+        )  # fmt: skip
     return ScoreMoments(
         mean=float(scores.mean()),
         std=max(raw_std, config.min_score_std),
@@ -194,7 +180,6 @@ def _build_trainer(
     config: RewardStageConfig,
     run: TrainingRun,
 ) -> Any:
-    """Put pairs in order and hand them to TRL as they are."""
     chosen, rejected = learned.chosen_sequences, learned.rejected_sequences
     order = training_order(
         [max(len(c), len(r)) for c, r in zip(chosen, rejected, strict=True)],
@@ -213,11 +198,6 @@ def _build_trainer(
     )
 
 
-def _count_tokens(rows: Dataset) -> int:
-    """Count the tokens of both sides of all pairs, a repeated pair each time."""
-    return sum(len(ids) for side in ("chosen_ids", "rejected_ids") for ids in rows[side])
-
-
 def _accuracies(
     model: Any, tokenizer: Any, held_out: Pairs, contrasts: Path | None, room: int
 ) -> dict[str, float]:
@@ -227,11 +207,8 @@ def _accuracies(
         logger.warning(
             "THE REWARD MODEL IS NO BETTER THAN CHANCE: held-out pair accuracy %.3f, 95%% interval "
             "[%.3f, %.3f] over %d pairs does not clear 0.5; PPO against it would learn noise",
-            accuracy.mean,
-            accuracy.low,
-            accuracy.high,
-            len(held_out),
-        )
+            accuracy.mean, accuracy.low, accuracy.high, len(held_out),
+        )  # fmt: skip
     by_respect = _accuracy_by_respect(model, tokenizer, contrasts, room) if contrasts else {}
     return {
         **{f"reward/accuracy_{name}": found.mean for name, found in by_respect.items()},
@@ -259,12 +236,8 @@ def _encode_file(tokenizer: Any, path: Path, rows: list[dict[str, Any]], max_tok
     if pairs.equal or pairs.too_long:
         logger.warning(
             "of %d pairs in %s, %d were dropped as equal and %d as too long for %d tokens",
-            len(rows),
-            path,
-            pairs.equal,
-            pairs.too_long,
-            max_tokens,
-        )
+            len(rows), path, pairs.equal, pairs.too_long, max_tokens,
+        )  # fmt: skip
     if not len(pairs):
         raise DataError(
             f"{path} has {len(rows)} pairs, {pairs.equal} of them with equal completions and "

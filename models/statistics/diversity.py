@@ -41,7 +41,6 @@ def distinct_n(completions: Sequence[Tokens], n: int = 2) -> float:
 
     Args:
         completions: Sequences of words or token ids; n-grams do not reach across two of them.
-        n: Length of an n-gram.
 
     Returns:
         A share in (0, 1]; NaN where no completion has n tokens.
@@ -62,11 +61,6 @@ def length_matched_ratio(first: Sequence[Tokens], second: Sequence[Tokens], n: i
 
     Completion i of both models, of one prompt, is cut to the shorter of the two, so that a model
     does not look more diverse for saying less.
-
-    Args:
-        first: The one model's completions.
-        second: The other's, in the same order of prompts.
-        n: Length of an n-gram.
 
     Returns:
         The ratio; NaN where nothing is left to count.
@@ -115,8 +109,6 @@ def matched_distinct_2(
     two counts: neither a prompt that only one solves nor a better rate of success moves the ratio.
 
     Args:
-        sft_good: SFT's good completions of each prompt, in the order sampled.
-        ppo_good: PPO's, of the same prompts in the same order.
         min_completions: Matched completions of each model below which nothing is measured.
 
     Returns:

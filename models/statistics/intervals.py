@@ -32,8 +32,8 @@ class Interval:
     """A mean with the two ends of its interval; NaN ends where there is none."""
 
     mean: float
-    low: float
-    high: float
+    low: float = math.nan
+    high: float = math.nan
 
     def metrics(self, name: str) -> dict[str, float]:
         """Name the mean and both ends for MLflow: `name`, `name_low`, `name_high`."""
@@ -59,9 +59,6 @@ def bootstrap_interval(
 
     Args:
         values: Independent numbers, (values,); one per prompt, say.
-        resamples: How often the values are resampled, with replacement.
-        seed: Of the resampling; the same seed gives the same interval.
-        level: Probability that the interval should cover the mean.
 
     Returns:
         The mean of the values and the interval's ends; NaN ends below two values or with a
@@ -69,19 +66,17 @@ def bootstrap_interval(
     """
     array = np.asarray(values, dtype=np.float64)
     if array.size == 0:
-        return Interval(mean=math.nan, low=math.nan, high=math.nan)
+        return Interval(mean=math.nan)
     with np.errstate(invalid="ignore", over="ignore"):
         mean = float(array.mean())
     if array.size < 2 or not np.isfinite(array).all():
-        return Interval(mean=mean, low=math.nan, high=math.nan)
+        return Interval(mean=mean)
     means = [array[drawn].mean() for drawn in _resample(array.size, resamples, seed)]
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return Interval(mean=mean, low=float(low), high=float(high))
 
 
-def paired_bootstrap(
-    first: Floats, second: Floats, resamples: int, seed: int, level: float = 0.95
-) -> Interval:
+def paired_bootstrap(first: Floats, second: Floats, resamples: int, seed: int) -> Interval:
     """Bound the mean gain of ``second`` over ``first``, resampling prompts.
 
     Gains are averaged within each prompt first; a prompt is drawn with all its samples or not at
@@ -90,9 +85,6 @@ def paired_bootstrap(
     Args:
         first: Numbers of the one model, (prompts, samples).
         second: Numbers of the other on the same prompts, (prompts, samples).
-        resamples: How often the prompts are resampled, with replacement.
-        seed: Of the resampling.
-        level: Probability that the interval should cover the mean gain.
 
     Returns:
         The mean of second minus first, with its interval.
@@ -106,10 +98,10 @@ def paired_bootstrap(
             f"{len(second)} prompts; sample both models on one list of prompts"
         )
     if first.size == 0 or second.size == 0:
-        return Interval(mean=math.nan, low=math.nan, high=math.nan)
+        return Interval(mean=math.nan)
     with np.errstate(invalid="ignore", over="ignore"):
         gains = second.mean(axis=1) - first.mean(axis=1)  # (prompts,)
-    return bootstrap_interval(gains, resamples, seed, level)
+    return bootstrap_interval(gains, resamples, seed)
 
 
 def clustered_interval(
@@ -128,8 +120,6 @@ def clustered_interval(
         table: Numbers of each row, such as a held-out pair, (rows, columns).
         statistic: Gives (resamples,) of sums over rows, (resamples, columns).
         prompts: Number of each row's prompt, (rows,).
-        resamples: How often the prompts are resampled, with replacement.
-        seed: Of the resampling.
 
     Returns:
         The statistic of all rows with its 95% interval; NaN ends below two prompts. Resamples in
@@ -139,7 +129,7 @@ def clustered_interval(
     _, numbers = np.unique(prompts, return_inverse=True)
     count = int(numbers.max()) + 1
     if count < 2 or not math.isfinite(mean):
-        return Interval(mean=mean, low=math.nan, high=math.nan)
+        return Interval(mean=mean)
     sums = np.stack([np.bincount(numbers, weights=column) for column in table.T], axis=1)
     resampled = [sums[drawn].sum(axis=0) for drawn in _resample(count, resamples, seed)]
     found = statistic(np.stack(resampled))
@@ -148,13 +138,8 @@ def clustered_interval(
     return Interval(mean=mean, low=float(low), high=float(high))
 
 
-def wilson_interval(successes: int, total: int, level: float = 0.95) -> Interval:
+def wilson_interval(successes: int, total: int) -> Interval:
     """Bound a share of independent trials; sound at 0 and 1, where p ± z·sd has no width.
-
-    Args:
-        successes: Trials that succeeded, 0 to total.
-        total: Trials.
-        level: Probability that the interval should cover the true share.
 
     Returns:
         The observed share with its interval; of no trials NaN in [0, 1].
@@ -166,7 +151,7 @@ def wilson_interval(successes: int, total: int, level: float = 0.95) -> Interval
 
     if total == 0:
         return Interval(mean=math.nan, low=0.0, high=1.0)
-    ends = binomtest(successes, total).proportion_ci(level, method="wilson")
+    ends = binomtest(successes, total).proportion_ci(0.95, method="wilson")
     return Interval(mean=successes / total, low=float(ends.low), high=float(ends.high))
 
 

@@ -44,7 +44,7 @@ class WinRates:
     def of(self, row: str, column: str) -> Interval:
         """How often `row` is preferred to `column`; 0.5 without interval against itself."""
         if row == column:
-            return Interval(mean=0.5, low=math.nan, high=math.nan)
+            return Interval(mean=0.5)
         if (row, column) in self.intervals:
             return self.intervals[row, column]
         turned = self.intervals[column, row]
@@ -90,8 +90,6 @@ def preference_interval(preferences: Floats, *, resamples: int, seed: int) -> In
 
     Args:
         preferences: (prompts,) in [0, 1].
-        resamples: How often the prompts are resampled.
-        seed: Of the resampling.
 
     Returns:
         The mean with its 95% interval by the percentile bootstrap. Where one side wins every prompt
@@ -108,8 +106,6 @@ def win_rates_of_scores(scores: Mapping[str, Floats], *, resamples: int, seed: i
 
     Args:
         scores: Of each model, (prompts, samples).
-        resamples: How often the prompts are resampled for an interval.
-        seed: Root of the resampling's seeds.
     """
     preferences = {
         (row, column): prompt_preferences(scores[row], scores[column])
@@ -131,11 +127,8 @@ def win_rates(
     which other models are compared.
 
     Args:
-        models: Their names.
         preferences: Of each pair (row, column), (prompts,) in [0, 1] for `row`; NaN where a prompt
             was not judged, and it is left out.
-        resamples: How often the prompts are resampled.
-        seed: Root of the resampling's seeds.
     """
     judged = {pair: values[~np.isnan(values)] for pair, values in preferences.items()}
     drawing = derive_seed(seed, "win_rates.bootstrap")

@@ -133,7 +133,6 @@ class HeldOutCallback(TrainerCallback):  # type: ignore[misc]
         log: Log,
         interruption: Interruption,
     ) -> None:
-        """Take what to measure and log, and the signals that may end a measurement."""
         self._measure = measure
         self._log = log
         self._interruption = interruption

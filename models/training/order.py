@@ -33,10 +33,7 @@ def training_order(
     batches of a window are shuffled again. Only the very last batch may be smaller.
 
     Args:
-        lengths: Tokens of each row.
         total: Rows to learn from, more than there are rows for several epochs.
-        batch_size: Rows of one optimiser step.
-        generator: Draws the shuffles.
 
     Returns:
         Row numbers; each run of `batch_size` is one batch.
@@ -58,13 +55,7 @@ def training_order(
 
 
 def corpus_blocks(encoder: Any, path: Path, block_tokens: int, seed: int) -> torch.Tensor:
-    """Shuffle documents, join them with EOS and cut (blocks, block) int64; the rest is dropped.
-
-    Args:
-        encoder: The tokenizer.
-        path: Row file with `text`.
-        block_tokens: Tokens of a block.
-        seed: Root seed, of the shuffle.
+    """Shuffle `text` of a row file, join with EOS, cut into (blocks, block) int64, drop the rest.
 
     Raises:
         DataError: The corpus fills no block.

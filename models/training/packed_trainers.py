@@ -64,10 +64,7 @@ def _predict_labels(
     """Say of one packed row what TRL's fused head would, at the labelled positions only.
 
     Args:
-        model: A causal language model.
         labels: (1, packed tokens).
-        fused_lm_head: Asked for by TRL, whose head is not needed here.
-        row: `input_ids` and the boundaries of its parts.
     """
     before = (labels[0, 1:] != IGNORED_LABEL).nonzero().flatten()
     targets = labels[0, before + 1]  # (tokens,)
@@ -87,14 +84,7 @@ def _predict_labels(
 def _score_rows(
     model: Any, *, input_ids: torch.Tensor, attention_mask: torch.Tensor, **others: Any
 ) -> SequenceClassifierOutput:
-    """Score padded rows, (batch, seq), as one packed row.
-
-    Args:
-        model: A reward model.
-        input_ids: Rows that are padded on the right.
-        attention_mask: What is no padding.
-        others: What TRL hands to models besides; nothing that a score depends on.
-    """
+    """Score padded rows, (batch, seq), as one packed row."""
     lengths = attention_mask.sum(1)
     rows = Sequences(
         input_ids=input_ids,

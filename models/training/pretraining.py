@@ -23,7 +23,7 @@ from models.errors import DataError, ParameterError
 from models.language.architectures import build_model, parameter_count
 from models.language.config import ArchitectureConfig
 from models.language.folders import load_tokenizer, save_model
-from models.language.likelihood import bits_per_byte, held_out_loss, perplexity
+from models.language.likelihood import bits_per_byte, held_out_loss
 from models.language.tokenizer import encode_texts
 from models.randomness import derive_seed
 from models.rows import read_rows
@@ -43,14 +43,6 @@ def pretrain(
     run: TrainingRun,
 ) -> dict[str, float]:
     """Train a causal language model from scratch and publish its folder.
-
-    Args:
-        tokenizer: Tokenizer folder.
-        corpus: Rows with `text` to learn from.
-        heldout: Rows with `text` to measure on.
-        architecture: The network's sizes.
-        config: Steps, batches and optimiser.
-        run: Its `out` gets the model.
 
     Returns:
         Final metrics: held-out loss, perplexity, bits per byte, tokens learned from, parameters.
@@ -132,6 +124,6 @@ class _HeldOut:
         loss = held_out_loss(model, self._first, self._rest)
         return {
             "pretrain/heldout_loss": loss.mean,
-            "pretrain/perplexity": perplexity(loss.nll_sum, loss.token_count),
+            "pretrain/perplexity": loss.perplexity,
             "pretrain/bits_per_byte": bits_per_byte(loss.nll_sum, self._byte_count),
         }

@@ -83,12 +83,6 @@ def trainer_settings(
 
     Mixed precision is on where an accelerator has bfloat16. Trainer seeds global state; nothing
     should depend on it.
-
-    Args:
-        config: Of the stage.
-        run: Where to train.
-        stage: Its seed is derived from this name.
-        steps: Optimiser steps of the whole run.
     """
     on_cpu = run.device == "cpu"
     return {
@@ -134,9 +128,6 @@ def train(
     effect. While held-out rows are measured, right after a checkpoint, it takes effect at once.
 
     Args:
-        trainer: Of transformers or TRL.
-        run: Where to train; its log receives the trainer's metrics and the held-out ones.
-        stage: Prefix of the trainer's metrics.
         measure: Measures the model on held-out rows, at every checkpoint but the last.
 
     Raises:

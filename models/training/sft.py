@@ -21,10 +21,10 @@ from trl import SFTConfig
 
 from models.errors import DataError
 from models.language.folders import load_causal_model, load_tokenizer, save_model
-from models.language.likelihood import held_out_loss, perplexity
+from models.language.likelihood import held_out_loss
 from models.language.tokenizer import encode_completions, encode_prompts
 from models.randomness import derive_seed
-from models.rows import read_rows
+from models.rows import has_messages, read_rows
 from models.runtime import TrainingRun
 from models.training.config import SFTStageConfig
 from models.training.order import rows_to_learn, training_order
@@ -60,11 +60,7 @@ def finetune(
     """Fine-tune a base model on demonstrations and publish its folder.
 
     Args:
-        base: Folder of a causal language model.
         demonstrations: Rows with `prompt` and `completion` to learn from.
-        heldout: Rows of the same kind to measure on.
-        config: Epochs, batches and optimiser.
-        run: Its `out` gets the model.
 
     Returns:
         Final metrics: held-out loss and perplexity of completions, rows used and dropped,
@@ -77,7 +73,7 @@ def finetune(
     """
     model = load_causal_model(base)
     rows = read_rows(demonstrations)
-    tokenizer = load_tokenizer(base, wants_template=_conversational(rows))
+    tokenizer = load_tokenizer(base, wants_template=has_messages(rows))
     room = min(config.max_tokens, model.config.max_position_embeddings)
     learned = _encode_file(tokenizer, demonstrations, rows, room)
     held_out = _encode_file(tokenizer, heldout, read_rows(heldout), room)
@@ -86,7 +82,7 @@ def finetune(
         loss = held_out_loss(model, held_out.prompts, held_out.completions)
         return {
             "sft/heldout_loss": loss.mean,
-            "sft/heldout_perplexity": perplexity(loss.nll_sum, loss.token_count),
+            "sft/heldout_perplexity": loss.perplexity,
         }
 
     trainer = _build_trainer(model, tokenizer, learned, config, run)
@@ -108,7 +104,6 @@ def encode_demonstrations(
     """Tokenise rows so that each fits, its completion whole and with EOS.
 
     Args:
-        tokenizer: Of the model to train.
         rows: With `prompt` and `completion`, both strings or both lists of messages.
         max_tokens: Most tokens of a row; at least one of them is the prompt's.
     """
@@ -126,13 +121,8 @@ def encode_demonstrations(
 
 
 def _build_trainer(
-    model: Any,
-    tokenizer: Any,
-    learned: Demonstrations,
-    config: SFTStageConfig,
-    run: TrainingRun,
+    model: Any, tokenizer: Any, learned: Demonstrations, config: SFTStageConfig, run: TrainingRun
 ) -> Any:
-    """Put rows in order, label them and hand them to TRL as they are."""
     prompts, completions = learned.prompts, learned.completions
     order = training_order(
         [len(p) + len(c) for p, c in zip(prompts, completions, strict=True)],
@@ -172,11 +162,8 @@ def _encode_file(
     if encoded.dropped:
         logger.warning(
             "%d of %d demonstrations in %s were dropped: their completions alone fill %d tokens",
-            encoded.dropped,
-            len(rows),
-            path,
-            max_tokens,
-        )
+            encoded.dropped, len(rows), path, max_tokens,
+        )  # fmt: skip
     if not encoded.prompts:
         raise DataError(
             f"{path} has {len(rows)} demonstrations, {encoded.dropped} of them with completions "
@@ -184,7 +171,3 @@ def _encode_file(
             "completions or raise sft.max_tokens or the context"
         )
     return encoded
-
-
-def _conversational(rows: list[dict[str, Any]]) -> bool:
-    return bool(rows) and not isinstance(rows[0]["prompt"], str)

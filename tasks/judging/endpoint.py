@@ -30,7 +30,7 @@ import numpy as np
 
 from models.errors import ParameterError, QuartetError
 from models.evaluation.samples import Pair, Preferences
-from models.language.text import Content
+from models.rows import Content
 from models.statistics.intervals import wilson_interval
 from tasks.judging.config import EndpointConfig
 from tasks.results.digests import canonical_json

@@ -79,7 +79,7 @@ def run_evaluation(
         ModelError: Something is to be decided, and the two models read different tokens.
     """
     from models.evaluation.evaluation import evaluate, summarise  # imports torch
-    from models.language.tokenizer_identity import refuse_other_tokenizer
+    from models.language.folders import refuse_other_tokenizer
 
     if decision is not None:
         refuse_other_tokenizer(

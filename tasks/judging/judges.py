@@ -18,7 +18,7 @@ import numpy as np
 
 from models.errors import DataError, ParameterError
 from models.evaluation.samples import Judge, Samples, Scores
-from models.language.text import Content, text_of
+from models.rows import Content, text_of
 
 if TYPE_CHECKING:
     from tasks.judging.config import EndpointConfig

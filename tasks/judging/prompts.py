@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.errors import DataError, ParameterError
-from models.language.text import Content, text_of
-from models.rows import read_rows
+from models.rows import Content, read_rows, text_of
 from tasks.data.files import ENDINGS, read_file
 from tasks.data.formats import Row, RowProblem, as_messages, convert_row
 from tasks.data.quality import check_row

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.errors import DataError, ParameterError
-from models.evaluation.measures import bare_number
 from models.evaluation.result import EvaluationResult
 from models.language.config import SamplingConfig
 from models.randomness import derive_seed
@@ -168,7 +167,7 @@ def _further(
     """Perplexity on given texts, and overlap of the samples with given completions."""
     found: dict[str, dict[str, float]] = {name: {} for name in models}
     if config.perplexity:
-        from models.evaluation.model_likelihood import measure_likelihood  # imports torch
+        from models.language.likelihood import measure_likelihood  # imports torch
 
         folder = work.inputs.get("prompts")
         given = prompts if folder is None else prepared_demonstrations(folder)
@@ -191,7 +190,7 @@ def _further(
             found[name] |= {"bleu": bleu(completions, references)}
             found[name] |= rouge(completions, references)
     return {
-        model: {name: bare_number(value) for name, value in measures.items()}
+        model: {name: Interval(mean=value) for name, value in measures.items()}
         for model, measures in found.items()
     }
 

@@ -53,7 +53,7 @@ def collect_feedback(
     annotator = SimulatedAnnotator(seed=derive_seed(pipeline.seed, "annotator"), shuffle=shuffle)
 
     def learn(work: Workspace) -> Mapping[str, float]:
-        from models.language.prompts import (
+        from models.language.generation import (
             complete,
         )  # imports torch: only where there is work to do
 

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from models.evaluation.samples import Pair, Preferences
-from models.language.text import text_of
 from models.randomness import derive_seed
+from models.rows import text_of
 from tasks.world.reader import Impression, read
 
 _CORRECT_WEIGHT = 2.0

@@ -19,8 +19,13 @@ from networks import roles
 from peer_env import DEFAULT_FOLDER, peer_python
 from workloads import FIRST_WORD_ID, SIZES
 
-from models.language.distribution import TokenDistribution
-from models.language.sequences import Sequences, sequence_scores, token_logprobs, token_values
+from models.language.sequences import (
+    Sequences,
+    TokenDistribution,
+    sequence_scores,
+    token_logprobs,
+    token_values,
+)
 from models.ppo.advantages import whiten
 
 TOLERANCE = 1e-4

@@ -34,7 +34,7 @@ LEARNING = (
     "models.language.tokenizer.train_tokenizer",
     "models.training.pretraining.pretrain",
     "models.training.sft.finetune",
-    "models.language.prompts.complete",
+    "models.language.generation.complete",
     "models.reward.training.train_reward_model",
     "models.ppo.run.train_ppo",
     "models.evaluation.evaluation.evaluate",

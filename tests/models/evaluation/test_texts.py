@@ -9,11 +9,8 @@ import pytest
 import torch
 
 from models.errors import DataError, ParameterError
-from models.evaluation.texts import (
-    bleu,
-    rouge,
-    text_likelihood,
-)
+from models.evaluation.texts import bleu, rouge
+from models.language.likelihood import text_likelihood
 from models.language.tokenizer import encode_texts
 
 TEXTS = [

@@ -2,7 +2,7 @@
 
 import torch
 
-from models.language.distribution import TokenDistribution
+from models.language.sequences import TokenDistribution
 
 LOGITS = torch.tensor([[1.0, 2.0, 3.0], [1.0, 2.0, 3.0]])
 STEPS = torch.tensor([0, 1])

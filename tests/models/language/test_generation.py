@@ -9,9 +9,8 @@ import torch
 
 from models.errors import ParameterError
 from models.language.config import SamplingConfig
-from models.language.distribution import TokenDistribution
 from models.language.generation import Completion, sample_completions
-from models.language.sequences import Sequences, token_logprobs
+from models.language.sequences import Sequences, TokenDistribution, token_logprobs
 
 EOS = 1
 # Lengths 3, 1, 7, 2, 7, 4, 1, 9: ragged and not in order, one prompt twice, one with an EOS inside.

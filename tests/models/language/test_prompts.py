@@ -11,7 +11,7 @@ import torch
 from models.errors import ParameterError
 from models.language.config import SamplingConfig
 from models.language.folders import load_causal_model, save_model
-from models.language.prompts import complete, encode_to_fit
+from models.language.generation import complete, encode_to_fit
 from models.language.tokenizer import decode_completion, encode_prompts
 
 PROMPTS: list[Any] = ["the cat", "what is the sum of two and three?", "a dog ran home"]

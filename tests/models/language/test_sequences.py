@@ -9,9 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.language.distribution import TokenDistribution
 from models.language.sequences import (
     Sequences,
+    TokenDistribution,
     in_chunks,
     map_chunks,
     sequence_scores,

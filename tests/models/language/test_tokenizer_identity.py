@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from models.errors import ModelError
-from models.language.tokenizer_identity import refuse_other_tokenizer, same_tokenizer
+from models.language.folders import refuse_other_tokenizer, same_tokenizer
 
 
 def change_template(folder: Path) -> None:

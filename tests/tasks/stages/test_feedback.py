@@ -10,14 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-import models.language.prompts
+import models.language.generation
 from models.errors import DataError
 from models.evaluation.samples import Pair, Preferences
 from models.language.config import SamplingConfig
-from models.language.prompts import SampledText
-from models.language.text import last_text
+from models.language.generation import SampledText
 from models.reward.config import FeedbackConfig
-from models.rows import read_rows, write_rows
+from models.rows import last_text, read_rows, write_rows
 from tasks.results.store import StageRef, Store
 from tasks.run.pipeline import PipelineRun
 from tasks.run.spec import StageSpec
@@ -108,7 +107,7 @@ class Sampler:
 @pytest.fixture
 def sampler(home: Path, monkeypatch: pytest.MonkeyPatch) -> Sampler:
     sampler = Sampler()
-    monkeypatch.setattr(models.language.prompts, "complete", sampler)
+    monkeypatch.setattr(models.language.generation, "complete", sampler)
     return sampler
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from models.errors import DataError
 from models.evaluation.samples import Pair
-from models.language.text import text_of
+from models.rows import text_of
 from tasks.world.annotator import SimulatedAnnotator, preference_probability, utility
 from tasks.world.families import known_prompts
 from tasks.world.generate import World
