@@ -9,9 +9,8 @@ from collections.abc import Callable
 from prefect import flow
 from pydantic import Field
 
-from flows.approval import ask_before_promotion
 from flows.forms import StageForm, field_of
-from flows.lifecycle import cancellable, name_run, opened
+from flows.lifecycle import ask_before_promotion, cancellable, name_run, opened
 from models.config import Config
 from tasks.judging.config import EvaluationConfig
 from tasks.judging.judges import Decider
