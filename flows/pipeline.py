@@ -38,8 +38,7 @@ class PipelineResult(BaseModel):
         name: Of the run, in both.
         stages: In order of execution.
         final: The evaluation's metrics, `final/*`.
-        accepted: Whether the policy was accepted.
-        verdict: The verdict in a word or two.
+        verdict: In a word or two.
         reasons: Of the verdict, as sentences.
         seconds: Wall time of the flow.
         samples: Prompts with SFT and PPO completions.

@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import flows
@@ -43,20 +43,12 @@ HEALTH_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """Options of the command line.
-
-    Attributes:
-        prefect_port: Of the Prefect server.
-        mlflow_port: Of the MLflow server.
-        worker: Whether to run a worker.
-        prefect_file: The deployments; default: those of the checkout. Automations are in
-            infra/automations beside it.
-    """
+    """Options of the command line; automations are in infra/automations beside the file."""
 
     prefect_port: int = 4200
     mlflow_port: int = 5000
     worker: bool = True
-    prefect_file: Path = field(default_factory=lambda: _checkout() / "prefect.yaml")
+    prefect_file: Path = Path(str(flows.__file__)).resolve().parents[1] / "prefect.yaml"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -189,7 +181,7 @@ class _Operation:
                 if service.child.ended() is not None:
                     self._restart(service)
             if time.monotonic() - looked > HEALTH_SECONDS:
-                self._look_at_found()
+                self._check_found()
                 looked = time.monotonic()
             time.sleep(LOOK_SECONDS)
 
@@ -205,7 +197,7 @@ class _Operation:
         service.wait(service.child)
         _say(f"{service.name}: up again")
 
-    def _look_at_found(self) -> None:
+    def _check_found(self) -> None:
         for name, port in self.found.items():
             kind: Kind = "Prefect" if name == "Prefect" else "MLflow"
             try:
@@ -213,7 +205,10 @@ class _Operation:
             except QuartetError:
                 answers = False
             if answers == (name in self.gone):
-                _say(f"{name} server on port {port} " + ("is back" if answers else "is gone"))
+                _say(
+                    f"{name} server on port {port} "
+                    + ("answers again" if answers else "no longer answers")
+                )
                 (self.gone.discard if answers else self.gone.add)(name)
 
     def stop(self, interrupted: Callable[[], bool]) -> None:
@@ -289,10 +284,6 @@ def _signals() -> Iterator[list[int]]:
     finally:
         for number, old in before.items():
             signal.signal(number, old)
-
-
-def _checkout() -> Path:
-    return Path(str(flows.__file__)).resolve().parents[1]
 
 
 def _say(text: str) -> None:
