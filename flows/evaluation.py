@@ -94,11 +94,7 @@ def split_label(name: str) -> tuple[str, str]:
 def label_models(
     models: Iterable[str], clean: Callable[[str], str] = lambda label: label
 ) -> dict[str, str]:
-    """Map labels to the names of models.
-
-    Args:
-        models: Each NAME or LABEL=NAME.
-        clean: Makes a label valid for its use.
+    """Map labels, made valid by `clean`, to the names of models.
 
     Raises:
         ParameterError: There are none, or two with the same label.

@@ -113,7 +113,7 @@ APPROVAL_DAYS = 30
 
 
 class Approval(RunInput):
-    """The answer."""
+    """A person's answer."""
 
     go_on: bool = Field(
         default=True, title="Approve", description="Off = refuse; before PPO this ends the run."

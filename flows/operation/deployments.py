@@ -105,7 +105,6 @@ def _paused(slug: str, **when: Any) -> dict[str, Any]:
 
 
 def _weekly_with_another_seed() -> dict[str, Any]:
-    """A schedule with its own parameters."""
     form = RunForm.of("quickstart").model_copy(update={"seed": 1})
     return _paused(
         "weekly",
@@ -147,7 +146,6 @@ def _deployments() -> list[dict[str, Any]]:
 
 
 def _about_models() -> list[dict[str, Any]]:
-    """Deployments about existing models and runs."""
     quick = StageForm.of("quickstart").model_dump(mode="json")
     nothing = {"reward": "", "judge": "", "reference": ""}
     return [

@@ -50,7 +50,7 @@ def addresses(settings: Settings) -> Addresses:
 
 
 def status(settings: Settings) -> str:
-    """Describe servers, worker, runs and disk space."""
+    """Servers, worker, runs and disk space as text."""
     where = addresses(settings)
     serving = f"served by process {where.up}" if where.up else "no `quartet up` is running"
     lines = [f"Home folder   {settings.root} ({serving})"]

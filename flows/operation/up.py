@@ -91,7 +91,6 @@ class _Operation:
         return self.settings.root / "logs" / f"{name.lower().replace(' ', '-')}.log"
 
     def start_servers(self) -> None:
-        """Find or start both servers at the same time."""
         wanted: dict[Kind, int] = {"Prefect": self.options.prefect_port}
         if self.tracking_uri != self.settings.tracking_uri:
             wanted["MLflow"] = self.options.mlflow_port
@@ -143,7 +142,6 @@ class _Operation:
             _say(sentence)
 
     def start_worker(self) -> None:
-        """Start the worker and wait until it is online."""
         from flows.operation import registration
 
         name = f"quartet-{platform.node() or 'worker'}"
@@ -174,7 +172,6 @@ class _Operation:
         _say(f"Worker: {name} is online in the work pool {registration.POOL}")
 
     def watch(self) -> None:
-        """Keep the services running until an exception."""
         looked = time.monotonic()
         while True:
             for service in self.services:
@@ -212,7 +209,6 @@ class _Operation:
                 (self.gone.discard if answers else self.gone.add)(name)
 
     def stop(self, interrupted: Callable[[], bool]) -> None:
-        """Stop everything, worker first."""
         if any(service.name == "Worker" for service in self.services):
             _say(
                 "Stopping. Active runs save a checkpoint and end as Crashed; retry them in the UI "

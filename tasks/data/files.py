@@ -105,7 +105,7 @@ def _read_txt(path: Path, text: str) -> list[Row]:
 
 
 def _read_json(path: Path, text: str) -> list[Row]:
-    """Read JSON lines or one array, told apart by the first character."""
+    """Read JSON lines, or one array, which starts with a bracket."""
     if text.lstrip().startswith("["):
         items = enumerate(_parse(path, text, 1), 1)
         places = [(f"item {number}", item) for number, item in items]

@@ -136,7 +136,7 @@ _STOP_WORDS = frozenset(
 
 
 def read(prompt: str, completion: str) -> Impression:
-    """Read a completion of a prompt."""
+    """The impression that a completion of a prompt makes."""
     words = set(_words(prompt))
     knows = next((reader for cues, reader in _CUES if words & cues), _knows_meaning)
     # A completion that was cut off leaves nobody satisfied.

@@ -116,7 +116,6 @@ def _core_is_right(asked: WorldPrompt, sentence: str) -> bool | None:
 
 
 def _read_core(family: Family, sentence: str) -> Iterator[dict[str, str]]:
-    """Read a sentence as each wording of a family that could have made it."""
     uncapitalised = sentence[:1].lower() + sentence[1:]
     for pattern in _patterns(family):
         match = pattern.fullmatch(sentence) or pattern.fullmatch(uncapitalised)
