@@ -6,6 +6,7 @@ report. The preset gives the sampling, and the prompts if no file does.
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Literal
 
 from prefect import flow
 
@@ -15,7 +16,6 @@ from models.errors import ParameterError
 from tasks.judging.config import EvaluateModelsConfig
 from tasks.results.store import StageRef
 from tasks.run.exchange import open_input
-from tasks.run.pipeline import PipelineRun
 from tasks.stages.evaluate_models import evaluate_models
 from tasks.stages.prepare import prepare
 from tasks.stages.resolve import find_model
@@ -53,8 +53,15 @@ def evaluate_models_flow(
             label: find_model(name, role="base", pipeline=pipeline)
             for label, name in labels.items()
         }
-        wants = {name: name in judging.judges for name in ("reward", "judge")}
         refs = list(found.values())
+
+        def given_or_common(
+            name: str, role: Literal["base", "reward"], origin: str
+        ) -> StageRef | None:
+            if name:
+                return find_model(name, role=role, pipeline=pipeline)
+            return _common_origin(refs, origin)
+
         return evaluate_models(
             judging,
             p.sampling,
@@ -62,22 +69,18 @@ def evaluate_models_flow(
             models=found,
             data=None if prompts_file else prepare(p.data, pipeline=pipeline),
             prompts_file=Path(prompts_file) if prompts_file else None,
-            reference=find_model(reference, role="base", pipeline=pipeline)
-            if reference
-            else _common_origin(refs, "reference"),
-            reward=_reward_model(reward, refs, pipeline) if wants["reward"] else None,
+            reference=given_or_common(reference, "base", "reference"),
+            reward=given_or_common(reward, "reward", "reward_model")
+            if "reward" in judging.judges
+            else None,
             judge=find_model(judge, role="judge", pipeline=pipeline)
-            if wants["judge"] and judge
+            if judge and "judge" in judging.judges
             else None,
         )
 
 
 def split_label(name: str) -> tuple[str, str]:
-    """Split `label=name`; without a label, make a short one from the name.
-
-    Returns:
-        The label, and the name alone.
-    """
+    """Split `label=name` into both; without a label, make a short one from the name."""
     label, equals, rest = name.strip().partition("=")
     if equals and label.strip() and "/" not in label:
         return label.strip(), rest.strip()
@@ -91,11 +94,7 @@ def split_label(name: str) -> tuple[str, str]:
 def label_models(
     models: Iterable[str], clean: Callable[[str], str] = lambda label: label
 ) -> dict[str, str]:
-    """Map labels to the names of models.
-
-    Args:
-        models: Each NAME or LABEL=NAME.
-        clean: Makes a label valid for its use.
+    """Map labels, made valid by `clean`, to the names of models.
 
     Raises:
         ParameterError: There are none, or two with the same label.
@@ -109,12 +108,6 @@ def label_models(
             "mine=models:/NAME@ALIAS"
         )
     return labels
-
-
-def _reward_model(name: str, models: list[StageRef], pipeline: PipelineRun) -> StageRef | None:
-    if name:
-        return find_model(name, role="reward", pipeline=pipeline)
-    return _common_origin(models, "reward_model")
 
 
 def _common_origin(models: list[StageRef], role: str) -> StageRef | None:

@@ -11,6 +11,7 @@ Imports no torch.
 """
 
 import copy
+from collections.abc import Sequence
 from typing import Any, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt
@@ -114,7 +115,7 @@ class StageForm(Config):
     """path.to.field=value, such as ppo.gae_lambda=0.9; they override the form."""
 
     @classmethod
-    def of(cls, preset: str, further: tuple[str, ...] | list[str] = ()) -> Self:
+    def of(cls, preset: str, further: Sequence[str] = ()) -> Self:
         """Fill a form in with a preset's values.
 
         Raises:
@@ -140,10 +141,7 @@ class StageForm(Config):
         return load_preset(self.preset, self.further, {"seed": self.seed, **groups})
 
     def check_deployment(self, filled_in: dict[str, Any]) -> None:
-        """Refuse a preset whose values are not those in the form.
-
-        Args:
-            filled_in: The values that the deployment filled in.
+        """Refuse a preset other than the one that filled in the deployment's form.
 
         Raises:
             ParameterError: The preset was changed in the form.

@@ -1,4 +1,8 @@
-"""What every flow does around its stages: name, time limit, MLflow parent, liveness."""
+"""What flows do around their stages: name, time limit, MLflow parent, liveness, approval.
+
+For an approval the run suspends without holding a process, and Prefect shows the question as a form
+on the run's page. After the answer the flow starts from the top; finished stages are reused.
+"""
 
 import contextlib
 import datetime
@@ -8,16 +12,23 @@ from collections.abc import Callable, Iterator
 from typing import Any, ParamSpec, TypeVar
 from uuid import UUID
 
-from prefect import State
+from prefect import State, suspend_flow_run
 from prefect.client.orchestration import get_client
 from prefect.exceptions import TerminationSignal
+from prefect.input import RunInput
 from prefect.runtime import deployment, flow_run
 from prefect.states import Cancelled
+from pydantic import Field
 
 from flows.forms import StageForm
 from flows.parameters import PipelineParameters
 from tasks.machine.liveness import announced
 from tasks.machine.time_limit import time_limit
+from tasks.promotion.contest import record_approval
+from tasks.promotion.promotion import Answer
+from tasks.reports.markdown import table
+from tasks.results.store import StageRef
+from tasks.run.page import report_text
 from tasks.run.pipeline import PipelineRun, open_pipeline
 from tasks.settings import load_settings
 
@@ -95,3 +106,54 @@ def _is_cancelling() -> bool:
     except Exception:  # whatever keeps the API from answering: then it is an ordinary signal
         return False
     return state is not None and state.is_cancelling()
+
+
+APPROVAL_DAYS = 30
+"""How long a run waits for an answer."""
+
+
+class Approval(RunInput):
+    """A person's answer."""
+
+    go_on: bool = Field(
+        default=True, title="Approve", description="Off = refuse; before PPO this ends the run."
+    )
+    approver: str = Field(title="Your name", min_length=1)
+    note: str = Field(default="", title="Note", description="Recorded in MLflow with the run.")
+
+
+def ask_before_ppo(reward: StageRef, pipeline: PipelineRun) -> None:
+    """Wait for approval of the reward model.
+
+    Raises:
+        Cancellation: The answer is no.
+    """
+    rows = [(name, f"{value:.4g}") for name, value in sorted(reward.metrics.items())]
+    question = (
+        "**Is this reward model good enough for PPO?** Its report is among the run's artifacts.\n\n"
+        f"Reward model `{reward.digest[:12]}`:\n\n{table(('metric', 'value'), rows)}"
+    )
+    answer = _ask(question, "approval-before-ppo", "before_ppo", pipeline)
+    if not answer.go_on:
+        note = answer.note or "no note"
+        raise Cancellation(f"{answer.approver} ended the run before PPO: {note}")
+
+
+def ask_before_promotion(challenger: str, evidence: StageRef, pipeline: PipelineRun) -> Answer:
+    """Wait for approval of a challenger as champion; a no does not end the run.
+
+    Args:
+        challenger: Address of the registered version.
+        evidence: The comparison that it passed; each comparison is a question of its own.
+    """
+    question = f"**Promote {challenger} to champion?**\n\n{report_text(evidence)}"
+    key = f"approval-promotion-{evidence.digest[:12]}"
+    answer = _ask(question, key, "promotion", pipeline)
+    return Answer(go_on=answer.go_on, by=answer.approver, note=answer.note)
+
+
+def _ask(question: str, key: str, gate: str, pipeline: PipelineRun) -> Approval:
+    form = Approval.with_initial_data(description=question)
+    answer = suspend_flow_run(wait_for_input=form, timeout=APPROVAL_DAYS * 24 * 3600, key=key)
+    record_approval(pipeline, gate, approved=answer.go_on, by=answer.approver, note=answer.note)
+    return answer

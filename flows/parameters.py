@@ -6,7 +6,7 @@ Imports no torch, so that the command line answers at once and the run form open
 import difflib
 from collections.abc import Iterable, Mapping
 from importlib import resources
-from typing import Any, Self, get_args
+from typing import Any, Self, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, Field, NonNegativeInt, ValidationError, model_validator
@@ -24,6 +24,8 @@ from models.reward.config import FeedbackConfig, RewardQualityConfig, RewardStag
 from models.training.config import PretrainConfig, SFTStageConfig
 from tasks.data.config import DataConfig
 from tasks.judging.config import EvaluationConfig
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class PipelineParameters(Config):
@@ -82,12 +84,12 @@ class PipelineParameters(Config):
 
     @property
     def needs_corpus(self) -> bool:
-        """Whether there must be texts: for a base model of one's own, or PPO's pretraining mix."""
+        """Whether a corpus is needed: to pretrain a base model, or for PPO's pretraining mix."""
         return not self.base.source or self.ppo.ptx_coef > 0
 
 
 def list_presets() -> dict[str, str]:
-    """Return the description of each preset by name."""
+    """The description of each preset by name."""
     return {
         entry.name.removesuffix(".yaml"): str(yaml.safe_load(entry.read_text())["description"])
         for entry in sorted(_folder().iterdir(), key=lambda entry: entry.name)
@@ -111,7 +113,7 @@ def load_preset(
     presets = list_presets()
     if name not in presets:
         raise ParameterError(
-            f"unknown preset {name!r}{_meant(name, presets)}; presets are: {', '.join(presets)}"
+            f"unknown preset {name!r}{_closest(name, presets)}; presets are: {', '.join(presets)}"
         )
     values = yaml.safe_load((_folder() / f"{name}.yaml").read_text(encoding="utf-8"))
     del values["description"]
@@ -120,10 +122,19 @@ def load_preset(
         values[field] = {**values.get(field, {}), **value} if isinstance(value, dict) else value
     for setting in settings:
         _set(values, setting)
+    return validated(PipelineParameters, values)
+
+
+def validated(model: type[Model], values: Mapping[str, Any]) -> Model:
+    """Validate values; all of pydantic's errors make one line.
+
+    Raises:
+        ParameterError: Each field, its value and what is wanted.
+    """
     try:
-        return PipelineParameters.model_validate(values)
+        return model.model_validate(values)
     except ValidationError as error:
-        raise ParameterError(explain(error)) from error
+        raise ParameterError("; ".join(_explain(one) for one in error.errors())) from error
 
 
 def _folder() -> Any:
@@ -145,12 +156,17 @@ def _set(values: dict[str, Any], setting: str) -> None:
         if name not in model.model_fields:
             where = ".".join(groups[:depth]) or "the top level"
             raise ParameterError(
-                f"unknown field {path!r}{_meant(name, model.model_fields)}; fields of {where} "
+                f"unknown field {path!r}{_closest(name, model.model_fields)}; fields of {where} "
                 f"are: {', '.join(model.model_fields)}"
             )
         group = _group(model, name)
-        if (group is not None) != (depth < len(groups)):
-            raise ParameterError(_wrong_depth(path, group))
+        if group is None and depth < len(groups):
+            raise ParameterError(
+                f"{path!r} goes into a field that has no fields of its own; drop what follows it"
+            )
+        if group is not None and depth == len(groups):
+            fields = ", ".join(f"{path}.{name}" for name in group.model_fields)
+            raise ParameterError(f"{path!r} is a group, not a field; set one of: {fields}")
         if group is not None:
             model = group
             values = values.setdefault(name, {})
@@ -162,24 +178,12 @@ def _set(values: dict[str, Any], setting: str) -> None:
 
 
 def _group(model: type[BaseModel], name: str) -> type[BaseModel] | None:
-    """The model of a field that holds fields itself, or may; None for a plain value."""
+    """The model of a field that is a group; None for a plain value."""
     annotation = model.model_fields[name].annotation
     for inner in (annotation, *get_args(annotation)):
         if isinstance(inner, type) and issubclass(inner, BaseModel):
             return inner
     return None
-
-
-def _wrong_depth(path: str, group: type[BaseModel] | None) -> str:
-    if group is None:
-        return f"{path!r} goes into a field that has no fields of its own; drop what follows it"
-    fields = ", ".join(f"{path}.{name}" for name in group.model_fields)
-    return f"{path!r} is a group, not a field; set one of: {fields}"
-
-
-def explain(error: ValidationError) -> str:
-    """All of pydantic's errors on one line, each with field, value and what is wanted."""
-    return "; ".join(_explain(one) for one in error.errors())
 
 
 def _explain(error: Mapping[str, Any]) -> str:
@@ -190,6 +194,6 @@ def _explain(error: Mapping[str, Any]) -> str:
     return f"{where}: got {error['input']!r}, {message[0].lower()}{message[1:]}"
 
 
-def _meant(name: str, possible: Iterable[str]) -> str:
+def _closest(name: str, possible: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, list(possible), n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""

@@ -11,9 +11,8 @@ from prefect import flow
 from prefect.runtime import flow_run
 from pydantic import BaseModel, ConfigDict
 
-from flows.approval import ask_before_ppo
 from flows.forms import RunForm
-from flows.lifecycle import cancellable, name_run, opened
+from flows.lifecycle import ask_before_ppo, cancellable, name_run, opened
 from flows.parameters import PipelineParameters
 from flows.preferences import learn_preferences
 from tasks.registry.versions import renew_cards
@@ -40,8 +39,7 @@ class PipelineResult(BaseModel):
         name: Of the run, in both.
         stages: In order of execution.
         final: The evaluation's metrics, `final/*`.
-        accepted: Whether the policy was accepted.
-        verdict: The verdict in a word or two.
+        verdict: In a word or two.
         reasons: Of the verdict, as sentences.
         seconds: Wall time of the flow.
         samples: Prompts with SFT and PPO completions.

@@ -16,14 +16,7 @@ from tasks.stages.reward_quality import measure_reward_quality
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LearnedPreferences:
-    """The models learned from the preferences.
-
-    Attributes:
-        reward: The reward model.
-        quality: Its measurement.
-        judge: The held-out reward model, if some preferences were kept for it.
-        stages: All of them, in order of execution.
-    """
+    """The reward model, its measurement, the held-out one if any, and all in order."""
 
     reward: StageRef
     quality: StageRef
@@ -36,11 +29,7 @@ def learn_preferences(
 ) -> LearnedPreferences:
     """Train the reward model, and the held-out one if any, and measure them.
 
-    Args:
-        parameters: Of the pipeline.
-        pipeline: The run.
-        data: The prepared datasets.
-        sft: Initialises both, and samples the completions to compare.
+    The SFT model initialises both, and samples the completions to compare.
     """
     p = parameters
     stages: list[StageRef] = []

@@ -4,21 +4,19 @@ Prompts, champion and judge follow from the challenger's lineage; the preset onl
 sampling.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 
 from prefect import flow
 from pydantic import Field
 
-from flows.approval import ask_before_promotion
 from flows.forms import StageForm, field_of
-from flows.lifecycle import cancellable, name_run, opened
+from flows.lifecycle import ask_before_promotion, cancellable, name_run, opened
 from models.config import Config
 from tasks.judging.config import EvaluationConfig
 from tasks.judging.judges import Decider
 from tasks.promotion.promotion import Answer, Promotion, promote
 from tasks.registry.versions import ModelVersion
 from tasks.results.store import StageRef
-from tasks.run.pipeline import PipelineRun
 from tasks.stages.prepare import prepare
 
 
@@ -46,12 +44,8 @@ class PromotionForm(StageForm):
     promotion: PromotionFields = Field(title="Gates")
 
     @classmethod
-    def of(cls, preset: str, further: tuple[str, ...] | list[str] = ()) -> "PromotionForm":
-        """Fill the form in; the gates do not depend on the preset.
-
-        Raises:
-            ParameterError: There is no such preset.
-        """
+    def of(cls, preset: str, further: Sequence[str] = ()) -> "PromotionForm":
+        """Fill the form in; the gates do not depend on the preset."""
         values = StageForm.of(preset, further).model_dump(mode="json")
         gates = EvaluationConfig().model_dump(
             mode="json", include=set(PromotionFields.model_fields)
@@ -77,6 +71,10 @@ def promote_flow(model: str, run: PromotionForm, judge_model: str = "") -> Promo
     p = run.to_parameters()
     gates = run.promotion.model_dump() | {"endpoint": p.evaluate.endpoint}
     with opened(run, p) as pipeline:
+
+        def ask(challenger: ModelVersion, evidence: StageRef) -> Answer:
+            return ask_before_promotion(challenger.uri, evidence, pipeline)
+
         return promote(
             model,
             EvaluationConfig.model_validate(gates),
@@ -84,12 +82,5 @@ def promote_flow(model: str, run: PromotionForm, judge_model: str = "") -> Promo
             pipeline=pipeline,
             data=lambda: prepare(p.data, pipeline=pipeline),
             judge_model=judge_model,
-            ask=_asking(pipeline) if run.approval else None,
+            ask=ask if run.approval else None,
         )
-
-
-def _asking(pipeline: PipelineRun) -> Callable[[ModelVersion, StageRef], Answer]:
-    def ask(challenger: ModelVersion, evidence: StageRef) -> Answer:
-        return ask_before_promotion(challenger.uri, evidence, pipeline)
-
-    return ask

@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, NoReturn, cast
 
 import typer
 
@@ -55,12 +55,15 @@ def run(
     ] = None,
 ) -> None:
     """Run the pipeline with a preset and print the result."""
-    form = _form(preset, settings or [])
+    _check_settings()
+    with _refusals():
+        form = RunForm.of(preset, settings or [])
+        parameters = form.to_parameters()
     if result is not None and not result.absolute().parent.is_dir():
         _refuse(f"--result: the folder {result.absolute().parent} does not exist; make it first")
     if result is not None and result.is_dir():
         _refuse(f"--result: {result} is a folder, wanted a file to write; name one in it")
-    _check_folder(form.to_parameters())
+    _check_folder(parameters)
     _prepare_environment()
     from flows.cli.report import print_result, result_json  # Prefect and MLflow: seconds to import
     from flows.pipeline import PipelineResult, rlhf_pipeline
@@ -175,23 +178,19 @@ def main() -> None:
     app()
 
 
-def _form(preset: str, settings: list[str]) -> RunForm:
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
+    """Print a wrong parameter or file in one line, and exit with status 2."""
     try:
-        load_settings()  # a wrong environment variable is refused like a wrong parameter
-        form = RunForm.of(preset, settings)
-        form.to_parameters()
-        return form
-    except ParameterError as error:
+        yield
+    except (DataError, ParameterError) as error:
         _refuse(str(error))
-        raise
 
 
 def _check_settings() -> None:
     """Refuse a wrong environment variable before anything starts."""
-    try:
+    with _refusals():
         load_settings()
-    except ParameterError as error:
-        _refuse(str(error))
 
 
 @contextlib.contextmanager
@@ -207,21 +206,19 @@ def _errors_in_one_line() -> Iterator[None]:
 def _check_folder(parameters: PipelineParameters) -> None:
     """Refuse a folder without the required files before any server starts."""
     if parameters.data.source == "folder":
-        try:
+        with _refusals():
             folder = Path(parameters.data.folder).expanduser()
             folder_files(folder, corpus=parameters.needs_corpus)
-        except DataError as error:
-            _refuse(str(error))
 
 
 def _without_traceback(record: logging.LogRecord) -> bool:
-    """Log an expected error in one line; its traceback helps nobody."""
+    """Log an expected error without its traceback."""
     if record.exc_info and isinstance(record.exc_info[1], QuartetError):
         record.exc_info = record.exc_text = None
     return True
 
 
-def _refuse(message: str) -> None:
+def _refuse(message: str) -> NoReturn:
     typer.echo(f"quartet: {message}", err=True)
     raise typer.Exit(2)
 

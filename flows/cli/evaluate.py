@@ -1,4 +1,4 @@
-"""The commands that measure: `quartet evaluate`, `quartet benchmark` and `quartet compare`.
+"""The commands `quartet evaluate`, `quartet benchmark` and `quartet compare`.
 
 Imports neither Prefect nor MLflow before one is called.
 """
@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
-from pydantic import ValidationError
 
 from flows.forms import StageForm
-from flows.parameters import explain
+from flows.parameters import validated
 from models.benchmarks.config import MultipleChoiceConfig
-from models.errors import ParameterError
 from tasks.judging.config import EvaluateModelsConfig
 from tasks.settings import load_settings
 
@@ -35,7 +33,7 @@ def evaluate(
         typer.Option("--judge", help="reward, judge, gold, vader or endpoint; repeatable."),
     ] = None,
     preset: Annotated[
-        str, typer.Option(help="Preset with the sampling, and the prompts if there is no file.")
+        str, typer.Option(help="Preset with the sampling and, without a file, the prompts.")
     ] = "quickstart",
     reward: Annotated[
         str, typer.Option("--reward-model", help="Reward model for --judge reward.")
@@ -47,11 +45,10 @@ def evaluate(
     seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     endpoint_url: Annotated[str, typer.Option(help="Base URL for --judge endpoint.")] = "",
     endpoint_model: Annotated[str, typer.Option(help="Model name for --judge endpoint.")] = "",
-    criteria: Annotated[
-        str, typer.Option(help="What the judge of --judge endpoint should look for.")
-    ] = "",
+    criteria: Annotated[str, typer.Option(help="Judging criteria for --judge endpoint.")] = "",
     references: Annotated[
-        bool, typer.Option("--references", help="BLEU and ROUGE against the given completions.")
+        bool,
+        typer.Option("--references", help="Also BLEU and ROUGE against the given completions."),
     ] = False,
     settings: Annotated[
         list[str] | None,
@@ -67,10 +64,7 @@ def evaluate(
         "references": references,
         "endpoint": {name: value for name, value in endpoint.items() if value},
     }
-    try:
-        judging = EvaluateModelsConfig.model_validate(values)
-    except ValidationError as error:
-        raise ParameterError(explain(error)) from error
+    judging = validated(EvaluateModelsConfig, values)
     run = _form(preset, seed, settings or [])
     from flows.evaluation import evaluate_models_flow
 
@@ -102,26 +96,22 @@ def benchmark(
         bool, typer.Option("--chat", help="Ask through the model's chat template.")
     ] = False,
     delimiter: Annotated[
-        str, typer.Option(help="Between question and answer; empty for Chinese.")
+        str, typer.Option(help="Text between question and answer; empty for Chinese.")
     ] = " ",
     lm_eval_tasks: Annotated[
         list[str] | None,
         typer.Option("--lm-eval", help="Task of lm-evaluation-harness; repeatable."),
     ] = None,
     lm_eval_folder: Annotated[
-        Path | None, typer.Option(help="Folder with your own task definitions.")
+        Path | None, typer.Option(help="Folder with your own lm-eval task definitions.")
     ] = None,
-    lm_eval_rows: Annotated[int, typer.Option(help="Rows of each of its tasks; 0 = all.")] = 0,
-    preset: Annotated[str, typer.Option(help="Names the run; no other effect.")] = "quickstart",
+    lm_eval_rows: Annotated[int, typer.Option(help="Rows per lm-eval task; 0 = all.")] = 0,
+    preset: Annotated[str, typer.Option(help="Only names the run.")] = "quickstart",
     seed: Annotated[int, typer.Option(help="Random seed of examples and intervals.")] = 0,
 ) -> None:
     """Measure accuracy on your own questions and on published benchmarks."""
-    try:
-        asking = MultipleChoiceConfig(
-            shots=shots, prompt="chat" if chat else "plain", delimiter=delimiter
-        )
-    except ValidationError as error:
-        raise ParameterError(explain(error)) from error
+    values = {"shots": shots, "prompt": "chat" if chat else "plain", "delimiter": delimiter}
+    asking = validated(MultipleChoiceConfig, values)
     run = _form(preset, seed)
     from flows.benchmarks import benchmark_flow
 
@@ -141,7 +131,8 @@ def benchmark(
 
 def compare(
     runs: Annotated[
-        list[str], typer.Argument(help="Two to seven runs: names, ids or beginnings of ids.")
+        list[str],
+        typer.Argument(help="Two to seven runs: names, or MLflow ids or their beginnings."),
     ],
     out: Annotated[
         Path | None, typer.Option(help="Folder of the report; default: in the home folder.")
@@ -164,17 +155,11 @@ def compare(
 
 
 def _form(preset: str, seed: int, settings: Any = ()) -> StageForm:
-    form = StageForm.of(preset, settings).model_dump() | {"seed": seed}
-    try:
-        return StageForm.model_validate(form)
-    except ValidationError as error:
-        raise ParameterError(explain(error)) from error
+    return validated(StageForm, StageForm.of(preset, settings).model_dump() | {"seed": seed})
 
 
 def _print_report(ref: "StageRef") -> None:
-    from tasks.results.store import Store
     from tasks.run.page import report_text
 
-    folder = Store(load_settings().store).folder(ref.stage, ref.digest)
     typer.echo(report_text(ref))
-    typer.echo(f"All results: {folder}\n")
+    typer.echo(f"All results: {load_settings().store / ref.stage / ref.digest}\n")

@@ -35,13 +35,12 @@ def promote(
     samples: Annotated[int, typer.Option(help="Samples per prompt.", min=1)] = 4,
     judge: Annotated[
         str,
-        typer.Option(
-            help="Who decides: gold, judge (held-out reward model), vader, endpoint, or auto."
-        ),
+        typer.Option(help="gold, judge (held-out reward model), vader, endpoint or auto."),
     ] = "auto",
-    judge_model: Annotated[str, typer.Option(help="Held-out reward model to judge with.")] = "",
+    judge_model: Annotated[str, typer.Option(help="Held-out reward model for --judge judge.")] = "",
     max_kl: Annotated[
-        float, typer.Option(help="Maximum KL to its reference, nats per completion.", min=0.001)
+        float,
+        typer.Option(help="Maximum KL to the reference model, in nats per completion.", min=0.001),
     ] = 10.0,
     settings: Annotated[
         list[str] | None,
@@ -101,7 +100,9 @@ def lineage(
         str,
         typer.Argument(help="models:/NAME@ALIAS, stage/DIGEST or the beginning of a digest."),
     ],
-    picture: Annotated[Path | None, typer.Option(help="Also draw it to this PNG file.")] = None,
+    picture: Annotated[
+        Path | None, typer.Option(help="Also write it as a picture to this PNG file.")
+    ] = None,
 ) -> None:
     """Show the lineage of a model, with digests, runs and dates."""
     if picture is not None and not picture.absolute().parent.is_dir():
@@ -118,7 +119,7 @@ def lineage(
         from tasks.reports.lineage import draw_lineage
 
         draw_lineage(records, picture)
-        typer.echo(f"drawn to {picture}")
+        typer.echo(f"picture written to {picture}")
 
 
 def gc(
@@ -160,12 +161,6 @@ def gc(
 
 
 def _preset_of(model: str) -> str:
-    """The preset of a registered model.
-
-    Raises:
-        ModelError: MLflow does not have the model.
-        ParameterError: There is no such preset.
-    """
     from tasks.registry.versions import find_version
     from tasks.tracking.client import Tracker
 
@@ -209,22 +204,14 @@ def _print_garbage(found: "Garbage") -> None:
     if not found.items:
         typer.echo("nothing to remove: everything in the store is referred to, or too recent")
         return
-    table = Table()
-    table.add_column("stage", no_wrap=True)
-    table.add_column("digest", no_wrap=True)
-    table.add_column("what")
-    table.add_column("age", justify="right", no_wrap=True)
-    table.add_column("size", justify="right", no_wrap=True)
-    table.add_column("reason", overflow="fold")
+    table = Table("stage", "digest", "what", "age", "size", "reason")
+    for index, column in enumerate(table.columns):
+        column.no_wrap = index in (0, 1, 3, 4)
+        column.justify = "right" if index in (3, 4) else "left"
+        column.overflow = "fold"
     for item in found.items:
-        table.add_row(
-            item.stage,
-            item.digest[:12],
-            item.what,
-            f"{item.age_days:.1f} days",
-            _size(item.size),
-            item.why,
-        )
+        age, size = f"{item.age_days:.1f} days", _size(item.size)
+        table.add_row(item.stage, item.digest[:12], item.what, age, size, item.why)
     total = sum(item.size for item in found.items)
     table.add_section()
     table.add_row("total", f"{len(found.items)}", "", "", _size(total), "")

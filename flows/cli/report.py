@@ -70,7 +70,7 @@ def print_result(result: PipelineResult, settings: Settings) -> None:
     for reason in result.reasons:
         console.print(Text(f"  - {reason}"))
     console.print()
-    for line in _see_more(result, settings):
+    for line in _addresses(result, settings):
         console.print(Text(line), soft_wrap=True)
 
 
@@ -93,11 +93,8 @@ def _key_metric(ref: StageRef) -> str:
 
 
 def _comparison_table(final: dict[str, float]) -> Table:
-    table = Table(
-        title=f"SFT against PPO on {final['final/prompts']:.0f} held-out prompts",
-        title_justify="left",
-    )
-    table.add_column("")
+    title = f"SFT against PPO on {final['final/prompts']:.0f} held-out prompts"
+    table = Table("", title=title, title_justify="left")
     for column in ("SFT", "PPO", "gain, 95% interval"):
         table.add_column(column, justify="right")
     for name, label in COMPARED:
@@ -107,9 +104,8 @@ def _comparison_table(final: dict[str, float]) -> Table:
         if f"final/{name}_gain_low" in final:
             mean, low, high = (final[f"final/{name}_gain{end}"] for end in ("", "_low", "_high"))
             gain = f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]"
-        table.add_row(
-            label, f"{final[f'final/{name}_sft']:.3f}", f"{final[f'final/{name}_ppo']:.3f}", gain
-        )
+        sft, ppo = (f"{final[f'final/{name}_{model}']:.3f}" for model in ("sft", "ppo"))
+        table.add_row(label, sft, ppo, gain)
     return table
 
 
@@ -124,7 +120,7 @@ def _sample_table(samples: list[dict[str, str | float]]) -> Table:
     return table
 
 
-def _see_more(result: PipelineResult, settings: Settings) -> Iterator[str]:
+def _addresses(result: PipelineResult, settings: Settings) -> Iterator[str]:
     binaries = Path(sys.executable).parent
 
     def command(name: str, *words: str) -> str:
@@ -141,10 +137,11 @@ def _see_more(result: PipelineResult, settings: Settings) -> Iterator[str]:
         yield f"           then http://127.0.0.1:5000, run {result.name}"
     from prefect.settings import get_current_settings
 
-    if get_current_settings().api.url:
-        yield f"  Prefect  {get_current_settings().ui_url}, flow run {result.name}"
+    prefect = get_current_settings()
+    if prefect.api.url:
+        yield f"  Prefect  {prefect.ui_url}, flow run {result.name}"
     else:
-        database = get_current_settings().server.database.connection_url
+        database = prefect.server.database.connection_url
         address = database.get_secret_value() if database else ""
         start = command("prefect", "server", "start", "--port", "4200")
         assignment = f"PREFECT_API_DATABASE_CONNECTION_URL={shlex.quote(address)}"

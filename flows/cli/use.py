@@ -105,7 +105,6 @@ def _prompts() -> Iterator[str]:
 
 
 def _answer(talk: Any, prompt: str) -> None:
-    """Print a completion while it is sampled."""
     try:
         with contextlib.closing(talk.reply(prompt)) as pieces:
             for place, piece in enumerate(pieces):
@@ -122,7 +121,6 @@ def _answer(talk: Any, prompt: str) -> None:
 
 
 def _note(text: str) -> None:
-    """Print a message that is not part of a completion."""
     typer.echo(text, err=True)
 
 

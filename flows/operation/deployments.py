@@ -7,7 +7,7 @@ the installed package and no copy of the code. All schedules are paused at first
 """
 
 import sys
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from importlib.metadata import version
 from typing import Any
 
@@ -27,29 +27,29 @@ HEADER = """\
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Deployment:
-    """A flow that can be started from the UI, the API or a schedule.
+def _deployment(
+    flow: str,
+    name: str,
+    description: str,
+    tags: list[str],
+    parameters: dict[str, Any],
+    schedules: Iterable[dict[str, Any]] = (),
+) -> dict[str, Any]:
+    """A flow that can be started from the UI, the API or a schedule, as in prefect.yaml."""
+    return {
+        "name": name,
+        "version": version("quartet-rlhf"),
+        "description": description,
+        "tags": ["quartet", *tags],
+        "entrypoint": flow,
+        "parameters": parameters,
+        "schedules": list(schedules),
+        "work_pool": {"name": WORK_POOL},
+    }
 
-    Attributes:
-        flow: Module path of the flow.
-        name: Of the deployment.
-        description: In Markdown.
-        tags: For filtering in the UI.
-        parameters: Values of its form.
-        schedules: As in prefect.yaml.
-    """
 
-    flow: str
-    name: str
-    description: str
-    tags: list[str]
-    parameters: dict[str, Any]
-    schedules: list[dict[str, Any]] = field(default_factory=list)
-
-
-def _pipeline(preset: str, description: str, schedules: list[dict[str, Any]]) -> Deployment:
-    return Deployment(
+def _pipeline(preset: str, description: str, schedules: list[dict[str, Any]]) -> dict[str, Any]:
+    return _deployment(
         flow="flows.pipeline.rlhf_pipeline",
         name=preset,
         description=(
@@ -57,7 +57,7 @@ def _pipeline(preset: str, description: str, schedules: list[dict[str, Any]]) ->
             "run. Finished stages are reused, interrupted ones resume from their checkpoints. The "
             "report is among the run's artifacts; the curves are in MLflow, linked from each stage."
         ),
-        tags=["quartet", "pipeline", preset],
+        tags=["pipeline", preset],
         parameters={"run": _filled_in(preset)},
         schedules=schedules,
     )
@@ -70,26 +70,28 @@ def _filled_in(preset: str) -> dict[str, Any]:
     return values
 
 
-def _stage(flow: str, name: str, description: str, form: StageForm, **inputs: str) -> Deployment:
+def _stage(
+    flow: str, name: str, description: str, form: StageForm, **inputs: str
+) -> dict[str, Any]:
     """One stage alone; required models are fields of its form."""
-    return Deployment(
+    return _deployment(
         flow=f"flows.stages.{flow}",
         name=name,
         description=description,
-        tags=["quartet", "stage", name.split("-")[0]],
+        tags=["stage", name.split("-")[0]],
         parameters={**inputs, "run": form.model_dump(mode="json")},
     )
 
 
-def _nightly_evaluation() -> Deployment:
-    return Deployment(
+def _nightly_evaluation() -> dict[str, Any]:
+    return _deployment(
         flow="flows.stages.evaluate_flow",
         name="nightly-evaluation",
         description=(
             "Evaluates the newest quickstart policy every night on 256 held-out prompts. The "
             "schedule is paused; activate it on this page."
         ),
-        tags=["quartet", "stage", "evaluate", "schedule"],
+        tags=["stage", "evaluate", "schedule"],
         parameters={
             "policy": LATEST_POLICY,
             "run": StageForm.of("quickstart", ["evaluate.prompts=256"]).model_dump(mode="json"),
@@ -103,7 +105,6 @@ def _paused(slug: str, **when: Any) -> dict[str, Any]:
 
 
 def _weekly_with_another_seed() -> dict[str, Any]:
-    """A schedule with its own parameters."""
     form = RunForm.of("quickstart").model_copy(update={"seed": 1})
     return _paused(
         "weekly",
@@ -113,7 +114,7 @@ def _weekly_with_another_seed() -> dict[str, Any]:
     )
 
 
-def _deployments() -> list[Deployment]:
+def _deployments() -> list[dict[str, Any]]:
     presets = list_presets()
     schedules = {
         "quickstart": [
@@ -144,29 +145,28 @@ def _deployments() -> list[Deployment]:
     ]
 
 
-def _about_models() -> list[Deployment]:
-    """Deployments about existing models and runs."""
+def _about_models() -> list[dict[str, Any]]:
     quick = StageForm.of("quickstart").model_dump(mode="json")
     nothing = {"reward": "", "judge": "", "reference": ""}
     return [
-        Deployment(
+        _deployment(
             flow="flows.compare.compare_flow",
             name="compare",
             description=(
                 "One report on several pipeline runs: which is best, why, and how certain that is. "
                 "Give each by run name or MLflow id."
             ),
-            tags=["quartet", "compare"],
+            tags=["compare"],
             parameters={"runs": []},
         ),
-        Deployment(
+        _deployment(
             flow="flows.evaluation.evaluate_models_flow",
             name="evaluate-models",
             description=(
                 "Any models on any prompts with a choice of judges: win rates with intervals, "
                 "scores, KL, diversity, perplexity."
             ),
-            tags=["quartet", "evaluate"],
+            tags=["evaluate"],
             parameters={
                 "models": ["models:/quickstart-sft@challenger", LATEST_POLICY],
                 "run": quick,
@@ -175,25 +175,25 @@ def _about_models() -> list[Deployment]:
                 **nothing,
             },
         ),
-        Deployment(
+        _deployment(
             flow="flows.benchmarks.benchmark_flow",
             name="benchmark",
             description="Accuracy of models on your own questions or published benchmarks.",
-            tags=["quartet", "evaluate"],
+            tags=["evaluate"],
             parameters={
                 "models": [LATEST_POLICY],
                 "run": quick,
                 "asking": MultipleChoiceConfig().model_dump(mode="json"),
             },
         ),
-        Deployment(
+        _deployment(
             flow="flows.promotion.promote_flow",
             name="promote",
             description=(
                 "Compares a challenger with the champion on held-out prompts, and promotes it if "
                 "it passes every gate and, if required, is approved."
             ),
-            tags=["quartet", "promote"],
+            tags=["promote"],
             parameters={
                 "model": LATEST_POLICY,
                 "run": PromotionForm.of("quickstart").model_dump(mode="json"),
@@ -204,23 +204,7 @@ def _about_models() -> list[Deployment]:
 
 def prefect_yaml() -> str:
     """The text of prefect.yaml."""
-    body = {
-        "name": "quartet",
-        "pull": [],
-        "deployments": [
-            {
-                "name": one.name,
-                "version": version("quartet-rlhf"),
-                "description": one.description,
-                "tags": one.tags,
-                "entrypoint": one.flow,
-                "parameters": one.parameters,
-                "schedules": one.schedules,
-                "work_pool": {"name": WORK_POOL},
-            }
-            for one in _deployments()
-        ],
-    }
+    body = {"name": "quartet", "pull": [], "deployments": _deployments()}
     text: str = yaml.safe_dump(body, sort_keys=False, width=100, allow_unicode=True)
     return HEADER + text
 

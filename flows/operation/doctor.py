@@ -1,4 +1,4 @@
-"""`quartet doctor`: what could keep a run from working, each with its remedy.
+"""`quartet doctor`: checks of what could make a run fail, each with its remedy.
 
 The checks change nothing, except that one creates a temporary deployment with a schedule, to see
 whether the Prefect server's scheduler creates a run for it.
@@ -20,10 +20,9 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from filelock import FileLock, Timeout
 from packaging.requirements import Requirement
 
-from flows.operation.status import addresses, stale_runs
+from flows.operation.status import addresses, existing_folder, is_locked, stale_runs
 from models.errors import QuartetError
 from tasks.machine.servers import HOST, Kind, find_server
 from tasks.settings import Settings
@@ -45,19 +44,18 @@ SCHEDULE_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """The result of one check.
-
-    Attributes:
-        name: What was checked.
-        level: Its state.
-        found: What was found.
-        remedy: What to do about it; empty if nothing is wrong.
-    """
+    """The result of one check; the remedy is empty if nothing is wrong."""
 
     name: str
     level: Literal["ok", "warn", "fail"]
     found: str
     remedy: str = ""
+
+
+def _check(name: str, found: str, *, warn: str = "", fail: str = "") -> Check:
+    """A check that is ok unless a remedy is given."""
+    level: Literal["ok", "warn", "fail"] = "fail" if fail else "warn" if warn else "ok"
+    return Check(name=name, level=level, found=found, remedy=fail or warn)
 
 
 def diagnose(
@@ -84,12 +82,8 @@ def diagnose(
     if not quick and servers[0].level == "ok":
         yield check_schedule(f"{prefect}/api")
     elif not quick:
-        yield Check(
-            name="schedule",
-            level="warn",
-            found="not checked: no Prefect server answers",
-            remedy="start `quartet up` and check again",
-        )
+        found = "not checked: no Prefect server answers"
+        yield _check("schedule", found, warn="start `quartet up` and check again")
 
 
 def print_checks(checks: Iterator[Check]) -> int:
@@ -107,17 +101,12 @@ def _python() -> Check:
     found = ".".join(map(str, sys.version_info[:3]))
     if sys.version_info[:2] < LEAST_PYTHON:
         remedy = f"recreate the environment with Python {'.'.join(map(str, LEAST_PYTHON))}"
-        return Check(name="Python", level="fail", found=found, remedy=remedy)
-    return Check(name="Python", level="ok", found=f"{found} ({sys.executable})")
+        return _check("Python", found, fail=remedy)
+    return _check("Python", f"{found} ({sys.executable})")
 
 
 def check_pins(requirements: list[str], installed: Callable[[str], str]) -> Iterator[Check]:
-    """Compare installed versions with the package's pins.
-
-    Args:
-        requirements: As `importlib.metadata.requires` gives them.
-        installed: Gives the version of a package, or raises PackageNotFoundError.
-    """
+    """Compare installed versions with the package's pins, both as in `importlib.metadata`."""
     wrong, right = [], 0
     for text in requirements:
         wanted = Requirement(text)
@@ -132,40 +121,34 @@ def check_pins(requirements: list[str], installed: Callable[[str], str]) -> Iter
             continue
         known = KNOWN_BAD.get(wanted.name.lower(), "")
         wrong.append(
-            Check(
-                name=f"version of {wanted.name}",
-                level="fail",
-                found=f"{version}, wanted {wanted.specifier}" + (f": {known}" if known else ""),
-                remedy=f"pip install -c constraints.txt '{wanted.name}{wanted.specifier}'",
+            _check(
+                f"version of {wanted.name}",
+                f"{version}, wanted {wanted.specifier}" + (f": {known}" if known else ""),
+                fail=f"pip install -c constraints.txt '{wanted.name}{wanted.specifier}'",
             )
         )
     yield from wrong
     if not wrong:
-        yield Check(name="versions", level="ok", found=f"{right} packages as pinned")
-
-
-def _existing(path: Path) -> Path:
-    return path if path.exists() else _existing(path.parent)
+        yield _check("versions", f"{right} packages as pinned")
 
 
 def _home(settings: Settings) -> Check:
-    folder = _existing(settings.root)
+    folder = existing_folder(settings.root)
     try:
         with tempfile.NamedTemporaryFile(dir=folder):
-            return Check(name="home folder", level="ok", found=f"{settings.root} is writable")
+            return _check("home folder", f"{settings.root} is writable")
     except OSError as error:
         remedy = "choose another folder with QUARTET_HOME, or change its owner or permissions"
-        return Check(name="home folder", level="fail", found=str(error), remedy=remedy)
+        return _check("home folder", str(error), fail=remedy)
 
 
 def _disk(settings: Settings) -> Check:
-    free = shutil.disk_usage(_existing(settings.root)).free
+    free = shutil.disk_usage(existing_folder(settings.root)).free
     found = f"{free / 1e9:.1f} GB free at {settings.root}"
-    if free >= WARN_DISK_BYTES:
-        return Check(name="disk", level="ok", found=found)
-    level: Literal["warn", "fail"] = "fail" if free < FAIL_DISK_BYTES else "warn"
     remedy = "remove old stages with `quartet gc`, or choose another disk with QUARTET_HOME"
-    return Check(name="disk", level=level, found=found, remedy=remedy)
+    if free < FAIL_DISK_BYTES:
+        return _check("disk", found, fail=remedy)
+    return _check("disk", found, warn=remedy if free < WARN_DISK_BYTES else "")
 
 
 def _threads(settings: Settings) -> Check:
@@ -173,76 +156,49 @@ def _threads(settings: Settings) -> Check:
     text = os.environ.get("OMP_NUM_THREADS", "")
     asked = settings.threads or (int(text) if text.isdigit() else 0)
     found = f"{asked or 'as many as torch chooses'} of {cores} cores"
-    if asked > cores:
-        remedy = f"set QUARTET_THREADS or OMP_NUM_THREADS to {cores} or less"
-        return Check(name="threads", level="warn", found=found, remedy=remedy)
-    return Check(name="threads", level="ok", found=found)
+    remedy = f"set QUARTET_THREADS or OMP_NUM_THREADS to {cores} or less"
+    return _check("threads", found, warn=remedy if asked > cores else "")
 
 
 def _database(path: Path) -> Check:
     if not path.exists():
-        return Check(name=path.name, level="ok", found="not created yet")
+        return _check(path.name, "not created yet")
     try:
         with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as opened:
             row = opened.execute("select version_num from alembic_version").fetchone()
     except sqlite3.Error as error:
-        return Check(
-            name=path.name,
-            level="fail",
-            found=f"{path} does not open ({error})",
-            remedy="restore a backup, or move it away to start empty; the store keeps every result",
-        )
-    return Check(name=path.name, level="ok", found=f"schema {row[0] if row else 'empty'}")
+        remedy = "restore a backup, or move it away to start empty; the store keeps every result"
+        return _check(path.name, f"{path} does not open ({error})", fail=remedy)
+    return _check(path.name, f"schema {row[0] if row else 'empty'}")
 
 
 def _store(settings: Settings) -> Iterator[Check]:
-    left = [path for path in settings.store.glob("*/*.writing") if not _in_use(path)]
+    writing = settings.store.glob("*/*.writing")
+    left = [path for path in writing if not is_locked(path.with_suffix(".lock"))]
     partial = len(list(settings.store.glob("*/*.partial")))
     stages = len(list(settings.store.glob("*/*/MANIFEST.json")))
     found = f"{stages} stages, {partial} unfinished"
     if left:
-        yield Check(
-            name="store",
-            level="warn",
-            found=f"{found}; partly written: {', '.join(path.name[:20] for path in left[:3])}",
-            remedy=f"remove it: rm -r {settings.store}/*/*.writing",
-        )
-    else:
-        yield Check(name="store", level="ok", found=found)
+        found += f"; partly written: {', '.join(path.name[:20] for path in left[:3])}"
+    yield _check("store", found, warn=f"rm -r {settings.store}/*/*.writing" if left else "")
     if stale := stale_runs(settings):
-        yield Check(
-            name="runs",
-            level="warn",
-            found=f"{len(stale)} were killed and may still be shown as Running",
-            remedy="start `quartet up`: it reconciles them",
-        )
-
-
-def _in_use(writing: Path) -> bool:
-    lock = writing.with_suffix(".lock")
-    if not lock.exists():
-        return False
-    try:
-        with FileLock(lock, timeout=0):
-            return False
-    except Timeout:
-        return True
+        found = f"{len(stale)} were killed and may still be shown as Running"
+        yield _check("runs", found, warn="start `quartet up`: it reconciles them")
 
 
 def _server(kind: Kind, url: str) -> Check:
     parts = urlsplit(url)
     name = f"{kind} server"
     if parts.hostname not in (HOST, "localhost"):
-        return Check(name=name, level="ok", found=f"{url}, on another machine: not checked")
+        return _check(name, f"{url}, on another machine: not checked")
     try:
         found = find_server(kind, parts.port or 80)
     except QuartetError as error:
         text, _, remedy = str(error).partition("; ")
         return Check(name=name, level="fail", found=text, remedy=remedy)
     if found is None:
-        remedy = "start it with `quartet up`"
-        return Check(name=name, level="warn", found=f"no answer at {url}; port free", remedy=remedy)
-    return Check(name=name, level="ok", found=f"{found.version} at {url}")
+        return _check(name, f"no answer at {url}; port free", warn="start it with `quartet up`")
+    return _check(name, f"{found.version} at {url}")
 
 
 def check_schedule(api: str, seconds: float = SCHEDULE_SECONDS) -> Check:
@@ -266,15 +222,12 @@ def check_schedule(api: str, seconds: float = SCHEDULE_SECONDS) -> Check:
             here = DeploymentFilter(id=DeploymentFilterId(any_=[made]))
             while not (runs := client.read_flow_runs(deployment_filter=here)):
                 if time.monotonic() - begin > seconds:
-                    return Check(
-                        name="schedule",
-                        level="fail",
-                        found=f"the scheduler created no run in {seconds:.0f} s",
-                        remedy="check the version of sqlalchemy and the Prefect server's log",
-                    )
+                    found = f"the scheduler created no run in {seconds:.0f} s"
+                    remedy = "check the version of sqlalchemy and the Prefect server's log"
+                    return _check("schedule", found, fail=remedy)
                 time.sleep(0.5)
             found = f"created {len(runs)} run(s) after {time.monotonic() - begin:.0f} s"
-            return Check(name="schedule", level="ok", found=found)
+            return _check("schedule", found)
         finally:
             with contextlib.suppress(Exception):
                 client.delete_deployment(made)  # first, or the scheduler creates more runs

@@ -8,13 +8,18 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+from uuid import UUID
 
 from filelock import FileLock, Timeout
 
 from models.errors import QuartetError
 from tasks.machine.servers import HOST, Kind, find_server
 from tasks.settings import Settings
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
 
 RUNS = 5
 
@@ -23,13 +28,7 @@ ACTIVE = ("RUNNING", "PENDING", "PAUSED", "CANCELLING")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Addresses:
-    """Where the servers of a home folder are expected.
-
-    Attributes:
-        prefect: Address without a path.
-        mlflow: The same, or a database file if no server is set.
-        up: Process id of the running `quartet up`.
-    """
+    """Addresses of a home folder's servers, and the process id of the running `quartet up`."""
 
     prefect: str
     mlflow: str
@@ -39,7 +38,7 @@ class Addresses:
 def addresses(settings: Settings) -> Addresses:
     """From the running `quartet up`, else the environment, else the default ports."""
     note = {}
-    if _locked(settings.root / "up.lock"):
+    if is_locked(settings.root / "up.lock"):
         with contextlib.suppress(OSError, ValueError):
             note = json.loads((settings.root / "up.json").read_text(encoding="utf-8"))
     api = os.environ.get("PREFECT_API_URL", "").removesuffix("/").removesuffix("/api")
@@ -51,7 +50,7 @@ def addresses(settings: Settings) -> Addresses:
 
 
 def status(settings: Settings) -> str:
-    """Describe servers, worker, runs and disk space."""
+    """Servers, worker, runs and disk space as text."""
     where = addresses(settings)
     serving = f"served by process {where.up}" if where.up else "no `quartet up` is running"
     lines = [f"Home folder   {settings.root} ({serving})"]
@@ -72,10 +71,10 @@ def status(settings: Settings) -> str:
 def stale_runs(settings: Settings) -> list[Path]:
     """Notes of runs whose process ended without removing them."""
     notes = sorted((settings.root / "runs").glob("*.json"))
-    return [path for path in notes if not _locked(path.with_suffix(".lock"))]
+    return [path for path in notes if not is_locked(path.with_suffix(".lock"))]
 
 
-def _locked(path: Path) -> bool:
+def is_locked(path: Path) -> bool:
     """Whether another process holds a lock file."""
     if not path.exists():
         return False
@@ -84,6 +83,11 @@ def _locked(path: Path) -> bool:
             return False
     except (Timeout, OSError) as error:
         return isinstance(error, Timeout)
+
+
+def existing_folder(path: Path) -> Path:
+    """The path, or its nearest parent that exists."""
+    return path if path.exists() else existing_folder(path.parent)
 
 
 def _server(kind: Kind, url: str) -> str:
@@ -101,11 +105,7 @@ def _server(kind: Kind, url: str) -> str:
 
 def _prefect_lines(api: str) -> Iterator[str]:
     from prefect.client.orchestration import SyncPrefectClient
-    from prefect.client.schemas.filters import (
-        FlowRunFilter,
-        FlowRunFilterState,
-        FlowRunFilterStateType,
-    )
+    from prefect.client.schemas import filters
     from prefect.client.schemas.objects import StateType
     from prefect.client.schemas.sorting import FlowRunSort
     from prefect.exceptions import ObjectNotFound
@@ -122,9 +122,9 @@ def _prefect_lines(api: str) -> Iterator[str]:
             yield f"Work pool     {POOL}{' (paused)' if pool.is_paused else ''}: {text}"
         except ObjectNotFound:
             yield f"Work pool     {POOL} does not exist; `quartet up` creates it"
-        begun = FlowRunFilterState(type=FlowRunFilterStateType(any_=begun_types))
+        begun = filters.FlowRunFilterState(type=filters.FlowRunFilterStateType(any_=begun_types))
         runs = client.read_flow_runs(
-            flow_run_filter=FlowRunFilter(state=begun),
+            flow_run_filter=filters.FlowRunFilter(state=begun),
             limit=RUNS,
             sort=FlowRunSort.EXPECTED_START_TIME_DESC,
         )
@@ -139,23 +139,15 @@ def _prefect_lines(api: str) -> Iterator[str]:
             yield "Run           none yet"
 
 
-def _stage_lines(client: object, flow_run_id: object) -> Iterator[str]:
+def _stage_lines(client: "SyncPrefectClient", flow_run_id: UUID) -> Iterator[str]:
     """The running stages of a run, with their progress."""
-    from prefect.client.orchestration import SyncPrefectClient
-    from prefect.client.schemas.filters import (
-        ArtifactFilter,
-        ArtifactFilterFlowRunId,
-        ArtifactFilterType,
-        FlowRunFilter,
-        FlowRunFilterId,
-    )
+    from prefect.client.schemas import filters
 
-    assert isinstance(client, SyncPrefectClient)
-    of_run = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id]))
+    of_run = filters.FlowRunFilter(id=filters.FlowRunFilterId(any_=[flow_run_id]))
     bars = client.read_artifacts(
-        artifact_filter=ArtifactFilter(
-            flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run_id]),
-            type=ArtifactFilterType(any_=["progress"]),
+        artifact_filter=filters.ArtifactFilter(
+            flow_run_id=filters.ArtifactFilterFlowRunId(any_=[flow_run_id]),
+            type=filters.ArtifactFilterType(any_=["progress"]),
         )
     )
     by_task = {bar.task_run_id: bar for bar in bars}
@@ -167,10 +159,7 @@ def _stage_lines(client: object, flow_run_id: object) -> Iterator[str]:
 
 
 def _disk_lines(settings: Settings) -> Iterator[str]:
-    folder = settings.root if settings.root.exists() else settings.root.parent
-    while not folder.exists():
-        folder = folder.parent
     size = sum(path.stat().st_size for path in settings.store.rglob("*") if path.is_file())
     stages = len(list(settings.store.glob("*/*/MANIFEST.json")))
-    free = shutil.disk_usage(folder).free
+    free = shutil.disk_usage(existing_folder(settings.root)).free
     yield f"Store         {stages} stages, {size / 1e9:.2f} GB; {free / 1e9:.1f} GB of disk free"

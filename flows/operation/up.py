@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import flows
@@ -43,20 +43,12 @@ HEALTH_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """Options of the command line.
-
-    Attributes:
-        prefect_port: Of the Prefect server.
-        mlflow_port: Of the MLflow server.
-        worker: Whether to run a worker.
-        prefect_file: The deployments; default: those of the checkout. Automations are in
-            infra/automations beside it.
-    """
+    """Options of the command line; automations are in infra/automations beside the file."""
 
     prefect_port: int = 4200
     mlflow_port: int = 5000
     worker: bool = True
-    prefect_file: Path = field(default_factory=lambda: _checkout() / "prefect.yaml")
+    prefect_file: Path = Path(str(flows.__file__)).resolve().parents[1] / "prefect.yaml"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -99,7 +91,6 @@ class _Operation:
         return self.settings.root / "logs" / f"{name.lower().replace(' ', '-')}.log"
 
     def start_servers(self) -> None:
-        """Find or start both servers at the same time."""
         wanted: dict[Kind, int] = {"Prefect": self.options.prefect_port}
         if self.tracking_uri != self.settings.tracking_uri:
             wanted["MLflow"] = self.options.mlflow_port
@@ -151,7 +142,6 @@ class _Operation:
             _say(sentence)
 
     def start_worker(self) -> None:
-        """Start the worker and wait until it is online."""
         from flows.operation import registration
 
         name = f"quartet-{platform.node() or 'worker'}"
@@ -182,14 +172,13 @@ class _Operation:
         _say(f"Worker: {name} is online in the work pool {registration.POOL}")
 
     def watch(self) -> None:
-        """Keep the services running until an exception."""
         looked = time.monotonic()
         while True:
             for service in self.services:
                 if service.child.ended() is not None:
                     self._restart(service)
             if time.monotonic() - looked > HEALTH_SECONDS:
-                self._look_at_found()
+                self._check_found()
                 looked = time.monotonic()
             time.sleep(LOOK_SECONDS)
 
@@ -205,7 +194,7 @@ class _Operation:
         service.wait(service.child)
         _say(f"{service.name}: up again")
 
-    def _look_at_found(self) -> None:
+    def _check_found(self) -> None:
         for name, port in self.found.items():
             kind: Kind = "Prefect" if name == "Prefect" else "MLflow"
             try:
@@ -213,11 +202,13 @@ class _Operation:
             except QuartetError:
                 answers = False
             if answers == (name in self.gone):
-                _say(f"{name} server on port {port} " + ("is back" if answers else "is gone"))
+                _say(
+                    f"{name} server on port {port} "
+                    + ("answers again" if answers else "no longer answers")
+                )
                 (self.gone.discard if answers else self.gone.add)(name)
 
     def stop(self, interrupted: Callable[[], bool]) -> None:
-        """Stop everything, worker first."""
         if any(service.name == "Worker" for service in self.services):
             _say(
                 "Stopping. Active runs save a checkpoint and end as Crashed; retry them in the UI "
@@ -289,10 +280,6 @@ def _signals() -> Iterator[list[int]]:
     finally:
         for number, old in before.items():
             signal.signal(number, old)
-
-
-def _checkout() -> Path:
-    return Path(str(flows.__file__)).resolve().parents[1]
 
 
 def _say(text: str) -> None:

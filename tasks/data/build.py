@@ -1,4 +1,4 @@
-"""The prepare stage's work: raw rows in, the eight canonical files and a report out.
+"""The work of stage prepare: from raw rows to eight canonical files and a report.
 
 Order: convert, clean and judge every row; bring all collections to one form (if any is
 conversational, plain prompts become a user message and plain completions an assistant message, so
@@ -6,20 +6,26 @@ that every stage sees prompts alike); drop duplicates; hold out by content; drop
 are held out. What a source does not give is derived: demonstrations from preferences (prompt and
 chosen), prompts from demonstrations.
 
-The world is taken as generated: its repeated facts are meant, so duplicates stay there.
+The world is taken as generated: it repeats facts on purpose, so duplicates stay.
 """
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from models.errors import DataError
 from models.rows import write_rows
 from tasks.data.config import DataConfig
 from tasks.data.formats import COLLECTIONS, Collection, Row, as_messages
-from tasks.data.quality import HELD_OUT, Tally, admit_rows, drop_duplicates
-from tasks.data.report import PreparationReport, report_collection
+from tasks.data.quality import (
+    HELD_OUT,
+    PreparationReport,
+    Tally,
+    admit_rows,
+    drop_duplicates,
+    report_collection,
+)
 from tasks.data.sources import RawData, fingerprint, read_raw
 from tasks.data.split import Sides, cross_overlaps, drop_overlap, split_rows
 
@@ -55,10 +61,7 @@ def build_datasets(config: DataConfig, seed: int, out: Path) -> PreparationRepor
     Args:
         config: What to read and how to split.
         seed: Root seed, used by the world only.
-        out: Directory to write into; made if it is not there.
-
-    Returns:
-        The quality report.
+        out: Folder to write into; created if missing.
 
     Raises:
         DataError: If the source cannot be read or leaves a collection or a side of it empty.
@@ -124,7 +127,6 @@ def _fill_margins(*sides: _Rows) -> None:
 
 
 def _finish(config: DataConfig, admitted: _Admitted) -> dict[Collection, Sides]:
-    """Derive what the source does not give, then hold out and drop, collection by collection."""
     datasets: dict[Collection, Sides] = {"corpus": Sides(train=[], heldout=[])}
     for collection in ("corpus", "preferences", "demonstrations", "prompts"):
         if collection in _DERIVED_FROM and collection not in admitted.train:
@@ -135,12 +137,11 @@ def _finish(config: DataConfig, admitted: _Admitted) -> dict[Collection, Sides]:
 
 
 def _derive(admitted: _Admitted, collection: Collection, source: Sides) -> None:
-    """Take a collection's rows from another one, side by side; given held-out rows stand."""
+    """Derive a collection from another one; held-out rows of its own are kept."""
 
     def derived(row: Row) -> Row:
-        if collection == "prompts":
-            return {"prompt": row["prompt"]}
-        return {"prompt": row["prompt"], "completion": row["chosen"]}
+        completion = {"completion": row["chosen"]} if collection == "demonstrations" else {}
+        return {"prompt": row["prompt"]} | completion
 
     tally = admitted.tallies[collection]
     tally.labels.append(_DERIVED_FROM[collection])
@@ -167,7 +168,7 @@ def _hold_out(config: DataConfig, admitted: _Admitted, collection: Collection) -
         train, heldout = sides.train, sides.heldout
     kept = drop_overlap(collection, train, heldout)
     tally.drop(HELD_OUT, len(train) - len(kept))
-    # A world without ready-made pairs is sound: the annotator's come later.
+    # The world needs no training pairs: the annotator may give them later.
     if not heldout or not (kept or config.source == "world"):
         raise DataError(
             f"{collection} from {', '.join(tally.labels)}: got {len(kept)} training and "
@@ -187,5 +188,5 @@ def _write(
         write_rows(out / f"{collection}_heldout.jsonl", sides.heldout)
     if contrasts:
         write_rows(out / "contrasts.jsonl", contrasts)
-    quality = json.dumps(report.to_dict(), indent=2, ensure_ascii=False)
+    quality = json.dumps(asdict(report), indent=2, ensure_ascii=False)
     (out / "quality.json").write_text(quality + "\n", encoding="utf-8")

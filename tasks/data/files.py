@@ -1,8 +1,7 @@
-"""One file to rows: text, JSON (lines or one array), CSV and parquet, also gzipped.
+"""Reads one file into rows: text, JSON (lines or one array), CSV and parquet, also gzipped.
 
-The border where real files come in, so every habit of theirs is met here: byte-order marks,
-Latin-1, \\x85 and U+2028 inside texts (lines end at \\n only), an array in a file named `.jsonl`.
-What a value means is decided later, in `formats`; what it may hold, in `quality`.
+Accepts byte-order marks, Latin-1, \\x85 and U+2028 inside texts (lines end at \\n only), and an
+array in a file named `.jsonl`. Columns are interpreted in `formats`, values checked in `quality`.
 """
 
 import csv
@@ -28,13 +27,10 @@ _MOST_HIGH_BYTES = 0.3
 def read_file(path: Path) -> list[Row]:
     """Read all rows of a file, by its ending.
 
-    A text file has one text a line; blank lines are skipped everywhere.
+    A text file has one text per line; blank lines are skipped everywhere.
 
     Args:
         path: A file whose name ends with one of `ENDINGS`.
-
-    Returns:
-        The rows as they stand in the file, at least one.
 
     Raises:
         DataError: If the file is empty, unreadable, or a line of it is broken.
@@ -85,7 +81,7 @@ def _decode(path: Path, data: bytes) -> str:
         broken = lenient.count("\ufffd")
         sound = len(lenient) - len(lenient.encode("ascii", errors="ignore")) - broken
         high_bytes = len(data.translate(None, bytes(range(128))))
-        # Damaged UTF-8, or another encoding: reading it as Latin-1 would give garble in silence.
+        # Damaged UTF-8, or another encoding: as Latin-1 it would silently be garbled.
         if sound >= broken or high_bytes > _MOST_HIGH_BYTES * len(data):
             _refuse_encoding(path, data, error)
     try:
@@ -109,7 +105,7 @@ def _read_txt(path: Path, text: str) -> list[Row]:
 
 
 def _read_json(path: Path, text: str) -> list[Row]:
-    """Read JSON lines or one array, told apart by the first character."""
+    """Read JSON lines, or one array, which starts with a bracket."""
     if text.lstrip().startswith("["):
         items = enumerate(_parse(path, text, 1), 1)
         places = [(f"item {number}", item) for number, item in items]

@@ -1,8 +1,7 @@
-"""From a row of any accepted shape to a canonical row.
+"""Conversion of a row of any accepted shape to a canonical row.
 
-Stands between `sources` (which reads rows as they are) and `quality` (which judges canonical
-rows). A format is one small pure function, chosen by the columns that a row has; a new format is
-such a function and one line in `FORMATS`.
+Stands between `sources` and `quality`. A format is a pure function, chosen by the columns of a row;
+a new one is such a function and one line in `FORMATS`.
 
 Canonical rows are TRL's own dataset types. A prompt is a text or a list of messages, and a row is
 all texts or all messages: where one value of a row is messages, a prompt text becomes one user
@@ -11,8 +10,7 @@ message and a completion text one assistant message.
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 from models.errors import DataError
 
@@ -24,23 +22,21 @@ COLLECTIONS: tuple[Collection, ...] = get_args(Collection)
 UNKNOWN_COLUMNS = "columns fit no accepted format"
 
 _ROLES = ("system", "user", "assistant")
-_DIFFER_EARLY = "chosen and rejected differ before the last turn"
 
 
 class RowProblem(DataError):
     """One row cannot be used; its text is the reason under which the row is counted."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Format:
-    """An accepted shape of rows: the columns that it needs and how it becomes canonical."""
+class Format(NamedTuple):
+    """An accepted shape of rows: the columns that it needs, and its conversion."""
 
     columns: tuple[str, ...]
     convert: Callable[[Row], Row]
 
 
 def as_messages(row: Mapping[str, Any]) -> Row:
-    """Give the conversational form of a canonical row; what is not text of a turn stays."""
+    """The conversational form of a canonical row; other columns stay as they are."""
     roles = dict.fromkeys(("completion", "chosen", "rejected"), "assistant") | {"prompt": "user"}
     return {
         column: [{"role": roles[column], "content": value}]
@@ -68,9 +64,9 @@ def _messages(value: object, column: str) -> list[Message]:
     return messages
 
 
-def _text(value: object, column: str) -> str:
+def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise RowProblem(f"wrong type: {column} is not text")
+        raise RowProblem("wrong type: text is not text")
     return value
 
 
@@ -96,8 +92,8 @@ def _completion(value: object, column: str) -> str | list[Message]:
     return messages
 
 
-def _unified(prompt: object, **completions: object) -> Row:
-    """Make a row of a prompt and completions; all messages as soon as one of them is."""
+def _row(prompt: object, **completions: object) -> Row:
+    """A row of a prompt and completions; all of them messages if one is."""
     row: Row = {"prompt": _prompt(prompt)}
     row |= {column: _completion(value, column) for column, value in completions.items()}
     return as_messages(row) if any(isinstance(value, list) for value in row.values()) else row
@@ -117,14 +113,6 @@ def _with_margin(row: Row, source: Row) -> Row:
     return {**row, "margin": value}
 
 
-def _text_only(row: Row) -> Row:
-    return {"text": _text(row["text"], "text")}
-
-
-def _prompt_completion(row: Row) -> Row:
-    return _unified(row["prompt"], completion=row["completion"])
-
-
 def _last_assistant(messages: list[Message]) -> int | None:
     turns = [index for index, turn in enumerate(messages) if turn["role"] == "assistant"]
     return turns[-1] if turns else None
@@ -136,29 +124,29 @@ def _conversation(row: Row) -> Row:
     last = _last_assistant(messages)
     if last is None:
         raise RowProblem("messages have no assistant turn")
-    return _unified(messages[:last], completion=messages[last : last + 1])
+    return _row(messages[:last], completion=messages[last : last + 1])
 
 
 def _whole_dialogues(chosen: object, rejected: object, prompt: object = None) -> Row:
     """Chosen and rejected are whole dialogues: the turns before the last are the prompt.
 
-    A prompt that is given too, and ends with these turns, says more (a system message): kept.
+    A given prompt that ends with these turns is kept, since it may have a system message too.
     """
     chosen_turns, rejected_turns = _messages(chosen, "chosen"), _messages(rejected, "rejected")
     shared = chosen_turns[:-1]
     if shared != rejected_turns[:-1]:
-        raise RowProblem(_DIFFER_EARLY)
+        raise RowProblem("chosen and rejected differ before the last turn")
     if isinstance(prompt, list):
         given = _messages(prompt, "prompt")
         shared = given if given[-len(shared) :] == shared else shared
-    return _unified(shared, chosen=chosen_turns[-1:], rejected=rejected_turns[-1:])
+    return _row(shared, chosen=chosen_turns[-1:], rejected=rejected_turns[-1:])
 
 
 def _prompt_chosen_rejected(row: Row) -> Row:
     chosen, rejected = row["chosen"], row["rejected"]
     if isinstance(chosen, list) and isinstance(rejected, list) and len(chosen) > 1:
         return _with_margin(_whole_dialogues(chosen, rejected, row["prompt"]), row)
-    return _with_margin(_unified(row["prompt"], chosen=chosen, rejected=rejected), row)
+    return _with_margin(_row(row["prompt"], chosen=chosen, rejected=rejected), row)
 
 
 _TURN = re.compile(r"(?:^|\n\n)(Human|Assistant):")
@@ -185,63 +173,46 @@ def _chosen_rejected(row: Row) -> Row:
     return _with_margin(_whole_dialogues(chosen, rejected), row)
 
 
-def _prompt_alone(row: Row) -> Row:
-    return {"prompt": _prompt(row["prompt"])}
-
-
-def _prompt_of_text(row: Row) -> Row:
-    return {"prompt": _text(row["text"], "text")}
-
-
 def _prompt_of_conversation(row: Row) -> Row:
     messages = _messages(row["messages"], "messages")
     return {"prompt": _prompt(messages[: _last_assistant(messages)])}
 
 
-def _prompt_of_preference(row: Row) -> Row:
-    return {"prompt": _chosen_rejected(row)["prompt"]}
-
-
 # The first format whose columns a row has is taken: the more telling ones stand first.
 FORMATS: Mapping[Collection, tuple[Format, ...]] = {
-    "corpus": (Format(columns=("text",), convert=_text_only),),
+    "corpus": (Format(("text",), lambda row: {"text": _text(row["text"])}),),
     "demonstrations": (
-        Format(columns=("prompt", "completion"), convert=_prompt_completion),
-        Format(columns=("messages",), convert=_conversation),
+        Format(
+            ("prompt", "completion"), lambda row: _row(row["prompt"], completion=row["completion"])
+        ),
+        Format(("messages",), _conversation),
     ),
     "preferences": (
-        Format(columns=("prompt", "chosen", "rejected"), convert=_prompt_chosen_rejected),
-        Format(columns=("chosen", "rejected"), convert=_chosen_rejected),
+        Format(("prompt", "chosen", "rejected"), _prompt_chosen_rejected),
+        Format(("chosen", "rejected"), _chosen_rejected),
     ),
     "prompts": (
-        Format(columns=("prompt",), convert=_prompt_alone),
-        Format(columns=("messages",), convert=_prompt_of_conversation),
-        Format(columns=("chosen", "rejected"), convert=_prompt_of_preference),
-        Format(columns=("text",), convert=_prompt_of_text),
+        Format(("prompt",), lambda row: {"prompt": _prompt(row["prompt"])}),
+        Format(("messages",), _prompt_of_conversation),
+        Format(("chosen", "rejected"), lambda row: {"prompt": _chosen_rejected(row)["prompt"]}),
+        Format(("text",), lambda row: {"prompt": _text(row["text"])}),
     ),
 }
 
 
 def find_format(collection: Collection, columns: Iterable[str]) -> Format | None:
-    """Choose the format of a row by its columns, or None where no format fits."""
+    """The format of a row by its columns; None if no format fits."""
     present = frozenset(columns)
     return next((each for each in FORMATS[collection] if present.issuperset(each.columns)), None)
 
 
 def accepted_columns(collection: Collection) -> str:
-    """Name all sets of columns that a collection can be made of, for messages."""
+    """All sets of columns that a collection accepts, for messages."""
     return ", or ".join(" + ".join(each.columns) for each in FORMATS[collection])
 
 
 def convert_row(collection: Collection, row: Row) -> Row:
-    """Turn a row of an accepted shape into a canonical row of the collection.
-
-    Args:
-        collection: What the row is to become.
-        row: The row as it was read; further columns are left out.
-
-    Returns:
-        A new row with the canonical columns only.
+    """Convert a row of an accepted shape to a new canonical one; other columns are left out.
 
     Raises:
         RowProblem: If the columns fit no format or a value has the wrong type or turns.

@@ -1,14 +1,17 @@
-"""Row by row: which rows a stage can learn from, and why the others cannot be used.
+"""Which rows a stage can learn from, and the quality report: read, kept, dropped and why.
 
-Stands between `formats` and `split`. Nothing is repaired beyond `cleaning`; a row is kept or is
-dropped under one reason, and every reason is counted in the report.
+Stands between `formats` and `split`. Nothing is repaired beyond `clean_text`; a row is kept or is
+dropped under one reason, and every reason is counted in the report, which is logged and stored
+beside the datasets.
 """
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
+
+import numpy as np
 
 from models.errors import DataError
 from tasks.data.formats import (
@@ -19,7 +22,7 @@ from tasks.data.formats import (
     accepted_columns,
     convert_row,
 )
-from tasks.data.split import content_key
+from tasks.data.split import Sides, content_key
 
 DUPLICATE = "duplicate"
 BOTH_DIRECTIONS = "the pair stands in both directions"
@@ -37,7 +40,7 @@ class Tally:
     placeholders: int = 0
 
     def drop(self, reason: str, rows: int) -> None:
-        """Count dropped rows; a reason that meets none is not named."""
+        """Count dropped rows; a reason without rows is not listed."""
         if rows:
             self.dropped[reason] += rows
 
@@ -50,7 +53,7 @@ def size(value: object) -> int:
 
 
 def _stripped(value: object) -> str:
-    """Give the text of a value, or of its last message, without spaces at the ends."""
+    """The text of a value, or of its last message, without spaces at the ends."""
     return (value[-1]["content"] if isinstance(value, list) else str(value)).strip()
 
 
@@ -59,7 +62,7 @@ def check_row(row: Row, max_prompt_characters: int = 0) -> None:
 
     Args:
         row: A canonical row of any collection.
-        max_prompt_characters: Longest prompt in characters; 0 is no bound.
+        max_prompt_characters: 0 is no bound.
 
     Raises:
         RowProblem: With the reason, if a text is empty (white space counts as empty), chosen
@@ -89,10 +92,10 @@ def admit_rows(
         rows: Rows of any accepted shape.
         label: File or hub id, for messages and the report.
         tally: Counts rows read, dropped and cleaned.
-        max_prompt_characters: Longest prompt in characters; 0 is no bound.
+        max_prompt_characters: 0 is no bound.
 
     Returns:
-        The canonical rows that can be used, in their order.
+        The usable rows in canonical form, in order.
 
     Raises:
         DataError: If there are rows, but none fits an accepted set of columns or can be used.
@@ -168,27 +171,100 @@ def clean_text(text: str) -> str:
 
 def clean_row(row: Row) -> Row:
     """Clean all texts of a canonical row, those in messages included."""
-    return {column: _clean(value) for column, value in row.items()}
+
+    def clean(value: Any) -> Any:
+        if isinstance(value, str):
+            return clean_text(value)
+        if isinstance(value, list):
+            return [message | {"content": clean_text(message["content"])} for message in value]
+        return value
+
+    return {column: clean(value) for column, value in row.items()}
 
 
 def has_placeholder(row: Row) -> bool:
-    """Say whether a text of the row still holds a template's ``{{name}}``."""
-    return any(_PLACEHOLDER.search(text) for text in _texts(row))
+    """Whether a text of the row still holds a template's ``{{name}}``."""
+    values = [value for value in row.values() if isinstance(value, str)]
+    messages = [one for value in row.values() if isinstance(value, list) for one in value]
+    texts = [*values, *(message["content"] for message in messages)]
+    return any(_PLACEHOLDER.search(text) for text in texts)
 
 
-def _clean(value: Any) -> Any:
-    if isinstance(value, str):
-        return clean_text(value)
-    if isinstance(value, list):
-        return [message | {"content": clean_text(message["content"])} for message in value]
-    return value
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lengths:
+    """Characters of the texts of one column."""
+
+    median: float
+    p95: float
+    maximum: int
 
 
-def _texts(row: Row) -> list[str]:
-    texts: list[str] = []
-    for value in row.values():
-        if isinstance(value, str):
-            texts.append(value)
-        elif isinstance(value, list):
-            texts += [message["content"] for message in value]
-    return texts
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectionReport:
+    """Numbers of rows; read = train + heldout + the sum of dropped."""
+
+    name: Collection
+    sources: tuple[str, ...]
+    read: int
+    train: int
+    heldout: int
+    dropped: Mapping[str, int]
+    cleaned: int
+    placeholders: int
+    lengths: Mapping[str, Lengths]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparationReport:
+    """All collections of one preparation.
+
+    Attributes:
+        source: world, folder or hub.
+        fingerprint: See `sources.fingerprint`.
+        conversational: Whether prompts and completions are messages (or plain texts).
+        contrasts: Number of pairs that differ in one respect.
+        overlaps: See `split.cross_overlaps`.
+    """
+
+    source: str
+    fingerprint: str
+    conversational: bool
+    collections: tuple[CollectionReport, ...]
+    contrasts: int
+    overlaps: Mapping[str, int]
+
+    def metrics(self) -> dict[str, float]:
+        """Numbers for tracking, such as ``data/corpus_rows``."""
+        metrics: dict[str, float] = {}
+        for each in self.collections:
+            metrics[f"data/{each.name}_rows"] = float(each.train)
+            metrics[f"data/{each.name}_heldout_rows"] = float(each.heldout)
+            metrics[f"data/{each.name}_dropped_rows"] = float(sum(each.dropped.values()))
+        metrics["data/contrasts_rows"] = float(self.contrasts)
+        return metrics
+
+
+def measure_lengths(rows: Sequence[Row]) -> dict[str, Lengths]:
+    """Characters of every text column of canonical rows."""
+    columns = [column for column in rows[0] if column != "margin"] if rows else []
+    lengths = {}
+    for column in columns:
+        sizes = np.array([size(row[column]) for row in rows])
+        median, p95 = np.percentile(sizes, (50, 95))
+        lengths[column] = Lengths(median=float(median), p95=float(p95), maximum=int(sizes.max()))
+    return lengths
+
+
+def report_collection(name: Collection, tally: Tally, sides: Sides) -> CollectionReport:
+    """The report of one collection."""
+    return CollectionReport(
+        name=name,
+        sources=tuple(tally.labels),
+        read=tally.read,
+        train=len(sides.train),
+        heldout=len(sides.heldout),
+        dropped=dict(tally.dropped.most_common()),
+        cleaned=tally.cleaned,
+        placeholders=tally.placeholders,
+        lengths=measure_lengths([*sides.train, *sides.heldout]),
+    )

@@ -1,7 +1,7 @@
 """Reads raw rows from the configured source: the world, a folder of files, or the hub.
 
-First step of preparation. Rows leave here as they stand in their files; `formats` makes them
-canonical. A folder holds, each with any ending of `files.ENDINGS` (`sft.jsonl.gz`, `sft.csv`, …):
+First step of preparation; rows stay as they are in their files. A folder holds, each
+with any ending of `files.ENDINGS` (`sft.jsonl.gz`, `sft.csv`, …):
 
     pretrain       for a base model of one's own, or PPO's pretraining mix   -> corpus
     sft            needed   prompt + completion, or messages                 -> demonstrations
@@ -10,7 +10,7 @@ canonical. A folder holds, each with any ending of `files.ENDINGS` (`sft.jsonl.g
     prompts_train  optional prompts to roll out; otherwise those of sft
     prompts_test   optional held-out prompts; otherwise a share is held out
 
-Other files are left alone.
+Other files are ignored.
 """
 
 import hashlib
@@ -44,7 +44,7 @@ _HELDOUT_STEMS: tuple[tuple[Collection, str], ...] = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RawRows:
-    """Rows of one file or hub split as they were read, and the name to call them by."""
+    """Rows of one file or hub split as they were read, and its name."""
 
     label: str
     rows: list[Row]
@@ -52,7 +52,7 @@ class RawRows:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RawData:
-    """All that a source gives; what it lacks is derived later, in `build`."""
+    """Rows of a source; what it lacks is derived later, in `build`."""
 
     train: dict[Collection, RawRows]
     heldout: dict[Collection, RawRows]
@@ -64,7 +64,7 @@ def read_raw(config: DataConfig, seed: int) -> RawData:
 
     Args:
         config: What to read.
-        seed: Root seed; only the world is made from it.
+        seed: Root seed, used by the world only.
 
     Raises:
         DataError: If a folder, file, hub dataset or line is missing or cannot be read.
@@ -72,19 +72,22 @@ def read_raw(config: DataConfig, seed: int) -> RawData:
     if config.source == "world":
         return _read_world(config, seed)
     if config.source == "folder":
-        return _read_folder(_found_files(config))
+        files = _found_files(config)
+        rows = {
+            stem: RawRows(label=path.name, rows=read_file(path)) for stem, path in files.items()
+        }
+        return RawData(
+            train={collection: rows[stem] for collection, stem in _TRAIN_STEMS if stem in rows},
+            heldout={collection: rows[stem] for collection, stem in _HELDOUT_STEMS if stem in rows},
+        )
     return _read_hub(config)
 
 
 def fingerprint(config: DataConfig) -> str:
-    """Name the content that a source would give, for the stage's digest.
+    """The sha256 of a source's content in hexadecimal, for the stage's digest.
 
-    A folder is named by the names and bytes of the files that are read, wherever it lies; a hub
-    dataset by its id and the commit that the revision stands for now; the world, which is code,
-    by a constant.
-
-    Returns:
-        sha256 in hexadecimal.
+    It is made of the names and bytes of the files of a folder that are read; of a hub dataset's id
+    and current commit; and of a constant for the world, which is code.
 
     Raises:
         DataError: If a folder or a needed file is missing, or the hub does not know an id.
@@ -105,7 +108,7 @@ def fingerprint(config: DataConfig) -> str:
 
 
 def require_corpus(config: DataConfig) -> None:
-    """Make sure that a source has texts to pretrain on.
+    """Refuse a source without texts to pretrain on.
 
     Raises:
         DataError: It has none.
@@ -132,7 +135,7 @@ def folder_files(folder: Path, *, corpus: bool = True) -> dict[str, Path]:
     """Find the files of a folder that are read, by stem, in the order of the layout.
 
     Args:
-        folder: Where they lie.
+        folder: The data folder.
         corpus: Whether the texts to pretrain on are needed.
 
     Raises:
@@ -171,14 +174,6 @@ def _found_files(config: DataConfig) -> dict[str, Path]:
     return folder_files(Path(config.folder).expanduser(), corpus=False)
 
 
-def _read_folder(files: dict[str, Path]) -> RawData:
-    rows = {stem: RawRows(label=path.name, rows=read_file(path)) for stem, path in files.items()}
-    return RawData(
-        train={collection: rows[stem] for collection, stem in _TRAIN_STEMS if stem in rows},
-        heldout={collection: rows[stem] for collection, stem in _HELDOUT_STEMS if stem in rows},
-    )
-
-
 def _hub_ids(config: DataConfig) -> dict[Collection, str]:
     ids: dict[Collection, str] = {
         "corpus": config.hub_corpus,
@@ -205,16 +200,16 @@ def _read_world(config: DataConfig, seed: int) -> RawData:
     world = generate_world(config.world, seed)
     return RawData(
         train={
-            "corpus": RawRows(label="world", rows=list(world.corpus)),
-            "demonstrations": RawRows(label="world", rows=list(world.demonstrations)),
-            "preferences": RawRows(label="world", rows=list(world.preferences)),
-            "prompts": RawRows(label="world", rows=list(world.prompts)),
+            "corpus": RawRows(label="world", rows=world.corpus),
+            "demonstrations": RawRows(label="world", rows=world.demonstrations),
+            "preferences": RawRows(label="world", rows=world.preferences),
+            "prompts": RawRows(label="world", rows=world.prompts),
         },
         heldout={
-            "preferences": RawRows(label="world held out", rows=list(world.heldout_preferences)),
-            "prompts": RawRows(label="world held out", rows=list(world.heldout_prompts)),
+            "preferences": RawRows(label="world held out", rows=world.heldout_preferences),
+            "prompts": RawRows(label="world held out", rows=world.heldout_prompts),
         },
-        contrasts=list(world.contrasts),
+        contrasts=world.contrasts,
     )
 
 
@@ -224,7 +219,7 @@ _SUFFIXES: dict[Collection, str] = {"demonstrations": "_sft", "preferences": "_p
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HubSplits:
-    """Rows of the split to learn from and, where there is one, of the held-out split."""
+    """Rows of the training split and, if there is one, of the held-out split."""
 
     train_name: str
     train: list[Row]
@@ -233,7 +228,7 @@ class HubSplits:
 
 
 def resolve_commit(hub_id: str, revision: str) -> str:
-    """Ask the hub which commit a revision stands for now; empty is the main branch.
+    """The hub's current commit of a revision; empty is the main branch.
 
     Raises:
         DataError: If the hub cannot be reached or knows no such dataset or revision.
@@ -252,10 +247,10 @@ def load_splits(hub_id: str, revision: str, collection: Collection) -> HubSplits
     Args:
         hub_id: Hub id ``owner/name``, or a local directory of data files.
         revision: Branch, tag or commit; empty is the main branch.
-        collection: What the rows are for: datasets may have splits of their own for each.
+        collection: Some datasets have splits of their own for each.
 
     Raises:
-        DataError: If it cannot be loaded or has no split to learn from.
+        DataError: If it cannot be loaded or has no training split.
     """
     from datasets import load_dataset  # slow to import, and needed for hub sources only
 

@@ -1,4 +1,4 @@
-"""Which rows are held out: decided by content, never by position or by chance.
+"""Which rows are held out: decided by their content, never by position or at random.
 
 Where the split is made here, a prompt is on the same side in demonstrations, preferences and
 prompts, because its hash alone decides; adding or reordering rows moves no other row across. Where
@@ -14,28 +14,26 @@ from typing import Any
 
 from tasks.data.formats import Collection, Row
 
-_CANONICAL_JSON = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sides:
-    """The rows to learn from and the rows held out, each in the order they came."""
+    """Training and held-out rows, each in the order of the source."""
 
     train: list[Row]
     heldout: list[Row]
 
 
 def _canonical(value: object) -> str:
-    return _CANONICAL_JSON.encode(value)
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
 def group_key(collection: Collection, row: Mapping[str, Any]) -> str:
-    """Name what must be on one side: the text of a corpus row, the prompt of any other."""
+    """Key of what must be on one side: the text of a corpus row, the prompt of any other."""
     return _canonical(row["text" if collection == "corpus" else "prompt"])
 
 
 def content_key(collection: Collection, row: Mapping[str, Any]) -> str:
-    """Name the row's whole content; a pair is the same pair whichever was chosen."""
+    """Key of a row's whole content; a pair has the same one whichever was chosen."""
     if collection == "demonstrations":
         return _canonical([row["prompt"], row["completion"]])
     if collection == "preferences":
@@ -45,7 +43,7 @@ def content_key(collection: Collection, row: Mapping[str, Any]) -> str:
 
 
 def _position(key: str) -> float:
-    """Place a key in [0, 1) by its sha256, evenly and for ever the same."""
+    """Map a key to [0, 1) by its sha256."""
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64
 
 
@@ -56,12 +54,9 @@ def split_rows(collection: Collection, rows: list[Row], fraction: float) -> Side
     would leave a side empty, the group of highest hash trains, that of lowest hash is held out.
 
     Args:
-        collection: Kind of the rows; says what a group is.
+        collection: Decides what a group is, see `group_key`.
         rows: Canonical rows.
         fraction: Expected share of groups held out, in (0, 1).
-
-    Returns:
-        Both sides; every row is on exactly one.
     """
     keys = [group_key(collection, row) for row in rows]
     positions = {key: _position(key) for key in keys}
@@ -87,9 +82,6 @@ def cross_overlaps(datasets: Mapping[Collection, Sides]) -> dict[str, int]:
 
     They are counted, not dropped: a prompt met in training is a fair test of a policy, and only
     the user knows whether a text met in pretraining spoils a test.
-
-    Returns:
-        Number of held-out rows by what was met.
     """
     demonstrations = datasets["demonstrations"].train
     demonstrated = {content_key("demonstrations", row) for row in demonstrations}

@@ -84,8 +84,8 @@ class GoldJudge:
 
     def score(self, prompts: Sequence[Content], samples: Samples, model: Path) -> Scores:
         """correct * (0.5 + 0.25 tone + 0.25 brevity), 0 for what did not end by itself."""
+        from tasks.world.families import HARM
         from tasks.world.judge import good, judge
-        from tasks.world.rules import HARM
 
         judged = [
             [

@@ -1,4 +1,4 @@
-"""What is true in the embedded world: plain tables, and nothing that is drawn at random.
+"""The facts of the embedded world, as plain tables; nothing is drawn at random.
 
 Words are shared between the tables wherever sense allows, because every word costs the tiny model
 a row of its embedding. The sentences around the facts stand in `families.py`.
@@ -7,6 +7,10 @@ a row of its embedding. The sentences around the facts stand in `families.py`.
 
 def _words(text: str) -> tuple[str, ...]:
     return tuple(text.split())
+
+
+def _items(text: str) -> tuple[str, ...]:
+    return tuple(item.strip() for item in text.split(","))
 
 
 def _pairs(text: str) -> dict[str, str]:
@@ -135,24 +139,14 @@ SOUNDS: dict[str, str] = _pairs(
 )
 
 # Animals, with their articles, from the smallest to the biggest.
-LADDER: tuple[str, ...] = (
-    "a flea",
-    "an ant",
-    "a bee",
-    "a mouse",
-    "a duck",
-    "a cat",
-    "a dog",
-    "a sheep",
-    "a lion",
-    "a cow",
-    "an elephant",
-    "a whale",
+LADDER = _items(
+    "a flea, an ant, a bee, a mouse, a duck, a cat, a dog, a sheep, a lion, a cow, an elephant, "
+    "a whale"
 )
 
 # Harm that a verb can do: to whom or what. Every request for it must be declined.
 DEEDS: dict[str, tuple[str, ...]] = {
-    verb: tuple(thing.strip() for thing in things.split(","))
+    verb: _items(things)
     for verb, things in _pairs(
         """
         steal: a bike, a boat, a hat, a cow;

@@ -1,7 +1,7 @@
-"""What a family of prompts is: sentences with gaps, and what fills them rightly or wrongly.
+"""A family of prompts as data: sentences with gaps, and the right and wrong values for them.
 
-A family is data: argument tuples, phrasings of the prompt, wordings of the core sentence of a
-completion, and two small functions that say which values make that sentence right or lazily wrong.
+It has argument tuples, phrasings of the prompt, wordings of the core sentence of a
+completion, and two small functions that give the values which make it right or lazily wrong.
 Sentences are format strings over the family's fields, plus {value} for what the prompt asks for.
 """
 
@@ -17,18 +17,17 @@ class Family:
     """One kind of prompt.
 
     Attributes:
-        name: the family's name.
-        fields: names of the arguments, in order; the sentences below may use them.
-        arguments: every argument tuple of the family.
+        fields: Names of the arguments, in order; the sentences below may use them.
+        arguments: Every argument tuple of the family.
         held_out_by: "arguments" keeps whole tuples back, so that the rule behind them is asked
             for; "phrasing" keeps one phrasing of each tuple back, since a fact cannot be guessed.
-        phrasings: the wordings of the prompt.
-        wordings: the wordings of the core sentence, over the fields and {value}.
-        statements: further wordings, of plain statements in the corpus.
-        mentions: sentences that show the words of an argument without giving its fact away.
-        right: the values that make the core sentence right.
-        lazy: the value of the one mistake that lazy writers make again and again.
-        mistakes: the values from which a random mistake is drawn; right ones may be among them.
+        phrasings: Wordings of the prompt.
+        wordings: Wordings of the core sentence, over the fields and {value}.
+        statements: Further wordings, of plain statements in the corpus.
+        mentions: Sentences with the words of an argument but without its fact.
+        right: The values that make the core sentence right.
+        lazy: The value of the prompt's most common mistake.
+        mistakes: The values from which a random mistake is drawn; right ones may be among them.
     """
 
     name: str
@@ -46,11 +45,8 @@ class Family:
     @property
     def plain_statements(self) -> tuple[str, ...]:
         """What may stand alone in the corpus: statements, and wordings that name what is asked."""
-        named = [
-            wording
-            for wording in self.wordings
-            if any(f"{{{field}}}" in wording for field in self.fields)
-        ]
+        fields = [f"{{{field}}}" for field in self.fields]
+        named = (one for one in self.wordings if any(field in one for field in fields))
         return (*self.statements, *named)
 
     def sentence(self, template: str, arguments: Arguments, value: str = "") -> str:

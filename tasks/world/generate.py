@@ -8,6 +8,7 @@ held-out side to the training side.
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from models.errors import DataError
@@ -20,9 +21,9 @@ from tasks.world.completions import (
     draw_quality,
     write_completion,
     write_contrast,
+    write_document,
 )
 from tasks.world.config import WorldConfig
-from tasks.world.corpus import write_document
 from tasks.world.families import FAMILIES, WorldPrompt, index_prompts, prompts_of
 from tasks.world.family import Family
 
@@ -59,12 +60,12 @@ def generate_world(config: WorldConfig, seed: int, families: Sequence[Family] = 
     """Generate all datasets of the world.
 
     Args:
-        config: sizes and shares.
-        seed: the root seed; the same seed gives the same rows in the same order.
-        families: what the world is about; only tests pass anything else.
+        config: Sizes and shares.
+        seed: The same seed gives the same rows in the same order.
+        families: What the world is about; only tests pass anything else.
 
     Raises:
-        DataError: two prompts read the same, or a held-out one is also trained on.
+        DataError: Two prompts read the same, or a held-out one is also trained on.
     """
     index_prompts(families)
     sources = [_source(family, config, seed) for family in families]
@@ -77,13 +78,15 @@ def generate_world(config: WorldConfig, seed: int, families: Sequence[Family] = 
         heldout_preferences=_mixed(
             sources, "heldout_preferences", config.heldout_preferences, _write_heldout_preferences
         ),
-        prompts=_mixed(sources, "prompts", 0, _write_prompts),
-        heldout_prompts=_mixed(sources, "heldout_prompts", 0, _write_heldout_prompts),
+        prompts=_mixed(sources, "prompts", 0, lambda source, *_: _prompt_rows(source.training)),
+        heldout_prompts=_mixed(
+            sources, "heldout_prompts", 0, lambda source, *_: _prompt_rows(source.heldout)
+        ),
         contrasts=[
             row
             for respect in RESPECTS
             for row in _mixed(
-                sources, f"contrasts.{respect}", config.contrasts, _contrast_writer(respect)
+                sources, f"contrasts.{respect}", config.contrasts, partial(_contrasts, respect)
             )
         ],
     )
@@ -112,7 +115,7 @@ def split_prompts(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Source:
-    """One family, split, with the randomness that is its own."""
+    """One family, split, with its own random seeds."""
 
     family: Family
     training: list[WorldPrompt]
@@ -130,16 +133,6 @@ _Writer = Callable[[_Source, int, random.Random], Iterable[Row]]
 def _source(family: Family, config: WorldConfig, root_seed: int) -> _Source:
     rng = random.Random(derive_seed(root_seed, f"world.{family.name}.split"))
     training, heldout = split_prompts(family, config.heldout_share, rng)
-    _refuse_overlap(family, training, heldout)
-    return _Source(
-        family=family, training=training, heldout=heldout, config=config, root_seed=root_seed
-    )
-
-
-def _refuse_overlap(
-    family: Family, training: Sequence[WorldPrompt], heldout: Sequence[WorldPrompt]
-) -> None:
-    """Raise unless held-out prompts are new in arguments or in (arguments, phrasing)."""
 
     def identity(prompt: WorldPrompt) -> tuple[str, ...]:
         by_phrasing = family.held_out_by == "phrasing"
@@ -152,10 +145,13 @@ def _refuse_overlap(
             f"prompts that share {sorted(shared)[:3]}; wanted some of each and none shared: "
             "change heldout_share or remove double arguments"
         )
+    return _Source(
+        family=family, training=training, heldout=heldout, config=config, root_seed=root_seed
+    )
 
 
 def _mixed(sources: Sequence[_Source], kind: str, total: int, write: _Writer) -> list[Row]:
-    """Let every family write its share of `total` rows, and mix them.
+    """Mix `total` rows, the same share by every family.
 
     The order comes from a number drawn for each row alone, so that a family with more rows than
     before changes nothing in the order of the others.
@@ -183,32 +179,25 @@ def _write_demonstrations(source: _Source, count: int, rng: random.Random) -> It
 
 
 def _write_preferences(source: _Source, count: int, rng: random.Random) -> Iterable[Row]:
-    shuffle = source.config.shuffle_preferences
-    return _compared(source, source.training, count, rng, shuffle=shuffle)
+    return _compared(source, source.training, count, rng, source.config.shuffle_preferences)
 
 
 def _write_heldout_preferences(source: _Source, count: int, rng: random.Random) -> Iterable[Row]:
-    # Honest in the shuffled control too, which shall be seen to have learned nothing.
-    return _compared(source, source.heldout, count, rng, shuffle=False)
+    # Honest in the shuffled control too, which must be seen to have learned nothing.
+    return _compared(source, source.heldout, count, rng, False)
 
 
 def _compared(
-    source: _Source,
-    prompts: Sequence[WorldPrompt],
-    count: int,
-    rng: random.Random,
-    *,
-    shuffle: bool,
+    source: _Source, prompts: Sequence[WorldPrompt], count: int, rng: random.Random, shuffle: bool
 ) -> list[Row]:
-    """Write pairs of completions and have the simulated annotator compare them."""
     annotator = SimulatedAnnotator(seed=source.seed("annotator"), shuffle=shuffle)
-    pairs = [_written_pair(rng.choice(prompts), source.config, rng) for _ in range(count)]
+    pairs = [_pair(rng.choice(prompts), source.config, rng) for _ in range(count)]
     preferences = annotator.compare(pairs).preference.tolist()
     rows = (pair.to_row(one) for pair, one in zip(pairs, preferences, strict=True))
     return [row for row in rows if row is not None]
 
 
-def _written_pair(prompt: WorldPrompt, config: WorldConfig, rng: random.Random) -> Pair:
+def _pair(prompt: WorldPrompt, config: WorldConfig, rng: random.Random) -> Pair:
     """Write two completions of different quality; to compare equals would teach nothing."""
     first = second = draw_quality(config, rng)
     while second == first:
@@ -220,26 +209,19 @@ def _written_pair(prompt: WorldPrompt, config: WorldConfig, rng: random.Random) 
     )
 
 
-def _write_prompts(source: _Source, count: int, rng: random.Random) -> Iterable[Row]:
-    return [{"prompt": _asked(prompt.text)} for prompt in source.training]
+def _prompt_rows(prompts: Sequence[WorldPrompt]) -> list[Row]:
+    return [{"prompt": _asked(prompt.text)} for prompt in prompts]
 
 
-def _write_heldout_prompts(source: _Source, count: int, rng: random.Random) -> Iterable[Row]:
-    return [{"prompt": _asked(prompt.text)} for prompt in source.heldout]
-
-
-def _contrast_writer(respect: Respect) -> _Writer:
-    def write(source: _Source, count: int, rng: random.Random) -> Iterable[Row]:
-        for _ in range(count):
-            pair = write_contrast(source.heldout, respect, source.config, rng)
-            yield {
-                "prompt": _asked(pair.prompt),
-                "chosen": _said(pair.chosen),
-                "rejected": _said(pair.rejected),
-                "respect": respect,
-            }
-
-    return write
+def _contrasts(respect: Respect, source: _Source, count: int, rng: random.Random) -> Iterable[Row]:
+    for _ in range(count):
+        pair = write_contrast(source.heldout, respect, source.config, rng)
+        yield {
+            "prompt": _asked(pair["prompt"]),
+            "chosen": _said(pair["chosen"]),
+            "rejected": _said(pair["rejected"]),
+            "respect": respect,
+        }
 
 
 def _asked(prompt: str) -> list[dict[str, str]]:

@@ -11,157 +11,38 @@ from tasks.world.facts import COLOURS, DEFINITIONS, KINDS, OPPOSITES, PLURALS, S
 from tasks.world.family import Arguments, Family, joined
 
 
-def _table(
+def _lookup(
     facts: Mapping[str, str],
-) -> tuple[tuple[Arguments, ...], Callable[[Arguments], tuple[str, ...]], tuple[str, ...]]:
-    """Arguments, right values and possible mistakes of a family that looks facts up in a table."""
-    arguments = tuple((key,) for key in facts)
-    return arguments, lambda asked: (facts[asked[0]],), tuple(dict.fromkeys(facts.values()))
+    *,
+    name: str,
+    field: str,
+    phrasings: tuple[str, ...],
+    wordings: tuple[str, ...],
+    statements: tuple[str, ...],
+    lazy: Callable[[Arguments], str] | None = None,
+) -> Family:
+    """A family that looks its one argument up in a table.
 
-
-def _following(facts: Mapping[str, str]) -> Callable[[Arguments], str]:
-    """A lazy mistake: the value of the next entry of the table that has another value."""
+    The default lazy mistake is the next other value of the table.
+    """
     values = list(facts.values())
 
-    def lazy(asked: Arguments) -> str:
+    def following(asked: Arguments) -> str:
         place = list(facts).index(asked[0])
         later = values[place + 1 :] + values
         return next(value for value in later if value != values[place])
 
-    return lazy
-
-
-def _opposites() -> Family:
-    arguments, right, mistakes = _table(OPPOSITES)
     return Family(
-        name="opposites",
-        fields=("word",),
-        arguments=arguments,
+        name=name,
+        fields=(field,),
+        arguments=tuple((key,) for key in facts),
         held_out_by="phrasing",
-        phrasings=(
-            "What is the opposite of {word}?",
-            "Tell me the opposite of {word}.",
-            "Which word means the opposite of {word}?",
-            "Please give me the opposite of {word}.",
-        ),
-        wordings=(
-            "The opposite of {word} is {value}.",
-            "It is {value}, the opposite of {word}.",
-            "The word {value} is the opposite of {word}.",
-        ),
-        statements=(
-            "The words {word} and {value} are opposites.",
-            "What is not {word} may well be {value}.",
-        ),
-        right=right,
-        lazy=lambda asked: asked[0],
-        mistakes=mistakes,
-    )
-
-
-def _plurals() -> Family:
-    arguments, right, mistakes = _table(PLURALS)
-    return Family(
-        name="plurals",
-        fields=("word",),
-        arguments=arguments,
-        held_out_by="phrasing",
-        phrasings=(
-            "What is the plural of {word}?",
-            "Tell me the plural of {word}.",
-            "How do you say more than one {word}?",
-            "Please give me the plural of {word}.",
-        ),
-        wordings=(
-            "The plural of {word} is {value}.",
-            "You say one {word} but many {value}.",
-            "With more than one {word}, we say {value}.",
-        ),
-        statements=(
-            "Here is one {word}, and there are many {value}.",
-            "First there was one {word}, then there were two {value}.",
-        ),
-        right=right,
-        lazy=lambda asked: asked[0],
-        mistakes=mistakes,
-    )
-
-
-def _colours() -> Family:
-    arguments, right, mistakes = _table(COLOURS)
-    return Family(
-        name="colours",
-        fields=("thing",),
-        arguments=arguments,
-        held_out_by="phrasing",
-        phrasings=(
-            "What colour is {thing}?",
-            "Tell me the colour of {thing}.",
-            "Which colour does {thing} have?",
-            "Please name the colour of {thing}.",
-        ),
-        wordings=(
-            "{thing} is {value}.",
-            "The colour of {thing} is {value}.",
-            "We all know that {thing} is {value}.",
-        ),
-        statements=("If you paint {thing}, make it {value}.", "See how {value} {thing} is."),
-        right=right,
-        lazy=_following(COLOURS),
-        mistakes=mistakes,
-    )
-
-
-def _definitions() -> Family:
-    arguments, right, mistakes = _table(DEFINITIONS)
-    return Family(
-        name="definitions",
-        fields=("term",),
-        arguments=arguments,
-        held_out_by="phrasing",
-        phrasings=(
-            "What is {term}?",
-            "Tell me what {term} is.",
-            "Please explain what {term} is.",
-            "Do you know what {term} is?",
-        ),
-        wordings=("{term} is {value}.", "We call {value} {term}.", "By {term} we mean {value}."),
-        statements=(
-            "The book says that {term} is {value}.",
-            "Look for {value}, and find {term}.",
-            "Do not say that {term} is something or other, for it is {value}.",
-        ),
-        right=right,
-        lazy=lambda asked: "something or other",
-        mistakes=mistakes,
-    )
-
-
-def _sounds() -> Family:
-    arguments, right, mistakes = _table(SOUNDS)
-    return Family(
-        name="sounds",
-        fields=("animal",),
-        arguments=arguments,
-        held_out_by="phrasing",
-        phrasings=(
-            "What does {animal} say?",
-            "Which sound does {animal} make?",
-            "Tell me the sound of {animal}.",
-            "Can you make the sound of {animal}?",
-        ),
-        wordings=(
-            "{animal} says {value}.",
-            "The sound of {animal} is {value}.",
-            "From {animal} you will hear {value}.",
-        ),
-        statements=(
-            "When you hear {value}, look for {animal}.",
-            "Here {animal} always says {value}.",
-        ),
-        right=right,
-        lazy=_following(SOUNDS),
-        mistakes=mistakes,
+        phrasings=phrasings,
+        wordings=wordings,
+        statements=statements,
+        right=lambda asked: (facts[asked[0]],),
+        lazy=lazy or following,
+        mistakes=tuple(dict.fromkeys(values)),
     )
 
 
@@ -196,10 +77,102 @@ def _lists() -> Family:
 
 
 LOOKUP_FAMILIES: tuple[Family, ...] = (
-    _opposites(),
-    _plurals(),
-    _colours(),
-    _definitions(),
-    _sounds(),
+    _lookup(
+        OPPOSITES,
+        name="opposites",
+        field="word",
+        phrasings=(
+            "What is the opposite of {word}?",
+            "Tell me the opposite of {word}.",
+            "Which word means the opposite of {word}?",
+            "Please give me the opposite of {word}.",
+        ),
+        wordings=(
+            "The opposite of {word} is {value}.",
+            "It is {value}, the opposite of {word}.",
+            "The word {value} is the opposite of {word}.",
+        ),
+        statements=(
+            "The words {word} and {value} are opposites.",
+            "What is not {word} may well be {value}.",
+        ),
+        lazy=lambda asked: asked[0],
+    ),
+    _lookup(
+        PLURALS,
+        name="plurals",
+        field="word",
+        phrasings=(
+            "What is the plural of {word}?",
+            "Tell me the plural of {word}.",
+            "How do you say more than one {word}?",
+            "Please give me the plural of {word}.",
+        ),
+        wordings=(
+            "The plural of {word} is {value}.",
+            "You say one {word} but many {value}.",
+            "With more than one {word}, we say {value}.",
+        ),
+        statements=(
+            "Here is one {word}, and there are many {value}.",
+            "First there was one {word}, then there were two {value}.",
+        ),
+        lazy=lambda asked: asked[0],
+    ),
+    _lookup(
+        COLOURS,
+        name="colours",
+        field="thing",
+        phrasings=(
+            "What colour is {thing}?",
+            "Tell me the colour of {thing}.",
+            "Which colour does {thing} have?",
+            "Please name the colour of {thing}.",
+        ),
+        wordings=(
+            "{thing} is {value}.",
+            "The colour of {thing} is {value}.",
+            "We all know that {thing} is {value}.",
+        ),
+        statements=("If you paint {thing}, make it {value}.", "See how {value} {thing} is."),
+    ),
+    _lookup(
+        DEFINITIONS,
+        name="definitions",
+        field="term",
+        phrasings=(
+            "What is {term}?",
+            "Tell me what {term} is.",
+            "Please explain what {term} is.",
+            "Do you know what {term} is?",
+        ),
+        wordings=("{term} is {value}.", "We call {value} {term}.", "By {term} we mean {value}."),
+        statements=(
+            "The book says that {term} is {value}.",
+            "Look for {value}, and find {term}.",
+            "Do not say that {term} is something or other, for it is {value}.",
+        ),
+        lazy=lambda asked: "something or other",
+    ),
+    _lookup(
+        SOUNDS,
+        name="sounds",
+        field="animal",
+        phrasings=(
+            "What does {animal} say?",
+            "Which sound does {animal} make?",
+            "Tell me the sound of {animal}.",
+            "Can you make the sound of {animal}?",
+        ),
+        wordings=(
+            "{animal} says {value}.",
+            "The sound of {animal} is {value}.",
+            "From {animal} you will hear {value}.",
+        ),
+        statements=(
+            "When you hear {value}, look for {animal}.",
+            "Here {animal} always says {value}.",
+        ),
+    ),
     _lists(),
 )

@@ -8,9 +8,9 @@ import typer
 from prefect.utilities.callables import parameter_schema
 from typer.testing import CliRunner
 
-from flows import approval
-from flows.approval import Approval, ask_before_promotion
+from flows import lifecycle
 from flows.cli.registry import promote, rollback
+from flows.lifecycle import Approval, ask_before_promotion
 from flows.parameters import list_presets, load_preset
 from flows.promotion import PromotionFields, PromotionForm, promote_flow
 from models.errors import ModelError
@@ -103,7 +103,7 @@ def test_question_shows_the_report_and_the_answer_is_recorded(
     page = page_folder(home, "promotion", "e" * 64)
     page.mkdir(parents=True)
     (page / REPORT).write_text("The report.")
-    monkeypatch.setattr(approval, "suspend_flow_run", answer)
+    monkeypatch.setattr(lifecycle, "suspend_flow_run", answer)
     run_id = tracker().start_run("promote", parameters={}, tags={})
     pipeline = PipelineRun(name="p", preset="quickstart", seed=0, run_id=run_id)
     evidence = StageRef(stage="promotion", digest="e" * 64)

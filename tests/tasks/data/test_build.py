@@ -1,6 +1,7 @@
 """The whole preparation on small hand-made folders, on the world, and on real reviews."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +14,7 @@ from tasks.data import sources
 from tasks.data.build import build_datasets
 from tasks.data.config import DataConfig
 from tasks.data.formats import COLLECTIONS, Row
-from tasks.data.report import CollectionReport, PreparationReport
+from tasks.data.quality import CollectionReport, PreparationReport
 from tasks.data.split import content_key, group_key
 
 FILES = [f"{each}_{side}.jsonl" for each in COLLECTIONS for side in ("train", "heldout")]
@@ -65,7 +66,7 @@ def test_build_writes_all_files_and_the_report(tmp_path: Path) -> None:
     data, report = build(write_folder(tmp_path / "in"), out)
     assert sorted(path.name for path in out.iterdir()) == sorted([*FILES, "quality.json"])
     stored = json.loads((out / "quality.json").read_text(encoding="utf-8"))
-    assert stored == json.loads(json.dumps(report.to_dict()))
+    assert stored == json.loads(json.dumps(asdict(report)))
     assert_sound(data, report)
 
 

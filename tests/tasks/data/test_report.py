@@ -2,10 +2,10 @@
 
 import json
 from collections import Counter
+from dataclasses import asdict
 
 from tasks.data.formats import Row
-from tasks.data.quality import Tally
-from tasks.data.report import Lengths, PreparationReport, measure_lengths, report_collection
+from tasks.data.quality import Lengths, PreparationReport, Tally, measure_lengths, report_collection
 from tasks.data.split import Sides
 
 
@@ -54,7 +54,7 @@ def test_report_metrics_are_flat_numbers() -> None:
 
 
 def test_report_dict_is_json() -> None:
-    read = json.loads(json.dumps(make_report().to_dict()))
+    read = json.loads(json.dumps(asdict(make_report())))
     assert read["collections"][0]["dropped"] == {"empty prompt": 2, "duplicate": 1}
     assert read["collections"][0]["lengths"]["prompt"] == {
         "median": 2.0,

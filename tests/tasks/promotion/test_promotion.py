@@ -20,8 +20,7 @@ from tasks.results.store import StageRef, Store
 from tasks.settings import load_settings
 from tasks.stages import challenge
 from tasks.tracking.client import Tracker
-from tasks.world.families import known_prompts
-from tasks.world.rules import HARM
+from tasks.world.families import HARM, known_prompts
 from tests.tasks.promotion_models import (
     JUDGE,
     NAME,

@@ -2,11 +2,11 @@
 
 import json
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 
 from tasks.data.formats import Row
-from tasks.data.quality import Tally
-from tasks.data.report import PreparationReport, report_collection
+from tasks.data.quality import PreparationReport, Tally, report_collection
 from tasks.data.split import Sides
 from tasks.reports.data import data_page
 from tasks.reports.markdown import cell
@@ -34,7 +34,7 @@ def test_data_page_shows_counts_reasons_and_notes(tmp_path: Path) -> None:
         contrasts=5,
         overlaps={"held-out prompts also in training demonstrations": 3, "others": 0},
     )
-    (tmp_path / "quality.json").write_text(json.dumps(report.to_dict()), encoding="utf-8")
+    (tmp_path / "quality.json").write_text(json.dumps(asdict(report)), encoding="utf-8")
     page = data_page(result(tmp_path), tmp_path)
     for line in (
         "Source: folder. Prompts and completions are plain texts.",

@@ -8,11 +8,16 @@ import pytest
 from models.errors import DataError
 from models.evaluation.samples import Pair
 from models.rows import text_of
-from tasks.world.annotator import SimulatedAnnotator, preference_probability, utility
+from tasks.world.annotator import (
+    Impression,
+    SimulatedAnnotator,
+    preference_probability,
+    read,
+    utility,
+)
 from tasks.world.families import known_prompts
 from tasks.world.generate import World
 from tasks.world.judge import judge
-from tasks.world.reader import Impression, read
 
 TONES = {"polite": 1, "neutral": 0, "rude": -1}
 
