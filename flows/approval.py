@@ -12,8 +12,8 @@ from flows.lifecycle import Cancellation
 from tasks.promotion.contest import record_approval
 from tasks.promotion.promotion import Answer
 from tasks.results.store import StageRef
-from tasks.run.page import report_text
 from tasks.run.pipeline import PipelineRun
+from tasks.run.spec import report_text
 
 DAYS = 30
 """How long a run waits for an answer."""

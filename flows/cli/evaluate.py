@@ -173,7 +173,7 @@ def _form(preset: str, seed: int, settings: Any = ()) -> StageForm:
 
 def _print_report(ref: "StageRef") -> None:
     from tasks.results.store import Store
-    from tasks.run.page import report_text
+    from tasks.run.spec import report_text
 
     folder = Store(load_settings().store).folder(ref.stage, ref.digest)
     typer.echo(report_text(ref))

@@ -19,10 +19,10 @@ from tasks.registry.aliases import (
     CHAMPION,
     PREVIOUS,
     changing_aliases,
-    mend_aliases,
     move_aliases,
     now,
     read_aliases,
+    repair_aliases,
     set_tags,
     user,
 )
@@ -116,7 +116,7 @@ def promote(
             "promote another version, or this one with approval, so that a person decides"
         )
     for _ in range(ROUNDS):
-        mend_aliases(settings, tracker, name)
+        repair_aliases(settings, tracker, name)
         champion = _champion(tracker, name)
         if champion is not None and challenger.is_same_model(champion):
             return _unchanged(tracker, challenger, champion)

@@ -16,7 +16,7 @@ from models.errors import ParameterError, QuartetError
 from models.evaluation.config import EndpointConfig
 from tasks.judging.endpoint import EndpointJudge, parse_answer
 from tasks.judging.judges import Pair
-from tasks.run.stage_task import INFRASTRUCTURE
+from tasks.run.stage import INFRASTRUCTURE
 
 KEY = "a-key-that-nobody-may-see"
 Answer = Callable[[dict[str, str]], str]
