@@ -28,8 +28,8 @@ from tasks.promotion.contest import record_approval
 from tasks.promotion.promotion import Answer
 from tasks.reports.markdown import table
 from tasks.results.store import StageRef
-from tasks.run.page import report_text
 from tasks.run.pipeline import PipelineRun, open_pipeline
+from tasks.run.spec import report_text
 from tasks.settings import load_settings
 
 P = ParamSpec("P")

@@ -17,9 +17,9 @@ from flows.parameters import PipelineParameters
 from flows.preferences import learn_preferences
 from tasks.registry.versions import renew_cards
 from tasks.results.store import StageRef
-from tasks.run.page import published_outcome
 from tasks.run.pipeline import PipelineRun
 from tasks.run.reporting import run_logger
+from tasks.run.spec import published_outcome
 from tasks.stages.evaluate import evaluate
 from tasks.stages.ppo import align
 from tasks.stages.prepare import prepare

@@ -124,7 +124,7 @@ def test_mlflow_and_prefect_stay_where_they_belong(path: Path) -> None:
     found = set(imports(tree(path)))
     if name not in (
         "tasks.tracking.client",
-        "tasks.tracking.load",
+        "tasks.tracking.metrics",
     ):  # runs, and load of the machine
         assert not [module for module in found if belongs(module, ("mlflow",))]
     if name.startswith(("models", "tasks.data")):
@@ -257,7 +257,7 @@ def test_stages_write_no_page_and_speak_with_no_tracker(path: Path) -> None:
     views = ("matplotlib", "tasks.tracking", "tasks.reports.markdown", "tasks.reports.style")
     assert not [one for one in imports(tree(path)) if belongs(one, views)]
     used = {node.id for node in ast.walk(tree(path)) if isinstance(node, ast.Name)}
-    assert not used & {"show_markdown", "inline_pictures"}
+    assert not used & {"show_markdown", "picture_data"}
     assert not [text for text in texts(path) if re.search(r"\|\s*-{3}|^#+ |^\| |\*\*", text)]
 
 

@@ -159,7 +159,7 @@ def _form(preset: str, seed: int, settings: Any = ()) -> StageForm:
 
 
 def _print_report(ref: "StageRef") -> None:
-    from tasks.run.page import report_text
+    from tasks.run.spec import report_text
 
     typer.echo(report_text(ref))
     typer.echo(f"All results: {load_settings().store / ref.stage / ref.digest}\n")

@@ -20,8 +20,7 @@ from prefect.workers.process import ProcessWorker
 from pydantic import ValidationError
 
 from models.errors import QuartetError
-from tasks.machine.server_logs import tail
-from tasks.machine.servers import start_child
+from tasks.machine.servers import start_child, tail
 
 POOL = "quartet"
 

@@ -18,10 +18,10 @@ from tasks.comparison.runs import RunRecord, find_runs, gather
 from tasks.comparison.tables import Contents, compile_contents
 from tasks.results.store import Store
 from tasks.run.reporting import show_markdown
-from tasks.run.stage_task import stage_task
+from tasks.run.stage import stage_task
 from tasks.settings import Settings, load_settings
 from tasks.tracking.client import Tracker, tolerated
-from tasks.tracking.notes import Status
+from tasks.tracking.outages import Status
 from tasks.tracking.recording import NOTE_CHARACTERS
 
 

@@ -14,7 +14,7 @@ from tasks.comparison.statistics import keep_whole
 from tasks.comparison.tables import Contents, Table
 from tasks.reports.markdown import cell
 from tasks.reports.style import RUN_COLOURS
-from tasks.run.page import picture_data
+from tasks.run.spec import picture_data
 
 CELL = 160
 """Characters of a Markdown table's cell."""

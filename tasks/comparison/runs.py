@@ -15,8 +15,7 @@ from tasks.catalogue import entry
 from tasks.comparison.evaluation import EVALUATE, Sample, judge_identities, read_evaluation
 from tasks.results.curves import read_history
 from tasks.results.store import Store
-from tasks.tracking.client import Tracker, tolerated
-from tasks.tracking.search import tagged
+from tasks.tracking.client import Tracker, tagged, tolerated
 
 Points: TypeAlias = list[tuple[int, float]]
 

@@ -98,7 +98,7 @@ def _send(pids: list[int], number: int) -> None:
 
 
 def _reap(child: subprocess.Popen[bytes]) -> bool:
-    """Take leave of adopted processes that have ended, but leave the child's status to it."""
+    """Reap adopted processes that have ended, but leave the child's status to `Popen`."""
     child.poll()
     for pid in _children(os.getpid()):
         if pid != child.pid:

@@ -17,14 +17,13 @@ from filelock import FileLock, Timeout
 from tasks.settings import Settings
 
 RECONCILE_SECONDS = 60.0
-"""Most time to wait for another process that mends what this run's earlier attempt left."""
+"""Most time to wait for another process that reconciles what this run's earlier attempt left."""
 
 
 class Note:
     """A JSON file `<name>.json` and the lock `<name>.lock` beside it."""
 
     def __init__(self, path: Path) -> None:
-        """Name a note; nothing is opened yet."""
         self.path = path
         self._lock_path = path.with_suffix(".lock")
         self._lock = FileLock(self._lock_path)
@@ -67,29 +66,18 @@ def runs_folder(settings: Settings) -> Path:
 
 @contextlib.contextmanager
 def announced(settings: Settings, mlflow_run_id: str, flow_run_id: str | None) -> Iterator[None]:
-    """Say, while the block lasts, that this process runs a pipeline.
+    """Note, while the block lasts, that this process runs a pipeline.
 
-    After an error or a signal the note stays: whether both servers were told, the next
-    reconciliation looks up.
-
-    Args:
-        settings: Where state lies.
-        mlflow_run_id: The MLflow parent run.
-        flow_run_id: The Prefect flow run, if there is one.
+    After an error or a signal the note stays: the next reconciliation looks up whether both
+    servers know.
     """
     note = Note(runs_folder(settings) / f"{mlflow_run_id}.json")
     if not note.take(wait_seconds=RECONCILE_SECONDS):
         yield  # whoever has the lock announces the same run
         return
     try:
-        note.write(
-            {
-                "flow_run_id": flow_run_id or "",
-                "mlflow_run_id": mlflow_run_id,
-                "host": socket.gethostname(),
-                "pid": os.getpid(),
-            }
-        )
+        runs = {"flow_run_id": flow_run_id or "", "mlflow_run_id": mlflow_run_id}
+        note.write(runs | {"host": socket.gethostname(), "pid": os.getpid()})
         yield
     except BaseException:
         note.let_go(keep=True)

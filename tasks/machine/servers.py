@@ -1,4 +1,4 @@
-"""The two servers on loopback: found where they run already, otherwise started and stopped again.
+"""The two servers on loopback: used where they run already, otherwise started and stopped again.
 
 A server that is found is used as it is and outlives us. A server that is started keeps its
 database and its log in the home folder and ends with the process that started it, also when that
@@ -23,7 +23,6 @@ from filelock import FileLock, Timeout
 
 from models.errors import QuartetError
 from tasks.machine import guardian
-from tasks.machine.server_logs import explain
 from tasks.settings import Settings
 
 HOST = "127.0.0.1"
@@ -39,17 +38,38 @@ HEALTH: dict[Kind, tuple[str, str, str]] = {
 START_SECONDS = 120.0
 """Longest wait for a server: a busy machine needs minutes for the first migration."""
 
-TELL_SECONDS = 10.0
+MESSAGE_SECONDS = 10.0
+
+LEASE_STORAGE = "prefect.server.concurrency.lease_storage.filesystem"
+
+
+DATABASE_TROUBLES = (
+    (
+        r"Can't locate revision identified by",
+        "was written by a newer version; install that version again (pip install -c "
+        "constraints.txt shows the tested one), or move the file away to start with an empty one",
+    ),
+    (
+        r"out-of-date database schema",
+        "was written by an older version; copy the file, then run `mlflow db upgrade {uri}`",
+    ),
+    (
+        r"duplicate column name|table \S+ already exists|no such (table|column)|alembic\.util\.exc",
+        "is half upgraded; put a copy from before the upgrade back, or move the file away to "
+        "start with an empty one (the stage store keeps every result)",
+    ),
+    (
+        r"file is not a database|database disk image is malformed",
+        "is damaged; put a copy back, or move the file away to start with an empty one "
+        "(the stage store keeps every result)",
+    ),
+)
+"""What a server's log says about its database, and what that means."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """A server that answers.
-
-    Attributes:
-        url: Its address, without a path.
-        version: What it says of itself.
-    """
+    """A server that answers; its `url` has no path."""
 
     url: str
     version: str
@@ -87,9 +107,6 @@ def _get(port: int, path: str) -> str:
         return text if response.status == 200 else f"{response.status} {response.reason}"
     finally:
         connection.close()
-
-
-LEASE_STORAGE = "prefect.server.concurrency.lease_storage.filesystem"
 
 
 def child_environment(settings: Settings, *, prefect_port: int, mlflow_uri: str) -> dict[str, str]:
@@ -137,11 +154,11 @@ def server_command(kind: Kind, settings: Settings, port: int) -> list[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Child:
-    """A process that was started, under its guardian.
+    """A process that was started.
 
     Attributes:
         name: What it is, for messages.
-        process: The guardian; it ends when the process and all below it have ended.
+        process: Its guardian, which ends when the process and all below it have ended.
         log: Where both write.
     """
 
@@ -150,7 +167,6 @@ class Child:
     log: Path
 
     def ended(self) -> int | None:
-        """Exit status, or None while it runs."""
         return self.process.poll()
 
     def stop(self, interrupted: Callable[[], bool] = lambda: False) -> None:
@@ -209,23 +225,21 @@ def wait_for_server(
     Raises:
         QuartetError: It ended or did not answer in time; the message shows the end of its log.
     """
-    begin = told = time.monotonic()
+    begin = last_message = time.monotonic()
     while True:
         status = child.ended()
         waited = time.monotonic() - begin
         if status is not None:
-            raise QuartetError(
-                explain(child.name, f"ended with status {status} while starting", child.log)
-            )
+            what = f"ended with status {status} while starting"
+            raise QuartetError(explain(child.name, what, child.log))
         with contextlib.suppress(QuartetError):  # answers, but is not ready yet
             if (found := find_server(kind, port)) is not None:
                 return found
         if waited > seconds:
-            raise QuartetError(
-                explain(child.name, f"no answer on port {port} in {waited:.0f} s", child.log)
-            )
-        if time.monotonic() - told >= TELL_SECONDS:
-            told = time.monotonic()
+            what = f"no answer on port {port} in {waited:.0f} s"
+            raise QuartetError(explain(child.name, what, child.log))
+        if time.monotonic() - last_message >= MESSAGE_SECONDS:
+            last_message = time.monotonic()
             say(f"{kind} server: still starting, {waited:.0f} s ({child.log})")
         time.sleep(0.2)
 
@@ -255,3 +269,23 @@ def one_at_a_time(settings: Settings, note: Mapping[str, object]) -> Iterator[No
     finally:
         path.unlink(missing_ok=True)
         lock.release()
+
+
+def explain(name: str, what: str, log: Path) -> str:
+    """Say what happened to a server, with the remedy its log points to and the log's end."""
+    text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+    database = log.parent.parent / ("prefect.db" if "Prefect" in name else "mlflow.db")
+    remedy = "; fix what it says and start again"
+    for pattern, meaning in DATABASE_TROUBLES:
+        if re.search(pattern, text):
+            remedy = f"; the database {database} " + meaning.format(uri=f"sqlite:///{database}")
+            break
+    return f"{name}: {what}{remedy}. The end of {log}:\n{tail(log)}"
+
+
+def tail(log: Path, lines: int = 15) -> str:
+    """Last lines of a log, indented."""
+    if not log.exists():
+        return "    (no log)"
+    text = log.read_text(encoding="utf-8", errors="replace").rstrip().splitlines()
+    return "\n".join(f"    {line}" for line in text[-lines:]) or "    (empty)"

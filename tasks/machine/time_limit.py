@@ -1,8 +1,8 @@
-"""A limit on how long a run may take: it ends like one that was told to stop, and can go on.
+"""A limit on how long a run may take: it ends like one that was cancelled, and can be resumed.
 
-The alarm strikes as a signal does, at a safe point, so that a checkpoint is saved; what it raises
-passes through the learning as what is no `Exception`, and becomes a TimeoutError at the edge of
-the block, by which Prefect marks the run as timed out. Prefect's own timeouts raise asyncio's
+The alarm is a signal and raises at a safe point, so that a checkpoint is saved; what it raises is
+no `Exception`, so training passes it on, and becomes a TimeoutError at the edge of the block, by
+which Prefect marks the run as timed out. Prefect's own timeouts raise asyncio's
 CancelledError instead, which libraries on the way take for their own.
 """
 
@@ -50,11 +50,11 @@ def time_limit(hours: float) -> Iterator[None]:
     except TimeIsUp:
         raise TimeoutError(
             f"the time limit of {hours:g} hours is over; what was learned is saved in a "
-            "checkpoint: a new run with the same parameters goes on from there"
+            "checkpoint: a new run with the same parameters resumes from there"
         ) from None
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, handler_before)
-        if left_before:  # an outer limit goes on, and strikes at once if its time has passed
+        if left_before:  # an outer limit continues, and raises at once if its time has passed
             left = left_before - (time.monotonic() - started)
             signal.setitimer(signal.ITIMER_REAL, max(left, 1e-3))

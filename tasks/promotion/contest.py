@@ -17,8 +17,7 @@ from tasks.run.pipeline import PipelineRun
 from tasks.settings import load_settings
 from tasks.stages.challenge import Contest
 from tasks.stages.resolve import find_model
-from tasks.tracking.client import Tracker, tolerated
-from tasks.tracking.search import tagged
+from tasks.tracking.client import Tracker, tagged, tolerated
 
 
 def find_contest(
@@ -104,9 +103,9 @@ def record_approval(
     """
     answer = "approved" if approved else "refused"
     with tolerated(f"the approval {gate}"):
-        Tracker(load_settings()).set_tags(
+        Tracker(load_settings()).log(
             pipeline.run_id,
-            {
+            tags={
                 f"approval.{gate}": answer,
                 f"approval.{gate}.by": by,
                 f"approval.{gate}.note": note,

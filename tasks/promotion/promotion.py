@@ -19,18 +19,18 @@ from tasks.registry.aliases import (
     CHAMPION,
     PREVIOUS,
     changing_aliases,
-    mend_aliases,
     move_aliases,
     now,
     read_aliases,
+    repair_aliases,
     set_tags,
     user,
 )
 from tasks.registry.versions import PROMOTION, ModelVersion, find_version, renew_card
 from tasks.results.store import StageRef, Store
-from tasks.run.page import published_outcome
 from tasks.run.pipeline import PipelineRun
 from tasks.run.reporting import emit, run_logger
+from tasks.run.spec import published_outcome
 from tasks.settings import load_settings
 from tasks.stages.challenge import Contest, judge_challenger
 from tasks.tracking.client import Tracker, tolerated
@@ -116,7 +116,7 @@ def promote(
             "promote another version, or this one with approval, so that a person decides"
         )
     for _ in range(ROUNDS):
-        mend_aliases(settings, tracker, name)
+        repair_aliases(settings, tracker, name)
         champion = _champion(tracker, name)
         if champion is not None and challenger.is_same_model(champion):
             return _unchanged(tracker, challenger, champion)

@@ -100,18 +100,12 @@ def changing_aliases(settings: Settings, tracker: Tracker, name: str) -> Iterato
 
 
 def move_aliases(tracker: Tracker, name: str, aliases: Mapping[str, str]) -> None:
-    """Point aliases at versions, all or, after a crash, all at the next change.
-
-    Args:
-        tracker: Where.
-        name: Of the registered model.
-        aliases: Version by alias, written in this order.
-    """
+    """Point aliases at versions, in this order: all or, after a crash, all at the next change."""
     tracker.client.set_registered_model_tag(name, JOURNAL, json.dumps(dict(aliases)))
     _write(tracker, name, aliases)
 
 
-def mend_aliases(settings: Settings, tracker: Tracker, name: str) -> None:
+def repair_aliases(settings: Settings, tracker: Tracker, name: str) -> None:
     """Do what a crash left undone, if it left anything.
 
     Raises:
@@ -166,7 +160,6 @@ def _held(tracker: Tracker, name: str) -> Iterator[None]:
 
 
 def _holder(tracker: Tracker, name: str) -> str:
-    """The mark that stands, unless it is a dead process's."""
     mark = str(tracker.client.get_registered_model(name).tags.get(HOLDER, ""))
     if mark and time.time() - float(mark.split()[1]) > HOLD_SECONDS:
         return ""

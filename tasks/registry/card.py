@@ -8,6 +8,7 @@ written as text and never as Markdown.
 Source: Mitchell et al., Model Cards for Model Reporting (2019), for what a card should answer.
 """
 
+import contextlib
 import json
 import math
 import re
@@ -43,9 +44,6 @@ class CardFacts:
     """All that a card says.
 
     Attributes:
-        name: Of the registered model.
-        preset: That it was made with.
-        manifest: Of the published stage.
         ancestors: Nearest first.
         license: Front matter fields of the licence, as the source model tells them.
         verdict: Of its evaluation; None without one.
@@ -72,10 +70,6 @@ def gather_facts(
     """Collect what a card says from the store: lineage, licence, evaluation.
 
     Args:
-        store: Where the stages lie.
-        manifest: Of the model's stage.
-        name: Of the registered model.
-        preset: That it was made with.
         promotion: What a promotion found, by tag without prefix.
     """
     ancestors = list(list_ancestors(store.root, manifest))
@@ -126,7 +120,6 @@ def _front_matter(facts: CardFacts) -> dict[str, Any]:
 
 
 def _sections(facts: CardFacts) -> Iterator[str]:
-    """The parts of the card, the most wanted first."""
     manifest = facts.manifest
     yield f"# {_safe(facts.name)}"
     yield (
@@ -136,7 +129,8 @@ def _sections(facts: CardFacts) -> Iterator[str]:
     yield "\n".join(["## Verdict", "", *_verdict_lines(facts)])
     yield _table("## Metrics", ("metric", "value"), _numbers(manifest.metrics))
     yield "\n".join(["## Limits", "", *_limits(facts)])
-    yield _table("## Lineage", ("role", "stage", "digest"), _lineage_rows(facts))
+    ancestors = [(one.role, _stage(one), _digest(one.digest)) for one in facts.ancestors]
+    yield _table("## Lineage", ("role", "stage", "digest"), ancestors)
     data = next((one for one in facts.ancestors if _stage(one) == "prepare"), None)
     rows = [] if data is None or data.manifest is None else _numbers(data.manifest.metrics)
     named = f" of `{_digest(data.digest)}`" if data is not None else ""
@@ -168,11 +162,6 @@ def _limits(facts: CardFacts) -> Iterator[str]:
     yield "- Nobody has reviewed it for bias, safety or personal data in its training data."
     if not facts.license:
         yield "- No licence is known: what it was made from does not name one."
-
-
-def _lineage_rows(facts: CardFacts) -> Iterator[tuple[str, str, str]]:
-    for one in facts.ancestors:
-        yield one.role, _stage(one), _digest(one.digest)
 
 
 def _stage(ancestor: Ancestor) -> str:
@@ -210,7 +199,6 @@ def _digest(text: str) -> str:
 
 
 def _evaluation(store: Store, digest: str) -> Outcome | None:
-    """The decision of the newest evaluation of a policy."""
     for folder, manifest in reversed(list(list_published(store.root, "evaluate"))):
         if manifest.inputs.get("policy") == digest:
             return read_outcome(folder)
@@ -218,24 +206,17 @@ def _evaluation(store: Store, digest: str) -> Outcome | None:
 
 
 def _folder_license(folder: Path) -> dict[str, str]:
-    """The licence that a model folder's card or config tells."""
     card, config = folder / "README.md", folder / "config.json"
-    told: Any = {}
+    found: dict[str, str] = {}
     if card.is_file():
-        front = re.match(
-            r"---\n(.*?)\n---", card.read_text(encoding="utf-8", errors="replace"), re.S
-        )
-        with_front = front[1] if front else ""
-        try:
-            told = yaml.safe_load(with_front)
-        except yaml.YAMLError:
-            told = {}
-    if not (isinstance(told, dict) and told.get("license")) and config.is_file():
-        try:
-            told = json.loads(config.read_text(encoding="utf-8"))
-        except ValueError:
-            told = {}
-    return _license_fields(told)
+        text = card.read_text(encoding="utf-8", errors="replace")
+        front = re.match(r"---\n(.*?)\n---", text, re.S)
+        with contextlib.suppress(yaml.YAMLError):
+            found = _license_fields(yaml.safe_load(front[1]) if front else None)
+    if not found and config.is_file():
+        with contextlib.suppress(ValueError):
+            found = _license_fields(json.loads(config.read_text(encoding="utf-8")))
+    return found
 
 
 def _hub_license(source: str) -> dict[str, str]:
@@ -250,8 +231,8 @@ def _hub_license(source: str) -> dict[str, str]:
         return {}
 
 
-def _license_fields(told: Any) -> dict[str, str]:
+def _license_fields(content: Any) -> dict[str, str]:
     fields = ("license", "license_name", "license_link")
-    known = told if isinstance(told, dict) else {}
+    known = content if isinstance(content, dict) else {}
     found = {name: known[name] for name in fields if isinstance(known.get(name), str)}
     return found if found.get("license") else {}

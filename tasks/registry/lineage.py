@@ -33,15 +33,14 @@ class Record:
     """One stage in a lineage.
 
     Attributes:
-        stage: Its name; empty if unknown.
+        stage: Empty if unknown.
         digest: Its identity, or what names an input from outside.
-        state: Whether it is known, came from outside, or is not known any more.
         inputs: Digest of each input by role.
-        metrics: The few that say what it came to.
+        metrics: The key metrics of its stage.
         asked: Whether the lineage is that of this one.
         run_id: MLflow run that made it; readers may differ after a backfill.
         made: When, in UTC; readers differ by the seconds between writing and recording.
-        stages: Stage of some inputs by digest, as far as the reader was told.
+        stages: Stage of some inputs by digest, as far as the reader knows.
     """
 
     stage: str
@@ -60,7 +59,6 @@ Records: TypeAlias = Mapping[str, Record]
 
 
 def _key_metrics(stage: str, metrics: Mapping[str, float]) -> dict[str, float]:
-    """Choose the few numbers that say what a stage came to."""
     row = entry(stage)
     wanted = row.lineage or [one.metric for one in row.key_metrics]
     return {name: metrics[name] for name in wanted if name in metrics}
@@ -109,7 +107,6 @@ def ancestry(settings: Settings, name: str) -> list[Record]:
     """Trace a model through the store and, as far as it answers, MLflow.
 
     Args:
-        settings: Where both are.
         name: stage/digest or a digest, whole or its beginning; models:/NAME@ALIAS; a folder of
             the store.
 
@@ -139,29 +136,23 @@ def ancestry(settings: Settings, name: str) -> list[Record]:
     stage, digest = version.published
     inputs, stages = _tagged_inputs(version.tags)
     run_id = version.tags.get("quartet.run", "")
-    told = Record(stage=stage, digest=digest, inputs=inputs, stages=stages, run_id=run_id)
-    return trace({digest: told, **records}, digest)
+    tagged = Record(stage=stage, digest=digest, inputs=inputs, stages=stages, run_id=run_id)
+    return trace({digest: tagged, **records}, digest)
 
 
 def merge(in_store: Records, in_mlflow: Records) -> Records:
     """Join both readers: the store's records, with the run and the date that MLflow has."""
-    merged = dict(in_mlflow)
-    for digest, record in in_store.items():
-        there = in_mlflow.get(digest)
-        merged[digest] = (
-            replace(record, run_id=there.run_id, made=there.made, stages=there.stages)
-            if there
-            else record
+    merged = {**in_mlflow, **in_store}
+    for digest in in_mlflow.keys() & in_store.keys():
+        there = in_mlflow[digest]
+        merged[digest] = replace(
+            in_store[digest], run_id=there.run_id, made=there.made, stages=there.stages
         )
     return merged
 
 
 def trace(records: Records, digest: str) -> list[Record]:
     """List a stage, all that it was made from, and the evaluations of it.
-
-    Args:
-        records: From either reader.
-        digest: Of a stage among them.
 
     Returns:
         Records in the order of making: each after everything that it was made from.

@@ -31,14 +31,13 @@ def open_chat(folder: Path, options: "ChatOptions") -> "Chat":
         ModelError: The folder is incomplete, damaged, or holds another kind of model.
     """
     from models.language.chat import Chat  # torch: only where there is work to do
-    from models.runtime import use_device
 
     settings = load_settings()
     return Chat(folder, options, device=use_device(settings.device, settings.threads))
 
 
 def chat_options(*, temperature: float, max_tokens: int, seed: int, system: str) -> "ChatOptions":
-    """Check how completions are to be drawn.
+    """Check how completions are to be sampled.
 
     Raises:
         ParameterError: Nothing can be sampled so.
@@ -76,8 +75,6 @@ def serve_model(
     Args:
         folder: Of a causal language model.
         name: The model's id in requests and answers.
-        host: Address to listen on.
-        port: Port to listen on.
         ready: Called once requests are answered, with whether the model has a chat template.
 
     Raises:
@@ -111,7 +108,6 @@ def serve_model(
 
 
 def _app(model: Any, tokenizer: Any, name: str) -> Any:
-    """The kept server's application around one model."""
     from fastapi.responses import JSONResponse
     from jinja2 import TemplateError
     from transformers.cli.serving.chat_completion import ChatCompletionHandler

@@ -19,8 +19,7 @@ from tasks.results.store import Manifest, StageRef, Store
 from tasks.run.pipeline import PipelineRun
 from tasks.run.reporting import emit, run_logger
 from tasks.settings import Settings, load_settings
-from tasks.tracking.client import Tracker, tolerated
-from tasks.tracking.search import tagged
+from tasks.tracking.client import Tracker, tagged, tolerated
 
 CHALLENGER = "challenger"
 """Alias of the newest version; who promotes a model gives it another."""
@@ -40,8 +39,6 @@ class ModelVersion:
     """A version of a registered model.
 
     Attributes:
-        name: Of the registered model.
-        version: Its number, as text.
         source: Where MLflow has its files.
         tags: Those of Quartet name stage and digest; models from elsewhere have none.
     """
@@ -53,7 +50,6 @@ class ModelVersion:
 
     @property
     def uri(self) -> str:
-        """The address that everybody understands."""
         return f"models:/{self.name}/{self.version}"
 
     @property
@@ -70,7 +66,7 @@ class ModelVersion:
 
 
 def register(ref: StageRef, pipeline: PipelineRun) -> None:
-    """Register a published model as `<preset>-<role>`, once for each digest, and say so.
+    """Register a published model as `<preset>-<role>`, once for each digest, and emit an event.
 
     The role is the stage's in the catalogue. The new version gets the alias `challenger`. What a
     kill cut off is finished the next time. An MLflow that fails is no reason to fail here.
@@ -109,17 +105,17 @@ def register(ref: StageRef, pipeline: PipelineRun) -> None:
 
 
 def finish_registrations(settings: Settings) -> list[str]:
-    """Give every version that a kill left without alias or card both, and say so in a sentence."""
+    """Give every version that a kill left without alias or card both; one sentence for each."""
     tracker, store = Tracker(settings), Store(settings.store)
-    said = []
+    messages = []
     with tolerated("the registrations that were cut off"):
         for one in map(_version, tracker.versions(tagged({UNFINISHED: "true"}))):
             if one.published is None:
                 continue
             with store.lock(*one.published, on_wait=lambda: None):
                 _finish(tracker, store, one)
-            said.append(f"{one.uri}: its registration, which was cut off, is finished")
-    return said
+            messages.append(f"{one.uri}: its registration, which was cut off, is finished")
+    return messages
 
 
 def named_version(name: str) -> ModelVersion:
@@ -184,7 +180,7 @@ def download(tracker: Tracker, version: ModelVersion, into: Path) -> Path:
 
 
 def renew_card(tracker: Tracker, store: Store, version: ModelVersion) -> None:
-    """Write the model card of a version anew, into its files and its description.
+    """Write the model card of a version again, into its files and its description.
 
     A card that cannot be written is a warning: the model is as good without it.
     """
@@ -212,7 +208,7 @@ def renew_card(tracker: Tracker, store: Store, version: ModelVersion) -> None:
 
 
 def renew_cards(ref: StageRef) -> None:
-    """Write the cards of a published model's versions anew, now that more is known of it.
+    """Write the cards of a published model's versions again, now that more is known of it.
 
     An MLflow that fails is no reason to fail here.
     """
@@ -236,7 +232,6 @@ def _finish(tracker: Tracker, store: Store, version: ModelVersion) -> None:
 def _add_version(
     tracker: Tracker, name: str, role: str, folder: Path, pipeline: PipelineRun
 ) -> ModelVersion:
-    """Log the model's files and make a version of them, which has yet to be finished."""
     client = tracker.client
     manifest = Manifest.read(folder)
     tags = {
@@ -260,12 +255,9 @@ def _add_version(
         if not client.search_registered_models(f"name = '{name}'"):
             client.create_registered_model(name)
         found = client.create_model_version(
-            name,
-            logged.model_uri,
-            run_id=run_id,
-            tags=tags | {UNFINISHED: "true"},
+            name, logged.model_uri, run_id=run_id, tags=tags | {UNFINISHED: "true"},
             model_id=logged.model_id,
-        )
+        )  # fmt: skip
     except BaseException:
         with contextlib.suppress(Exception):  # half a model is of no use to anybody
             client.delete_logged_model(logged.model_id)
@@ -275,8 +267,5 @@ def _add_version(
 
 def _version(found: Any) -> ModelVersion:
     return ModelVersion(
-        name=found.name,
-        version=str(found.version),
-        source=str(found.source),
-        tags=dict(found.tags),
+        name=found.name, version=str(found.version), source=str(found.source), tags=dict(found.tags)
     )

@@ -40,8 +40,6 @@ WHOLE = ""
 
 @dataclass(frozen=True, slots=True, order=True)
 class _Name:
-    """A definition by its place; `WHOLE` is what a module does when it is imported."""
-
     module: str
     name: str
 
@@ -54,11 +52,6 @@ class _Definition:
     meanings: dict[str, _Name | str] = field(default_factory=dict)
     reaches: set[_Name] = field(default_factory=set)
 
-    @property
-    def own(self) -> str:
-        """Hash of its text alone."""
-        return hashlib.sha256(self.text.encode()).hexdigest()
-
 
 @functools.cache
 def code_digest(module: str) -> str:
@@ -68,7 +61,11 @@ def code_digest(module: str) -> str:
         ModuleNotFoundError: There is no such module, or it imports what does not exist.
     """
     hashes = {_full(name) for name in _reach(module) if _definition(name).text}
-    return hashlib.sha256("\n".join(sorted(hashes)).encode()).hexdigest()
+    return _hash("\n".join(sorted(hashes)))
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def reached_definitions(module: str) -> set[tuple[str, str]]:
@@ -77,13 +74,12 @@ def reached_definitions(module: str) -> set[tuple[str, str]]:
 
 
 def _full(name: _Name) -> str:
-    """Hash a definition with the contents of what it refers to."""
     definition = _definition(name)
     lines = [definition.text]
     for local, target in sorted(definition.meanings.items()):
-        meaning = target if isinstance(target, str) else _definition(target).own
+        meaning = target if isinstance(target, str) else _hash(_definition(target).text)
         lines.append(f"{local} = {meaning}")
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return _hash("\n".join(lines))
 
 
 def _reach(module: str) -> set[_Name]:
@@ -103,8 +99,6 @@ def _definition(name: _Name) -> _Definition:
 
 
 class _Module:
-    """A module cut into definitions."""
-
     def __init__(self, name: str, source: Path) -> None:
         self.name = name
         self.definitions: dict[str, list[ast.stmt]] = {}
@@ -123,7 +117,6 @@ class _Module:
                 self.imports |= _imported(statement)
 
     def definition(self, name: str) -> _Definition:
-        """Give a definition without texts for people, its names resolved."""
         if name not in self._cut:
             found = self._rest if name == WHOLE else self.definitions[name]
             self._cut[name] = self._resolve(found, whole=name == WHOLE)

@@ -26,10 +26,7 @@ def end_torn_line(folder: Path) -> None:
 
 
 def read_history(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """Read a stage's curves: (step, value) by metric, in step order.
-
-    A step that was repeated after a crash stands once.
-    """
+    """Read a stage's curves: (step, value) by metric, in step order, each step once."""
     curves: dict[str, dict[int, float]] = {}
     path = folder / HISTORY
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:

@@ -38,10 +38,8 @@ def stage_digest(
     """Name a stage's result before it exists.
 
     Args:
-        stage: Its name.
         module: The module that runs it; what its code refers to counts, transitively.
         parameters: The stage's own slice, plain values.
-        seed: The root seed.
         inputs: Digest of each input by role; never a path.
     """
     identity = {

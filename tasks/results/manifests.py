@@ -25,7 +25,6 @@ class Entry:
 
     @property
     def key(self) -> tuple[str, str]:
-        """What its lock goes by."""
         return self.stage, self.digest
 
 
@@ -58,12 +57,7 @@ def list_entries(root: Path) -> Iterator[Entry]:
 
 
 def list_published(root: Path, stage: str = "*") -> Iterator[tuple[Path, Manifest]]:
-    """Folder and manifest of each published stage, oldest first; unreadable ones are left out.
-
-    Args:
-        root: Of the store.
-        stage: Name of the stage; every stage by default.
-    """
+    """Folder and manifest of each published stage, oldest first; unreadable ones are left out."""
     found = []
     for path in root.glob(f"{stage}/*/{MANIFEST}"):
         manifest = read_manifest(path.parent)

@@ -16,28 +16,23 @@ from pathlib import Path
 from typing import Any, Self
 
 from filelock import FileLock, Timeout
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from models.errors import StoreError
 from tasks.results.digests import file_digest
-from tasks.results.files import fsync, write_whole
 
 MANIFEST = "MANIFEST.json"
 
 
-class StageRef(BaseModel):
+class StageRef(BaseModel, frozen=True):
     """A published stage: all that passes from one stage to the next.
 
     Attributes:
-        stage: Name of the stage.
         digest: Identity of the result; the store finds the folder by it.
         run_id: MLflow run that made it; empty if it was made untracked.
         reused: Whether this pipeline run found it finished.
         seconds: What this pipeline run spent on it.
-        metrics: Its final metrics.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     stage: str
     digest: str
@@ -54,10 +49,8 @@ class FileEntry(BaseModel):
     size: int
 
 
-class Manifest(BaseModel):
+class Manifest(BaseModel, frozen=True):
     """What a published stage is and what made it."""
-
-    model_config = ConfigDict(frozen=True)
 
     stage: str
     digest: str
@@ -73,20 +66,14 @@ class Manifest(BaseModel):
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """Read a folder's manifest.
-
-        Raises:
-            OSError: There is none.
-            ValidationError: It is damaged.
-        """
+        """Read a folder's manifest; OSError where there is none, ValidationError if damaged."""
         return cls.model_validate_json((folder / MANIFEST).read_bytes())
 
 
 class Store:
-    """A folder of published stages."""
+    """A folder of published stages, which need not exist yet."""
 
     def __init__(self, root: Path) -> None:
-        """Use `root`, which need not exist yet."""
         self.root = root
 
     def folder(self, stage: str, digest: str) -> Path:
@@ -240,3 +227,25 @@ def _file_names(folder: Path) -> list[str]:
     """Every file below a folder but its manifest, relative and in order."""
     names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     return sorted(name for name in names if name != MANIFEST)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file in the place of an older one, in one step that a power cut cannot split."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        scratch.write_text(text, encoding="utf-8")
+        fsync(scratch)
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
+    fsync(path.parent)
+
+
+def fsync(path: Path) -> None:
+    """Have the system write a file, or the names in a folder, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -14,7 +14,6 @@ class WithoutTexts(ast.NodeTransformer):
     """Takes out of a tree what is only read by people, and imports, which are resolved apart."""
 
     def visit(self, node: ast.AST) -> ast.AST:
-        """Leave texts out of every list of statements."""
         for name, value in ast.iter_fields(node):
             if isinstance(value, list) and value and isinstance(value[0], ast.stmt):
                 setattr(node, name, [one for one in value if not _is_text(one)])
@@ -24,12 +23,12 @@ class WithoutTexts(ast.NodeTransformer):
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         """Leave out local texts that only errors and log lines read."""
         self.generic_visit(node)
-        read = {one.id for one in ast.walk(node) if isinstance(one, ast.Name) and _is_read(one)}
+        names = (one for one in ast.walk(node) if isinstance(one, ast.Name))
+        read = {one.id for one in names if isinstance(one.ctx, ast.Load)}
         for inner in ast.walk(node):
             for name, value in ast.iter_fields(inner):
                 if isinstance(value, list):
-                    kept = [one for one in value if not _is_unread_text(one, read)]
-                    setattr(inner, name, kept)
+                    setattr(inner, name, [v for v in value if not _is_unread_text(v, read)])
         return node
 
     def visit_Raise(self, node: ast.Raise) -> ast.AST:
@@ -38,7 +37,6 @@ class WithoutTexts(ast.NodeTransformer):
         return ast.Raise(exc=None if _is_error(raised) else raised, cause=None)
 
     def visit_Assert(self, node: ast.Assert) -> ast.AST:
-        """Keep what is asserted."""
         return self.generic_visit(ast.Assert(test=node.test, msg=None))
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
@@ -56,7 +54,6 @@ class WithoutTexts(ast.NodeTransformer):
 
 
 def _is_text(statement: ast.stmt) -> bool:
-    """Whether a statement is a docstring, a log line, a logger or an import."""
     if isinstance(statement, ast.Import | ast.ImportFrom):
         return True
     if isinstance(statement, ast.Assign):
@@ -74,12 +71,7 @@ def _is_text(statement: ast.stmt) -> bool:
     return isinstance(value, ast.Constant)
 
 
-def _is_read(name: ast.Name) -> bool:
-    return isinstance(name.ctx, ast.Load)
-
-
 def _is_unread_text(node: ast.AST, read: set[str]) -> bool:
-    """Whether a node gives a text to a local name that nothing reads."""
     if not isinstance(node, ast.Assign) or not isinstance(node.targets[0], ast.Name):
         return False
     value = node.value
@@ -92,13 +84,11 @@ def _is_unread_text(node: ast.AST, read: set[str]) -> bool:
 
 
 def _is_error(node: ast.AST | None) -> bool:
-    """Whether a name is one of Quartet's own errors."""
     return node is not None and _last_name(node) in _quartet_errors()
 
 
 @functools.cache
 def _quartet_errors() -> frozenset[str]:
-    """Names of the classes in `models/errors.py`."""
     tree = ast.parse(Path(errors.__file__).read_text(encoding="utf-8"))
     return frozenset(one.name for one in tree.body if isinstance(one, ast.ClassDef))
 

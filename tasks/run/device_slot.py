@@ -2,8 +2,8 @@
 
 The slot is of the global concurrency limit `quartet-<host>-<device>`, which is made with one slot
 and can be changed on Prefect's page of limits. Unlike Prefect's own `concurrency`, which this
-would be otherwise, whoever waits is told for whom, an API that is gone stops nobody, and the slot
-of a process that was killed is given back by the next one at once, also after the server has
+would be otherwise, the log says whom a run waits for, an API that is gone stops nobody, and the
+slot of a process that was killed is given back by the next one at once, also after the server has
 forgotten its lease: each holder leaves a note in the home folder (see `tasks/machine/liveness.py`).
 """
 
@@ -13,8 +13,6 @@ import os
 import socket
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -57,7 +55,6 @@ def training_slot(settings: Settings, device: str, what: str) -> Iterator[None]:
     """Hold the device's slot during the block; outside a Prefect run, do nothing.
 
     Args:
-        settings: Where state lies.
         device: As torch calls it.
         what: The stage, for the log lines of those who wait.
     """
@@ -65,11 +62,9 @@ def training_slot(settings: Settings, device: str, what: str) -> Iterator[None]:
     if flow is None or flow.flow_run is None:
         yield
         return
-    holder = (
-        ConcurrencyLeaseHolder(type="flow_run", id=flow.flow_run.id)
-        if task is None
-        else ConcurrencyLeaseHolder(type="task_run", id=task.task_run.id)
-    )
+    holder = ConcurrencyLeaseHolder(type="flow_run", id=flow.flow_run.id)
+    if task is not None:
+        holder = ConcurrencyLeaseHolder(type="task_run", id=task.task_run.id)
     note = {
         "name": flow.flow_run.name,
         "flow_run_id": str(flow.flow_run.id),
@@ -104,20 +99,16 @@ class _Slot:
         self._thread = threading.Thread(target=lambda: context.run(self._renew), daemon=True)
 
     def wait(self) -> None:
-        """Wait for a slot, and say for whom."""
-        told = None
+        logged = None
         while not self._enter():
             others = ", ".join(sorted(self._living().values())) or "a run of another home folder"
-            if others != told:
-                device = self._limit.rpartition("-")[2]
+            if others != logged:
+                device, host = self._limit.rpartition("-")[2], socket.gethostname()
                 self._logger.info(
                     "another run trains on %s of %s: %s; waiting (limit %s)",
-                    device,
-                    socket.gethostname(),
-                    others,
-                    self._limit,
-                )
-                told = others
+                    device, host, others, self._limit,
+                )  # fmt: skip
+                logged = others
             time.sleep(POLL_SECONDS)
         self._thread.start()
 
@@ -136,19 +127,16 @@ class _Slot:
         except Exception as error:  # any failure of a remote service must leave results alone
             self._logger.warning(
                 "Prefect did not take the slot of %s back (%s); it will be free in a minute or two",
-                self._limit,
-                error,
-            )
+                self._limit, error,
+            )  # fmt: skip
         finally:
             self._note.let_go(keep=not given_back)  # the next run tries again
 
     def _door(self, wait_seconds: float = -1) -> BaseFileLock:
-        """Through which one process at a time comes and goes."""
         self._folder.mkdir(parents=True, exist_ok=True)
         return FileLock(self._folder / "door.lock", timeout=wait_seconds)
 
     def _enter(self) -> bool:
-        """Try to get a slot, and leave a note."""
         with self._door():
             try:
                 with _api() as client:
@@ -157,11 +145,10 @@ class _Slot:
                 entered = not self._living()
                 if entered:
                     self._logger.warning(
-                        "Prefect's API cannot be asked for a slot of %s; training goes on "
+                        "Prefect's API cannot be asked for a slot of %s; training continues "
                         "without one: %s",
-                        self._limit,
-                        error,
-                    )
+                        self._limit, error,
+                    )  # fmt: skip
             if entered:
                 self._note.take()
                 self._write_note()
@@ -195,18 +182,16 @@ class _Slot:
 
     def _take_from_the_dead(self, client: SyncPrefectClient) -> bool:
         """Give back what killed processes held, and try again."""
-        buried = 0
-        for path in self._notes():
-            note = Note(path)
+        released = False
+        for note in map(Note, self._notes()):
             if not note.take():
                 continue
-            lease = note.read().get("lease_id")
-            if lease:
+            if lease := note.read().get("lease_id"):
                 client.release_concurrency_slots_with_lease(UUID(lease))
             note.let_go()
-            buried += 1
-        if not buried or self._take(client):
-            return bool(buried)
+            released = True
+        if not released or self._take(client):
+            return released
         self._count_slots(client, len(self._living()))  # a server that restarted forgot the lease
         return self._take(client)
 
@@ -216,7 +201,6 @@ class _Slot:
         )
 
     def _notes(self) -> list[Path]:
-        """Notes of other holders by this Prefect API."""
         return [
             path
             for path in self._folder.glob("*.json")
@@ -227,13 +211,13 @@ class _Slot:
     def _living(self) -> dict[str, str]:
         """Who of this home folder holds a slot, by note."""
         living = {}
-        for path in self._notes():
-            note = Note(path)
+        for note in map(Note, self._notes()):
             content = note.read()
             if note.take():
                 note.let_go(keep=True)
             elif content:
-                living[path.stem] = "{name} ({what}, flow run {flow_run_id})".format(**content)
+                name = "{name} ({what}, flow run {flow_run_id})".format(**content)
+                living[note.path.stem] = name
         return living
 
     def _renew(self) -> None:
@@ -254,11 +238,10 @@ class _Slot:
                     self._lease, self._lost = None, True
                 if not warned:
                     self._logger.warning(
-                        "Prefect does not renew the slot of %s; training goes on, but another "
+                        "Prefect does not renew the slot of %s; training continues, but another "
                         "run may start beside it: %s",
-                        self._limit,
-                        str(error).partition("\n")[0],
-                    )
+                        self._limit, str(error).partition("\n")[0],
+                    )  # fmt: skip
                 warned = True
 
 
@@ -268,9 +251,5 @@ def _api() -> Iterator[SyncPrefectClient]:
     settings = {"timeout": REQUEST_SECONDS}
     with get_client(sync_client=True, httpx_settings=settings) as client:
         address = f"{str(client.api_url).rstrip('/')}/health"
-        with (
-            contextlib.suppress(urllib.error.HTTPError),  # an answer too
-            urllib.request.urlopen(address, timeout=REQUEST_SECONDS),
-        ):
-            pass
+        httpx.get(address, timeout=REQUEST_SECONDS)  # an error status is an answer too
         yield client

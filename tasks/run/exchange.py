@@ -44,11 +44,7 @@ def fetch_published(store: Store, tracker: Tracker, stage: str, digest: str) -> 
 
 
 def open_published(stage: str, digest: str) -> StageRef:
-    """Find a published stage in the store, or fetch it from MLflow if its digest is whole.
-
-    Args:
-        stage: Its name.
-        digest: Of it, whole or its beginning.
+    """Find a published stage by its digest or the digest's beginning; a whole one also in MLflow.
 
     Raises:
         StoreError: Nothing or more than one stage goes by that name, or it is damaged.
@@ -67,8 +63,7 @@ def open_input(ref: StageRef, role: str) -> StageRef | None:
     """Find the published stage that a stage was made from; None if it is not known any more.
 
     Args:
-        ref: A published stage.
-        role: Of the input, as its manifest has it: `base`, `reference`, `reward_model`, `prompts`.
+        role: As its manifest has it: `base`, `reference`, `reward_model`, `prompts`.
 
     Raises:
         StoreError: One of the two is damaged.

@@ -5,13 +5,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from prefect.exceptions import Pause
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from tasks.run.reporting import run_logger
 from tasks.settings import Settings, load_settings
 from tasks.tracking.client import Tracker
 from tasks.tracking.facts import code_tags, hardware_tags, show_totals
-from tasks.tracking.notes import REMEDY, Status, Unrecorded, drop_note, write_note
+from tasks.tracking.outages import REMEDY, Status, Unrecorded, drop_note, write_note
 from tasks.tracking.recording import flatten
 from tasks.tracking.sync import deliver_notes
 
@@ -21,18 +21,14 @@ WAIT_SECONDS = 150.0
 """How long a finished pipeline waits for an MLflow that is away: longer than a restart takes."""
 
 
-class PipelineRun(BaseModel):
+class PipelineRun(BaseModel, frozen=True):
     """What each stage needs to know of the pipeline run it belongs to.
 
     Attributes:
         name: The same in Prefect and MLflow.
-        preset: Name of the preset it started from.
-        seed: The root seed.
         run_id: The MLflow parent run.
         flow_run_id: The Prefect flow run; empty outside one.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     name: str
     preset: str
@@ -43,22 +39,13 @@ class PipelineRun(BaseModel):
 
 @contextlib.contextmanager
 def open_pipeline(
-    *,
-    name: str,
-    preset: str,
-    seed: int,
-    parameters: Mapping[str, Any],
-    flow_run_id: str = "",
+    *, name: str, preset: str, seed: int, parameters: Mapping[str, Any], flow_run_id: str = ""
 ) -> Iterator[PipelineRun]:
     """Open the parent run; close it as finished, failed, killed, or suspended (`SCHEDULED`).
 
     Args:
-        name: Of the run.
-        preset: Name of the preset it started from.
-        seed: The root seed.
-        parameters: Of the whole pipeline.
-        flow_run_id: The Prefect flow run. When that one is retried, or goes on after a
-            suspension, its parent run is opened again.
+        flow_run_id: The Prefect flow run. When that one is retried or resumed, its parent run is
+            opened again.
 
     Raises:
         QuartetError: The tracking server does not answer.
@@ -73,8 +60,9 @@ def open_pipeline(
         **code_tags(),
         **hardware_tags(settings),
     }
-    run_id = _find_parent(tracker, flow_run_id)
-    if run_id:
+    same = {"quartet.kind": "pipeline", FLOW_RUN_TAG: flow_run_id}
+    run_id = next(iter(tracker.find_tagged(same) if flow_run_id else []), "")
+    if run_id:  # an earlier attempt of this flow run opened it
         tracker.reopen_run(run_id, tags | {"quartet.resumed": "true"})
         drop_note(settings.root, run_id)
     else:
@@ -96,14 +84,8 @@ def open_pipeline(
         _close(settings, tracker, Unrecorded(name=name, run_id=run_id, status=status))
 
 
-def _find_parent(tracker: Tracker, flow_run_id: str) -> str:
-    """The parent run that an earlier attempt of a flow run opened, if there was one."""
-    tags = {"quartet.kind": "pipeline", FLOW_RUN_TAG: flow_run_id}
-    return next(iter(tracker.find_tagged(tags) if flow_run_id else []), "")
-
-
 def _close(settings: Settings, tracker: Tracker, end: Unrecorded) -> None:
-    """Close the parent run, and tell MLflow what it missed of the stages, if it is there."""
+    """Close the parent run, and record what MLflow missed of the stages, if it is there."""
     logger = run_logger()
     try:
         if not tracker.reachable():
@@ -118,9 +100,6 @@ def _close(settings: Settings, tracker: Tracker, end: Unrecorded) -> None:
     except Exception as error:  # any failure of a remote service must leave results alone
         logger.warning(
             "MLflow failed at the end of %s (%s): that it is %s could not be recorded; %s",
-            end.name,
-            error,
-            end.status,
-            REMEDY,
-        )
+            end.name, error, end.status, REMEDY,
+        )  # fmt: skip
         write_note(settings.root, end)

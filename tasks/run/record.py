@@ -1,7 +1,7 @@
 """The MLflow side of one stage: its run from the first second to its end, whatever MLflow does.
 
-A run that could not be opened at the start is opened when the server is back; what cannot be told
-at the end is noted for `quartet sync` (`tasks/tracking/notes.py`).
+A run that could not be opened at the start is opened when the server is back; what cannot be
+recorded at the end is noted for `quartet sync` (`tasks/tracking/outages.py`).
 """
 
 import contextlib
@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from models.errors import QuartetError
-from tasks.results.files import write_whole
-from tasks.results.store import Manifest, Store
+from tasks.results.store import Manifest, Store, write_whole
 from tasks.run.pipeline import PipelineRun
 from tasks.run.reporting import run_logger, show_link
 from tasks.run.spec import StageSpec, stage_tags
@@ -20,10 +19,9 @@ from tasks.settings import Settings
 from tasks.tracking.client import Tracker, tolerated
 from tasks.tracking.datasets import stage_datasets
 from tasks.tracking.facts import manifest_cost, show_output, worker_tags
-from tasks.tracking.load import COUNTING_SAMPLES, SystemMetrics
-from tasks.tracking.metrics import MetricBuffer
-from tasks.tracking.notes import REMEDY, Status, Unrecorded, drop_note, write_note
-from tasks.tracking.recording import flatten, page_folder, record_page, record_result
+from tasks.tracking.metrics import COUNTING_SAMPLES, MetricBuffer, SystemMetrics
+from tasks.tracking.outages import REMEDY, Status, Unrecorded, drop_note, write_note
+from tasks.tracking.recording import page_folder, record_page, record_result, stage_parameters
 
 RUN_ID = "RUN_ID"
 """File in a stage's partial folder that names the MLflow run of its attempts."""
@@ -33,12 +31,11 @@ WAIT_SECONDS = 10.0
 
 
 class StageRecord:
-    """The run of one stage in one pipeline run."""
+    """The run of one stage in one pipeline run; nothing is opened yet."""
 
     def __init__(
         self, spec: StageSpec, digest: str, pipeline: PipelineRun, settings: Settings
     ) -> None:
-        """Say what is recorded; nothing is opened yet."""
         self.spec = spec
         self.digest = digest
         self.pipeline = pipeline
@@ -72,13 +69,12 @@ class StageRecord:
         return self._buffer
 
     def show_reuse(self, manifest: Manifest) -> None:
-        """Record that this pipeline run found the result finished."""
         with tolerated(f"the reuse of {self.spec.name}"):
             made_by = {"quartet.reused": "true", "quartet.made_by": manifest.run_id}
             run_id = self._start_run(made_by)
             folder = Store(self.settings.store).folder(manifest.stage, manifest.digest)
-            cost = manifest_cost(manifest, folder).metrics()
-            self.tracker.log_final(run_id, manifest.metrics | cost)
+            cost = manifest_cost(manifest, folder)
+            self.tracker.log(run_id, metrics=manifest.metrics | cost)
             self.tracker.finish(run_id, "FINISHED")
             show_output(self.tracker, self.pipeline.run_id, manifest, folder)
             page = page_folder(self.settings.root, manifest.stage, manifest.digest)
@@ -88,7 +84,7 @@ class StageRecord:
         """Deliver what waits, after a while if MLflow is away, and return the run's id."""
         self._stop_sampling()
         if self.tracker.wait(WAIT_SECONDS):
-            with contextlib.suppress(Exception):  # what then lacks is found, and said, at the end
+            with contextlib.suppress(Exception):  # what is then missing is logged at the end
                 self._run()
                 self._buffer.flush()
         return self.run_id
@@ -109,7 +105,7 @@ class StageRecord:
                 parent=self.pipeline.run_id,
                 tags=worker_tags(self.settings),
                 page=page_folder(self.settings.root, manifest.stage, manifest.digest),
-                mend=self._resumed or self._buffer.interrupted,
+                repair=self._resumed or self._buffer.interrupted,
             )
         except QuartetError:
             raise
@@ -118,10 +114,8 @@ class StageRecord:
             self._logger.warning(
                 "MLflow failed at the result of %s (%s): its last metrics, its files and its end "
                 "could not be recorded; the result is safe in the store, and %s",
-                self.spec.name,
-                error,
-                REMEDY,
-            )
+                self.spec.name, error, REMEDY,
+            )  # fmt: skip
         else:
             drop_note(self.settings.root, note.key)
 
@@ -136,11 +130,8 @@ class StageRecord:
         except Exception as error:  # any failure of a remote service must leave the cause alone
             self._logger.warning(
                 "MLflow failed at the end of %s (%s): that it is %s could not be recorded; %s",
-                self.spec.name,
-                error,
-                status,
-                REMEDY,
-            )
+                self.spec.name, error, status, REMEDY,
+            )  # fmt: skip
             if self.run_id:
                 write_note(self.settings.root, self._note(status))
 
@@ -151,18 +142,15 @@ class StageRecord:
         """
         with self._opening:
             if not self._opened:
-                self._open_now()
+                self.tracker.require()
+                if self.run_id and self.tracker.status(self.run_id) is not None:
+                    self._take_over(self.run_id)
+                else:
+                    self.run_id = self._start_run({})
+                write_whole(self._partial / RUN_ID, self.run_id)
+                drop_note(self.settings.root, self.run_id)
+                self._opened = True
             return self.run_id
-
-    def _open_now(self) -> None:
-        self.tracker.require()
-        if self.run_id and self.tracker.status(self.run_id) is not None:
-            self._take_over(self.run_id)
-        else:
-            self.run_id = self._start_run({})
-        write_whole(self._partial / RUN_ID, self.run_id)
-        drop_note(self.settings.root, self.run_id)
-        self._opened = True
 
     def _noted_run(self) -> str:
         """The run of the attempt that was cut off; none where its note was torn by a power cut."""
@@ -185,7 +173,7 @@ class StageRecord:
     def _start_run(self, tags: Mapping[str, str]) -> str:
         run_id = self.tracker.start_run(
             self.name,
-            parameters={"seed": str(self.pipeline.seed), **flatten(self.spec.parameters)},
+            parameters=stage_parameters(self.pipeline.seed, self.spec.parameters),
             tags=self._tags() | dict(tags),
         )
         self._show(run_id)

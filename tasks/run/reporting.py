@@ -5,14 +5,13 @@ and log lines go to the module's logger. What cannot be shown never stops a stag
 in a thread of its own, so that a Prefect server that hangs costs no training step.
 """
 
-import contextlib
 import logging
 import math
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from uuid import UUID
 
 from prefect.artifacts import (
@@ -34,7 +33,7 @@ LOG_SECONDS = 10.0
 MARK = 0.1
 """Share of a stage's steps after which a line is logged however fast they are."""
 MARK_SECONDS = 1.0
-LAST_WORD_SECONDS = 5.0
+BAR_SECONDS = 5.0
 """How long the end of a stage may wait for its bar."""
 
 LOSSES = ("loss", "heldout_loss")
@@ -52,19 +51,17 @@ def run_logger() -> Any:
 def show_markdown(key: str, text: str, description: str) -> None:
     """Show a text on the run's page."""
     if _in_run():
-        with _optional():
-            create_markdown_artifact(markdown=text, key=key, description=description)
+        _try(create_markdown_artifact, markdown=text, key=key, description=description)
 
 
 def show_link(key: str, address: str, text: str) -> None:
     """Show a link on the run's page."""
     if _in_run():
-        with _optional():
-            create_link_artifact(link=address, link_text=text, key=key)
+        _try(create_link_artifact, link=address, link_text=text, key=key)
 
 
 def emit(event: str, resource_id: str, payload: Mapping[str, Any]) -> None:
-    """Tell Prefect that something happened, for its event feed and for automations.
+    """Emit an event for Prefect's event feed and for automations.
 
     An automation can match only on labels of the resource, so the texts of the payload stand there
     too: `role: policy` as label `quartet.role`.
@@ -75,13 +72,10 @@ def emit(event: str, resource_id: str, payload: Mapping[str, Any]) -> None:
         payload: Plain values, all that a receiver needs to know.
     """
     if _in_run():
-        labels = {f"quartet.{key}": text for key, text in payload.items() if _is_label(text)}
-        with _optional():
-            emit_event(
-                event,
-                resource={"prefect.resource.id": resource_id, **labels},
-                payload=dict(payload),
-            )
+        texts = {key: text for key, text in payload.items() if isinstance(text, str) and text}
+        resource = {"prefect.resource.id": resource_id}
+        resource |= {f"quartet.{key}": text for key, text in texts.items()}
+        _try(emit_event, event=event, resource=resource, payload=dict(payload))
 
 
 def announce_stage(ref: StageRef, pipeline: str) -> None:
@@ -108,7 +102,7 @@ def announce_stage(ref: StageRef, pipeline: str) -> None:
 def steps_to_learn(rows: Path, *, epochs: float, batch_size: int) -> int:
     """Count a stage's optimiser steps, for its bar; 0 where the rows are not here yet.
 
-    A few too many if rows turn out too long to be learned from.
+    A few too many if some rows turn out too long to train on.
     """
     try:
         with rows.open("rb") as lines:
@@ -133,13 +127,8 @@ class Progress:
         self._sender: threading.Thread | None = None
         self._started = self._shown = self._logged = time.monotonic()
         if _in_run():
-            with _optional():
-                self._artifact = cast(
-                    UUID,  # a coroutine only where the caller is one
-                    create_progress_artifact(
-                        progress=0.0, key=f"{stage}-progress", description=f"{stage}: starting"
-                    ),
-                )
+            key, text = f"{stage}-progress", f"{stage}: starting"
+            self._artifact = _try(create_progress_artifact, progress=0.0, key=key, description=text)
 
     def update(self, metrics: Mapping[str, float], step: int) -> None:
         """Take the metrics of a step; cheap, for most calls show nothing."""
@@ -157,15 +146,13 @@ class Progress:
             self._logger.info("%s%s", self._describe(step, now), f": {numbers}" if numbers else "")
 
     def finish(self) -> None:
-        """Fill the bar."""
         seconds = time.monotonic() - self._started
         steps = f"{self._last_step} steps in " if self._last_step else ""
-        self.wait(LAST_WORD_SECONDS)
+        self.wait(BAR_SECONDS)
         self._fill(100.0, f"{self.stage}: done, {steps}{seconds:.0f} s")
-        self.wait(LAST_WORD_SECONDS)
+        self.wait(BAR_SECONDS)
 
     def wait(self, seconds: float) -> None:
-        """Give the bar time to be moved."""
         if self._sender is not None:
             self._sender.join(seconds)
 
@@ -180,8 +167,9 @@ class Progress:
         """Move the bar, unless it is still on its way to where it was to be before."""
         if self._artifact is None or (self._sender is not None and self._sender.is_alive()):
             return
+        bar = {"artifact_id": self._artifact, "progress": percent, "description": description}
         self._sender = threading.Thread(
-            target=_move_bar, args=(self._artifact, percent, description), daemon=True
+            target=_try, args=(update_progress_artifact,), kwargs=bar, daemon=True
         )
         self._sender.start()
 
@@ -197,13 +185,7 @@ class Progress:
         return text
 
 
-def _move_bar(artifact: UUID, percent: float, description: str) -> None:
-    with _optional():
-        update_progress_artifact(artifact_id=artifact, progress=percent, description=description)
-
-
 def _headline(stage: str, metrics: Mapping[str, float]) -> list[tuple[str, float]]:
-    """The few numbers worth a log line."""
     row = entry(stage)
     wanted = {curve.metric for curve in row.curves} | {key.metric for key in row.key_metrics}
     wanted |= row.headlines.keys()
@@ -214,16 +196,12 @@ def _headline(stage: str, metrics: Mapping[str, float]) -> list[tuple[str, float
     ]
 
 
-def _is_label(value: Any) -> bool:
-    return isinstance(value, str) and bool(value)
-
-
-@contextlib.contextmanager
-def _optional() -> Iterator[None]:
+def _try(call: Callable[..., Any], **given: Any) -> Any:
     try:
-        yield
+        return call(**given)
     except Exception as error:  # any failure of a remote service must leave a stage alone
         logging.getLogger(__name__).warning("Prefect does not take what to show: %s", error)
+        return None
 
 
 def _in_run() -> bool:

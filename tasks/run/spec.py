@@ -1,13 +1,20 @@
 """What a stage is made of, how its MLflow run says so, and how its result is shown to people."""
 
+import base64
+import json
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from tasks.results.store import StageRef
+from models.evaluation.result import Outcome, read_outcome, read_samples, side_by_side
+from tasks.results.store import Manifest, StageRef, Store
 from tasks.run.pipeline import PipelineRun
+from tasks.run.reporting import run_logger, show_markdown
+from tasks.settings import Settings, load_settings
 from tasks.tracking.facts import code_tags
+from tasks.tracking.recording import ABOUT, PLOTS, REPORT, page_folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,7 +23,6 @@ class Result:
 
     Attributes:
         folder: Its files: numbers, rows and models.
-        metrics: Its final metrics.
         parameters: The slice that it was made with.
         inputs: Folders of its inputs by role, as far as they are in the store.
     """
@@ -32,8 +38,6 @@ class Page:
     """What people see of a result: on the Prefect run's page, in MLflow, in the home folder.
 
     Attributes:
-        title: In one line.
-        markdown: The text.
         pictures: PNGs in the order in which they are shown.
         on_pipeline: Whether text and pictures also stand on the pipeline's MLflow run.
         tags: Of the pipeline's MLflow run.
@@ -55,7 +59,6 @@ class StageSpec:
     """What a stage is.
 
     Attributes:
-        name: Of the stage.
         module: The module whose code, with what it imports, shapes the result.
         parameters: The stage's slice, under the names that the pipeline's parameters have.
         inputs: Published stages by role.
@@ -81,9 +84,6 @@ def stage_tags(
     """Tags of a stage's run: identity, code, and for each input role the digest and its run.
 
     Args:
-        spec: The stage.
-        digest: Its identity.
-        pipeline: The run it belongs to.
         page: Gives the address of a run's page.
     """
     tags = {
@@ -105,7 +105,6 @@ def stage_tags(
 
 
 def _note(spec: StageSpec, digest: str, pipeline: PipelineRun, page: Callable[[str], str]) -> str:
-    """The text on the run's page: which data and which models made it."""
     title = f"Stage **{spec.name}** of pipeline run `{pipeline.name}`, digest `{digest[:12]}`."
     rows = [
         f"| {role} | [{ref.stage}]({page(ref.run_id)}) | `{ref.digest[:12]}` |"
@@ -115,3 +114,59 @@ def _note(spec: StageSpec, digest: str, pipeline: PipelineRun, page: Callable[[s
     if not rows:
         return title
     return "\n".join([title, "", "| role | made by | digest |", "|---|---|---|", *rows])
+
+
+def make_page(spec: StageSpec, manifest: Manifest, folder: Path, settings: Settings) -> None:
+    """Write the page of a result into the home folder and show it on the Prefect run's page.
+
+    A view that fails costs its page and a warning, never the result.
+    """
+    if spec.view is None:
+        return
+    store = Store(settings.store)
+    inputs = {role: store.folder(ref.stage, ref.digest) for role, ref in spec.inputs.items()}
+    result = Result(
+        folder=folder,
+        metrics=manifest.metrics,
+        parameters=manifest.parameters,
+        inputs={role: path for role, path in inputs.items() if path.is_dir()},
+    )
+    target = page_folder(settings.root, manifest.stage, manifest.digest)
+    try:
+        shutil.rmtree(target, ignore_errors=True)
+        (target / PLOTS).mkdir(parents=True)
+        page = spec.view(result, target / PLOTS)
+        (target / REPORT).write_text(page.markdown.rstrip() + "\n", encoding="utf-8")
+        about = {
+            "title": page.title,
+            "pictures": [picture.name for picture in page.pictures],
+            "on_pipeline": page.on_pipeline,
+            "tags": dict(page.tags),
+        }
+        text = json.dumps(about, indent=2, ensure_ascii=False)
+        (target / ABOUT).write_text(text, encoding="utf-8")
+    except Exception as error:  # whatever a picture or a text could not be made of
+        run_logger().warning(
+            "no report on %s could be made (%s: %s); the result itself is whole",
+            spec.name, type(error).__name__, error,
+        )  # fmt: skip
+        return
+    pictures = "\n\n".join(f"![{one.stem}]({picture_data(one)})" for one in page.pictures)
+    show_markdown(f"{spec.name}-report", f"{page.markdown}\n\n{pictures}".strip(), page.title)
+
+
+def report_text(ref: StageRef) -> str:
+    """The text of a result's page, from the home folder; empty where there is none."""
+    path = page_folder(load_settings().root, ref.stage, ref.digest) / REPORT
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+def published_outcome(ref: StageRef) -> tuple[Outcome, list[dict[str, Any]]]:
+    """What a published evaluation decided, and its samples side by side."""
+    folder = Store(load_settings().store).folder(ref.stage, ref.digest)
+    return read_outcome(folder), side_by_side(read_samples(folder))
+
+
+def picture_data(picture: Path) -> str:
+    """A PNG as an address that holds all of it."""
+    return f"data:image/png;base64,{base64.b64encode(picture.read_bytes()).decode()}"

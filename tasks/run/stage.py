@@ -1,9 +1,10 @@
-"""What every stage does around its learning: identity, lock, reuse, tracking, publishing.
+"""What every stage does around its training: identity, lock, reuse, tracking, publishing.
 
-A stage module says what it is (`StageSpec`) and how it learns (a function on a `Workspace`);
+A stage module says what it is (`StageSpec`) and how it trains (a function on a `Workspace`);
 `run_stage` finds the result in the store or fetches it from MLflow, else computes, records and
 publishes it. Whatever goes wrong, what was finished stays finished, and what was begun resumes
-from its last checkpoint.
+from its last checkpoint. So Prefect retries a stage (`stage_task`) at little cost, but only after
+trouble of the network: bad data or a diverged loss would only fail once more.
 """
 
 import errno
@@ -14,6 +15,13 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import httpx
+import requests
+from prefect import Task, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
 
 from models.errors import QuartetError, StoreError
 from models.runtime import Log, TrainingRun, use_device
@@ -23,27 +31,31 @@ from tasks.results.digests import library_versions, stage_digest
 from tasks.results.store import Manifest, StageRef, Store, list_files, write_manifest
 from tasks.run.device_slot import training_slot
 from tasks.run.exchange import fetch_published
-from tasks.run.page import make_page
 from tasks.run.pipeline import PipelineRun
 from tasks.run.record import StageRecord
 from tasks.run.reporting import Progress, announce_stage, run_logger
-from tasks.run.spec import StageSpec
+from tasks.run.spec import StageSpec, make_page
 from tasks.settings import Settings, load_settings
 from tasks.tracking.metrics import MetricBuffer
 
 NEARLY_FULL_BYTES = 16 * 2**20
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 
+RETRY_AFTER_SECONDS = (10, 60)
+INFRASTRUCTURE = (ConnectionError, httpx.TransportError, requests.ConnectionError, requests.Timeout)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workspace:
-    """What a stage's learning is given.
+    """What a stage's training is given.
 
     Attributes:
         inputs: Verified folder of each input by role.
         out: Empty folder for the result.
         checkpoints: Folder that outlives a crash.
-        device: Where to train.
         log: Takes step metrics.
     """
 
@@ -54,7 +66,6 @@ class Workspace:
     log: Log
 
     def training_run(self, out: Path, seed: int, log: Log | None = None) -> TrainingRun:
-        """What a training is given, with another log if there is one."""
         return TrainingRun(
             out=out,
             checkpoints=self.checkpoints,
@@ -72,14 +83,12 @@ def run_stage(spec: StageSpec, pipeline: PipelineRun, learn: Learn) -> StageRef:
 
     Raises:
         StoreError: A published stage is damaged, or the disk is full.
-        QuartetError: Whatever else the learning raises on purpose.
+        QuartetError: Whatever else the training raises on purpose.
     """
     return _StageRun(spec, pipeline).result(learn)
 
 
 class _StageRun:
-    """One stage in one pipeline run."""
-
     def __init__(self, spec: StageSpec, pipeline: PipelineRun) -> None:
         self.spec = spec
         self.pipeline = pipeline
@@ -99,7 +108,6 @@ class _StageRun:
         self.record = StageRecord(spec, self.digest, pipeline, self.settings)
 
     def result(self, learn: Learn) -> StageRef:
-        """Reuse, fetch or compute."""
         try:
             with self._lock(self.spec.name, self.digest):
                 manifest = self._find(self.spec.name, self.digest)
@@ -118,7 +126,6 @@ class _StageRun:
         return self.store.lock(stage, digest, on_wait=say_waiting)
 
     def _find(self, stage: str, digest: str) -> Manifest | None:
-        """Look in the store, then in MLflow."""
         return self.store.find(stage, digest) or fetch_published(
             self.store, self.record.tracker, stage, digest
         )
@@ -136,14 +143,7 @@ class _StageRun:
         folder = self.store.folder(self.spec.name, self.digest)
         make_page(self.spec, manifest, folder, self.settings)
         self.record.show_reuse(manifest)
-        return StageRef(
-            stage=self.spec.name,
-            digest=self.digest,
-            run_id=manifest.run_id,
-            reused=True,
-            seconds=time.monotonic() - self.started,
-            metrics=manifest.metrics,
-        )
+        return self._ref(manifest.run_id, manifest.metrics, reused=True)
 
     def _compute(self, learn: Learn) -> StageRef:
         partial = self.store.partial(self.spec.name, self.digest)
@@ -154,7 +154,7 @@ class _StageRun:
         try:
             work = self._workspace(partial, out, buffer, progress)
             with self._slot(work.device):
-                # What is no number could not be read back from a manifest, and draws no curve.
+                # NaN and infinity could not be read back from a manifest, and draw no curve.
                 metrics = {k: v for k, v in learn(work).items() if math.isfinite(v)}
             progress.finish()
             if (partial / HISTORY).exists():
@@ -172,16 +172,19 @@ class _StageRun:
                 raise self._full_disk(error, free) from error
             raise
         self.logger.info("%s: done in %.1f s", self.spec.name, manifest.seconds)
+        return self._ref(self.record.run_id, metrics, reused=False)
+
+    def _ref(self, run_id: str, metrics: dict[str, float], *, reused: bool) -> StageRef:
         return StageRef(
             stage=self.spec.name,
             digest=self.digest,
-            run_id=self.record.run_id,
+            run_id=run_id,
+            reused=reused,
             seconds=time.monotonic() - self.started,
             metrics=metrics,
         )
 
     def _slot(self, device: str) -> AbstractContextManager[None]:
-        """One training at a time a device."""
         if not self.spec.trains:
             return nullcontext()
         return training_slot(self.settings, device, self.spec.name)
@@ -234,7 +237,6 @@ class _StageRun:
 
 
 def _free_bytes(folder: Path) -> int:
-    """Free space where a folder is or would be."""
     there = next(path for path in (folder, *folder.parents) if path.exists())
     return shutil.disk_usage(there).free
 
@@ -244,3 +246,28 @@ def _by_full_disk(error: BaseException, free: int) -> bool:
     if not isinstance(error, Exception) or isinstance(error, QuartetError):
         return False
     return "No space left" in str(error) or free < NEARLY_FULL_BYTES
+
+
+def stage_task(name: str) -> Callable[[Callable[P, R]], Task[P, R]]:
+    """Make a function the Prefect task of a stage: uncached, retried after trouble of the network.
+
+    Args:
+        name: Of the stage, and so of its runs.
+    """
+    return task(
+        name=name,
+        task_run_name=name,
+        cache_policy=NO_CACHE,
+        retries=len(RETRY_AFTER_SECONDS),
+        retry_delay_seconds=list(RETRY_AFTER_SECONDS),
+        retry_condition_fn=_was_infrastructure,
+    )
+
+
+def _was_infrastructure(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
+    error: Any = state.result(raise_on_failure=False)
+    while isinstance(error, BaseException):
+        if isinstance(error, INFRASTRUCTURE):
+            return True
+        error = error.__cause__
+    return False

@@ -17,8 +17,7 @@ from tasks.results.digests import file_digest
 from tasks.results.store import StageRef
 from tasks.run.pipeline import PipelineRun
 from tasks.run.spec import StageSpec
-from tasks.run.stage import Workspace, run_stage
-from tasks.run.stage_task import stage_task
+from tasks.run.stage import Workspace, run_stage, stage_task
 
 if TYPE_CHECKING:
     from models.benchmarks.multiple_choice import Answers

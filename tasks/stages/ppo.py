@@ -11,8 +11,7 @@ from tasks.results.store import StageRef
 from tasks.run.pipeline import PipelineRun
 from tasks.run.reporting import emit
 from tasks.run.spec import StageSpec
-from tasks.run.stage import Workspace, run_stage
-from tasks.run.stage_task import stage_task
+from tasks.run.stage import Workspace, run_stage, stage_task
 
 
 @stage_task("ppo")

@@ -8,8 +8,7 @@ from tasks.registry.versions import register
 from tasks.results.store import StageRef
 from tasks.run.pipeline import PipelineRun
 from tasks.run.spec import StageSpec
-from tasks.run.stage import Workspace, run_stage
-from tasks.run.stage_task import stage_task
+from tasks.run.stage import Workspace, run_stage, stage_task
 
 
 @stage_task("pretrain")

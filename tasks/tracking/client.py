@@ -1,8 +1,8 @@
 """All that is asked of MLflow: runs, parameters, metrics, tags, inputs, artifacts and versions.
 
-Only `tasks/tracking/load.py` imports mlflow too, for its collectors. Runs are opened from explicit
-ids, never from MLflow's ambient run, which is local to a thread and vanishes under an orchestrator.
-An outage in the middle of a run loses nothing: metrics wait and go out later
+Only `tasks/tracking/metrics.py` imports mlflow too, for its collectors. Runs are opened from
+explicit ids, never from MLflow's ambient run, which is local to a thread and vanishes under an
+orchestrator. An outage in the middle of a run loses nothing: metrics wait and go out later
 (`tasks/tracking/metrics.py`), and what logs a result may be called again.
 """
 
@@ -24,18 +24,16 @@ from mlflow.tracking import MlflowClient
 from models.errors import QuartetError
 from tasks.settings import Settings
 from tasks.tracking.datasets import DatasetRecord
-from tasks.tracking.metrics import MetricBuffer, Point
-from tasks.tracking.mlflow_health import answers, check_health
-from tasks.tracking.notes import Status, Unrecorded, write_note
-from tasks.tracking.search import every, tagged
+from tasks.tracking.metrics import BATCH, MetricBuffer, Point
+from tasks.tracking.outages import Status, Unrecorded, answers, check_health, write_note
 
 logger = logging.getLogger(__name__)
 
 PUBLISHED = "published"
 """Artifact folder of a stage run that holds what the store holds."""
 
-BATCH, METRICS = 100, 1000
-"""Parameters and metrics of one request, MLflow's own limits."""
+PARAMETERS = 100
+"""Parameters of one request, MLflow's own limit."""
 
 
 class Tracker:
@@ -85,7 +83,7 @@ class Tracker:
         except Exception as error:  # MLflow passes on errors of several libraries
             raise QuartetError(
                 f"MLflow at {self.uri} does not open experiment {self._settings.experiment!r} "
-                f"({error}); mend it, or choose another with QUARTET_TRACKING_URI"
+                f"({error}); repair it, or choose another with QUARTET_TRACKING_URI"
             ) from error
         if stage == "deleted":
             raise QuartetError(
@@ -121,10 +119,10 @@ class Tracker:
         try:
             self.log_parameters(run_id, parameters)
         except BaseException:
-            end = Unrecorded(name=name, run_id=run_id, status="FAILED")
             try:
-                self.finish(end.run_id, end.status)
+                self.finish(run_id, "FAILED")
             except Exception:  # MLflow is away: `quartet sync` closes it
+                end = Unrecorded(name=name, run_id=run_id, status="FAILED")
                 write_note(self._settings.root, end)
             raise
         return run_id
@@ -132,13 +130,12 @@ class Tracker:
     def log_parameters(self, run_id: str, parameters: Mapping[str, str]) -> None:
         """Log parameters but for empty ones, which say nothing; to log them again does nothing."""
         params = [Param(key, value[:6000]) for key, value in parameters.items() if value]
-        for at in range(0, len(params), BATCH):
-            self.client.log_batch(run_id, params=params[at : at + BATCH])
+        for at in range(0, len(params), PARAMETERS):
+            self.client.log_batch(run_id, params=params[at : at + PARAMETERS])
 
     def reopen_run(self, run_id: str, tags: Mapping[str, str]) -> None:
-        """Set a run that was cut off to running again."""
         self.client.update_run(run_id, status="RUNNING")
-        self.set_tags(run_id, tags)
+        self.log(run_id, tags=tags)
 
     def status(self, run_id: str) -> str | None:
         """Return a run's status, or None where MLflow does not know it or has it deleted."""
@@ -159,12 +156,7 @@ class Tracker:
             return None
 
     def tags(self, run_id: str) -> dict[str, str]:
-        """Return a run's tags."""
         return dict(self.client.get_run(run_id).data.tags)
-
-    def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
-        """Add tags to a run."""
-        self.log(run_id, tags=tags)
 
     def metrics(self, run_id: str) -> dict[str, float]:
         """Return the last value of each of a run's metrics."""
@@ -178,26 +170,21 @@ class Tracker:
     def log_points(self, run_id: str, points: Sequence[Point]) -> None:
         """Log points of curves; to log the same ones again does nothing."""
         metrics = [Metric(point.name, point.value, point.time_ms, point.step) for point in points]
-        for start in range(0, len(metrics), METRICS):
-            self.client.log_batch(run_id, metrics=metrics[start : start + METRICS])
+        for start in range(0, len(metrics), BATCH):
+            self.client.log_batch(run_id, metrics=metrics[start : start + BATCH])
 
     def log_missing(self, run_id: str, curves: Mapping[str, Sequence[tuple[int, float]]]) -> int:
         """Log those points of curves whose step a run lacks, and return how many they were."""
         now = _now()
-        missing: list[Point] = []
-        for name, points in curves.items():
-            there = dict(self.curve(run_id, name))
-            missing += [
-                Point(name=name, value=value, step=step, time_ms=now)
-                for step, value in points
-                if step not in there
-            ]
+        there = {name: dict(self.curve(run_id, name)) for name in curves}
+        missing = [
+            Point(name=name, value=value, step=step, time_ms=now)
+            for name, points in curves.items()
+            for step, value in points
+            if step not in there[name]
+        ]
         self.log_points(run_id, missing)
         return len(missing)
-
-    def log_final(self, run_id: str, metrics: Mapping[str, float]) -> None:
-        """Log final metrics at step 0."""
-        self.log(run_id, metrics=metrics)
 
     def log(
         self,
@@ -207,12 +194,9 @@ class Tracker:
         tags: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """Log final metrics at step 0 and tags in one request."""
-        now = _now()
-        self.client.log_batch(
-            run_id,
-            metrics=[Metric(name, value, now, 0) for name, value in metrics.items()],
-            tags=[RunTag(key, value) for key, value in tags.items()],
-        )
+        points = [Metric(name, value, _now(), 0) for name, value in metrics.items()]
+        added = [RunTag(key, value) for key, value in tags.items()]
+        self.client.log_batch(run_id, metrics=points, tags=added)
 
     def log_datasets(self, run_id: str, records: Sequence[DatasetRecord]) -> None:
         """Log datasets as inputs of a run; to log the same ones again does nothing."""
@@ -224,11 +208,9 @@ class Tracker:
             self.client.log_inputs(run_id, datasets=inputs)
 
     def log_folder(self, run_id: str, folder: Path, name: str = PUBLISHED) -> None:
-        """Log a folder as artifacts of a run."""
         self.client.log_artifacts(run_id, str(folder), artifact_path=name)
 
     def log_file(self, run_id: str, file: Path, folder: str) -> None:
-        """Log a file as an artifact of a run, in a folder there."""
         self.client.log_artifact(run_id, str(file), artifact_path=folder)
 
     def log_table(self, run_id: str, rows: Sequence[Mapping[str, Any]], name: str) -> None:
@@ -258,7 +240,6 @@ class Tracker:
         return [str(one.experiment_id) for one in every(self.client.search_experiments)]
 
     def versions(self, where: str = "") -> Iterator[Any]:
-        """All registered versions that pass a filter."""
         return every(self.client.search_model_versions, filter_string=where)
 
     def find_tagged(self, tags: Mapping[str, str], *, status: str = "") -> list[str]:
@@ -292,8 +273,24 @@ def tolerated(what: str) -> Iterator[None]:
     except QuartetError:
         raise
     except Exception as error:  # any failure of a remote service must leave results alone
-        logger.warning("MLflow failed at %s; the run goes on without it: %s", what, error)
+        logger.warning("MLflow failed at %s; the run continues without it: %s", what, error)
 
 
 def _now() -> int:
     return int(time.time() * 1000)
+
+
+def every(search: Callable[..., Any], **query: Any) -> Iterator[Any]:
+    """All that one of the client's searches finds, page by page."""
+    token: str | None = None
+    while True:
+        page = search(**query, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def tagged(tags: Mapping[str, str]) -> str:
+    """Filter for what carries all these tags."""
+    return " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())

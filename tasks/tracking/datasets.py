@@ -19,8 +19,6 @@ PLAIN_TYPES = {bool: "boolean", int: "long", float: "double", str: "string"}
 SHOWN_DIGEST = 12
 """Characters of a dataset's digest, as many as of all digests that people see."""
 
-CHUNK = 2**20
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetRecord:
@@ -29,10 +27,8 @@ class DatasetRecord:
     Attributes:
         name: Of the canonical file without its ending.
         context: train or heldout.
-        sha256: Of the file.
         stage: That published it.
         digest: Of that stage.
-        rows: How many.
         size: Bytes.
         columns: MLflow's column specifications: name, type, required.
     """
@@ -68,13 +64,7 @@ class DatasetRecord:
 def stage_datasets(
     stage: str, inputs: Mapping[str, StageRef], store: Store
 ) -> list[DatasetRecord] | None:
-    """Describe the datasets of a stage; None while an input is not in the store.
-
-    Args:
-        stage: That reads them.
-        inputs: Its inputs by role.
-        store: Where they lie.
-    """
+    """Describe the datasets that a stage reads; None while an input is not in the store."""
     records = []
     for role, ref in inputs.items():
         files = (DATASETS | entry(stage).datasets).get(role, {})
@@ -87,22 +77,22 @@ def stage_datasets(
 
 
 def _describe(folder: Path, files: Mapping[str, str]) -> Iterator[DatasetRecord]:
-    """Describe those of the files that a published folder has and that are not empty."""
     manifest = Manifest.read(folder)
     for name, context in files.items():
         entry = manifest.files.get(f"{name}.jsonl")
         if entry is None or not entry.size:
             continue
         path = folder / f"{name}.jsonl"
-        with path.open(encoding="utf-8") as lines:
+        with path.open("rb") as lines:
             first = json.loads(lines.readline())
+            rows = 1 + sum(1 for _ in lines)
         yield DatasetRecord(
             name=name,
             context=context,
             sha256=entry.sha256,
             stage=manifest.stage,
             digest=manifest.digest,
-            rows=_count_lines(path),
+            rows=rows,
             size=entry.size,
             columns=describe_columns(first),
         )
@@ -120,9 +110,3 @@ def _type(value: Any) -> dict[str, Any]:
         properties = {key: {**_type(item), "required": True} for key, item in value.items()}
         return {"type": "object", "properties": properties}
     return {"type": PLAIN_TYPES.get(type(value), "string")}
-
-
-def _count_lines(path: Path) -> int:
-    """Count rows without reading the file into memory."""
-    with path.open("rb") as file:
-        return sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(CHUNK), b""))

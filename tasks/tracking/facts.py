@@ -4,6 +4,7 @@ They stand as tags and metrics on the MLflow runs of a pipeline and of its stage
 imports torch: a run that reuses everything starts without it.
 """
 
+import contextlib
 import functools
 import json
 import os
@@ -14,7 +15,6 @@ import struct
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.catalogue import entry
@@ -24,7 +24,7 @@ from tasks.settings import Settings
 from tasks.tracking.client import Tracker
 
 FLOPS_PER_WEIGHT = 6
-"""Operations a weight and token: 2 forward, 4 backward. Source: Kaplan et al. 2020, section 2.1."""
+"""Per weight and token: 2 forward, 4 backward. Source: Kaplan et al. 2020, section 2.1."""
 
 INPUT_EMBEDDING = re.compile(r"(^|\.)(embed_tokens|wte|word_embeddings|embed_in)\.weight$")
 OUTPUT_LAYER = re.compile(r"(^|\.)(lm_head|embed_out|score|classifier)\.weight$")
@@ -33,49 +33,37 @@ POSITIONS = re.compile(r"(^|\.)(wpe|embed_positions|position_embeddings)\.weight
 GPU_INFORMATION = Path("/proc/driver/nvidia/gpus")
 PROCESSOR_INFORMATION = Path("/proc/cpuinfo")
 
+COSTS = {"time/seconds": "seconds", "usage/tokens": "tokens", "usage/flops": "flops"}
+"""A stage's costs as its own run names them, and as they are summed."""
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cost:
-    """What a published stage cost to make.
-
-    Attributes:
-        seconds: Wall time.
-        tokens: Tokens learned from, each as often as it was; None where the stage does not say.
-        flops: Estimated floating-point operations of learning; None without tokens or weights.
-    """
-
-    seconds: float
-    tokens: float | None = None
-    flops: float | None = None
-
-    def metrics(self) -> dict[str, float]:
-        """As the run of the stage shows it."""
-        given = {
-            "time/seconds": self.seconds,
-            "usage/tokens": self.tokens,
-            "usage/flops": self.flops,
-        }
-        return {name: value for name, value in given.items() if value is not None}
+GROUP = "usage/"
+"""MLflow shows groups of charts in the order of their names: this one comes after `final/`."""
 
 
-def manifest_cost(manifest: Manifest, folder: Path) -> Cost:
+def manifest_cost(manifest: Manifest, folder: Path) -> dict[str, float]:
     """Read a published stage's cost: its `<stage>/tokens` and the sizes of what it trained.
 
-    FLOPs are 6 N a token (`flops_per_token`). Attention's own products are left out, a few
+    FLOPs are 6 N per token (`flops_per_token`). Attention's own products are left out, a few
     percent while a context is short against twelve times the width; sampling and scoring, which
     only run forward, are left out too.
+
+    Returns:
+        Metrics of the stage's run: wall time in seconds; tokens trained on, each as often as it
+        was, where the stage gives them; estimated FLOPs, where there are tokens and weights.
 
     Source: Kaplan et al. 2020, "Scaling Laws for Neural Language Models", equation 2.2.
     """
     tokens = manifest.metrics.get(f"{manifest.stage}/tokens")
     networks = [folder / name for name in entry(manifest.stage).networks]
     rate = sum(flops_per_token(network) for network in networks)
-    flops = tokens * rate if tokens is not None and rate else None
-    return Cost(seconds=manifest.seconds, tokens=tokens, flops=flops)
+    cost = {"time/seconds": manifest.seconds}
+    if tokens is not None:
+        cost |= {"usage/tokens": tokens} | ({"usage/flops": tokens * rate} if rate else {})
+    return cost
 
 
 def flops_per_token(model: Path) -> float:
-    """Estimate the operations of learning one token, from the headers of a model's safetensors.
+    """Estimate the operations of training on one token, from the headers of a model's safetensors.
 
     An input embedding is looked up, not multiplied, so it counts only where it is the output layer
     as well: where none is stored beside it. Embeddings of positions never count.
@@ -135,39 +123,25 @@ def code_tags() -> Mapping[str, str]:
 
 
 def hardware_tags(settings: Settings) -> dict[str, str]:
-    """Say what the machine is: device, cores of the processor, memory.
+    """Describe the machine: device, usable cores of the processor, memory.
 
     The device is the GPU that training would take, if there is one and the settings allow it.
     """
     gpu = "" if settings.device == "cpu" else _gpu_name()
-    tags = {
-        "hardware.device": gpu or _processor_name(),
-        "hardware.cores": str(_usable_cores()),
-    }
-    memory = _memory_bytes()
-    return tags | ({"hardware.memory_gib": f"{memory / 2**30:.0f}"} if memory else {})
+    usable = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if usable else os.cpu_count() or 1
+    tags = {"hardware.device": gpu or _processor_name(), "hardware.cores": str(cores)}
+    with contextlib.suppress(AttributeError, OSError, ValueError):  # the system does not tell
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        tags["hardware.memory_gib"] = f"{memory / 2**30:.0f}"
+    return tags
 
 
 def worker_tags(settings: Settings) -> dict[str, str]:
-    """Say what a stage that has computed ran on: the machine, and torch's threads."""
+    """Describe what a computed stage ran on: the machine, and torch's threads."""
     torch = sys.modules.get("torch")  # where it was not imported, nothing was learned
     threads = {} if torch is None else {"hardware.torch_threads": str(torch.get_num_threads())}
     return hardware_tags(settings) | threads
-
-
-def _usable_cores() -> int:
-    """Cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _memory_bytes() -> int:
-    """Memory of the machine; 0 where the system does not say."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):
-        return 0
 
 
 @functools.cache
@@ -190,24 +164,15 @@ def _gpu_name() -> str:
 
 @functools.cache
 def _processor_name() -> str:
-    """Name of the processor as its maker writes it, else its architecture."""
     found = re.search(r"^model name\s*:\s*(.+?)\s*$", _text(PROCESSOR_INFORMATION), re.MULTILINE)
     return found[1] if found else platform.processor() or platform.machine()
 
 
 def _text(path: Path) -> str:
-    """What the system tells in a file; empty where it does not."""
     try:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
-
-
-COSTS = {"time/seconds": "seconds", "usage/tokens": "tokens", "usage/flops": "flops"}
-"""A stage's costs as its own run names them, and as they are summed."""
-
-GROUP = "usage/"
-"""MLflow shows groups of charts in the order of their names: this one comes after `final/`."""
 
 
 def headlines(manifest: Manifest) -> dict[str, float]:
@@ -215,20 +180,15 @@ def headlines(manifest: Manifest) -> dict[str, float]:
     row = entry(manifest.stage)
     if row.final:
         return dict(manifest.metrics)
-    wanted = row.headlines
-    return {wanted[name]: value for name, value in manifest.metrics.items() if name in wanted}
+    return {row.headlines[k]: v for k, v in manifest.metrics.items() if k in row.headlines}
 
 
 def show_output(
     tracker: Tracker, parent: str, manifest: Manifest, folder: Path, *, run_id: str = ""
 ) -> None:
-    """Say on a parent run what one stage gave; to do it again changes nothing.
+    """Record on a parent run what one stage gave; to do it again changes nothing.
 
     Args:
-        tracker: Where to.
-        parent: The parent run.
-        manifest: Of the result.
-        folder: The result.
         run_id: The run that computed it for this parent, whose cost the parent bears; empty for a
             result that was reused, which cost nothing this time.
     """
@@ -239,7 +199,7 @@ def show_output(
     }
     cost = {
         f"{GROUP}{stage}_{COSTS[name]}": value
-        for name, value in manifest_cost(manifest, folder).metrics().items()
+        for name, value in manifest_cost(manifest, folder).items()
     }
     if not run_id:  # paid for by another run, or by an earlier attempt of this one
         there = tracker.metrics(parent)

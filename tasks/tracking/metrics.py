@@ -1,8 +1,12 @@
-"""Step metrics on their way to MLflow: batches now and then, and patience in an outage.
+"""Step metrics and the machine's load on their way to MLflow: in batches, resumed after an outage.
 
 Deliveries run in a thread, so that training never waits for a server, however slow. One is tried
 only where the server answers a short question first, because MLflow's own retries take minutes.
 Nothing here is the only copy: a stage writes every metric into its history file as well.
+
+Load is processor, memory, disk, network and GPU while a stage trains, under MLflow's own names and
+measured by its collectors. MLflow's own monitor is not used, for it ends for good at the first
+request that fails. As in MLflow, the step of a sample counts samples.
 """
 
 import contextvars
@@ -11,6 +15,12 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
+from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
+from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
+from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
 
 logger = logging.getLogger(__name__)
 
@@ -29,17 +39,21 @@ LONGEST_PAUSE_SECONDS = 30.0
 MOST_WAITING = 200_000
 """Metrics kept in memory; older ones are left to the history file."""
 
+SAMPLING_SECONDS = 10.0
+"""Time between two samples, as in MLflow."""
+
+STOP_SECONDS = 5.0
+"""How long the end of a stage may wait for a sample under way."""
+
+PREFIX = "system/"
+
+COUNTING_SAMPLES = f"{PREFIX}cpu_utilization_percentage"
+"""A metric that every sample has, by which a resumed run finds its next step."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """One number of a curve.
-
-    Attributes:
-        name: Of the metric.
-        value: At the step.
-        step: Where on the curve.
-        time_ms: When it was measured, in milliseconds since 1970.
-    """
+    """One number of a curve; `time_ms` is when it was measured, in milliseconds since 1970."""
 
     name: str
     value: float
@@ -69,11 +83,9 @@ class MetricBuffer:
 
     def add(self, metrics: Mapping[str, float], step: int) -> None:
         """Take metrics of a step, and have what waits delivered if it is time."""
-        now = int(time.time() * 1000)
-        self.hold(
-            Point(name=name, value=value, step=step, time_ms=now) for name, value in metrics.items()
-        )
-        if time.monotonic() - self._last_try >= self._pause and not self._is_sending():
+        self.hold(_points(metrics, step))
+        sending = self._sender is not None and self._sender.is_alive()
+        if time.monotonic() - self._last_try >= self._pause and not sending:
             # With the caller's context, in which the run that it belongs to is found.
             context = contextvars.copy_context()
             self._sender = threading.Thread(target=context.run, args=(self._send,), daemon=True)
@@ -92,9 +104,6 @@ class MetricBuffer:
         """Wait until no delivery is under way."""
         if self._sender is not None:
             self._sender.join()
-
-    def _is_sending(self) -> bool:
-        return self._sender is not None and self._sender.is_alive()
 
     def _send(self) -> bool:
         """Deliver what waits; only one thread at a time comes here."""
@@ -120,9 +129,68 @@ class MetricBuffer:
         if not self._warned:
             logger.warning(
                 "MLflow cannot be reached (%s); %d metrics wait and are delivered later",
-                error,
-                len(self._waiting),
-            )
+                error, len(self._waiting),
+            )  # fmt: skip
         self._warned = self.interrupted = True
         self._pause = min(LONGEST_PAUSE_SECONDS, max(FIRST_PAUSE_SECONDS, 2 * self._pause))
         del self._waiting[:-MOST_WAITING]
+
+
+class SystemMetrics:
+    """Samples of the machine's load, from `start()` to `stop()`."""
+
+    def __init__(self, buffer: MetricBuffer, *, first_step: int = 0) -> None:
+        """Number the samples from `first_step`, where a resumed run continues."""
+        self._buffer = buffer
+        self._step = first_step
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._monitors: list[Any] = []
+
+    def start(self) -> None:
+        """Begin to sample; a collector that this machine has no use for is left out."""
+        for monitor in (CPUMonitor, DiskMonitor, NetworkMonitor, GPUMonitor):
+            try:
+                self._monitors.append(monitor())
+            except Exception as error:  # no GPU, no library that reads it, no counters
+                logger.debug("no samples of %s: %s", monitor.__name__, error)
+        self._thread = threading.Thread(target=self._run, name="system-metrics", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End sampling, with a last sample if there was none; safe to call at any time."""
+        self._stopped.set()
+        if self._thread is not None:
+            self._thread.join(STOP_SECONDS)
+            self._thread = None
+
+    def _run(self) -> None:
+        try:
+            self._collect()  # utilisation is measured from one sample to the next
+            ended, first_step = False, self._step
+            while not ended:
+                for monitor in self._monitors:
+                    monitor.clear_metrics()
+                ended = self._stopped.wait(SAMPLING_SECONDS)
+                if not ended or self._step == first_step:
+                    self._sample()
+        except Exception as error:  # whatever the system does not tell must leave a stage alone
+            logger.warning("the machine's load is not recorded any more: %s", error)
+
+    def _collect(self) -> None:
+        for monitor in self._monitors:
+            monitor.collect_metrics()
+
+    def _sample(self) -> None:
+        self._collect()
+        load: dict[str, float] = {}
+        for monitor in self._monitors:
+            load |= monitor.aggregate_metrics()
+        named = {f"{PREFIX}{name}": float(value) for name, value in load.items()}
+        self._buffer.hold(_points(named, self._step))
+        self._step += 1
+
+
+def _points(metrics: Mapping[str, float], step: int) -> list[Point]:
+    now = int(time.time() * 1000)
+    return [Point(name=key, value=value, step=step, time_ms=now) for key, value in metrics.items()]

@@ -1,4 +1,4 @@
-"""Backfill of MLflow from the store: what an outage kept from it, told afterwards.
+"""Backfill of MLflow from the store: what an outage kept from it, recorded afterwards.
 
 The store is the truth and MLflow shows it. A published stage whose run lacks the tag
 `quartet.published` is recorded from its folder, under the run's own name, parent and inputs where
@@ -15,8 +15,8 @@ from tasks.results.store import Manifest, Store
 from tasks.settings import Settings
 from tasks.tracking.client import Tracker
 from tasks.tracking.facts import show_totals
-from tasks.tracking.notes import Unrecorded, drop_note, read_notes
-from tasks.tracking.recording import manifest_parameters, page_folder, record_page, record_result
+from tasks.tracking.outages import Unrecorded, drop_note, read_notes
+from tasks.tracking.recording import page_folder, record_page, record_result, stage_parameters
 
 
 def sync(settings: Settings) -> list[str]:
@@ -37,10 +37,10 @@ def sync(settings: Settings) -> list[str]:
     except Exception as error:  # MLflow passes on errors of several libraries
         raise QuartetError(
             f"MLflow at {tracker.uri} failed in the middle of the backfill ({error}) after: "
-            f"{'; '.join(job.said) or 'nothing'}; mend it and run `quartet sync` again, which "
-            "goes on where this one ended"
+            f"{'; '.join(job.done) or 'nothing'}; fix it and run `quartet sync` again, which "
+            "resumes where this one ended"
         ) from error
-    return job.said
+    return job.done
 
 
 def deliver_notes(settings: Settings, tracker: Tracker, parent: str) -> list[str]:
@@ -50,7 +50,7 @@ def deliver_notes(settings: Settings, tracker: Tracker, parent: str) -> list[str
     job = _Sync(settings, tracker)
     with _alone(settings.root):
         job.notes(parent=parent)
-    return job.said
+    return job.done
 
 
 def _alone(root: Path) -> FileLock:
@@ -64,13 +64,11 @@ def _parent(note: Unrecorded) -> str:
 
 
 class _Sync:
-    """One pass over what is unrecorded."""
-
     def __init__(self, settings: Settings, tracker: Tracker) -> None:
         self.root = settings.root
         self.store = Store(settings.store)
         self.tracker = tracker
-        self.said: list[str] = []
+        self.done: list[str] = []
 
     def notes(self, parent: str) -> None:
         """Deliver notes, only those of one parent's stages if it is named."""
@@ -100,16 +98,16 @@ class _Sync:
     def _deliver_end(self, note: Unrecorded) -> None:
         if self.tracker.status(note.run_id) in {"RUNNING", "SCHEDULED"}:
             self.tracker.finish(note.run_id, note.status)
-            self.said.append(f"{note.name}: marked as {note.status} in MLflow run {note.run_id}")
+            self.done.append(f"{note.name}: marked as {note.status} in MLflow run {note.run_id}")
         drop_note(self.root, note.key)
 
     def _record(self, manifest: Manifest, note: Unrecorded) -> bool:
-        """Bring one result into MLflow; False if its folder is damaged, which is said."""
+        """Bring one result into MLflow; False if its folder is damaged, with a message."""
         title = f"{manifest.stage} {manifest.digest[:12]}"
         try:
             self.store.find(manifest.stage, manifest.digest)  # verifies
         except StoreError as error:
-            self.said.append(f"{title}: not recorded, {error}")
+            self.done.append(f"{title}: not recorded, {error}")
             return False
         run_id, what = self._run(manifest, note)
         parent = self._known(_parent(note))
@@ -120,12 +118,12 @@ class _Sync:
             self.store.folder(manifest.stage, manifest.digest),
             parent=parent,
             page=page_folder(self.root, manifest.stage, manifest.digest),
-            mend=True,
+            repair=True,
         )
         if parent:
             show_totals(self.tracker, parent)
         drop_note(self.root, note.key)
-        self.said.append(f"{title}: recorded in {what} MLflow run {run_id}, {points} points added")
+        self.done.append(f"{title}: recorded in {what} MLflow run {run_id}, {points} points added")
         return True
 
     def _run(self, manifest: Manifest, note: Unrecorded) -> tuple[str, str]:
@@ -137,9 +135,9 @@ class _Sync:
             candidates += self.tracker.find_tagged(tags, status="RUNNING")
         for run_id in candidates:
             if run_id and self.tracker.status(run_id) is not None:
-                self.tracker.set_tags(run_id, note.tags)
+                self.tracker.log(run_id, tags=note.tags)
                 return run_id, "its"
-        parameters = manifest_parameters(manifest)
+        parameters = stage_parameters(manifest.seed, manifest.parameters)
         return self.tracker.start_run(note.name, parameters=parameters, tags=note.tags), "a new"
 
     def _known(self, run_id: str) -> str:
@@ -153,7 +151,6 @@ class _Sync:
         return bool(manifest.run_id) and self.tracker.was_deleted(manifest.run_id)
 
     def _note_from(self, manifest: Manifest) -> Unrecorded:
-        """What a manifest alone tells of its run."""
         tags = {
             "quartet.kind": "stage",
             "quartet.stage": manifest.stage,
@@ -190,5 +187,5 @@ class _Sync:
             if not lacking:
                 continue
             record_page(self.tracker, page, parent=parent)
-            self.tracker.log_final(parent, lacking)
-            self.said.append(f"{manifest.stage}: its verdict put on the pipeline's run {parent}")
+            self.tracker.log(parent, metrics=lacking)
+            self.done.append(f"{manifest.stage}: its verdict put on the pipeline's run {parent}")

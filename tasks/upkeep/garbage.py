@@ -8,7 +8,7 @@ stage while a pipeline runs, which may be about to reuse it.
 
 To remove, the locks are taken first, then references are read again, then each folder is renamed
 away and emptied. Whoever looks for a stage takes its lock, so nobody can have found what is
-removed: a run that did so before either still goes on, or has left its reference.
+removed: a run that did so before either still runs, or has left its reference.
 """
 
 import contextlib
@@ -40,13 +40,10 @@ class Item:
     """Something that can go.
 
     Attributes:
-        path: The folder.
-        stage: It belongs to.
-        digest: It belongs to.
         what: Kind of thing, in words.
         age_days: Since it last changed.
         size: In bytes.
-        why: Nothing refers to it, in words.
+        why: Reason, in words.
     """
 
     path: Path
@@ -63,7 +60,6 @@ class Garbage:
     """What can go, and what was kept because too little is known of it.
 
     Attributes:
-        items: What can go, by stage and digest.
         notices: Sentences for people.
         older_than_days: Younger unfinished work is kept.
     """
@@ -77,7 +73,6 @@ def find_garbage(settings: Settings, *, older_than_days: float) -> Garbage:
     """Find what nothing refers to; nothing is changed.
 
     Args:
-        settings: Where the store and MLflow are.
         older_than_days: Unfinished work that changed more recently is kept.
 
     Raises:
@@ -88,19 +83,12 @@ def find_garbage(settings: Settings, *, older_than_days: float) -> Garbage:
 
 
 def remove_garbage(settings: Settings, garbage: Garbage) -> list[Item]:
-    """Remove what was found, but for what has come into use or changed meanwhile.
-
-    Args:
-        settings: Where the store and MLflow are.
-        garbage: As `find_garbage` gave it.
-
-    Returns:
-        What was removed.
+    """Remove and return what was found, but for what has come into use or changed since.
 
     Raises:
         QuartetError: MLflow does not answer; what was removed before stays removed.
     """
-    removed = []
+    removed: list[Item] = []
     wanted = {item.path: item for item in garbage.items}
     for start in range(0, len(garbage.items), BATCH):
         batch = {item.path for item in garbage.items[start : start + BATCH]}
@@ -110,12 +98,8 @@ def remove_garbage(settings: Settings, garbage: Garbage) -> list[Item]:
             ours = {key for key in mine if _try_lock(locks, settings.store, key)}
             held = _held_by_others(entries, ours)
             still = _judge(settings, entries, held, garbage.older_than_days)
-            for item in still.items:
-                if item.path not in batch:
-                    continue
-                away = _rename_away(item.path)
-                if away is not None and _delete(away):
-                    removed.append(wanted[item.path])
+            paths = [item.path for item in still.items if item.path in batch]
+            removed += [wanted[path] for path in paths if _remove(path)]
     return removed
 
 
@@ -143,7 +127,6 @@ def _held_by_others(entries: Iterable[Entry], ours: set[tuple[str, str]]) -> set
 def _judge(
     settings: Settings, entries: Sequence[Entry], held: set[tuple[str, str]], days: float
 ) -> Garbage:
-    """Decide on every entry, with the references as they are now."""
     tracker = Tracker(settings)
     references = read_references(settings, tracker)
     manifests = {one.path: read_manifest(one.path) for one in entries if not one.suffix}
@@ -170,13 +153,21 @@ def _judge(
                 known = manifests[one.path] is not None and one.digest not in reached
                 why = "nothing refers to it" if known and not references.running else ""
             if why:
-                items.append(_item(one, why))
+                item = Item(
+                    path=one.path,
+                    stage=one.stage,
+                    digest=one.digest,
+                    what=UNFINISHED.get(one.suffix, "published stage"),
+                    age_days=_age_days(one.path),
+                    size=sum(at.lstat().st_size for at in one.path.rglob("*") if at.is_file()),
+                    why=why,
+                )
+                items.append(item)
     notices = _notices(references, foreign, manifests.values(), tracker)
     return Garbage(items=tuple(items), notices=tuple(notices), older_than_days=days)
 
 
 def _why_unfinished(one: Entry, reached: set[str], days: float, *, published: bool) -> str:
-    """Why unfinished work can go; empty if it cannot."""
     if one.suffix == "removed":
         return "its removal was cut off"
     if _age_days(one.path) < days:
@@ -185,7 +176,7 @@ def _why_unfinished(one: Entry, reached: set[str], days: float, *, published: bo
         return "its writer is gone"
     if published:
         return "its stage has finished since"
-    return "" if one.digest in reached else "no run goes on from it"
+    return "" if one.digest in reached else "no run resumes from it"
 
 
 def _notices(
@@ -194,21 +185,21 @@ def _notices(
     manifests: Iterable[Manifest | None],
     tracker: Tracker,
 ) -> list[str]:
-    said = []
+    messages = []
     if references.running:
-        said.append(
-            f"published stages are kept while runs go on that may reuse them: "
+        messages.append(
+            f"published stages are kept while there are runs that may reuse them: "
             f"{', '.join(references.running)}; a run that was killed is closed by `quartet up`"
         )
     if foreign:
-        said.append(
+        messages.append(
             f"kept {len(foreign)} stages, and what they were made from: the MLflow at "
             f"{tracker.uri} never had the runs that made them, so another may refer to them"
         )
     damaged = sum(manifest is None for manifest in manifests)
     if damaged:
-        said.append(f"kept {damaged} folders whose {MANIFEST} cannot be read; look at them")
-    return said
+        messages.append(f"kept {damaged} folders whose {MANIFEST} cannot be read; look at them")
+    return messages
 
 
 def _reach(roots: set[str], inputs: dict[str, set[str]]) -> set[str]:
@@ -232,44 +223,26 @@ def _is_foreign(manifest: Manifest, tracker: Tracker) -> bool:
     return not run_id or (tracker.status(run_id) is None and not tracker.was_deleted(run_id))
 
 
-def _item(one: Entry, why: str) -> Item:
-    return Item(
-        path=one.path,
-        stage=one.stage,
-        digest=one.digest,
-        what=UNFINISHED.get(one.suffix, "published stage"),
-        age_days=_age_days(one.path),
-        size=sum(path.lstat().st_size for path in one.path.rglob("*") if path.is_file()),
-        why=why,
-    )
-
-
 def _age_days(folder: Path) -> float:
-    """Days since anything in a folder changed."""
     times = [path.lstat().st_mtime for path in (folder, *folder.rglob("*"))]
     return max(0.0, time.time() - max(times)) / DAY_SECONDS
 
 
-def _rename_away(path: Path) -> Path | None:
-    """Give a folder a name that nobody looks for, in one step; None if that fails."""
+def _remove(path: Path) -> bool:
+    """Give a folder a name that nobody looks for, in one step, then empty it; False on failure."""
     away = path.with_name(f"{path.name.split('.')[0]}.removed")
-    if path == away:
-        return away
     try:
-        if away.exists():
-            shutil.rmtree(away)
-        path.rename(away)
+        if path != away:
+            if away.exists():
+                shutil.rmtree(away)
+            path.rename(away)
     except OSError as error:
         logger.warning("%s cannot be removed: %s", path, error)
-        return None
-    return away
-
-
-def _delete(path: Path) -> bool:
+        return False
     try:
-        if path.exists():  # else it went as a leftover before the next of its name
-            shutil.rmtree(path)
+        if away.exists():  # else it went as a leftover before the next of its name
+            shutil.rmtree(away)
     except OSError as error:
-        logger.warning("%s cannot be emptied, the next `quartet gc` tries again: %s", path, error)
+        logger.warning("%s cannot be emptied, the next `quartet gc` tries again: %s", away, error)
         return False
     return True

@@ -2,7 +2,7 @@
 
 A killed process can tell neither server that it has ended. Its note (see
 `tasks/machine/liveness.py`) stays, with a lock that is free; from it the flow run, its task runs,
-the MLflow parent and its children are found. What could not be set right, because a server is down,
+the MLflow parent and its children are found. What could not be updated, because a server is down,
 is retried the next time.
 """
 
@@ -39,13 +39,10 @@ FLOW_RUN_TAG = "prefect.flow_run_id"
 def reconcile(settings: Settings) -> list[str]:
     """Reconcile the runs that killed processes of this machine left behind.
 
-    Args:
-        settings: Where state lies, and the MLflow server.
-
     Returns:
-        A sentence for each run that had to be mended, for people.
+        A sentence for each run that was reconciled, for people.
     """
-    said = []
+    messages = []
     for path in sorted(runs_folder(settings).glob("*.json")):
         note = Note(path)
         if note.read().get("host", socket.gethostname()) != socket.gethostname():
@@ -56,14 +53,13 @@ def reconcile(settings: Settings) -> list[str]:
         try:
             if path.exists():  # its process may have ended by itself meanwhile
                 sentence, done = _reconcile_run(settings, path, note.read())
-                said += [sentence] if sentence else []
+                messages += [sentence] if sentence else []
         finally:
             note.let_go(keep=path.exists() and not done)
-    return said
+    return messages
 
 
 def _reconcile_run(settings: Settings, path: Path, content: dict[str, Any]) -> tuple[str, bool]:
-    """Reconcile one run in both places: what was done, and whether both could be reached."""
     mlflow_run_id = path.stem
     flow_run_id = str(content.get("flow_run_id", ""))
     name, in_mlflow, in_prefect, done = mlflow_run_id, "", "", True
@@ -90,7 +86,6 @@ def _reconcile_run(settings: Settings, path: Path, content: dict[str, Any]) -> t
 
 
 def _kill_in_mlflow(tracker: Tracker, run_id: str) -> str:
-    """Close a parent and its children that are said to be running."""
     running = tracker.find_tagged({"mlflow.parentRunId": run_id}, status="RUNNING")
     if tracker.status(run_id) == "RUNNING":
         running.append(run_id)
@@ -100,7 +95,7 @@ def _kill_in_mlflow(tracker: Tracker, run_id: str) -> str:
 
 
 def _crash_in_prefect(flow_run_id: UUID, since: float) -> str:
-    """Set a flow run that is said to be active, and its task runs, to crashed or cancelled."""
+    """Set a flow run that counts as active, and its task runs, to crashed or cancelled."""
     with get_client(sync_client=True) as client:
         try:
             flow_run = client.read_flow_run(flow_run_id)
@@ -116,8 +111,8 @@ def _crash_in_prefect(flow_run_id: UUID, since: float) -> str:
             return ""
         for task_run in task_runs:
             client.set_task_run_state(task_run.id, Crashed(message=KILLED), force=True)
-        told = f"{len(task_runs)} task runs set to Crashed" if task_runs else ""
-        return "; ".join(part for part in (_end_flow_run(client, flow_run), told) if part)
+        tasks = f"{len(task_runs)} task runs set to Crashed" if task_runs else ""
+        return "; ".join(part for part in (_end_flow_run(client, flow_run), tasks) if part)
 
 
 def _end_flow_run(client: SyncPrefectClient, flow_run: FlowRun) -> str:

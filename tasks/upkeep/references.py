@@ -3,6 +3,7 @@
 Read for `quartet gc`, so in doubt something counts as referred to.
 """
 
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from tasks.machine.liveness import Note, runs_folder
 from tasks.results.digests import DIGEST
 from tasks.settings import Settings
 from tasks.tracking.client import Tracker
-from tasks.tracking.notes import read_notes
+from tasks.tracking.outages import read_notes
 
 NAMING = ("quartet.digest", "quartet.published")
 """Tags that hold a digest, beside those of the inputs."""
@@ -23,12 +24,7 @@ NAMING = ("quartet.digest", "quartet.published")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class References:
-    """What is referred to at one moment.
-
-    Attributes:
-        digests: Stages that something outside the store names.
-        running: Names of pipeline runs that go on, here or elsewhere.
-    """
+    """Digests that something outside the store names, and the names of running pipeline runs."""
 
     digests: frozenset[str]
     running: tuple[str, ...]
@@ -41,7 +37,7 @@ def read_references(settings: Settings, tracker: Tracker) -> References:
         QuartetError: MLflow does not answer, or not to the end.
     """
     # First: a run that ends meanwhile, or a note that is delivered, has then left its tags.
-    alive, dead = _notes(settings)
+    notes = {path.stem: _is_dead(path) for path in sorted(runs_folder(settings).glob("*.json"))}
     unrecorded = read_notes(settings.root)
     tracker.check()
     try:
@@ -56,7 +52,7 @@ def read_references(settings: Settings, tracker: Tracker) -> References:
     except Exception as error:  # MLflow passes on errors of several libraries
         raise QuartetError(
             f"MLflow at {tracker.uri} did not tell what is referred to ({error}), and nothing is "
-            "removed without knowing it; mend it and try again"
+            "removed without knowing it; repair it and try again"
         ) from error
     digests = set()
     for run in runs:
@@ -72,35 +68,26 @@ def read_references(settings: Settings, tracker: Tracker) -> References:
         for run in runs
         if run.info.status == "RUNNING"
         and run.data.tags.get("quartet.kind") == "pipeline"  # a server may have other guests
-        and run.info.run_id not in dead
+        and not notes.get(run.info.run_id)
     ]
+    alive = [one for one, dead in notes.items() if not dead]
     running = dict.fromkeys(names.get(one, one) for one in alive + open_runs)
     return References(digests=frozenset(digests), running=tuple(running))
 
 
 def _named(tags: Mapping[str, str]) -> set[str]:
     """Every digest that tags name, their stage's own and those of its inputs."""
-    told = [text for key, text in tags.items() if key in NAMING or key.startswith("input.")]
-    return {match for text in told for match in DIGEST.findall(text)}
+    texts = [text for key, text in tags.items() if key in NAMING or key.startswith("input.")]
+    return {match for text in texts for match in DIGEST.findall(text)}
 
 
 def _parent(run: Any) -> str:
     return str(run.data.tags.get("mlflow.parentRunId", ""))
 
 
-def _notes(settings: Settings) -> tuple[list[str], set[str]]:
-    """MLflow ids of pipelines that run, and of those whose process here is gone."""
-    notes = {path.stem: _is_dead(path) for path in sorted(runs_folder(settings).glob("*.json"))}
-    return [one for one, over in notes.items() if not over], {
-        one for one, over in notes.items() if over
-    }
-
-
 def _is_dead(path: Path) -> bool:
     """Whether the process that left a note has ended; one of another machine has not."""
-    from socket import gethostname
-
-    if Note(path).read().get("host") != gethostname():
+    if Note(path).read().get("host") != socket.gethostname():
         return False
     try:
         with FileLock(path.with_suffix(".lock"), timeout=0):

@@ -10,8 +10,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from flows.cli.benchmark_command import benchmark
-from flows.cli.evaluate import evaluate
+from flows.cli.evaluate import benchmark, evaluate
 from flows.evaluation import evaluate_models_flow, split_label
 from flows.forms import StageForm
 from models.errors import ParameterError

@@ -108,7 +108,7 @@ def evaluated(
     ends = dict(zip(("gold_gain", "gold_gain_low", "gold_gain_high"), gain, strict=True))
     final = {"accepted": float(accepted), "gold_ppo": 0.5 + gain[0], "gold_sft": 0.5}
     final |= {"score_ppo": 1.0, "kl_to_reference": 2.0, **ends}
-    tracker.log_final(run_id, {f"final/{key}": value for key, value in final.items()})
+    tracker.log(run_id, metrics={f"final/{key}": value for key, value in final.items()})
     tracker.finish(run_id, "FINISHED")
     return run_id
 
@@ -251,7 +251,7 @@ def test_damaged_evaluation_is_an_error(tracker: Tracker, store: Store) -> None:
 def test_samples_that_are_nowhere_leave_a_note(tracker: Tracker, store: Store) -> None:
     run_id = start_pipeline(tracker, "one")
     start_stage(tracker, run_id, "evaluate", "gone")
-    tracker.log_final(run_id, {"final/accepted": 0.0})
+    tracker.log(run_id, metrics={"final/accepted": 0.0})
     tracker.finish(run_id, "FINISHED")
     record = gather(tracker, store, tracker.client.get_run(run_id))
     assert record.verdict == "rejected"

@@ -15,14 +15,15 @@ import pytest
 
 from models.errors import QuartetError
 from tasks.machine.guardian import descendants
-from tasks.machine.server_logs import explain, tail
 from tasks.machine.servers import (
     Child,
     child_environment,
+    explain,
     find_server,
     one_at_a_time,
     server_command,
     start_child,
+    tail,
     wait_for_server,
 )
 from tasks.settings import Settings
@@ -118,7 +119,7 @@ def test_child_environment_fixes_addresses_and_leaves_the_rest_to_the_user(
         ("Detected out-of-date database schema (found version 1)", "mlflow db upgrade sqlite:///"),
         ("sqlite3.OperationalError: duplicate column name: x", "half upgraded"),
         ("sqlite3.DatabaseError: file is not a database", "damaged"),
-        ("KeyError: 'x'", "mend what it says"),
+        ("KeyError: 'x'", "fix what it says"),
     ],
 )
 def test_explain_says_what_is_wrong_with_the_database(

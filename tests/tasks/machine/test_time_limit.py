@@ -41,7 +41,7 @@ def _wait(seconds: float) -> None:
 
 def test_time_limit_ends_the_block_with_a_message() -> None:
     with (
-        pytest.raises(TimeoutError, match=r"limit of 2\.\d+e-05 hours is over.*new run .* goes on"),
+        pytest.raises(TimeoutError, match=r"limit of 2\.\d+e-05 hours is over.*new run .* resumes"),
         time_limit(0.1 * SECOND),
     ):
         _wait(10)

@@ -14,7 +14,7 @@ from tasks.judging.config import EvaluationConfig
 from tasks.promotion import promotion
 from tasks.promotion.promotion import Answer, Promotion, promote, rollback
 from tasks.registry import versions as registry
-from tasks.registry.aliases import CHAMPION, PREVIOUS, mend_aliases, read_aliases
+from tasks.registry.aliases import CHAMPION, PREVIOUS, read_aliases, repair_aliases
 from tasks.registry.versions import find_version
 from tasks.results.store import StageRef, Store
 from tasks.settings import load_settings
@@ -335,5 +335,5 @@ def test_rollback_swaps_champion_and_previous(
         rollback(NAME)
     assert aliases() == {"challenger": "2", CHAMPION: "2", PREVIOUS: "2"}
     mend()
-    mend_aliases(load_settings(), tracker(), NAME)
+    repair_aliases(load_settings(), tracker(), NAME)
     assert aliases() == {"challenger": "2", CHAMPION: "2", PREVIOUS: "1"}

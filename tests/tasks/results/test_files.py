@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.results import files
-from tasks.results.files import write_whole
+from tasks.results import store as files
+from tasks.results.store import write_whole
 
 
 def test_file_is_on_the_disk_before_it_has_its_name(

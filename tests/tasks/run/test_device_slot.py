@@ -266,4 +266,4 @@ def test_training_goes_on_where_the_api_is_gone(
     with listener, caplog.at_level(logging.WARNING):
         cut_off()
     assert reached == [closed, silent]
-    assert caplog.text.count("training goes on without one") == 2
+    assert caplog.text.count("training continues without one") == 2

@@ -13,7 +13,7 @@ from models.errors import DataError, QuartetError
 from tasks.run.pipeline import open_pipeline
 from tasks.settings import load_settings
 from tasks.tracking.client import Tracker
-from tasks.tracking.notes import read_notes
+from tasks.tracking.outages import read_notes
 
 ARGUMENTS = {
     "name": "quickstart-1",

@@ -23,8 +23,7 @@ from models.errors import DataError, StoreError
 from models.rows import write_rows
 from tasks.machine.time_limit import TimeIsUp
 from tasks.results.curves import read_history
-from tasks.results.files import write_whole
-from tasks.results.store import StageRef, Store
+from tasks.results.store import StageRef, Store, write_whole
 from tasks.run import record, stage
 from tasks.run.pipeline import PipelineRun
 from tasks.run.spec import Page, Result, StageSpec

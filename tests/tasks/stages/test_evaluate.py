@@ -12,10 +12,10 @@ from models.evaluation.result import EvaluationResult, Outcome, read_result
 from models.language.config import SamplingConfig
 from tasks.judging.config import EvaluationConfig
 from tasks.results.store import MANIFEST, Manifest, StageRef, Store
-from tasks.run.page import report_text
 from tasks.run.pipeline import PipelineRun
+from tasks.run.spec import published_outcome, report_text
 from tasks.settings import load_settings
-from tasks.stages.evaluate import evaluate, final_metrics, published_outcome
+from tasks.stages.evaluate import evaluate, final_metrics
 from tasks.tracking.client import Tracker
 from tests.models.evaluation.by_hand import PPO_IDS, SFT_IDS, compared, decided, make
 from tests.tasks.judging.endpoint_server import Server

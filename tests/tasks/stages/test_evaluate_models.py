@@ -13,9 +13,8 @@ from models.rows import read_rows, write_rows
 from tasks.judging.config import EvaluateModelsConfig
 from tasks.reports.evaluation import metric_label
 from tasks.results.store import StageRef, Store
-from tasks.run.page import report_text
 from tasks.run.pipeline import PipelineRun
-from tasks.run.spec import StageSpec
+from tasks.run.spec import StageSpec, report_text
 from tasks.run.stage import Workspace, run_stage
 from tasks.settings import load_settings
 from tasks.stages.evaluate_models import evaluate_models

@@ -15,10 +15,9 @@ from tasks.run.pipeline import PipelineRun
 from tasks.run.spec import StageSpec
 from tasks.run.stage import Workspace, run_stage
 from tasks.settings import load_settings
-from tasks.tracking import load as system_metrics
+from tasks.tracking import metrics as system_metrics
 from tasks.tracking.client import Tracker
-from tasks.tracking.load import COUNTING_SAMPLES, SystemMetrics
-from tasks.tracking.metrics import MetricBuffer, Point
+from tasks.tracking.metrics import COUNTING_SAMPLES, MetricBuffer, Point, SystemMetrics
 
 
 def threads() -> list[str]:

@@ -32,7 +32,7 @@ from tasks.run.stage import Workspace, run_stage
 from tasks.settings import load_settings
 from tasks.tracking import metrics as metric_buffer
 from tasks.tracking.client import Tracker
-from tasks.tracking.notes import Unrecorded, read_notes, write_note
+from tasks.tracking.outages import Unrecorded, read_notes, write_note
 from tasks.tracking.sync import sync
 
 STEPS = 300

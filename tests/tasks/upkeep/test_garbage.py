@@ -20,7 +20,7 @@ from tasks.machine.liveness import announced
 from tasks.results.store import Manifest, Store, list_files, write_manifest
 from tasks.settings import load_settings
 from tasks.tracking.client import Tracker
-from tasks.tracking.notes import Unrecorded, drop_note, write_note
+from tasks.tracking.outages import Unrecorded, drop_note, write_note
 from tasks.upkeep import garbage, references
 from tasks.upkeep.garbage import find_garbage, remove_garbage
 
@@ -211,7 +211,7 @@ def test_unfinished_work_goes_when_it_is_old_and_no_run_goes_on_from_it(place: P
     place.run({"quartet.digest": digest(3)}, status="FAILED")
     place.run({"quartet.digest": digest(6)})
     assert place.found() == {
-        f"{digest(1)}.partial": "no run goes on from it",
+        f"{digest(1)}.partial": "no run resumes from it",
         f"{digest(4)}.writing": "its writer is gone",
         f"{digest(6)}.partial": "its stage has finished since",
     }
@@ -345,11 +345,11 @@ def test_a_removal_that_was_cut_off_is_finished_the_next_time(
 ) -> None:
     place.publish(1)
 
-    def dies(path: Path) -> bool:
+    def dies(path: Path) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(garbage, "_delete", dies)
+        patch.setattr(garbage.shutil, "rmtree", dies)
         with pytest.raises(KeyboardInterrupt):
             place.clean()
     assert place.left() == {f"{digest(1)}.removed"}

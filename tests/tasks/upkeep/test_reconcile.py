@@ -156,8 +156,8 @@ def test_runs_of_another_machine_are_left_alone(left: Left) -> None:
 
 
 def test_a_torn_note_is_understood_by_its_name(left: Left) -> None:
-    Tracker(load_settings()).set_tags(
-        left.mlflow_run_id, {"prefect.flow_run_id": str(left.flow_run_id)}
+    Tracker(load_settings()).log(
+        left.mlflow_run_id, tags={"prefect.flow_run_id": str(left.flow_run_id)}
     )
     left.note.write_text('{"flow_run_')
     reconcile(load_settings())
