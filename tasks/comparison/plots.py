@@ -13,8 +13,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from tasks.catalogue import Curve, entry
-from tasks.comparison.evaluation import Completion
-from tasks.comparison.runs import RunRecord, letter
+from tasks.comparison.runs import Completion, RunRecord, letter
 from tasks.comparison.statistics import WinRate
 from tasks.reports.style import (
     INK,
@@ -149,7 +148,6 @@ def _draw_spread(
     base: Sequence[Completion],
     measure: Callable[[Completion], float],
 ) -> None:
-    """Overlay outlines, with each mean marked above them in a row of its own."""
     series = [("SFT", QUIET, base)]
     series += [
         (letter(index), RUN_COLOURS[index], completions) for index, completions in runs.items()
@@ -184,7 +182,6 @@ def _draw_spread(
 
 
 def _draw_curves(axes: Any, records: Sequence[RunRecord], stage: str, curve: Curve) -> bool:
-    """Draw a panel; say whether all runs that have the metric have it from the same result."""
     style_axes(axes, curve.title, curve.x, curve.y)
     having = [index for index, record in enumerate(records) if record.curves.get(curve.metric)]
     digests = [records[index].stages.get(stage, records[index].run_id) for index in having]

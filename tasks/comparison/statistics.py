@@ -14,8 +14,7 @@ import numpy as np
 from models.randomness import derive_seed
 from models.statistics.intervals import Interval
 from models.statistics.win_rates import preference_interval, prompt_preferences
-from tasks.comparison.evaluation import JUDGES, Completion, Sample
-from tasks.comparison.runs import RunRecord, letter
+from tasks.comparison.runs import JUDGES, Completion, RunRecord, Sample, letter
 
 RESAMPLES = 2000
 

@@ -116,7 +116,6 @@ def _canonical(path: Path, number: int, row: Row) -> Row:
 
 
 def _grouped(rows: Iterable[Row]) -> list[EvaluationPrompt]:
-    """One entry for each prompt, in the order of their first rows."""
     references: dict[str, dict[str, None]] = {}
     prompts: dict[str, Content] = {}
     for row in rows:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from models.errors import ModelError, ParameterError
 from tasks.judging.config import EvaluationConfig
-from tasks.judging.independence import is_held_out, split_of
+from tasks.judging.evaluation import is_held_out, split_of
 from tasks.registry.versions import ModelVersion
 from tasks.results.manifests import list_published
 from tasks.results.store import Manifest, StageRef, Store
@@ -155,7 +155,6 @@ def find_judge(name: str, reward: StageRef, pipeline: PipelineRun) -> StageRef:
 
 
 def _known(store: Store, reward: Manifest) -> list[str]:
-    """Digests of judges of the same preferences: in the store, then in MLflow's registry."""
     preferences = reward.inputs.get("preferences", "")
     local = [
         manifest.digest

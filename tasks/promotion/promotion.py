@@ -2,8 +2,8 @@
 
 The comparison is a cached stage (`tasks/stages/challenge.py`); here aliases move, under a lock and
 by a journal (`tasks/registry/aliases.py`). If the champion changed while the challenger was being
-compared with it, the comparison is made anew with the new one, so of two promotions at once one
-wins and the other must beat the winner.
+compared with it, the challenger is compared again, with the new one, so of two promotions at once
+one wins and the other must beat the winner.
 """
 
 from collections.abc import Callable, Mapping
@@ -138,7 +138,7 @@ def promote(
         crowned = _crown(tracker, challenger, champion, evidence, outcome, tags)
         if crowned is not None:
             return crowned
-        run_logger().warning("the champion of %s changed meanwhile; compared anew", name)
+        run_logger().warning("the champion of %s changed meanwhile; comparing again", name)
     raise ModelError(
         f"the champion of {name} changed {ROUNDS} times while {challenger.uri} was compared with "
         "it; promote one challenger after the other"
@@ -191,7 +191,6 @@ def _tags(
     contest: Contest,
     outcome: Outcome,
 ) -> dict[str, str]:
-    """Who, when, in which run, on what evidence."""
     opponent = f"{contest.opponent.stage}/{contest.opponent.digest}"
     return {
         "at": now(),
@@ -228,7 +227,6 @@ def _reject(
     outcome: Outcome,
     tags: Mapping[str, str],
 ) -> Promotion:
-    """Record why; no alias moves."""
     with tolerated(f"the rejection of {challenger.uri}"):
         told = {"": "rejected", **tags}
         set_tags(tracker, challenger.name, challenger.version, PROMOTION, told)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tasks.reports.markdown import cell, table
+from tasks.reports.style import cell, table
 from tasks.run.spec import Page, Result
 
 CELL = 120

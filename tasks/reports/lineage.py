@@ -86,7 +86,6 @@ def _draw_line(
 
 
 def _draw_step_down(axes: Any, records: Sequence[Record], rows: dict[str, int], row: int) -> None:
-    """An arrow from a box to the next one, where that alone was made from it."""
     targets = _targets(records, rows, records[row].digest)
     if list(targets) != [row + 1]:
         return
@@ -103,7 +102,6 @@ def _arrow(colour: str) -> dict[str, Any]:
 
 
 def _say_roles(axes: Any, x: float, y: float, roles: Sequence[str], colour: str) -> None:
-    """Write what an input is to its user into the line that brings it."""
     back = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
     text = ", ".join(role.replace("_", " ") for role in roles)
     axes.text(x, y, text, fontsize=8.5, color=colour, va="center", bbox=back, zorder=4)

@@ -10,7 +10,7 @@ from models.reward.best_of_n import BestOfN
 from models.reward.quality import PairQuality, Weakness
 from models.rows import read_json
 from models.statistics.intervals import Interval
-from tasks.reports.markdown import table
+from tasks.reports.style import table
 from tasks.run.spec import Page, Result
 
 JUDGES = {"gold": ("gold judge", "0 to 1"), "judge": ("held-out reward model", "its score")}
@@ -153,3 +153,28 @@ def _best_of_n(judge: str, unit: str, curve: BestOfN) -> str:
 
 def _share(value: Interval) -> str:
     return f"{value.mean:.3f} [{value.low:.3f}, {value.high:.3f}]"
+
+
+def ranking_page(result: Result, _plots: Path, *, group: str) -> Page:
+    """Show the accuracy of a model beside its baseline, and by respect.
+
+    Args:
+        result: Of the stage that trained it.
+        group: Of its metrics, `<group>/accuracy`.
+    """
+    numbers = {
+        name.removeprefix(f"{group}/"): value
+        for name, value in result.metrics.items()
+        if name.startswith(f"{group}/")
+    }
+    low, high = numbers["accuracy_low"], numbers["accuracy_high"]
+    rows = [
+        ("all, [95% interval]", f"{numbers['accuracy']:.3f} [{low:.3f}, {high:.3f}]"),
+        ("baseline: the longer one wins", f"{numbers['longer_wins_accuracy']:.3f}"),
+    ]
+    for name, value in sorted(numbers.items()):
+        respect = name.removeprefix("accuracy_")
+        if respect not in (name, "low", "high"):
+            rows.append((f"pairs that differ in one respect: {respect}", f"{value:.3f}"))
+    text = table(("held-out pairs", "accuracy"), rows)
+    return Page(title="How well it ranks held-out pairs", markdown=text)

@@ -119,7 +119,6 @@ def plot_best_of_n(curves: Mapping[tuple[str, str], BestOfN], path: Path) -> Non
 
 
 def _draw_reliability(axes: Any, quality: PairQuality) -> None:
-    """Draw one point per bin with its interval, and its gap to the diagonal."""
     sure = np.array([100 * one.confidence for one in quality.bins])
     shares = [one.accuracy for one in quality.bins]
     right, low, high = (
@@ -145,7 +144,6 @@ def _draw_reliability(axes: Any, quality: PairQuality) -> None:
 
 
 def _draw_spread(axes: Any, bins: Sequence[MarginBin]) -> None:
-    """Draw the pairs per percentage point, one bar over the range of each bin."""
     ends = 100 / (1 + np.exp(-np.array([[one.low, one.high] for one in bins])))
     widths = np.maximum(ends[:, 1] - ends[:, 0], 0.2)  # a bin of equal margins has no width
     pairs = np.array([one.pairs for one in bins])
@@ -153,7 +151,6 @@ def _draw_spread(axes: Any, bins: Sequence[MarginBin]) -> None:
 
 
 def _draw_curve(axes: Any, curve: BestOfN, *, few: bool) -> None:
-    """Draw one judge's curve over log n, the KL on an axis above."""
     n = np.arange(1, len(curve.judged) + 1)
     judged = np.array([[one.mean, one.low, one.high] for one in curve.judged])
     axes.set_xscale("log", base=2)
@@ -183,7 +180,6 @@ def _draw_curve(axes: Any, curve: BestOfN, *, few: bool) -> None:
 
 
 def _draw_share(axes: Any, place: float, share: Interval, pairs: int | None, width: float) -> None:
-    """Draw one share as a bar with its interval and, where given, how many pairs are behind it."""
     if math.isfinite(share.mean):
         axes.bar(place, 100 * share.mean, width=width, color=BLUE, alpha=0.6)
         axes.vlines(place, 100 * share.low, 100 * share.high, color=INK, linewidth=1.2)

@@ -128,7 +128,6 @@ def plot_distributions(
 
 
 def _draw_losses(axes: Any, stage: str, metrics: Mapping[str, Points]) -> None:
-    """Draw one stage's panel; a metric of another scale gets the axis on the right."""
     row = entry(stage)
     x_label = next((curve.x for curve in row.curves), "step")
     style_axes(axes, row.title, x_label, f"loss ({row.loss_unit})" if row.loss_unit else "loss")
@@ -160,7 +159,6 @@ def _draw_losses(axes: Any, stage: str, metrics: Mapping[str, Points]) -> None:
 
 
 def _share_panel(left: Any, right: Any) -> None:
-    """Colour each axis as its first curve, and leave room for the legend above both."""
     right.spines[:].set_visible(False)
     for axes in (left, right):
         low, high = axes.get_ylim()
@@ -170,7 +168,6 @@ def _share_panel(left: Any, right: Any) -> None:
 
 
 def _draw_curve(axes: Any, curve: NDArray[np.float64], label: str, colour: str) -> Any:
-    """Draw few points with markers, many as a pale line under their running mean."""
     steps, values = curve[:, 0], curve[:, 1]
     if len(curve) <= _SMOOTH_FROM:
         marker = "o" if len(curve) <= 25 else None
@@ -186,7 +183,6 @@ def _draw_curve(axes: Any, curve: NDArray[np.float64], label: str, colour: str) 
 
 
 def _scales_apart(first: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
-    """Tell whether two metrics on one axis would flatten one of them."""
     sizes = [float(np.quantile(np.abs(curve[:, 1]), 0.9)) for curve in (first, other)]
     return max(sizes) > _SCALE_APART * min(sizes)
 
@@ -198,7 +194,6 @@ def _draw_histogram(
     label: str,
     colour: str,
 ) -> None:
-    """Draw one model's share of samples a bin, and its mean as a dashed line."""
     weights = np.full(len(values), 100 / len(values))
     mean = float(values.mean())
     label = f"{label} (dashed: mean {mean:#.3g})".replace("-", "−")

@@ -43,19 +43,12 @@ def collect_feedback(
     """Publish the training preferences: annotated and given ones at the stated share.
 
     Args:
-        config: Who compares, how many pairs, at which share.
-        sampling: How completions are sampled.
-        shuffle: Whether labels are drawn by lot, the control.
-        pipeline: The run.
-        data: The prepared datasets.
-        sft: The model whose completions are compared.
+        shuffle: Whether labels are random, as a control.
     """
     annotator = SimulatedAnnotator(seed=derive_seed(pipeline.seed, "annotator"), shuffle=shuffle)
 
     def learn(work: Workspace) -> Mapping[str, float]:
-        from models.language.prompts import (
-            complete,
-        )  # imports torch: only where there is work to do
+        from models.language.prompts import complete  # imports torch
 
         folder = work.inputs["prompts"]
         prompts = _pick_prompts(
@@ -106,14 +99,12 @@ def annotate(
     """Have pairs of completions compared and keep `wanted` that were decided.
 
     Args:
-        prompts: What was asked; strings, or messages, then completions become messages too.
+        prompts: Strings, or messages, then completions become messages too.
         pairs: Two completions of each prompt; None where one of them was cut at the limit: its
             text would pass for one that ends there.
-        annotator: Who compares.
-        wanted: Most decided pairs to keep.
 
     Returns:
-        At most `wanted` preference rows, and how many pairs came to which end.
+        At most `wanted` preference rows, and the number of pairs by outcome.
     """
     outcomes: Counter[str] = Counter()
     asked: list[Pair] = []
@@ -138,12 +129,10 @@ def annotate(
 
 
 def _as(prompt: Any, completion: str) -> Any:
-    """Give a completion the form that its prompt has."""
     return completion if isinstance(prompt, str) else [{"role": "assistant", "content": completion}]
 
 
 def _pick_prompts(prompts: list[Any], count: int, seed: int) -> list[Any]:
-    """Take prompts in a random order, again from the start where there are too few."""
     if not prompts:
         raise DataError(
             "there are no training prompts to collect feedback on; give prompts, or set "
@@ -163,7 +152,6 @@ def _write(
     annotator: Annotator,
     seed: int,
 ) -> dict[str, float]:
-    """Write the mixed preferences with their report; return its numbers."""
     rows = annotated + given
     random.Random(derive_seed(seed, "feedback.mix")).shuffle(rows)
     write_rows(out / "preferences_train.jsonl", rows)

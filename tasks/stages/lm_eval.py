@@ -50,8 +50,6 @@ def lm_eval_benchmark(
     Args:
         benchmarks: Names of the harness's tasks or groups, such as `arc_easy`.
         label: What metrics call the model.
-        model: A published causal model.
-        pipeline: The run.
         shots: Examples shown; None takes each task's own number.
         chat: Whether prompts go through the model's chat template.
         folder: More task definitions, YAML files with their data beside them.
@@ -143,7 +141,6 @@ def _evaluate(
     batch_size: int,
     seed: int,
 ) -> dict[str, Any]:
-    """Run the harness and keep its numbers of the tasks, without its samples."""
     harness = importlib.import_module("lm_eval")
     manager_class = importlib.import_module("lm_eval.tasks").TaskManager
     include = None if folder is None else str(folder.expanduser().resolve())
@@ -177,7 +174,6 @@ def _evaluate(
 
 
 def _folder_digest(folder: Path) -> str:
-    """Name the content of a folder of task definitions, with the data beside them."""
     folder = folder.expanduser()
     if not folder.is_dir():
         raise DataError(

@@ -41,10 +41,8 @@ def multiple_choice(
     """Publish how well models answer a file of questions.
 
     Args:
-        config: Examples shown, plain or chat prompts, delimiter.
         questions: JSON lines: question, choices, label; or context, completion.
         models: Published causal models by their label in reports and metrics.
-        pipeline: The run.
         examples: JSON lines that few-shot examples come from; the questions themselves if None.
 
     Returns:
@@ -111,7 +109,7 @@ def _measure(
     labels: list[str],
     seed: int,
 ) -> dict[str, float]:
-    # Imports torch: only where there is work to do.
+    # Imports torch.
     from models.benchmarks.multiple_choice import answer_questions
     from models.benchmarks.questions import read_questions
     from models.language.folders import load_causal_model, load_tokenizer
@@ -165,7 +163,6 @@ def _measure(
 
 
 def _gains(found: "Mapping[str, Answers]", seed: int) -> "dict[str, dict[str, Interval]]":
-    """Each other model's measures less the first one's, question by question."""
     import numpy as np
 
     from models.statistics.intervals import bootstrap_interval

@@ -6,25 +6,32 @@
     HuggingFaceTB/SmolLM2-135M@main  a model of the hub, perhaps with a revision
 
 For a run, what is named comes back as a published stage: what is not one yet is adopted, so it is
-checked before anything is trained on it. For a conversation or a server nothing is adopted or
-recorded: a folder is used where it lies, and what else is named is found or fetched first.
+checked and made complete before anything is trained on it. For a conversation or a server nothing
+is adopted or recorded: a folder is used where it lies, and what else is named is found or fetched
+first.
 """
 
 import contextlib
+import hashlib
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from huggingface_hub import HfApi
 
 from models.errors import ModelError, StoreError
 from tasks.catalogue import CATALOGUE, Role, stages_for
 from tasks.registry.versions import fetch_files, named_version
+from tasks.results.digests import file_digest
 from tasks.results.store import StageRef, Store
 from tasks.run.exchange import open_published
 from tasks.run.pipeline import PipelineRun
+from tasks.run.spec import StageSpec
+from tasks.run.stage import Workspace, run_stage
+from tasks.run.stage_task import stage_task
 from tasks.settings import load_settings
-from tasks.stages.adopt import adopt
 
 PUBLISHED = re.compile(r"(?P<stage>[a-z][\w-]*)/(?P<digest>[0-9a-f]{1,64})")
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?(@[\w./-]+)?")
@@ -33,12 +40,7 @@ HUB_FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NamedFolder:
-    """A model folder and what to call it.
-
-    Attributes:
-        path: The folder with config, weights and tokenizer.
-        name: Short, of letters, digits and `. _ -`.
-    """
+    """A model folder, and a short name for it of letters, digits and `. _ -`."""
 
     path: Path
     name: str
@@ -46,11 +48,6 @@ class NamedFolder:
 
 def find_model(name: str, *, role: Role, pipeline: PipelineRun) -> StageRef:
     """Find the published stage of a model, adopting one from elsewhere.
-
-    Args:
-        name: stage/digest, models:/NAME@ALIAS, models:/NAME/NUMBER, a folder, or a hub id.
-        role: What the model is to be.
-        pipeline: The run that wants it.
 
     Raises:
         ModelError: There is none by that name, or it is not what the role needs.
@@ -62,23 +59,19 @@ def find_model(name: str, *, role: Role, pipeline: PipelineRun) -> StageRef:
     if published := _published_name(name):
         return _find_published(*published, role)
     folder = Path(name).expanduser()
-    if name and folder.is_dir():  # an empty name would be the folder that one is in
-        return _adopt(str(folder), role, pipeline)
-    if not HUB_ID.fullmatch(name):
+    known = bool(name) and folder.is_dir()  # an empty name would be the current folder
+    if not known and not HUB_ID.fullmatch(name):
         raise ModelError(
             f"{role} model {name!r} is no folder here, no stage/digest (such as "
             f"{stages_for(role)[0]}/3fa81c2b), no models:/NAME@ALIAS and no hub id; check the "
             "spelling, and give a folder as the flow's machine sees it"
         )
-    return _adopt(name, role, pipeline)
+    return _adopt(str(folder) if known else name, role, pipeline)
 
 
 @contextlib.contextmanager
 def model_folder(name: str) -> Iterator[NamedFolder]:
     """Give a model's folder while the block lasts.
-
-    Args:
-        name: stage/digest, models:/NAME@ALIAS, models:/NAME/NUMBER, a folder, or a hub id.
 
     Raises:
         ModelError: There is none by that name.
@@ -180,3 +173,76 @@ def _hub_folder(name: str) -> NamedFolder:
             "stage/digest, models:/NAME@ALIAS, an existing folder, or a hub id"
         ) from error
     return NamedFolder(path=Path(found), name=source.rpartition("/")[2])
+
+
+TOKENIZER_FILES = ("tokenizer", "vocab", "spiece", "sentencepiece")
+"""How the files begin from which a tokenizer can be read."""
+
+
+@stage_task("adopt")
+def adopt(source: str, *, role: Role, pipeline: PipelineRun) -> StageRef:
+    """Publish a model from elsewhere, complete: pad token, role tokens, chat template.
+
+    Args:
+        source: A local folder, or a hub id, `id@revision` for another than the main branch.
+        role: What it is used as, and the name of its stage; a reward model has a score head.
+
+    Raises:
+        ModelError: The model cannot be found or is not what the role needs.
+    """
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        content = _folder_digest(folder, role)
+        where, commit = str(folder), None
+    else:
+        where, _, revision = source.partition("@")
+        commit = _hub_commit(where, revision, role)
+        content = f"{where}@{commit}"
+
+    def learn(work: Workspace) -> Mapping[str, float]:
+        from models.language.adoption import adopt_model, adopt_reward_model  # imports torch
+
+        take = adopt_reward_model if role in ("reward", "judge") else adopt_model
+        return take(where, commit, work.out / "model")
+
+    spec = StageSpec(name=role, module=__name__, parameters={role: {}}, external={"model": content})
+    return run_stage(spec, pipeline, learn)
+
+
+def _folder_digest(folder: Path, role: Role) -> str:
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    _want_model_files(str(folder), {path.name for path in files}, role)
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(f"{path.name}\n{file_digest(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def _hub_commit(source: str, revision: str, role: Role) -> str:
+    try:
+        info = HfApi().model_info(source, revision=revision or None)
+    except Exception as error:  # the client raises errors of several libraries
+        raise ModelError(
+            f"{role} model {source!r} is neither a folder here nor a model that the hub gives "
+            f"({error}); give stage/digest, models:/NAME@ALIAS, an existing folder, or a hub id "
+            "such as HuggingFaceTB/SmolLM2-135M"
+        ) from error
+    _want_model_files(source, {file.rfilename for file in info.siblings or []}, role)
+    return str(info.sha)
+
+
+def _want_model_files(source: str, names: Collection[str], role: Role) -> None:
+    """Look at the list of files before gigabytes are read."""
+    wanted = {
+        "config.json": "config.json" in names,
+        "safetensors weights": any(name.endswith(".safetensors") for name in names),
+        "tokenizer": any(name.startswith(TOKENIZER_FILES) for name in names),
+    }
+    missing = [what for what, there in wanted.items() if not there]
+    if missing:
+        shown = ", ".join(sorted(names)[:6]) or "no file"
+        raise ModelError(
+            f"{role} model {source} has no {', no '.join(missing)}; got {shown}; wanted a model "
+            "folder with config.json, safetensors weights and a tokenizer: convert it with "
+            "save_pretrained, or name the folder inside that holds them"
+        )

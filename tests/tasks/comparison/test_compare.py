@@ -9,8 +9,7 @@ import pytest
 
 from models.errors import ParameterError, StoreError
 from tasks.comparison.compare import compare_runs
-from tasks.comparison.evaluation import to_samples
-from tasks.comparison.runs import find_runs, gather
+from tasks.comparison.runs import find_runs, gather, to_samples
 from tasks.results.curves import append_history
 from tasks.results.store import Manifest, Store, list_files, write_manifest
 from tasks.settings import load_settings
