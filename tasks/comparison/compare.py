@@ -1,6 +1,8 @@
 """Compare: which of several pipeline runs is best, why, and how sure that is, as one report.
 
-It trains and samples nothing: everything comes from what the runs recorded and published.
+It trains and samples nothing: everything comes from what the runs recorded and published. The
+report is one HTML file that needs nothing beside it, and Markdown for Prefect. Every text comes
+from runs, prompts and models that strangers may have written: all of it is escaped.
 """
 
 import datetime
@@ -70,7 +72,7 @@ def compare_runs(runs: Sequence[str], out: Path | None = None) -> ComparisonResu
     pictures = _draw(records, contents, folder)
     title = f"Comparison of {len(records)} runs"
     text = to_markdown(contents, {}, title=title)
-    written = {"report.html": to_html(contents, pictures, title=title), "report.md": text}
+    written = {"report.html": _to_html(contents, pictures, title=title), "report.md": text}
     for file, content in written.items():
         (folder / file).write_text(content, encoding="utf-8")
     sentence, best = contents.best.sentence, ""
@@ -80,13 +82,9 @@ def compare_runs(runs: Sequence[str], out: Path | None = None) -> ComparisonResu
     run_id = _record(tracker, name, records, best, text, files)
     show_markdown("comparison", to_markdown(contents, pictures, title=title), sentence)
     return ComparisonResult(
-        name=name,
-        folder=folder,
-        run_id=run_id,
-        best=best,
-        sentence=sentence,
+        name=name, folder=folder, run_id=run_id, best=best, sentence=sentence,
         runs=[record.run_id for record in records],
-    )
+    )  # fmt: skip
 
 
 def _make_folder(settings: Settings, name: str, out: Path | None) -> Path:
@@ -115,13 +113,9 @@ def _draw(records: Sequence[RunRecord], contents: Contents, folder: Path) -> dic
 
 
 def _record(
-    tracker: Tracker,
-    name: str,
-    records: Sequence[RunRecord],
-    best: str,
-    text: str,
+    tracker: Tracker, name: str, records: Sequence[RunRecord], best: str, text: str,
     files: Sequence[Path],
-) -> str:
+) -> str:  # fmt: skip
     run_id = ""
     tags = {
         "quartet.kind": "comparison",
@@ -173,15 +167,11 @@ SECTIONS = {
 """Headline and reading help of each picture, in the report's order."""
 
 
-def to_html(contents: Contents, pictures: Mapping[str, Path], *, title: str) -> str:
-    """Lay out the report as one HTML page with its pictures, named as in `SECTIONS`, inside."""
+def _to_html(contents: Contents, pictures: Mapping[str, Path], *, title: str) -> str:
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True,
+        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
     environment.filters |= {"whole": keep_whole, "address": picture_data}
     colours = {letter(index): colour for index, colour in enumerate(RUN_COLOURS)}
     return environment.get_template("page.html.j2").render(

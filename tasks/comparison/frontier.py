@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from matplotlib.lines import Line2D
 
-from tasks.comparison.plots import add_run_legend, annotate, give_room, smooth
+from tasks.comparison.plots import add_run_legend, annotate, give_room
 from tasks.comparison.runs import JUDGES, RunRecord, letter
 from tasks.comparison.statistics import gain_of, keep_whole, same_judge
-from tasks.reports.style import INK, QUIET, RUN_COLOURS, new_figure, save_png, style_axes
+from tasks.reports.style import INK, QUIET, RUN_COLOURS, new_figure, save_png, smooth, style_axes
 
 OUTSIDE = ("gold", "judge_score")
 """Judges that PPO does not learn from, the most trusted first."""
@@ -129,14 +129,7 @@ def _scale(axes: Any) -> None:
 def _explain(panels: Sequence[Any], verdicts: Collection[str]) -> None:
     look: dict[str, Any] = {"linestyle": "none", "markersize": 9, "color": QUIET}
     handles = [
-        Line2D(
-            [],
-            [],
-            marker=marker,
-            markeredgecolor=INK,
-            label=f"{verdict} (held-out prompts)",
-            **look,
-        )
+        Line2D([], [], marker=marker, mec=INK, label=f"{verdict} (held-out prompts)", **look)
         for verdict, marker in MARKERS.items()
         if verdict in verdicts
     ]

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.lines import Line2D
-from numpy.typing import NDArray
 
 from tasks.catalogue import Curve, entry
 from tasks.comparison.runs import Completion, RunRecord, letter
@@ -22,6 +21,7 @@ from tasks.reports.style import (
     new_figure,
     save_png,
     say_empty,
+    smooth,
     style_axes,
 )
 
@@ -108,11 +108,6 @@ def plot_curves(
     give_room(figure)
     save_png(figure, path)
     return True
-
-
-def smooth(values: NDArray[np.float64], half: int) -> NDArray[np.float64]:
-    """Running mean over as many neighbours on each side."""
-    return np.array([values[max(0, i - half) : i + half + 1].mean() for i in range(len(values))])
 
 
 def give_room(figure: Any) -> None:

@@ -74,12 +74,7 @@ def match_prompts(records: Sequence[RunRecord]) -> list[tuple[Sample, ...]]:
 
 
 def win_rate(pairs: Sequence[tuple[float, float]], seed: int = 0) -> Interval:
-    """Share of prompts on which the second score is higher, ties half, with its 95% interval.
-
-    Args:
-        pairs: (first, second) scores, one pair per prompt.
-        seed: Of the bootstrap over prompts.
-    """
+    """Share of prompts, one pair each, whose second score is higher; ties half, 95% interval."""
     scores = np.array(pairs, dtype=np.float64).reshape(-1, 2)
     if not len(scores) or not np.isfinite(scores).all():
         return UNKNOWN

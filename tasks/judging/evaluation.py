@@ -97,6 +97,11 @@ def run_evaluation(
             "lengths, KL and diversity of others cannot be compared; compare models trained with "
             "one tokenizer, or register the model under another name, where it has no champion yet",
         )  # fmt: skip
+    reward_models = {
+        judge: work.inputs[role] / "model"
+        for judge, role in JUDGE_ROLES.items()
+        if role in work.inputs
+    }
     bootstrap = Bootstrap(resamples=config.bootstrap_resamples, seed=bootstrap_seed)
     evaluation = evaluate(
         models,
@@ -105,11 +110,7 @@ def run_evaluation(
             name: make_judge(
                 name,
                 prompts,
-                reward_models={
-                    judge: work.inputs[role] / "model"
-                    for judge, role in JUDGE_ROLES.items()
-                    if role in work.inputs
-                },
+                reward_models=reward_models,
                 endpoint=config.endpoint,
                 device=work.device,
                 answers=work.checkpoints,

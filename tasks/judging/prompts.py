@@ -86,11 +86,6 @@ def draw(prompts: Sequence[EvaluationPrompt], count: int, seed: int) -> list[Eva
 def draw_heldout_prompts(path: Path, count: int, seed: int) -> list[Content]:
     """Draw different held-out prompts, since intervals take prompts for independent.
 
-    Args:
-        path: Rows with `prompt`.
-        count: At most as many as there are; all of them keep their order.
-        seed: Of the draw.
-
     Raises:
         DataError: There are none.
     """

@@ -1,4 +1,4 @@
-"""A reward model's page: whether PPO can learn from it, and the numbers behind that."""
+"""A reward model's pages: how it ranks held-out pairs, and whether PPO can learn from it."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,7 +33,7 @@ def quality_page(result: Result, plots: Path) -> Page:
         plot_best_of_n({JUDGES[name]: curve for name, curve in curves.items()}, pictures[2])
     return Page(
         title="Whether PPO can learn from the reward model",
-        markdown=quality_report(quality, curves, explain_weaknesses(results)),
+        markdown=_quality_report(quality, curves, explain_weaknesses(results)),
         pictures=pictures,
     )
 
@@ -80,16 +80,9 @@ def _explain(weakness: Weakness, quality: PairQuality) -> str:
     )
 
 
-def quality_report(
+def _quality_report(
     quality: PairQuality, curves: Mapping[str, BestOfN], weaknesses: list[str]
 ) -> str:
-    """Write the report on a reward model, its verdict first.
-
-    Args:
-        quality: On held-out pairs.
-        curves: Best-of-n by judge.
-        weaknesses: Why it is too weak for PPO, in sentences; none if it is strong enough.
-    """
     if weaknesses:
         verdict = "**Too weak for PPO.** " + " ".join(weaknesses)
     else:
@@ -156,12 +149,7 @@ def _share(value: Interval) -> str:
 
 
 def ranking_page(result: Result, _plots: Path, *, group: str) -> Page:
-    """Show the accuracy of a model beside its baseline, and by respect.
-
-    Args:
-        result: Of the stage that trained it.
-        group: Of its metrics, `<group>/accuracy`.
-    """
+    """Show the accuracy, metric `<group>/accuracy`, beside its baseline and by respect."""
     numbers = {
         name.removeprefix(f"{group}/"): value
         for name, value in result.metrics.items()

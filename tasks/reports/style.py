@@ -1,4 +1,4 @@
-"""How the evaluation's pictures look: colours, sizes, axes, and PNG bytes that repeat.
+"""How reports look: tables of Markdown; the pictures' colours, sizes, axes, and repeatable bytes.
 
 Colours are of the Okabe-Ito palette, which colour-blind readers can tell apart; sizes stay legible
 when a picture is shown 800 pixels wide.
@@ -8,8 +8,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE)
@@ -45,6 +47,16 @@ def add_legend(axes: Any, handles: Sequence[Any] | None = None) -> None:
     """Add a legend where the data leave room."""
     legend = axes.legend(handles=handles, fontsize=10, frameon=True, labelcolor=INK)
     legend.get_frame().set(edgecolor="none", alpha=0.85)
+
+
+def add_title(figure: Figure, text: str) -> None:
+    """Give a figure its headline."""
+    figure.suptitle(text, fontsize=13, fontweight="bold", color=INK)
+
+
+def smooth(values: NDArray[np.float64], half: int) -> NDArray[np.float64]:
+    """Running mean over as many neighbours on each side."""
+    return np.array([values[max(0, i - half) : i + half + 1].mean() for i in range(len(values))])
 
 
 def say_empty(axes: Any, text: str = "no finite numbers") -> None:

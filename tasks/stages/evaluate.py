@@ -84,7 +84,7 @@ def evaluate(
             reference=models[SFT], seed=derive_seed(seed, "evaluate"),
             bootstrap_seed=derive_seed(seed, "evaluate.bootstrap"),
         )  # fmt: skip
-        return _metrics(result)
+        return final_metrics(result)
 
     spec = StageSpec(
         name="evaluate",
@@ -107,7 +107,8 @@ def published_outcome(ref: StageRef) -> tuple[Outcome, list[dict[str, Any]]]:
     return read_outcome(folder), side_by_side(read_samples(folder))
 
 
-def _metrics(result: EvaluationResult) -> dict[str, float]:
+def final_metrics(result: EvaluationResult) -> dict[str, float]:
+    """The verdict and both models' measures as `final/*`."""
     (comparison,) = result.comparisons.values()
     verdict = comparison.verdict
     assert verdict is not None

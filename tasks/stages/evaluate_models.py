@@ -93,13 +93,9 @@ def evaluate_models(
 
 
 def _check(
-    config: EvaluateModelsConfig,
-    models: Mapping[str, StageRef],
-    data: StageRef | None,
-    prompts_file: Path | None,
-    reward: StageRef | None,
-    judge: StageRef | None,
-) -> None:
+    config: EvaluateModelsConfig, models: Mapping[str, StageRef], data: StageRef | None,
+    prompts_file: Path | None, reward: StageRef | None, judge: StageRef | None,
+) -> None:  # fmt: skip
     if not models or len({metric_label(name) for name in models}) < len(models):
         raise ParameterError(
             f"got the models {', '.join(models) or '(none)'}, wanted at least one, all of "
@@ -128,13 +124,9 @@ def _what_counts(config: EvaluateModelsConfig) -> dict[str, Any]:
 
 
 def _evaluate(
-    work: Workspace,
-    config: EvaluateModelsConfig,
-    sampling: SamplingConfig,
-    prompts: Sequence[EvaluationPrompt],
-    models: Mapping[str, Path],
-    seed: int,
-) -> dict[str, float]:
+    work: Workspace, config: EvaluateModelsConfig, sampling: SamplingConfig,
+    prompts: Sequence[EvaluationPrompt], models: Mapping[str, Path], seed: int,
+) -> dict[str, float]:  # fmt: skip
     asked = draw(prompts, config.prompts, derive_seed(seed, "evaluate-models.prompts"))
     _want_references(config, asked)
     folder = work.inputs.get("reference")
@@ -151,13 +143,9 @@ def _evaluate(
 
 
 def _further(
-    work: Workspace,
-    config: EvaluateModelsConfig,
-    prompts: Sequence[EvaluationPrompt],
-    asked: Sequence[EvaluationPrompt],
-    models: Mapping[str, Path],
-    evaluation: "Evaluation",
-) -> dict[str, dict[str, Interval]]:
+    work: Workspace, config: EvaluateModelsConfig, prompts: Sequence[EvaluationPrompt],
+    asked: Sequence[EvaluationPrompt], models: Mapping[str, Path], evaluation: "Evaluation",
+) -> dict[str, dict[str, Interval]]:  # fmt: skip
     found: dict[str, dict[str, float]] = {name: {} for name in models}
     if config.perplexity:
         from models.evaluation.model_likelihood import measure_likelihood  # imports torch

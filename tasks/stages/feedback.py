@@ -5,7 +5,6 @@ will train, and PPO finds them. As in real RLHF, annotators label what the model
 """
 
 import itertools
-import json
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,7 +16,7 @@ from models.evaluation.samples import Annotator, Pair
 from models.language.config import SamplingConfig
 from models.randomness import derive_seed
 from models.reward.config import FeedbackConfig
-from models.rows import read_rows, write_rows
+from models.rows import read_rows, write_json, write_rows
 from tasks.results.store import StageRef
 from tasks.run.pipeline import PipelineRun
 from tasks.run.reporting import run_logger
@@ -144,14 +143,9 @@ def _pick_prompts(prompts: list[Any], count: int, seed: int) -> list[Any]:
 
 
 def _write(
-    out: Path,
-    annotated: list[dict[str, Any]],
-    given: list[dict[str, Any]],
-    outcomes: Counter[str],
-    config: FeedbackConfig,
-    annotator: Annotator,
-    seed: int,
-) -> dict[str, float]:
+    out: Path, annotated: list[dict[str, Any]], given: list[dict[str, Any]],
+    outcomes: Counter[str], config: FeedbackConfig, annotator: Annotator, seed: int,
+) -> dict[str, float]:  # fmt: skip
     rows = annotated + given
     random.Random(derive_seed(seed, "feedback.mix")).shuffle(rows)
     write_rows(out / "preferences_train.jsonl", rows)
@@ -167,6 +161,5 @@ def _write(
         "annotator": annotator.describe(),
         **numbers,
     }
-    text = json.dumps(report, indent=2, ensure_ascii=False)
-    (out / "feedback.json").write_text(text + "\n", encoding="utf-8")
+    write_json(out / "feedback.json", report)
     return numbers

@@ -53,7 +53,7 @@ def multiple_choice(
         DataError: A file cannot be read, or a row is not as it should be.
         ParameterError: No models, or labels that cannot name metrics.
     """
-    check_labels(models)
+    _check_labels(models)
 
     def learn(work: Workspace) -> Mapping[str, float]:
         return _measure(work, config, questions, examples, list(models), pipeline.seed)
@@ -73,16 +73,9 @@ def multiple_choice(
     return run_stage(spec, pipeline, learn)
 
 
-def check_labels(models: Mapping[str, StageRef]) -> None:
-    """Refuse labels that cannot be part of a metric's name.
-
-    Raises:
-        ParameterError: No models, or a label with other characters.
-    """
+def _check_labels(models: Mapping[str, StageRef]) -> None:
     if not models:
-        raise ParameterError(
-            "no model was given, wanted at least one; name one, such as sft/DIGEST"
-        )
+        raise ParameterError("no model was given, wanted at least one; name one: sft/DIGEST")
     for label in models:
         if not label or not set(label) <= LABEL_CHARACTERS or label in TAKEN:
             raise ParameterError(
@@ -102,13 +95,9 @@ def _digest(path: Path) -> str:
 
 
 def _measure(
-    work: Workspace,
-    config: MultipleChoiceConfig,
-    questions: Path,
-    examples: Path | None,
-    labels: list[str],
-    seed: int,
-) -> dict[str, float]:
+    work: Workspace, config: MultipleChoiceConfig, questions: Path, examples: Path | None,
+    labels: list[str], seed: int,
+) -> dict[str, float]:  # fmt: skip
     # Imports torch.
     from models.benchmarks.multiple_choice import answer_questions
     from models.benchmarks.questions import read_questions
@@ -170,12 +159,8 @@ def _gains(found: "Mapping[str, Answers]", seed: int) -> "dict[str, dict[str, In
     first, *others = found
     gains: dict[str, dict[str, Interval]] = {first: {}}
     for label in others:
-        gains[label] = {
-            name: bootstrap_interval(
-                np.array(right, float) - np.array(found[first].correct[name], float),
-                RESAMPLES,
-                seed,
-            )
-            for name, right in found[label].correct.items()
-        }
+        gains[label] = {}
+        for name, right in found[label].correct.items():
+            difference = np.array(right, float) - np.array(found[first].correct[name], float)
+            gains[label][name] = bootstrap_interval(difference, RESAMPLES, seed)
     return gains

@@ -82,14 +82,9 @@ def train_judge(
 
 
 def _train(
-    name: Name,
-    config: RewardStageConfig,
-    sampling: SamplingConfig,
-    pipeline: PipelineRun,
-    data: StageRef,
-    preferences: StageRef,
-    sft: StageRef,
-) -> StageRef:
+    name: Name, config: RewardStageConfig, sampling: SamplingConfig, pipeline: PipelineRun,
+    data: StageRef, preferences: StageRef, sft: StageRef,
+) -> StageRef:  # fmt: skip
     seed = pipeline.seed if name == "reward" else derive_seed(pipeline.seed, name)
 
     def learn(work: Workspace) -> Mapping[str, float]:

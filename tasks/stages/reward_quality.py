@@ -14,7 +14,7 @@ from models.reward.config import RewardQualityConfig
 from models.reward.quality import measure_pairs, weaknesses
 from models.rows import read_json, write_json
 from models.statistics.intervals import Floats
-from tasks.judging.judges import GoldJudge, RewardJudge
+from tasks.judging.judges import GoldJudge
 from tasks.judging.prompts import draw_heldout_prompts
 from tasks.reports.reward import explain_weaknesses, quality_page
 from tasks.results.store import StageRef, Store
@@ -118,7 +118,7 @@ def _measure(
 def _best_of_n(
     work: Workspace, config: RewardQualityConfig, sampling: SamplingConfig, *, gold: bool, seed: int
 ) -> dict[str, BestOfN]:
-    from models.evaluation.sampling import sample_model  # imports torch
+    from models.evaluation.sampling import RewardScorer, sample_model  # imports torch
 
     prompts = draw_heldout_prompts(
         work.inputs["heldout"] / "prompts_heldout.jsonl",
@@ -136,7 +136,7 @@ def _best_of_n(
     )
 
     def rewarded(role: str) -> Floats:
-        judge = RewardJudge(work.inputs[role] / "model", work.device)
+        judge = RewardScorer(work.inputs[role] / "model", work.device)
         return judge.score(prompts, samples, sft).score
 
     judged = {}
