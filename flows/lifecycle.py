@@ -26,7 +26,7 @@ from tasks.machine.liveness import announced
 from tasks.machine.time_limit import time_limit
 from tasks.promotion.contest import record_approval
 from tasks.promotion.promotion import Answer
-from tasks.reports.markdown import table
+from tasks.reports.style import table
 from tasks.results.store import StageRef
 from tasks.run.pipeline import PipelineRun, open_pipeline
 from tasks.run.spec import report_text

@@ -14,32 +14,19 @@ Role: TypeAlias = Literal["base", "sft", "reward", "judge", "policy"]
 TRAIN, HELD_OUT = "train", "heldout"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Curve:
-    """A step metric worth a picture.
-
-    Attributes:
-        metric: Its name.
-        title: Of the picture.
-        x: What a step is.
-        y: What is measured, with its unit.
-    """
+    """A step metric worth a picture, with the picture's title and labels; y has its unit."""
 
     metric: str
     title: str
-    x: str = "step"
     y: str
+    x: str = "step"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class KeyMetric:
-    """A number that stands for a stage in one line of text.
-
-    Attributes:
-        metric: Its name.
-        label: In words.
-        format: As Python formats it.
-    """
+    """A number that stands for a stage in one line of text, in words and as Python formats it."""
 
     metric: str
     label: str
@@ -124,28 +111,22 @@ def _reward_card(text: str) -> Card:
 CATALOGUE: Mapping[str, Entry] = {
     "prepare": Entry(
         title="Data",
-        key_metrics=(
-            KeyMetric(metric="data/demonstrations_rows", label="demonstrations", format=",.0f"),
-        ),
+        key_metrics=(KeyMetric("data/demonstrations_rows", "demonstrations", ",.0f"),),
         lineage=("data/corpus_rows", "data/demonstrations_rows", "data/preferences_rows"),
     ),
     "tokenizer": Entry(
         title="Tokenizer",
-        key_metrics=(
-            KeyMetric(metric="tokenizer/vocab_size", label="tokens", format=",.0f"),
-        ),
+        key_metrics=(KeyMetric("tokenizer/vocab_size", "tokens", ",.0f"),),
         datasets={"corpus": {"corpus_train": TRAIN}},
     ),
     "pretrain": Entry(
         title="Pretraining",
-        key_metrics=(
-            KeyMetric(metric="pretrain/perplexity", label="held-out perplexity", format=".2f"),
-        ),
+        key_metrics=(KeyMetric("pretrain/perplexity", "held-out perplexity", ".2f"),),
         headlines={
             "pretrain/heldout_loss": "final/pretrain_heldout_loss",
             "pretrain/bits_per_byte": "final/pretrain_bits_per_byte",
         },
-        curves=(Curve(metric="pretrain/loss", title="Pretraining: loss", y="nats per token"),),
+        curves=(Curve("pretrain/loss", "Pretraining: loss", "nats per token"),),
         loss_unit="nats per token",
         lineage=("pretrain/parameters", "pretrain/bits_per_byte"),
         role="base",
@@ -156,12 +137,9 @@ CATALOGUE: Mapping[str, Entry] = {
     ),
     "sft": Entry(
         title="Supervised fine-tuning",
-        key_metrics=(
-            KeyMetric(metric="sft/heldout_perplexity", label="held-out perplexity",
-                      format=".2f"),
-        ),
+        key_metrics=(KeyMetric("sft/heldout_perplexity", "held-out perplexity", ".2f"),),
         headlines={"sft/heldout_perplexity": "final/sft_heldout_perplexity"},
-        curves=(Curve(metric="sft/loss", title="SFT: loss", y="nats per token"),),
+        curves=(Curve("sft/loss", "SFT: loss", "nats per token"),),
         loss_unit="nats per token",
         lineage=("sft/rows", "sft/heldout_perplexity"),
         role="sft",
@@ -170,28 +148,23 @@ CATALOGUE: Mapping[str, Entry] = {
     ),
     "feedback": Entry(
         title="Feedback",
-        key_metrics=(
-            KeyMetric(metric="feedback/annotated", label="pairs annotated", format=",.0f"),
-        ),
+        key_metrics=(KeyMetric("feedback/annotated", "pairs annotated", ",.0f"),),
         lineage=("feedback/preferences",),
         datasets={"prompts": {"prompts_train": TRAIN, "preferences_train": TRAIN}},
     ),
     "reward": Entry(
         title="Reward model",
         key_metrics=(
-            KeyMetric(metric="reward/accuracy", label="held-out pair accuracy"),
-            KeyMetric(metric="reward/accuracy_low", label="95% from"),
-            KeyMetric(metric="reward/accuracy_high", label="to"),
-            KeyMetric(metric="reward/longer_wins_accuracy", label="longer wins"),
+            KeyMetric("reward/accuracy", "held-out pair accuracy"),
+            KeyMetric("reward/accuracy_low", "95% from"),
+            KeyMetric("reward/accuracy_high", "to"),
+            KeyMetric("reward/longer_wins_accuracy", "longer wins"),
         ),
         headlines={
             "reward/accuracy": "final/reward_accuracy",
             "reward/longer_wins_accuracy": "final/reward_longer_wins_accuracy",
         },
-        curves=(
-            Curve(metric="reward/train_accuracy", title="Reward model: accuracy",
-                  y="share of pairs"),
-        ),
+        curves=(Curve("reward/train_accuracy", "Reward model: accuracy", "share of pairs"),),
         loss_unit="nats per pair",
         lineage=("reward/pairs", "reward/accuracy"),
         role="reward",
@@ -202,27 +175,23 @@ CATALOGUE: Mapping[str, Entry] = {
     ),
     "judge": Entry(
         title="Held-out reward model",
-        key_metrics=(KeyMetric(metric="judge/accuracy", label="held-out pair accuracy"),),
+        key_metrics=(KeyMetric("judge/accuracy", "held-out pair accuracy"),),
         headlines={"judge/accuracy": "final/judge_accuracy"},
         curves=(
-            Curve(metric="judge/train_accuracy", title="Held-out reward model: accuracy",
-                  y="share of pairs"),
+            Curve("judge/train_accuracy", "Held-out reward model: accuracy", "share of pairs"),
         ),
         loss_unit="nats per pair",
         lineage=("judge/pairs", "judge/accuracy"),
         role="judge",
         also=("reward",),
-        card=_reward_card("A second reward model, held out to judge policies that never saw "
-                          "it."),
+        card=_reward_card("A second reward model, held out to judge policies that never saw it."),
     ),
     "reward-quality": Entry(
         title="Reward model quality",
         key_metrics=(
-            KeyMetric(metric="reward_quality/over_longer_wins",
-                      label="accuracy above longer wins", format="+.3f"),
-            KeyMetric(metric="reward_quality/ece", label="calibration error"),
-            KeyMetric(metric="reward_quality/gold_best_of_n_gain",
-                      label="best-of-n gold gain", format="+.3f"),
+            KeyMetric("reward_quality/over_longer_wins", "accuracy above longer wins", "+.3f"),
+            KeyMetric("reward_quality/ece", "calibration error"),
+            KeyMetric("reward_quality/gold_best_of_n_gain", "best-of-n gold gain", "+.3f"),
         ),
         judges=True,
         about="reward_model",
@@ -230,9 +199,8 @@ CATALOGUE: Mapping[str, Entry] = {
     "ppo": Entry(
         title="PPO",
         key_metrics=(
-            KeyMetric(metric="ppo/objective/score_normalised",
-                      label="last rollout: normalised score", format="+.2f"),
-            KeyMetric(metric="ppo/objective/kl_to_reference", label="KL", format=".2f"),
+            KeyMetric("ppo/objective/score_normalised", "last rollout: normalised score", "+.2f"),
+            KeyMetric("ppo/objective/kl_to_reference", "KL", ".2f"),
         ),
         headlines={
             "ppo/objective/score": "final/ppo_training_score",
@@ -240,9 +208,7 @@ CATALOGUE: Mapping[str, Entry] = {
             "ppo/iterations": "final/ppo_iterations",
         },
         curves=tuple(
-            Curve(
-                metric=f"ppo/objective/{metric}", title=f"PPO: {title}", x="iteration", y=y
-            )
+            Curve(f"ppo/objective/{metric}", f"PPO: {title}", y, "iteration")
             for metric, title, y in (
                 ("score", "score by its reward model", "mean score"),
                 ("kl_to_reference", "KL to the SFT model", "nats"),
@@ -264,18 +230,17 @@ CATALOGUE: Mapping[str, Entry] = {
     "evaluate": Entry(
         title="Evaluation",
         key_metrics=(
-            KeyMetric(metric="final/gold_gain", label="gold gain", format="+.3f"),
-            KeyMetric(metric="final/score_gain", label="score", format="+.3f"),
+            KeyMetric("final/gold_gain", "gold gain", "+.3f"),
+            KeyMetric("final/score_gain", "score", "+.3f"),
         ),
-        lineage=("final/score_gain", "final/kl_to_reference", "final/win_rate",
-                 "final/accepted"),
+        lineage=("final/score_gain", "final/kl_to_reference", "final/win_rate", "final/accepted"),
         final=True,
         datasets={"prompts": {"prompts_heldout": HELD_OUT}},
         judges=True,
     ),
     "base": Entry(
         title="Base model from elsewhere",
-        key_metrics=(KeyMetric(metric="adopt/parameters", label="parameters", format=",.0f"),),
+        key_metrics=(KeyMetric("adopt/parameters", "parameters", ",.0f"),),
         role="base",
     ),
     "policy": Entry(title="Policy from elsewhere", role="policy", also=("sft", "base")),
@@ -283,7 +248,7 @@ CATALOGUE: Mapping[str, Entry] = {
     "multiple-choice": Entry(title="Multiple choice", final=True, judges=True),
     "lm-eval": Entry(title="Published benchmarks", final=True, judges=True),
     "promotion": Entry(title="Challenger against champion", judges=True),
-}  # fmt: skip
+}
 
 
 def entry(stage: str) -> Entry:

@@ -254,7 +254,7 @@ def test_machinery_knows_no_stage_by_name(path: Path) -> None:
 
 @pytest.mark.parametrize("path", sources("tasks/stages"), ids=lambda p: str(p.name))
 def test_stages_write_no_page_and_speak_with_no_tracker(path: Path) -> None:
-    views = ("matplotlib", "tasks.tracking", "tasks.reports.markdown", "tasks.reports.style")
+    views = ("matplotlib", "tasks.tracking", "tasks.reports.style")
     assert not [one for one in imports(tree(path)) if belongs(one, views)]
     used = {node.id for node in ast.walk(tree(path)) if isinstance(node, ast.Name)}
     assert not used & {"show_markdown", "picture_data"}

@@ -1,23 +1,28 @@
 """Compare: which of several pipeline runs is best, why, and how sure that is, as one report.
 
-It trains and samples nothing: everything comes from what the runs recorded and published.
+It trains and samples nothing: everything comes from what the runs recorded and published. The
+report is one HTML file that needs nothing beside it, and Markdown for Prefect. Every text comes
+from runs, prompts and models that strangers may have written: all of it is escaped.
 """
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pydantic import BaseModel, ConfigDict
 
 from models.errors import ParameterError
 from tasks.catalogue import CATALOGUE
 from tasks.comparison.frontier import plot_frontier
-from tasks.comparison.page import SECTIONS, to_html, to_markdown
 from tasks.comparison.plots import plot_curves, plot_spread, plot_win_rates
-from tasks.comparison.runs import RunRecord, find_runs, gather
-from tasks.comparison.tables import Contents, compile_contents
+from tasks.comparison.runs import RunRecord, find_runs, gather, letter
+from tasks.comparison.statistics import keep_whole
+from tasks.comparison.tables import Contents, Table, compile_contents
+from tasks.reports.style import RUN_COLOURS, cell
 from tasks.results.store import Store
 from tasks.run.reporting import show_markdown
+from tasks.run.spec import picture_data
 from tasks.run.stage import stage_task
 from tasks.settings import Settings, load_settings
 from tasks.tracking.client import Tracker, tolerated
@@ -67,7 +72,7 @@ def compare_runs(runs: Sequence[str], out: Path | None = None) -> ComparisonResu
     pictures = _draw(records, contents, folder)
     title = f"Comparison of {len(records)} runs"
     text = to_markdown(contents, {}, title=title)
-    written = {"report.html": to_html(contents, pictures, title=title), "report.md": text}
+    written = {"report.html": _to_html(contents, pictures, title=title), "report.md": text}
     for file, content in written.items():
         (folder / file).write_text(content, encoding="utf-8")
     sentence, best = contents.best.sentence, ""
@@ -77,13 +82,9 @@ def compare_runs(runs: Sequence[str], out: Path | None = None) -> ComparisonResu
     run_id = _record(tracker, name, records, best, text, files)
     show_markdown("comparison", to_markdown(contents, pictures, title=title), sentence)
     return ComparisonResult(
-        name=name,
-        folder=folder,
-        run_id=run_id,
-        best=best,
-        sentence=sentence,
+        name=name, folder=folder, run_id=run_id, best=best, sentence=sentence,
         runs=[record.run_id for record in records],
-    )
+    )  # fmt: skip
 
 
 def _make_folder(settings: Settings, name: str, out: Path | None) -> Path:
@@ -98,7 +99,6 @@ def _make_folder(settings: Settings, name: str, out: Path | None) -> Path:
 
 
 def _draw(records: Sequence[RunRecord], contents: Contents, folder: Path) -> dict[str, Path]:
-    """Draw every picture for which there is something to draw."""
     labels = contents.labels
     before = [stage for stage in CATALOGUE if stage != "ppo"]
     paths = {name: folder / f"{name}.png" for name in SECTIONS}
@@ -113,14 +113,9 @@ def _draw(records: Sequence[RunRecord], contents: Contents, folder: Path) -> dic
 
 
 def _record(
-    tracker: Tracker,
-    name: str,
-    records: Sequence[RunRecord],
-    best: str,
-    text: str,
+    tracker: Tracker, name: str, records: Sequence[RunRecord], best: str, text: str,
     files: Sequence[Path],
-) -> str:
-    """Log the report as a run of its own that names the compared ones, and return its id."""
+) -> str:  # fmt: skip
     run_id = ""
     tags = {
         "quartet.kind": "comparison",
@@ -140,3 +135,79 @@ def _record(
         finally:
             tracker.finish(run_id, status)
     return run_id
+
+
+CELL = 160
+"""Characters of a Markdown table's cell."""
+
+SHOWN_IN_MARKDOWN = 5
+"""Prompts of the Markdown, the short form."""
+
+SECTIONS = {
+    "frontier": (
+        "Score against distance",
+        "Each small dot is a PPO iteration; the big marks are the final policies on held-out "
+        "prompts. A policy that climbs on the left and falls on the right has learned to please "
+        "its reward model, not the judge: over-optimisation.",
+    ),
+    "win_rates": (
+        "Win rates",
+        "One completion of each model per prompt, the same prompts for both sides; a tie counts "
+        "half. Intervals resample prompts. Where an interval crosses 50%, nothing tells which is "
+        "better.",
+    ),
+    "spread": (
+        "Scores and lengths",
+        "One completion per held-out prompt. A narrow peak at the highest scores with little "
+        "variety, or lengths far from SFT's, are signs of a hacked reward.",
+    ),
+    "ppo": ("Learning curves: PPO", ""),
+    "stages": ("Learning curves: the stages before", ""),
+}
+"""Headline and reading help of each picture, in the report's order."""
+
+
+def _to_html(contents: Contents, pictures: Mapping[str, Path], *, title: str) -> str:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True,
+        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters |= {"whole": keep_whole, "address": picture_data}
+    colours = {letter(index): colour for index, colour in enumerate(RUN_COLOURS)}
+    return environment.get_template("page.html.j2").render(
+        contents=contents, pictures=pictures, sections=SECTIONS, colours=colours, title=title
+    )
+
+
+def to_markdown(contents: Contents, pictures: Mapping[str, Path], *, title: str) -> str:
+    """Write the report's short form as Markdown; pictures only if some are given."""
+    lines = [f"# {_plain(title)}", ""]
+    lines += [f"- **{_plain(label)}**" for label in contents.labels]
+    lines += ["", f"**{_plain(contents.best.sentence)}**", "", *_rows(contents.headline), ""]
+    lines += [f"Note: {_plain(note)}\n" for note in contents.notes]
+    for who, sentences in contents.reasons:
+        lines += [f"{who} was not accepted:", "", *(f"- {_plain(one)}" for one in sentences), ""]
+    lines += ["## Parameters that differ", ""]
+    lines += _rows(contents.parameters) if contents.parameters.rows else ["None."]
+    lines += ["", f"{contents.parameters_equal} parameters are equal.", ""]
+    if not pictures:  # the picture says it otherwise
+        lines += [_plain(contents.finding), ""]
+    for name, (headline, _) in SECTIONS.items():
+        if name in pictures:
+            lines += [f"## {headline}", "", f"![{headline}]({picture_data(pictures[name])})", ""]
+        if name == "win_rates":
+            lines += [] if name in pictures else [f"## {headline}", ""]
+            lines += [*_rows(contents.wins), ""]
+    lines += ["## The same prompts", ""]
+    for prompt, completions in contents.samples[:SHOWN_IN_MARKDOWN]:
+        lines += [f"**{_plain(cell(prompt, CELL))}**", "", *_rows(completions), ""]
+    return "\n".join(lines)
+
+
+def _rows(table: Table) -> list[str]:
+    lines = [table.header, ["---"] * len(table.header), *table.rows]
+    return ["| " + " | ".join(_plain(cell(text, CELL)) for text in line) + " |" for line in lines]
+
+
+def _plain(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;")

@@ -16,11 +16,10 @@ from typing import Any
 import numpy as np
 from matplotlib.lines import Line2D
 
-from tasks.comparison.evaluation import JUDGES
-from tasks.comparison.plots import add_run_legend, annotate, give_room, smooth
-from tasks.comparison.runs import RunRecord, letter
+from tasks.comparison.plots import add_run_legend, annotate, give_room
+from tasks.comparison.runs import JUDGES, RunRecord, letter
 from tasks.comparison.statistics import gain_of, keep_whole, same_judge
-from tasks.reports.style import INK, QUIET, RUN_COLOURS, new_figure, save_png, style_axes
+from tasks.reports.style import INK, QUIET, RUN_COLOURS, new_figure, save_png, smooth, style_axes
 
 OUTSIDE = ("gold", "judge_score")
 """Judges that PPO does not learn from, the most trusted first."""
@@ -92,7 +91,6 @@ def plot_frontier(records: Sequence[RunRecord], labels: Sequence[str], path: Pat
 
 
 def _draw_path(axes: Any, record: RunRecord, colour: str) -> None:
-    """A run's path over the iterations: pale dots, and their running mean as a line."""
     kl = dict(record.curves.get("ppo/objective/kl_to_reference", ()))
     scores = record.curves.get("ppo/objective/score", ())
     points = np.array([(kl.get(step, math.nan), score) for step, score in scores], dtype=np.float64)
@@ -105,7 +103,6 @@ def _draw_path(axes: Any, record: RunRecord, colour: str) -> None:
 
 
 def _draw_end(axes: Any, record: RunRecord, judge: str, index: int) -> None:
-    """The held-out evaluation: verdict, and by an outside judge where it started and how surely."""
     final, colour = record.final, RUN_COLOURS[index]
     kl, start, end = map(final.get, ("kl_to_reference", f"{judge}_sft", f"{judge}_ppo"))
     if kl is None or end is None or record.verdict not in MARKERS:
@@ -123,7 +120,6 @@ def _draw_end(axes: Any, record: RunRecord, judge: str, index: int) -> None:
 
 
 def _scale(axes: Any) -> None:
-    """Square-root scale from zero, with ticks in nats."""
     axes.margins(y=0.12)
     highest = max(0.05, axes.dataLim.x1 if math.isfinite(axes.dataLim.x1) else 0.05)
     axes.set_xscale("function", functions=(lambda x: np.sqrt(np.maximum(x, 0.0)), np.square))
@@ -131,17 +127,9 @@ def _scale(axes: Any) -> None:
 
 
 def _explain(panels: Sequence[Any], verdicts: Collection[str]) -> None:
-    """What the marks mean, where the paths leave room: low and far away."""
     look: dict[str, Any] = {"linestyle": "none", "markersize": 9, "color": QUIET}
     handles = [
-        Line2D(
-            [],
-            [],
-            marker=marker,
-            markeredgecolor=INK,
-            label=f"{verdict} (held-out prompts)",
-            **look,
-        )
+        Line2D([], [], marker=marker, mec=INK, label=f"{verdict} (held-out prompts)", **look)
         for verdict, marker in MARKERS.items()
         if verdict in verdicts
     ]

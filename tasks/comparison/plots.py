@@ -10,11 +10,9 @@ from typing import Any
 
 import numpy as np
 from matplotlib.lines import Line2D
-from numpy.typing import NDArray
 
 from tasks.catalogue import Curve, entry
-from tasks.comparison.evaluation import Completion
-from tasks.comparison.runs import RunRecord, letter
+from tasks.comparison.runs import Completion, RunRecord, letter
 from tasks.comparison.statistics import WinRate
 from tasks.reports.style import (
     INK,
@@ -23,6 +21,7 @@ from tasks.reports.style import (
     new_figure,
     save_png,
     say_empty,
+    smooth,
     style_axes,
 )
 
@@ -111,11 +110,6 @@ def plot_curves(
     return True
 
 
-def smooth(values: NDArray[np.float64], half: int) -> NDArray[np.float64]:
-    """Running mean over as many neighbours on each side."""
-    return np.array([values[max(0, i - half) : i + half + 1].mean() for i in range(len(values))])
-
-
 def give_room(figure: Any) -> None:
     """Keep panels apart, so that no label touches its neighbour's."""
     figure.get_layout_engine().set(w_pad=0.1, h_pad=0.08, wspace=0.02, hspace=0.02)
@@ -149,7 +143,6 @@ def _draw_spread(
     base: Sequence[Completion],
     measure: Callable[[Completion], float],
 ) -> None:
-    """Overlay outlines, with each mean marked above them in a row of its own."""
     series = [("SFT", QUIET, base)]
     series += [
         (letter(index), RUN_COLOURS[index], completions) for index, completions in runs.items()
@@ -184,7 +177,6 @@ def _draw_spread(
 
 
 def _draw_curves(axes: Any, records: Sequence[RunRecord], stage: str, curve: Curve) -> bool:
-    """Draw a panel; say whether all runs that have the metric have it from the same result."""
     style_axes(axes, curve.title, curve.x, curve.y)
     having = [index for index, record in enumerate(records) if record.curves.get(curve.metric)]
     digests = [records[index].stages.get(stage, records[index].run_id) for index in having]

@@ -6,19 +6,31 @@ the run that made it.
 
 import difflib
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from models.errors import ParameterError
+from models.evaluation.measures import score_name
+from models.evaluation.result import read_outcome, read_samples
 from tasks.catalogue import entry
-from tasks.comparison.evaluation import EVALUATE, Sample, judge_identities, read_evaluation
 from tasks.results.curves import read_history
 from tasks.results.store import Store
+from tasks.run.exchange import fetch_published
 from tasks.tracking.client import Tracker, tagged, tolerated
 
 Points: TypeAlias = list[tuple[int, float]]
 
+EVALUATE = "evaluate"
+
+JUDGES = {
+    "gold": "gold judge",
+    "judge_score": "held-out reward model",
+    "score": "reward model",
+}
+"""Possible judges, the most trusted first; their numbers carry these names."""
 
 FACTS = ("version.", "git.", "hardware.")
 """Tags that name code, libraries and machine."""
@@ -31,6 +43,24 @@ SHORTEST = 6
 
 NEAR = 5
 """Names that an error lists."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """A model's text, and its score by each judge."""
+
+    text: str
+    scores: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """A prompt with both models' completions; `turn` counts repetitions of the prompt."""
+
+    prompt: str
+    turn: int
+    sft: Completion
+    ppo: Completion
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +145,7 @@ def gather(tracker: Tracker, store: Store, parent: Any) -> RunRecord:
     if "accepted" in final:
         verdict = tags.get("quartet.verdict") or ("accepted" if final["accepted"] else "rejected")
     evaluated = stages.get(EVALUATE, {})
-    evaluation = read_evaluation(tracker, store, evaluated.get("quartet.digest", ""))
+    folder = _evaluation_folder(tracker, store, evaluated.get("quartet.digest", ""))
     return RunRecord(
         run_id=info.run_id,
         name=info.run_name or info.run_id[:8],
@@ -124,7 +154,7 @@ def gather(tracker: Tracker, store: Store, parent: Any) -> RunRecord:
         parameters=dict(parent.data.params),
         facts={key: tags[key] for key in sorted(tags) if key.startswith(FACTS)},
         verdict=verdict,
-        reasons=evaluation.reasons if evaluation else (),
+        reasons=read_outcome(folder).reasons if folder else (),
         final=final,
         stages={stage: made.get("quartet.digest", "") for stage, made in stages.items()},
         computed=sum("quartet.reused" not in made for made in stages.values()),
@@ -133,11 +163,29 @@ def gather(tracker: Tracker, store: Store, parent: Any) -> RunRecord:
             for stage in stages
             for name, points in _curves(tracker, store, stage, stages[stage]).items()
         },
-        samples=evaluation.samples if evaluation else (),
-        judges=judge_identities(evaluated, final),
+        samples=to_samples(read_samples(folder)) if folder else (),
+        judges=_judge_identities(evaluated, final),
         sft=evaluated.get("input.reference", ""),
-        notes=_notes(info.status, bool(verdict), evaluation is not None, list(stages)),
+        notes=_notes(info.status, bool(verdict), folder is not None, list(stages)),
     )
+
+
+def to_samples(rows: Iterable[Mapping[str, Any]]) -> list[Sample]:
+    """Put the two models' first completions of each prompt side by side."""
+    turns: Counter[tuple[str, str]] = Counter()
+    found: dict[tuple[str, int], dict[str, Completion]] = {}
+    for row in rows:
+        if row["sample"] == 0:
+            model, prompt = row["model"], row["prompt"]
+            scores = {score_name(judge): score for judge, score in row["scores"].items()}
+            completion = Completion(text=row["completion"], scores=scores)
+            found.setdefault((prompt, turns[model, prompt]), {})[model] = completion
+            turns[model, prompt] += 1
+    return [
+        Sample(prompt=prompt, turn=turn, sft=models["sft"], ppo=models["ppo"])
+        for (prompt, turn), models in found.items()
+        if {"sft", "ppo"} <= models.keys()
+    ]
 
 
 def _find(name: str, known: Sequence[Any]) -> Any:
@@ -170,7 +218,6 @@ def _listed(runs: Sequence[Any]) -> str:
 def _curves(
     tracker: Tracker, store: Store, stage: str, tags: Mapping[str, str]
 ) -> dict[str, Points]:
-    """A stage's curves, from the store's file or from the MLflow run that made them."""
     names = [curve.metric for curve in entry(stage).curves]
     curves = read_history(store.folder(stage, tags.get("quartet.digest", "")))
     if not curves:
@@ -190,3 +237,21 @@ def _notes(status: str, judged: bool, sampled: bool, stages: Sequence[str]) -> l
     elif not sampled:
         notes.append("its samples are neither in the store nor in MLflow: no win rates")
     return notes
+
+
+def _evaluation_folder(tracker: Tracker, store: Store, digest: str) -> Path | None:
+    """An evaluation's folder, fetched from MLflow if another machine made it."""
+    if not digest:
+        return None
+    with store.lock(EVALUATE, digest, on_wait=lambda: None):
+        if not (store.find(EVALUATE, digest) or fetch_published(store, tracker, EVALUATE, digest)):
+            return None
+    return store.folder(EVALUATE, digest)
+
+
+def _judge_identities(tags: Mapping[str, str], final: Mapping[str, float]) -> dict[str, str]:
+    found = {"gold": "gold"} if "gold_ppo" in final else {}
+    for name, role in (("judge_score", "judge"), ("score", "reward_model")):
+        if tags.get(f"input.{role}"):
+            found[name] = tags[f"input.{role}"]
+    return found

@@ -14,8 +14,7 @@ import numpy as np
 from models.randomness import derive_seed
 from models.statistics.intervals import Interval
 from models.statistics.win_rates import preference_interval, prompt_preferences
-from tasks.comparison.evaluation import JUDGES, Completion, Sample
-from tasks.comparison.runs import RunRecord, letter
+from tasks.comparison.runs import JUDGES, Completion, RunRecord, Sample, letter
 
 RESAMPLES = 2000
 
@@ -78,12 +77,7 @@ def match_prompts(records: Sequence[RunRecord]) -> list[tuple[Sample, ...]]:
 
 
 def win_rate(pairs: Sequence[tuple[float, float]], seed: int = 0) -> Interval:
-    """Share of prompts on which the second score is higher, ties half, with its 95% interval.
-
-    Args:
-        pairs: (first, second) scores, one pair per prompt.
-        seed: Of the bootstrap over prompts.
-    """
+    """Share of prompts, one pair each, whose second score is higher; ties half, 95% interval."""
     scores = np.array(pairs, dtype=np.float64).reshape(-1, 2)
     if not len(scores) or not np.isfinite(scores).all():
         return UNKNOWN

@@ -5,9 +5,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from tasks.comparison.evaluation import JUDGES, Completion
 from tasks.comparison.frontier import frontier_finding
-from tasks.comparison.runs import RunRecord, letter
+from tasks.comparison.runs import JUDGES, Completion, RunRecord, letter
 from tasks.comparison.statistics import (
     Best,
     WinRate,
@@ -158,7 +157,6 @@ def _gain(record: RunRecord, judge: str) -> str:
 
 
 def _with_ratio(final: Mapping[str, float], name: str, form: str) -> str:
-    """A policy's number, and its ratio to the SFT model's."""
     text = _number(final.get(f"{name}_ppo"), form)
     ratio = final.get(f"{name}_ratio")
     return text if ratio is None else f"{text} (×{ratio:.2f})"
@@ -205,7 +203,6 @@ def _samples(records: Sequence[RunRecord]) -> tuple[list[tuple[str, Table]], int
 
 
 def _cells(who: str, completion: Completion) -> tuple[str, str, str]:
-    """Whose completion it is, its text, and its scores: ``gold 1.00, score +0.93``."""
     forms = {"gold": "gold {:.2f}", "judge_score": "held-out {:+.2f}", "score": "score {:+.2f}"}
     scores = completion.scores
     judged = ", ".join(form.format(scores[name]) for name, form in forms.items() if name in scores)

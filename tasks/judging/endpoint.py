@@ -125,7 +125,7 @@ class EndpointJudge:
             try:
                 return list(pool.map(self._ask, questions))
             except BaseException as error:
-                self._stopped.set()  # a signal: the others are not to go on
+                self._stopped.set()  # a signal: the others stop too
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise self._trouble or error from (self._trouble or error).__cause__
 
@@ -159,7 +159,6 @@ class EndpointJudge:
         return known
 
     def _send(self, body: Mapping[str, Any]) -> str:
-        """Send a request until it is answered, and give the answer's text; empty if it has none."""
         trouble: Exception = ConnectionError("stopped")
         for attempt in range(self._config.retries + 1):
             pause = min(LONGEST_PAUSE_SECONDS, self._pause * 2**attempt)
@@ -250,9 +249,7 @@ def _facts(
     }
     if readable:
         facts |= {
-            "follows_position": positional.mean,
-            "follows_position_low": positional.low,
-            "follows_position_high": positional.high,
+            **positional.metrics("follows_position"),
             "prefers_first": counts["A", "A"] / readable,
             "prefers_second": counts["B", "B"] / readable,
             "agrees_with_itself": (counts["A", "B"] + counts["B", "A"] + counts["TIE", "TIE"])
@@ -262,7 +259,6 @@ def _facts(
 
 
 def _content(reply: httpx.Response) -> str:
-    """The answer's text; empty where the reply is not what the API promises."""
     try:
         content = reply.json()["choices"][0]["message"]["content"]
     except (ValueError, LookupError, TypeError):
@@ -271,7 +267,6 @@ def _content(reply: httpx.Response) -> str:
 
 
 def _retry_after(reply: httpx.Response) -> float:
-    """How long the endpoint asks to wait, in seconds, bounded; 0 where it does not say."""
     try:
         return min(LONGEST_PAUSE_SECONDS, float(reply.headers.get("Retry-After", "0")))
     except ValueError:

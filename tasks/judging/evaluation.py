@@ -1,11 +1,19 @@
-"""The body of every stage that evaluates: judges made, models evaluated, the record written."""
+"""The body of every stage that evaluates: judges made, models evaluated, the record written.
+
+Before a second reward model is asked, it is checked that it did not learn from the preferences of
+the first (`refuse_known_overlap`). Manifests tell which preferences, seed and share made a model;
+of one from elsewhere nothing is known, and whoever names it answers for it. A promotion wants proof
+instead (`tasks/promotion/contest.py`).
+"""
 
 import contextlib
+import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from models.errors import ParameterError
 from models.evaluation.measures import Bootstrap
 from models.evaluation.result import SAMPLES, EvaluationResult
 from models.language.config import SamplingConfig
@@ -13,7 +21,9 @@ from models.rows import write_rows
 from models.statistics.intervals import Interval
 from tasks.judging.config import EndpointConfig, EvaluateModelsConfig, EvaluationConfig
 from tasks.judging.judges import make_judge
+from tasks.results.store import MANIFEST, Manifest, StageRef, Store
 from tasks.run.stage import Workspace
+from tasks.settings import load_settings
 
 if TYPE_CHECKING:
     from models.evaluation.evaluation import Decision, Evaluation
@@ -62,13 +72,13 @@ def run_evaluation(
     """Evaluate models and write the record into the workspace.
 
     Args:
-        work: Where to run, and the judges' models.
+        work: Has the judges' models among its inputs.
         models: Model folders by name.
-        prompts: What is asked.
+        prompts: Different ones, each a string or messages.
         judges: Names of the judges.
         config: Samples, resamples, and how to reach the endpoint.
         sampling: Temperature and longest completion.
-        seed: Of the draws.
+        seed: Of the samples.
         bootstrap_seed: Of the intervals.
         reference: Folder of the model to which the KL is measured.
         reference_name: What the record calls it.
@@ -87,6 +97,11 @@ def run_evaluation(
             "lengths, KL and diversity of others cannot be compared; compare models trained with "
             "one tokenizer, or register the model under another name, where it has no champion yet",
         )  # fmt: skip
+    reward_models = {
+        judge: work.inputs[role] / "model"
+        for judge, role in JUDGE_ROLES.items()
+        if role in work.inputs
+    }
     bootstrap = Bootstrap(resamples=config.bootstrap_resamples, seed=bootstrap_seed)
     evaluation = evaluate(
         models,
@@ -95,11 +110,7 @@ def run_evaluation(
             name: make_judge(
                 name,
                 prompts,
-                reward_models={
-                    judge: work.inputs[role] / "model"
-                    for judge, role in JUDGE_ROLES.items()
-                    if role in work.inputs
-                },
+                reward_models=reward_models,
                 endpoint=config.endpoint,
                 device=work.device,
                 answers=work.checkpoints,
@@ -113,7 +124,7 @@ def run_evaluation(
         device=work.device,
         reference=reference,
         pairwise_prompts=config.endpoint.prompts,
-        step=_Steps(work).step,
+        step=_log_seconds(work),
     )
     more = {} if further is None else further(evaluation)
     result = summarise(
@@ -124,21 +135,71 @@ def run_evaluation(
     return result
 
 
-def ends(interval: Interval) -> list[tuple[str, float]]:
-    """Suffix and value of a mean and its interval's ends."""
-    return [("", interval.mean), ("_low", interval.low), ("_high", interval.high)]
-
-
-class _Steps:
-    """Tells the bar that a step is done, and how long it took."""
-
-    def __init__(self, work: Workspace) -> None:
-        self.work = work
-        self.count = 0
+def _log_seconds(work: Workspace) -> Callable[[str], contextlib.AbstractContextManager[None]]:
+    numbers = itertools.count(1)
 
     @contextlib.contextmanager
-    def step(self, what: str) -> Iterator[None]:
+    def step(what: str) -> Iterator[None]:
         started = time.monotonic()
         yield
-        self.count += 1
-        self.work.log({f"time/{what}_seconds": time.monotonic() - started}, self.count)
+        work.log({f"time/{what}_seconds": time.monotonic() - started}, next(numbers))
+
+    return step
+
+
+def refuse_known_overlap(judge: StageRef, *, reward: StageRef, policy: StageRef) -> None:
+    """Raise where both models are known to have learned from the same preferences.
+
+    The policy's manifest may name another reward model than `reward`; that one must not judge.
+
+    Raises:
+        ParameterError: They are one model, or were trained on the same preferences without being
+            the two sides of one split.
+    """
+    trained = _manifest(policy)
+    maximised = trained.inputs.get("reward_model") if trained else None
+    if judge.digest in (reward.digest, maximised):
+        raise ParameterError(
+            f"the judge {judge.stage}/{judge.digest[:12]} is the reward model itself; wanted a "
+            "model that PPO was not trained on: set reward.judge_share and train one"
+        )
+    one, other = _manifest(reward), _manifest(judge)
+    if one is None or other is None:
+        return
+    preferences = one.inputs.get("preferences")
+    if preferences is None or preferences != other.inputs.get("preferences"):
+        return
+    if not (is_held_out(other, one) or is_held_out(one, other)):
+        raise ParameterError(
+            f"the judge {judge.stage}/{judge.digest[:12]} and the reward model "
+            f"{reward.stage}/{reward.digest[:12]} learned from overlapping parts of the same "
+            f"preferences {preferences[:12]}: got seed and reward.judge_share {split_of(other)} "
+            f"and {split_of(one)}, wanted equal ones with a share above 0; train both in one run"
+        )
+
+
+def is_held_out(judge: Manifest, reward: Manifest) -> bool:
+    """Whether manifests prove that no preference taught both a judge and a reward model.
+
+    They do where both were split from the same preferences by the same seed, and the judge's share
+    is no larger than the one kept from the reward model: a larger share only adds to a smaller one
+    (`models/reward/split.py`).
+    """
+    return (
+        judge.stage == "judge"
+        and reward.stage == "reward"
+        and judge.inputs.get("preferences") == reward.inputs.get("preferences")
+        and judge.seed == reward.seed
+        and 0 < split_of(judge)[1] <= split_of(reward)[1]
+    )
+
+
+def split_of(manifest: Manifest) -> tuple[int, float]:
+    """The seed and the judge's share by which the preferences of a model were split."""
+    return manifest.seed, float(manifest.parameters.get("reward", {}).get("judge_share", 0.0))
+
+
+def _manifest(ref: StageRef) -> Manifest | None:
+    """Read what made a published stage, if it is in the store; its files are verified later."""
+    path = Store(load_settings().store).folder(ref.stage, ref.digest) / MANIFEST
+    return Manifest.model_validate_json(path.read_bytes()) if path.is_file() else None

@@ -6,7 +6,8 @@
     vader      sentiment of English text, -1 to 1
     endpoint   a language model behind an OpenAI-compatible API (tasks/judging/endpoint.py)
 
-A new judge is added in this file: its class, its name, and its case in `make_judge`.
+A new judge is added in this file: its class, its name, and its case in `make_judge`. Both reward
+models are `models.evaluation.sampling.RewardScorer`.
 """
 
 import importlib
@@ -48,29 +49,11 @@ def deciding_judge(wanted: Decider, judges: Sequence[str]) -> str:
     return wanted
 
 
-class RewardJudge:
-    """A reward model: the one that PPO maximised, or a second one that it never saw."""
-
-    def __init__(self, folder: Path, device: str) -> None:
-        """Load it from its folder."""
-        from models.evaluation.sampling import RewardScorer  # imports torch
-
-        self._scorer = RewardScorer(folder, device)
-
-    def score(self, prompts: Sequence[Content], samples: Samples, model: Path) -> Scores:
-        """The score head's number at the last token of each sample."""
-        return self._scorer.score(prompts, samples, model)
-
-
 class GoldJudge:
     """The rule of the embedded world, 0 to 1; see `tasks/world/judge.py` for the formula."""
 
     def __init__(self, prompts: Sequence[Content]) -> None:
-        """Refuse prompts of another world before anything is sampled.
-
-        Raises:
-            DataError: A prompt is none of the embedded world's.
-        """
+        """Refuse prompts of another world by a DataError, before anything is sampled."""
         from tasks.world.families import known_prompts
 
         known = known_prompts()
@@ -122,11 +105,7 @@ class VaderJudge:
     """
 
     def __init__(self) -> None:
-        """Load the lexicon.
-
-        Raises:
-            ParameterError: The package is not installed.
-        """
+        """Load the lexicon; ParameterError if the package is not installed."""
         try:
             vader: Any = importlib.import_module("vaderSentiment.vaderSentiment")
         except ImportError as error:
@@ -156,11 +135,7 @@ def make_judge(
     """Make a judge before anything is sampled: what is missing shows now.
 
     Args:
-        name: Of the judge.
-        prompts: What will be judged.
         reward_models: Folders of the reward models by judge, "reward" and "judge".
-        endpoint: How to reach the language model.
-        device: Where reward models run.
         answers: Folder that outlives a crash, for answers that were paid for.
 
     Raises:
@@ -180,4 +155,6 @@ def make_judge(
             f"judges name {name}, but no {name} model was given; name one, such as "
             f"{name}/3fa81c2b or models:/NAME@ALIAS, or leave {name} out of judges"
         )
-    return RewardJudge(reward_models[name], device)
+    from models.evaluation.sampling import RewardScorer  # imports torch
+
+    return RewardScorer(reward_models[name], device)

@@ -85,11 +85,6 @@ def draw(prompts: Sequence[EvaluationPrompt], count: int, seed: int) -> list[Eva
 def draw_heldout_prompts(path: Path, count: int, seed: int) -> list[Content]:
     """Draw different held-out prompts, since intervals take prompts for independent.
 
-    Args:
-        path: Rows with `prompt`.
-        count: At most as many as there are; all of them keep their order.
-        seed: Of the draw.
-
     Raises:
         DataError: There are none.
     """
@@ -115,7 +110,6 @@ def _canonical(path: Path, number: int, row: Row) -> Row:
 
 
 def _grouped(rows: Iterable[Row]) -> list[EvaluationPrompt]:
-    """One entry for each prompt, in the order of their first rows."""
     references: dict[str, dict[str, None]] = {}
     prompts: dict[str, Content] = {}
     for row in rows:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from models.errors import ModelError, ParameterError
 from tasks.judging.config import EvaluationConfig
-from tasks.judging.independence import is_held_out, split_of
+from tasks.judging.evaluation import is_held_out, split_of
 from tasks.registry.versions import ModelVersion
 from tasks.results.manifests import list_published
 from tasks.results.store import Manifest, StageRef, Store
@@ -32,12 +32,9 @@ def find_contest(
     """Find everything that the comparison needs, from the challenger's lineage.
 
     Args:
-        challenger: A registered policy.
         champion: The one to beat; None compares with the model the challenger was trained from.
-        config: Who is to judge.
-        pipeline: The run.
         data: Gives prepared datasets where the challenger's own are not known any more.
-        judge_model: The held-out judge by name; empty looks for one.
+        judge_model: Name of a held-out judge; empty looks for one.
 
     Raises:
         ModelError: A model or its origin is not known, or nobody can judge.
@@ -61,7 +58,7 @@ def find_contest(
         )
     judge = None
     if config.judge == "judge" or (config.judge == "auto" and not gold):
-        judge = find_judge(judge_model, reward, pipeline)
+        judge = _find_judge(judge_model, reward, pipeline)
     return Contest(
         challenger=policy,
         opponent=reference if champion is None else _published(champion, pipeline),
@@ -92,38 +89,14 @@ def _has_gold(data: StageRef) -> bool:
 def record_approval(
     pipeline: PipelineRun, gate: str, *, approved: bool, by: str, note: str
 ) -> None:
-    """Write an answer into the tags of a pipeline's run.
-
-    Args:
-        pipeline: The run.
-        gate: Which question it was, `before_ppo` or `promotion`.
-        approved: The answer.
-        by: Who gave it.
-        note: Why.
-    """
-    answer = "approved" if approved else "refused"
+    """Write the answer to a gate, `before_ppo` or `promotion`, into a pipeline run's tags."""
+    tag = f"approval.{gate}"
+    answer = {tag: "approved" if approved else "refused", f"{tag}.by": by, f"{tag}.note": note}
     with tolerated(f"the approval {gate}"):
-        Tracker(load_settings()).log(
-            pipeline.run_id,
-            tags={
-                f"approval.{gate}": answer,
-                f"approval.{gate}.by": by,
-                f"approval.{gate}.note": note,
-            },
-        )
+        Tracker(load_settings()).log(pipeline.run_id, tags=answer)
 
 
-def find_judge(name: str, reward: StageRef, pipeline: PipelineRun) -> StageRef:
-    """Find the judge that goes with a reward model.
-
-    Args:
-        name: stage/digest or models:/NAME@ALIAS of a judge; empty looks for one.
-        reward: The reward model that the policy was trained with.
-        pipeline: The run.
-
-    Raises:
-        ModelError: There is none that training never saw.
-    """
+def _find_judge(name: str, reward: StageRef, pipeline: PipelineRun) -> StageRef:
     store = Store(load_settings().store)
     wanted = store.find(reward.stage, reward.digest)
     if wanted is None:
@@ -139,22 +112,21 @@ def find_judge(name: str, reward: StageRef, pipeline: PipelineRun) -> StageRef:
                 "same seed and reward.judge_share: leave the name empty to have it found"
             )
         return judge
-    for digest in _known(store, wanted):
+    for digest in _judge_digests(store, wanted):
         judge = find_model(f"judge/{digest}", role="judge", pipeline=pipeline)
         found = store.find(judge.stage, judge.digest)
         if found is not None and is_held_out(found, wanted):
             return judge
     _, share = split_of(wanted)
-    told = f"reward.judge_share={share:g} but no judge of it" if share else "reward.judge_share=0"
+    split = f"reward.judge_share={share:g} but no judge of it" if share else "reward.judge_share=0"
     raise ModelError(
         "there is neither a gold judge for these prompts nor a held-out one that training never "
-        f"saw: reward model {reward.digest[:12]} was trained with {told}; set "
+        f"saw: reward model {reward.digest[:12]} was trained with {split}; set "
         "reward.judge_share=0.3, say, and run the pipeline again"
     )
 
 
-def _known(store: Store, reward: Manifest) -> list[str]:
-    """Digests of judges of the same preferences: in the store, then in MLflow's registry."""
+def _judge_digests(store: Store, reward: Manifest) -> list[str]:
     preferences = reward.inputs.get("preferences", "")
     local = [
         manifest.digest

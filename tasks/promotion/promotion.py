@@ -2,8 +2,8 @@
 
 The comparison is a cached stage (`tasks/stages/challenge.py`); here aliases move, under a lock and
 by a journal (`tasks/registry/aliases.py`). If the champion changed while the challenger was being
-compared with it, the comparison is made anew with the new one, so of two promotions at once one
-wins and the other must beat the winner.
+compared with it, the challenger is compared again, with the new one, so of two promotions at once
+one wins and the other must beat the winner.
 """
 
 from collections.abc import Callable, Mapping
@@ -46,7 +46,7 @@ Result: TypeAlias = Literal["promoted", "rejected", "unchanged", "rolled back"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What a person said to a challenger that passed every gate."""
+    """A person's decision on a challenger that passed every gate."""
 
     go_on: bool
     by: str
@@ -58,13 +58,10 @@ class Promotion:
     """How a promotion or a rollback ended.
 
     Attributes:
-        result: What became of the challenger.
         name: Of the registered model.
         champion: Version that is champion now; empty where there is none.
         previous: Version that was champion before; empty where there was none.
-        reasons: In sentences.
         evidence: Digest of the comparison; empty without one.
-        metrics: Of the comparison.
     """
 
     result: Result
@@ -94,9 +91,7 @@ def promote(
 
     Args:
         model: models:/NAME@ALIAS or models:/NAME/NUMBER of a policy.
-        config: Prompts, samples, bounds of the gates, who judges.
-        sampling: Temperature and longest completion.
-        pipeline: The run.
+        config: How both are measured, the bounds, who judges.
         data: Gives prepared datasets where those that the challenger learned from are not known.
         judge_model: The held-out judge by name; empty looks for the one beside the reward model.
         ask: Asks a person after the gates; nobody is asked without it.
@@ -138,7 +133,7 @@ def promote(
         crowned = _crown(tracker, challenger, champion, evidence, outcome, tags)
         if crowned is not None:
             return crowned
-        run_logger().warning("the champion of %s changed meanwhile; compared anew", name)
+        run_logger().warning("the champion of %s changed meanwhile; comparing again", name)
     raise ModelError(
         f"the champion of {name} changed {ROUNDS} times while {challenger.uri} was compared with "
         "it; promote one challenger after the other"
@@ -146,11 +141,7 @@ def promote(
 
 
 def rollback(name: str, *, note: str = "") -> Promotion:
-    """Give the champion's place back to the previous champion; they change places.
-
-    Args:
-        name: Of the registered model.
-        note: Why; recorded with both versions.
+    """Let champion and previous champion change places; the note is recorded with both versions.
 
     Raises:
         ModelError: There is no previous champion, or the aliases cannot be changed.
@@ -185,13 +176,9 @@ def _champion(tracker: Tracker, name: str) -> ModelVersion | None:
 
 
 def _tags(
-    pipeline: PipelineRun,
-    evidence: StageRef,
-    champion: ModelVersion | None,
-    contest: Contest,
+    pipeline: PipelineRun, evidence: StageRef, champion: ModelVersion | None, contest: Contest,
     outcome: Outcome,
-) -> dict[str, str]:
-    """Who, when, in which run, on what evidence."""
+) -> dict[str, str]:  # fmt: skip
     opponent = f"{contest.opponent.stage}/{contest.opponent.digest}"
     return {
         "at": now(),
@@ -211,24 +198,17 @@ def _unchanged(tracker: Tracker, version: ModelVersion, champion: ModelVersion) 
         _renew_card(tracker, champion)
     said = f"{version.uri} is the champion already: nothing to do"
     run_logger().info(said)
+    previous = read_aliases(tracker, version.name).get(PREVIOUS, "")
     return Promotion(
-        result="unchanged",
-        name=version.name,
-        champion=champion.version,
-        previous=read_aliases(tracker, version.name).get(PREVIOUS, ""),
+        result="unchanged", name=version.name, champion=champion.version, previous=previous,
         reasons=[said],
-    )
+    )  # fmt: skip
 
 
 def _reject(
-    tracker: Tracker,
-    challenger: ModelVersion,
-    champion: ModelVersion | None,
-    evidence: StageRef,
-    outcome: Outcome,
-    tags: Mapping[str, str],
-) -> Promotion:
-    """Record why; no alias moves."""
+    tracker: Tracker, challenger: ModelVersion, champion: ModelVersion | None,
+    evidence: StageRef, outcome: Outcome, tags: Mapping[str, str],
+) -> Promotion:  # fmt: skip
     with tolerated(f"the rejection of {challenger.uri}"):
         told = {"": "rejected", **tags}
         set_tags(tracker, challenger.name, challenger.version, PROMOTION, told)
@@ -238,13 +218,9 @@ def _reject(
 
 
 def _crown(
-    tracker: Tracker,
-    challenger: ModelVersion,
-    champion: ModelVersion | None,
-    evidence: StageRef,
-    outcome: Outcome,
-    tags: Mapping[str, str],
-) -> Promotion | None:
+    tracker: Tracker, challenger: ModelVersion, champion: ModelVersion | None,
+    evidence: StageRef, outcome: Outcome, tags: Mapping[str, str],
+) -> Promotion | None:  # fmt: skip
     """Move the aliases if the champion is still the one compared with; None if it is not."""
     name, new = challenger.name, challenger.version
     old = "" if champion is None else champion.version
@@ -262,13 +238,9 @@ def _crown(
 
 
 def _tell(
-    result: Literal["promoted", "rejected"],
-    challenger: ModelVersion,
-    champion: str,
-    previous: str,
-    evidence: StageRef,
-    outcome: Outcome,
-) -> Promotion:
+    result: Literal["promoted", "rejected"], challenger: ModelVersion, champion: str,
+    previous: str, evidence: StageRef, outcome: Outcome,
+) -> Promotion:  # fmt: skip
     run_logger().info("%s is %s: %s", challenger.uri, result, " ".join(outcome.reasons))
     payload: dict[str, Any] = {
         "name": challenger.name,
@@ -281,14 +253,9 @@ def _tell(
     }
     emit(f"quartet.model.{result}", f"quartet.model.{challenger.name}", payload)
     return Promotion(
-        result=result,
-        name=challenger.name,
-        champion=champion,
-        previous=previous,
-        reasons=outcome.reasons,
-        evidence=evidence.digest,
-        metrics=evidence.metrics,
-    )
+        result=result, name=challenger.name, champion=champion, previous=previous,
+        reasons=outcome.reasons, evidence=evidence.digest, metrics=evidence.metrics,
+    )  # fmt: skip
 
 
 def _renew_card(tracker: Tracker, version: ModelVersion) -> None:

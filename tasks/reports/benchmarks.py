@@ -8,7 +8,7 @@ from typing import Any
 
 from models.rows import read_json
 from models.statistics.intervals import Interval
-from tasks.reports.markdown import cell, table
+from tasks.reports.style import cell, table
 from tasks.run.spec import Page, Result
 
 MEASURES = {

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tasks.reports.markdown import cell, table
+from tasks.reports.style import cell, table
 from tasks.run.spec import Page, Result
 
 CELL = 120
@@ -15,15 +15,10 @@ CELL = 120
 def data_page(result: Result, _plots: Path) -> Page:
     """Show the quality report of prepared datasets."""
     report = json.loads((result.folder / "quality.json").read_text(encoding="utf-8"))
-    return Page(title="What was kept, and why the rest was not", markdown=quality_text(report))
+    return Page(title="What was kept, and why the rest was not", markdown=_quality_text(report))
 
 
-def quality_text(report: dict[str, Any]) -> str:
-    """Write a quality report as Markdown.
-
-    Args:
-        report: As `quality.json` holds it.
-    """
+def _quality_text(report: dict[str, Any]) -> str:
     form = "messages" if report["conversational"] else "plain texts"
     each = report["collections"]
     parts = [

@@ -20,7 +20,7 @@ from models.evaluation.result import (
 from models.evaluation.wording import bullet_list, judge_name, verdict_word
 from models.statistics.intervals import Interval
 from models.statistics.win_rates import WinRates
-from tasks.reports.markdown import cell, table
+from tasks.reports.style import cell, table
 from tasks.reports.training import plot_distributions, plot_loss_curves, plot_score_against_kl
 from tasks.results.curves import read_history
 from tasks.run.spec import Page, Result
@@ -143,7 +143,6 @@ def _gains_table(record: EvaluationResult, model: str, names: tuple[str, str]) -
 
 
 def _models_table(record: EvaluationResult) -> str:
-    """One row a measure, one column a model."""
     there = {name for measured in record.measures.values() for name in measured}
     shown = [name for name in LABELS if name in there] + sorted(there - set(LABELS))
     rows = [
@@ -171,7 +170,6 @@ def _legend(record: EvaluationResult) -> str:
 
 
 def _matrix(judge: str, rates: WinRates, record: EvaluationResult) -> str:
-    """Win rates of every two models under a judge."""
     rows = [
         (
             cell(row, CELL),
@@ -195,7 +193,6 @@ def _matrix(judge: str, rates: WinRates, record: EvaluationResult) -> str:
 
 
 def _about_answers(facts: Mapping[str, float]) -> Iterator[str]:
-    """How far a pairwise judge can be trusted."""
     count = {name: f"{value:.0f}" for name, value in facts.items()}
     yield (
         f"{count['pairs']} pairs of completions, {count['equal_pairs']} of them equal and so ties "
@@ -225,7 +222,6 @@ def _samples_table(folder: Path) -> str:
 
 
 def _draw(result: Result, plots: Path) -> Sequence[Path]:
-    """Losses of every stage, score against KL, and how scores and lengths are distributed."""
     histories = {
         stage: curves
         for stage, role in CURVES.items()
@@ -255,7 +251,6 @@ def _draw(result: Result, plots: Path) -> Sequence[Path]:
 
 
 def _with_interval(interval: Interval | None, digits: int) -> str:
-    """Write a number with its interval, or a dash where there is none."""
     if interval is None or not math.isfinite(interval.mean):
         return "–"
     text = _number(interval.mean, digits)
@@ -265,5 +260,4 @@ def _with_interval(interval: Interval | None, digits: int) -> str:
 
 
 def _number(value: float, digits: int) -> str:
-    """Write a number, or a dash where there is none."""
     return f"{value:.{digits}f}" if math.isfinite(value) else "–"

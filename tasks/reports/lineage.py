@@ -21,12 +21,7 @@ ROW, BOX_HEIGHT, BOX_WIDTH, GAP, LANE = 1.06, 0.78, 5.2, 2.0, 0.3
 
 
 def draw_lineage(records: Sequence[Record], path: Path) -> None:
-    """Draw a lineage as boxes and arrows.
-
-    Args:
-        records: In the order of making, as `tasks.registry.lineage.trace` gives them.
-        path: The PNG file to write.
-    """
+    """Draw a lineage, in the order that `tasks.registry.lineage.trace` gives, as a PNG."""
     rows = {one.digest: row for row, one in enumerate(records)}
     lanes = _lanes(records, rows)
     count = len(set(lanes.values()))
@@ -86,7 +81,6 @@ def _draw_line(
 
 
 def _draw_step_down(axes: Any, records: Sequence[Record], rows: dict[str, int], row: int) -> None:
-    """An arrow from a box to the next one, where that alone was made from it."""
     targets = _targets(records, rows, records[row].digest)
     if list(targets) != [row + 1]:
         return
@@ -103,7 +97,6 @@ def _arrow(colour: str) -> dict[str, Any]:
 
 
 def _say_roles(axes: Any, x: float, y: float, roles: Sequence[str], colour: str) -> None:
-    """Write what an input is to its user into the line that brings it."""
     back = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
     text = ", ".join(role.replace("_", " ") for role in roles)
     axes.text(x, y, text, fontsize=8.5, color=colour, va="center", bbox=back, zorder=4)
@@ -115,17 +108,13 @@ def _draw_box(axes: Any, one: Record, row: int) -> None:
     known = one.state == "published"
     axes.add_patch(
         FancyBboxPatch(
-            (0, row * ROW - BOX_HEIGHT / 2),
-            BOX_WIDTH,
-            BOX_HEIGHT,
+            (0, row * ROW - BOX_HEIGHT / 2), BOX_WIDTH, BOX_HEIGHT, zorder=2,
             boxstyle="round,pad=0,rounding_size=0.08",
             facecolor="#E8F1F8" if one.asked else "white",
             edgecolor=BLUE if one.asked else INK if known else QUIET,
-            linewidth=2.2 if one.asked else 1.2,
-            linestyle="-" if known else "--",
-            zorder=2,
+            linewidth=2.2 if one.asked else 1.2, linestyle="-" if known else "--",
         )
-    )
+    )  # fmt: skip
     top, middle, low = row * ROW - 0.2, row * ROW + 0.03, row * ROW + 0.23
     say = {"zorder": 3, "va": "center"}
     axes.text(0.15, top, title(one), fontsize=12, fontweight="bold", color=INK, **say)

@@ -6,7 +6,7 @@ from typing import Any
 
 from models.ppo.alarms import raised_alarms
 from models.rows import read_rows
-from tasks.reports.markdown import cell, table
+from tasks.reports.style import cell, table
 from tasks.run.spec import Page, Result
 
 SHOWN_PROMPTS = 3
@@ -37,7 +37,6 @@ def _alarms(metrics: Mapping[str, float], iterations: int) -> str:
 
 
 def _samples(samples: Sequence[Mapping[str, Any]]) -> str:
-    """What the actor completed a few prompts with at the start, in the middle and at the end."""
     iterations = sorted({sample["iteration"] for sample in samples})
     if not iterations:
         return "There are no held-out prompts to watch."

@@ -1,4 +1,4 @@
-"""A reward model's page: whether PPO can learn from it, and the numbers behind that."""
+"""A reward model's pages: how it ranks held-out pairs, and whether PPO can learn from it."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +10,7 @@ from models.reward.best_of_n import BestOfN
 from models.reward.quality import PairQuality, Weakness
 from models.rows import read_json
 from models.statistics.intervals import Interval
-from tasks.reports.markdown import table
+from tasks.reports.style import table
 from tasks.run.spec import Page, Result
 
 JUDGES = {"gold": ("gold judge", "0 to 1"), "judge": ("held-out reward model", "its score")}
@@ -33,7 +33,7 @@ def quality_page(result: Result, plots: Path) -> Page:
         plot_best_of_n({JUDGES[name]: curve for name, curve in curves.items()}, pictures[2])
     return Page(
         title="Whether PPO can learn from the reward model",
-        markdown=quality_report(quality, curves, explain_weaknesses(results)),
+        markdown=_quality_report(quality, curves, explain_weaknesses(results)),
         pictures=pictures,
     )
 
@@ -80,16 +80,9 @@ def _explain(weakness: Weakness, quality: PairQuality) -> str:
     )
 
 
-def quality_report(
+def _quality_report(
     quality: PairQuality, curves: Mapping[str, BestOfN], weaknesses: list[str]
 ) -> str:
-    """Write the report on a reward model, its verdict first.
-
-    Args:
-        quality: On held-out pairs.
-        curves: Best-of-n by judge.
-        weaknesses: Why it is too weak for PPO, in sentences; none if it is strong enough.
-    """
     if weaknesses:
         verdict = "**Too weak for PPO.** " + " ".join(weaknesses)
     else:
@@ -153,3 +146,23 @@ def _best_of_n(judge: str, unit: str, curve: BestOfN) -> str:
 
 def _share(value: Interval) -> str:
     return f"{value.mean:.3f} [{value.low:.3f}, {value.high:.3f}]"
+
+
+def ranking_page(result: Result, _plots: Path, *, group: str) -> Page:
+    """Show the accuracy, metric `<group>/accuracy`, beside its baseline and by respect."""
+    numbers = {
+        name.removeprefix(f"{group}/"): value
+        for name, value in result.metrics.items()
+        if name.startswith(f"{group}/")
+    }
+    low, high = numbers["accuracy_low"], numbers["accuracy_high"]
+    rows = [
+        ("all, [95% interval]", f"{numbers['accuracy']:.3f} [{low:.3f}, {high:.3f}]"),
+        ("baseline: the longer one wins", f"{numbers['longer_wins_accuracy']:.3f}"),
+    ]
+    for name, value in sorted(numbers.items()):
+        respect = name.removeprefix("accuracy_")
+        if respect not in (name, "low", "high"):
+            rows.append((f"pairs that differ in one respect: {respect}", f"{value:.3f}"))
+    text = table(("held-out pairs", "accuracy"), rows)
+    return Page(title="How well it ranks held-out pairs", markdown=text)

@@ -19,6 +19,7 @@ from tasks.reports.style import (
     INK,
     ORANGE,
     QUIET,
+    add_title,
     new_figure,
     save_png,
     say_empty,
@@ -29,12 +30,7 @@ _SIDES = {"longer": "chosen is\nlonger", "equal": "equally\nlong", "shorter": "c
 
 
 def plot_accuracy(quality: PairQuality, path: Path) -> None:
-    """Draw the accuracy by which side is longer, beside the accuracy by margin.
-
-    Args:
-        quality: Measured on held-out pairs.
-        path: The PNG to write.
-    """
+    """Draw the accuracy by which side is longer, beside the accuracy by margin."""
     figure = new_figure(8.0, 4.2)
     left, right = figure.subplots(1, 2, sharey=True)
     style_axes(left, "By length", "", "ranked right (%)")
@@ -71,12 +67,7 @@ def plot_accuracy(quality: PairQuality, path: Path) -> None:
 
 
 def plot_calibration(quality: PairQuality, path: Path) -> None:
-    """Draw the accuracy against the confidence, with the pairs of each bin below.
-
-    Args:
-        quality: Measured on held-out pairs.
-        path: The PNG to write.
-    """
+    """Draw the accuracy against the confidence, with the pairs of each bin below."""
     figure = new_figure(8.0, 5.6)
     top, below = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
     style_axes(top, "", "", "ranked right (%)")
@@ -87,9 +78,7 @@ def plot_calibration(quality: PairQuality, path: Path) -> None:
         _draw_spread(below, quality.bins)
     else:
         say_empty(top)
-    figure.suptitle(
-        "Does its accuracy match its confidence?", fontsize=13, fontweight="bold", color=INK
-    )
+    add_title(figure, "Does its accuracy match its confidence?")
     save_png(figure, path)
 
 
@@ -98,7 +87,6 @@ def plot_best_of_n(curves: Mapping[tuple[str, str], BestOfN], path: Path) -> Non
 
     Args:
         curves: By name of the judge and unit of its numbers; at least one, all up to the same n.
-        path: The PNG to write.
     """
     figure = new_figure(8.0, 5.2)
     for index, ((judge, unit), curve) in enumerate(curves.items()):
@@ -111,15 +99,11 @@ def plot_best_of_n(curves: Mapping[tuple[str, str], BestOfN], path: Path) -> Non
             handles, labels, loc="outside lower center", ncols=3, fontsize=10, frameon=False,
             labelcolor=INK,
         )  # fmt: skip
-    figure.suptitle(
-        "The reward model picks the best of n SFT samples", fontsize=13, fontweight="bold",
-        color=INK,
-    )  # fmt: skip
+    add_title(figure, "The reward model picks the best of n SFT samples")
     save_png(figure, path)
 
 
 def _draw_reliability(axes: Any, quality: PairQuality) -> None:
-    """Draw one point per bin with its interval, and its gap to the diagonal."""
     sure = np.array([100 * one.confidence for one in quality.bins])
     shares = [one.accuracy for one in quality.bins]
     right, low, high = (
@@ -145,7 +129,6 @@ def _draw_reliability(axes: Any, quality: PairQuality) -> None:
 
 
 def _draw_spread(axes: Any, bins: Sequence[MarginBin]) -> None:
-    """Draw the pairs per percentage point, one bar over the range of each bin."""
     ends = 100 / (1 + np.exp(-np.array([[one.low, one.high] for one in bins])))
     widths = np.maximum(ends[:, 1] - ends[:, 0], 0.2)  # a bin of equal margins has no width
     pairs = np.array([one.pairs for one in bins])
@@ -153,7 +136,6 @@ def _draw_spread(axes: Any, bins: Sequence[MarginBin]) -> None:
 
 
 def _draw_curve(axes: Any, curve: BestOfN, *, few: bool) -> None:
-    """Draw one judge's curve over log n, the KL on an axis above."""
     n = np.arange(1, len(curve.judged) + 1)
     judged = np.array([[one.mean, one.low, one.high] for one in curve.judged])
     axes.set_xscale("log", base=2)
@@ -163,15 +145,11 @@ def _draw_curve(axes: Any, curve: BestOfN, *, few: bool) -> None:
     if not np.isfinite(judged[:, 0]).any():
         say_empty(axes)
         return
-    axes.plot(
-        n, curve.ceiling, color=QUIET, linestyle="--", linewidth=1.4,
-        label="the judge's own choice",
-    )  # fmt: skip
+    ceiling = {"color": QUIET, "linestyle": "--", "linewidth": 1.4}
+    axes.plot(n, curve.ceiling, label="the judge's own choice", **ceiling)
     axes.fill_between(n, judged[:, 1], judged[:, 2], color=BLUE, alpha=0.15, linewidth=0)
-    axes.plot(
-        n, judged[:, 0], color=BLUE, marker="o", markersize=4, linewidth=1.8,
-        label="reward model's choice, 95%",
-    )  # fmt: skip
+    choice = {"color": BLUE, "marker": "o", "markersize": 4, "linewidth": 1.8}
+    axes.plot(n, judged[:, 0], label="reward model's choice, 95%", **choice)
     axes.axhline(judged[0, 0], color=ORANGE, linestyle=":", linewidth=1.6, label="random choice")
     above = axes.secondary_xaxis("top")
     above.minorticks_off()
@@ -183,7 +161,6 @@ def _draw_curve(axes: Any, curve: BestOfN, *, few: bool) -> None:
 
 
 def _draw_share(axes: Any, place: float, share: Interval, pairs: int | None, width: float) -> None:
-    """Draw one share as a bar with its interval and, where given, how many pairs are behind it."""
     if math.isfinite(share.mean):
         axes.bar(place, 100 * share.mean, width=width, color=BLUE, alpha=0.6)
         axes.vlines(place, 100 * share.low, 100 * share.high, color=INK, linewidth=1.2)

@@ -1,15 +1,17 @@
-"""How the evaluation's pictures look: colours, sizes, axes, and PNG bytes that repeat.
+"""How reports look: tables of Markdown; the pictures' colours, sizes, axes, and repeatable bytes.
 
 Colours are of the Okabe-Ito palette, which colour-blind readers can tell apart; sizes stay legible
 when a picture is shown 800 pixels wide.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE)
@@ -47,6 +49,16 @@ def add_legend(axes: Any, handles: Sequence[Any] | None = None) -> None:
     legend.get_frame().set(edgecolor="none", alpha=0.85)
 
 
+def add_title(figure: Figure, text: str) -> None:
+    """Give a figure its headline."""
+    figure.suptitle(text, fontsize=13, fontweight="bold", color=INK)
+
+
+def smooth(values: NDArray[np.float64], half: int) -> NDArray[np.float64]:
+    """Running mean over as many neighbours on each side."""
+    return np.array([values[max(0, i - half) : i + half + 1].mean() for i in range(len(values))])
+
+
 def say_empty(axes: Any, text: str = "no finite numbers") -> None:
     """Say that there is nothing to draw, rather than show empty axes."""
     axes.grid(False)
@@ -57,3 +69,23 @@ def say_empty(axes: Any, text: str = "no finite numbers") -> None:
 def save_png(figure: Figure, path: Path) -> None:
     """Write a PNG that depends on nothing but the drawing."""
     FigureCanvasAgg(figure).print_png(path, metadata={"Software": None})
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[object]], *, text_columns: int = 1) -> str:
+    """Write a table.
+
+    Args:
+        header: Names of the columns.
+        rows: Their cells; a bar in one would end it and is escaped by `cell` only.
+        text_columns: How many of the first columns are texts; the others are aligned as numbers.
+    """
+    rules = ["---" if index < text_columns else "---:" for index in range(len(header))]
+    lines = [header, rules, *rows]
+    return "\n".join(f"| {' | '.join(str(one) for one in line)} |" for line in lines)
+
+
+def cell(text: str, characters: int) -> str:
+    """Fit a text into a cell: one line, cut, no bar that would end it."""
+    line = " ".join(text.split())
+    line = line if len(line) <= characters else f"{line[: characters - 1]}…"
+    return line.replace("|", "\\|")

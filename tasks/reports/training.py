@@ -21,9 +21,11 @@ from tasks.reports.style import (
     ORANGE,
     QUIET,
     add_legend,
+    add_title,
     new_figure,
     save_png,
     say_empty,
+    smooth,
     style_axes,
 )
 
@@ -37,17 +39,16 @@ def plot_loss_curves(histories: Mapping[str, Mapping[str, Points]], path: Path) 
     """Draw the losses of every stage, one panel a stage.
 
     Args:
-        histories: Of each stage (pretrain, sft, reward, ppo) its metrics, each a list of
-            (step, value). Drawn are those whose name ends in "loss", without the values that are
-            not finite; a name that begins with its stage is shown without it.
-        path: The PNG to write.
+        histories: Of each stage its metrics, each a list of (step, value). Drawn are those whose
+            name ends in "loss", without the values that are not finite; a name that begins with its
+            stage is shown without it.
     """
     columns = 1 if len(histories) == 1 else 2
     rows = max(1, math.ceil(len(histories) / columns))
     figure = new_figure(8.0, 0.5 + 2.75 * rows)
     for index, (stage, metrics) in enumerate(histories.items()):
         _draw_losses(figure.add_subplot(rows, columns, index + 1), stage, metrics)
-    figure.suptitle("Losses of every stage", fontsize=13, fontweight="bold", color=INK)
+    add_title(figure, "Losses of every stage")
     save_png(figure, path)
 
 
@@ -55,8 +56,7 @@ def plot_score_against_kl(points: Sequence[tuple[float, float]], path: Path) -> 
     """Draw what PPO bought with its distance from the reference, iteration by iteration.
 
     Args:
-        points: (kl_to_reference in nats a completion, mean score) of each iteration, in order.
-        path: The PNG to write.
+        points: (kl_to_reference in nats per completion, mean score) of each iteration, in order.
     """
     figure = new_figure(8.0, 5.0)
     axes = figure.add_subplot()
@@ -65,12 +65,8 @@ def plot_score_against_kl(points: Sequence[tuple[float, float]], path: Path) -> 
         for number, (kl, score) in enumerate(points, start=1)
         if math.isfinite(kl) and math.isfinite(score)
     ]
-    style_axes(
-        axes,
-        "Score against KL over PPO",
-        "KL to reference (nats a completion)",
-        "mean score (reward model)",
-    )
+    x_label, y_label = "KL to reference (nats per completion)", "mean score (reward model)"
+    style_axes(axes, "Score against KL over PPO", x_label, y_label)
     if not kept:
         say_empty(axes)
         return save_png(figure, path)
@@ -101,13 +97,11 @@ def plot_distributions(
         ppo: The same of every PPO sample.
         name: What it is, such as "score" or "completion length".
         unit: Its unit, such as "tokens".
-        path: The PNG to write.
     """
     figure = new_figure(8.0, 4.2)
     axes = figure.add_subplot()
-    style_axes(
-        axes, f"{name[:1].upper()}{name[1:]}, SFT and PPO", f"{name} ({unit})", "samples (%)"
-    )
+    title = f"{name[:1].upper()}{name[1:]}, SFT and PPO"
+    style_axes(axes, title, f"{name} ({unit})", "samples (%)")
     finite = {
         label: values[np.isfinite(values)]
         for label, values in (("SFT", np.asarray(sft, float)), ("PPO", np.asarray(ppo, float)))
@@ -128,7 +122,6 @@ def plot_distributions(
 
 
 def _draw_losses(axes: Any, stage: str, metrics: Mapping[str, Points]) -> None:
-    """Draw one stage's panel; a metric of another scale gets the axis on the right."""
     row = entry(stage)
     x_label = next((curve.x for curve in row.curves), "step")
     style_axes(axes, row.title, x_label, f"loss ({row.loss_unit})" if row.loss_unit else "loss")
@@ -160,7 +153,6 @@ def _draw_losses(axes: Any, stage: str, metrics: Mapping[str, Points]) -> None:
 
 
 def _share_panel(left: Any, right: Any) -> None:
-    """Colour each axis as its first curve, and leave room for the legend above both."""
     right.spines[:].set_visible(False)
     for axes in (left, right):
         low, high = axes.get_ylim()
@@ -170,7 +162,6 @@ def _share_panel(left: Any, right: Any) -> None:
 
 
 def _draw_curve(axes: Any, curve: NDArray[np.float64], label: str, colour: str) -> Any:
-    """Draw few points with markers, many as a pale line under their running mean."""
     steps, values = curve[:, 0], curve[:, 1]
     if len(curve) <= _SMOOTH_FROM:
         marker = "o" if len(curve) <= 25 else None
@@ -179,26 +170,19 @@ def _draw_curve(axes: Any, curve: NDArray[np.float64], label: str, colour: str) 
         )
         return line
     axes.plot(steps, values, color=colour, linewidth=0.7, alpha=0.25)
-    half = max(2, len(curve) // 60)
-    smooth = [values[max(0, i - half) : i + half + 1].mean() for i in range(len(values))]
-    (line,) = axes.plot(steps, smooth, color=colour, linewidth=1.8, label=label)
+    mean = smooth(values, max(2, len(curve) // 60))
+    (line,) = axes.plot(steps, mean, color=colour, linewidth=1.8, label=label)
     return line
 
 
 def _scales_apart(first: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
-    """Tell whether two metrics on one axis would flatten one of them."""
     sizes = [float(np.quantile(np.abs(curve[:, 1]), 0.9)) for curve in (first, other)]
     return max(sizes) > _SCALE_APART * min(sizes)
 
 
 def _draw_histogram(
-    axes: Any,
-    values: NDArray[np.float64],
-    edges: NDArray[np.float64],
-    label: str,
-    colour: str,
+    axes: Any, values: NDArray[np.float64], edges: NDArray[np.float64], label: str, colour: str
 ) -> None:
-    """Draw one model's share of samples a bin, and its mean as a dashed line."""
     weights = np.full(len(values), 100 / len(values))
     mean = float(values.mean())
     label = f"{label} (dashed: mean {mean:#.3g})".replace("-", "−")
@@ -219,14 +203,7 @@ def _shared_edges(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _name_point(axes: Any, text: str, index: int, points: NDArray[np.float64]) -> None:
-    """Name one of the points, with an arrow from whichever side has the most room.
-
-    Args:
-        axes: Holds the points; its limits are final.
-        text: The name.
-        index: Of the point.
-        points: All points, (points, 2).
-    """
+    """Name one of all points, (points, 2), with an arrow from the side that has the most room."""
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
     places = (points - [left, bottom]) / [right - left, top - bottom]  # 0 to 1 in the axes
     angles = np.arange(12) * math.pi / 6
@@ -244,14 +221,7 @@ def _name_point(axes: Any, text: str, index: int, points: NDArray[np.float64]) -
         )
     inside = (np.abs(centres - 0.5) < [0.4, 0.46]).all(axis=1)
     axes.annotate(
-        text,
-        xy=points[index],
-        xytext=centres[int(np.argmax(np.where(inside, room, -1.0)))],
-        textcoords="axes fraction",
-        ha="center",
-        va="center",
-        fontsize=11,
-        color=INK,
+        text, xy=points[index], xytext=centres[int(np.argmax(np.where(inside, room, -1.0)))],
+        textcoords="axes fraction", ha="center", va="center", fontsize=11, color=INK, zorder=3,
         arrowprops={"arrowstyle": "-|>", "color": INK, "linewidth": 1.0, "shrinkB": 7},
-        zorder=3,
-    )
+    )  # fmt: skip

@@ -1,1 +1,13 @@
-"""The boxes of the pipeline, one a file: what a stage is and what it trains."""
+"""The boxes of the pipeline, one a file: what a stage is and what it trains.
+
+Parameters that stages have in common, explained here only:
+
+    config      the stage's slice of the pipeline's parameters
+    sampling    temperature and longest completion of what is sampled
+    pipeline    the run that asks for the result
+    data        the prepared datasets
+    tokenizer, base, sft, reward, ppo
+                the published model of that stage
+    judge       the held-out reward model, where there is one
+    gold        whether the embedded world's gold judge can judge these prompts
+"""

@@ -24,15 +24,13 @@ def adopt(source: str, *, role: Role, pipeline: PipelineRun) -> StageRef:
 
     Args:
         source: A local folder, or a hub id, `id@revision` for another than the main branch.
-        role: What it is to be used as, and the name of its stage; a reward model has a score head.
-        pipeline: The run.
+        role: What it is used as, and the name of its stage; a reward model has a score head.
 
     Raises:
         ModelError: The model cannot be found or is not what the role needs.
     """
     folder = Path(source).expanduser()
-    local = folder.is_dir()
-    if local:
+    if folder.is_dir():
         content = _folder_digest(folder, role)
         where, commit = str(folder), None
     else:
@@ -41,8 +39,7 @@ def adopt(source: str, *, role: Role, pipeline: PipelineRun) -> StageRef:
         content = f"{where}@{commit}"
 
     def learn(work: Workspace) -> Mapping[str, float]:
-        # Imports torch: only where there is work to do.
-        from models.language.adoption import adopt_model, adopt_reward_model
+        from models.language.adoption import adopt_model, adopt_reward_model  # imports torch
 
         take = adopt_reward_model if role in ("reward", "judge") else adopt_model
         return take(where, commit, work.out / "model")
@@ -52,7 +49,6 @@ def adopt(source: str, *, role: Role, pipeline: PipelineRun) -> StageRef:
 
 
 def _folder_digest(folder: Path, role: Role) -> str:
-    """Name a folder's content, wherever it lies."""
     files = sorted(path for path in folder.iterdir() if path.is_file())
     _want_model_files(str(folder), {path.name for path in files}, role)
     digest = hashlib.sha256()
@@ -62,7 +58,6 @@ def _folder_digest(folder: Path, role: Role) -> str:
 
 
 def _hub_commit(source: str, revision: str, role: Role) -> str:
-    """Name a hub model's content: the commit that its branch or tag stands for now."""
     try:
         info = HfApi().model_info(source, revision=revision or None)
     except Exception as error:  # the client raises errors of several libraries

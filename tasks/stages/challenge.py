@@ -14,7 +14,7 @@ from models.language.config import SamplingConfig
 from models.ppo.alarms import raised_alarms
 from models.randomness import derive_seed
 from tasks.judging.config import EvaluationConfig
-from tasks.judging.evaluation import ends, judge_names, run_evaluation, what_counts
+from tasks.judging.evaluation import judge_names, run_evaluation, what_counts
 from tasks.judging.judges import deciding_judge
 from tasks.judging.prompts import draw_heldout_prompts
 from tasks.reports.evaluation import challenge_page
@@ -36,9 +36,6 @@ class Contest:
         named: What the opponent is: "champion" or "SFT model".
         reference: The model that the challenger was trained from.
         reward: The reward model that it was trained with.
-        data: The prepared datasets with the held-out prompts.
-        gold: Whether the gold judge knows these prompts.
-        judge: The held-out reward model, where it judges.
     """
 
     challenger: StageRef
@@ -56,12 +53,6 @@ def judge_challenger(
     config: EvaluationConfig, sampling: SamplingConfig, contest: Contest, *, pipeline: PipelineRun
 ) -> StageRef:
     """Publish the comparison and the decision.
-
-    Args:
-        config: Prompts, samples, who decides, bounds.
-        sampling: Temperature and longest completion.
-        contest: The models and the prompts.
-        pipeline: The run.
 
     Raises:
         DataError: There are no held-out prompts.
@@ -120,7 +111,6 @@ def judge_challenger(
 
 
 def _metrics(result: EvaluationResult, alarms: Mapping[str, int]) -> dict[str, float]:
-    """The comparison as metrics; what could not be measured is left out."""
     (comparison,) = result.comparisons.values()
     verdict = comparison.verdict
     assert verdict is not None
@@ -137,7 +127,6 @@ def _metrics(result: EvaluationResult, alarms: Mapping[str, int]) -> dict[str, f
     if "kl_to_reference" in result.measures[CHALLENGER]:
         flat["kl_to_reference"] = result.measures[CHALLENGER]["kl_to_reference"].mean
     gain = checks["judged_gain"].numbers
-    flat |= {f"judged_gain{end}": gain[key] for end, key in
-             (("", "mean"), ("_low", "low"), ("_high", "high"))}  # fmt: skip
-    flat |= {f"score_gain{end}": value for end, value in ends(comparison.gains["score"])}
+    flat |= {"judged_gain": gain["mean"]} | {f"judged_gain_{k}": gain[k] for k in ("low", "high")}
+    flat |= comparison.gains["score"].metrics("score_gain")
     return {f"promotion/{name}": value for name, value in flat.items() if math.isfinite(value)}

@@ -9,8 +9,12 @@ from models.language.config import SamplingConfig
 from models.ppo.alarms import raised_alarms
 from models.randomness import derive_seed
 from tasks.judging.config import EvaluationConfig
-from tasks.judging.evaluation import ends, judge_names, run_evaluation, what_counts
-from tasks.judging.independence import refuse_known_overlap
+from tasks.judging.evaluation import (
+    judge_names,
+    refuse_known_overlap,
+    run_evaluation,
+    what_counts,
+)
 from tasks.judging.judges import deciding_judge
 from tasks.judging.prompts import draw_heldout_prompts
 from tasks.reports.evaluation import evaluation_page
@@ -41,17 +45,7 @@ def evaluate(
 ) -> StageRef:
     """Publish the comparison and the verdict.
 
-    Args:
-        config: Prompts, samples, who decides, bounds of the verdict.
-        sampling: Temperature and longest completion.
-        gold: Whether the embedded world's gold judge can judge these prompts.
-        pipeline: The run.
-        data: The prepared datasets.
-        sft: The model compared with.
-        reward: The reward model.
-        ppo: The policy.
-        base: The base model, whose loss curve the report shows.
-        judge: The held-out reward model.
+    The base model is given for its loss curve, which the report shows.
 
     Raises:
         ParameterError: The judge is known to have learned from the reward model's preferences, or
@@ -122,5 +116,5 @@ def final_metrics(result: EvaluationResult) -> dict[str, float]:
         }
     for name, gain in comparison.gains.items():
         if name not in NOT_FINAL:
-            flat |= {f"{name}_gain{end}": value for end, value in ends(gain)}
+            flat |= gain.metrics(f"{name}_gain")
     return {f"final/{name}": value for name, value in flat.items()}

@@ -16,7 +16,7 @@ from models.randomness import derive_seed
 from models.rows import read_rows
 from models.statistics.intervals import Interval
 from tasks.judging.config import EvaluateModelsConfig
-from tasks.judging.evaluation import endpoint_identity, ends, run_evaluation
+from tasks.judging.evaluation import endpoint_identity, run_evaluation
 from tasks.judging.prompts import (
     EvaluationPrompt,
     draw,
@@ -53,15 +53,9 @@ def evaluate_models(
     """Publish how models compare.
 
     Args:
-        config: Prompts, samples, judges.
-        sampling: Temperature and longest completion.
-        pipeline: The run.
         models: Published models by the name that the report gives them.
-        data: Prepared datasets, whose held-out prompts are asked; or
-        prompts_file: the user's own prompts.
+        prompts_file: The user's own prompts, in the place of prepared data.
         reference: The model to which the KL is measured.
-        reward: A reward model, for the judge of that name.
-        judge: A second one that training never saw, for the judge of that name.
 
     Raises:
         ParameterError: Names collide, a judge lacks its model, or not one source of prompts.
@@ -97,14 +91,9 @@ def evaluate_models(
 
 
 def _check(
-    config: EvaluateModelsConfig,
-    models: Mapping[str, StageRef],
-    data: StageRef | None,
-    prompts_file: Path | None,
-    reward: StageRef | None,
-    judge: StageRef | None,
-) -> None:
-    """Refuse what no evaluation can be made of, before anything runs."""
+    config: EvaluateModelsConfig, models: Mapping[str, StageRef], data: StageRef | None,
+    prompts_file: Path | None, reward: StageRef | None, judge: StageRef | None,
+) -> None:  # fmt: skip
     if not models or len({metric_label(name) for name in models}) < len(models):
         raise ParameterError(
             f"got the models {', '.join(models) or '(none)'}, wanted at least one, all of "
@@ -133,13 +122,9 @@ def _what_counts(config: EvaluateModelsConfig) -> dict[str, Any]:
 
 
 def _evaluate(
-    work: Workspace,
-    config: EvaluateModelsConfig,
-    sampling: SamplingConfig,
-    prompts: Sequence[EvaluationPrompt],
-    models: Mapping[str, Path],
-    seed: int,
-) -> dict[str, float]:
+    work: Workspace, config: EvaluateModelsConfig, sampling: SamplingConfig,
+    prompts: Sequence[EvaluationPrompt], models: Mapping[str, Path], seed: int,
+) -> dict[str, float]:  # fmt: skip
     asked = draw(prompts, config.prompts, derive_seed(seed, "evaluate-models.prompts"))
     _want_references(config, asked)
     folder = work.inputs.get("reference")
@@ -156,14 +141,9 @@ def _evaluate(
 
 
 def _further(
-    work: Workspace,
-    config: EvaluateModelsConfig,
-    prompts: Sequence[EvaluationPrompt],
-    asked: Sequence[EvaluationPrompt],
-    models: Mapping[str, Path],
-    evaluation: "Evaluation",
-) -> dict[str, dict[str, Interval]]:
-    """Perplexity on given texts, and overlap of the samples with given completions."""
+    work: Workspace, config: EvaluateModelsConfig, prompts: Sequence[EvaluationPrompt],
+    asked: Sequence[EvaluationPrompt], models: Mapping[str, Path], evaluation: "Evaluation",
+) -> dict[str, dict[str, Interval]]:  # fmt: skip
     found: dict[str, dict[str, float]] = {name: {} for name in models}
     if config.perplexity:
         from models.language.likelihood import measure_likelihood  # imports torch
@@ -204,7 +184,6 @@ def _want_references(config: EvaluateModelsConfig, asked: Sequence[EvaluationPro
 
 
 def _reference_name(reference: Path | None, models: Mapping[str, Path]) -> str:
-    """The name of the reference, where it is one of the models or known by its stage."""
     if reference is None:
         return ""
     same = [name for name, folder in models.items() if folder.samefile(reference)]
@@ -212,18 +191,21 @@ def _reference_name(reference: Path | None, models: Mapping[str, Path]) -> str:
 
 
 def _metrics(result: EvaluationResult) -> dict[str, float]:
-    """Flatten it for MLflow: a group for each measure, and in it a number for each model."""
     flat: dict[str, float] = {"evaluation/prompts": float(result.prompts)}
     for model, measured in result.measures.items():
         for name, interval in measured.items():
-            flat |= {f"{name}{end}/{metric_label(model)}": v for end, v in ends(interval)}
+            flat |= _labelled(interval.metrics(name), metric_label(model))
     for judge, rates in result.win_rates.items():
         for model in rates.models:
             flat[f"{judge}_mean_win_rate/{metric_label(model)}"] = rates.mean_of(model)
         if len(rates.models) <= MOST_PAIRED:
             for row, column, interval in rates.pairs():
                 label = f"{metric_label(row)} over {metric_label(column)}"
-                flat |= {f"{judge}_win_rate{end}/{label}": v for end, v in ends(interval)}
+                flat |= _labelled(interval.metrics(f"{judge}_win_rate"), label)
     for judge, facts in result.facts.items():
         flat |= {f"{judge}_answers/{name}": value for name, value in facts.items()}
     return {name: value for name, value in flat.items() if math.isfinite(value)}
+
+
+def _labelled(metrics: Mapping[str, float], label: str) -> dict[str, float]:
+    return {f"{name}/{label}": value for name, value in metrics.items()}

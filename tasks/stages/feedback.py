@@ -5,7 +5,6 @@ will train, and PPO finds them. As in real RLHF, annotators label what the model
 """
 
 import itertools
-import json
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,7 +16,7 @@ from models.evaluation.samples import Annotator, Pair
 from models.language.config import SamplingConfig
 from models.randomness import derive_seed
 from models.reward.config import FeedbackConfig
-from models.rows import read_rows, write_rows
+from models.rows import read_rows, write_json, write_rows
 from tasks.results.store import StageRef
 from tasks.run.pipeline import PipelineRun
 from tasks.run.reporting import run_logger
@@ -42,19 +41,12 @@ def collect_feedback(
     """Publish the training preferences: annotated and given ones at the stated share.
 
     Args:
-        config: Who compares, how many pairs, at which share.
-        sampling: How completions are sampled.
-        shuffle: Whether labels are drawn by lot, the control.
-        pipeline: The run.
-        data: The prepared datasets.
-        sft: The model whose completions are compared.
+        shuffle: Whether labels are random, as a control.
     """
     annotator = SimulatedAnnotator(seed=derive_seed(pipeline.seed, "annotator"), shuffle=shuffle)
 
     def learn(work: Workspace) -> Mapping[str, float]:
-        from models.language.generation import (
-            complete,
-        )  # imports torch: only where there is work to do
+        from models.language.generation import complete  # imports torch
 
         folder = work.inputs["prompts"]
         prompts = _pick_prompts(
@@ -105,14 +97,12 @@ def annotate(
     """Have pairs of completions compared and keep `wanted` that were decided.
 
     Args:
-        prompts: What was asked; strings, or messages, then completions become messages too.
+        prompts: Strings, or messages, then completions become messages too.
         pairs: Two completions of each prompt; None where one of them was cut at the limit: its
             text would pass for one that ends there.
-        annotator: Who compares.
-        wanted: Most decided pairs to keep.
 
     Returns:
-        At most `wanted` preference rows, and how many pairs came to which end.
+        At most `wanted` preference rows, and the number of pairs by outcome.
     """
     outcomes: Counter[str] = Counter()
     asked: list[Pair] = []
@@ -137,12 +127,10 @@ def annotate(
 
 
 def _as(prompt: Any, completion: str) -> Any:
-    """Give a completion the form that its prompt has."""
     return completion if isinstance(prompt, str) else [{"role": "assistant", "content": completion}]
 
 
 def _pick_prompts(prompts: list[Any], count: int, seed: int) -> list[Any]:
-    """Take prompts in a random order, again from the start where there are too few."""
     if not prompts:
         raise DataError(
             "there are no training prompts to collect feedback on; give prompts, or set "
@@ -154,15 +142,9 @@ def _pick_prompts(prompts: list[Any], count: int, seed: int) -> list[Any]:
 
 
 def _write(
-    out: Path,
-    annotated: list[dict[str, Any]],
-    given: list[dict[str, Any]],
-    outcomes: Counter[str],
-    config: FeedbackConfig,
-    annotator: Annotator,
-    seed: int,
-) -> dict[str, float]:
-    """Write the mixed preferences with their report; return its numbers."""
+    out: Path, annotated: list[dict[str, Any]], given: list[dict[str, Any]],
+    outcomes: Counter[str], config: FeedbackConfig, annotator: Annotator, seed: int,
+) -> dict[str, float]:  # fmt: skip
     rows = annotated + given
     random.Random(derive_seed(seed, "feedback.mix")).shuffle(rows)
     write_rows(out / "preferences_train.jsonl", rows)
@@ -178,6 +160,5 @@ def _write(
         "annotator": annotator.describe(),
         **numbers,
     }
-    text = json.dumps(report, indent=2, ensure_ascii=False)
-    (out / "feedback.json").write_text(text + "\n", encoding="utf-8")
+    write_json(out / "feedback.json", report)
     return numbers

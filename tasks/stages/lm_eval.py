@@ -49,8 +49,6 @@ def lm_eval_benchmark(
     Args:
         benchmarks: Names of the harness's tasks or groups, such as `arc_easy`.
         label: What metrics call the model.
-        model: A published causal model.
-        pipeline: The run.
         shots: Examples shown; None takes each task's own number.
         chat: Whether prompts go through the model's chat template.
         folder: More task definitions, YAML files with their data beside them.
@@ -71,9 +69,8 @@ def lm_eval_benchmark(
     settings: dict[str, Any] = {"shots": shots, "chat": chat, "limit": limit}
 
     def learn(work: Workspace) -> Mapping[str, float]:
-        found = _evaluate(
-            work, benchmarks, settings, folder, batch_size=batch_size, seed=pipeline.seed
-        )
+        seed = pipeline.seed
+        found = _evaluate(work, benchmarks, settings, folder, batch_size=batch_size, seed=seed)
         (work.out / "results.json").write_text(
             json.dumps(found, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8"
         )
@@ -134,15 +131,9 @@ def lm_eval_metrics(results: Mapping[str, Mapping[str, Any]], label: str) -> dic
 
 
 def _evaluate(
-    work: Workspace,
-    benchmarks: Sequence[str],
-    settings: Mapping[str, Any],
-    folder: Path | None,
-    *,
-    batch_size: int,
-    seed: int,
-) -> dict[str, Any]:
-    """Run the harness and keep its numbers of the tasks, without its samples."""
+    work: Workspace, benchmarks: Sequence[str], settings: Mapping[str, Any], folder: Path | None,
+    *, batch_size: int, seed: int,
+) -> dict[str, Any]:  # fmt: skip
     harness = importlib.import_module("lm_eval")
     manager_class = importlib.import_module("lm_eval.tasks").TaskManager
     include = None if folder is None else str(folder.expanduser().resolve())
@@ -155,11 +146,8 @@ def _evaluate(
         )
     found = harness.simple_evaluate(
         model="hf",
-        model_args={
-            "pretrained": str(work.inputs["model"] / "model"),
-            "dtype": "float32",
-            "use_fast_tokenizer": True,
-        },
+        model_args={"pretrained": str(work.inputs["model"] / "model"), "dtype": "float32"}
+        | {"use_fast_tokenizer": True},
         tasks=manager.match_tasks(list(benchmarks)),
         num_fewshot=settings["shots"],
         limit=settings["limit"] or None,
@@ -176,7 +164,6 @@ def _evaluate(
 
 
 def _folder_digest(folder: Path) -> str:
-    """Name the content of a folder of task definitions, with the data beside them."""
     folder = folder.expanduser()
     if not folder.is_dir():
         raise DataError(

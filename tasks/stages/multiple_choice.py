@@ -40,10 +40,8 @@ def multiple_choice(
     """Publish how well models answer a file of questions.
 
     Args:
-        config: Examples shown, plain or chat prompts, delimiter.
         questions: JSON lines: question, choices, label; or context, completion.
         models: Published causal models by their label in reports and metrics.
-        pipeline: The run.
         examples: JSON lines that few-shot examples come from; the questions themselves if None.
 
     Returns:
@@ -54,7 +52,7 @@ def multiple_choice(
         DataError: A file cannot be read, or a row is not as it should be.
         ParameterError: No models, or labels that cannot name metrics.
     """
-    check_labels(models)
+    _check_labels(models)
 
     def learn(work: Workspace) -> Mapping[str, float]:
         return _measure(work, config, questions, examples, list(models), pipeline.seed)
@@ -74,16 +72,9 @@ def multiple_choice(
     return run_stage(spec, pipeline, learn)
 
 
-def check_labels(models: Mapping[str, StageRef]) -> None:
-    """Refuse labels that cannot be part of a metric's name.
-
-    Raises:
-        ParameterError: No models, or a label with other characters.
-    """
+def _check_labels(models: Mapping[str, StageRef]) -> None:
     if not models:
-        raise ParameterError(
-            "no model was given, wanted at least one; name one, such as sft/DIGEST"
-        )
+        raise ParameterError("no model was given, wanted at least one; name one: sft/DIGEST")
     for label in models:
         if not label or not set(label) <= LABEL_CHARACTERS or label in TAKEN:
             raise ParameterError(
@@ -103,14 +94,10 @@ def _digest(path: Path) -> str:
 
 
 def _measure(
-    work: Workspace,
-    config: MultipleChoiceConfig,
-    questions: Path,
-    examples: Path | None,
-    labels: list[str],
-    seed: int,
-) -> dict[str, float]:
-    # Imports torch: only where there is work to do.
+    work: Workspace, config: MultipleChoiceConfig, questions: Path, examples: Path | None,
+    labels: list[str], seed: int,
+) -> dict[str, float]:  # fmt: skip
+    # Imports torch.
     from models.benchmarks.multiple_choice import answer_questions
     from models.benchmarks.questions import read_questions
     from models.language.folders import load_causal_model, load_tokenizer
@@ -164,7 +151,6 @@ def _measure(
 
 
 def _gains(found: "Mapping[str, Answers]", seed: int) -> "dict[str, dict[str, Interval]]":
-    """Each other model's measures less the first one's, question by question."""
     import numpy as np
 
     from models.statistics.intervals import bootstrap_interval
@@ -172,12 +158,8 @@ def _gains(found: "Mapping[str, Answers]", seed: int) -> "dict[str, dict[str, In
     first, *others = found
     gains: dict[str, dict[str, Interval]] = {first: {}}
     for label in others:
-        gains[label] = {
-            name: bootstrap_interval(
-                np.array(right, float) - np.array(found[first].correct[name], float),
-                RESAMPLES,
-                seed,
-            )
-            for name, right in found[label].correct.items()
-        }
+        gains[label] = {}
+        for name, right in found[label].correct.items():
+            difference = np.array(right, float) - np.array(found[first].correct[name], float)
+            gains[label][name] = bootstrap_interval(difference, RESAMPLES, seed)
     return gains

@@ -27,7 +27,7 @@ def align(
     """Publish the aligned policy, its critic and samples of the watched prompts; register it."""
 
     def learn(work: Workspace) -> Mapping[str, float]:
-        from models.ppo.run import train_ppo  # imports torch: only where there is work to do
+        from models.ppo.run import train_ppo  # imports torch
 
         corpus = work.inputs["prompts"] / "corpus_train.jsonl"
         return train_ppo(
@@ -48,13 +48,8 @@ def align(
             "ppo": config.model_dump(mode="json"),
             "sampling": sampling.model_dump(mode="json"),
         },
-        inputs={
-            "actor": sft,
-            "reference": sft,
-            "critic": reward,
-            "reward_model": reward,
-            "prompts": data,
-        },
+        inputs={"actor": sft, "reference": sft, "critic": reward, "reward_model": reward}
+        | {"prompts": data},
         total_steps=config.iterations,
         trains=True,
         view=ppo_page,
@@ -63,11 +58,6 @@ def align(
     register(ref, pipeline)
     raised = raised_alarms(ref.metrics)
     if raised and not ref.reused:
-        payload = {
-            "alarms": raised,
-            "stage": "ppo",
-            "digest": ref.digest,
-            "pipeline": pipeline.name,
-        }
-        emit("quartet.alarm", "quartet.stage.ppo", payload)
+        about = {"stage": "ppo", "digest": ref.digest, "pipeline": pipeline.name}
+        emit("quartet.alarm", "quartet.stage.ppo", {"alarms": raised, **about})
     return ref

@@ -17,8 +17,6 @@ def prepare(config: DataConfig, *, pipeline: PipelineRun, corpus: bool = False) 
     """Publish the datasets that every later stage reads.
 
     Args:
-        config: Where the data comes from.
-        pipeline: The run.
         corpus: Whether texts to pretrain on are needed, or only taken where there are some.
 
     Raises:

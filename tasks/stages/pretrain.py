@@ -23,8 +23,7 @@ def pretrain(
     """Publish and register a base model."""
 
     def learn(work: Workspace) -> Mapping[str, float]:
-        # It imports torch: only where there is work to do.
-        from models.training.pretraining import pretrain
+        from models.training.pretraining import pretrain  # imports torch
 
         return pretrain(
             tokenizer=work.inputs["tokenizer"] / "tokenizer",

@@ -6,8 +6,9 @@
     HuggingFaceTB/SmolLM2-135M@main  a model of the hub, perhaps with a revision
 
 For a run, what is named comes back as a published stage: what is not one yet is adopted, so it is
-checked before anything is trained on it. For a conversation or a server nothing is adopted or
-recorded: a folder is used where it lies, and what else is named is found or fetched first.
+checked and made complete before anything is trained on it. For a conversation or a server nothing
+is adopted or recorded: a folder is used where it lies, and what else is named is found or fetched
+first.
 """
 
 import contextlib
@@ -33,12 +34,7 @@ HUB_FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NamedFolder:
-    """A model folder and what to call it.
-
-    Attributes:
-        path: The folder with config, weights and tokenizer.
-        name: Short, of letters, digits and `. _ -`.
-    """
+    """A model folder, and a short name for it of letters, digits and `. _ -`."""
 
     path: Path
     name: str
@@ -46,11 +42,6 @@ class NamedFolder:
 
 def find_model(name: str, *, role: Role, pipeline: PipelineRun) -> StageRef:
     """Find the published stage of a model, adopting one from elsewhere.
-
-    Args:
-        name: stage/digest, models:/NAME@ALIAS, models:/NAME/NUMBER, a folder, or a hub id.
-        role: What the model is to be.
-        pipeline: The run that wants it.
 
     Raises:
         ModelError: There is none by that name, or it is not what the role needs.
@@ -62,23 +53,19 @@ def find_model(name: str, *, role: Role, pipeline: PipelineRun) -> StageRef:
     if published := _published_name(name):
         return _find_published(*published, role)
     folder = Path(name).expanduser()
-    if name and folder.is_dir():  # an empty name would be the folder that one is in
-        return _adopt(str(folder), role, pipeline)
-    if not HUB_ID.fullmatch(name):
+    known = bool(name) and folder.is_dir()  # an empty name would be the current folder
+    if not known and not HUB_ID.fullmatch(name):
         raise ModelError(
             f"{role} model {name!r} is no folder here, no stage/digest (such as "
             f"{stages_for(role)[0]}/3fa81c2b), no models:/NAME@ALIAS and no hub id; check the "
             "spelling, and give a folder as the flow's machine sees it"
         )
-    return _adopt(name, role, pipeline)
+    return _adopt(str(folder) if known else name, role, pipeline)
 
 
 @contextlib.contextmanager
 def model_folder(name: str) -> Iterator[NamedFolder]:
     """Give a model's folder while the block lasts.
-
-    Args:
-        name: stage/digest, models:/NAME@ALIAS, models:/NAME/NUMBER, a folder, or a hub id.
 
     Raises:
         ModelError: There is none by that name.

@@ -17,7 +17,7 @@ from models.reward.config import RewardStageConfig
 from models.reward.split import split_preferences
 from models.rows import read_rows, write_rows
 from tasks.registry.versions import register
-from tasks.reports.ranking import ranking_page
+from tasks.reports.reward import ranking_page
 from tasks.results.store import StageRef, Store
 from tasks.run.pipeline import PipelineRun
 from tasks.run.reporting import run_logger, steps_to_learn
@@ -43,13 +43,10 @@ def train_reward_model(
 ) -> StageRef:
     """Publish and register the reward model, trained on what the judge's share leaves.
 
+    Its score moments are of samples of the SFT model.
+
     Args:
-        config: How it learns, and how much of the preferences is the judge's.
-        sampling: How the SFT model is sampled for the score moments.
-        pipeline: The run.
-        data: The prepared datasets, with the held-out pairs.
-        preferences: The training pairs.
-        sft: The model that it starts from.
+        preferences: The stage with the training pairs, `data` itself or feedback.
 
     Raises:
         DataError: There are too few pairs, in all or on one side of the judge's share.
@@ -84,14 +81,9 @@ def train_judge(
 
 
 def _train(
-    name: Name,
-    config: RewardStageConfig,
-    sampling: SamplingConfig,
-    pipeline: PipelineRun,
-    data: StageRef,
-    preferences: StageRef,
-    sft: StageRef,
-) -> StageRef:
+    name: Name, config: RewardStageConfig, sampling: SamplingConfig, pipeline: PipelineRun,
+    data: StageRef, preferences: StageRef, sft: StageRef,
+) -> StageRef:  # fmt: skip
     seed = pipeline.seed if name == "reward" else derive_seed(pipeline.seed, name)
 
     def learn(work: Workspace) -> Mapping[str, float]:
@@ -156,17 +148,14 @@ def _named(metrics: Mapping[str, float], name: Name) -> dict[str, float]:
 
 
 def _warn_of_chance(ref: StageRef, name: Name) -> None:
-    """Say loudly that the model is no better than a coin, and what that would lead to."""
-    accuracy, low = ref.metrics[f"{name}/accuracy"], ref.metrics[f"{name}/accuracy_low"]
+    low = ref.metrics[f"{name}/accuracy_low"]
     if low <= 0.5:
-        title, harm = (
-            ("REWARD MODEL", "PPO would chase noise")
-            if name == "reward"
-            else ("JUDGE", "its word on PPO would be noise")
-        )
+        title, harm = "REWARD MODEL", "PPO would chase noise"
+        if name == "judge":
+            title, harm = "JUDGE", "its word on PPO would be noise"
         run_logger().warning(
             "THE %s LEARNED NOTHING THAT SHOWS: held-out pair accuracy %.3f, its 95%% "
             "interval starts at %.3f and does not clear 0.5; %s. Check the "
             "preferences' labels, add pairs, or train longer.",
-            title, accuracy, low, harm,
+            title, ref.metrics[f"{name}/accuracy"], low, harm,
         )  # fmt: skip

@@ -14,7 +14,7 @@ from models.reward.config import RewardQualityConfig
 from models.reward.quality import measure_pairs, weaknesses
 from models.rows import read_json, write_json
 from models.statistics.intervals import Floats
-from tasks.judging.judges import GoldJudge, RewardJudge
+from tasks.judging.judges import GoldJudge
 from tasks.judging.prompts import draw_heldout_prompts
 from tasks.reports.reward import explain_weaknesses, quality_page
 from tasks.results.store import StageRef, Store
@@ -40,16 +40,6 @@ def measure_reward_quality(
     """Publish how good a reward model is; `refuse_weak` decides whether to stop.
 
     Without a gold judge and without a held-out reward model, best-of-n is not measured.
-
-    Args:
-        config: Prompts, samples, bins, bounds.
-        sampling: How the SFT model is sampled.
-        gold: Whether the embedded world's gold judge can judge these prompts.
-        pipeline: The run.
-        data: The prepared datasets, for held-out pairs and prompts.
-        sft: The model sampled.
-        reward: The reward model measured.
-        judge: The held-out reward model, where there is one.
 
     Raises:
         DataError: There are no held-out pairs, or no held-out prompts.
@@ -77,10 +67,6 @@ def measure_reward_quality(
 def refuse_weak(ref: StageRef, config: RewardQualityConfig) -> None:
     """Stop the pipeline where the reward model is too weak for PPO, unless `stop_if_weak` is off.
 
-    Args:
-        ref: What `measure_reward_quality` published.
-        config: Says whether to stop.
-
     Raises:
         WeakRewardError: It is weak, and `stop_if_weak` is set.
     """
@@ -104,8 +90,7 @@ def refuse_weak(ref: StageRef, config: RewardQualityConfig) -> None:
 def _measure(
     work: Workspace, config: RewardQualityConfig, sampling: SamplingConfig, *, gold: bool, seed: int
 ) -> dict[str, float]:
-    # Torch is imported only where there is work to do.
-    from models.reward.ranking import score_pairs
+    from models.reward.ranking import score_pairs  # imports torch
 
     scores = score_pairs(
         reward=work.inputs["reward_model"] / "model",
@@ -132,8 +117,7 @@ def _measure(
 def _best_of_n(
     work: Workspace, config: RewardQualityConfig, sampling: SamplingConfig, *, gold: bool, seed: int
 ) -> dict[str, BestOfN]:
-    """Sample the SFT model once and compute one curve per judge, the gold judge's first."""
-    from models.evaluation.sampling import sample_model  # imports torch
+    from models.evaluation.sampling import RewardScorer, sample_model  # imports torch
 
     prompts = draw_heldout_prompts(
         work.inputs["heldout"] / "prompts_heldout.jsonl",
@@ -151,7 +135,7 @@ def _best_of_n(
     )
 
     def rewarded(role: str) -> Floats:
-        judge = RewardJudge(work.inputs[role] / "model", work.device)
+        judge = RewardScorer(work.inputs[role] / "model", work.device)
         return judge.score(prompts, samples, sft).score
 
     judged = {}

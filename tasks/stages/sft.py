@@ -19,7 +19,7 @@ def finetune(
     """Publish and register the SFT model."""
 
     def learn(work: Workspace) -> Mapping[str, float]:
-        from models.training.sft import finetune  # imports TRL: only where there is work to do
+        from models.training.sft import finetune  # imports TRL
 
         return finetune(
             base=work.inputs["base"] / "model",

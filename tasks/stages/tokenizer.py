@@ -16,9 +16,7 @@ def train_tokenizer(
     """Publish a tokenizer folder with its chat template."""
 
     def learn(work: Workspace) -> Mapping[str, float]:
-        from models.language.tokenizer import (
-            train_tokenizer,
-        )  # imports transformers: only where needed
+        from models.language.tokenizer import train_tokenizer  # imports transformers
 
         return train_tokenizer(
             corpus=work.inputs["corpus"] / "corpus_train.jsonl",

@@ -9,10 +9,9 @@ import pytest
 from matplotlib.colors import to_hex
 
 from models.statistics.intervals import Interval
-from tasks.comparison.evaluation import to_samples
 from tasks.comparison.frontier import plot_frontier
 from tasks.comparison.plots import plot_curves, plot_spread, plot_win_rates
-from tasks.comparison.runs import RunRecord
+from tasks.comparison.runs import RunRecord, to_samples
 from tasks.comparison.statistics import WinRate
 from tasks.reports.style import INK, RUN_COLOURS
 

@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 from scipy import stats
 
-from tasks.comparison.evaluation import to_samples
 from tasks.comparison.frontier import frontier_finding
-from tasks.comparison.runs import RunRecord
+from tasks.comparison.runs import RunRecord, to_samples
 from tasks.comparison.statistics import (
     choose_best,
     head_to_head,

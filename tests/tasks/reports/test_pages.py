@@ -9,8 +9,8 @@ from tasks.data.formats import Row
 from tasks.data.quality import PreparationReport, Tally, report_collection
 from tasks.data.split import Sides
 from tasks.reports.data import data_page
-from tasks.reports.markdown import cell
-from tasks.reports.ranking import ranking_page
+from tasks.reports.reward import ranking_page
+from tasks.reports.style import cell
 from tasks.run.spec import Result
 
 

@@ -75,7 +75,7 @@ def test_plot_score_against_kl_names_first_and_last_iteration(
     assert axes.collections[0].get_array().tolist() == [1, 2, 4]
     named = [(text.get_text(), tuple(text.xy)) for text in axes.texts]
     assert named == [("iteration 1", (0.0, -0.2)), ("iteration 4", (1.5, 1.1))]
-    assert axes.get_xlabel() == "KL to reference (nats a completion)"
+    assert axes.get_xlabel() == "KL to reference (nats per completion)"
 
 
 def test_plot_distributions_shares_bins_and_marks_means(tmp_path: Path, drawn: list[Any]) -> None:

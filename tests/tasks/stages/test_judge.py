@@ -16,7 +16,7 @@ from models.reward.split import split_preferences
 from models.rows import read_rows, write_rows
 from models.runtime import TrainingRun
 from tasks.judging.config import EvaluationConfig
-from tasks.judging.independence import is_held_out
+from tasks.judging.evaluation import is_held_out
 from tasks.registry.versions import find_version
 from tasks.results.store import MANIFEST, Manifest, StageRef, Store
 from tasks.run.pipeline import PipelineRun
