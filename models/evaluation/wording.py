@@ -65,14 +65,7 @@ def sentence(check: Check, verdict: Verdict, names: Names) -> str:
         case "kl_to_reference":
             return _ending(check, "Mean KL to the reference is {value:.2f} nats per completion")
         case "length_ratio":
-            lengths = (
-                f"{numbers['model']:.1f} tokens against {baseline}'s {numbers['baseline']:.1f}"
-            )
-            if not math.isfinite(check.value):
-                return f"Mean length is {lengths}: their ratio cannot be measured."
-            place = "within" if check.passed else "outside"
-            bounds = f"{check.low:g} to {check.high:g}"
-            return f"Mean length is {lengths}, a ratio of {check.value:.3f}, {place} {bounds}."
+            return _lengths(check, baseline)
         case "eos_ratio":
             rates = (
                 f"{numbers['model']:.3f} of the completions end by themselves against "
@@ -147,6 +140,16 @@ def _overoptimisation(check: Check, verdict: Verdict) -> str:
         f"The score by the reward model that training maximised {moved}, the "
         f"{judge_name(verdict.judge)} says {gain}: {finding}."
     )
+
+
+def _lengths(check: Check, baseline: str) -> str:
+    numbers = check.numbers
+    lengths = f"{numbers['model']:.1f} tokens against {baseline}'s {numbers['baseline']:.1f}"
+    if not math.isfinite(check.value):
+        return f"Mean length is {lengths}: their ratio cannot be measured."
+    place = "within" if check.passed else "outside"
+    bounds = f"{check.low:g} to {check.high:g}"
+    return f"Mean length is {lengths}, a ratio of {check.value:.3f}, {place} {bounds}."
 
 
 def _ending(check: Check, text: str) -> str:
