@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from models.reward.best_of_n import BestOfN, measure_best_of_n
-from models.reward.config_reward_quality import RewardQualityConfig
+from models.reward.config import RewardQualityConfig
 from models.reward.quality import PairQuality, PairScores, measure_pairs, weaknesses
 from models.rows import read_json, write_json
 from tasks.reports.reward import explain_weaknesses, quality_page, read_curves, read_quality
