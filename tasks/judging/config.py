@@ -1,56 +1,10 @@
 """The configs of evaluation: decisions (verdict and promotion), and any models side by side."""
 
-import re
+from pydantic import Field, model_validator
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, field_validator, model_validator
-
-from models.config import Config, Count
-from models.evaluation.config import Bounds, MeasuringConfig
+from models.config import Count
+from models.evaluation.config import Bounds, EndpointConfig, MeasuringConfig
 from tasks.judging.judges import Decider, JudgeName
-
-
-class EndpointConfig(Config):
-    """A language model behind an OpenAI-compatible API, asked which of two completions is better.
-
-    Its key comes from the environment of the process that asks, never from here.
-    """
-
-    url: str = ""
-    """Base URL up to /v1, such as http://127.0.0.1:8000/v1."""
-    model: str = ""
-    """Name of the judge model at the endpoint."""
-    criteria: str = Field(
-        "Which completion answers the prompt better: helpful, true, harmless, to the "
-        "point? Length alone is no merit.",
-        min_length=1,
-    )
-    """What the judge should look for, in your own words."""
-    api_key_env: str = Field(
-        "OPENAI_API_KEY", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", title="API key variable"
-    )
-    """Name of the environment variable with the API key; without it, no key is sent."""
-    prompts: Count = 128
-    """How many of the evaluated prompts are judged; two requests per prompt and model pair."""
-    temperature: float = Field(0.0, ge=0, le=2)
-    """Temperature of the judge; some models accept only 1."""
-    max_tokens: NonNegativeInt = 256
-    """Maximum tokens of the judge's answer; 0 = the endpoint's default."""
-    concurrency: int = Field(4, ge=1, le=64)
-    """Maximum requests in flight."""
-    timeout_seconds: PositiveFloat = Field(60.0, title="Timeout")
-    """Seconds until a request counts as failed."""
-    retries: int = Field(4, ge=0, le=10)
-    """Further attempts after no answer, 408, 409, 429 or 5xx, with growing pauses."""
-
-    @field_validator("url")
-    @classmethod
-    def _url_is_plain(cls, url: str) -> str:
-        if url and not re.match(r"https?://[^@\s]+$", url):
-            raise ValueError(
-                "the address of the endpoint is no http(s) address without user and password; "
-                "give one such as http://127.0.0.1:8000/v1, and the key in the environment"
-            )
-        return url.rstrip("/")
 
 
 def _want_endpoint(endpoint: EndpointConfig) -> None:

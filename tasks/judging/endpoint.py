@@ -29,10 +29,10 @@ import httpx
 import numpy as np
 
 from models.errors import ParameterError, QuartetError
+from models.evaluation.config import EndpointConfig
 from models.evaluation.samples import Pair, Preferences
 from models.rows import Content
 from models.statistics.intervals import wilson_interval
-from tasks.judging.config import EndpointConfig
 from tasks.results.digests import canonical_json
 
 Answer: TypeAlias = Literal["A", "B", "TIE"]

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from models.errors import ParameterError
+from models.evaluation.config import EndpointConfig
 from models.evaluation.measures import Bootstrap
 from models.evaluation.result import SAMPLES, EvaluationResult
 from models.language.config import SamplingConfig
 from models.rows import write_rows
 from models.statistics.intervals import Interval
-from tasks.judging.config import EndpointConfig, EvaluateModelsConfig, EvaluationConfig
+from tasks.judging.config import EvaluateModelsConfig, EvaluationConfig
 from tasks.judging.judges import make_judge
 from tasks.results.store import MANIFEST, Manifest, StageRef, Store
 from tasks.run.stage import Workspace

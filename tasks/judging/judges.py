@@ -13,16 +13,14 @@ models are `models.evaluation.sampling.RewardScorer`.
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
 from models.errors import DataError, ParameterError
+from models.evaluation.config import EndpointConfig
 from models.evaluation.samples import Judge, Samples, Scores
 from models.rows import Content, text_of
-
-if TYPE_CHECKING:
-    from tasks.judging.config import EndpointConfig
 
 JudgeName: TypeAlias = Literal["reward", "judge", "gold", "vader", "endpoint"]
 Decider: TypeAlias = Literal["auto", "gold", "judge", "vader", "endpoint"]
@@ -128,7 +126,7 @@ def make_judge(
     prompts: Sequence[Content],
     *,
     reward_models: Mapping[str, Path],
-    endpoint: "EndpointConfig",
+    endpoint: EndpointConfig,
     device: str,
     answers: Path,
 ) -> Judge:

@@ -224,8 +224,8 @@ def test_evaluation_that_decided_nothing_is_told_with_its_reason(
         ids.append(start_pipeline(tracker, name))
         start_stage(tracker, ids[-1], "evaluate", name)
         publish(store, "evaluate", name, files)
-        tracker.set_tags(ids[-1], {"quartet.verdict": "not enough prompts"})
-        tracker.log_final(ids[-1], {"final/accepted": 0.0, "final/gold_ppo": 1.0})
+        tracker.log(ids[-1], tags={"quartet.verdict": "not enough prompts"})
+        tracker.log(ids[-1], metrics={"final/accepted": 0.0, "final/gold_ppo": 1.0})
         tracker.finish(ids[-1], "FINISHED")
     record = gather(tracker, store, tracker.client.get_run(ids[0]))
     assert record.verdict == "not enough prompts"

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from models.errors import ParameterError, QuartetError
+from models.evaluation.config import EndpointConfig
 from models.evaluation.samples import Pair
-from tasks.judging.config import EndpointConfig
 from tasks.judging.endpoint import EndpointJudge, parse_answer
 from tasks.run.stage import INFRASTRUCTURE
 from tests.tasks.judging.endpoint_server import Server

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from models.errors import DataError, ParameterError
+from models.evaluation.config import EndpointConfig
 from models.evaluation.samples import PairwiseJudge, Samples, Scores
-from tasks.judging.config import EndpointConfig, EvaluateModelsConfig, EvaluationConfig
+from tasks.judging.config import EvaluateModelsConfig, EvaluationConfig
 from tasks.judging.evaluation import judge_names
 from tasks.judging.judges import GoldJudge, VaderJudge, deciding_judge, make_judge
 

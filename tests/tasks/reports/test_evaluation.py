@@ -57,7 +57,8 @@ def test_page_has_the_verdict_and_the_table(tmp_path: Path) -> None:
     assert refusal in lines
     assert "on 2 prompts (fewer than 512), 2 samples" in page.markdown
     assert "The gold judge prefers PPO's sample to SFT's in 0.812 of the pairs" in page.markdown
-    assert "| prompt 1 | 5 6 7 | 1 2 0 |" in lines  # the first sample of each
+    assert "| prompt 0 | 1 2 0 | 1 2 0 |" in lines  # the first sample of each
+    assert "| prompt 1 | 5 6 7 | 1 2 0 |" in lines
 
 
 def test_page_names_the_held_out_reward_model(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from models.errors import ModelError
 from tasks.catalogue import Role
 from tasks.results.store import StageRef
 from tasks.run.pipeline import PipelineRun
-from tasks.stages import resolve as adoption
-from tasks.stages.resolve import adopt
+from tasks.stages import adopt as adoption
+from tasks.stages.adopt import adopt
 from tasks.tracking.client import Tracker
 
 PIPELINE = PipelineRun(name="pipe", preset="toy", seed=0, run_id="")

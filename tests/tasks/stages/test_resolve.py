@@ -14,7 +14,7 @@ from tasks.results.store import Manifest, StageRef, Store, list_files, write_man
 from tasks.run.exchange import open_input, open_published
 from tasks.run.pipeline import PipelineRun
 from tasks.settings import load_settings
-from tasks.stages import resolve as adoption
+from tasks.stages import adopt as adoption
 from tasks.stages.resolve import find_model
 from tasks.tracking.client import Tracker
 
