@@ -1,1 +1,8 @@
-"""Prefect flows, their parameters and forms, and the command line."""
+"""Prefect flows: what a person starts, in which order.
+
+`pipeline` is the whole story; `preferences` is its part from feedback to a measured reward model.
+`stages` runs one stage alone; `evaluation`, `benchmarks`, `compare` and `promotion` work on what
+exists. `parameters` composes the stages' configs and reads presets; `forms` shows their fields;
+`lifecycle` opens, names, cancels and suspends runs. The command is in `cli`, servers and
+deployments in `operation`.
+"""

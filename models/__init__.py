@@ -1,1 +1,7 @@
-"""Training, sampling and evaluation: torch, transformers, TRL. No orchestration, no tracking."""
+"""Training, sampling and evaluation: torch, transformers, TRL. No orchestration, no tracking.
+
+Rooms: `language` and `statistics`; on them `training` and `evaluation`; on those `reward`, `ppo`
+and `benchmarks`. The ground: `errors`, `config` (base of configs), `rows` (files of rows),
+`randomness`, `runtime` (device, `TrainingRun`), `interruption` (signals that wait),
+`checkpoints`.
+"""

@@ -215,6 +215,16 @@ def test_every_room_has_its_floor() -> None:
         assert rooms == {room for room in known if (ROOT / package / room).is_dir()}
 
 
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_folders_docstring_is_its_map(package: str) -> None:
+    for face in (ROOT / package).rglob("__init__.py"):
+        docstring = ast.get_docstring(tree(face)) or ""
+        inside = [path for path in face.parent.iterdir() if path != face]
+        names = {path.stem for path in inside if path.suffix == ".py"}
+        names |= {path.name for path in inside if (path / "__init__.py").exists()}
+        assert not [name for name in names if not re.search(rf"\b{name}\b", docstring)], face
+
+
 def test_folders_hold_few_modules() -> None:
     for package in PACKAGES:
         for folder in {path.parent for path in sources(package)}:

@@ -1,1 +1,6 @@
-"""The `quartet` command, one module per family of commands."""
+"""The `quartet` command, one module per family of commands.
+
+`app`: run, presets, up, status, doctor, sync, and errors in one line. `evaluate`: evaluate,
+benchmark, compare. `registry`: promote, rollback, lineage, gc. `use`: chat, serve. `report`: what a
+finished run prints.
+"""

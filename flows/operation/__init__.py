@@ -1,1 +1,5 @@
-"""Running Quartet on a machine: start it, watch it, check it, register its deployments."""
+"""Running Quartet on a machine.
+
+`up` starts servers and worker; `status` and `doctor` look at them; `deployments` writes
+prefect.yaml; `registration` makes pool, deployments and automations known to Prefect.
+"""

@@ -1,1 +1,5 @@
-"""Multiple choice, cloze and continuations."""
+"""Questions with known answers.
+
+`questions` reads them, `multiple_choice` answers and counts, `continuations` sums logprobs;
+`config`.
+"""

@@ -1,1 +1,5 @@
-"""Reward models: training, ranking, quality, calibration, best of n."""
+"""Reward models.
+
+`training` from pairs, `ranking` of held-out pairs, `split` between reward model and judge;
+`quality` before PPO, with `calibration` and `best_of_n`; `config`.
+"""

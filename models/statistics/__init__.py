@@ -1,1 +1,4 @@
-"""Intervals, win rates and diversity: numpy and scipy."""
+"""Numpy and scipy.
+
+`intervals` (bootstrap, Wilson, clustered), `win_rates`, `diversity`.
+"""

@@ -1,1 +1,5 @@
-"""This machine: servers and who watches them, processes that live or died, time limits."""
+"""This machine.
+
+`servers` starts and finds them, `guardian` ends what a dead parent left, `liveness` tells living
+runs from dead ones, `time_limit` stops a run in time.
+"""

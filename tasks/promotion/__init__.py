@@ -1,1 +1,5 @@
-"""Champion and challenger: the evaluation between them, the alias, its approval."""
+"""Champion and challenger.
+
+`contest`: who is compared with whom and judged by whom, and who approved it. `promotion`: the
+alias.
+"""

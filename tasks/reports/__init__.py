@@ -1,1 +1,5 @@
-"""Views: records in, Markdown and pictures out. Never part of a digest."""
+"""Views: records in, Markdown and pictures out. Never part of a digest.
+
+One module per page: `data`, `reward` (with `reward_plots`), `ppo`, `evaluation`, `benchmarks`,
+`lineage`. `training` draws curves and distributions; `style` has colours, axes and tables.
+"""

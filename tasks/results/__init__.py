@@ -1,1 +1,5 @@
-"""What stages publish: the store, the identity of a result, manifests and curves."""
+"""What stages publish.
+
+`store`: whole or absent. `digests`: the identity of a result; of its code in `code`, without
+`texts`. `manifests`: walks over what is published. `curves`: step metrics of a stage.
+"""

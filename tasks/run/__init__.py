@@ -1,1 +1,6 @@
-"""What every stage does around its training; knows no stage by name."""
+"""What every stage does around its training; knows no stage by name.
+
+`stage` finds, computes and publishes a result; `spec` is what a stage is, and its page; `record`
+is its MLflow run and `pipeline` the parent; `exchange` fetches what another machine made;
+`reporting` speaks with Prefect; `device_slot` lets one training at a time have a device.
+"""

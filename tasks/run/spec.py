@@ -116,14 +116,43 @@ def _note(spec: StageSpec, digest: str, pipeline: PipelineRun, page: Callable[[s
     return "\n".join([title, "", "| role | made by | digest |", "|---|---|---|", *rows])
 
 
-def make_page(spec: StageSpec, manifest: Manifest, folder: Path, settings: Settings) -> None:
+def show_page(
+    spec: StageSpec, manifest: Manifest, folder: Path, settings: Settings, *, again: bool
+) -> None:
     """Write the page of a result into the home folder and show it on the Prefect run's page.
 
     A view that fails costs its page and a warning, never the result.
+
+    Args:
+        spec: The stage, with its view.
+        manifest: Of the result.
+        folder: The result.
+        settings: Name the home folder.
+        again: Whether to make a page that is there already once more.
     """
     if spec.view is None:
         return
-    store = Store(settings.store)
+    target = page_folder(settings.root, manifest.stage, manifest.digest)
+    if again or not (target / ABOUT).is_file():
+        try:
+            _write_page(spec, spec.view, manifest, folder, target)
+        except Exception as error:  # whatever a picture or a text could not be made of
+            run_logger().warning(
+                "no report on %s could be made (%s: %s); the result itself is whole",
+                spec.name, type(error).__name__, error,
+            )  # fmt: skip
+            return
+    about = json.loads((target / ABOUT).read_text(encoding="utf-8"))
+    drawn = [target / PLOTS / name for name in about["pictures"]]
+    pictures = "\n\n".join(f"![{one.stem}]({picture_data(one)})" for one in drawn)
+    text = (target / REPORT).read_text(encoding="utf-8")
+    show_markdown(f"{spec.name}-report", f"{text}\n{pictures}".strip(), about["title"])
+
+
+def _write_page(
+    spec: StageSpec, view: View, manifest: Manifest, folder: Path, target: Path
+) -> None:
+    store = Store(load_settings().store)
     inputs = {role: store.folder(ref.stage, ref.digest) for role, ref in spec.inputs.items()}
     result = Result(
         folder=folder,
@@ -131,28 +160,18 @@ def make_page(spec: StageSpec, manifest: Manifest, folder: Path, settings: Setti
         parameters=manifest.parameters,
         inputs={role: path for role, path in inputs.items() if path.is_dir()},
     )
-    target = page_folder(settings.root, manifest.stage, manifest.digest)
-    try:
-        shutil.rmtree(target, ignore_errors=True)
-        (target / PLOTS).mkdir(parents=True)
-        page = spec.view(result, target / PLOTS)
-        (target / REPORT).write_text(page.markdown.rstrip() + "\n", encoding="utf-8")
-        about = {
-            "title": page.title,
-            "pictures": [picture.name for picture in page.pictures],
-            "on_pipeline": page.on_pipeline,
-            "tags": dict(page.tags),
-        }
-        text = json.dumps(about, indent=2, ensure_ascii=False)
-        (target / ABOUT).write_text(text, encoding="utf-8")
-    except Exception as error:  # whatever a picture or a text could not be made of
-        run_logger().warning(
-            "no report on %s could be made (%s: %s); the result itself is whole",
-            spec.name, type(error).__name__, error,
-        )  # fmt: skip
-        return
-    pictures = "\n\n".join(f"![{one.stem}]({picture_data(one)})" for one in page.pictures)
-    show_markdown(f"{spec.name}-report", f"{page.markdown}\n\n{pictures}".strip(), page.title)
+    shutil.rmtree(target, ignore_errors=True)
+    (target / PLOTS).mkdir(parents=True)
+    page = view(result, target / PLOTS)
+    (target / REPORT).write_text(page.markdown.rstrip() + "\n", encoding="utf-8")
+    about = {
+        "title": page.title,
+        "pictures": [picture.name for picture in page.pictures],
+        "on_pipeline": page.on_pipeline,
+        "tags": dict(page.tags),
+    }
+    text = json.dumps(about, indent=2, ensure_ascii=False)
+    (target / ABOUT).write_text(text, encoding="utf-8")  # last: a page with it is whole
 
 
 def report_text(ref: StageRef) -> str:

@@ -34,7 +34,7 @@ from tasks.run.exchange import fetch_published
 from tasks.run.pipeline import PipelineRun
 from tasks.run.record import StageRecord
 from tasks.run.reporting import Progress, announce_stage, run_logger
-from tasks.run.spec import StageSpec, make_page
+from tasks.run.spec import StageSpec, show_page
 from tasks.settings import Settings, load_settings
 from tasks.tracking.metrics import MetricBuffer
 
@@ -141,7 +141,7 @@ class _StageRun:
     def _reuse(self, manifest: Manifest) -> StageRef:
         self.logger.info("%s %s: finished before, reused", self.spec.name, self.digest[:12])
         folder = self.store.folder(self.spec.name, self.digest)
-        make_page(self.spec, manifest, folder, self.settings)
+        show_page(self.spec, manifest, folder, self.settings, again=False)
         self.record.show_reuse(manifest)
         return self._ref(manifest.run_id, manifest.metrics, reused=True)
 
@@ -161,7 +161,7 @@ class _StageRun:
                 shutil.copyfile(partial / HISTORY, out / HISTORY)
             manifest = self._manifest(self.record.settle(), metrics, out)
             write_manifest(out, manifest)
-            make_page(self.spec, manifest, out, self.settings)
+            show_page(self.spec, manifest, out, self.settings, again=True)
             self.record.finish(manifest, out)
             self.store.publish(out, self.spec.name, self.digest)
         except BaseException as error:

@@ -1,5 +1,9 @@
 """The boxes of the pipeline, one a file: what a stage is and what it trains.
 
+`prepare`, `tokenizer`, `pretrain`, `sft`, `feedback`, `reward` (with the judge),
+`reward_quality`, `ppo`, `evaluate`; beside the pipeline `adopt`, `evaluate_models`, `challenge`,
+`multiple_choice`, `lm_eval`. `resolve` finds models by name.
+
 Parameters that stages have in common, explained here only:
 
     config      the stage's slice of the pipeline's parameters

@@ -1,1 +1,6 @@
-"""MLflow: the client, metrics on their way, recording and repairing runs."""
+"""All that is asked of MLflow.
+
+`client`: runs, metrics, artifacts, searches. `metrics` on their way, and the machine's load.
+`recording` of results and pages, `facts` about cost and hardware, `datasets` as inputs.
+`outages`: notes of what could not be recorded, and `sync`, which delivers them.
+"""

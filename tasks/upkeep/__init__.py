@@ -1,1 +1,4 @@
-"""Keeping a home tidy: garbage collection, and runs that were killed."""
+"""Keeping a home tidy.
+
+`garbage` finds and removes what no `references` reach; `reconcile` ends runs that were killed.
+"""

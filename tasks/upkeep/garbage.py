@@ -25,6 +25,7 @@ from tasks.results.manifests import Entry, list_entries, read_manifest
 from tasks.results.store import MANIFEST, Manifest
 from tasks.settings import Settings
 from tasks.tracking.client import Tracker
+from tasks.tracking.recording import page_folder
 from tasks.upkeep.references import References, read_references
 
 logger = logging.getLogger(__name__)
@@ -100,6 +101,10 @@ def remove_garbage(settings: Settings, garbage: Garbage) -> list[Item]:
             still = _judge(settings, entries, held, garbage.older_than_days)
             paths = [item.path for item in still.items if item.path in batch]
             removed += [wanted[path] for path in paths if _remove(path)]
+    for item in removed:
+        if not (settings.store / item.stage / item.digest).exists():  # its page goes with it
+            page = page_folder(settings.root, item.stage, item.digest)
+            shutil.rmtree(page, ignore_errors=True)
     return removed
 
 

@@ -1,1 +1,6 @@
-"""The embedded world: a generator of data with an annotator and a gold judge."""
+"""The embedded world: data from a generator, an annotator, and a gold judge.
+
+`family` and `families` of prompts, with `facts` and `lookups`; `completions`, contrasts and the
+corpus; `generate` writes datasets of `config`'s sizes; `annotator` compares; `judge` is the gold
+rule.
+"""

@@ -21,6 +21,7 @@ from tasks.results.store import Manifest, Store, list_files, write_manifest
 from tasks.settings import load_settings
 from tasks.tracking.client import Tracker
 from tasks.tracking.outages import Unrecorded, drop_note, write_note
+from tasks.tracking.recording import page_folder
 from tasks.upkeep import garbage, references
 from tasks.upkeep.garbage import find_garbage, remove_garbage
 
@@ -106,7 +107,10 @@ def test_what_nothing_refers_to_goes_and_frees_its_size(place: Place) -> None:
     found = find_garbage(place.settings, older_than_days=7.0)
     assert [(one.stage, one.digest, one.size) for one in found.items] == [("sft", digest(1), size)]
     assert folder.is_dir()  # found is not removed
+    page = page_folder(place.settings.root, "sft", digest(1))
+    page.mkdir(parents=True)
     assert place.clean() == {digest(1)}
+    assert not page.exists()
     assert place.left() == set()
     assert place.found() == {}
 
