@@ -84,7 +84,6 @@ def bare(settings: list[str]) -> dict[str, float]:
             module = MODULES.get(stage, stage)
             stack.enter_context(patch(f"tasks.stages.{module}.run_stage", _bare_stage(root)))
         for nobody_looks in (
-            "tasks.stages.evaluate._show",
             "flows.pipeline.renew_cards",
             "tasks.stages.pretrain.register",
             "tasks.stages.sft.register",
