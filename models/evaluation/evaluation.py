@@ -17,7 +17,7 @@ from models.evaluation.checks import Evidence, GoodDiversity, Sides, Verdict, de
 from models.evaluation.config import Bounds
 from models.evaluation.measures import (
     Bootstrap,
-    Judged,
+    JudgedSamples,
     gains,
     matched_diversity,
     measure,
@@ -69,7 +69,7 @@ class Evaluation:
     """
 
     prompts: Sequence[Content]
-    judged: Mapping[str, Judged]
+    judged: Mapping[str, JudgedSamples]
     rates: Mapping[str, WinRates]
     facts: Mapping[str, Mapping[str, float]]
 
@@ -144,7 +144,7 @@ def evaluate(
                 resamples=bootstrap.resamples,
                 seed=bootstrap.seed,
             )
-    judged = {name: Judged(samples=samples[name], scores=scores[name]) for name in models}
+    judged = {name: JudgedSamples(samples=samples[name], scores=scores[name]) for name in models}
     return Evaluation(prompts=prompts, judged=judged, rates=rates, facts=facts)
 
 

@@ -51,7 +51,7 @@ class Bootstrap:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Judged:
+class JudgedSamples:
     """One model's samples with what pointwise judges say of them.
 
     Raises:
@@ -102,7 +102,7 @@ def score_name(judge: str) -> str:
     return {"reward": "score", "gold": "gold"}.get(judge, f"{judge}_score")
 
 
-def measure(judged: Judged, bootstrap: Bootstrap) -> dict[str, Interval]:
+def measure(judged: JudgedSamples, bootstrap: Bootstrap) -> dict[str, Interval]:
     """Measure one model's samples.
 
     Returns:
@@ -126,7 +126,9 @@ def measure(judged: Judged, bootstrap: Bootstrap) -> dict[str, Interval]:
     return measured | {name: Interval(mean=value) for name, value in bare.items()}
 
 
-def gains(baseline: Judged, model: Judged, bootstrap: Bootstrap) -> dict[str, Interval]:
+def gains(
+    baseline: JudgedSamples, model: JudgedSamples, bootstrap: Bootstrap
+) -> dict[str, Interval]:
     """Model less baseline of everything measured on single samples of both, with intervals.
 
     Raises:
@@ -152,7 +154,7 @@ def gains(baseline: Judged, model: Judged, bootstrap: Bootstrap) -> dict[str, In
 
 
 def matched_diversity(
-    baseline: Judged, model: Judged, min_completions: int
+    baseline: JudgedSamples, model: JudgedSamples, min_completions: int
 ) -> MatchedDistinct | None:
     """Distinct-2 of both models' good completions, matched by prompt; None if no judge tells."""
     if baseline.good is None or model.good is None:
@@ -162,8 +164,8 @@ def matched_diversity(
 
 
 def ratios(
-    baseline: Judged,
-    model: Judged,
+    baseline: JudgedSamples,
+    model: JudgedSamples,
     means: tuple[Mapping[str, Interval], Mapping[str, Interval]],
     matched: MatchedDistinct | None,
 ) -> dict[str, float]:

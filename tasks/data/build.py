@@ -41,7 +41,7 @@ _Rows = dict[Collection, list[Row]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Admitted:
+class _AdmittedRows:
     """Canonical rows by collection, in one form; `heldout` only where the source gives it."""
 
     train: _Rows
@@ -83,7 +83,7 @@ def build_datasets(config: DataConfig, seed: int, out: Path) -> PreparationRepor
     return report
 
 
-def _admit(config: DataConfig, raw: RawData) -> _Admitted:
+def _admit(config: DataConfig, raw: RawData) -> _AdmittedRows:
     tallies: dict[Collection, Tally] = {collection: Tally() for collection in COLLECTIONS}
     sides: list[_Rows] = [
         {
@@ -109,7 +109,7 @@ def _admit(config: DataConfig, raw: RawData) -> _Admitted:
         ]
     train, heldout = sides
     _fill_margins(train, heldout)
-    return _Admitted(
+    return _AdmittedRows(
         train=train,
         heldout=heldout,
         contrasts=contrasts,
@@ -126,7 +126,7 @@ def _fill_margins(*sides: _Rows) -> None:
             pairs[:] = [{**row, "margin": row.get("margin", 0.0)} for row in pairs]
 
 
-def _finish(config: DataConfig, admitted: _Admitted) -> dict[Collection, Sides]:
+def _finish(config: DataConfig, admitted: _AdmittedRows) -> dict[Collection, Sides]:
     datasets: dict[Collection, Sides] = {"corpus": Sides(train=[], heldout=[])}
     for collection in ("corpus", "preferences", "demonstrations", "prompts"):
         if collection in _DERIVED_FROM and collection not in admitted.train:
@@ -136,7 +136,7 @@ def _finish(config: DataConfig, admitted: _Admitted) -> dict[Collection, Sides]:
     return datasets
 
 
-def _derive(admitted: _Admitted, collection: Collection, source: Sides) -> None:
+def _derive(admitted: _AdmittedRows, collection: Collection, source: Sides) -> None:
     """Derive a collection from another one; held-out rows of its own are kept."""
 
     def derived(row: Row) -> Row:
@@ -152,7 +152,7 @@ def _derive(admitted: _Admitted, collection: Collection, source: Sides) -> None:
         admitted.heldout[collection] = [derived(row) for row in source.heldout]
 
 
-def _hold_out(config: DataConfig, admitted: _Admitted, collection: Collection) -> Sides:
+def _hold_out(config: DataConfig, admitted: _AdmittedRows, collection: Collection) -> Sides:
     """Drop duplicates, split where no held-out rows are given, drop held-out training rows."""
     tally = admitted.tallies[collection]
     train = admitted.train[collection]

@@ -68,14 +68,14 @@ DATABASE_TROUBLES = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class RunningServer:
     """A server that answers; its `url` has no path."""
 
     url: str
     version: str
 
 
-def find_server(kind: Kind, port: int) -> Found | None:
+def find_server(kind: Kind, port: int) -> RunningServer | None:
     """Return the server of this kind on a port of loopback, or None where the port is free.
 
     Raises:
@@ -90,7 +90,7 @@ def find_server(kind: Kind, port: int) -> Found | None:
     except (OSError, http.client.HTTPException) as error:
         answer, version = f"no HTTP ({type(error).__name__}: {error})", ""
     if re.match(r"\d+\.\d+", version):
-        return Found(url=f"http://{HOST}:{port}", version=version)
+        return RunningServer(url=f"http://{HOST}:{port}", version=version)
     raise QuartetError(
         f"port {port} is held by something that is not a healthy {kind} server: {path} answered "
         f"{answer[:80]!r}, wanted {healthy!r}; end it, or choose another port with "
@@ -219,7 +219,7 @@ def wait_for_server(
     *,
     say: Callable[[str], None],
     seconds: float = START_SECONDS,
-) -> Found:
+) -> RunningServer:
     """Wait until a server that was started answers.
 
     Raises:

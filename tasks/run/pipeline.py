@@ -11,7 +11,7 @@ from tasks.run.reporting import run_logger
 from tasks.settings import Settings, load_settings
 from tasks.tracking.client import Tracker
 from tasks.tracking.facts import code_tags, hardware_tags, show_totals
-from tasks.tracking.outages import REMEDY, Status, Unrecorded, drop_note, write_note
+from tasks.tracking.outages import REMEDY, OutageNote, Status, drop_note, write_note
 from tasks.tracking.recording import flatten
 from tasks.tracking.sync import deliver_notes
 
@@ -81,10 +81,10 @@ def open_pipeline(
         status = "FAILED"
         raise
     finally:
-        _close(settings, tracker, Unrecorded(name=name, run_id=run_id, status=status))
+        _close(settings, tracker, OutageNote(name=name, run_id=run_id, status=status))
 
 
-def _close(settings: Settings, tracker: Tracker, end: Unrecorded) -> None:
+def _close(settings: Settings, tracker: Tracker, end: OutageNote) -> None:
     """Close the parent run, and record what MLflow missed of the stages, if it is there."""
     logger = run_logger()
     try:

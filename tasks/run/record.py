@@ -20,7 +20,7 @@ from tasks.tracking.client import Tracker, tolerated
 from tasks.tracking.datasets import stage_datasets
 from tasks.tracking.facts import manifest_cost, show_output, worker_tags
 from tasks.tracking.metrics import COUNTING_SAMPLES, MetricBuffer, SystemMetrics
-from tasks.tracking.outages import REMEDY, Status, Unrecorded, drop_note, write_note
+from tasks.tracking.outages import REMEDY, OutageNote, Status, drop_note, write_note
 from tasks.tracking.recording import page_folder, record_page, record_result, stage_parameters
 
 RUN_ID = "RUN_ID"
@@ -203,10 +203,10 @@ class StageRecord:
     def _tags(self) -> dict[str, str]:
         return stage_tags(self.spec, self.digest, self.pipeline, page=self.tracker.page)
 
-    def _note(self, status: Status, *, stage: str = "") -> Unrecorded:
+    def _note(self, status: Status, *, stage: str = "") -> OutageNote:
         """Written while MLflow is away, so links name no experiment, whose id it alone knows."""
         tags = stage_tags(self.spec, self.digest, self.pipeline, page=lambda run: f"#/runs/{run}")
-        return Unrecorded(
+        return OutageNote(
             name=self.name,
             run_id=self.run_id,
             status=status,

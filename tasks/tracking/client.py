@@ -25,7 +25,7 @@ from models.errors import QuartetError
 from tasks.settings import Settings
 from tasks.tracking.datasets import DatasetRecord
 from tasks.tracking.metrics import BATCH, MetricBuffer, Point
-from tasks.tracking.outages import Status, Unrecorded, answers, check_health, write_note
+from tasks.tracking.outages import OutageNote, Status, answers, check_health, write_note
 
 logger = logging.getLogger(__name__)
 
@@ -122,7 +122,7 @@ class Tracker:
             try:
                 self.finish(run_id, "FAILED")
             except Exception:  # MLflow is away: `quartet sync` closes it
-                end = Unrecorded(name=name, run_id=run_id, status="FAILED")
+                end = OutageNote(name=name, run_id=run_id, status="FAILED")
                 write_note(self._settings.root, end)
             raise
         return run_id

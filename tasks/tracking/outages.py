@@ -22,7 +22,7 @@ Status: TypeAlias = Literal["FINISHED", "FAILED", "KILLED", "SCHEDULED"]
 REMEDY = "when the server is back, `quartet sync` records it"
 
 
-class Unrecorded(BaseModel, frozen=True):
+class OutageNote(BaseModel, frozen=True):
     """What MLflow has missed of one run.
 
     Attributes:
@@ -43,12 +43,12 @@ class Unrecorded(BaseModel, frozen=True):
         return f"{self.stage}-{self.digest}" if self.stage else self.run_id
 
 
-def write_note(root: Path, note: Unrecorded) -> None:
+def write_note(root: Path, note: OutageNote) -> None:
     """Leave a note, in the place of an older one of the same result or run."""
     write_whole(_path(root, note.key), note.model_dump_json(indent=2))
 
 
-def read_notes(root: Path) -> list[Unrecorded]:
+def read_notes(root: Path) -> list[OutageNote]:
     """Return every note: results first, in the order they were made, then ends of runs.
 
     One that cannot be read counts as none, with a warning.
@@ -57,7 +57,7 @@ def read_notes(root: Path) -> list[Unrecorded]:
     notes = []
     for path in paths:
         try:
-            notes.append(Unrecorded.model_validate_json(path.read_bytes()))
+            notes.append(OutageNote.model_validate_json(path.read_bytes()))
         except ValidationError as error:
             logger.warning("left out the note %s, which cannot be read: %s", path, error)
     return sorted(notes, key=lambda note: not note.stage)

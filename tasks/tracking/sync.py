@@ -15,7 +15,7 @@ from tasks.results.store import Manifest, Store
 from tasks.settings import Settings
 from tasks.tracking.client import Tracker
 from tasks.tracking.facts import show_totals
-from tasks.tracking.outages import Unrecorded, drop_note, read_notes
+from tasks.tracking.outages import OutageNote, drop_note, read_notes
 from tasks.tracking.recording import page_folder, record_page, record_result, stage_parameters
 
 
@@ -59,7 +59,7 @@ def _alone(root: Path) -> FileLock:
     return FileLock(root / "sync.lock")
 
 
-def _parent(note: Unrecorded) -> str:
+def _parent(note: OutageNote) -> str:
     return note.tags.get("mlflow.parentRunId", "")
 
 
@@ -87,7 +87,7 @@ class _Sync:
                 self._record(manifest, self._note_from(manifest))
             self._complete_parents(manifest)
 
-    def _deliver_result(self, note: Unrecorded) -> None:
+    def _deliver_result(self, note: OutageNote) -> None:
         try:
             manifest = Manifest.read(self.store.folder(note.stage, note.digest))
         except OSError:
@@ -95,13 +95,13 @@ class _Sync:
         if self._record(manifest, note):
             self._complete_parents(manifest)
 
-    def _deliver_end(self, note: Unrecorded) -> None:
+    def _deliver_end(self, note: OutageNote) -> None:
         if self.tracker.status(note.run_id) in {"RUNNING", "SCHEDULED"}:
             self.tracker.finish(note.run_id, note.status)
             self.done.append(f"{note.name}: marked as {note.status} in MLflow run {note.run_id}")
         drop_note(self.root, note.key)
 
-    def _record(self, manifest: Manifest, note: Unrecorded) -> bool:
+    def _record(self, manifest: Manifest, note: OutageNote) -> bool:
         """Bring one result into MLflow; False if its folder is damaged, with a message."""
         title = f"{manifest.stage} {manifest.digest[:12]}"
         try:
@@ -126,7 +126,7 @@ class _Sync:
         self.done.append(f"{title}: recorded in {what} MLflow run {run_id}, {points} points added")
         return True
 
-    def _run(self, manifest: Manifest, note: Unrecorded) -> tuple[str, str]:
+    def _run(self, manifest: Manifest, note: OutageNote) -> tuple[str, str]:
         """The run that began to show a result, or a new one."""
         parent = _parent(note)
         candidates = [note.run_id, manifest.run_id]
@@ -150,7 +150,7 @@ class _Sync:
             return True
         return bool(manifest.run_id) and self.tracker.was_deleted(manifest.run_id)
 
-    def _note_from(self, manifest: Manifest) -> Unrecorded:
+    def _note_from(self, manifest: Manifest) -> OutageNote:
         tags = {
             "quartet.kind": "stage",
             "quartet.stage": manifest.stage,
@@ -163,7 +163,7 @@ class _Sync:
             if (made := find_manifest(self.store.root, digest)) is not None:
                 tags[f"input.{role}"] = f"{made.stage}/{digest}"
                 tags[f"input.{role}.run_id"] = made.run_id
-        return Unrecorded(
+        return OutageNote(
             name=f"{manifest.stage}-{manifest.digest[:12]}",
             run_id=manifest.run_id,
             status="FINISHED",

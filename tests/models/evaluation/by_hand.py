@@ -7,7 +7,7 @@ import numpy as np
 
 from models.evaluation.config import Bounds
 from models.evaluation.evaluation import Decision, Evaluation, summarise
-from models.evaluation.measures import Bootstrap, Judged
+from models.evaluation.measures import Bootstrap, JudgedSamples
 from models.evaluation.result import EvaluationResult
 from models.evaluation.samples import Samples, Scores
 from models.statistics.win_rates import win_rates_of_scores
@@ -21,7 +21,7 @@ Rows = list[list[float]]
 
 def make(
     ids: list[list[list[int]]], score: Rows, gold: Scores | None = None, judge: Rows | None = None
-) -> Judged:
+) -> JudgedSamples:
     """Samples whose texts spell their token ids; a 0 at the end is the EOS; KL is score / 2."""
     given = {"reward": Scores(score=np.array(score))}
     given |= {} if judge is None else {"judge": Scores(score=np.array(judge))}
@@ -33,7 +33,7 @@ def make(
         finished=np.array([[one[-1:] == [0] for one in row] for row in ids]),
         kl=np.array(score) / 2,
     )
-    return Judged(samples=samples, scores=given)
+    return JudgedSamples(samples=samples, scores=given)
 
 
 def gold(score: Rows | None = None, good: Any = None, **aspects: Rows) -> Scores:
@@ -45,7 +45,7 @@ def gold(score: Rows | None = None, good: Any = None, **aspects: Rows) -> Scores
     )
 
 
-def evaluation(sft: Judged, ppo: Judged) -> Evaluation:
+def evaluation(sft: JudgedSamples, ppo: JudgedSamples) -> Evaluation:
     """Both models under the judges that they have."""
     judged = {"sft": sft, "ppo": ppo}
     rates = {
@@ -59,8 +59,8 @@ def evaluation(sft: Judged, ppo: Judged) -> Evaluation:
 
 
 def decided(
-    sft: Judged,
-    ppo: Judged,
+    sft: JudgedSamples,
+    ppo: JudgedSamples,
     judge: str = "reward",
     *,
     alarms: Mapping[str, int] | None = None,
@@ -92,7 +92,9 @@ def compared(**bounds: Any) -> EvaluationResult:
     return decided(*compared_samples(sft, ppo), "gold", **bounds)
 
 
-def compared_samples(sft: Scores | None = None, ppo: Scores | None = None) -> tuple[Judged, Judged]:
+def compared_samples(
+    sft: Scores | None = None, ppo: Scores | None = None
+) -> tuple[JudgedSamples, JudgedSamples]:
     """The samples of `compared`, with a gold judge where one is given."""
     return (
         make(SFT_IDS, [[0.0, 1.0], [2.0, 5.0]], sft),

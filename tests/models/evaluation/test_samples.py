@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from models.errors import DataError
-from models.evaluation.measures import Judged
+from models.evaluation.measures import JudgedSamples
 from models.evaluation.samples import Samples, Scores, pick
 
 
@@ -65,4 +65,4 @@ def test_samples_refuse_what_does_not_fit(changes: dict[str, Any], message: str)
 )
 def test_judges_must_judge_every_sample(scores: Scores, message: str) -> None:
     with pytest.raises(DataError, match=message):
-        Judged(samples=samples(), scores={"mine": scores})
+        JudgedSamples(samples=samples(), scores={"mine": scores})

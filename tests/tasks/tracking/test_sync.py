@@ -32,7 +32,7 @@ from tasks.run.stage import Workspace, run_stage
 from tasks.settings import load_settings
 from tasks.tracking import metrics as metric_buffer
 from tasks.tracking.client import Tracker
-from tasks.tracking.outages import Unrecorded, read_notes, write_note
+from tasks.tracking.outages import OutageNote, read_notes, write_note
 from tasks.tracking.sync import sync
 
 STEPS = 300
@@ -440,7 +440,7 @@ def test_sync_goes_on_past_a_note_that_a_power_cut_tore(caplog: pytest.LogCaptur
     tracker = Tracker(load_settings())
     run_id = tracker.start_run("mine", parameters={}, tags={})
     root = load_settings().root
-    write_note(root, Unrecorded(name="mine", run_id=run_id, status="KILLED"))
+    write_note(root, OutageNote(name="mine", run_id=run_id, status="KILLED"))
     (root / "unrecorded" / "torn.json").write_bytes(b"\0" * 40)
     assert sync(load_settings()) == [f"mine: marked as KILLED in MLflow run {run_id}"]
     assert "torn.json, which cannot be read" in caplog.text

@@ -20,7 +20,7 @@ from tasks.machine.liveness import announced
 from tasks.results.store import Manifest, Store, list_files, write_manifest
 from tasks.settings import load_settings
 from tasks.tracking.client import Tracker
-from tasks.tracking.outages import Unrecorded, drop_note, write_note
+from tasks.tracking.outages import OutageNote, drop_note, write_note
 from tasks.tracking.recording import page_folder
 from tasks.upkeep import garbage, references
 from tasks.upkeep.garbage import find_garbage, remove_garbage
@@ -143,11 +143,11 @@ def by_suspended(place: Place) -> None:
 
 def by_note(place: Place) -> None:
     tags = {"input.base": f"sft/{digest(3)}"}
-    write_note(place.settings.root, Unrecorded(name="n", run_id="x", status="FAILED", tags=tags))
+    write_note(place.settings.root, OutageNote(name="n", run_id="x", status="FAILED", tags=tags))
 
 
 def by_note_of_result(place: Place) -> None:
-    note = Unrecorded(name="n", run_id="", status="FINISHED", stage="sft", digest=digest(3))
+    note = OutageNote(name="n", run_id="", status="FINISHED", stage="sft", digest=digest(3))
     write_note(place.settings.root, note)
 
 
