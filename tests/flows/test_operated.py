@@ -85,8 +85,8 @@ def test_pipeline_reads_like_the_story(operation: Operation, finished: Any) -> N
     assert {f"{stage}-mlflow" for stage in stages} <= artifacts
     assert {
         "evaluate-report",
-        "reward-model",
-        "reward-quality",
+        "reward-report",
+        "reward-quality-report",
         "ppo-report",
     } <= artifacts
     children = operation.children(finished)
@@ -240,14 +240,14 @@ def test_dead_servers_are_started_again_and_the_run_completes(
 ) -> None:
     run_id = operation.start_pipeline(*tiny, *LONG, "seed=3")
     operation.wait_for_log(run_id, "pretrain: step")
-    ends = len(re.findall("is started again", operation.log.read_text()))
+    ends = len(re.findall("; restarting\\.", operation.log.read_text()))
     for process in _servers(operation):
         os.kill(process, signal.SIGKILL)
 
     def both_again() -> bool:
         text = operation.log.read_text()
         return (
-            len(re.findall("is started again", text)) >= ends + 2
+            len(re.findall("; restarting\\.", text)) >= ends + 2
             and text.count("up again") >= ends + 2
         )
 
