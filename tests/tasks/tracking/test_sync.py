@@ -446,6 +446,7 @@ def test_sync_goes_on_past_a_note_that_a_power_cut_tore(caplog: pytest.LogCaptur
     assert "torn.json, which cannot be read" in caplog.text
 
 
+@pytest.mark.usefixtures("home")
 def test_sync_says_how_far_it_came_when_mlflow_fails_on_the_way() -> None:
     with contextlib.ExitStack() as stack, pipeline() as parent:
         stack.enter_context(outage())  # which outlasts the pipeline
