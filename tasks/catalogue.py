@@ -184,7 +184,7 @@ CATALOGUE: Mapping[str, Entry] = {
         lineage=("judge/pairs", "judge/accuracy"),
         role="judge",
         also=("reward",),
-        card=_reward_card("A second reward model, held out to judge policies that never saw it."),
+        card=_reward_card("A held-out reward model: it judges policies that never saw it."),
     ),
     "reward-quality": Entry(
         title="Reward model quality",

@@ -1,6 +1,6 @@
 """The body of every stage that evaluates: judges made, models evaluated, the record written.
 
-Before a second reward model is asked, it is checked that it did not learn from the preferences of
+Before a held-out reward model is asked, it is checked that it did not learn from the preferences of
 the first (`refuse_known_overlap`). Manifests tell which preferences, seed and share made a model;
 of one from elsewhere nothing is known, and whoever names it answers for it. A promotion wants proof
 instead (`tasks/promotion/contest.py`).

@@ -127,7 +127,7 @@ def show_page(
         spec: The stage, with its view.
         manifest: Of the result.
         folder: The result.
-        settings: Name the home folder.
+        settings: Name the home folder and the store.
         again: Whether to make a page that is there already once more.
     """
     if spec.view is None:
@@ -135,7 +135,7 @@ def show_page(
     target = page_folder(settings.root, manifest.stage, manifest.digest)
     if again or not (target / ABOUT).is_file():
         try:
-            _write_page(spec, spec.view, manifest, folder, target)
+            _write_page(spec, spec.view, manifest, folder, target, Store(settings.store))
         except Exception as error:  # whatever a picture or a text could not be made of
             run_logger().warning(
                 "no report on %s could be made (%s: %s); the result itself is whole",
@@ -150,9 +150,8 @@ def show_page(
 
 
 def _write_page(
-    spec: StageSpec, view: View, manifest: Manifest, folder: Path, target: Path
+    spec: StageSpec, view: View, manifest: Manifest, folder: Path, target: Path, store: Store
 ) -> None:
-    store = Store(load_settings().store)
     inputs = {role: store.folder(ref.stage, ref.digest) for role, ref in spec.inputs.items()}
     result = Result(
         folder=folder,
