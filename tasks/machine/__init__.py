@@ -1,5 +1,5 @@
 """This machine.
 
-`servers` starts and finds them, `guardian` ends what a dead parent left, `liveness` tells living
-runs from dead ones, `time_limit` stops a run in time.
+`servers` starts and finds them, `password` closes them, `guardian` ends what a dead parent left,
+`liveness` tells living runs from dead ones, `time_limit` stops a run in time.
 """
