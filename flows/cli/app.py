@@ -21,11 +21,13 @@ import typer
 
 from flows.cli.evaluate import benchmark, compare, evaluate
 from flows.cli.registry import gc, lineage, promote, rollback
+from flows.cli.server import prefect_server
 from flows.cli.use import chat, serve
 from flows.forms import RunForm
 from flows.parameters import PipelineParameters, list_presets
 from models.errors import DataError, ParameterError, QuartetError
 from tasks.data.sources import folder_files
+from tasks.machine.addresses import use_running_servers
 from tasks.settings import load_settings
 
 app = typer.Typer(
@@ -71,7 +73,8 @@ def run(
     # Exit by an exception: a process killed by a signal leaves Prefect's temporary server behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
-        outcome = cast(PipelineResult, rlhf_pipeline(form))  # approval is off
+        with prefect_server():
+            outcome = cast(PipelineResult, rlhf_pipeline(form))  # approval is off
     except QuartetError as error:
         typer.echo(f"quartet: {type(error).__name__}: {error}", err=True)
         raise typer.Exit(1) from error
@@ -93,6 +96,13 @@ def up(
     prefect_port: Annotated[int, PREFECT_PORT] = 4200,
     mlflow_port: Annotated[int, MLFLOW_PORT] = 5000,
     worker: Annotated[bool, typer.Option(help="Also run a worker.")] = True,
+    password: Annotated[
+        bool,
+        typer.Option(
+            help="Ask for the home folder's password. Without, every account of this machine, and "
+            "every web page open in a browser on it, can start runs with commands of its own."
+        ),
+    ] = True,
     prefect_file: Annotated[
         Path | None,
         typer.Option(help="File of deployments; default: prefect.yaml of the checkout."),
@@ -105,7 +115,9 @@ def up(
     from flows.operation.up import Options
     from flows.operation.up import up as serve
 
-    options = Options(prefect_port=prefect_port, mlflow_port=mlflow_port, worker=worker)
+    options = Options(
+        prefect_port=prefect_port, mlflow_port=mlflow_port, worker=worker, password=password
+    )
     if prefect_file is not None:
         options = replace(options, prefect_file=prefect_file.absolute())
     with _errors_in_one_line():
@@ -136,6 +148,7 @@ def doctor(
     from flows.operation.doctor import diagnose, print_checks
 
     with _errors_in_one_line():
+        use_running_servers(load_settings())
         checks = diagnose(
             load_settings(), quick=quick, prefect_port=prefect_port, mlflow_port=mlflow_port
         )
@@ -226,11 +239,14 @@ def _refuse(message: str) -> NoReturn:
 def _prepare_environment() -> None:
     """Set defaults for what Prefect and MLflow read from the environment.
 
-    If no Prefect server is set, Prefect starts one for the run, with its database in Quartet's home
-    folder.
+    The servers are those of a running `quartet up`. If there is none and no Prefect server is set,
+    Prefect starts one for the run, with its database in Quartet's home folder.
     """
-    root = load_settings().root
+    settings = load_settings()
+    root = settings.root
     root.mkdir(parents=True, exist_ok=True)
+    with _errors_in_one_line():
+        use_running_servers(settings)
     for name, value in {
         "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{root / 'prefect.db'}",
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from flows.cli.server import prefect_server
 from flows.forms import StageForm
 from flows.parameters import validated
 from models.benchmarks.config import MultipleChoiceConfig
@@ -68,15 +69,16 @@ def evaluate(
     run = _form(preset, seed, settings or [])
     from flows.evaluation import evaluate_models_flow
 
-    ref = evaluate_models_flow(
-        models,
-        run,
-        judging,
-        prompts_file=str(prompts or ""),
-        reward=reward,
-        judge=judge_model,
-        reference=reference,
-    )
+    with prefect_server():
+        ref = evaluate_models_flow(
+            models,
+            run,
+            judging,
+            prompts_file=str(prompts or ""),
+            reward=reward,
+            judge=judge_model,
+            reference=reference,
+        )
     _print_report(cast("StageRef", ref))  # not a state: nobody can cancel it here
 
 
@@ -115,16 +117,17 @@ def benchmark(
     run = _form(preset, seed)
     from flows.benchmarks import benchmark_flow
 
-    refs = benchmark_flow(
-        models,
-        run,
-        asking,
-        file=str(file or ""),
-        examples=str(examples or ""),
-        lm_eval_tasks=lm_eval_tasks,
-        lm_eval_folder=str(lm_eval_folder or ""),
-        lm_eval_rows=lm_eval_rows,
-    )
+    with prefect_server():
+        refs = benchmark_flow(
+            models,
+            run,
+            asking,
+            file=str(file or ""),
+            examples=str(examples or ""),
+            lm_eval_tasks=lm_eval_tasks,
+            lm_eval_folder=str(lm_eval_folder or ""),
+            lm_eval_rows=lm_eval_rows,
+        )
     for ref in cast("list[StageRef]", refs):
         _print_report(ref)
 
@@ -145,7 +148,8 @@ def compare(
     from tasks.comparison.compare import compare_runs
 
     if out is None and get_current_settings().api.url:
-        result = compare_flow(runs)
+        with prefect_server():
+            result = compare_flow(runs)
     else:  # do not start a server for this alone
         result = compare_runs.fn(runs, out)
     typer.echo(result.sentence)

@@ -18,13 +18,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
 
 from packaging.requirements import Requirement
 
-from flows.operation.status import addresses, existing_folder, is_locked, stale_runs
+from flows.operation.status import existing_folder, stale_runs
 from models.errors import QuartetError
-from tasks.machine.servers import HOST, Kind, find_server
+from tasks.machine.addresses import addresses, is_locked
+from tasks.machine.lookup import Kind, find_server, is_loopback, loopback_url, prefect_client
 from tasks.settings import Settings
 
 PACKAGE = "quartet-rlhf"
@@ -66,9 +66,9 @@ def diagnose(
     mlflow_port: int | None = None,
 ) -> Iterator[Check]:
     """Run all checks, one after the other."""
-    where = addresses(settings)
-    prefect = f"http://{HOST}:{prefect_port}" if prefect_port else where.prefect
-    mlflow = f"http://{HOST}:{mlflow_port}" if mlflow_port else where.mlflow
+    prefect, mlflow = addresses(settings)
+    prefect = loopback_url("Prefect", prefect_port) if prefect_port else prefect
+    mlflow = loopback_url("MLflow", mlflow_port) if mlflow_port else mlflow
     yield _python()
     yield from check_pins(importlib.metadata.requires(PACKAGE) or [], importlib.metadata.version)
     yield _home(settings)
@@ -80,7 +80,7 @@ def diagnose(
     servers = _server("Prefect", prefect), _server("MLflow", mlflow)
     yield from servers
     if not quick and servers[0].level == "ok":
-        yield check_schedule(f"{prefect}/api")
+        yield check_schedule(prefect)
     elif not quick:
         found = "not checked: no Prefect server answers"
         yield _check("schedule", found, warn="start `quartet up` and check again")
@@ -187,23 +187,26 @@ def _store(settings: Settings) -> Iterator[Check]:
 
 
 def _server(kind: Kind, url: str) -> Check:
-    parts = urlsplit(url)
     name = f"{kind} server"
-    if parts.hostname not in (HOST, "localhost"):
-        return _check(name, f"{url}, on another machine: not checked")
     try:
-        found = find_server(kind, parts.port or 80)
+        found = find_server(kind, url)
     except QuartetError as error:
         text, _, remedy = str(error).partition("; ")
         return Check(name=name, level="fail", found=text, remedy=remedy)
-    if found is None:
+    if found is None and is_loopback(url):
         return _check(name, f"no answer at {url}; port free", warn="start it with `quartet up`")
-    return _check(name, f"{found.version} at {url}")
+    if found is None:
+        variable = "PREFECT_API_URL" if kind == "Prefect" else "QUARTET_TRACKING_URI"
+        return _check(name, f"no answer at {url}", fail=f"start it, or correct {variable}")
+    said = f"{found.version} at {found.url}"
+    if found.closed:
+        return _check(name, said)
+    remedy = "start it with a password, as `quartet up` does without --no-password"
+    return _check(name, f"{said}, without a password", warn=remedy)
 
 
 def check_schedule(api: str, seconds: float = SCHEDULE_SECONDS) -> Check:
     """Check that a schedule creates a run; everything created for it is removed again."""
-    from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.actions import DeploymentScheduleCreate
     from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
     from prefect.client.schemas.schedules import IntervalSchedule
@@ -213,7 +216,7 @@ def check_schedule(api: str, seconds: float = SCHEDULE_SECONDS) -> Check:
         interval=datetime.timedelta(days=1), anchor_date=datetime.datetime.now(datetime.UTC)
     )
     begin = time.monotonic()
-    with SyncPrefectClient(api) as client:
+    with prefect_client(api) as client:
         flow_id = client.create_flow_from_name(name)
         try:
             made = client.create_deployment(

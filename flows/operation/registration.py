@@ -20,6 +20,7 @@ from prefect.workers.process import ProcessWorker
 from pydantic import ValidationError
 
 from models.errors import QuartetError
+from tasks.machine.lookup import prefect_client
 from tasks.machine.servers import start_child, tail
 
 POOL = "quartet"
@@ -33,7 +34,7 @@ def ensure_work_pool(api: str) -> WorkPool:
     Raises:
         QuartetError: It exists, but for another type of worker.
     """
-    with SyncPrefectClient(api) as client:
+    with prefect_client(api) as client:
         try:
             pool = client.read_work_pool(POOL)
         except ObjectNotFound:
@@ -55,7 +56,7 @@ def ensure_work_pool(api: str) -> WorkPool:
 
 def worker_online_since(api: str, moment: float) -> bool:
     """Whether a worker of the pool has sent a heartbeat since a wall-clock time."""
-    with SyncPrefectClient(api) as client:
+    with prefect_client(api) as client:
         workers = client.read_workers_for_work_pool(POOL)
     heard = [one.last_heartbeat_time for one in workers if one.status == "ONLINE"]
     return any(when is not None and when.timestamp() >= moment for when in heard)
@@ -68,7 +69,7 @@ def deploy(api: str, file: Path, *, log: Path, environment: Mapping[str, str]) -
         QuartetError: There is no such file, or a deployment was not registered.
     """
     names = _names(file)
-    with SyncPrefectClient(api) as client:
+    with prefect_client(api) as client:
         before = {one.name: one for one in client.read_deployments() if one.name in names}
     words = ["prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(file)]
     child = start_child(
@@ -84,7 +85,7 @@ def deploy(api: str, file: Path, *, log: Path, environment: Mapping[str, str]) -
         pass
     finally:
         child.stop()
-    with SyncPrefectClient(api) as client:
+    with prefect_client(api) as client:
         after = {one.name: one for one in client.read_deployments() if one.name in names}
         fresh = {
             name
@@ -148,7 +149,7 @@ def apply_automations(api: str, folder: Path) -> list[str]:
         QuartetError: A file is not an automation, or its deployment does not exist.
     """
     names = []
-    with SyncPrefectClient(api) as client:
+    with prefect_client(api) as client:
         for path in sorted(folder.glob("*.yaml")):
             content = yaml.safe_load(path.read_text(encoding="utf-8"))
             if not isinstance(content, dict):

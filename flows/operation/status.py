@@ -1,21 +1,15 @@
 """`quartet status`: servers, worker, runs and disk on one screen."""
 
-import contextlib
 import datetime
-import json
-import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 from uuid import UUID
 
-from filelock import FileLock, Timeout
-
 from models.errors import QuartetError
-from tasks.machine.servers import HOST, Kind, find_server
+from tasks.machine.addresses import addresses, is_locked, running_up
+from tasks.machine.lookup import Kind, find_server, prefect_client
 from tasks.settings import Settings
 
 if TYPE_CHECKING:
@@ -26,39 +20,17 @@ RUNS = 5
 ACTIVE = ("RUNNING", "PENDING", "PAUSED", "CANCELLING")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Addresses:
-    """Addresses of a home folder's servers, and the process id of the running `quartet up`."""
-
-    prefect: str
-    mlflow: str
-    up: int | None
-
-
-def addresses(settings: Settings) -> Addresses:
-    """From the running `quartet up`, else the environment, else the default ports."""
-    note = {}
-    if is_locked(settings.root / "up.lock"):
-        with contextlib.suppress(OSError, ValueError):
-            note = json.loads((settings.root / "up.json").read_text(encoding="utf-8"))
-    api = os.environ.get("PREFECT_API_URL", "").removesuffix("/").removesuffix("/api")
-    return Addresses(
-        prefect=note.get("prefect") or api or f"http://{HOST}:4200",
-        mlflow=note.get("mlflow") or settings.tracking_uri or f"http://{HOST}:5000",
-        up=note.get("pid"),
-    )
-
-
 def status(settings: Settings) -> str:
-    """Servers, worker, runs and disk space as text."""
-    where = addresses(settings)
-    serving = f"served by process {where.up}" if where.up else "no `quartet up` is running"
+    """Servers, worker, runs and disk space as text; a running `quartet up` knows the servers."""
+    api, mlflow = addresses(settings)
+    up = running_up(settings)
+    serving = f"served by process {up.pid}" if up else "no `quartet up` is running"
+    prefect, is_up = _server("Prefect", api)
     lines = [f"Home folder   {settings.root} ({serving})"]
-    prefect = _server("Prefect", where.prefect)
-    lines += [f"Prefect       {prefect}", f"MLflow        {_server('MLflow', where.mlflow)}"]
-    if prefect.endswith("up"):
+    lines += [f"Prefect       {prefect}", f"MLflow        {_server('MLflow', mlflow)[0]}"]
+    if is_up:
         try:
-            lines += _prefect_lines(f"{where.prefect}/api")
+            lines += _prefect_lines(api)
         except Exception as error:  # such as a server that stops just now
             lines.append(f"Runs          could not be read from Prefect: {error}")
     stale = stale_runs(settings)
@@ -74,37 +46,27 @@ def stale_runs(settings: Settings) -> list[Path]:
     return [path for path in notes if not is_locked(path.with_suffix(".lock"))]
 
 
-def is_locked(path: Path) -> bool:
-    """Whether another process holds a lock file."""
-    if not path.exists():
-        return False
-    try:
-        with FileLock(path, timeout=0):
-            return False
-    except (Timeout, OSError) as error:
-        return isinstance(error, Timeout)
-
-
 def existing_folder(path: Path) -> Path:
     """The path, or its nearest parent that exists."""
     return path if path.exists() else existing_folder(path.parent)
 
 
-def _server(kind: Kind, url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https"):
-        return f"{url}, no server"
-    if parts.hostname not in (HOST, "localhost"):
-        return f"{url}, on another machine: not checked"
+def _server(kind: Kind, url: str) -> tuple[str, bool]:
+    """What to say of a server, and whether it can be used."""
+    shown = url.removesuffix("/api") if kind == "Prefect" else url
+    if not url.startswith("http"):
+        return f"{shown}, no server", False
     try:
-        found = find_server(kind, parts.port or 80)
+        found = find_server(kind, url)
     except QuartetError as error:
-        return f"{url}  error: {error}"
-    return f"{url}  version {found.version}, up" if found else f"{url}  down"
+        return f"{shown}  error: {error}", False
+    if found is None:
+        return f"{shown}  down", False
+    closed = "" if found.closed else ", without a password"
+    return f"{shown}  version {found.version}, up{closed}", True
 
 
 def _prefect_lines(api: str) -> Iterator[str]:
-    from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas import filters
     from prefect.client.schemas.objects import StateType
     from prefect.client.schemas.sorting import FlowRunSort
@@ -113,7 +75,7 @@ def _prefect_lines(api: str) -> Iterator[str]:
     from flows.operation.registration import POOL
 
     begun_types = [one for one in StateType if one != StateType.SCHEDULED]
-    with SyncPrefectClient(api) as client:
+    with prefect_client(api) as client:
         try:
             pool = client.read_work_pool(POOL)
             workers = client.read_workers_for_work_pool(POOL)

@@ -15,20 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import flows
+from flows.operation.servers import choose_servers, how_to_log_in
 from models.errors import QuartetError
-from tasks.machine.servers import (
-    HOST,
-    Child,
-    Kind,
-    child_environment,
-    explain,
-    find_server,
-    one_at_a_time,
-    server_command,
-    start_child,
-    tail,
-    wait_for_server,
-)
+from tasks.machine.addresses import UpNote, one_at_a_time, write_note
+from tasks.machine.launch import server_command, server_environment, worker_environment
+from tasks.machine.lookup import HOST, Kind, find_server
+from tasks.machine.servers import Child, explain, start_child, tail, wait_for_server
 from tasks.settings import Settings, load_settings
 
 WORKER_SECONDS = 90.0
@@ -49,6 +41,7 @@ class Options:
     prefect_port: int = 4200
     mlflow_port: int = 5000
     worker: bool = True
+    password: bool = True
     prefect_file: Path = Path(str(flows.__file__)).resolve().parents[1] / "prefect.yaml"
 
 
@@ -69,16 +62,15 @@ class _Operation:
     def __init__(self, options: Options, settings: Settings) -> None:
         self.options, self.settings = options, settings
         self.services: list[_Service] = []
-        self.found: dict[str, int] = {}  # servers started by others, with their ports
         self.gone: set[str] = set()
-        self.api = f"http://{HOST}:{options.prefect_port}/api"
-        self.tracking_uri = (
-            settings.tracking_uri
-            if settings.tracking_uri.startswith("http")
-            else f"http://{HOST}:{options.mlflow_port}"
-        )
-        self.environment = child_environment(
-            settings, prefect_port=options.prefect_port, mlflow_uri=self.tracking_uri
+        ports: dict[Kind, int] = {"Prefect": options.prefect_port, "MLflow": options.mlflow_port}
+        self.servers = choose_servers(settings, ports, closed=options.password, say=_say)
+        self.environment = worker_environment(
+            settings,
+            prefect_port=options.prefect_port,
+            mlflow_uri=self.servers.mlflow,
+            password=self.servers.password,
+            ours=set(self.servers.wanted),
         )
 
     def add(self, name: str, start: Callable[[], Child], wait: Callable[[Child], None]) -> _Service:
@@ -92,33 +84,26 @@ class _Operation:
         return self.settings.root / "logs" / f"{name.lower().replace(' ', '-')}.log"
 
     def start_servers(self) -> None:
-        wanted: dict[Kind, int] = {"Prefect": self.options.prefect_port}
-        if self.tracking_uri != self.settings.tracking_uri:
-            wanted["MLflow"] = self.options.mlflow_port
-        else:
-            _say(f"MLflow server: {self.tracking_uri}, from QUARTET_TRACKING_URI")
-        answers = {kind: find_server(kind, port) for kind, port in wanted.items()}
         started = []
-        for kind, port in wanted.items():
-            if (answer := answers[kind]) is not None:
-                self.found[kind] = port
-                _say(f"{kind} server {answer.version}: found at {answer.url}, reused")
-            else:
-                _say(f"{kind} server: starting on port {port} ...")
-                started.append(self._add_server(kind, port))
+        for kind, port in self.servers.wanted.items():
+            _say(f"{kind} server: starting on port {port} ...")
+            started.append(self._add_server(kind, port))
         for service in started:
             service.wait(service.child)
             _say(f"{service.name}: up after {time.monotonic() - service.started:.0f} s")
 
     def _add_server(self, kind: Kind, port: int) -> _Service:
+        password = self.servers.password
+        name, command = f"{kind} server", server_command(kind, port, closed=bool(password))
+
         def start() -> Child:
-            name, command = f"{kind} server", server_command(kind, self.settings, port)
-            return start_child(name, command, log=self.log(name), environment=self.environment)
+            environment = server_environment(kind, self.settings, port, password)
+            return start_child(name, command, log=self.log(name), environment=environment)
 
         def wait(child: Child) -> None:
-            wait_for_server(kind, port, child, say=_say)
+            wait_for_server(kind, port, child, self.environment, say=_say)
 
-        return self.add(f"{kind} server", start, wait)
+        return self.add(name, start, wait)
 
     def register(self) -> None:
         """Register work pool, deployments and automations; reconcile runs that were killed."""
@@ -126,17 +111,17 @@ class _Operation:
         from flows.operation import registration
         from tasks.upkeep.reconcile import reconcile
 
-        registration.ensure_work_pool(self.api)
+        registration.ensure_work_pool(self.servers.api)
         _say("Deployments: registering ...")
         names = registration.deploy(
-            self.api,
+            self.servers.api,
             self.options.prefect_file,
             log=self.log("deploy"),
             environment=self.environment,
         )
         _say(f"Deployments: {', '.join(names)}")
         folder = self.options.prefect_file.parent / "infra" / "automations"
-        automations = registration.apply_automations(self.api, folder)
+        automations = registration.apply_automations(self.servers.api, folder)
         if automations:
             _say(f"Automations: {', '.join(automations)} (enable them in the UI)")
         for sentence in reconcile(load_settings()):
@@ -161,7 +146,7 @@ class _Operation:
 
         def wait(child: Child) -> None:
             begin, moment = time.monotonic(), time.time() - 1
-            while not registration.worker_online_since(self.api, moment):
+            while not registration.worker_online_since(self.servers.api, moment):
                 waited = time.monotonic() - begin
                 if child.ended() is not None or waited > WORKER_SECONDS:
                     what = f"not online after {waited:.0f} s, status {child.ended()}"
@@ -196,18 +181,16 @@ class _Operation:
         _say(f"{service.name}: up again")
 
     def _check_found(self) -> None:
-        for name, port in self.found.items():
-            kind: Kind = "Prefect" if name == "Prefect" else "MLflow"
+        for kind, url in self.servers.found.items():
             try:
-                answers = find_server(kind, port) is not None
+                answers = find_server(kind, url) is not None
             except QuartetError:
                 answers = False
-            if answers == (name in self.gone):
+            if answers == (kind in self.gone):
                 _say(
-                    f"{name} server on port {port} "
-                    + ("answers again" if answers else "no longer answers")
+                    f"{kind} server at {url} {'answers again' if answers else 'no longer answers'}"
                 )
-                (self.gone.discard if answers else self.gone.add)(name)
+                (self.gone.discard if answers else self.gone.add)(kind)
 
     def stop(self, interrupted: Callable[[], bool]) -> None:
         if any(service.name == "Worker" for service in self.services):
@@ -226,15 +209,16 @@ def up(options: Options) -> int:
     Raises:
         QuartetError: A port is taken, or a service stopped repeatedly.
     """
-    operation = _Operation(options, load_settings())
-    note = {
-        "pid": os.getpid(),
-        "prefect": operation.api.removesuffix("/api"),
-        "mlflow": operation.tracking_uri,
-    }
-    begin = time.monotonic()
-    with one_at_a_time(operation.settings, note), _signals() as interruptions:
-        _say(f"Home folder: {operation.settings.root}")
+    settings, begin = load_settings(), time.monotonic()
+    starting = UpNote(
+        pid=os.getpid(),
+        prefect=f"http://{HOST}:{options.prefect_port}",
+        mlflow=settings.tracking_uri or f"http://{HOST}:{options.mlflow_port}",
+    )
+    with one_at_a_time(settings, starting), _signals() as interruptions:
+        _say(f"Home folder: {settings.root}")
+        operation = _Operation(options, settings)
+        write_note(settings, operation.servers.note())
         try:
             os.environ.update(operation.environment)  # modules imported later read it
             operation.start_servers()
@@ -253,11 +237,13 @@ def up(options: Options) -> int:
 
 
 def _invitation(operation: _Operation, seconds: float) -> str:
+    servers = operation.servers
     lines = [
-        f"Ready after {seconds:.0f} s.\n  Prefect  {operation.api.removesuffix('/api')}",
-        f"  MLflow   {operation.tracking_uri}",
-        "Start a run: Deployments > quickstart > Run in Prefect, or",
-        f"  PREFECT_API_URL={operation.api} prefect deployment run rlhf-pipeline/quickstart",
+        f"Ready after {seconds:.0f} s.\n  Prefect  {servers.prefect}",
+        f"  MLflow   {servers.mlflow}",
+        *how_to_log_in(servers, operation.settings),
+        "Start a run: Deployments > quickstart > Run in Prefect, or `quartet run quickstart` in",
+        "another terminal with this home folder.",
     ]
     if not operation.options.worker:
         lines.append("No worker; start one with `prefect worker start --pool quartet`.")

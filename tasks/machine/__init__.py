@@ -1,5 +1,6 @@
 """This machine.
 
-`servers` starts and finds them, `password` closes them, `guardian` ends what a dead parent left,
+`launch` says with what the servers are started, `servers` does it, `lookup` finds them, `addresses`
+knows where they are, `password` closes them, `guardian` ends what a dead parent left,
 `liveness` tells living runs from dead ones, `time_limit` stops a run in time.
 """

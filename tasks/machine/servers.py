@@ -1,61 +1,49 @@
-"""The two servers on loopback: used where they run already, otherwise started and stopped again.
+"""The servers and the worker as child processes: started, waited for, explained, stopped again.
 
-A server that is found is used as it is and outlives us. A server that is started keeps its
-database and its log in the home folder and ends with the process that started it, also when that
-one is killed (`tasks/machine/guardian.py`).
+They end with the process that started them, also when that one is killed
+(`tasks/machine/guardian.py`).
 """
 
 import contextlib
-import http.client
-import json
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
-
-from filelock import FileLock, Timeout
 
 from models.errors import QuartetError
 from tasks.machine import guardian
-from tasks.settings import Settings
-
-HOST = "127.0.0.1"
-
-Kind: TypeAlias = Literal["Prefect", "MLflow"]
-
-HEALTH: dict[Kind, tuple[str, str, str]] = {
-    "Prefect": ("/api/health", "true", "/api/admin/version"),
-    "MLflow": ("/health", "OK", "/version"),
-}
-"""Where each server tells its health, what it says there, and where it tells its version."""
+from tasks.machine.launch import PREFECT_DATABASE, is_postgres
+from tasks.machine.lookup import (
+    Kind,
+    RunningServer,
+    find_server,
+    held_by_another_account,
+    loopback_url,
+)
 
 START_SECONDS = 120.0
 """Longest wait for a server: a busy machine needs minutes for the first migration."""
 
 MESSAGE_SECONDS = 10.0
 
-LEASE_STORAGE = "prefect.server.concurrency.lease_storage.filesystem"
-
-
 DATABASE_TROUBLES = (
     (
         r"Can't locate revision identified by",
         "was written by a newer version; install that version again (pip install -c "
-        "constraints.txt shows the tested one), or move the file away to start with an empty one",
+        "constraints.txt shows the tested one), or move it away to start with an empty one",
     ),
     (
         r"out-of-date database schema",
-        "was written by an older version; copy the file, then run `mlflow db upgrade {uri}`",
+        "was written by an older version; make a copy, then run `mlflow db upgrade {uri}`",
     ),
     (
         r"duplicate column name|table \S+ already exists|no such (table|column)|alembic\.util\.exc",
-        "is half upgraded; put a copy from before the upgrade back, or move the file away to "
+        "is half upgraded; put a copy from before the upgrade back, or move it away to "
         "start with an empty one (the stage store keeps every result)",
     ),
     (
@@ -63,93 +51,19 @@ DATABASE_TROUBLES = (
         "is damaged; put a copy back, or move the file away to start with an empty one "
         "(the stage store keeps every result)",
     ),
+    (r"password authentication failed", "refuses user or password; correct them in {variable}"),
+    (r"database \S+ does not exist", "does not exist; create it, or correct {variable}"),
+    (
+        r"No module named '(psycopg2|asyncpg)'",
+        "needs a driver; pip install -c constraints.txt 'quartet-rlhf[postgres]'",
+    ),
+    (
+        r"(psycopg2|asyncpg)[\s\S]*(onnection refused|Connect call failed|could not translate host)"
+        r"|Connect call failed",
+        "does not answer; start it, or correct {variable}",
+    ),
 )
 """What a server's log says about its database, and what that means."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunningServer:
-    """A server that answers; its `url` has no path."""
-
-    url: str
-    version: str
-
-
-def find_server(kind: Kind, port: int) -> RunningServer | None:
-    """Return the server of this kind on a port of loopback, or None where the port is free.
-
-    Raises:
-        QuartetError: Something else holds the port.
-    """
-    path, healthy, version_path = HEALTH[kind]
-    try:
-        answer = _get(port, path)
-        version = _get(port, version_path).strip('"') if answer == healthy else ""
-    except ConnectionRefusedError:
-        return None
-    except (OSError, http.client.HTTPException) as error:
-        answer, version = f"no HTTP ({type(error).__name__}: {error})", ""
-    if re.match(r"\d+\.\d+", version):
-        return RunningServer(url=f"http://{HOST}:{port}", version=version)
-    raise QuartetError(
-        f"port {port} is held by something that is not a healthy {kind} server: {path} answered "
-        f"{answer[:80]!r}, wanted {healthy!r}; end it, or choose another port with "
-        f"`--{kind.lower()}-port`"
-    )
-
-
-def _get(port: int, path: str) -> str:
-    connection = http.client.HTTPConnection(HOST, port, timeout=5)
-    try:
-        connection.request("GET", path)
-        response = connection.getresponse()
-        text = response.read(1000).decode("utf-8", "replace").strip()
-        return text if response.status == 200 else f"{response.status} {response.reason}"
-    finally:
-        connection.close()
-
-
-def child_environment(settings: Settings, *, prefect_port: int, mlflow_uri: str) -> dict[str, str]:
-    """Environment of the servers, the worker and through it of every flow run."""
-    root = settings.root
-    chosen = {
-        "PREFECT_HOME": str(root / "prefect"),
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        # In memory, a restarted server would forget the leases and still count their slots.
-        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": LEASE_STORAGE,
-        "PREFECT_WORKER_QUERY_SECONDS": "2",
-        "PREFECT_WORKER_PREFETCH_SECONDS": "5",
-        "PREFECT_WORKER_HEARTBEAT_SECONDS": "10",
-        "PREFECT_LOGGING_EXTRA_LOGGERS": "models,tasks",
-        "PREFECT_LOGGING_COLORS": "false",
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "DO_NOT_TRACK": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "PYTHONUNBUFFERED": "1",
-    }
-    api = f"http://{HOST}:{prefect_port}/api"
-    fixed = {
-        "PREFECT_API_URL": api,
-        "PREFECT_SERVER_UI_API_URL": api,
-        "PREFECT_UI_URL": f"http://{HOST}:{prefect_port}",
-        "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{root / 'prefect.db'}",
-        "QUARTET_HOME": str(root),
-        "QUARTET_TRACKING_URI": mlflow_uri,
-    }
-    return {**chosen, **os.environ, **fixed}
-
-
-def server_command(kind: Kind, settings: Settings, port: int) -> list[str]:
-    """Command that serves from the home folder."""
-    if kind == "Prefect":
-        words = ["prefect", "server", "start", "--host", HOST, "--port", str(port)]
-    else:
-        words = ["mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"]
-        words += ["--backend-store-uri", f"sqlite:///{settings.root / 'mlflow.db'}"]
-        words += ["--artifacts-destination", str(settings.root / "mlflow-artifacts")]
-    return [sys.executable, "-m", *words]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,27 +130,37 @@ def wait_for_server(
     kind: Kind,
     port: int,
     child: Child,
+    environment: Mapping[str, str],
     *,
     say: Callable[[str], None],
     seconds: float = START_SECONDS,
 ) -> RunningServer:
-    """Wait until a server that was started answers.
+    """Wait until a server that was started answers, and accepts the environment's credentials.
 
     Raises:
-        QuartetError: It ended or did not answer in time; the message shows the end of its log.
+        QuartetError: It ended or did not answer in time, with the end of its log; or another
+            account took the port meanwhile.
     """
     begin = last_message = time.monotonic()
+    trouble = ""
     while True:
         status = child.ended()
         waited = time.monotonic() - begin
         if status is not None:
             what = f"ended with status {status} while starting"
             raise QuartetError(explain(child.name, what, child.log))
-        with contextlib.suppress(QuartetError):  # answers, but is not ready yet
-            if (found := find_server(kind, port)) is not None:
+        if held_by_another_account(port):
+            raise QuartetError(
+                f"another account of this machine serves port {port}; choose another port with "
+                f"`--{kind.lower()}-port`"
+            )
+        try:
+            if (found := find_server(kind, loopback_url(kind, port), environment)) is not None:
                 return found
+        except QuartetError as error:  # answers, but is not ready yet
+            trouble = f"; {error}"
         if waited > seconds:
-            what = f"no answer on port {port} in {waited:.0f} s"
+            what = f"no answer on port {port} in {waited:.0f} s{trouble}"
             raise QuartetError(explain(child.name, what, child.log))
         if time.monotonic() - last_message >= MESSAGE_SECONDS:
             last_message = time.monotonic()
@@ -244,48 +168,26 @@ def wait_for_server(
         time.sleep(0.2)
 
 
-@contextlib.contextmanager
-def one_at_a_time(settings: Settings, note: Mapping[str, object]) -> Iterator[None]:
-    """Hold the home folder for one `quartet up`; leave a note of who holds it.
-
-    Raises:
-        QuartetError: Another one holds it.
-    """
-    settings.root.mkdir(parents=True, exist_ok=True)
-    lock, path = FileLock(settings.root / "up.lock"), settings.root / "up.json"
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        with contextlib.suppress(OSError, ValueError):
-            note = json.loads(path.read_text(encoding="utf-8"))
-        raise QuartetError(
-            f"another `quartet up` (process {note.get('pid', '?')}) serves {settings.root} at "
-            f"{note.get('prefect', '?')}; use that one, end it first, or choose another folder "
-            "with QUARTET_HOME"
-        ) from error
-    try:
-        path.write_text(json.dumps(note), encoding="utf-8")
-        yield
-    finally:
-        path.unlink(missing_ok=True)
-        lock.release()
-
-
 def explain(name: str, what: str, log: Path) -> str:
     """Say what happened to a server, with the remedy its log points to and the log's end."""
     text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
-    database = log.parent.parent / ("prefect.db" if "Prefect" in name else "mlflow.db")
+    prefect = "Prefect" in name
+    file = log.parent.parent / ("prefect.db" if prefect else "mlflow.db")
+    variable = PREFECT_DATABASE[-1] if prefect else "MLFLOW_BACKEND_STORE_URI"
+    remote = is_postgres(os.environ.get(variable, ""))
+    database, uri = (f"of {variable}", f"${variable}") if remote else (file, f"sqlite:///{file}")
     remedy = "; fix what it says and start again"
     for pattern, meaning in DATABASE_TROUBLES:
         if re.search(pattern, text):
-            remedy = f"; the database {database} " + meaning.format(uri=f"sqlite:///{database}")
+            remedy = f"; the database {database} " + meaning.format(uri=uri, variable=variable)
             break
     return f"{name}: {what}{remedy}. The end of {log}:\n{tail(log)}"
 
 
 def tail(log: Path, lines: int = 15) -> str:
-    """Last lines of a log, indented."""
+    """Last lines of a log, indented, without the passwords of addresses."""
     if not log.exists():
         return "    (no log)"
     text = log.read_text(encoding="utf-8", errors="replace").rstrip().splitlines()
+    text = [re.sub(r"(://[^:/@\s]*):[^@\s]+@", r"\1:***@", line) for line in text]
     return "\n".join(f"    {line}" for line in text[-lines:]) or "    (empty)"

@@ -157,10 +157,11 @@ def _servers(home: Path, side: str) -> Iterator[dict[str, str]]:
     from tests.flows.operated import operated
 
     with operated(home, worker=False) as operation:
-        yield environment | {
+        servers = {
             "PREFECT_API_URL": operation.api,
             "QUARTET_TRACKING_URI": operation.mlflow_uri,
         }
+        yield environment | operation.credentials() | servers
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import httpx
+import pytest
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 from prefect.client.orchestration import SyncPrefectClient
@@ -41,9 +43,27 @@ class Operation:
         """A client of the MLflow server."""
         return MlflowClient(self.mlflow_uri)
 
+    @property
+    def password(self) -> str:
+        """What opens both servers, for the user admin."""
+        return (self.home / "password").read_text().strip()
+
     def client(self) -> SyncPrefectClient:
         """A client of the Prefect server."""
-        return SyncPrefectClient(self.api)
+        return SyncPrefectClient(self.api, auth_string=f"admin:{self.password}")
+
+    def credentials(self) -> dict[str, str]:
+        """Environment of clients."""
+        return {
+            "PREFECT_API_AUTH_STRING": f"admin:{self.password}",
+            "MLFLOW_TRACKING_USERNAME": "admin",
+            "MLFLOW_TRACKING_PASSWORD": self.password,
+        }
+
+    def post(self, path: str, body: dict[str, Any]) -> Any:
+        """What Prefect's API answers to a body."""
+        signed = ("admin", self.password)
+        return httpx.post(f"{self.api}/{path}", json=body, auth=signed, timeout=30).json()
 
     def start(self, deployment: str, **parameters: Any) -> UUID:
         """Start a run with the deployment's parameters but for these."""
@@ -167,13 +187,17 @@ def operated(home: Path, *, worker: bool = True) -> Iterator[Operation]:
             "`quartet up`",
         )
         assert process.poll() is None, log.read_text()
-        yield Operation(
+        operation = Operation(
             process=process,
             home=home,
             api=f"http://127.0.0.1:{ports[0]}/api",
             mlflow_uri=f"http://127.0.0.1:{ports[1]}",
             log=log,
         )
+        with pytest.MonkeyPatch.context() as patch:  # MLflow's client reads the environment
+            for name, value in operation.credentials().items():
+                patch.setenv(name, value)
+            yield operation
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGINT)

@@ -2,14 +2,12 @@
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from prefect.client.schemas.actions import DeploymentScheduleCreate
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
@@ -17,6 +15,7 @@ from prefect.client.schemas.schedules import CronSchedule
 from prefect.exceptions import PrefectHTTPStatusError
 
 from flows.forms import RunForm, StageForm
+from tests.flows.browser import browser
 from tests.flows.operated import Operation, operated, until
 
 pytestmark = pytest.mark.slow
@@ -75,10 +74,9 @@ def test_pipeline_reads_like_the_story(operation: Operation, finished: Any) -> N
         )
         artifacts = {
             one["key"]
-            for one in httpx.post(
-                f"{operation.api}/artifacts/filter",
-                json={"artifacts": {"flow_run_id": {"any_": [str(finished)]}}},
-            ).json()
+            for one in operation.post(
+                "artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [str(finished)]}}}
+            )
         }
     assert [one.name for one in sorted(tasks, key=lambda one: one.start_time)] == stages  # type: ignore[arg-type, return-value]
     assert {f"{stage}-progress" for stage in ("pretrain", "ppo")} <= artifacts
@@ -221,11 +219,11 @@ def test_approval_suspends_and_the_answer_decides(
     until(lambda: operation.flow_process(run_id) is None, 15, "the end of the process")
     assert operation.parent(run_id).info.status == "SCHEDULED"
     name = operation.run(run_id).name
-    answered = httpx.post(
-        f"{operation.api}/flow_runs/{run_id}/resume",
-        json={"run_input": {"go_on": answer, "approver": "Ann", "note": "looked at it"}},
+    answered = operation.post(
+        f"flow_runs/{run_id}/resume",
+        {"run_input": {"go_on": answer, "approver": "Ann", "note": "looked at it"}},
     )
-    assert answered.json()["status"] == "ACCEPT", answered.text
+    assert answered["status"] == "ACCEPT", answered
     operation.wait(run_id, end)
     tags = operation.parent(run_id).data.tags
     assert tags["approval.before_ppo"] == ("approved" if answer else "refused")
@@ -290,35 +288,31 @@ def test_everything_killed_is_set_right_by_the_next_up(
 
 
 def test_pages_show_what_a_user_must_see(operation: Operation, finished: Any) -> None:
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        pytest.skip("no Chromium to look at the pages with")
     ui = operation.api.removesuffix("/api")
     with operation.client() as client:
         deployment = client.read_deployment_by_name("rlhf-pipeline/quickstart").id
-    form = _page(chromium, f"{ui}/deployments/deployment/{deployment}/run")
-    for words in ("KL coefficient", "Iterations", "Ask before PPO"):
-        assert words in form
-    assert "(Optional)" not in form
-    run = _page(chromium, f"{ui}/runs/flow-run/{finished}")
-    assert "Completed" in run
-    assert operation.run(finished).name in run
-    for stage in ("Logs", "Artifacts", "Parameters"):
-        assert stage in run
     wanted = {"flow_run_id": {"any_": [str(finished)]}, "key": {"any_": ["evaluate-report"]}}
-    (artifact,) = httpx.post(f"{operation.api}/artifacts/filter", json={"artifacts": wanted}).json()
-    report = _page(chromium, f"{ui}/artifacts/artifact/{artifact['id']}")
-    for words in ("Verdict", "gold score", "data:image/png"):
-        assert words in report
+    (artifact,) = operation.post("artifacts/filter", {"artifacts": wanted})
     experiment = operation.parent(finished).info.experiment_id
     runs = operation.mlflow.search_runs(
         [experiment], filter_string="tags.`quartet.kind` = 'pipeline'", max_results=3
     )
     ids = ",".join(f'"{one.info.run_id}"' for one in runs)
-    address = f'{operation.mlflow_uri}/#/compare-runs?runs=[{ids}]&experiments=["{experiment}"]'
-    compared = _page(chromium, address)
-    for words in (*(one.info.run_name for one in runs), "ppo.kl_coef", "final/gold_gain"):
-        assert words in compared
+    with browser() as tab:
+        tab.open(ui)
+        tab.wait_for("Login")
+        tab.log_in_to_prefect(ui, operation.password)
+        tab.open(f"{ui}/deployments/deployment/{deployment}/run")
+        form = tab.wait_for("KL coefficient", "Iterations", "Ask before PPO")
+        assert "(Optional)" not in form
+        tab.open(f"{ui}/runs/flow-run/{finished}")
+        name = operation.run(finished).name
+        tab.wait_for("Completed", name, "Logs", "Artifacts", "Parameters")
+        tab.open(f"{ui}/artifacts/artifact/{artifact['id']}")
+        tab.wait_for("Verdict", "gold score", "data:image/png")
+        tab.log_in_to_mlflow(operation.mlflow_uri, operation.password)
+        tab.open(f'{operation.mlflow_uri}/#/compare-runs?runs=[{ids}]&experiments=["{experiment}"]')
+        tab.wait_for(*(one.info.run_name for one in runs), "ppo.kl_coef", "final/gold_gain")
 
 
 def _servers(operation: Operation) -> list[int]:
@@ -338,12 +332,3 @@ def _servers(operation: Operation) -> list[int]:
         if serves and not any("guardian" in word for word in words):
             found.append(int(entry.name))
     return found
-
-
-def _page(chromium: str, address: str) -> str:
-    """The page as a browser has built it."""
-    words = ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"]
-    return subprocess.run(
-        [chromium, *words, "--virtual-time-budget=15000", "--dump-dom", address],
-        capture_output=True, text=True, timeout=120, check=True,
-    ).stdout  # fmt: skip

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.settings import PREFECT_API_AUTH_STRING, temporary_settings
 
 from tasks.machine.guardian import descendants
 
@@ -102,6 +104,14 @@ class Place:
                 cwd=self.folder,
             )
 
+    @property
+    def auth_string(self) -> str:
+        """What opens Prefect."""
+        return f"admin:{(self.home / 'password').read_text().strip()}"
+
+    def client(self) -> SyncPrefectClient:
+        return SyncPrefectClient(self.api, auth_string=self.auth_string)
+
     def said(self) -> str:
         return (self.folder / "up.log").read_text()
 
@@ -136,8 +146,6 @@ def test_status_tells_where_nothing_runs(place: Place) -> None:
 
 @pytest.mark.slow
 def test_up_serves_runs_and_leaves_nothing_behind(place: Place) -> None:
-    from prefect.client.orchestration import SyncPrefectClient
-
     process = place.up()
     try:
         ready = wait_until(lambda: "Ready" in place.said() or process.poll() is not None, 150)
@@ -145,7 +153,7 @@ def test_up_serves_runs_and_leaves_nothing_behind(place: Place) -> None:
         assert process.poll() is None, place.said()
         below = descendants(process.pid)
         _check_second_up(place)
-        with SyncPrefectClient(place.api) as client:
+        with place.client() as client:
             deployment = client.read_deployment_by_name("tiny/one")
             run = client.create_flow_run_from_deployment(
                 deployment.id, parameters={"seconds": 300.0}
@@ -196,14 +204,13 @@ actions:
 
 def _check_that_what_people_set_stays(place: Place) -> None:
     """A schedule and an automation that were switched on survive the next registration."""
-    from prefect.client.orchestration import SyncPrefectClient
-
     from flows.operation.registration import apply_automations, deploy
 
     folder = place.folder / "automations"
     folder.mkdir()
     (folder / "evaluate.yaml").write_text(AUTOMATION)
-    with SyncPrefectClient(place.api) as client:
+    opened = temporary_settings({PREFECT_API_AUTH_STRING: place.auth_string})
+    with opened, place.client() as client:
         one = client.read_deployment_by_name("tiny/one")
         assert [(s.slug, s.active) for s in one.schedules] == [("weekly", False)]
         assert apply_automations(place.api, folder) == ["evaluate-on-registration"]
@@ -215,6 +222,7 @@ def _check_that_what_people_set_stays(place: Place) -> None:
         client.update_deployment_schedule(one.id, one.schedules[0].id, active=True)
         apply_automations(place.api, folder)
         environment = {**place.environment(), "PREFECT_API_URL": place.api}
+        environment["PREFECT_API_AUTH_STRING"] = place.auth_string
         file, log = place.folder / "prefect.yaml", place.folder / "again.log"
         assert deploy(place.api, file, log=log, environment=environment) == ["one"]
         (again,) = client.read_automations_by_name("evaluate-on-registration")

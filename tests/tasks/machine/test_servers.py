@@ -1,31 +1,20 @@
 """Servers and children: what holds a port, what a log means, and that no process is left behind."""
 
-import http.server
 import os
 import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from models.errors import QuartetError
 from tasks.machine.guardian import descendants
-from tasks.machine.servers import (
-    Child,
-    child_environment,
-    explain,
-    find_server,
-    one_at_a_time,
-    server_command,
-    start_child,
-    tail,
-    wait_for_server,
-)
+from tasks.machine.launch import server_command, server_environment, worker_environment
+from tasks.machine.servers import Child, explain, start_child, tail, wait_for_server
 from tasks.settings import Settings
 
 
@@ -49,67 +38,43 @@ def wait_until(what: Callable[[], bool], seconds: float = 15.0) -> bool:
     return what()
 
 
-@pytest.fixture
-def foreign_port() -> Iterator[int]:
-    """A web server that is neither Prefect nor MLflow: it answers OK to everything."""
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(b"OK")
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield int(server.server_address[1])
-    server.shutdown()
-    server.server_close()
-
-
-@pytest.mark.parametrize("kind", ["Prefect", "MLflow"])
-def test_find_server_refuses_a_foreign_service_and_names_port_answer_and_remedy(
-    kind: str, foreign_port: int
-) -> None:
-    with pytest.raises(QuartetError) as caught:
-        find_server(kind, foreign_port)  # type: ignore[arg-type]
-    for part in (str(foreign_port), "'OK'", kind, f"--{kind.lower()}-port"):
-        assert part in str(caught.value)
-
-
-def test_find_server_refuses_what_speaks_no_http() -> None:
-    with socket.socket() as opened:
-        opened.bind(("127.0.0.1", 0))
-        opened.listen()
-
-        def answer() -> None:
-            connection, _ = opened.accept()
-            connection.sendall(b"SSH-2.0\r\n")
-            connection.close()
-
-        threading.Thread(target=answer, daemon=True).start()
-        with pytest.raises(QuartetError, match="no HTTP"):
-            find_server("MLflow", opened.getsockname()[1])
-
-
-def test_find_server_gives_none_where_the_port_is_free() -> None:
-    assert find_server("Prefect", free_port()) is None
-
-
-def test_child_environment_fixes_addresses_and_leaves_the_rest_to_the_user(
+def test_worker_environment_fixes_addresses_and_leaves_the_rest_to_the_user(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PREFECT_API_URL", "http://elsewhere/api")
     monkeypatch.setenv("PREFECT_WORKER_QUERY_SECONDS", "7")
-    found = child_environment(Settings(home=tmp_path), prefect_port=4444, mlflow_uri="http://m")
+    monkeypatch.setenv("MLFLOW_BACKEND_STORE_URI", "postgresql://user:secret@host/mlflow")
+    found = worker_environment(
+        Settings(home=tmp_path), prefect_port=4444, mlflow_uri="http://m", password="p", ours=set()
+    )
     assert found["PREFECT_API_URL"] == "http://127.0.0.1:4444/api"
-    assert found["PREFECT_SERVER_UI_API_URL"] == "http://127.0.0.1:4444/api"
     assert found["QUARTET_TRACKING_URI"] == "http://m"
     assert found["QUARTET_HOME"] == str(tmp_path)
-    assert found["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
     assert found["PREFECT_WORKER_QUERY_SECONDS"] == "7"
+    assert "secret" not in str(found)
+    assert "PREFECT_API_AUTH_STRING" not in found  # for servers that somebody else started
+
+
+def test_server_environment_takes_postgresql_from_the_environment_and_a_file_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(home=tmp_path)
+    url = "postgresql+asyncpg://user:secret@host/prefect"
+    name = "PREFECT_API_DATABASE_CONNECTION_URL"
+    assert server_environment("Prefect", settings, 4200, None)[name].endswith("/prefect.db")
+    monkeypatch.setenv("PREFECT_SERVER_DATABASE_CONNECTION_URL", url)
+    closed = server_environment("Prefect", settings, 4200, "long-password")
+    assert closed[name] == url
+    assert closed["PREFECT_SERVER_API_AUTH_STRING"] == "admin:long-password"
+    assert closed["PREFECT_SERVER_UI_API_URL"] == "http://127.0.0.1:4200/api"
+    name = "MLFLOW_BACKEND_STORE_URI"
+    assert server_environment("MLflow", settings, 5000, None)[name].endswith("/mlflow.db")
+    monkeypatch.setenv(name, "postgresql://user:secret@host/mlflow")
+    closed = server_environment("MLflow", settings, 5000, "long-password")
+    assert closed[name] == "postgresql://user:secret@host/mlflow"
+    assert "long-password" not in (tmp_path / "mlflow-auth.ini").read_text()
+    for kind in ("Prefect", "MLflow"):
+        assert "password" not in " ".join(server_command(kind, 1, closed=True))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -119,6 +84,9 @@ def test_child_environment_fixes_addresses_and_leaves_the_rest_to_the_user(
         ("Detected out-of-date database schema (found version 1)", "mlflow db upgrade sqlite:///"),
         ("sqlite3.OperationalError: duplicate column name: x", "half upgraded"),
         ("sqlite3.DatabaseError: file is not a database", "damaged"),
+        ("asyncpg.exceptions.InvalidPasswordError: password authentication failed", "refuses"),
+        ("psycopg2.OperationalError: connection failed: Connection refused", "does not answer"),
+        ("ModuleNotFoundError: No module named 'psycopg2'", "quartet-rlhf[postgres]"),
         ("KeyError: 'x'", "fix what it says"),
     ],
 )
@@ -135,29 +103,17 @@ def test_explain_says_what_is_wrong_with_the_database(
     assert ("mlflow.db" in text) is (words[:3] != "Key")
 
 
+def test_tail_leaves_out_passwords(tmp_path: Path) -> None:
+    log = tmp_path / "x.log"
+    log.write_text("cannot open postgresql://me:secret@host:5432/mlflow\n")
+    assert tail(log) == "    cannot open postgresql://me:***@host:5432/mlflow"
+
+
 def test_tail_gives_the_last_lines_only(tmp_path: Path) -> None:
     log = tmp_path / "x.log"
     log.write_text("\n".join(map(str, range(100))))
     assert tail(log, 2) == "    98\n    99"
     assert tail(tmp_path / "none.log") == "    (no log)"
-
-
-def test_one_at_a_time_refuses_a_second_and_says_who_holds_the_folder(tmp_path: Path) -> None:
-    settings = Settings(home=tmp_path)
-    program = (
-        "import sys, pathlib\n"
-        "from tasks.machine.servers import one_at_a_time\n"
-        "from tasks.settings import Settings\n"
-        "with one_at_a_time(Settings(home=pathlib.Path(sys.argv[1])), {'pid': 2}): pass\n"
-    )
-    words = [sys.executable, "-c", program, str(tmp_path)]
-    with one_at_a_time(settings, {"pid": 77, "prefect": "http://127.0.0.1:4299"}):
-        second = subprocess.run(words, capture_output=True, text=True)
-    assert second.returncode == 1
-    assert "process 77" in second.stderr
-    assert "http://127.0.0.1:4299" in second.stderr
-    assert "QUARTET_HOME" in second.stderr
-    assert subprocess.run(words, capture_output=True, text=True).returncode == 0
 
 
 # --- children -----------------------------------------------------------------------------------
@@ -276,7 +232,7 @@ def test_wait_for_server_shows_the_log_of_a_server_that_dies(tmp_path: Path) -> 
         environment=os.environ,
     )
     with pytest.raises(QuartetError) as caught:
-        wait_for_server("MLflow", free_port(), child, say=print)
+        wait_for_server("MLflow", free_port(), child, os.environ, say=print)
     child.stop()
     for part in ("status 4", "the disk is full", str(child.log)):
         assert part in str(caught.value)
@@ -292,7 +248,7 @@ def test_wait_for_server_is_bounded_and_tells_of_a_server_that_never_answers(
         environment=os.environ,
     )
     with pytest.raises(QuartetError, match="no answer on port"):
-        wait_for_server("Prefect", free_port(), child, say=print, seconds=1.0)
+        wait_for_server("Prefect", free_port(), child, os.environ, say=print, seconds=1.0)
     child.process.send_signal(signal.SIGTERM)
     child.stop()
 
@@ -305,13 +261,13 @@ def test_mlflow_server_explains_a_database_from_a_newer_version(home: Path) -> N
     settings, port = Settings(home=home), free_port()
     child = start_child(
         "MLflow server",
-        server_command("MLflow", settings, port),
+        server_command("MLflow", port, closed=False),
         log=home / "logs" / "mlflow-server.log",
-        environment=child_environment(settings, prefect_port=1, mlflow_uri="http://m"),
+        environment=server_environment("MLflow", settings, port, None),
     )
     try:
         with pytest.raises(QuartetError) as caught:
-            wait_for_server("MLflow", port, child, say=print)
+            wait_for_server("MLflow", port, child, os.environ, say=print)
     finally:
         child.stop()
     assert str(home / "mlflow.db") in str(caught.value)
