@@ -12,6 +12,7 @@ from rich.text import Text
 
 from flows.pipeline import PipelineResult
 from tasks.catalogue import entry
+from tasks.machine.lookup import HOST, loopback_url
 from tasks.reports.ppo import alarm_line
 from tasks.results.store import StageRef
 from tasks.settings import Settings
@@ -121,29 +122,15 @@ def _sample_table(samples: list[dict[str, str | float]]) -> Table:
 
 
 def _addresses(result: PipelineResult, settings: Settings) -> Iterator[str]:
-    binaries = Path(sys.executable).parent
-
-    def command(name: str, *words: str) -> str:
-        return shlex.join([str(binaries / name), *words])
-
-    yield "See more:"
-    if settings.tracking_uri:
-        yield f"  MLflow   {settings.tracking_uri}, run {result.name}"
-    else:
-        server = command(
-            "mlflow", "server", "--backend-store-uri", settings.mlflow_uri, "--port", "5000"
-        )
-        yield f"  MLflow   MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false {server}"
-        yield f"           then http://127.0.0.1:5000, run {result.name}"
     from prefect.settings import get_current_settings
 
     prefect = get_current_settings()
-    if prefect.api.url:
-        yield f"  Prefect  {prefect.ui_url}, flow run {result.name}"
+    if not (settings.tracking_uri and prefect.api.url):
+        quartet = str(Path(sys.executable).parent / "quartet")
+        home = f"QUARTET_HOME={shlex.quote(str(settings.root))}"
+        yield f"See more, after {home} {shlex.quote(quartet)} up:"
     else:
-        database = prefect.server.database.connection_url
-        address = database.get_secret_value() if database else ""
-        start = command("prefect", "server", "start", "--port", "4200")
-        assignment = f"PREFECT_API_DATABASE_CONNECTION_URL={shlex.quote(address)}"
-        yield f"  Prefect  {assignment} {start}"
-        yield f"           then http://127.0.0.1:4200, flow run {result.name}"
+        yield "See more:"
+    yield f"  MLflow   {settings.tracking_uri or loopback_url('MLflow', 5000)}, run {result.name}"
+    pages = prefect.ui_url if prefect.api.url else f"http://{HOST}:4200"
+    yield f"  Prefect  {pages}, flow run {result.name}"

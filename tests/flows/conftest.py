@@ -179,7 +179,7 @@ def finished(operation: Operation, tiny: tuple[str, ...]) -> Any:
     with operation.client() as client:
         (automation,) = client.read_automations_by_name("Evaluate a policy when it is registered")
         assert not automation.enabled, "an automation must wait until somebody wants it"
-    client.resume_automation(automation.id)
+        client.resume_automation(automation.id)
     run_id = operation.start_pipeline(*tiny)
     operation.wait(run_id, "Completed")
     return run_id

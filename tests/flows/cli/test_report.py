@@ -151,14 +151,15 @@ def test_print_result_shows_three_samples_side_by_side_as_they_are(
         assert "[bold]ppo " in row
 
 
-def test_print_result_gives_commands_that_open_the_local_databases(
+def test_print_result_gives_the_command_that_opens_the_local_databases(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with temporary_settings(restore_defaults={PREFECT_API_URL}):
         text = printed(capsys, monkeypatch, result())
-    assert "mlflow server --backend-store-uri sqlite:////somewhere/mlflow.db" in text
-    assert "prefect server start" in text
-    assert "PREFECT_API_DATABASE_CONNECTION_URL=" in text
+    assert "QUARTET_HOME=/somewhere " in text
+    assert "quartet up" in text
+    for address in ("http://127.0.0.1:5000", "http://127.0.0.1:4200"):
+        assert address in text
 
 
 def test_print_result_points_to_servers_that_run(
@@ -168,8 +169,7 @@ def test_print_result_points_to_servers_that_run(
         text = printed(capsys, monkeypatch, result(), tracking_uri="http://mlflow.example:5000")
     assert "http://mlflow.example:5000" in text
     assert "http://prefect.example:4200" in text
-    assert "mlflow server" not in text
-    assert "prefect server" not in text
+    assert "quartet up" not in text
 
 
 def test_print_result_names_the_alarms_of_ppo(
