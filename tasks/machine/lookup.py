@@ -67,6 +67,10 @@ class RunningServer:
     closed: bool
 
 
+class NotOpenedError(QuartetError):
+    """A server asks for a password, and what the environment has does not open it."""
+
+
 def find_server(
     kind: Kind, url: str, environment: Mapping[str, str] | None = None
 ) -> RunningServer | None:
@@ -78,7 +82,8 @@ def find_server(
             default that of this process.
 
     Raises:
-        QuartetError: Something else answers there, or the credentials are missing or wrong.
+        NotOpenedError: The credentials are missing or wrong.
+        QuartetError: Something else answers there.
     """
     environment = os.environ if environment is None else environment
     url = url.rstrip("/")
@@ -197,9 +202,9 @@ def _not_healthy(kind: Kind, url: str, said: str) -> QuartetError:
     )
 
 
-def _not_opened(kind: Kind, url: str, environment: Mapping[str, str]) -> QuartetError:
+def _not_opened(kind: Kind, url: str, environment: Mapping[str, str]) -> NotOpenedError:
     given = authorization(kind, environment)
     what = "does not accept the password that was sent" if given else "asks for a password"
     verb = "correct" if given else "set"
     port = ", or use another port" if is_loopback(url) else ""
-    return QuartetError(f"the {kind} server at {url} {what}; {verb} {VARIABLES[kind]}{port}")
+    return NotOpenedError(f"the {kind} server at {url} {what}; {verb} {VARIABLES[kind]}{port}")

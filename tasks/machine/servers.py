@@ -17,14 +17,16 @@ from pathlib import Path
 
 from models.errors import QuartetError
 from tasks.machine import guardian
-from tasks.machine.launch import PREFECT_DATABASE, is_postgres
+from tasks.machine.launch import PREFECT_DATABASE, accounts_file, is_postgres
 from tasks.machine.lookup import (
     Kind,
+    NotOpenedError,
     RunningServer,
     find_server,
     held_by_another_account,
     loopback_url,
 )
+from tasks.machine.password import password_file
 
 START_SECONDS = 120.0
 """Longest wait for a server: a busy machine needs minutes for the first migration."""
@@ -157,6 +159,13 @@ def wait_for_server(
         try:
             if (found := find_server(kind, loopback_url(kind, port), environment)) is not None:
                 return found
+        except NotOpenedError as error:
+            root = child.log.parent.parent
+            raise QuartetError(
+                f"{kind} does not accept the password in {password_file(root)}: its accounts were "
+                f"made with another one; put that back, or remove {accounts_file(root)} and start "
+                "again"
+            ) from error
         except QuartetError as error:  # answers, but is not ready yet
             trouble = f"; {error}"
         if waited > seconds:

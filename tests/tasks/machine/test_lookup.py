@@ -4,6 +4,7 @@ import base64
 import http.server
 import os
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from tasks.machine.lookup import (
     held_by_another_account,
     loopback_url,
 )
+from tasks.machine.servers import start_child, wait_for_server
 
 
 def free_port() -> int:
@@ -122,6 +124,26 @@ def test_find_server_opens_with_the_credentials_of_the_environment(kind: Kind) -
                 find_server(kind, url, given)
             assert list(OPENING[kind])[-1] in str(caught.value)
             assert "admin:wrong" not in str(caught.value)
+
+
+def test_wait_for_server_says_what_to_remove_where_mlflow_knows_another_password(
+    tmp_path: Path,
+) -> None:
+    child = start_child(
+        "MLflow server",
+        [sys.executable, "-c", "import time; time.sleep(300)"],
+        log=tmp_path / "logs" / "mlflow-server.log",
+        environment=os.environ,
+    )
+    try:
+        with (
+            closed_server("MLflow", "Basic another") as url,
+            pytest.raises(QuartetError, match=f"remove {tmp_path / 'mlflow-auth.db'}"),
+        ):
+            port = int(url.rpartition(":")[2])
+            wait_for_server("MLflow", port, child, OPENING["MLflow"], say=print)
+    finally:
+        child.stop(lambda: True)
 
 
 def test_authorization_reads_mlflows_own_file_of_credentials(
