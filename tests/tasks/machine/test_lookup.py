@@ -136,12 +136,10 @@ def test_wait_for_server_says_what_to_remove_where_mlflow_knows_another_password
         environment=os.environ,
     )
     try:
-        with (
-            closed_server("MLflow", "Basic another") as url,
-            pytest.raises(QuartetError, match=f"remove {tmp_path / 'mlflow-auth.db'}"),
-        ):
+        with closed_server("MLflow", "Basic another") as url:
             port = int(url.rpartition(":")[2])
-            wait_for_server("MLflow", port, child, OPENING["MLflow"], say=print)
+            with pytest.raises(QuartetError, match=f"remove {tmp_path / 'mlflow-auth.db'}"):
+                wait_for_server("MLflow", port, child, OPENING["MLflow"], say=print)
     finally:
         child.stop(lambda: True)
 
