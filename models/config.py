@@ -63,6 +63,7 @@ class Config(BaseModel):
         frozen=True,
         extra="forbid",
         allow_inf_nan=False,
+        hide_input_in_errors=True,  # it may be an address with a password
         protected_namespaces=(),
         use_attribute_docstrings=True,
         field_title_generator=make_title,

@@ -1,6 +1,7 @@
 """How much is measured, the bounds of a decision, and how to reach a judge behind an API."""
 
 import re
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
@@ -87,9 +88,22 @@ class EndpointConfig(Config):
     @field_validator("url")
     @classmethod
     def _url_is_plain(cls, url: str) -> str:
-        if url and not re.match(r"https?://[^@\s]+$", url):
-            raise ValueError(
-                "the address of the endpoint is no http(s) address without user and password; "
-                "give one such as http://127.0.0.1:8000/v1, and the key in the environment"
+        if url and not _is_plain(url):
+            raise ValueError(  # without the address: it may hold a password
+                "the address of the endpoint is no http(s) address without user and password, "
+                "? and #; give one such as http://127.0.0.1:8000/v1, and the key in the "
+                "environment variable that api_key_env names (OPENAI_API_KEY)"
             )
         return url.rstrip("/")
+
+
+def _is_plain(url: str) -> bool:
+    """Whether nothing in an address could be a secret, and it can be called."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port  # raises if there can be no such port
+    except ValueError:
+        return False
+    return bool(re.fullmatch(r"https?://[^@?#\s\x00-\x20\x7f-\x9f]+", url)) and (
+        bool(parts.hostname) and port != 0
+    )

@@ -16,7 +16,7 @@ from models.rows import Content, read_rows, text_of
 from tasks.data.files import ENDINGS, read_file
 from tasks.data.formats import Row, RowProblem, as_messages, convert_row
 from tasks.data.limits import most_bytes
-from tasks.data.quality import check_row
+from tasks.data.quality import check_row, clean_row
 from tasks.results.digests import canonical_json
 
 
@@ -103,7 +103,7 @@ def draw_heldout_prompts(path: Path, count: int, seed: int) -> list[Content]:
 
 def _canonical(path: Path, number: int, row: Row) -> Row:
     try:
-        found = convert_row("demonstrations" if "completion" in row else "prompts", row)
+        found = clean_row(convert_row("demonstrations" if "completion" in row else "prompts", row))
         check_row(found)
     except RowProblem as problem:
         raise DataError(
