@@ -48,6 +48,10 @@ class HostileServer:
             try:
                 self.received.append(connection.recv(2**16))
                 self._act(connection.sendall)
+                connection.shutdown(socket.SHUT_WR)
+                connection.settimeout(5)
+                while connection.recv(2**16):  # closed before all is read, it would be reset
+                    pass
             except OSError:
                 return  # the other side has had enough
 
@@ -141,7 +145,7 @@ REPLIES: dict[str, tuple[Callable[[HostileServer, Send], None], str]] = {
         ),
         "more than 8 MiB",
     ),
-    "no gzip": (lambda server, send: send(whole(b"x" * 9, "Content-Encoding: gzip")), "packed wrongly"),
+    "no gzip": (lambda server, send: send(whole(ANSWER, "Content-Encoding: gzip")), "packed wrong"),
     "packed unasked": (
         lambda server, send: send(whole(b"x", "Content-Encoding: br, \x1b[2J")),
         "",
