@@ -14,11 +14,11 @@ import copy
 from collections.abc import Sequence
 from typing import Any, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt
+from pydantic import Field
 from pydantic_core import PydanticUndefined
 
 from flows.parameters import PipelineParameters, load_preset
-from models.config import Config
+from models.config import Config, Seed
 from models.errors import ParameterError
 from models.language.config import ArchitectureConfig, BaseModelConfig, SamplingConfig
 from models.ppo.config import PPOConfig
@@ -107,9 +107,9 @@ class StageForm(Config):
 
     preset: PresetName
     """Gives every parameter that is not in this form."""
-    seed: NonNegativeInt
+    seed: Seed
     """Random seed of the run."""
-    time_limit_hours: NonNegativeFloat = Field(title="Time limit (hours)")
+    time_limit_hours: float = Field(ge=0, le=8784, title="Time limit (hours)")
     """Then training saves a checkpoint and stops; a new run resumes it. 0 = no limit."""
     further: list[str] = Field(title="Further settings")
     """path.to.field=value, such as ppo.gae_lambda=0.9; they override the form."""

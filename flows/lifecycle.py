@@ -21,6 +21,7 @@ from prefect.states import Cancelled
 from pydantic import Field
 
 from flows.forms import StageForm
+from flows.memory import check_memory
 from flows.parameters import PipelineParameters
 from tasks.machine.liveness import announced
 from tasks.machine.time_limit import time_limit
@@ -60,12 +61,13 @@ def opened(form: StageForm, parameters: PipelineParameters) -> Iterator[Pipeline
 
     Raises:
         Cancellation: The run was cancelled.
-        ParameterError: The form does not fit the deployment it was filled in from.
+        ParameterError: The form does not fit the deployment it was filled in from, or the memory.
         QuartetError: The tracking server does not answer.
         TimeoutError: The form's time limit has passed; training is saved.
     """
     filled_in: dict[str, Any] = (deployment.parameters or {}).get("run", {})
     form.check_deployment(filled_in)
+    check_memory(parameters, load_settings())
     try:
         with (
             time_limit(form.time_limit_hours),

@@ -9,9 +9,9 @@ from importlib import resources
 from typing import Any, Self, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, Field, NonNegativeInt, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from models.config import Config
+from models.config import Config, Seed
 from models.errors import ParameterError
 from models.language.config import (
     ArchitectureConfig,
@@ -27,13 +27,15 @@ from tasks.judging.config import EvaluationConfig
 
 Model = TypeVar("Model", bound=BaseModel)
 
+LONGEST_SHOWN = 200
+
 
 class PipelineParameters(Config):
     """Everything that shapes the result of a pipeline run; each stage gets only its slice."""
 
     preset: str = "custom"
     """Name of the preset that these parameters started from; a label only."""
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     """Random seed of the run."""
     data: DataConfig = Field(default_factory=DataConfig)
     tokenizer: TokenizerConfig = Field(default_factory=TokenizerConfig)
@@ -113,7 +115,8 @@ def load_preset(
     presets = list_presets()
     if name not in presets:
         raise ParameterError(
-            f"unknown preset {name!r}{_closest(name, presets)}; presets are: {', '.join(presets)}"
+            f"unknown preset {_shown(name)}{_closest(name, presets)}; presets are: "
+            f"{', '.join(presets)}"
         )
     values = yaml.safe_load((_folder() / f"{name}.yaml").read_text(encoding="utf-8"))
     del values["description"]
@@ -146,7 +149,7 @@ def _set(values: dict[str, Any], setting: str) -> None:
     path, equals, text = setting.partition("=")
     if not equals:
         raise ParameterError(
-            f"--set got {setting!r}, wanted path.to.field=value, such as ppo.kl_coef=0.1"
+            f"--set got {_shown(setting)}, wanted path.to.field=value, such as ppo.kl_coef=0.1"
         )
     if path.strip() == "preset":
         raise ParameterError("preset cannot be set; give it as the argument of `quartet run`")
@@ -156,8 +159,8 @@ def _set(values: dict[str, Any], setting: str) -> None:
         if name not in model.model_fields:
             where = ".".join(groups[:depth]) or "the top level"
             raise ParameterError(
-                f"unknown field {path!r}{_closest(name, model.model_fields)}; fields of {where} "
-                f"are: {', '.join(model.model_fields)}"
+                f"unknown field {_shown(path)}{_closest(name, model.model_fields)}; fields of "
+                f"{where} are: {', '.join(model.model_fields)}"
             )
         group = _group(model, name)
         if group is None and depth < len(groups):
@@ -173,8 +176,12 @@ def _set(values: dict[str, Any], setting: str) -> None:
     is_text = model.model_fields[field].annotation is str  # 2024 may be a folder's name
     try:
         values[field] = text if is_text else yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ParameterError(f"{path}: the value {text!r} cannot be read ({error})") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        why = " ".join(str(error).split())
+        raise ParameterError(
+            f"{path}: the value {_shown(text)} cannot be read ({why}); wanted a number, a word or "
+            "a list in YAML"
+        ) from error
 
 
 def _group(model: type[BaseModel], name: str) -> type[BaseModel] | None:
@@ -191,7 +198,15 @@ def _explain(error: Mapping[str, Any]) -> str:
     message = str(error["msg"]).removeprefix("Value error, ")
     if error["type"] == "value_error":  # ours: it names everything itself
         return f"{where}: {message}" if where else message
-    return f"{where}: got {error['input']!r}, {message[0].lower()}{message[1:]}"
+    return f"{where}: got {_shown(error['input'])}, {message[0].lower()}{message[1:]}"
+
+
+def _shown(value: Any) -> str:
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no number of thousands of digits
+        return "a number of more than 4,300 digits"
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
 
 
 def _closest(name: str, possible: Iterable[str]) -> str:

@@ -1,11 +1,27 @@
-"""The base of every config: frozen, nothing unknown, made from plain values."""
+"""The base of every config: frozen, nothing unknown, made from plain values, every number bounded.
 
-from typing import Annotated
+A field's bounds are what could make sense anywhere; what one machine's memory holds is less, and
+checked before a run.
+"""
 
-from pydantic import BaseModel, ConfigDict, Field
+import re
+from typing import Annotated, Any, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic.fields import ComputedFieldInfo, FieldInfo
+from pydantic_core import PydanticCustomError
 
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
+CountOrZero = Annotated[int, Field(ge=0, le=1_000_000_000)]
+Steps = Annotated[int, Field(ge=1, le=100_000_000)]
+BatchSize = Annotated[int, Field(ge=1, le=65_536)]
+Tokens = Annotated[int, Field(ge=1, le=1_048_576)]
+BlockTokens = Annotated[int, Field(ge=16, le=1_048_576)]
+Resamples = Annotated[int, Field(ge=100, le=1_000_000)]
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+Positive = Annotated[float, Field(gt=0, le=1_000_000)]
+PositiveOrZero = Annotated[float, Field(ge=0, le=1_000_000)]
+LearningRate = Annotated[float, Field(gt=0, le=100)]
 Share = Annotated[float, Field(ge=0, le=1)]
 PositiveShare = Annotated[float, Field(gt=0, le=1)]
 ShareBelowOne = Annotated[float, Field(ge=0, lt=1)]
@@ -47,7 +63,20 @@ class Config(BaseModel):
         frozen=True,
         extra="forbid",
         allow_inf_nan=False,
+        hide_input_in_errors=True,  # it may be an address with a password
         protected_namespaces=(),
         use_attribute_docstrings=True,
         field_title_generator=make_title,
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_of_its_kind(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse what pydantic takes: true and false as 1 and 0, texts that are no UTF-8."""
+        wanted = cls.model_fields[info.field_name or ""].annotation
+        kinds = {wanted, *get_args(wanted)}
+        if isinstance(value, bool) and kinds & {int, float} and bool not in kinds:
+            raise PydanticCustomError("number", "Input should be a number, not true or false")
+        if isinstance(value, str) and re.search("[\0\ud800-\udfff]", value):
+            raise PydanticCustomError("text", "Input should be UTF-8 text without null characters")
+        return value

@@ -24,6 +24,7 @@ from flows.cli.registry import gc, lineage, promote, rollback
 from flows.cli.server import prefect_server
 from flows.cli.use import chat, serve
 from flows.forms import RunForm
+from flows.memory import check_memory
 from flows.parameters import PipelineParameters, list_presets
 from models.errors import DataError, ParameterError, QuartetError
 from tasks.data.sources import folder_files
@@ -61,6 +62,7 @@ def run(
     with _refusals():
         form = RunForm.of(preset, settings or [])
         parameters = form.to_parameters()
+        check_memory(parameters, load_settings())
     if result is not None and not result.absolute().parent.is_dir():
         _refuse(f"--result: the folder {result.absolute().parent} does not exist; make it first")
     if result is not None and result.is_dir():

@@ -14,10 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from models.display import in_one_line
 from models.errors import DataError
+from models.files import open_file, parse_json, read_chunks, reading, shown
 from models.randomness import derive_seed
 
 Kind = Literal["choice", "cloze"]
+
+MOST_BYTES = 2**28
+"""Questions are few, and each is asked."""
 
 KEYS: dict[Kind, tuple[str, ...]] = {
     "choice": ("question", "choices", "label"),
@@ -64,28 +69,28 @@ def read_questions(path: Path) -> Questions:
     Raises:
         DataError: The file cannot be read, holds no row, or a row is malformed.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")  # a text may hold other line ends
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"{path} cannot be read ({error}); wanted a UTF-8 file of JSON lines with "
-            "question, choices and label, or with context and completion"
-        ) from error
+    wanted = (
+        "a UTF-8 file of JSON lines with question, choices and label, or with context and "
+        "completion"
+    )
+    with open_file(path, most_bytes=MOST_BYTES) as file, reading(path, wanted):
+        text = b"".join(read_chunks(file, path, most_bytes=MOST_BYTES)).decode("utf-8-sig")
+    lines = text.split("\n")  # a text may hold other line ends
     kind: Kind | None = None
     rows = []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = parse_json(line)
             kind = kind or _kind(row)
             rows.append(_question(row, kind, number))
         except ValueError as error:  # json's own errors are ValueErrors
             raise DataError(
-                f"{path.name}, line {number}: {error}; repair or remove the line"
+                f"{shown(path.name)}, line {number}: {error}; repair or remove the line"
             ) from error
     if kind is None:
-        raise DataError(f"{path.name} holds no rows; give at least one question")
+        raise DataError(f"{shown(path.name)} holds no rows; give at least one question")
     return Questions(name=path.name, kind=kind, rows=rows)
 
 
@@ -184,5 +189,5 @@ def _text(value: Any, name: str, *, may_be_empty: bool = False) -> str:
 
 
 def _shown(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
+    text = in_one_line(json.dumps(value, ensure_ascii=False))
     return text if len(text) <= 80 else f"{text[:79]}…"

@@ -1,10 +1,11 @@
 """How much is measured, the bounds of a decision, and how to reach a judge behind an API."""
 
 import re
+from urllib.parse import urlsplit
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from models.config import Config, Count, Share
+from models.config import Config, Count, Positive, Resamples, Share
 
 
 class MeasuringConfig(Config):
@@ -12,35 +13,33 @@ class MeasuringConfig(Config):
 
     prompts: Count = Field(512, title="Held-out prompts")
     """At most as many as there are, noted if fewer than 512; a decision needs 30."""
-    samples_per_prompt: Count = 4
+    samples_per_prompt: int = Field(4, ge=1, le=10_000)
     """Completions of each model; the gold judge's diversity check needs at least 2."""
-    bootstrap_resamples: int = Field(2000, ge=100)
+    bootstrap_resamples: Resamples = 2000
     """Resamples of the prompts for each 95% interval."""
 
 
 class Bounds(Config):
     """The bounds of a decision: a model against its baseline."""
 
-    min_length_ratio: PositiveFloat = 0.7
+    min_length_ratio: Positive = 0.7
     """Mean completion length in tokens, model over baseline; rejected below it."""
-    max_length_ratio: PositiveFloat = 1.4
+    max_length_ratio: Positive = 1.4
     """Mean completion length in tokens, model over baseline; rejected above it."""
-    min_eos_ratio: PositiveFloat = 0.8
+    min_eos_ratio: Positive = 0.8
     """Share of completions that end with EOS, model over baseline."""
-    min_distinct_2_ratio: PositiveFloat = Field(0.8, title="Minimum distinct-2 ratio")
+    min_distinct_2_ratio: Positive = Field(0.8, title="Minimum distinct-2 ratio")
     """Without a gold judge: distinct-2 of all completions, model over baseline."""
     min_good_pair_difference: Share = 0.5
     """With a gold judge: probability that two good samples of a prompt differ."""
-    min_matched_distinct_2_ratio: PositiveFloat = Field(
-        0.7, title="Minimum matched distinct-2 ratio"
-    )
+    min_matched_distinct_2_ratio: Positive = Field(0.7, title="Minimum matched distinct-2 ratio")
     """With a gold judge: distinct-2 of matched good completions, model over baseline."""
     min_matched_completions: Count = 100
     """With a gold judge: matched good completions of each model; rejected if fewer."""
 
     # On the quickstart accepted policies end at 1 to 2.5 nats, over-optimised ones at 14 to 39.
     # The sum grows with the tokens of a completion: raise the bound for long ones.
-    max_kl_to_reference: float | None = Field(10.0, gt=0)
+    max_kl_to_reference: float | None = Field(10.0, gt=0, le=1_000_000)
     """Mean nats per completion from the SFT model; rejected above it. Raise it for long ones."""
 
     @model_validator(mode="after")
@@ -77,11 +76,11 @@ class EndpointConfig(Config):
     """How many of the evaluated prompts are judged; two requests per prompt and model pair."""
     temperature: float = Field(0.0, ge=0, le=2)
     """Temperature of the judge; some models accept only 1."""
-    max_tokens: NonNegativeInt = 256
+    max_tokens: int = Field(256, ge=0, le=1_048_576)
     """Maximum tokens of the judge's answer; 0 = the endpoint's default."""
     concurrency: int = Field(4, ge=1, le=64)
     """Maximum requests in flight."""
-    timeout_seconds: PositiveFloat = Field(60.0, title="Timeout")
+    timeout_seconds: float = Field(60.0, gt=0, le=3600, title="Timeout")
     """Seconds until a request counts as failed."""
     retries: int = Field(4, ge=0, le=10)
     """Further attempts after no answer, 408, 409, 429 or 5xx, with growing pauses."""
@@ -89,9 +88,22 @@ class EndpointConfig(Config):
     @field_validator("url")
     @classmethod
     def _url_is_plain(cls, url: str) -> str:
-        if url and not re.match(r"https?://[^@\s]+$", url):
-            raise ValueError(
-                "the address of the endpoint is no http(s) address without user and password; "
-                "give one such as http://127.0.0.1:8000/v1, and the key in the environment"
+        if url and not _is_plain(url):
+            raise ValueError(  # without the address: it may hold a password
+                "the address of the endpoint is no http(s) address without user and password, "
+                "? and #; give one such as http://127.0.0.1:8000/v1, and the key in the "
+                "environment variable that api_key_env names (OPENAI_API_KEY)"
             )
         return url.rstrip("/")
+
+
+def _is_plain(url: str) -> bool:
+    """Whether nothing in an address could be a secret, and it can be called."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port  # raises if there can be no such port
+    except ValueError:
+        return False
+    return bool(re.fullmatch(r"https?://[^@?#\s\x00-\x20\x7f-\x9f]+", url)) and (
+        bool(parts.hostname) and port != 0
+    )

@@ -2,15 +2,15 @@
 
 from typing import Literal
 
-from pydantic import Field, PositiveFloat, model_validator
+from pydantic import Field, model_validator
 
-from models.config import Config, Count
+from models.config import BatchSize, Config, Count, Positive, Tokens
 
 
 class TokenizerConfig(Config):
     """A byte-level BPE trained on the corpus."""
 
-    vocab_size: int = Field(4096, ge=300)
+    vocab_size: int = Field(4096, ge=300, le=1_000_000)
     """Maximum number of tokens, including special tokens and the 256 bytes."""
     min_frequency: Count = 2
     """How often a pair must occur in the corpus to be merged."""
@@ -21,13 +21,13 @@ class ArchitectureConfig(Config):
 
     family: Literal["llama", "gpt2"] = "llama"
     """llama: RMSNorm, SwiGLU, rotary positions; gpt2: LayerNorm, GELU, learned positions."""
-    layers: Count = 4
+    layers: int = Field(4, ge=1, le=1_000)
     """Number of transformer blocks."""
-    width: int = Field(256, ge=8)
+    width: int = Field(256, ge=8, le=65_536)
     """Hidden size."""
-    heads: Count = 4
+    heads: int = Field(4, ge=1, le=1_024)
     """Attention heads; must divide the width."""
-    context: int = Field(256, ge=16, title="Context length")
+    context: int = Field(256, ge=16, le=1_048_576, title="Context length")
     """Maximum tokens of a sequence, prompt and completion together."""
 
     @model_validator(mode="after")
@@ -57,13 +57,13 @@ class BaseModelConfig(Config):
 class SamplingConfig(Config):
     """Temperature sampling; top-p or top-k would change the distribution of the logprobs."""
 
-    temperature: PositiveFloat = 1.0
+    temperature: Positive = 1.0
     """Divides the logits, in sampling and in every logprob."""
-    max_completion_tokens: Count = 64
+    max_completion_tokens: Tokens = 64
     """Including EOS; a completion cut at this length has no EOS."""
-    min_completion_tokens: Count = 1
+    min_completion_tokens: Tokens = 1
     """Including EOS; EOS has probability 0 before this length."""
-    batch_size: Count = 256
+    batch_size: BatchSize = 256
     """Completions sampled at once; limits memory."""
 
     @model_validator(mode="after")

@@ -2,17 +2,29 @@
 
 from typing import Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, model_validator
+from pydantic import Field, model_validator
 
-from models.config import Config, Count, PositiveShare, Share, ShareBelowOne
+from models.config import (
+    BatchSize,
+    Config,
+    Count,
+    CountOrZero,
+    LearningRate,
+    Positive,
+    PositiveOrZero,
+    PositiveShare,
+    Share,
+    ShareBelowOne,
+    Steps,
+)
 
 
 class LoRAConfig(Config):
     """Low-rank adapters on every linear layer of the actor; without them it is the reference."""
 
-    rank: Count = 16
+    rank: int = Field(16, ge=1, le=65_536)
     """Rank of the adapters."""
-    alpha: PositiveFloat = 32.0
+    alpha: Positive = 32.0
     """The adapters' output is scaled by alpha / rank."""
 
 
@@ -21,9 +33,9 @@ class AlarmConfig(Config):
 
     action: Literal["warn", "stop"] = "warn"
     """warn: log and continue; stop: end and publish the last checkpoint before the alarm."""
-    max_kl: PositiveFloat = 50.0
+    max_kl: Positive = 50.0
     """Nats per completion from the reference."""
-    length_factor: float = Field(2.0, gt=1)
+    length_factor: float = Field(2.0, gt=1, le=1_000_000)
     """Factor by which the mean completion length may grow or shrink."""
     eos_rate_drift: PositiveShare = 0.3
     """Allowed change of the share of completions that end with EOS."""
@@ -38,25 +50,25 @@ class AlarmConfig(Config):
 class PPOConfig(Config):
     """Proximal policy optimisation of the actor against a frozen reward model."""
 
-    iterations: Count = 40
+    iterations: Steps = 40
     """Each samples rollouts and learns from them."""
-    rollouts_per_iteration: Count = 128
+    rollouts_per_iteration: int = Field(128, ge=1, le=1_000_000)
     """Completions sampled in each iteration."""
-    ppo_epochs: Count = 2
+    ppo_epochs: int = Field(2, ge=1, le=10_000)
     """Passes over the rollouts of each iteration."""
-    rollouts_per_minibatch: Count = 64
+    rollouts_per_minibatch: int = Field(64, ge=1, le=1_000_000)
     """Rollouts per optimiser step; must divide rollouts per iteration."""
     tokens_per_microbatch: Count = 16384
     """Maximum tokens per forward and backward pass; limits memory only."""
-    actor_learning_rate: PositiveFloat = 5e-4
+    actor_learning_rate: LearningRate = 5e-4
     """Decays linearly to 10%."""
-    critic_learning_rate: PositiveFloat = 5e-4
+    critic_learning_rate: LearningRate = 5e-4
     """Constant."""
-    critic_warmup_iterations: NonNegativeInt = 2
+    critic_warmup_iterations: CountOrZero = 2
     """First iterations that train only the critic."""
-    kl_coef: NonNegativeFloat = 0.05
+    kl_coef: PositiveOrZero = 0.05
     """Weight of the per-token KL penalty to the reference."""
-    kl_target: float | None = Field(None, gt=0)
+    kl_target: float | None = Field(None, gt=0, le=1_000_000)
     """Nats per completion, target of an adaptive coefficient; none = fixed coefficient."""
     kl_horizon: Count = 10_000
     """Rollouts over which the adaptive coefficient reacts."""
@@ -66,27 +78,27 @@ class PPOConfig(Config):
     """Trades bias for variance in generalised advantage estimation."""
     whiten_advantages: bool = True
     """To mean 0 and variance 1 over all tokens of an iteration."""
-    clip_range: PositiveFloat = 0.2
+    clip_range: Positive = 0.2
     """Of the probability ratio."""
-    value_clip_range: PositiveFloat = 0.2
+    value_clip_range: Positive = 0.2
     """Of the change of the value estimate."""
-    value_coef: PositiveFloat = 0.5
+    value_coef: Positive = 0.5
     """Weight of the value loss."""
-    entropy_coef: NonNegativeFloat = 0.0
+    entropy_coef: PositiveOrZero = 0.0
     """Weight of the entropy bonus."""
-    max_approx_kl: PositiveFloat = 0.2
+    max_approx_kl: Positive = 0.2
     """KL to the sampling policy at which the PPO epochs of an iteration stop early."""
-    score_clip: float | None = Field(None, gt=0)
+    score_clip: float | None = Field(None, gt=0, le=1_000_000)
     """Clips normalised scores to plus and minus this; none = no clipping."""
-    missing_eos_penalty: NonNegativeFloat = 3.0
+    missing_eos_penalty: PositiveOrZero = 3.0
     """Subtracted from the normalised score of a completion cut at the maximum length."""
-    ptx_coef: NonNegativeFloat = 0.0
+    ptx_coef: PositiveOrZero = 0.0
     """Weight of the pretraining loss in the actor's update; 0 = none."""
-    ptx_rows: Count = 16
+    ptx_rows: BatchSize = 16
     """Corpus blocks of 128 tokens per optimiser step."""
     ema_decay: ShareBelowOne = 0.0
     """Of the actor's moving average, per optimiser step; 0 = no average."""
-    max_grad_norm: PositiveFloat = 1.0
+    max_grad_norm: Positive = 1.0
     """Clips the global gradient norm."""
     lora: LoRAConfig | None = None
     """Train only adapters of the actor."""

@@ -2,9 +2,21 @@
 
 from typing import Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat
+from pydantic import Field
 
-from models.config import Config, Count, PositiveShare, ShareBelowOne
+from models.config import (
+    BatchSize,
+    BlockTokens,
+    Config,
+    Count,
+    LearningRate,
+    Positive,
+    PositiveOrZero,
+    PositiveShare,
+    Resamples,
+    ShareBelowOne,
+    Steps,
+)
 
 
 class FeedbackConfig(Config):
@@ -12,7 +24,7 @@ class FeedbackConfig(Config):
 
     annotator: Literal["none", "simulated"] = "none"
     """none: skip the stage; simulated: the embedded world's annotator."""
-    preferences: Count = 4000
+    preferences: int = Field(4000, ge=1, le=10_000_000)
     """Training pairs after mixing, annotated and given ones together."""
     annotated_share: PositiveShare = 0.6
     """Share of the training pairs that are two samples of the SFT model."""
@@ -31,25 +43,25 @@ class FeedbackConfig(Config):
 class RewardStageConfig(Config):
     """A Bradley-Terry reward model trained on preferences, initialised from the SFT model."""
 
-    epochs: PositiveFloat = 1.0
+    epochs: Positive = 1.0
     """Passes over the pairs."""
-    batch_size: Count = 64
+    batch_size: BatchSize = 64
     """Pairs per optimiser step."""
-    max_tokens: int = Field(1024, ge=16)
+    max_tokens: BlockTokens = 1024
     """Of prompt and completion together; at most the model's context length."""
-    learning_rate: PositiveFloat = 5e-4
+    learning_rate: LearningRate = 5e-4
     """Peak learning rate."""
     warmup_ratio: ShareBelowOne = 0.05
     """Share of the steps with a rising learning rate."""
-    weight_decay: NonNegativeFloat = 0.0
+    weight_decay: PositiveOrZero = 0.0
     """Of AdamW."""
-    max_grad_norm: PositiveFloat = 1.0
+    max_grad_norm: Positive = 1.0
     """Clips the global gradient norm."""
-    moment_samples: int = Field(512, ge=16, title="Samples for score moments")
+    moment_samples: int = Field(512, ge=16, le=1_000_000, title="Samples for score moments")
     """SFT completions whose scores give the mean and standard deviation for normalisation."""
-    min_score_std: PositiveFloat = 0.1
+    min_score_std: Positive = 0.1
     """Lower bound of that standard deviation, so that noise is not amplified."""
-    checkpoint_steps: Count = 50
+    checkpoint_steps: Steps = 50
     """Optimiser steps between checkpoints."""
     judge_share: float = Field(0.0, ge=0, le=0.8, title="Held-out judge share")
     """Share of prompts whose pairs train a held-out reward model to judge PPO; 0 = none."""
@@ -62,9 +74,9 @@ class RewardQualityConfig(Config):
     """Held-out prompts for the best-of-n curve, at most as many as there are."""
     best_of: int = Field(16, ge=1, le=64, title="Maximum n")
     """SFT completions per prompt; the curve runs from 1 to n."""
-    bins: Count = Field(10, title="Calibration bins")
+    bins: int = Field(10, ge=1, le=10_000, title="Calibration bins")
     """Bins with equally many held-out pairs, by score difference."""
-    bootstrap_resamples: int = Field(2000, ge=100)
+    bootstrap_resamples: Resamples = 2000
     """Resamples of the prompts for each 95% interval."""
     min_confidence: float = Field(0.53, ge=0.5, lt=1, title="Minimum mean confidence")
     """Mean of sigmoid(|score difference|) over held-out pairs; below it, weak."""

@@ -5,9 +5,9 @@ Imports nothing but configs, so that forms and the command line start fast.
 
 from typing import Literal, Self
 
-from pydantic import Field, NonNegativeInt, model_validator
+from pydantic import Field, model_validator
 
-from models.config import Config
+from models.config import Config, CountOrZero
 from tasks.world.config import WorldConfig
 
 
@@ -30,7 +30,7 @@ class DataConfig(Config):
     """Branch, tag or commit of the hub ids; empty = the main branch."""
     heldout_fraction: float = Field(0.05, gt=0, le=0.5)
     """Share of prompts (or texts) held out if no held-out part is given."""
-    max_prompt_characters: NonNegativeInt = 0
+    max_prompt_characters: CountOrZero = 0
     """Rows with a longer prompt are dropped and counted; 0 = no limit."""
     world: WorldConfig = WorldConfig()
     """For source world: the sizes of the embedded generator."""

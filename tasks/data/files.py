@@ -2,19 +2,21 @@
 
 Accepts byte-order marks, Latin-1, \\x85 and U+2028 inside texts (lines end at \\n only), and an
 array in a file named `.jsonl`. Columns are interpreted in `formats`, values checked in `quality`.
+How much is read at most follows from this machine's memory (`limits`).
 """
 
 import csv
-import gzip
 import io
 import json
+import os
 import sys
-import zlib
 from pathlib import Path
 from typing import Any, NoReturn
 
 from models.errors import DataError
+from models.files import listed, open_file, parse_json, reading, shown
 from tasks.data.formats import Row
+from tasks.data.limits import Guard, most_bytes, unpacked
 
 _TEXT_ENDINGS = (".txt", ".jsonl", ".json", ".csv")
 ENDINGS = (*_TEXT_ENDINGS, *(f"{ending}.gz" for ending in _TEXT_ENDINGS), ".parquet")
@@ -22,6 +24,9 @@ ENDINGS = (*_TEXT_ENDINGS, *(f"{ending}.gz" for ending in _TEXT_ENDINGS), ".parq
 
 # Latin-1 texts have accents here and there; other 8-bit encodings are mostly such bytes.
 _MOST_HIGH_BYTES = 0.3
+
+PARQUET_BATCH_ROWS = 256
+"""Few, so that a file that unpacks to more than it says is noticed early."""
 
 
 def read_file(path: Path) -> list[Row]:
@@ -44,27 +49,16 @@ def read_file(path: Path) -> list[Row]:
         rows = read(path, text)
     if not rows:
         raise DataError(
-            f"{path} is empty: got no rows, wanted at least one; fill the file or remove it"
+            f"{shown(path)} is empty: got no rows, wanted at least one; fill the file or remove it"
         )
     return rows
 
 
 def _read_bytes(path: Path) -> bytes:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError(
-            f"{path} cannot be opened ({error}); wanted a readable file; check its permissions"
-        ) from error
-    if path.suffix != ".gz":
-        return data
-    try:
-        return gzip.decompress(data)
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(
-            f"{path} is not a whole gzip file ({error}); wanted gzip data because of its ending "
-            ".gz; copy the file again or rename it"
-        ) from error
+    with open_file(path, most_bytes=most_bytes()) as file:
+        packed = os.fstat(file.fileno()).st_size if path.suffix == ".gz" else None
+        guard = Guard(path, packed_bytes=packed)
+        return b"".join(guard.passed(unpacked(file, path)))
 
 
 def _decode(path: Path, data: bytes) -> str:
@@ -94,8 +88,8 @@ def _decode(path: Path, data: bytes) -> str:
 def _refuse_encoding(path: Path, data: bytes, error: UnicodeDecodeError) -> NoReturn:
     line = data.count(b"\n", 0, error.start) + 1
     raise DataError(
-        f"{path}, line {line}: got bytes that are neither UTF-8 nor Latin-1 text; wanted UTF-8; "
-        "repair the line or convert the file (iconv -f ENCODING -t UTF-8)"
+        f"{shown(path)}, line {line}: got bytes that are neither UTF-8 nor Latin-1 text; wanted "
+        "UTF-8; repair the line or convert the file (iconv -f ENCODING -t UTF-8)"
     ) from error
 
 
@@ -122,16 +116,18 @@ def _read_json(path: Path, text: str) -> list[Row]:
 
 def _parse(path: Path, text: str, first_line: int) -> Any:
     try:
-        return json.loads(text, strict=False)  # raw tabs and escapes inside texts are met
+        return parse_json(text)
     except json.JSONDecodeError as error:
         got = f"{text[error.pos : error.pos + 20]!r} ({error.msg})"
         raise _not_a_row(path, f"line {first_line + error.lineno - 1}", got) from error
+    except ValueError as error:  # nested too deeply, or a number of thousands of digits
+        raise _not_a_row(path, f"line {first_line}", f"a value that is {error}") from error
 
 
 def _not_a_row(path: Path, place: str, got: str) -> DataError:
     return DataError(
-        f"{path}, {place}: cannot be read as a row; got {got}; wanted one JSON object a line, or "
-        "one JSON array of objects; repair or remove it"
+        f"{shown(path)}, {place}: cannot be read as a row; got {got}; wanted one JSON object a "
+        "line, or one JSON array of objects; repair or remove it"
     )
 
 
@@ -150,8 +146,8 @@ def _read_csv(path: Path, text: str) -> list[Row]:
             rows.append(dict(zip(header, cells, strict=True)))
     except csv.Error as error:
         raise DataError(
-            f"{path}, line {reader.line_num}: cannot be read as a row; got {error}; wanted "
-            f"{len(header)} cells ({', '.join(header)}), quoted where they hold commas, quotes or "
+            f"{shown(path)}, line {reader.line_num}: cannot be read as a row; got {error}; wanted "
+            f"{len(header)} cells ({listed(header)}), quoted where they hold commas, quotes or "
             "line breaks; repair or remove it"
         ) from error
     finally:
@@ -159,15 +155,22 @@ def _read_csv(path: Path, text: str) -> list[Row]:
     return rows
 
 
+def _size(column: Any) -> int:
+    """The bytes of a column whose words stand once in the file, but in every row here."""
+    whole = column.dictionary_decode() if hasattr(column, "dictionary_decode") else column
+    return int(whole.nbytes)
+
+
 def _read_parquet(path: Path) -> list[Row]:
-    import pyarrow
     import pyarrow.parquet
 
-    try:
-        rows: list[Row] = pyarrow.parquet.read_table(path).to_pylist()
-    except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(
-            f"{path} is not a whole parquet file ({error}); wanted parquet because of its ending; "
-            "copy the file again or rename it"
-        ) from error
+    wanted = "a whole parquet file because of its ending"
+    rows: list[Row] = []
+    guard = Guard(path)
+    with open_file(path, most_bytes=most_bytes()) as file, reading(path, wanted):
+        found = pyarrow.parquet.ParquetFile(file)
+        guard.count(0, rows=found.metadata.num_rows)
+        for batch in found.iter_batches(PARQUET_BATCH_ROWS):
+            guard.count(sum(_size(column) for column in batch.columns))
+            rows += batch.to_pylist()
     return rows

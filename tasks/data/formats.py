@@ -106,7 +106,7 @@ def _with_margin(row: Row, source: Row) -> Row:
         return row
     try:
         value = float(margin)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         value = -1.0
     if isinstance(margin, bool) or not 0 <= value < float("inf"):
         raise RowProblem("margin is not a number from 0 upwards")

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from models.errors import DataError
+from models.files import listed, shown
 from tasks.data.formats import (
     UNKNOWN_COLUMNS,
     Collection,
@@ -125,15 +126,15 @@ def _refuse(
     collection: Collection, rows: Sequence[Row], label: str, dropped: Counter[str]
 ) -> NoReturn:
     if dropped[UNKNOWN_COLUMNS] == len(rows):
-        got = sorted({column for row in rows for column in row})
+        got = sorted({str(column) for row in rows for column in row})
         raise DataError(
-            f"{label}: wrong columns for {collection}; got {', '.join(got) or 'none'}; wanted "
+            f"{shown(label)}: wrong columns for {collection}; got {listed(got) or 'none'}; wanted "
             f"{accepted_columns(collection)}; rename the columns"
         )
     reasons = "; ".join(f"{reason}: {count}" for reason, count in dropped.most_common())
     raise DataError(
-        f"{label}: no row can be used for {collection}; got {len(rows)} rows ({reasons}); wanted "
-        "at least one usable row; repair the file"
+        f"{shown(label)}: no row can be used for {collection}; got {len(rows)} rows ({reasons}); "
+        "wanted at least one usable row; repair the file"
     )
 
 

@@ -14,14 +14,18 @@ Other files are ignored.
 """
 
 import hashlib
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from models.errors import DataError
+from models.files import digest_file, listed, reading, shown, user_path
 from tasks.data.config import DataConfig
 from tasks.data.files import ENDINGS, read_file
 from tasks.data.formats import Collection, Row
+from tasks.data.hub import load_splits, resolve_commit
+from tasks.data.limits import local_files, most_bytes
 from tasks.world.generate import generate_world
 
 _CORPUS = "pretrain"
@@ -98,9 +102,9 @@ def fingerprint(config: DataConfig) -> str:
         return _files_digest(_found_files(config).values())
     digest = hashlib.sha256(b"hub")
     for collection, hub_id in _hub_ids(config).items():
-        local = Path(hub_id)
+        local = user_path(hub_id)
         if local.is_dir():
-            name = _files_digest(path for path in local.rglob("*") if path.is_file())
+            name = _files_digest(local_files(local))
         else:
             name = f"{hub_id}@{resolve_commit(hub_id, config.hub_revision)}"
         digest.update(f"\0{collection}\0{name}".encode())
@@ -114,7 +118,7 @@ def require_corpus(config: DataConfig) -> None:
         DataError: It has none.
     """
     if config.source == "folder":
-        folder_files(Path(config.folder).expanduser())
+        folder_files(user_path(config.folder))
     elif config.source == "hub" and not config.hub_corpus:
         raise DataError(
             "data.hub_corpus is empty, so there are no texts to pretrain on; wanted a dataset's "
@@ -125,9 +129,8 @@ def require_corpus(config: DataConfig) -> None:
 def _files_digest(paths: Iterable[Path]) -> str:
     digest = hashlib.sha256()
     for path in sorted(paths):
-        with path.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
-        digest.update(f"{path.name}\0{content}\0".encode())
+        content = digest_file(path, most_bytes=most_bytes())
+        digest.update(os.fsencode(path.name) + f"\0{content}\0".encode())
     return digest.hexdigest()
 
 
@@ -145,33 +148,36 @@ def folder_files(folder: Path, *, corpus: bool = True) -> dict[str, Path]:
     if not folder.is_dir():
         got = "a file" if folder.exists() else "nothing there"
         raise DataError(
-            f"data folder {folder}: got {got}; wanted a directory with {', '.join(needed)} "
+            f"data folder {shown(folder)}: got {got}; wanted a directory with {', '.join(needed)} "
             "files; correct data.folder"
         )
-    names = sorted(path.name for path in folder.iterdir() if path.is_file())
+    with reading(f"data folder {folder}", "a directory that can be read"):
+        entries = {path.name: path.is_file() for path in sorted(folder.iterdir())}
+    names = [name for name, is_file in entries.items() if is_file]
     found: dict[str, Path] = {}
     for stem in (_CORPUS, *_NEEDED, *_OPTIONAL):
         matches = [name for name in names if name in {stem + ending for ending in ENDINGS}]
         if len(matches) > 1:
             raise DataError(
-                f"data folder {folder}: got {len(matches)} files for {stem} "
+                f"data folder {shown(folder)}: got {len(matches)} files for {stem} "
                 f"({', '.join(matches)}); wanted one; remove or rename the others"
             )
         if matches:
             found[stem] = folder / matches[0]
     missing = [stem for stem in needed if stem not in found]
     if missing:
+        others = [f"{name} (no regular file)" for name, is_file in entries.items() if not is_file]
         raise DataError(
-            f"data folder {folder}: no file for {', '.join(missing)}; got "
-            f"{', '.join(names) or 'an empty folder'}; wanted {missing[0]} with one of the endings "
-            f"{' '.join(ENDINGS)}; add or rename the file"
+            f"data folder {shown(folder)}: no file for {', '.join(missing)}; got "
+            f"{listed(names + others) or 'an empty folder'}; wanted {missing[0]} with one of the "
+            f"endings {' '.join(ENDINGS)}; add or rename the file"
             + (f", or {_WITHOUT_CORPUS}" if missing == [_CORPUS] else "")
         )
     return found
 
 
 def _found_files(config: DataConfig) -> dict[str, Path]:
-    return folder_files(Path(config.folder).expanduser(), corpus=False)
+    return folder_files(user_path(config.folder), corpus=False)
 
 
 def _hub_ids(config: DataConfig) -> dict[Collection, str]:
@@ -210,75 +216,4 @@ def _read_world(config: DataConfig, seed: int) -> RawData:
             "prompts": RawRows(label="world held out", rows=world.heldout_prompts),
         },
         contrasts=world.contrasts,
-    )
-
-
-# Some datasets hold several stages, with splits such as train_sft and test_prefs.
-_SUFFIXES: dict[Collection, str] = {"demonstrations": "_sft", "preferences": "_prefs"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HubSplits:
-    """Rows of the training split and, if there is one, of the held-out split."""
-
-    train_name: str
-    train: list[Row]
-    heldout_name: str
-    heldout: list[Row]
-
-
-def resolve_commit(hub_id: str, revision: str) -> str:
-    """The hub's current commit of a revision; empty is the main branch.
-
-    Raises:
-        DataError: If the hub cannot be reached or knows no such dataset or revision.
-    """
-    from huggingface_hub import HfApi  # slow to import, and needed for hub sources only
-
-    try:
-        return str(HfApi().dataset_info(hub_id, revision=revision or None).sha)
-    except Exception as error:  # the client raises errors of several libraries
-        raise _unreachable(hub_id, revision, error) from error
-
-
-def load_splits(hub_id: str, revision: str, collection: Collection) -> HubSplits:
-    """Load a dataset's rows for one collection.
-
-    Args:
-        hub_id: Hub id ``owner/name``, or a local directory of data files.
-        revision: Branch, tag or commit; empty is the main branch.
-        collection: Some datasets have splits of their own for each.
-
-    Raises:
-        DataError: If it cannot be loaded or has no training split.
-    """
-    from datasets import load_dataset  # slow to import, and needed for hub sources only
-
-    commit = None if Path(hub_id).is_dir() else resolve_commit(hub_id, revision)
-    try:
-        splits = load_dataset(hub_id, revision=commit)
-    except Exception as error:  # the library lets errors of several others through
-        raise _unreachable(hub_id, revision, error) from error
-    suffix = _SUFFIXES.get(collection, "")
-    train = next((name for name in (f"train{suffix}", "train") if name in splits), None)
-    wanted = (f"test{suffix}", "test", "validation")
-    heldout = next((name for name in wanted if name in splits), None)
-    if train is None:
-        raise DataError(
-            f"hub dataset {hub_id} for {collection}: got splits {', '.join(splits)}; wanted one "
-            "named train; choose another dataset"
-        )
-    return HubSplits(
-        train_name=train,
-        train=splits[train].to_list(),
-        heldout_name=heldout or "",
-        heldout=splits[heldout].to_list() if heldout else [],
-    )
-
-
-def _unreachable(hub_id: str, revision: str, error: Exception) -> DataError:
-    return DataError(
-        f"hub dataset {hub_id} at revision {revision or 'main'} cannot be loaded; got "
-        f"{type(error).__name__}: {error}; wanted a public dataset and a network; correct the id "
-        "or data.hub_revision, or check the connection"
     )

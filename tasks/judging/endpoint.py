@@ -7,8 +7,8 @@ followed the position is reported with the win rates: a judge that follows it mo
 Answers are read strictly: one of A, B, TIE, alone or as {"winner": …}. A pair with an answer that
 cannot be read counts for nobody, and how many these were is reported.
 
-Plain `httpx` and not a client library: one request of one kind is all there is. The API key is
-read from the environment, sent, and stands in no log, file, or message.
+Plain `httpx` and not a client library: one request of one kind is all there is (`transport`). The
+API key is read from the environment, sent, and stands in no log, file, or message.
 
 Source: Zheng et al., Judging LLM-as-a-Judge with MT-Bench and Chatbot Arena (2023), section 3.4.
 """
@@ -31,8 +31,10 @@ import numpy as np
 from models.errors import ParameterError, QuartetError
 from models.evaluation.config import EndpointConfig
 from models.evaluation.samples import Pair, Preferences
+from models.files import parse_json, shorten
 from models.rows import Content
 from models.statistics.intervals import wilson_interval
+from tasks.judging.transport import BoundedClient, Reply
 from tasks.results.digests import canonical_json
 
 Answer: TypeAlias = Literal["A", "B", "TIE"]
@@ -61,7 +63,7 @@ def parse_answer(text: str) -> Answer | None:
         text = fenced[1]
     if text.startswith("{"):
         try:
-            value = json.loads(text)
+            value = parse_json(text)
         except ValueError:
             return None
         text = value.get("winner")
@@ -83,8 +85,8 @@ class EndpointJudge:
         """
         self._config = config
         self._pause = pause_seconds
-        self._key = os.environ.get(config.api_key_env, "")
-        self._http: httpx.Client
+        self._key = _key(config.api_key_env)
+        self._http: BoundedClient
         self._answers = _Answers(answers)
         self._stopped = threading.Event()
         self._trouble: Exception | None = None
@@ -102,10 +104,10 @@ class EndpointJudge:
             for index in asked
             for question in (_question(pairs[index]), _question(pairs[index], swapped=True))
         ]
-        with httpx.Client(
-            timeout=self._config.timeout_seconds,
+        with BoundedClient(
+            seconds=self._config.timeout_seconds,
             headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
-            limits=httpx.Limits(max_connections=self._config.concurrency),
+            connections=self._config.concurrency,
         ) as self._http:
             answers = self._ask_all(questions)
         orders = list(zip(answers[::2], answers[1::2], strict=True))
@@ -125,9 +127,11 @@ class EndpointJudge:
             try:
                 return list(pool.map(self._ask, questions))
             except BaseException as error:
+                first = self._trouble or error
                 self._stopped.set()  # a signal: the others stop too
+                self._http.cancel()
                 pool.shutdown(wait=False, cancel_futures=True)
-                raise self._trouble or error from (self._trouble or error).__cause__
+                raise first from first.__cause__
 
     def _ask(self, question: str) -> Answer | None:
         """Answer one question; once one has failed, the others are not worth their price."""
@@ -164,35 +168,38 @@ class EndpointJudge:
             pause = min(LONGEST_PAUSE_SECONDS, self._pause * 2**attempt)
             pause *= 0.5 + random.random() / 2  # so that not all come back at once
             try:
-                reply = self._http.post(f"{self._config.url}/chat/completions", json=body)
-            except httpx.TransportError as error:
+                reply = self._http.post(f"{self._config.url}/chat/completions", body)
+            except (httpx.RequestError, TimeoutError) as error:
                 trouble = error
             else:
-                if reply.status_code == 200:
+                if reply.status == 200:
                     return _content(reply)
-                if reply.status_code not in AGAIN and reply.status_code < 500:
+                if reply.status not in AGAIN and reply.status < 500:
                     raise self._refused(reply)
-                trouble = ConnectionError(f"status {reply.status_code}")
+                trouble = ConnectionError(f"status {reply.status}")
                 pause = max(pause, _retry_after(reply))
             if attempt == self._config.retries or self._stopped.wait(pause):
                 break
+        why = f"{type(trouble).__name__}: {self._cleared(str(trouble))}"
         raise QuartetError(
             f"the judge at {self._config.url} did not answer in {self._config.retries + 1} "
-            f"attempts ({type(trouble).__name__}: {trouble}); see that it runs, lower "
-            "endpoint.concurrency or raise endpoint.retries; answers so far are kept, and a new "
-            "run asks for the rest"
+            f"attempts ({why}); see that it runs, lower endpoint.concurrency or raise "
+            "endpoint.retries; answers so far are kept, and a new run asks for the rest"
         ) from trouble
 
-    def _refused(self, reply: httpx.Response) -> ParameterError:
-        said = " ".join(reply.text.split())
-        if self._key:
-            said = said.replace(self._key, "[key]")
+    def _refused(self, reply: Reply) -> ParameterError:
+        said = self._cleared(reply.body.decode("utf-8", "replace"))
         name = self._config.api_key_env
         return ParameterError(
-            f"the judge at {self._config.url} refuses the request with status {reply.status_code}: "
-            f"{said[:EXCERPT]!r}; check endpoint.url and endpoint.model, and that {name} holds its "
-            f"key (it is {'set' if self._key else 'not set'} where the flow runs)"
+            f"the judge at {self._config.url} refuses the request with status {reply.status}: "
+            f"{said!r}; check endpoint.url (redirects are not followed) and endpoint.model, and "
+            f"that {name} holds its key (it is {'set' if self._key else 'not set'} where the flow "
+            "runs)"
         )
+
+    def _cleared(self, text: str) -> str:
+        """What the other side says, short, in one line and without the key."""
+        return shorten(text.replace(self._key, "[key]") if self._key else text, EXCERPT)
 
 
 class _Answers:
@@ -203,7 +210,7 @@ class _Answers:
         self._lock = threading.Lock()
         self._known: dict[str, Answer] = {}
         if path.exists():
-            for line in path.read_text(encoding="utf-8").splitlines():
+            for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
                 key, _, answer = line.partition(" ")
                 if (read := parse_answer(answer)) is not None:
                     self._known[key] = read
@@ -215,6 +222,21 @@ class _Answers:
         with self._lock, self._path.open("a", encoding="utf-8") as file:
             file.write(f"\n{key} {answer}\n")  # begins a line of its own after a torn one
             self._known[key] = answer
+
+
+def _key(variable: str) -> str:
+    """The key in an environment variable; empty if there is none.
+
+    Raises:
+        ParameterError: It is no key, and as a header it would end up in an error message.
+    """
+    key = os.environ.get(variable, "").strip()
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        raise ParameterError(
+            f"environment variable {variable} holds no API key: it has spaces or characters that "
+            "no key has; set it to the key alone"
+        )
+    return key
 
 
 def _question(pair: Pair, *, swapped: bool = False) -> str:
@@ -258,16 +280,16 @@ def _facts(
     return facts
 
 
-def _content(reply: httpx.Response) -> str:
+def _content(reply: Reply) -> str:
     try:
-        content = reply.json()["choices"][0]["message"]["content"]
+        content = parse_json(reply.body.decode())["choices"][0]["message"]["content"]
     except (ValueError, LookupError, TypeError):
         return ""
     return content if isinstance(content, str) else ""
 
 
-def _retry_after(reply: httpx.Response) -> float:
+def _retry_after(reply: Reply) -> float:
     try:
-        return min(LONGEST_PAUSE_SECONDS, float(reply.headers.get("Retry-After", "0")))
+        return min(LONGEST_PAUSE_SECONDS, float(reply.retry_after))
     except ValueError:
         return 0.0

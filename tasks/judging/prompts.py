@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.errors import DataError, ParameterError
+from models.files import digest_file, listed, shown, user_path
 from models.rows import Content, read_rows, text_of
 from tasks.data.files import ENDINGS, read_file
 from tasks.data.formats import Row, RowProblem, as_messages, convert_row
-from tasks.data.quality import check_row
-from tasks.results.digests import canonical_json, file_digest
+from tasks.data.limits import most_bytes
+from tasks.data.quality import check_row, clean_row
+from tasks.results.digests import canonical_json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,14 +43,16 @@ def read_prompt_file(path: Path) -> PromptFile:
         ParameterError: There is no such file, or of no kind that can be read.
         DataError: It is empty, or a row of it cannot be used; the message names the row.
     """
-    path = path.expanduser()
+    path = user_path(path)
     if not path.is_file() or not path.name.endswith(ENDINGS):
         raise ParameterError(
-            f"the file of prompts {path} is no file ending in {', '.join(ENDINGS)}; give one with "
-            'a row such as {"prompt": "…"} a line, as the flow\'s machine sees it'
+            f"the file of prompts {shown(path)} is no file ending in {', '.join(ENDINGS)}; give "
+            'one with a row such as {"prompt": "…"} a line, as the flow\'s machine sees it'
         )
-    digest = file_digest(path)
+    digest = digest_file(path, most_bytes=most_bytes())
     rows = [_canonical(path, number, row) for number, row in enumerate(read_file(path), 1)]
+    if digest_file(path, most_bytes=most_bytes()) != digest:
+        raise DataError(f"{shown(path)} changed while it was read; start again when it is complete")
     if any(isinstance(row["prompt"], list) for row in rows):
         rows = [as_messages(row) for row in rows]
     return PromptFile(digest=digest, prompts=tuple(_grouped(rows)))
@@ -99,12 +103,12 @@ def draw_heldout_prompts(path: Path, count: int, seed: int) -> list[Content]:
 
 def _canonical(path: Path, number: int, row: Row) -> Row:
     try:
-        found = convert_row("demonstrations" if "completion" in row else "prompts", row)
+        found = clean_row(convert_row("demonstrations" if "completion" in row else "prompts", row))
         check_row(found)
     except RowProblem as problem:
         raise DataError(
-            f"{path}, row {number}: {problem}; got columns {', '.join(row)}; wanted a prompt, and "
-            "perhaps a completion, as text or messages; repair or remove the row"
+            f"{shown(path)}, row {number}: {problem}; got columns {listed(list(row))}; wanted a "
+            "prompt, and perhaps a completion, as text or messages; repair or remove the row"
         ) from problem
     return found
 

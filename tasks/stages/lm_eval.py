@@ -11,14 +11,16 @@ import importlib
 import importlib.metadata
 import json
 import math
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from models.errors import DataError, ParameterError
+from models.files import digest_file, user_path
+from tasks.data.limits import local_files, most_bytes
 from tasks.reports.benchmarks import lm_eval_page
-from tasks.results.digests import file_digest
 from tasks.results.store import StageRef
 from tasks.run.pipeline import PipelineRun
 from tasks.run.spec import StageSpec
@@ -164,13 +166,15 @@ def _evaluate(
 
 
 def _folder_digest(folder: Path) -> str:
-    folder = folder.expanduser()
+    folder = user_path(folder)
     if not folder.is_dir():
         raise DataError(
             f"{folder} is no folder, wanted one with YAML task definitions; check the path, as the "
             "flow's machine sees it"
         )
     digest = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        digest.update(f"{path.relative_to(folder).as_posix()}\n{file_digest(path)}\n".encode())
+    for path in sorted(local_files(folder)):
+        name = os.fsencode(path.relative_to(folder).as_posix())
+        content = digest_file(path, most_bytes=most_bytes())
+        digest.update(name + f"\n{content}\n".encode())
     return digest.hexdigest()

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from models.benchmarks.config import MultipleChoiceConfig
+from models.benchmarks.questions import MOST_BYTES
 from models.errors import DataError, ParameterError
+from models.files import digest_file, user_path
 from models.randomness import derive_seed
 from models.rows import write_json, write_rows
 from tasks.reports.benchmarks import multiple_choice_page
-from tasks.results.digests import file_digest
 from tasks.results.store import StageRef
 from tasks.run.pipeline import PipelineRun
 from tasks.run.spec import StageSpec
@@ -55,8 +56,15 @@ def multiple_choice(
     _check_labels(models)
 
     def learn(work: Workspace) -> Mapping[str, float]:
-        return _measure(work, config, questions, examples, list(models), pipeline.seed)
+        measured = _measure(work, config, questions, examples, list(models), pipeline.seed)
+        if external != _digests(questions, examples):
+            raise DataError(
+                "the file of questions or of examples changed before it was read; start again "
+                "when it is complete"
+            )
+        return measured
 
+    external = _digests(questions, examples)
     spec = StageSpec(
         name="multiple-choice",
         module=__name__,
@@ -65,8 +73,7 @@ def multiple_choice(
             "multiple_choice": config.model_dump(mode="json") | {"baseline": next(iter(models))}
         },
         inputs=models,
-        external={"questions": _digest(questions)}
-        | ({} if examples is None else {"examples": _digest(examples)}),
+        external=external,
         view=multiple_choice_page,
     )
     return run_stage(spec, pipeline, learn)
@@ -83,14 +90,11 @@ def _check_labels(models: Mapping[str, StageRef]) -> None:
             )
 
 
-def _digest(path: Path) -> str:
-    try:
-        return file_digest(path.expanduser())
-    except OSError as error:
-        raise DataError(
-            f"{path} cannot be read ({error}); wanted a file of JSON lines; check the path, as the "
-            "flow's machine sees it"
-        ) from error
+def _digests(questions: Path, examples: Path | None) -> dict[str, str]:
+    files = {"questions": questions} | ({} if examples is None else {"examples": examples})
+    return {
+        role: digest_file(user_path(path), most_bytes=MOST_BYTES) for role, path in files.items()
+    }
 
 
 def _measure(

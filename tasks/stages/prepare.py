@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from models.errors import DataError
 from tasks.data.build import build_datasets
 from tasks.data.config import DataConfig
 from tasks.data.sources import fingerprint, require_corpus
@@ -26,14 +27,20 @@ def prepare(config: DataConfig, *, pipeline: PipelineRun, corpus: bool = False) 
         require_corpus(config)
 
     def learn(work: Workspace) -> Mapping[str, float]:
-        return build_datasets(config, pipeline.seed, work.out).metrics()
+        report = build_datasets(config, pipeline.seed, work.out)
+        if report.fingerprint != files:
+            raise DataError(
+                "the data changed while they were read; start again when the files are complete"
+            )
+        return report.metrics()
 
+    files = fingerprint(config)
     parameters = config.model_dump(mode="json", exclude={"folder"})  # its content counts, not where
     spec = StageSpec(
         name="prepare",
         module=__name__,
         parameters={"data": parameters},
-        external={"files": fingerprint(config)},
+        external={"files": files},
         view=data_page,
     )
     return run_stage(spec, pipeline, learn)

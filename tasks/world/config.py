@@ -1,22 +1,26 @@
 """The config of the embedded world: dataset sizes and the quality of its demonstrations."""
 
-from pydantic import Field, NonNegativeInt, model_validator
+from typing import Annotated
+
+from pydantic import Field, model_validator
 
 from models.config import Config, Share, ShareBelowOne
+
+Rows = Annotated[int, Field(ge=0, le=100_000_000)]
 
 
 class WorldConfig(Config):
     """Sizes and shares of the generated datasets; the facts of the world are fixed."""
 
-    documents: int = Field(24_000, ge=100, title="Pretraining documents")
+    documents: int = Field(24_000, ge=100, le=100_000_000, title="Pretraining documents")
     """Texts of a few sentences; 24,000 are about 1.1 million tokens."""
-    demonstrations: int = Field(9_000, ge=100)
+    demonstrations: int = Field(9_000, ge=100, le=100_000_000)
     """Prompts with a completion, good and poor ones mixed."""
-    preferences: NonNegativeInt = Field(2_400, title="Given preferences")
+    preferences: Rows = Field(2_400, title="Given preferences")
     """Compared pairs of written completions to training prompts."""
-    heldout_preferences: NonNegativeInt = 600
+    heldout_preferences: Rows = 600
     """Pairs for held-out prompts, to measure the reward model."""
-    contrasts: NonNegativeInt = Field(110, title="Contrast pairs")
+    contrasts: Rows = Field(110, title="Contrast pairs")
     """Held-out pairs of each kind: they differ only in correctness, tone or brevity."""
     heldout_share: float = Field(0.25, gt=0, lt=1)
     """Share of arguments held out, in families that hold out by argument."""

@@ -1,0 +1,38 @@
+"""How much memory this machine gives a run: its RAM, or less in a container, and the GPU's."""
+
+import os
+from pathlib import Path
+
+_CONTAINER_LIMITS = (
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
+_GPU_DEVICES = (Path("/dev/nvidiactl"), Path("/dev/dxg"), Path("/dev/kfd"))
+
+
+def main_memory() -> int:
+    """The bytes of RAM, or of the container's limit if that is lower."""
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for path in _CONTAINER_LIMITS:
+        try:
+            text = path.read_text(encoding="ascii").strip()
+        except OSError:
+            continue  # no such kind of container
+        if text.isdecimal():  # else "max": no limit
+            limits.append(int(text))
+    return min(limits)
+
+
+def gpu_memory(device: str) -> int | None:
+    """The bytes of the GPU that would train; None if the CPU would.
+
+    Args:
+        device: As in the settings: auto, cpu or cuda.
+    """
+    if device == "cpu" or not any(path.exists() for path in _GPU_DEVICES):
+        return None
+    import torch  # slow to import: only where there may be a GPU
+
+    if not torch.cuda.is_available():
+        return None
+    return int(torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory)
