@@ -1,6 +1,7 @@
 """Language models.
 
-`tokenizer`, `architectures`, `folders` (complete model folders), `adoption` of foreign models;
+`tokenizer`, `rendering` of chat templates within limits, `architectures`; `folders` (complete model
+folders), `screening` of what is in them, `reading` by libraries, `adoption` of foreign models;
 `packing` and `decoding_cache` (no padding); `sequences` and their logprobs; `generation`,
 `scoring` by reward models, `likelihood`, `chat`; `config`.
 """

@@ -12,24 +12,31 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from huggingface_hub import snapshot_download
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
-    AutoTokenizer,
+    GenerationConfig,
     PreTrainedTokenizerFast,
 )
-from transformers.utils import cached_file
 
 from models.errors import ModelError
 from models.language.architectures import parameter_count
-from models.language.folders import read_weights, save_model
+from models.language.folders import save_model
+from models.language.reading import (
+    foreign_errors,
+    read_tokenizer,
+    read_weights,
+    refuse_short_embeddings,
+    without_progress_bars,
+)
 from models.language.scoring import (
     SCORE_MOMENTS,
     ScoreMoments,
     read_score_moments,
     write_score_moments,
 )
+from models.language.screening import READ_ENDINGS
 from models.language.tokenizer import CHAT_TEMPLATE, EOS_TOKEN, PAD_TOKEN, ROLE_TOKENS
 
 logger = logging.getLogger(__name__)
@@ -55,8 +62,13 @@ def adopt_model(source: str, revision: str | None, out: Path) -> dict[str, float
     Raises:
         ModelError: The source cannot be loaded, has no safetensors, or states no context.
     """
-    model, tokenizer = _fetch(source, revision, AutoModelForCausalLM)
+    model, tokenizer = _fetch(_folder(source, revision), AutoModelForCausalLM)
     metrics = _complete(source, model, tokenizer)
+    try:
+        model.generation_config.validate(strict=True)
+    except (TypeError, ValueError) as error:
+        logger.warning("generation_config.json of %s is not valid and left out: %s", source, error)
+        model.generation_config = GenerationConfig()
     for name in ("pad_token_id", "eos_token_id", "bos_token_id"):
         setattr(model.generation_config, name, getattr(tokenizer, name))
     save_model(model, tokenizer, out)
@@ -75,7 +87,8 @@ def adopt_reward_model(source: str, revision: str | None, out: Path) -> dict[str
         ModelError: The source cannot be loaded, has no safetensors, states no context, or is no
             sequence classifier with one label and a trained `score` head.
     """
-    model, tokenizer = _fetch(source, revision, AutoModelForSequenceClassification)
+    folder = _folder(source, revision)
+    model, tokenizer = _fetch(folder, AutoModelForSequenceClassification)
     if model.config.num_labels != 1 or not hasattr(model, "score"):
         raise ModelError(
             f"{source} is a {type(model).__name__} with {model.config.num_labels} labels"
@@ -84,37 +97,36 @@ def adopt_reward_model(source: str, revision: str | None, out: Path) -> dict[str
             "or train one here from preferences"
         )
     metrics = _complete(source, model, tokenizer)
-    moments = _moments(source, revision)
+    moments = _moments(folder)
     save_model(model, tokenizer, out)
     write_score_moments(out, moments)
     return metrics
 
 
-def _moments(source: str, revision: str | None) -> ScoreMoments:
+def _moments(folder: Path) -> ScoreMoments:
     """The moments beside the weights, or those that leave scores as they are."""
-    found = cached_file(
-        source, SCORE_MOMENTS, revision=revision, _raise_exceptions_for_missing_entries=False
-    )
-    if found is not None:
-        return read_score_moments(Path(found).parent)
+    if (folder / SCORE_MOMENTS).exists():
+        return read_score_moments(folder)
     logger.warning(
         "%s has no %s: PPO will not normalise its scores; if they are far from mean 0 and "
         "deviation 1, change ppo.kl_coef in proportion",
-        source, SCORE_MOMENTS,
+        folder, SCORE_MOMENTS,
     )  # fmt: skip
     return ScoreMoments(mean=0.0, std=1.0, raw_std=1.0, samples=0)
 
 
 def _complete(source: str, model: Any, tokenizer: Any) -> dict[str, float]:
     context = getattr(model.config, "max_position_embeddings", None)
-    if not isinstance(context, int):
+    if not isinstance(context, int) or context < 1:
         raise ModelError(
-            f"{source} states no max_position_embeddings, a model with a known context was "
+            f"{source} has max_position_embeddings {context}, a model with a known context was "
             "wanted; take a decoder such as Llama, GPT-2, Qwen or SmolLM"
         )
+    rows = model.get_input_embeddings().weight.shape[0]
     known = len(tokenizer)
     _add_tokens(tokenizer)
-    _make_room(model, known, len(tokenizer))
+    # Tokens may have been added to the tokenizer before, without rows of their own.
+    _make_room(model, min(known, rows), len(tokenizer))
     tokenizer.model_max_length = min(tokenizer.model_max_length, context)
     tokenizer.padding_side = "right"
     model.config.pad_token_id = tokenizer.pad_token_id
@@ -128,24 +140,39 @@ def _complete(source: str, model: Any, tokenizer: Any) -> dict[str, float]:
     }
 
 
-def _fetch(source: str, revision: str | None, loader: Any) -> tuple[Any, Any]:
-    """Load model and tokenizer, float32, safetensors only, no remote code, no weight made up."""
-    local = Path(source).is_dir()
-    where = {"local_files_only": local, "revision": None if local else revision}
-    try:
-        remedy = "choose another model, or the role that this one fits"
-        model = read_weights(loader, source, WORDS[loader], remedy=remedy, **where)
-        tokenizer = AutoTokenizer.from_pretrained(source, **where)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ModelError(
-            f"no {WORDS[loader]} with safetensors could be loaded from {source!r} (revision "
-            f"{revision!r}): {error}; give a folder or a hub id such as {EXAMPLES[loader]}"
-        ) from error
+def download_model(source: str, revision: str | None) -> Path:
+    """Fetch the files of a hub's model that loading reads, and return their folder.
+
+    Raises:
+        ModelError: The hub does not give them.
+    """
+    remedy = f"give an existing folder, or a hub id such as {EXAMPLES[AutoModelForCausalLM]}"
+    what = f"{source!r} (revision {revision!r}) is no folder here, and as a model of the hub"
+    with without_progress_bars(), foreign_errors(what, remedy):
+        found = snapshot_download(
+            source,
+            revision=revision,
+            allow_patterns=[f"*{ending}" for ending in READ_ENDINGS],
+            ignore_patterns=["*/*"],  # loading reads no folder inside
+        )
+    return Path(found)
+
+
+def _folder(source: str, revision: str | None) -> Path:
+    return Path(source) if Path(source).is_dir() else download_model(source, revision)
+
+
+def _fetch(folder: Path, loader: Any) -> tuple[Any, Any]:
+    """Load model and tokenizer, float32, safetensors only, no foreign code, no weight made up."""
+    remedy = "choose another model, or the role that this one fits"
+    model = read_weights(loader, folder, WORDS[loader], remedy=remedy)
+    tokenizer = read_tokenizer(folder)
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise ModelError(
-            f"{source} has a {type(tokenizer).__name__}, a tokenizer with a tokenizer.json was "
+            f"{folder} has a {type(tokenizer).__name__}, a tokenizer with a tokenizer.json was "
             "wanted; choose a model that has one"
         )
+    refuse_short_embeddings(folder, tokenizer, model, added=True)
     return model, tokenizer
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import torch
 from transformers import (
     GenerationConfig,
@@ -22,6 +23,7 @@ from transformers import (
 
 from models.errors import ParameterError
 from models.language.folders import load_causal_model, load_tokenizer
+from models.language.reading import refuse_short_embeddings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +70,7 @@ class Chat:
         """
         self.tokenizer = load_tokenizer(folder)
         self.model = load_causal_model(folder).to(device)
+        refuse_short_embeddings(folder, self.tokenizer, self.model)
         self.options = options
         self.context = context_tokens(self.model)
         self.notice = ""
@@ -95,7 +98,8 @@ class Chat:
         forgotten for the prompt to fit.
 
         Raises:
-            ParameterError: The prompt alone does not fit the model's context.
+            ParameterError: The prompt alone does not fit the model's context, or the chat template
+            refuses the conversation.
         """
         before = list(self._turns)
         if self.has_template:
@@ -136,9 +140,15 @@ class Chat:
         if not self.has_template:
             return list(self.tokenizer(text)["input_ids"]) or [self.tokenizer.eos_token_id]
         system = [{"role": "system", "content": self.options.system}] if self.options.system else []
-        encoded = self.tokenizer.apply_chat_template(
-            [*system, *self._turns], add_generation_prompt=True, tokenize=True, return_dict=True
-        )
+        try:
+            encoded = self.tokenizer.apply_chat_template(
+                [*system, *self._turns], add_generation_prompt=True, tokenize=True, return_dict=True
+            )
+        except jinja2.TemplateError as error:
+            raise ParameterError(
+                f"the chat template refuses the conversation ({error}); leave out the system "
+                "prompt, or /reset"
+            ) from error
         return list(encoded["input_ids"])
 
     def _stream(self, ids: list[int]) -> Iterator[str]:

@@ -3,40 +3,22 @@
 Every stage from pretraining on publishes one: config, safetensors, tokenizer, chat template and,
 for models that generate, a generation config. So each stage runs alone from any such folder.
 
-Loading is strict: safetensors only, no remote code, local files only, float32, dropout 0 (PPO
-needs equal logprobs from equal weights), and a message that names the remedy where a folder is
-not what the stage wants. Models come back on the CPU in evaluation mode.
+Loading is strict: safetensors only, no foreign code, local files only, float32, dropout 0 (PPO
+needs equal logprobs from equal weights), finite weights, and a message that names the remedy where
+a folder is not what the stage wants. Models come back on the CPU in evaluation mode.
 """
 
 import copy
 import json
 import math
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoModelForSequenceClassification,
-    AutoTokenizer,
-)
-from transformers.utils import logging as transformers_logging
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from models.errors import ModelError
-
-LOADING = threading.Lock()
-"""Held while transformers reads a model; see `read_weights`."""
-
-ARCHITECTURES = {
-    AutoModelForCausalLM: ("ForCausalLM", "LMHeadModel"),
-    AutoModelForSequenceClassification: ("ForSequenceClassification",),
-}
-"""How the names of a loader's architectures end."""
+from models.language.reading import read_tokenizer, read_weights, without_progress_bars
 
 IDENTITY_PARTS = ("model", "added_tokens", "normalizer", "pre_tokenizer")
 """What of a tokenizer.json decides the ids of a text."""
@@ -60,10 +42,7 @@ def load_tokenizer(path: Path, *, wants_template: bool = False) -> Any:
         ModelError: No tokenizer there, no EOS, no pad of its own, or no chat template.
     """
     _want_files(path, "tokenizer", ["tokenizer.json"])
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"the tokenizer in {path} cannot be read: {error}") from error
+    tokenizer = read_tokenizer(path)
     if tokenizer.eos_token_id is None or tokenizer.pad_token_id in (None, tokenizer.eos_token_id):
         raise ModelError(
             f"the tokenizer in {path} has pad {tokenizer.pad_token!r} and EOS "
@@ -118,7 +97,9 @@ def new_reward_model(path: Path, *, seed: int) -> Any:
     config = copy.deepcopy(causal.config)
     config.num_labels = 1
     with torch.random.fork_rng(devices=[]):  # the weights drawn here are all replaced below
-        model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
+        model = AutoModelForSequenceClassification.from_config(
+            config, dtype=torch.float32, trust_remote_code=False
+        )
     model.base_model.load_state_dict(causal.base_model.state_dict())
     head = model.score.weight
     generator = torch.Generator().manual_seed(seed)
@@ -127,72 +108,9 @@ def new_reward_model(path: Path, *, seed: int) -> Any:
     return model.eval()
 
 
-def without_dropout(config: Any) -> Any:
-    """Set every dropout rate of a config to zero, in place, and return it."""
-    for name, value in list(vars(config).items()):
-        if ("dropout" in name or "pdrop" in name) and isinstance(value, float):
-            setattr(config, name, 0.0)
-    return config
-
-
-@contextmanager
-def without_progress_bars() -> Iterator[None]:
-    """Keep transformers from drawing a bar for each file it reads or writes."""
-    shown = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            transformers_logging.enable_progress_bar()
-
-
-def read_weights(loader: Any, source: str | Path, wanted: str, *, remedy: str, **where: Any) -> Any:
-    """Read a model's safetensors in float32, without dropout, one model at a time.
-
-    While transformers loads, its classes do not tie weights; two loads at once leave them so.
-
-    Args:
-        loader: A key of `ARCHITECTURES`.
-        source: Folder or hub id.
-        wanted: What a message calls the kind of model.
-        remedy: What to do where it is another kind.
-        where: Arguments of `from_pretrained`: whether to look here only, and which revision.
-
-    Raises:
-        ModelError: It is another kind of model, or lacks weights.
-    """
-    config = without_dropout(AutoConfig.from_pretrained(source, **where))
-    architecture = (config.architectures or [""])[0]
-    if not architecture.endswith(ARCHITECTURES[loader]):
-        raise ModelError(
-            f"{source} holds a {architecture or 'model without a named architecture'}, "
-            f"a {wanted} was wanted; {remedy}"
-        )
-    with LOADING, without_progress_bars():
-        model, report = loader.from_pretrained(
-            source,
-            config=config,
-            dtype=torch.float32,
-            use_safetensors=True,
-            output_loading_info=True,
-            **where,
-        )
-    if missing := sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]])):
-        raise ModelError(
-            f"the weights of {source} lack {', '.join(missing[:3])} ({len(missing)} in all), a "
-            f"trained {wanted} was wanted; copy it or run its stage again, or choose another"
-        )
-    return model.eval()
-
-
 def _load(path: Path, loader: Any, wanted: str, stage: str) -> Any:
     _want_files(path, "model", ["config.json", "*.safetensors", "tokenizer.json"])
-    try:
-        remedy = f"give the folder of a {stage} stage"
-        return read_weights(loader, path, wanted, remedy=remedy, local_files_only=True)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"the model in {path} cannot be read: {error}") from error
+    return read_weights(loader, path, wanted, remedy=f"give the folder of a {stage} stage")
 
 
 def _want_files(path: Path, what: str, patterns: list[str]) -> None:

@@ -15,7 +15,7 @@ from transformers import PrinterCallback, Trainer
 from models.checkpoints import latest
 from models.errors import DivergedError
 from models.interruption import Interruption
-from models.language.folders import without_progress_bars
+from models.language.reading import without_progress_bars
 from models.randomness import derive_seed
 from models.runtime import TrainingRun
 from models.training.callbacks import HeldOutCallback, LogCallback, SealCallback, StopCallback

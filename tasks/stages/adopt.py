@@ -7,6 +7,7 @@ from pathlib import Path
 from huggingface_hub import HfApi
 
 from models.errors import ModelError
+from models.language.screening import model_files
 from tasks.catalogue import Role
 from tasks.results.digests import file_digest
 from tasks.results.store import StageRef
@@ -29,8 +30,8 @@ def adopt(source: str, *, role: Role, pipeline: PipelineRun) -> StageRef:
     Raises:
         ModelError: The model cannot be found or is not what the role needs.
     """
-    folder = Path(source).expanduser()
-    if folder.is_dir():
+    folder = named_folder(source)
+    if folder is not None:
         content = _folder_digest(folder, role)
         where, commit = str(folder), None
     else:
@@ -48,12 +49,21 @@ def adopt(source: str, *, role: Role, pipeline: PipelineRun) -> StageRef:
     return run_stage(spec, pipeline, learn)
 
 
+def named_folder(name: str) -> Path | None:
+    """The folder of a name, perhaps below a user's; None where there is none."""
+    try:
+        folder = Path(name).expanduser()
+        return folder if name and folder.is_dir() else None  # no name would be the current folder
+    except (OSError, RuntimeError, ValueError):  # too long; a user that nobody knows; a NUL
+        return None
+
+
 def _folder_digest(folder: Path, role: Role) -> str:
-    files = sorted(path for path in folder.iterdir() if path.is_file())
-    _want_model_files(str(folder), {path.name for path in files}, role)
+    names = model_files(folder)
+    _want_model_files(str(folder), names, role)
     digest = hashlib.sha256()
-    for path in files:
-        digest.update(f"{path.name}\n{file_digest(path)}\n".encode())
+    for name in names:
+        digest.update(f"{name}\n{file_digest(folder / name)}\n".encode())
     return digest.hexdigest()
 
 

@@ -25,11 +25,10 @@ from tasks.results.store import StageRef, Store
 from tasks.run.exchange import open_published
 from tasks.run.pipeline import PipelineRun
 from tasks.settings import load_settings
-from tasks.stages.adopt import adopt
+from tasks.stages.adopt import adopt, named_folder
 
 PUBLISHED = re.compile(r"(?P<stage>[a-z][\w-]*)/(?P<digest>[0-9a-f]{1,64})")
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?(@[\w./-]+)?")
-HUB_FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,15 +51,14 @@ def find_model(name: str, *, role: Role, pipeline: PipelineRun) -> StageRef:
         return _find_registered(name, role, pipeline)
     if published := _published_name(name):
         return _find_published(*published, role)
-    folder = Path(name).expanduser()
-    known = bool(name) and folder.is_dir()  # an empty name would be the current folder
-    if not known and not HUB_ID.fullmatch(name):
+    folder = named_folder(name)
+    if folder is None and not HUB_ID.fullmatch(name):
         raise ModelError(
             f"{role} model {name!r} is no folder here, no stage/digest (such as "
             f"{stages_for(role)[0]}/3fa81c2b), no models:/NAME@ALIAS and no hub id; check the "
             "spelling, and give a folder as the flow's machine sees it"
         )
-    return _adopt(str(folder) if known else name, role, pipeline)
+    return _adopt(name if folder is None else str(folder), role, pipeline)
 
 
 @contextlib.contextmanager
@@ -75,11 +73,11 @@ def model_folder(name: str) -> Iterator[NamedFolder]:
     with tempfile.TemporaryDirectory(prefix="quartet-") as scratch:
         if name.startswith("models:"):
             yield _registered_folder(name, Path(scratch))
-        elif (published := _published_name(name)) and not Path(name).is_dir():
+        elif (folder := named_folder(name)) is not None:
+            yield _local_folder(folder)
+        elif published := _published_name(name):
             stage, digest = published
             yield _folder_of(stage, digest, f"{stage}-{digest[:12]}")
-        elif name and Path(name).expanduser().is_dir():
-            yield _local_folder(Path(name).expanduser())
         else:
             yield _hub_folder(name)
 
@@ -156,14 +154,8 @@ def _hub_folder(name: str) -> NamedFolder:
             f"{name!r} is no folder here, no stage/digest (such as ppo/3fa81c2b), no "
             "models:/NAME@ALIAS and no hub id; check the spelling"
         )
-    from huggingface_hub import snapshot_download
+    from models.language.adoption import download_model  # imports torch
 
     source, _, revision = name.partition("@")
-    try:
-        found = snapshot_download(source, revision=revision or None, allow_patterns=list(HUB_FILES))
-    except Exception as error:  # the client raises errors of several libraries
-        raise ModelError(
-            f"{name!r} is neither a folder here nor a model that the hub gives ({error}); give "
-            "stage/digest, models:/NAME@ALIAS, an existing folder, or a hub id"
-        ) from error
-    return NamedFolder(path=Path(found), name=source.rpartition("/")[2])
+    found = download_model(source, revision or None)
+    return NamedFolder(path=found, name=source.rpartition("/")[2])

@@ -103,7 +103,10 @@ def test_a_published_stage_is_found_in_the_store(home: Path, folder: Path) -> No
         assert found.name == "sft-abab"
 
 
-@pytest.mark.parametrize("name", ["models:/nobody@champion", "no such/thing/at all", ""])
+@pytest.mark.parametrize(
+    "name",
+    ["models:/nobody@champion", "no such/thing/at all", "", "~nobody-here/x", "x" * 9999, "a\0b"],
+)
 def test_a_name_that_means_nothing_is_refused(home: Path, name: str) -> None:
     with pytest.raises(ModelError), model_folder(name):
         pass

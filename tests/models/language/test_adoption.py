@@ -16,6 +16,7 @@ from transformers import (
 )
 
 from models.errors import ModelError
+from models.language import adoption
 from models.language.adoption import adopt_model, adopt_reward_model
 from models.language.folders import load_causal_model, load_reward_model, load_tokenizer
 from models.language.scoring import ScoreMoments, read_score_moments, write_score_moments
@@ -132,7 +133,7 @@ def test_adoption_refuses_a_folder_without_safetensors(tmp_path: Path) -> None:
     model, _ = _foreign(tmp_path / "in")
     (tmp_path / "in" / "model.safetensors").unlink()
     torch.save(model.state_dict(), tmp_path / "in" / "pytorch_model.bin")
-    with pytest.raises(ModelError, match="with safetensors could be loaded"):
+    with pytest.raises(ModelError, match=r"has no model\.safetensors"):
         adopt_model(str(tmp_path / "in"), None, tmp_path / "out")
 
 
@@ -195,3 +196,33 @@ def test_adoption_refuses_a_reward_model_whose_head_was_never_trained(tmp_path: 
     model.save_pretrained(tmp_path / "in", state_dict=state)
     with pytest.raises(ModelError, match=r"lack score\.weight"):
         adopt_reward_model(str(tmp_path / "in"), None, tmp_path / "out")
+
+
+def test_adoption_fetches_of_the_hub_what_loading_reads_and_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _foreign(tmp_path / "in")
+    asked: dict[str, Any] = {}
+
+    def fetch(source: str, **given: Any) -> str:
+        asked.update(given, source=source)
+        return str(tmp_path / "in")
+
+    monkeypatch.setattr(adoption, "snapshot_download", fetch)
+    adopt_model("owner/model", "c0ffee", tmp_path / "out")
+    assert (asked["source"], asked["revision"]) == ("owner/model", "c0ffee")
+    assert "*.safetensors" in asked["allow_patterns"]
+    assert not {"*.bin", "*.py", "*.pt"} & set(asked["allow_patterns"])
+    monkeypatch.setattr(adoption, "snapshot_download", lambda *_, **__: 1 / 0)
+    with pytest.raises(ModelError, match="as a model of the hub cannot be read"):
+        adopt_model("owner/model", "c0ffee", tmp_path / "out")
+
+
+def test_adoption_leaves_out_a_generation_config_that_is_not_valid(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    _foreign(tmp_path / "in")
+    (tmp_path / "in" / "generation_config.json").write_text('{"do_sample": false, "top_k": -1}')
+    adopt_model(str(tmp_path / "in"), None, tmp_path / "out")
+    assert "generation_config.json" in caplog.text
+    assert load_causal_model(tmp_path / "out").generation_config.top_k != -1

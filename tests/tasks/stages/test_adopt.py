@@ -1,5 +1,6 @@
 """A model from elsewhere is named by its content, wherever it lies, or by its hub commit."""
 
+import json
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -94,6 +95,38 @@ def test_adopt_takes_a_folder_again_when_a_file_changed(
     (folder / "model.safetensors").write_bytes(b"\x01")
     assert take(folder).digest != first.digest
     assert len(adopted) == 2
+
+
+def test_adopt_takes_a_folder_again_when_weights_in_a_folder_inside_changed(
+    adopted: list[tuple[str, str | None]], folder: Path
+) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "parts").mkdir()
+    (folder / "parts" / "one.safetensors").write_bytes(b"\x00")
+    index = {"weight_map": {"a": "parts/one.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    first = take(folder)
+    (folder / "parts" / "other.safetensors").write_bytes(b"\x00")  # which nothing reads
+    assert take(folder).digest == first.digest
+    (folder / "parts" / "one.safetensors").write_bytes(b"\x01")
+    assert take(folder).digest != first.digest
+
+
+@pytest.mark.parametrize("name", ["../mine-too.safetensors", "{outside}/mine-too.safetensors"])
+def test_adopt_reads_nothing_outside_the_folder(
+    adopted: list[tuple[str, str | None]], folder: Path, name: str
+) -> None:
+    (folder.parent / "mine-too.safetensors").write_bytes(b"\x00")
+    index = {"weight_map": {"a": name.format(outside=folder.parent)}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(ModelError, match="inside the folder was wanted"):
+        take(folder)
+    (folder / "model.safetensors.index.json").unlink()
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors").symlink_to(folder.parent / "mine-too.safetensors")
+    with pytest.raises(ModelError, match="lies outside the folder"):
+        take(folder)
+    assert adopted == []
 
 
 def test_adopt_finds_a_folder_below_the_users(
