@@ -15,7 +15,7 @@ from flows.forms import RunForm
 from flows.lifecycle import ask_before_ppo, cancellable, name_run, opened
 from flows.parameters import PipelineParameters
 from flows.preferences import learn_preferences
-from tasks.registry.versions import renew_cards
+from tasks.registry.registration import renew_cards
 from tasks.results.store import StageRef
 from tasks.run.pipeline import PipelineRun
 from tasks.run.reporting import run_logger

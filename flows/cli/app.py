@@ -162,11 +162,12 @@ def sync() -> None:
     """Send to MLflow what could not be recorded while it was unavailable."""
     _check_settings()
     _prepare_environment()
-    from tasks.registry.versions import finish_registrations
+    from tasks.registry.aliases import repair_all_aliases
+    from tasks.registry.registration import finish_registrations
     from tasks.tracking.sync import sync as deliver
 
     with _errors_in_one_line():
-        for finish in (deliver, finish_registrations):
+        for finish in (deliver, repair_all_aliases, finish_registrations):
             for sentence in finish(load_settings()):
                 typer.echo(sentence)
 

@@ -56,7 +56,7 @@ def promote(
     """
     if judge not in get_args(Decider):
         raise ParameterError(f"--judge got {judge!r}, wanted one of {', '.join(get_args(Decider))}")
-    model = model if model.startswith("models:/") else f"models:/{model}@challenger"
+    model = model if model.startswith("models:") else f"models:/{model}@challenger"
     from flows.promotion import PromotionForm, promote_flow  # Prefect and MLflow: seconds
     from tasks.promotion.promotion import Promotion
 
@@ -86,11 +86,21 @@ def promote(
 def rollback(
     name: Annotated[str, typer.Argument(help="Registered model, such as quickstart-policy.")],
     note: Annotated[str, typer.Option(help="Reason; recorded with both versions.")] = "",
+    to: Annotated[
+        str, typer.Option(help="Number of the previous champion; needed if it was rolled back.")
+    ] = "",
 ) -> None:
-    """Make the previous champion the champion again."""
-    from tasks.promotion.promotion import rollback as roll_back
+    """Make the previous champion the champion again.
 
-    done = roll_back(name, note=note)
+    Safe to repeat: a version that was itself rolled back becomes champion again only if --to names
+    it.
+    """
+    from tasks.promotion.rollback import rollback as roll_back
+
+    done = roll_back(name, to=to, note=note)
+    if done.result == "unchanged":
+        typer.echo(f"{done.name}: {done.reasons[0]}")
+        return
     typer.echo(
         f"champion of {done.name} is version {done.champion} again; version {done.previous} is "
         "now previous"
@@ -163,9 +173,12 @@ def gc(
 
 
 def _preset_of(model: str) -> str:
-    from tasks.registry.versions import find_version
+    from tasks.registry.registration import finish_registrations
+    from tasks.registry.versions import NAME, find_version
     from tasks.tracking.client import Tracker
 
+    if match := NAME.fullmatch(model):  # a registration that was cut off has no alias yet
+        finish_registrations(load_settings(), match["name"])
     preset = find_version(Tracker(load_settings()), model).tags.get("quartet.preset", "")
     if preset not in list_presets():
         raise ParameterError(

@@ -1,5 +1,5 @@
 """Champion and challenger.
 
 `contest`: who is compared with whom and judged by whom, and who approved it. `promotion`: the
-alias.
+alias. `rollback`: back to the champion before.
 """

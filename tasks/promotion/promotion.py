@@ -1,4 +1,4 @@
-"""Promotion: a challenger becomes the champion if every gate is open, and rollback.
+"""Promotion: a challenger becomes the champion if every gate is open.
 
 The comparison is a cached stage (`tasks/stages/challenge.py`); here aliases move, under a lock and
 by a journal (`tasks/registry/aliases.py`). If the champion changed while the challenger was being
@@ -17,29 +17,42 @@ from tasks.judging.config import EvaluationConfig
 from tasks.promotion.contest import find_contest
 from tasks.registry.aliases import (
     CHAMPION,
+    NOTE_CHARACTERS,
     PREVIOUS,
+    Journal,
     changing_aliases,
-    move_aliases,
     now,
+    prefixed,
     read_aliases,
     repair_aliases,
-    set_tags,
     user,
 )
-from tasks.registry.versions import PROMOTION, ModelVersion, find_version, renew_card
+from tasks.registry.registration import finish_cards, finish_registrations
+from tasks.registry.versions import (
+    CARD,
+    CHAMPION_AGAIN,
+    NAME,
+    PROMOTED,
+    PROMOTION,
+    ROLLBACK,
+    UNFINISHED,
+    ModelVersion,
+    find_version,
+    one_line,
+    rolled_back,
+    set_tags,
+)
 from tasks.results.store import StageRef, Store
 from tasks.run.pipeline import PipelineRun
 from tasks.run.reporting import emit, run_logger
 from tasks.run.spec import published_outcome
-from tasks.settings import load_settings
+from tasks.settings import Settings, load_settings
 from tasks.stages.challenge import Contest, judge_challenger
 from tasks.tracking.client import Tracker, tolerated
 
 ROUNDS = 3
 """How often a challenger is compared with yet another champion that came in between."""
 TAG_CHARACTERS = 4000
-ROLLBACK = "quartet.rollback"
-ROLLED_BACK = "rolled back"
 
 Result: TypeAlias = Literal["promoted", "rejected", "unchanged", "rolled back"]
 
@@ -102,12 +115,12 @@ def promote(
     """
     settings = load_settings()
     tracker = Tracker(settings)
+    name = _repaired(settings, tracker, model)
     challenger = find_version(tracker, model)
-    name = challenger.name
-    if challenger.tags.get(ROLLBACK) == ROLLED_BACK and ask is None:
+    if ask is None and (back := rolled_back(tracker, challenger)):
         raise ModelError(
             f"{challenger.uri} was champion and was rolled back "
-            f"({challenger.tags.get(f'{ROLLBACK}.note') or 'no note'}), whatever the gates say; "
+            f"({back.tags.get(f'{ROLLBACK}.note') or 'no note'}), whatever the gates say; "
             "promote another version, or this one with approval, so that a person decides"
         )
     for _ in range(ROUNDS):
@@ -123,7 +136,8 @@ def promote(
         tags = _tags(pipeline, evidence, champion, contest, outcome)
         if outcome.accepted and ask is not None:
             answer = ask(challenger, evidence)
-            tags |= {"by": answer.by, "note": answer.note}
+            note = one_line(answer.note, NOTE_CHARACTERS)
+            tags |= {"by": one_line(answer.by), "note": note}
             if not answer.go_on:
                 said = f"{answer.by} refused it: {answer.note or 'no note'}"
                 outcome = replace(outcome, accepted=False, reasons=[said])
@@ -140,34 +154,15 @@ def promote(
     )
 
 
-def rollback(name: str, *, note: str = "") -> Promotion:
-    """Let champion and previous champion change places; the note is recorded with both versions.
-
-    Raises:
-        ModelError: There is no previous champion, or the aliases cannot be changed.
-    """
-    settings = load_settings()
-    tracker = Tracker(settings)
-    name = name.removeprefix("models:/").partition("@")[0]
-    read_aliases(tracker, name)
-    with changing_aliases(settings, tracker, name):
-        aliases = read_aliases(tracker, name)
-        old, new = aliases.get(CHAMPION), aliases.get(PREVIOUS)
-        if old is None or new is None or old == new:
-            raise ModelError(
-                f"{name} has no previous champion to roll back to (champion: {old or 'none'}, "
-                f"previous: {new or 'none'}); a second promotion leaves one, or set the alias "
-                "champion on the model's page in MLflow"
-            )
-        move_aliases(tracker, name, {CHAMPION: new, PREVIOUS: old})
-        told = {"at": now(), "by": user(), "note": note}
-        for version, became in ((new, "champion again"), (old, ROLLED_BACK)):
-            set_tags(tracker, name, version, ROLLBACK, {"": became, **told})
-    reason = f"version {new} is champion again in the place of {old}: {note or 'no note'}"
-    run_logger().info("%s: %s", name, reason)
-    payload = {"name": name, "champion": new, "previous": old, "note": note}
-    emit("quartet.model.rolled-back", f"quartet.model.{name}", payload)
-    return Promotion(result="rolled back", name=name, champion=new, previous=old, reasons=[reason])
+def _repaired(settings: Settings, tracker: Tracker, model: str) -> str:
+    """Finish what crashes left undone of a registered model, before it is read; its name."""
+    match = NAME.fullmatch(model)
+    if match is None:
+        return find_version(tracker, model).name  # says what is wrong with it
+    for sentence in finish_registrations(settings, match["name"]):
+        run_logger().info(sentence)
+    repair_aliases(settings, tracker, match["name"])
+    return match["name"]
 
 
 def _champion(tracker: Tracker, name: str) -> ModelVersion | None:
@@ -192,13 +187,15 @@ def _tags(
 
 
 def _unchanged(tracker: Tracker, version: ModelVersion, champion: ModelVersion) -> Promotion:
-    """Say that there is nothing to do; a promotion that a crash cut off gets its last word."""
-    if champion.tags.get(PROMOTION) == "promoting":
-        set_tags(tracker, champion.name, champion.version, PROMOTION, {"": "promoted"})
-        _renew_card(tracker, champion)
+    """Say that there is nothing to do, and what a promotion that was cut off had still to say."""
     said = f"{version.uri} is the champion already: nothing to do"
     run_logger().info(said)
     previous = read_aliases(tracker, version.name).get(PREVIOUS, "")
+    if UNFINISHED in champion.tags and champion.tags.get(PROMOTION) == PROMOTED:
+        evidence = champion.tags.get(f"{PROMOTION}.evidence", "").rpartition("/")[2]
+        reasons = [champion.tags.get(f"{PROMOTION}.reasons", "")]
+        _emit("promoted", champion, previous, evidence, reasons)
+    finish_cards(tracker, Store(load_settings().store), champion.name, champion.version)
     return Promotion(
         result="unchanged", name=version.name, champion=champion.version, previous=previous,
         reasons=[said],
@@ -209,12 +206,12 @@ def _reject(
     tracker: Tracker, challenger: ModelVersion, champion: ModelVersion | None,
     evidence: StageRef, outcome: Outcome, tags: Mapping[str, str],
 ) -> Promotion:  # fmt: skip
+    told = prefixed(PROMOTION, {**tags, "": "rejected"}) | {UNFINISHED: CARD}
     with tolerated(f"the rejection of {challenger.uri}"):
-        told = {"": "rejected", **tags}
-        set_tags(tracker, challenger.name, challenger.version, PROMOTION, told)
-    _renew_card(tracker, challenger)
+        set_tags(tracker, challenger, told)
+    finish_cards(tracker, Store(load_settings().store), challenger.name, challenger.version)
     stays = "" if champion is None else champion.version
-    return _tell("rejected", challenger, stays, stays, evidence, outcome)
+    return _ended("rejected", challenger, stays, stays, evidence, outcome)
 
 
 def _crown(
@@ -224,40 +221,50 @@ def _crown(
     """Move the aliases if the champion is still the one compared with; None if it is not."""
     name, new = challenger.name, challenger.version
     old = "" if champion is None else champion.version
-    with changing_aliases(load_settings(), tracker, name):
+    with changing_aliases(load_settings(), tracker, name) as change:
         if read_aliases(tracker, name).get(CHAMPION, "") != old:
             return None
-        set_tags(tracker, name, new, PROMOTION, {"": "promoting", **tags})
-        moved = {PREVIOUS: old, CHAMPION: new} if old else {CHAMPION: new}
-        move_aliases(tracker, name, moved)
-        set_tags(tracker, name, new, PROMOTION, {"": "promoted"})
+        fresh = find_version(tracker, challenger.uri).tags
+        if any(fresh.get(key) != challenger.tags.get(key) for key in (ROLLBACK, f"{ROLLBACK}.at")):
+            raise ModelError(
+                f"{challenger.uri} was rolled back while it was compared; promote another version, "
+                "or this one with approval, so that a person decides"
+            )
+        change.tag(new, prefixed(PROMOTION, {"": "promoting", **tags}))
+        sealed = {**prefixed(PROMOTION, {"": PROMOTED}), UNFINISHED: CARD}
         if ROLLBACK in challenger.tags:
-            set_tags(tracker, name, new, ROLLBACK, {"": "champion again"})
-    _renew_card(tracker, challenger)
-    return _tell("promoted", challenger, new, old, evidence, outcome)
+            told = {"": CHAMPION_AGAIN, **{key: tags[key] for key in ("at", "by", "note")}}
+            sealed |= prefixed(ROLLBACK, told)
+        moved = {PREVIOUS: old, CHAMPION: new} if old else {CHAMPION: new}
+        what = f"the promotion of version {new} by {tags['by']}"
+        change.move(Journal(what=what, aliases=moved, tags={new: sealed}))
+    promotion = _ended("promoted", challenger, new, old, evidence, outcome)
+    finish_cards(tracker, Store(load_settings().store), name, new)
+    return promotion
 
 
-def _tell(
+def _ended(
     result: Literal["promoted", "rejected"], challenger: ModelVersion, champion: str,
     previous: str, evidence: StageRef, outcome: Outcome,
 ) -> Promotion:  # fmt: skip
     run_logger().info("%s is %s: %s", challenger.uri, result, " ".join(outcome.reasons))
-    payload: dict[str, Any] = {
-        "name": challenger.name,
-        "version": challenger.version,
-        "uri": challenger.uri,
-        "digest": challenger.tags.get("quartet.digest", ""),
-        "previous": previous,
-        "evidence": evidence.digest,
-        "reasons": outcome.reasons,
-    }
-    emit(f"quartet.model.{result}", f"quartet.model.{challenger.name}", payload)
+    _emit(result, challenger, previous, evidence.digest, outcome.reasons)
     return Promotion(
         result=result, name=challenger.name, champion=champion, previous=previous,
         reasons=outcome.reasons, evidence=evidence.digest, metrics=evidence.metrics,
     )  # fmt: skip
 
 
-def _renew_card(tracker: Tracker, version: ModelVersion) -> None:
-    with tolerated(f"the model card of {version.uri}"):
-        renew_card(tracker, Store(load_settings().store), find_version(tracker, version.uri))
+def _emit(
+    result: str, version: ModelVersion, previous: str, evidence: str, reasons: list[str]
+) -> None:
+    payload: dict[str, Any] = {
+        "name": version.name,
+        "version": version.version,
+        "uri": version.uri,
+        "digest": version.tags.get("quartet.digest", ""),
+        "previous": previous,
+        "evidence": evidence,
+        "reasons": reasons,
+    }
+    emit(f"quartet.model.{result}", f"quartet.model.{version.name}", payload)

@@ -1,5 +1,6 @@
 """Registered models.
 
-`versions` registers and finds them, `aliases` moves champion and previous, `card` writes model
-cards, `lineage` tells what a model was made from, `serving` chats and serves.
+`registration` registers published models, `versions` finds them, `aliases` moves champion and
+previous, `turns` lets one process at a time do so, `card` writes model cards, `lineage` tells what
+a model was made from, `serving` chats and serves.
 """

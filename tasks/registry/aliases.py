@@ -4,50 +4,106 @@
     champion     the one in use; overwritten, never deleted, so there is one at all times
     previous     the champion before; what a rollback goes back to
 
-MLflow has no compare-and-swap. What stands in for it:
-
-- Processes that share a home folder: a file lock. Exact.
-- Machines that share only the MLflow server: a tag of the registered model, taken by Fischer's
-  algorithm: see it free, write one's own mark, wait longer than a write may take, and have it only
-  if the mark still stands. A process times its own write and gives up if that took longer than the
-  wait, so a slow server costs a promotion and never lets two in. Not covered: a process that is
-  frozen for more than a minute while it holds the tag, for the tag of a dead one must expire;
-  machines whose clocks differ by as much; and people who move aliases by hand in MLflow's pages.
-
-Several aliases move by a journal: the tag `quartet.aliases` says where they shall point, then they
-are set, then the tag goes. Who finds a journal left by a crash finishes it first.
-
-Source: Lamport, A Fast Mutual Exclusion Algorithm (1987), algorithm 1, due to Fischer.
+Processes take turns (`tasks/registry/turns.py`). A change of several aliases is a journal first:
+the tag `quartet.aliases` says where they shall point and what the tags of which versions shall say;
+then all of that is written, then the tag goes. Whoever finds a journal that a crash left carries it
+out, from the beginning: to write the same twice changes nothing.
 """
 
 import contextlib
 import datetime
 import getpass
-import json
-import os
-import socket
-import time
-import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from filelock import FileLock, Timeout
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from models.errors import ModelError, QuartetError
+from tasks.registry.turns import Turn, taking_turns
+from tasks.registry.versions import asking
+from tasks.run.reporting import run_logger
 from tasks.settings import Settings
-from tasks.tracking.client import Tracker
+from tasks.tracking.client import Tracker, every, tolerated
 
 CHAMPION = "champion"
 PREVIOUS = "previous"
 
 JOURNAL = "quartet.aliases"
-HOLDER = "quartet.aliases.holder"
+NOTE_CHARACTERS = 1000
+"""Of a person's note; a journal, with two of them, must fit into one tag of MLflow."""
 
-WRITE_SECONDS = 2.0
-"""How long a write of the holder's mark may take, and so how long to wait after it."""
-HOLD_SECONDS = 60.0
-"""After which a mark is a dead process's."""
-LOCK_SECONDS = 60.0
+
+class Journal(BaseModel):
+    """A change that was decided.
+
+    Attributes:
+        what: In words, for messages.
+        aliases: Version by alias, in the order in which they are moved.
+        tags: By version.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    what: str
+    aliases: dict[str, str]
+    tags: dict[str, dict[str, str]]
+
+
+class AliasChange:
+    """A registered model's aliases, had to oneself; each write makes sure of that.
+
+    Attributes:
+        finished: What a crash had left undone and is done now, in words; empty if nothing was left.
+    """
+
+    def __init__(self, tracker: Tracker, name: str, turn: Turn) -> None:
+        """Say whose aliases, and by what right."""
+        self._tracker, self._name, self._turn = tracker, name, turn
+        self.finished = self._finish()
+
+    def tag(self, version: str, tags: Mapping[str, str]) -> None:
+        """Write tags of a version, in their order."""
+        for key, value in tags.items():
+            self._turn.extend()
+            self._tracker.client.set_model_version_tag(self._name, version, key, value)
+
+    def move(self, journal: Journal) -> None:
+        """Point aliases at versions and tag these: all or, after a crash, all at the next turn."""
+        self._turn.extend()
+        text = journal.model_dump_json()
+        self._tracker.client.set_registered_model_tag(self._name, JOURNAL, text)
+        self._carry_out(journal)
+
+    def _finish(self) -> str:
+        journal = _read_journal(self._tracker, self._name)
+        if journal is None:
+            return ""
+        gone = [
+            one for one in {*journal.aliases.values(), *journal.tags}
+            if not _exists(self._tracker, self._name, one)
+        ]  # fmt: skip
+        if gone:
+            run_logger().warning(
+                "%s: %s was cut off and is given up, for version %s was deleted since",
+                self._name, journal.what, ", ".join(sorted(gone)),
+            )  # fmt: skip
+            self._drop()
+            return ""
+        self._carry_out(journal)
+        run_logger().warning("%s: %s was cut off and is finished now", self._name, journal.what)
+        return journal.what
+
+    def _carry_out(self, journal: Journal) -> None:
+        for alias, version in journal.aliases.items():
+            self._turn.extend()
+            self._tracker.client.set_registered_model_alias(self._name, alias, version)
+        for version, tags in journal.tags.items():
+            self.tag(version, tags)
+        self._drop()
+
+    def _drop(self) -> None:
+        self._turn.extend()
+        self._tracker.client.delete_registered_model_tag(self._name, JOURNAL)
 
 
 def read_aliases(tracker: Tracker, name: str) -> dict[str, str]:
@@ -61,18 +117,14 @@ def read_aliases(tracker: Tracker, name: str) -> dict[str, str]:
 
 
 def _registered_model(tracker: Tracker, name: str) -> Any:
-    try:
+    remedy = "choose one that its Models page shows"
+    with asking(tracker, f"does not give the registered model {name!r}", remedy):
         tracker.require()
         return tracker.client.get_registered_model(name)
-    except Exception as error:  # MLflow passes on errors of several libraries
-        raise ModelError(
-            f"MLflow at {tracker.uri} does not give the registered model {name!r} ({error}); "
-            "choose one that its Models page shows"
-        ) from error
 
 
 @contextlib.contextmanager
-def changing_aliases(settings: Settings, tracker: Tracker, name: str) -> Iterator[None]:
+def changing_aliases(settings: Settings, tracker: Tracker, name: str) -> Iterator[AliasChange]:
     """Have a registered model's aliases to oneself; what a crash left undone is done first.
 
     What was read before must be read again inside.
@@ -80,106 +132,70 @@ def changing_aliases(settings: Settings, tracker: Tracker, name: str) -> Iterato
     Raises:
         ModelError: Somebody else is changing them, or MLflow fails; each write can be repeated.
     """
-    path = settings.root / "locks" / f"aliases-{name}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(path, timeout=LOCK_SECONDS), _held(tracker, name):
-            if left := _journal(tracker, name):
-                _write(tracker, name, left)
-            yield
-    except Timeout as error:
-        raise _busy(name, "another process of this home folder") from error
-    except QuartetError:
-        raise
-    except Exception as error:  # MLflow passes on errors of several libraries
-        raise ModelError(
-            f"MLflow at {tracker.uri} failed while the aliases of {name} were changed ({error}); "
-            "there is a champion all the same if there was one: run it again, which finishes what "
-            "was begun"
-        ) from error
+    failed = f"failed while the aliases of {name} were changed"
+    remedy = (
+        "there is a champion all the same if there was one: run it again, which finishes what was "
+        "begun"
+    )
+    with asking(tracker, failed, remedy), taking_turns(settings, tracker, name) as turn:
+        yield AliasChange(tracker, name, turn)
 
 
-def move_aliases(tracker: Tracker, name: str, aliases: Mapping[str, str]) -> None:
-    """Point aliases at versions, in this order: all or, after a crash, all at the next change."""
-    tracker.client.set_registered_model_tag(name, JOURNAL, json.dumps(dict(aliases)))
-    _write(tracker, name, aliases)
-
-
-def repair_aliases(settings: Settings, tracker: Tracker, name: str) -> None:
-    """Do what a crash left undone, if it left anything.
+def repair_aliases(settings: Settings, tracker: Tracker, name: str) -> str:
+    """Do what a crash left undone; what it was, empty if nothing was left.
 
     Raises:
         ModelError: As `changing_aliases`.
     """
-    if _journal(tracker, name):
-        with changing_aliases(settings, tracker, name):
-            pass
-
-
-def _journal(tracker: Tracker, name: str) -> dict[str, str]:
-    """What a crash left undone: version by alias."""
-    text = _registered_model(tracker, name).tags.get(JOURNAL)
-    return dict(json.loads(text)) if text else {}
-
-
-def _write(tracker: Tracker, name: str, aliases: Mapping[str, str]) -> None:
-    for alias, version in aliases.items():
-        tracker.client.set_registered_model_alias(name, alias, version)
-    tracker.client.delete_registered_model_tag(name, JOURNAL)
-
-
-@contextlib.contextmanager
-def _held(tracker: Tracker, name: str) -> Iterator[None]:
-    """Hold the mark that machines see who share only the server; a local database has no others."""
-    if not tracker.uri.startswith("http"):
-        yield
-        return
-    mark = f"{uuid.uuid4().hex} {time.time():.0f} {socket.gethostname()} {os.getpid()}"
-    before = time.monotonic()
-    holder = _holder(tracker, name)
-    if holder:
-        raise _busy(name, " ".join(holder.split()[2:]))
-    tracker.client.set_registered_model_tag(name, HOLDER, mark)
-    late = time.monotonic() - before > WRITE_SECONDS
-    try:
-        if late:
-            raise ModelError(
-                f"MLflow at {tracker.uri} took more than {WRITE_SECONDS:g} s for one tag, so "
-                f"nobody can be sure to change the aliases of {name} alone; try again when it is "
-                "less busy"
-            )
-        time.sleep(WRITE_SECONDS)
-        holder = _holder(tracker, name)
-        if holder != mark:
-            raise _busy(name, " ".join(holder.split()[2:]) or "somebody")
-        yield
-    finally:
-        with contextlib.suppress(Exception):  # it expires
-            if _holder(tracker, name) == mark:
-                tracker.client.delete_registered_model_tag(name, HOLDER)
-
-
-def _holder(tracker: Tracker, name: str) -> str:
-    mark = str(tracker.client.get_registered_model(name).tags.get(HOLDER, ""))
-    if mark and time.time() - float(mark.split()[1]) > HOLD_SECONDS:
+    if _read_journal(tracker, name) is None:
         return ""
-    return mark
+    with changing_aliases(settings, tracker, name) as change:
+        return change.finished
 
 
-def _busy(name: str, who: str) -> ModelError:
-    return ModelError(
-        f"the aliases of {name} are being changed by {who}; two changes at once cannot both be "
-        "right: try again in a minute"
-    )
+def repair_all_aliases(settings: Settings) -> list[str]:
+    """As `repair_aliases`, for every registered model; one sentence for each that needed it."""
+    tracker = Tracker(settings)
+    messages = []
+    with tolerated("the aliases that a crash left half moved"):
+        tracker.require()
+        where = f"tags.`{JOURNAL}` LIKE '%'"
+        for one in every(tracker.client.search_registered_models, filter_string=where):
+            try:
+                if what := repair_aliases(settings, tracker, one.name):
+                    messages.append(f"{one.name}: {what}, which was cut off, is finished")
+            except QuartetError as error:  # the others are repaired all the same
+                messages.append(str(error))
+    return messages
 
 
-def set_tags(
-    tracker: Tracker, name: str, version: str, prefix: str, tags: Mapping[str, str]
-) -> None:
-    """Write tags below a prefix, in their order; the one without a name is the prefix itself."""
-    for key, value in tags.items():
-        full = f"{prefix}.{key}" if key else prefix
-        tracker.client.set_model_version_tag(name, version, full, value)
+def _read_journal(tracker: Tracker, name: str) -> Journal | None:
+    text = _registered_model(tracker, name).tags.get(JOURNAL)
+    if text is None:
+        return None
+    try:
+        return Journal.model_validate_json(text)
+    except ValidationError as error:
+        raise ModelError(
+            f"the tag {JOURNAL} of registered model {name} at {tracker.uri} is damaged (got "
+            f"{text[:60]!r}, wanted what a promotion or a rollback wrote); see on the model's page "
+            "in MLflow that its aliases are right, delete the tag there, and run it again"
+        ) from error
+
+
+def _exists(tracker: Tracker, name: str, version: str) -> bool:
+    try:
+        tracker.client.get_model_version(name, version)
+    except Exception as error:  # only one of them means that it is gone
+        if getattr(error, "error_code", "") != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return False
+    return True
+
+
+def prefixed(prefix: str, tags: Mapping[str, str]) -> dict[str, str]:
+    """Tags below a prefix; the one without a name is the prefix itself."""
+    return {f"{prefix}.{key}" if key else prefix: value for key, value in tags.items()}
 
 
 def now() -> str:

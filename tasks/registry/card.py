@@ -48,6 +48,7 @@ class CardFacts:
         license: Front matter fields of the licence, as the source model tells them.
         verdict: Of its evaluation; None without one.
         promotion: Tags of the last promotion, without their prefix; empty before one.
+        rollback: The same of the last rollback.
     """
 
     name: str
@@ -57,6 +58,7 @@ class CardFacts:
     license: Mapping[str, str] = field(default_factory=dict)
     verdict: Outcome | None = None
     promotion: Mapping[str, str] = field(default_factory=dict)
+    rollback: Mapping[str, str] = field(default_factory=dict)
 
 
 def gather_facts(
@@ -66,11 +68,13 @@ def gather_facts(
     name: str,
     preset: str,
     promotion: Mapping[str, str] | None = None,
+    rollback: Mapping[str, str] | None = None,
 ) -> CardFacts:
     """Collect what a card says from the store: lineage, licence, evaluation.
 
     Args:
         promotion: What a promotion found, by tag without prefix.
+        rollback: The same of a rollback.
     """
     ancestors = list(list_ancestors(store.root, manifest))
     known = [manifest, *(one.manifest for one in ancestors if one.manifest is not None)]
@@ -86,6 +90,7 @@ def gather_facts(
         license=found,
         verdict=_evaluation(store, manifest.digest),
         promotion=promotion or {},
+        rollback=rollback or {},
     )
 
 
@@ -147,13 +152,9 @@ def _verdict_lines(facts: CardFacts) -> Iterator[str]:
         yield ""
         for reason in facts.verdict.reasons:
             yield f"- {_safe(reason)}"
-    if facts.promotion:
-        yield ""
-        yield from (
-            f"- promotion {_safe(k)}: {_safe(v, SENTENCES)}"
-            for k, v in facts.promotion.items()
-            if v
-        )
+    for what, told in (("promotion", facts.promotion), ("rollback", facts.rollback)):
+        lines = [f"- {what} {_safe(k)}: {_safe(v, SENTENCES)}" for k, v in told.items() if v]
+        yield from ["", *lines] if lines else []
 
 
 def _limits(facts: CardFacts) -> Iterator[str]:

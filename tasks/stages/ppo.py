@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from models.language.config import SamplingConfig
 from models.ppo.alarms import raised_alarms
 from models.ppo.config import PPOConfig
-from tasks.registry.versions import register
+from tasks.registry.registration import register
 from tasks.reports.ppo import ppo_page
 from tasks.results.store import StageRef
 from tasks.run.pipeline import PipelineRun

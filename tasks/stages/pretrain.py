@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from models.language.config import ArchitectureConfig
 from models.training.config import PretrainConfig
-from tasks.registry.versions import register
+from tasks.registry.registration import register
 from tasks.results.store import StageRef
 from tasks.run.pipeline import PipelineRun
 from tasks.run.spec import StageSpec

@@ -16,7 +16,7 @@ from models.randomness import derive_seed
 from models.reward.config import RewardStageConfig
 from models.reward.split import split_preferences
 from models.rows import read_rows, write_rows
-from tasks.registry.versions import register
+from tasks.registry.registration import register
 from tasks.reports.reward import ranking_page
 from tasks.results.store import StageRef, Store
 from tasks.run.pipeline import PipelineRun

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from models.training.config import SFTStageConfig
-from tasks.registry.versions import register
+from tasks.registry.registration import register
 from tasks.results.store import StageRef, Store
 from tasks.run.pipeline import PipelineRun
 from tasks.run.reporting import steps_to_learn

@@ -14,7 +14,7 @@ from models.language.config import ArchitectureConfig, SamplingConfig, Tokenizer
 from models.language.folders import load_tokenizer, new_reward_model, save_model
 from models.language.tokenizer import train_tokenizer
 from models.rows import write_rows
-from tasks.registry.versions import register
+from tasks.registry.registration import register
 from tasks.results.store import Manifest, StageRef, Store, list_files, write_manifest
 from tasks.run.pipeline import PipelineRun
 from tasks.settings import load_settings

@@ -12,8 +12,10 @@ from models.errors import ModelError, ParameterError
 from models.language.config import SamplingConfig
 from tasks.judging.config import EvaluationConfig
 from tasks.promotion import promotion
-from tasks.promotion.promotion import Answer, Promotion, promote, rollback
-from tasks.registry import versions as registry
+from tasks.promotion import rollback as rollback_module
+from tasks.promotion.promotion import Answer, Promotion, promote
+from tasks.promotion.rollback import rollback
+from tasks.registry import registration
 from tasks.registry.aliases import CHAMPION, PREVIOUS, read_aliases, repair_aliases
 from tasks.registry.versions import find_version
 from tasks.results.store import StageRef, Store
@@ -52,8 +54,9 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
 def said(home: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The events; stages run as plain functions, which needs no Prefect server."""
     events: list[Any] = []
-    monkeypatch.setattr(registry, "emit", lambda *event: None)
-    monkeypatch.setattr(promotion, "emit", lambda *event: events.append(event))
+    monkeypatch.setattr(registration, "emit", lambda *event: None)
+    for module in (promotion, rollback_module):
+        monkeypatch.setattr(module, "emit", lambda *event: events.append(event))
     monkeypatch.setattr(promotion, "judge_challenger", challenge.judge_challenger.fn)
     monkeypatch.setenv("QUARTET_DEVICE", "cpu")
     monkeypatch.setenv("QUARTET_THREADS", "1")
@@ -332,7 +335,7 @@ def test_rollback_swaps_champion_and_previous(
         run(best)
     mend = crash(2)  # champion is back, previous is not yet moved
     with pytest.raises(KeyboardInterrupt):
-        rollback(NAME)
+        rollback(NAME, to="2")
     assert aliases() == {"challenger": "2", CHAMPION: "2", PREVIOUS: "2"}
     mend()
     repair_aliases(load_settings(), tracker(), NAME)

@@ -17,7 +17,7 @@ from tasks.registry.lineage import (
     read_store,
     trace,
 )
-from tasks.registry.versions import register
+from tasks.registry.registration import register
 from tasks.reports.lineage import date, draw_lineage, numbers, short, sources, title
 from tasks.results.store import StageRef, Store
 from tasks.run.pipeline import PipelineRun, open_pipeline

@@ -14,13 +14,12 @@ from typing import Any
 import pytest
 
 from models.errors import ModelError, StoreError
-from tasks.registry import versions as registry
+from tasks.registry import registration as registry
+from tasks.registry.registration import finish_registrations, register
 from tasks.registry.versions import (
     ModelVersion,
     download,
     find_version,
-    finish_registrations,
-    register,
 )
 from tasks.results.store import Manifest, StageRef, Store, list_files, write_manifest
 from tasks.run.pipeline import PipelineRun

@@ -18,7 +18,8 @@ from tasks.catalogue import Card, Curve, Entry, KeyMetric
 from tasks.comparison.plots import plot_curves
 from tasks.comparison.runs import find_runs, gather
 from tasks.registry.lineage import ancestry
-from tasks.registry.versions import find_version, register
+from tasks.registry.registration import register
+from tasks.registry.versions import find_version
 from tasks.reports.lineage import numbers, title
 from tasks.reports.training import plot_loss_curves
 from tasks.results.curves import read_history

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from models.errors import ModelError, StoreError
-from tasks.registry.versions import register
+from tasks.registry.registration import register
 from tasks.results.store import Manifest, StageRef, Store, list_files, write_manifest
 from tasks.run.exchange import open_input, open_published
 from tasks.run.pipeline import PipelineRun

@@ -1,0 +1,228 @@
+"""Registration of published models in MLflow's model registry: no pickles, no flavours.
+
+A version is a logged model with the files of a stage's `model/` folder and a model card. It is made
+with a tag that says what is still to be written of it, so whoever comes next finishes what a kill
+cut off: the next run of the same result, a promotion, `quartet sync`.
+"""
+
+import contextlib
+import re
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tasks.catalogue import entry
+from tasks.registry.card import card_body, gather_facts, write_card
+from tasks.registry.versions import (
+    CARD,
+    CHALLENGER,
+    LOGGED,
+    PROMOTION,
+    REGISTRATION,
+    ROLLBACK,
+    UNFINISHED,
+    ModelVersion,
+    version_of,
+)
+from tasks.results.store import Manifest, StageRef, Store
+from tasks.run.pipeline import PipelineRun
+from tasks.run.reporting import emit, run_logger
+from tasks.settings import Settings, load_settings
+from tasks.tracking.client import Tracker, tagged, tolerated
+
+
+def register(ref: StageRef, pipeline: PipelineRun) -> None:
+    """Register a published model as `<preset>-<role>`, once for each digest, and emit an event.
+
+    The role is the stage's in the catalogue. The new version gets the alias `challenger`. What a
+    kill cut off is finished the next time. An MLflow that fails is no reason to fail here.
+
+    Raises:
+        StoreError: The published stage is damaged.
+    """
+    settings = load_settings()
+    tracker, store = Tracker(settings), Store(settings.store)
+    role = entry(ref.stage).role or ref.stage
+    name = re.sub(r"[^\w.-]", "-", f"{pipeline.preset}-{role}")
+    with tolerated(f"the registration of {name}"):
+        tracker.require()
+        with store.lock(ref.stage, ref.digest, on_wait=lambda: None):
+            wanted = f"name = '{name}' and {tagged({'quartet.digest': ref.digest})}"
+            there = [version_of(one) for one in tracker.versions(wanted)]
+            unfinished = [one for one in there if UNFINISHED in one.tags]
+            if there and not unfinished:
+                return
+            version = (
+                unfinished[0]
+                if unfinished
+                else _add_version(tracker, name, role, store.open(ref), pipeline)
+            )
+            run_logger().info("%s %s is registered as %s", ref.stage, ref.digest[:12], version.uri)
+            finish(tracker, store, version)
+
+
+def finish_registrations(settings: Settings, name: str = "") -> list[str]:
+    """Give every version that a kill left without alias or card both; one sentence for each.
+
+    Args:
+        name: Of one registered model, whose cards are left alone then; empty for all.
+    """
+    tracker, store = Tracker(settings), Store(settings.store)
+    messages = []
+    with tolerated("the registrations that were cut off"):
+        tracker.require()
+        for one in map(version_of, tracker.versions(f"tags.`{UNFINISHED}` LIKE '%'")):
+            if one.published is None:
+                continue
+            if name and (one.name != name or one.tags[UNFINISHED] != REGISTRATION):
+                continue
+            if finish(tracker, store, one):
+                messages.append(f"{one.uri}: what was still to be written of it is written")
+            else:
+                stage = "/".join(one.published)
+                messages.append(
+                    f"{one.uri}: its model card cannot be written here; `quartet sync` writes it "
+                    f"where the store has {stage}"
+                )
+    return messages
+
+
+def finish(tracker: Tracker, store: Store, version: ModelVersion) -> bool:
+    """Write what is still to be written of a version; False if its card cannot be."""
+    name = version.name
+    if version.tags.get(UNFINISHED) == REGISTRATION:
+        _point_challenger(tracker, name)
+        stage, digest = version.published or ("", "")
+        payload = {
+            "name": name,
+            "version": version.version,
+            "uri": version.uri,
+            "role": version.tags.get("quartet.role", ""),
+            "stage": stage,
+            "digest": digest,
+            "preset": version.tags.get("quartet.preset", ""),
+        }
+        emit("quartet.model.registered", f"quartet.model.{name}", payload)
+        tracker.client.set_model_version_tag(name, version.version, UNFINISHED, CARD)
+    if not renew_card(tracker, store, version):
+        return False
+    tracker.client.delete_model_version_tag(name, version.version, UNFINISHED)
+    return True
+
+
+def finish_cards(tracker: Tracker, store: Store, name: str, *numbers: str) -> None:
+    """Write the cards of versions that changed; one that cannot be written is left for later."""
+    for number in filter(None, numbers):
+        with tolerated(f"the model card of models:/{name}/{number}"):
+            version = version_of(tracker.client.get_model_version(name, number))
+            if UNFINISHED in version.tags:
+                finish(tracker, store, version)
+
+
+def renew_card(tracker: Tracker, store: Store, version: ModelVersion) -> bool:
+    """Write the model card of a version again, into its files and its description.
+
+    A card that cannot be written is a warning: the model is as good without it.
+
+    Returns:
+        False if it could not be written.
+    """
+    logged = LOGGED.fullmatch(version.source)
+    if version.published is None or logged is None:
+        return True
+    with tolerated(f"the model card of {version.uri}"), tempfile.TemporaryDirectory() as scratch:
+        folder = store.folder(*version.published)
+        facts = gather_facts(
+            store,
+            Manifest.read(folder),
+            name=version.name,
+            preset=version.tags.get("quartet.preset", ""),
+            promotion=_below(PROMOTION, version.tags),
+            rollback=_below(ROLLBACK, version.tags),
+        )
+        card = Path(scratch) / "README.md"
+        card.write_text(write_card(facts), encoding="utf-8")
+        tracker.client.log_model_artifact(logged[1], str(card))
+        tracker.client.update_model_version(version.name, version.version, card_body(facts))
+        return True
+    return False
+
+
+def renew_cards(ref: StageRef) -> None:
+    """Write the cards of a published model's versions again, now that more is known of it.
+
+    An MLflow that fails is no reason to fail here.
+    """
+    settings = load_settings()
+    tracker = Tracker(settings)
+    with tolerated(f"the model cards of {ref.stage}"):
+        tracker.require()
+        for found in tracker.versions(tagged({"quartet.digest": ref.digest})):
+            renew_card(tracker, Store(settings.store), version_of(found))
+
+
+def _below(prefix: str, tags: Mapping[str, str]) -> dict[str, str]:
+    """Tags below a prefix, without it; the prefix itself is called `result`."""
+    return {
+        key.removeprefix(prefix).lstrip(".") or "result": value
+        for key, value in tags.items()
+        if key == prefix or key.startswith(f"{prefix}.")
+    }
+
+
+def _point_challenger(tracker: Tracker, name: str) -> None:
+    """Point the alias at the newest version; looks again, for others may register meanwhile."""
+    while True:
+        there = map(version_of, tracker.versions(f"name = '{name}'"))
+        newest = max(int(one.version) for one in there if one.published is not None)
+        aliases = tracker.client.get_registered_model(name).aliases
+        if int(aliases.get(CHALLENGER, 0)) >= newest:
+            return
+        tracker.client.set_registered_model_alias(name, CHALLENGER, str(newest))
+
+
+def _add_version(
+    tracker: Tracker, name: str, role: str, folder: Path, pipeline: PipelineRun
+) -> ModelVersion:
+    client = tracker.client
+    manifest = Manifest.read(folder)
+    tags = {
+        "quartet.stage": manifest.stage,
+        "quartet.digest": manifest.digest,
+        "quartet.role": role,
+        "quartet.run": manifest.run_id,
+        "quartet.preset": pipeline.preset,
+        "quartet.pipeline": pipeline.name,
+        **{f"input.{role}": digest for role, digest in manifest.inputs.items()},
+    }
+    run_id = manifest.run_id or None
+    if run_id and tracker.status(run_id) is None:  # made while another MLflow was in use
+        run_id = None
+    logged = _logged_model(tracker, name, manifest.digest) or client.create_logged_model(
+        tracker.experiment_id, name=name, source_run_id=run_id, tags=tags
+    )
+    try:
+        client.log_model_artifacts(logged.model_id, str(folder / "model"))
+        client.finalize_logged_model(logged.model_id, "READY")
+    except BaseException:
+        with contextlib.suppress(Exception):  # half a model is of no use to anybody
+            client.delete_logged_model(logged.model_id)
+        raise
+    if not client.search_registered_models(f"name = '{name}'"):
+        client.create_registered_model(name)
+    found = client.create_model_version(
+        name, logged.model_uri, run_id=run_id, tags=tags | {UNFINISHED: REGISTRATION},
+        model_id=logged.model_id,
+    )  # fmt: skip
+    return version_of(found)
+
+
+def _logged_model(tracker: Tracker, name: str, digest: str) -> Any:
+    """A logged model that a kill left without a version; None if there is none."""
+    found = tracker.client.search_logged_models(
+        [tracker.experiment_id],
+        filter_string=f"name = '{name}' AND tags.`quartet.digest` = '{digest}'",
+        max_results=1,
+    )
+    return next(iter(found), None)

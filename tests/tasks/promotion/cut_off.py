@@ -1,0 +1,130 @@
+"""For tests of changes that are cut off: a registry in memory, a client that fails or dies."""
+
+import copy
+import re
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+
+class Killed(BaseException):
+    """The process is dead."""
+
+
+class Requests:
+    """MLflow's client, which fails or dies at one of its requests.
+
+    A dead process makes no more requests, so it cleans nothing up either.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+        self.plan: tuple[str, int] = ("", 0)
+        self.of = ""
+        self.count = 0
+
+    def cut_off(self, kind: str, at: int, of: str = "") -> None:
+        """`killed` after a request, `refused` before it, `unanswered` after it; of one method."""
+        self.plan, self.count, self.of = (kind, at), 0, of
+
+    def go_on(self) -> None:
+        self.cut_off("", 0)
+
+    @property
+    def was_cut_off(self) -> bool:
+        kind, at = self.plan
+        return self.count > at if kind == "killed" else self.count >= at
+
+    def __getattr__(self, name: str) -> Any:
+        real = getattr(self.client, name)
+        counted = callable(real) and self.of in ("", name)
+        return self._counted(real) if counted else self._alive(real)
+
+    def _alive(self, real: Any) -> Any:
+        if self.plan[0] == "killed" and self.count > self.plan[1]:
+            raise Killed
+        return real
+
+    def _counted(self, real: Callable[..., Any]) -> Callable[..., Any]:
+        def request(*args: Any, **kwargs: Any) -> Any:
+            kind, at = self.plan
+            self.count += 1
+            if kind == "killed" and self.count > at:
+                raise Killed
+            if kind == "refused" and self.count == at:
+                raise ConnectionError("no route\nto host")
+            answer = real(*args, **kwargs)
+            if kind == "unanswered" and self.count == at:
+                raise ConnectionError("connection reset\nby peer")
+            return answer
+
+        return request
+
+
+class Page(list[Any]):
+    token = None
+
+
+class MemoryRegistry:
+    """The part of MLflow's client that registered models need, a thousand times as fast."""
+
+    def __init__(self) -> None:
+        self.models: dict[str, SimpleNamespace] = {}
+
+    def create_registered_model(self, name: str) -> None:
+        self.models[name] = SimpleNamespace(name=name, aliases={}, tags={}, versions={})
+
+    def create_model_version(self, name: str, source: str, *, tags: dict[str, str]) -> None:
+        there = self.models[name].versions
+        number = str(len(there) + 1)
+        there[number] = SimpleNamespace(
+            name=name, version=number, source=source, tags=dict(tags), description=""
+        )
+
+    def get_registered_model(self, name: str) -> Any:
+        return copy.deepcopy(self.models[name])
+
+    def get_model_version(self, name: str, version: str) -> Any:
+        return copy.deepcopy(self.models[name].versions[version])
+
+    def get_model_version_by_alias(self, name: str, alias: str) -> Any:
+        return self.get_model_version(name, self.models[name].aliases[alias])
+
+    def set_registered_model_tag(self, name: str, key: str, value: str) -> None:
+        assert len(value) <= 5000  # what PostgreSQL's column has room for
+        self.models[name].tags[key] = value
+
+    def delete_registered_model_tag(self, name: str, key: str) -> None:
+        self.models[name].tags.pop(key, None)
+
+    def set_registered_model_alias(self, name: str, alias: str, version: str) -> None:
+        assert version in self.models[name].versions
+        self.models[name].aliases[alias] = version
+
+    def set_model_version_tag(self, name: str, version: str, key: str, value: str) -> None:
+        self.models[name].versions[version].tags[key] = value
+
+    def delete_model_version_tag(self, name: str, version: str, key: str) -> None:
+        self.models[name].versions[version].tags.pop(key, None)
+
+    def update_model_version(self, name: str, version: str, description: str) -> None:
+        self.models[name].versions[version].description = description
+
+    def log_model_artifact(self, model_id: str, path: str) -> None:
+        """The card's file; the description says the same."""
+
+    def search_registered_models(self, *, filter_string: str, page_token: str | None) -> Page:
+        key = re.fullmatch(r"tags.`(.+?)` LIKE '%'", filter_string)
+        return Page(one for one in self.models.values() if key and key[1] in one.tags)
+
+    def search_model_versions(self, *, filter_string: str, page_token: str | None) -> Page:
+        named = re.search(r"name = '(.+?)'", filter_string)
+        equal = re.findall(r"tags.`(.+?)` = '(.+?)'", filter_string)
+        there = re.findall(r"tags.`(.+?)` LIKE '%'", filter_string)
+        return Page(
+            copy.deepcopy(version)
+            for model in self.models.values() for version in model.versions.values()
+            if named is None or named[1] == model.name
+            if all(version.tags.get(key) == value for key, value in equal)
+            if all(key in version.tags for key in there)
+        )  # fmt: skip
