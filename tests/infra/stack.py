@@ -31,8 +31,21 @@ PORTS = {"postgres": 5432, "redis": 6379, "s3": 8333, "mlflow": 5000, "worker": 
 APIS = ("prefect-a", "prefect-b")
 API_PORT = 4200
 REDIS_HOST = "PREFECT_REDIS_MESSAGING_HOST"
-PROGRAMS = ("postgres", "initdb", "psql", "pg_dump", "redis-server", "nginx", "rclone", "openssl")
-START_SECONDS = 120.0
+PROGRAMS = (
+    *(
+        "postgres",
+        "initdb",
+        "psql",
+        "pg_dump",
+        "redis-server",
+        "nginx",
+        "rclone",
+        "openssl",
+        "wget",
+    ),
+    *("podman-compose", "moto_server"),
+)
+START_SECONDS = 300.0
 NOBODY = "postgres"
 """PostgreSQL refuses to run as root: then this account runs it."""
 
@@ -73,7 +86,8 @@ def resolved(file: str, values: dict[str, str], folder: Path) -> dict[str, Any]:
     stub.parent.mkdir(exist_ok=True)
     stub.write_text("#!/bin/sh\necho podman version 5.0.0\n")
     stub.chmod(0o755)
-    words = ["podman-compose", "--env-file", str(folder / "values.env"), "-f", file, "config"]
+    words = ["podman-compose", "--profile", "backup", "--env-file", str(folder / "values.env")]
+    words += ["-f", file, "config"]
     done = subprocess.run(
         words, cwd=INFRA, capture_output=True, text=True, check=True,
         env={"PATH": f"{stub.parent}{os.pathsep}{search_path()}", "HOME": str(folder)},
@@ -85,10 +99,11 @@ def resolved(file: str, values: dict[str, str], folder: Path) -> dict[str, Any]:
 def services_of(values: dict[str, str], folder: Path) -> dict[str, dict[str, Any]]:
     """The services of compose.yaml, what they extend included."""
     services: dict[str, dict[str, Any]] = resolved("compose.yaml", values, folder)["services"]
+    others = {one["extends"]["file"] for one in services.values() if "extends" in one}
+    known = {file: resolved(file, values, folder)["services"] for file in others}
     for name, service in services.items():
         if (origin := service.pop("extends", None)) is not None:
-            base = resolved(origin["file"], values, folder)["services"][origin["service"]]
-            services[name] = base | service
+            services[name] = known[origin["file"]][origin["service"]] | service
     return services
 
 
@@ -200,7 +215,16 @@ class Stack:
         if os.geteuid() == 0:
             shutil.chown(data, NOBODY)
             shutil.chown(data / "password", NOBODY)
-        words = ["initdb", "-D", str(data / "data"), "-U", "postgres", "--auth-local=trust", "-E", "UTF8"]
+        words = [
+            "initdb",
+            "-D",
+            str(data / "data"),
+            "-U",
+            "postgres",
+            "--auth-local=trust",
+            "-E",
+            "UTF8",
+        ]
         words += [f"--pwfile={data / 'password'}", "--no-sync"]
         words += given["POSTGRES_INITDB_ARGS"].split()
         self._once("initdb", words, given, account=True)
@@ -249,9 +273,7 @@ class Stack:
     def up(self, *names: str) -> None:
         """Start services with what they depend on, as their conditions say."""
         wanted = self._with_dependencies(names)
-        waiting = [name for name in wanted if not self._runs(name)]
-        for name in waiting:
-            self.processes.pop(name, None)
+        waiting = [name for name in wanted if name not in self.processes]
         end = time.monotonic() + START_SECONDS
         while waiting or not all(self._is(name, "started") for name in wanted):
             for name in list(waiting):

@@ -24,7 +24,7 @@ from tests.infra.stack import ROOT, Stack
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-SETTINGS = (*TINY, "pretrain.steps=3000", "pretrain.checkpoint_steps=1000")
+SETTINGS = (*TINY, "pretrain.steps=1500", "pretrain.checkpoint_steps=500")
 STAGES = 9
 SERVERS = ("prefect-a", "prefect-b", "prefect-services", "mlflow", "nginx", "worker")
 
