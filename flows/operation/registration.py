@@ -4,6 +4,7 @@ It can be repeated at every start: what people changed in the UI (active schedul
 automations, limits of the pool) is kept.
 """
 
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -19,9 +20,11 @@ from prefect.exceptions import ObjectNotFound
 from prefect.workers.process import ProcessWorker
 from pydantic import ValidationError
 
+import flows
 from models.errors import QuartetError
 from tasks.machine.lookup import prefect_client
 from tasks.machine.servers import start_child, tail
+from tasks.settings import load_settings
 
 POOL = "quartet"
 
@@ -184,3 +187,24 @@ def _deployment_id(client: SyncPrefectClient, path: Path, name: str) -> str:
             f"{path} starts the deployment {name!r}, which does not exist; name one of "
             "`prefect deployment ls`"
         ) from error
+
+
+def main() -> None:
+    """Register what the checkout has with the server that PREFECT_API_URL names."""
+    api = os.environ.get("PREFECT_API_URL", "")
+    root = Path(str(flows.__file__)).resolve().parents[1]
+    try:
+        if not api:
+            raise QuartetError("PREFECT_API_URL is not set, wanted the Prefect server's address")
+        if "--keep-pool" not in sys.argv[1:]:
+            ensure_work_pool(api)
+        log = load_settings().root / "logs" / "deploy.log"
+        names = deploy(api, root / "prefect.yaml", log=log, environment=os.environ)
+        names += apply_automations(api, root / "infra" / "automations")
+    except QuartetError as error:
+        sys.exit(f"quartet: {error}")
+    print(f"Registered with {api}: {', '.join(names)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -163,7 +163,7 @@ def until(reached: Callable[[], bool], seconds: float, what: str) -> None:
 @contextmanager
 def operated(home: Path, *, worker: bool = True) -> Iterator[Operation]:
     """Run `quartet up` on free ports, with the checkout's own deployments."""
-    ports = _free_ports(2)
+    ports = free_ports(2)
     log = home / "up.log"
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")},
@@ -204,7 +204,7 @@ def operated(home: Path, *, worker: bool = True) -> Iterator[Operation]:
         process.wait(timeout=90)
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     sockets = [socket.socket() for _ in range(count)]
     for one in sockets:
         one.bind(("127.0.0.1", 0))

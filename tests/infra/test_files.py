@@ -1,0 +1,226 @@
+"""The files of infra/ are what their tools accept, and closed in the ways that no tool checks."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.infra.stack import INFRA, ROOT, resolved, search_path, services_of, settings
+
+KUBERNETES = INFRA / "kubernetes"
+OVERLAYS = ("cpu", "gpu")
+GRACE_SECONDS = 45
+"""What `quartet up` and the guardian give runs to save."""
+
+
+def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    """A tool of this environment."""
+    return subprocess.run(
+        [str(word) for word in words], capture_output=True, text=True, cwd=ROOT,
+        env={"PATH": search_path(), "HOME": str(ROOT)},
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def values() -> dict[str, str]:
+    """A filled-in `.env`."""
+    return settings([443, 8443])
+
+
+@pytest.fixture(scope="module")
+def services(
+    values: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, dict[str, Any]]:
+    """The services of compose.yaml."""
+    return services_of(values, tmp_path_factory.mktemp("compose"))
+
+
+def seconds(text: str) -> int:
+    return int(text.removesuffix("s"))
+
+
+# --- the tools ----------------------------------------------------------------------------------
+
+
+def test_yaml_is_clean() -> None:
+    rules = "{extends: default, rules: {line-length: {max: 120, allow-non-breakable-words: true}, "
+    rules += "document-start: disable, braces: {max-spaces-inside: 0}, indentation: {spaces: 2}}}"
+    done = run("yamllint", "--strict", "-d", rules, INFRA)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("file", ["Dockerfile", "Dockerfile.cuda"])
+def test_dockerfiles_are_clean(file: str) -> None:
+    done = run("hadolint", INFRA / file)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("script", sorted(INFRA.glob("*.sh")), ids=lambda path: path.name)
+def test_scripts_are_shell(script: Path) -> None:
+    done = run("sh", "-n", script)
+    assert done.returncode == 0, done.stderr
+    assert script.stat().st_mode & 0o100
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_manifests_fit_the_cluster_api(overlay: str, tmp_path: Path) -> None:
+    documents, job = manifests(overlay), job_manifest(overlay)
+    (tmp_path / "all.yaml").write_text(yaml.safe_dump_all([*documents, job]))
+    done = run("kubernetes-validate", "--strict", tmp_path / "all.yaml")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def manifests(overlay: str) -> list[dict[str, Any]]:
+    """What `kubectl apply -k` would send."""
+    if shutil.which("kubectl") is None:
+        pytest.skip("no kubectl to build the overlays with")
+    done = run("kubectl", "kustomize", KUBERNETES / "overlays" / overlay)
+    assert done.returncode == 0, done.stderr
+    return list(yaml.safe_load_all(done.stdout))
+
+
+def template(overlay: str) -> dict[str, Any]:
+    text = (KUBERNETES / "overlays" / overlay / "job-template.json").read_text(encoding="utf-8")
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def job_manifest(overlay: str) -> dict[str, Any]:
+    """The Job of a run, as prefect-kubernetes fills in the template."""
+    from prefect.utilities.templating import apply_values
+
+    body = template(overlay)
+    values = {name: one.get("default") for name, one in body["variables"]["properties"].items()}
+    values |= {"name": "quartet-run", "command": ["prefect", "flow-run", "execute"]}
+    values |= {"labels": {"prefect.io/flow-run-name": "quartet"}, "env": []}
+    job: dict[str, Any] = apply_values(body["job_configuration"]["job_manifest"], values)
+    return {**job, "metadata": {**job["metadata"], "name": "quartet-run"}}  # the cluster's part
+
+
+# --- compose ------------------------------------------------------------------------------------
+
+
+def test_compose_refuses_to_start_without_each_password(tmp_path: Path) -> None:
+    values = settings([443, 8443]) | {"MLFLOW_SECRET_KEY": ""}
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        resolved("compose.yaml", values, tmp_path)
+    assert "set MLFLOW_SECRET_KEY in .env" in refused.value.stderr
+    text = (INFRA / "compose.yaml").read_text(encoding="utf-8")
+    secret = [name for name in values if name.endswith(("PASSWORD", "_KEY"))]
+    assert len(secret) == 9
+    for name in secret:
+        assert set(re.findall(rf"\$\{{{name}(..)", text)) == {":?"}, name
+
+
+def test_example_has_every_required_variable_and_no_password() -> None:
+    example = (INFRA / ".env.example").read_text(encoding="utf-8")
+    for file in ("compose.yaml", "compose.worker.yaml"):
+        text = (INFRA / file).read_text(encoding="utf-8")
+        for name in re.findall(r"\$\{(\w+):\?", text):
+            assert re.search(rf"^{name}=$", example, flags=re.MULTILINE), name
+
+
+def test_only_nginx_is_reachable_from_outside(services: dict[str, dict[str, Any]]) -> None:
+    assert [name for name, one in services.items() if one.get("ports")] == ["nginx"]
+    networks = yaml.safe_load((INFRA / "compose.yaml").read_text())["networks"]
+    closed = [name for name, one in networks.items() if one.get("internal")]
+    for name in ("postgres", "redis", "s3"):
+        assert set(services[name]["networks"]) <= set(closed), name
+    assert services["worker"]["networks"] == ["front"]
+
+
+def test_services_are_confined(services: dict[str, dict[str, Any]]) -> None:
+    for name, one in services.items():
+        assert one["user"] not in ("root", "0", "0:0"), name
+        assert one["read_only"] is True, name
+        assert one["cap_drop"] == ["ALL"], name
+        assert one["security_opt"] == ["no-new-privileges:true"], name
+        assert one["mem_limit"], name
+        assert one["cpus"], name
+        assert one.get("privileged") is None, name
+        assert ":latest" not in one["image"], name
+        assert ":" in one["image"], name
+
+
+def test_services_that_serve_have_health_checks(services: dict[str, dict[str, Any]]) -> None:
+    serving = ("postgres", "redis", "s3", "prefect-a", "prefect-b", "mlflow", "nginx", "worker")
+    for name in serving:
+        assert services[name]["healthcheck"]["test"][0] in ("CMD", "CMD-SHELL"), name
+
+
+def test_secrets_stand_in_environments_only(
+    services: dict[str, dict[str, Any]], values: dict[str, str]
+) -> None:
+    known = {v for k, v in values.items() if k.endswith(("PASSWORD", "_KEY"))}
+    for name, one in services.items():
+        spoken = [one.get("command"), one.get("entrypoint"), one.get("healthcheck")]
+        assert not [secret for secret in known if secret in str(spoken)], name
+    worker = str(services["worker"])
+    for name in ("POSTGRES_PASSWORD", "MLFLOW_DB_PASSWORD", "REDIS_PASSWORD", "S3_SECRET_KEY"):
+        assert values[name] not in worker
+
+
+def test_workers_are_stopped_with_time_to_save(services: dict[str, dict[str, Any]]) -> None:
+    worker = services["worker"]
+    assert worker["command"][2:5] == ["tasks.machine.guardian", str(GRACE_SECONDS), "inner"]
+    assert worker["stdin_open"] is True  # the guardian ends when its standard input closes
+    assert seconds(worker["stop_grace_period"]) >= GRACE_SECONDS + 15
+    for overlay in OVERLAYS:
+        pod = job_manifest(overlay)["spec"]["template"]["spec"]
+        assert pod["terminationGracePeriodSeconds"] >= GRACE_SECONDS + 15
+        (container,) = pod["containers"]
+        assert container["command"][2:] == ["tasks.machine.guardian", str(GRACE_SECONDS), "inner"]
+        assert container["stdin"] is True
+
+
+def test_both_prefect_servers_share_what_they_must(services: dict[str, dict[str, Any]]) -> None:
+    for name in ("prefect-a", "prefect-b", "prefect-services"):
+        given = services[name]["environment"]
+        assert given["PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE"] == "prefect_redis.lease_storage"
+        assert given["PREFECT_MESSAGING_BROKER"] == "prefect_redis.messaging"
+        assert "sqlite" not in given["PREFECT_API_DATABASE_CONNECTION_URL"]
+        assert "PREFECT_API_KEY" not in given
+    both = [services[name]["command"] for name in ("prefect-a", "prefect-b")]
+    assert all("--no-services" in one for one in both)
+
+
+# --- kubernetes ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_pods_are_confined(overlay: str) -> None:
+    pods = [
+        one["spec"]["template"]["spec"]
+        for one in (*manifests(overlay), job_manifest(overlay))
+        if one["kind"] in ("Deployment", "Job")
+    ]
+    assert len(pods) == 3
+    for pod in pods:
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        for container in pod["containers"]:
+            assert container["securityContext"]["readOnlyRootFilesystem"] is True
+            assert container["securityContext"]["allowPrivilegeEscalation"] is False
+            assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+            assert {"cpu", "memory"} <= set(container["resources"]["limits"])
+            assert {"secretRef": {"name": "quartet-client"}} in container["envFrom"]
+
+
+def test_runs_get_gpus_in_the_gpu_overlay_only() -> None:
+    limits = {
+        overlay: job_manifest(overlay)["spec"]["template"]["spec"]["containers"][0]["resources"]
+        for overlay in OVERLAYS
+    }
+    assert limits["gpu"]["limits"]["nvidia.com/gpu"] == 1
+    assert "nvidia.com/gpu" not in limits["cpu"]["limits"]
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_job_templates_define_every_variable_that_they_use(overlay: str) -> None:
+    body = template(overlay)
+    used = set(re.findall(r"\{\{ (\w+) \}\}", json.dumps(body["job_configuration"])))
+    assert used == set(body["variables"]["properties"])
