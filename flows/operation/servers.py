@@ -8,6 +8,7 @@ from models.errors import QuartetError
 from tasks.machine.addresses import UpNote
 from tasks.machine.lookup import Kind, find_server, loopback_url
 from tasks.machine.password import USER, home_password, password_file
+from tasks.machine.postgres import MLFLOW_DATABASE, PREFECT_DATABASE, check_database
 from tasks.settings import Settings
 
 
@@ -67,7 +68,8 @@ def choose_servers(
         say: Takes a sentence for people.
 
     Raises:
-        QuartetError: Something else has a port, or a server does not accept our credentials.
+        QuartetError: Something else has a port, a server does not accept our credentials, or
+            PostgreSQL that the environment names does not.
     """
     urls = {kind: loopback_url(kind, port) for kind, port in ports.items()}
     if settings.tracking_uri.startswith("http"):
@@ -85,6 +87,9 @@ def choose_servers(
             )
         else:
             wanted[kind] = ports[kind]
+    for kind, variables in (("Prefect", PREFECT_DATABASE), ("MLflow", (MLFLOW_DATABASE,))):
+        for variable in variables if kind in wanted else ():
+            check_database(variable, os.environ.get(variable, ""))
     password = home_password(settings.root) if closed else None
     return Servers(urls=urls, wanted=wanted, password=password)
 

@@ -11,13 +11,13 @@ from pathlib import Path
 from tasks.machine.addresses import mlflow_credentials, prefect_credentials
 from tasks.machine.lookup import HOST, Kind
 from tasks.machine.password import USER
+from tasks.machine.postgres import MLFLOW_DATABASE, PREFECT_DATABASE, is_postgres
 from tasks.settings import Settings
 
-PREFECT_DATABASE = ("PREFECT_SERVER_DATABASE_CONNECTION_URL", "PREFECT_API_DATABASE_CONNECTION_URL")
 SERVER_ONLY = (
     *PREFECT_DATABASE,
     "PREFECT_SERVER_API_AUTH_STRING",
-    "MLFLOW_BACKEND_STORE_URI",
+    MLFLOW_DATABASE,
     "MLFLOW_AUTH_ADMIN_PASSWORD",
     "MLFLOW_FLASK_SERVER_SECRET_KEY",
 )
@@ -34,11 +34,6 @@ admin_username = {user}
 # Without this each request hashes the password again, which takes a quarter of a second.
 auth_cache_ttl_seconds = 300
 """
-
-
-def is_postgres(url: str) -> bool:
-    """Whether a database URL is of PostgreSQL."""
-    return url.startswith("postgres")
 
 
 def accounts_file(root: Path) -> Path:
@@ -95,7 +90,7 @@ def _mlflow(root: Path, port: int, password: str | None) -> dict[str, str]:
         "MLFLOW_DISABLE_TELEMETRY": "true",
         # Its default lets pages of any host whose name begins like a private network's read.
         "MLFLOW_SERVER_ALLOWED_HOSTS": f"{HOST}:{port},localhost:{port}",
-        "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{root / 'mlflow.db'}",
+        MLFLOW_DATABASE: f"sqlite:///{root / 'mlflow.db'}",
         "MLFLOW_ARTIFACTS_DESTINATION": str(root / "mlflow-artifacts"),
     }
     fixed = {}

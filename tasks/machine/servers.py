@@ -17,7 +17,7 @@ from pathlib import Path
 
 from models.errors import QuartetError
 from tasks.machine import guardian
-from tasks.machine.launch import PREFECT_DATABASE, accounts_file, is_postgres
+from tasks.machine.launch import accounts_file
 from tasks.machine.lookup import (
     Kind,
     NotOpenedError,
@@ -27,6 +27,7 @@ from tasks.machine.lookup import (
     loopback_url,
 )
 from tasks.machine.password import password_file
+from tasks.machine.postgres import MLFLOW_DATABASE, is_postgres
 
 START_SECONDS = 120.0
 """Longest wait for a server: a busy machine needs minutes for the first migration."""
@@ -52,17 +53,6 @@ DATABASE_TROUBLES = (
         r"file is not a database|database disk image is malformed",
         "is damaged; put a copy back, or move the file away to start with an empty one "
         "(the stage store keeps every result)",
-    ),
-    (r"password authentication failed", "refuses user or password; correct them in {variable}"),
-    (r"database \S+ does not exist", "does not exist; create it, or correct {variable}"),
-    (
-        r"No module named '(psycopg2|asyncpg)'",
-        "needs a driver; pip install -c constraints.txt 'quartet-rlhf[postgres]'",
-    ),
-    (
-        r"(psycopg2|asyncpg)[\s\S]*(onnection refused|Connect call failed|could not translate host)"
-        r"|Connect call failed",
-        "does not answer; start it, or correct {variable}",
     ),
 )
 """What a server's log says about its database, and what that means."""
@@ -180,15 +170,17 @@ def wait_for_server(
 def explain(name: str, what: str, log: Path) -> str:
     """Say what happened to a server, with the remedy its log points to and the log's end."""
     text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
-    prefect = "Prefect" in name
-    file = log.parent.parent / ("prefect.db" if prefect else "mlflow.db")
-    variable = PREFECT_DATABASE[-1] if prefect else "MLFLOW_BACKEND_STORE_URI"
-    remote = is_postgres(os.environ.get(variable, ""))
-    database, uri = (f"of {variable}", f"${variable}") if remote else (file, f"sqlite:///{file}")
+    file = log.parent.parent / ("prefect.db" if "Prefect" in name else "mlflow.db")
     remedy = "; fix what it says and start again"
     for pattern, meaning in DATABASE_TROUBLES:
         if re.search(pattern, text):
-            remedy = f"; the database {database} " + meaning.format(uri=uri, variable=variable)
+            on_server = is_postgres(os.environ.get(MLFLOW_DATABASE, "")) and "MLflow" in name
+            database, uri = (
+                (f"of {MLFLOW_DATABASE}", f"${MLFLOW_DATABASE}")
+                if on_server
+                else (str(file), f"sqlite:///{file}")
+            )
+            remedy = f"; the database {database} " + meaning.format(uri=uri)
             break
     return f"{name}: {what}{remedy}. The end of {log}:\n{tail(log)}"
 

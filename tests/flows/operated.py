@@ -6,10 +6,11 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -161,23 +162,26 @@ def until(reached: Callable[[], bool], seconds: float, what: str) -> None:
 
 
 @contextmanager
-def operated(home: Path, *, worker: bool = True) -> Iterator[Operation]:
+def operated(
+    home: Path, *, worker: bool = True, environment: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[Operation]:
     """Run `quartet up` on free ports, with the checkout's own deployments."""
     ports = free_ports(2)
     log = home / "up.log"
-    environment = {
+    given = {
         **{name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")},
         "QUARTET_HOME": str(home),
         "QUARTET_THREADS": "1",
         "OMP_NUM_THREADS": "1",
+        **environment,
     }
-    environment.pop("QUARTET_TRACKING_URI", None)
+    given.pop("QUARTET_TRACKING_URI", None)
     words = ["up", "--prefect-port", str(ports[0]), "--mlflow-port", str(ports[1])]
     words += [] if worker else ["--no-worker"]
     with log.open("w") as file:
         process = subprocess.Popen(
             [sys.executable, "-c", "from flows.cli.app import main; main()", *words],
-            stdout=file, stderr=subprocess.STDOUT, env=environment, text=True,
+            stdout=file, stderr=subprocess.STDOUT, env=given, text=True,
             start_new_session=True,
         )  # fmt: skip
     try:
