@@ -115,15 +115,15 @@ def test_compose_is_closed_survives_dead_servers_and_can_be_restored(team: Team)
     run = run_with_dying_servers(team)
     nothing_is_lost(team, run)
     before = team.everything()
-    backup = stack.run("backup").strip().splitlines()[-1]
+    backup = Path(stack.run("backup").strip())
     for server in reversed(SERVERS):
         stack.stop(server)
     lose_everything(stack)
-    stack.run("restore", backup)
+    stack.run("restore", f"/backups/{backup.name}")
     stack.up(*SERVERS[:-1])
     assert team.everything() == before
     another_machine_reuses_everything(team)
-    no_secret_has_left(stack, Path(backup))
+    no_secret_has_left(stack, backup)
 
 
 def refuse_what_must_be_refused(team: Team) -> None:
