@@ -123,6 +123,7 @@ def test_compose_is_closed_survives_dead_servers_and_can_be_restored(team: Team)
     stack.up(*SERVERS[:-1])
     assert team.everything() == before
     another_machine_reuses_everything(team)
+    artifacts_went_through_mlflow(stack)
     no_secret_has_left(stack, backup)
 
 
@@ -209,6 +210,14 @@ def another_machine_reuses_everything(team: Team) -> None:
     stages = json.loads(result.read_text())["stages"]
     assert len(stages) == STAGES
     assert all(stage["reused"] for stage in stages), stages
+
+
+def artifacts_went_through_mlflow(stack: Stack) -> None:
+    """On another machine a signed address of the S3 store leads nowhere."""
+    assert "/mlflow-artifacts/artifacts/" in stack.log("nginx-access")
+    assert "presigned" not in stack.log("nginx-access")
+    assert "PUT /mlflow/artifacts/" in stack.log("s3")
+    assert "X-Amz-Signature" not in stack.log("s3")
 
 
 def no_secret_has_left(stack: Stack, backup: Path) -> None:
