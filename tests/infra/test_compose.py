@@ -115,15 +115,16 @@ def test_compose_is_closed_survives_dead_servers_and_can_be_restored(team: Team)
     run = run_with_dying_servers(team)
     nothing_is_lost(team, run)
     before = team.everything()
-    backup = stack.run("backup").strip().splitlines()[-1]
+    backup = Path(stack.run("backup").strip())
     for server in reversed(SERVERS):
         stack.stop(server)
     lose_everything(stack)
-    stack.run("restore", backup)
+    stack.run("restore", f"/backups/{backup.name}")
     stack.up(*SERVERS[:-1])
     assert team.everything() == before
     another_machine_reuses_everything(team)
-    no_secret_has_left(stack, Path(backup))
+    artifacts_went_through_mlflow(stack)
+    no_secret_has_left(stack, backup)
 
 
 def refuse_what_must_be_refused(team: Team) -> None:
@@ -209,6 +210,14 @@ def another_machine_reuses_everything(team: Team) -> None:
     stages = json.loads(result.read_text())["stages"]
     assert len(stages) == STAGES
     assert all(stage["reused"] for stage in stages), stages
+
+
+def artifacts_went_through_mlflow(stack: Stack) -> None:
+    """On another machine a signed address of the S3 store leads nowhere."""
+    assert "/mlflow-artifacts/artifacts/" in stack.log("nginx-access")
+    assert "presigned" not in stack.log("nginx-access")
+    assert "PUT /mlflow/artifacts/" in stack.log("s3")
+    assert "X-Amz-Signature" not in stack.log("s3")
 
 
 def no_secret_has_left(stack: Stack, backup: Path) -> None:

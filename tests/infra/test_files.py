@@ -102,6 +102,17 @@ def job_manifest(overlay: str) -> dict[str, Any]:
     return {**job, "metadata": {**job["metadata"], "name": "quartet-run"}}  # the cluster's part
 
 
+def test_compose_files_are_what_docker_accepts(values: dict[str, str], tmp_path: Path) -> None:
+    if run("docker", "compose", "version").returncode != 0:
+        pytest.skip("no docker with its compose plug-in")
+    (tmp_path / ".env").write_text("".join(f"{name}={one}\n" for name, one in values.items()))
+    files = ("compose.yaml", "compose.worker.yaml", "compose.cuda.yaml")
+    for given in (files[:1], (files[0], files[2]), files[1:2], files[1:]):
+        words = [word for file in given for word in ("--file", INFRA / file)]
+        done = run("docker", "compose", "--env-file", tmp_path / ".env", *words, "config", "-q")
+        assert done.returncode == 0, done.stderr
+
+
 # --- compose ------------------------------------------------------------------------------------
 
 
