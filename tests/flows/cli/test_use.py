@@ -1,5 +1,6 @@
 """`quartet chat` and `quartet serve`, as processes, with a tiny real model."""
 
+import asyncio
 import contextlib
 import os
 import shutil
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import openai
 import pytest
 import typer
@@ -20,11 +22,12 @@ from flows.cli.use import chat, serve
 from models.errors import ModelError, ParameterError
 from models.language.architectures import build_model
 from models.language.config import ArchitectureConfig, TokenizerConfig
-from models.language.folders import load_tokenizer, save_model
+from models.language.folders import load_causal_model, load_tokenizer, save_model
 from models.language.tokenizer import train_tokenizer
 from models.rows import write_rows
 from tasks.machine.password import read_password
-from tasks.registry.serving import serve_key, want_free_port
+from tasks.registry.guard import Guard
+from tasks.registry.serving import _app, serve_key, want_free_port
 from tasks.results.store import Manifest, Store, list_files, write_manifest
 from tasks.settings import load_settings
 from tasks.stages.resolve import model_folder
@@ -281,6 +284,29 @@ def test_serve_says_how_to_ask_and_what_is_open(
     assert ("Authorization" in done.stdout) == ("--no-password" not in options)
     assert ("every account of this machine can use" in done.stderr) == ("--no-password" in options)
     assert ("not encrypted" in done.stderr) == ("--host" in options)
+
+
+def test_a_served_folder_can_neither_hang_the_server_nor_widen_its_search(
+    home: Path, folder: Path
+) -> None:
+    tokenizer, model = load_tokenizer(folder), load_causal_model(folder)
+    loop = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
+    tokenizer.chat_template, tokenizer.response_template = loop, {"fields": {"x": {"open": "("}}}
+    model.generation_config.update(num_beams=10**6, num_return_sequences=10**6, max_time=1e9)
+    app = Guard(_app(model, tokenizer, "tiny"), key=None, host="localhost", context=64)
+    messages = [{"role": "user", "content": "x"}]
+
+    async def run() -> None:
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            answer = await client.post("/v1/chat/completions", json={"messages": messages})
+            assert answer.status_code == 400
+            assert "the chat template was stopped" in answer.json()["error"]["message"]
+            asked = {"prompt": "the cat", "max_tokens": 3}
+            answer = await client.post("/v1/completions", json=asked)
+            assert len(answer.json()["choices"]) == 1
+
+    asyncio.run(run())
 
 
 def test_the_key_is_the_homes_password_or_a_variable(
