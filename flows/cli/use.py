@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -53,30 +54,42 @@ def serve(
     model: Annotated[str, MODEL],
     port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 8000,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    no_password: Annotated[
+        bool, typer.Option("--no-password", help="Answer whoever can reach the address.")
+    ] = False,
 ) -> None:
-    """Serve a model with an OpenAI-compatible API, until Ctrl-C."""
+    """Serve a model with an OpenAI-compatible API, until Ctrl-C.
+
+    Requests bring a key: the home folder's password, or QUARTET_SERVE_KEY.
+    """
     _be_quiet()
-    from tasks.registry.serving import serve_model, want_free_port
+    from tasks.registry.serving import serve_key, serve_model, want_free_port
     from tasks.stages.resolve import model_folder
 
     want_free_port(host, port)
+    key = None if no_password else serve_key()
+    if no_password:
+        who = "every account of this machine"
+        who += "" if host in LOOPBACK else f", and everybody who can reach {host},"
+        _note(f"warning: --no-password: {who} can use the model")
     if host not in LOOPBACK:
         _note(
-            f"warning: {host} can be reached from other machines, and there is no password: anyone "
-            "who can reach it can use the model"
+            f"warning: {host} can be reached from other machines, and requests are not encrypted; "
+            "put a server with TLS in front"
         )
     with model_folder(model) as found:
         name = found.name
 
         def ready(has_template: bool) -> None:
-            _say_ready(name, f"http://{_in_url(host)}:{port}/v1", has_template=has_template)
+            url = f"http://{_in_url(host)}:{port}/v1"
+            _say_ready(name, url, has_template=has_template, with_key=not no_password)
 
         with contextlib.suppress(KeyboardInterrupt):
-            serve_model(found.path, name, host=host, port=port, ready=ready)
+            serve_model(found.path, name, host=host, port=port, key=key, ready=ready)
     _note("stopped")
 
 
-def _say_ready(name: str, url: str, *, has_template: bool) -> None:
+def _say_ready(name: str, url: str, *, has_template: bool, with_key: bool) -> None:
     what = (
         ("chat/completions", '"messages": [{"role": "user", "content": "Hello"}]')
         if has_template
@@ -85,9 +98,23 @@ def _say_ready(name: str, url: str, *, has_template: bool) -> None:
     if not has_template:
         _note(f"{name} has no chat template: only /v1/completions can be used")
     typer.echo(f"{name} is served at {url}, until Ctrl-C; for example:")
-    typer.echo(f"  curl {url}/{what[0]} -H 'Content-Type: application/json' \\")
+    if with_key:  # through a pipe: the arguments of curl can be read by every account
+        typer.echo(f"  printf 'Authorization: Bearer %s' {_key_in_shell()} | \\")
+    header = "-H @- " if with_key else ""
+    typer.echo(f"  curl {url}/{what[0]} {header}-H 'Content-Type: application/json' \\")
     typer.echo(f'    -d \'{{"model": "{name}", {what[1]}, "max_tokens": 64}}\'')
     sys.stdout.flush()
+
+
+def _key_in_shell() -> str:
+    """How a shell reads the key, which is never printed."""
+    from tasks.machine.password import password_file
+    from tasks.registry.serving import KEY_VARIABLE
+    from tasks.settings import load_settings
+
+    if KEY_VARIABLE in os.environ:
+        return f'"${KEY_VARIABLE}"'
+    return f'"$(cat {shlex.quote(str(password_file(load_settings().root)))})"'
 
 
 def _prompts() -> Iterator[str]:

@@ -112,6 +112,8 @@ class _Renderer:
     def _open(self) -> socket.socket:
         if self._owner != os.getpid():  # none yet, or that of the process this one was forked from
             self._process, self._line, self._owner = None, None, os.getpid()
+        if self._process is not None and self._process.poll() is not None:
+            self._close()  # somebody ended it while it had nothing to do
         if self._line is None or self._process is None:
             self._line, theirs = socket.socketpair()
             self._line.settimeout(WALL_SECONDS)
@@ -161,7 +163,8 @@ def answer_requests() -> None:
     """Run the child process: answer each request until the parent is gone."""
     from transformers.utils.chat_template_utils import render_jinja_template
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's
+    for sent_to_all in (signal.SIGINT, signal.SIGTERM):  # the parent finishes its work first
+        signal.signal(sent_to_all, signal.SIG_IGN)
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print is no answer
     pages = int(Path("/proc/self/statm").read_text().split()[0]) if sys.platform == "linux" else 0

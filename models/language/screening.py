@@ -99,7 +99,8 @@ def screen_model(folder: Path) -> tuple[dict[str, Any], dict[str, int]]:
     names = model_files(folder)
     config = read_json(folder, "config.json")
     if "generation_config.json" in names:
-        _refuse_generation_config(folder, read_json(folder, "generation_config.json"))
+        generation = read_json(folder, "generation_config.json")
+        _refuse_generation_config(folder, generation)
     if "adapter_config.json" in names:
         raise ModelError(
             f"{folder} holds an adapter (adapter_config.json), which needs a base model from "

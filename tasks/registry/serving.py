@@ -4,17 +4,21 @@ The server is transformers' own (`transformers serve`). What differs: it serves 
 loaded and checked as everywhere here, under a short name; it loads nothing else from anywhere, so
 the routes that do are left out; its list of models is this model rather than the hub's cache;
 completions are sampled unless the request says temperature 0, and end where the model's context
-does; and a request that cannot be served is answered with 400 and a reason.
+does; a request that cannot be served is answered with 400 and a reason; and `guard` stands before
+it, so that only who has the key may ask, and only for so much.
 """
 
+import os
 import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.errors import ModelError, ParameterError
+from models.errors import ModelError, ParameterError, QuartetError
 from models.runtime import use_device
+from tasks.machine.password import home_password
+from tasks.registry.guard import Guard
 from tasks.settings import load_settings
 
 if TYPE_CHECKING:
@@ -22,6 +26,10 @@ if TYPE_CHECKING:
 
 ROUTES = ("/v1/chat/completions", "/v1/completions", "/v1/models", "/health")
 """What is left of the kept server's routes."""
+
+KEY_VARIABLE = "QUARTET_SERVE_KEY"
+CONNECTIONS = 64
+"""At once, waiting ones included."""
 
 
 def open_chat(folder: Path, options: "ChatOptions") -> "Chat":
@@ -47,6 +55,24 @@ def chat_options(*, temperature: float, max_tokens: int, seed: int, system: str)
     return ChatOptions(temperature=temperature, max_tokens=max_tokens, seed=seed, system=system)
 
 
+def serve_key() -> str:
+    """Return what requests must bring: `QUARTET_SERVE_KEY`, else the home folder's password.
+
+    Raises:
+        ParameterError: The variable holds no usable key.
+        QuartetError: The password cannot be read or written.
+    """
+    given = os.environ.get(KEY_VARIABLE)
+    if given is None:
+        return home_password(load_settings().root)
+    if not (given.isascii() and given.isprintable() and " " not in given and len(given) >= 8):
+        raise ParameterError(
+            f"{KEY_VARIABLE} has {len(given)} characters or odd ones, at least 8 printable ASCII "
+            "characters without spaces were wanted; change it, or unset it for the home's password"
+        )
+    return given
+
+
 def want_free_port(host: str, port: int) -> None:
     """Make sure that an address can be served, before a model is loaded.
 
@@ -68,13 +94,20 @@ def want_free_port(host: str, port: int) -> None:
 
 
 def serve_model(
-    folder: Path, name: str, *, host: str, port: int, ready: Callable[[bool], None]
+    folder: Path,
+    name: str,
+    *,
+    host: str,
+    port: int,
+    key: str | None,
+    ready: Callable[[bool], None],
 ) -> None:
     """Serve a model folder until a signal ends it.
 
     Args:
         folder: Of a causal language model.
         name: The model's id in requests and answers.
+        key: What requests must bring, or None where everybody may ask.
         ready: Called once requests are answered, with whether the model has a chat template.
 
     Raises:
@@ -88,14 +121,30 @@ def serve_model(
         ) from error
     from huggingface_hub import constants
 
+    from models.language.chat import context_tokens
     from models.language.folders import load_causal_model, load_tokenizer
+    from models.language.reading import refuse_short_embeddings
+    from tasks.registry.connections import PromptConnection
 
     constants.HF_HUB_OFFLINE = True  # everything is here; nothing is asked of the hub
     settings = load_settings()
     tokenizer = load_tokenizer(folder)
     model = load_causal_model(folder).to(use_device(settings.device, settings.threads))
-    app = _app(model, tokenizer, name)
-    server = uvicorn.Server(uvicorn.Config(app, host=host, port=port, log_level="warning"))
+    refuse_short_embeddings(folder, tokenizer, model)
+    app = Guard(_app(model, tokenizer, name), key=key, host=host, context=context_tokens(model))
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        log_level="warning",
+        http=PromptConnection,
+        ws="none",
+        limit_concurrency=CONNECTIONS,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=5,
+    )
+    server = uvicorn.Server(config)
     begin = server.startup
 
     async def startup(sockets: Any = None) -> None:
@@ -125,6 +174,7 @@ def _app(model: Any, tokenizer: Any, name: str) -> Any:
     manager.loaded_models[name] = TimedModel(model, timeout_seconds=-1, processor=tokenizer)
     entry = {"id": name, "object": "model", "created": int(time.time()), "owned_by": "quartet"}
     manager.get_gen_models = lambda: [entry]
+    tokenizer.response_template = None  # patterns of the folder's own, which may never end
     state = GenerationState()
     _sample_by_default(model)
     _end_at_context(model)
@@ -144,15 +194,28 @@ def _app(model: Any, tokenizer: Any, name: str) -> Any:
         detail = {"message": str(error), "type": "invalid_request_error"}
         return JSONResponse({"error": detail}, status_code=400)
 
-    for kind in (ValueError, TemplateError):
+    for kind in (ValueError, TemplateError, QuartetError):
         app.add_exception_handler(kind, refuse)
     return app
 
 
 def _sample_by_default(model: Any) -> None:
-    """Sample as in training, unless the model came with a way of its own."""
-    if not model.generation_config.do_sample:
-        model.generation_config.update(do_sample=True, temperature=1.0, top_k=0, top_p=1.0)
+    """Sample as in training, or in the model's own way, of which only the sampling is kept."""
+    from transformers import GenerationConfig
+
+    own = model.generation_config
+    drawing: dict[str, Any] = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
+    if own.do_sample:
+        drawing = {name: getattr(own, name) for name in (*drawing, "repetition_penalty")}
+    tokens = ("bos_token_id", "eos_token_id", "pad_token_id")
+    try:
+        kept = GenerationConfig(**drawing, **{name: getattr(own, name) for name in tokens})
+        kept.validate(strict=True)
+    except (TypeError, ValueError) as error:
+        raise ModelError(
+            f"generation_config.json cannot be used for sampling ({error}); mend or remove it"
+        ) from error
+    model.generation_config = kept
 
 
 def _end_at_context(model: Any) -> None:

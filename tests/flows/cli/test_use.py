@@ -1,5 +1,6 @@
 """`quartet chat` and `quartet serve`, as processes, with a tiny real model."""
 
+import asyncio
 import contextlib
 import os
 import shutil
@@ -7,22 +8,26 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import httpx
 import openai
 import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from flows.cli.use import chat
+from flows.cli.use import chat, serve
 from models.errors import ModelError, ParameterError
 from models.language.architectures import build_model
 from models.language.config import ArchitectureConfig, TokenizerConfig
-from models.language.folders import load_tokenizer, save_model
+from models.language.folders import load_causal_model, load_tokenizer, save_model
 from models.language.tokenizer import train_tokenizer
 from models.rows import write_rows
-from tasks.registry.serving import want_free_port
+from tasks.machine.password import read_password
+from tasks.registry.guard import Guard
+from tasks.registry.serving import _app, serve_key, want_free_port
 from tasks.results.store import Manifest, Store, list_files, write_manifest
 from tasks.settings import load_settings
 from tasks.stages.resolve import model_folder
@@ -154,11 +159,11 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def served(home: Path, folder: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
+def served(home: Path, folder: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """The command as a process, from the moment it says that it serves."""
     port = free_port()
     process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, "serve", str(folder), "--port", str(port)],
+        [sys.executable, "-c", PROGRAM, "serve", str(folder), "--port", str(port), *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -177,7 +182,11 @@ def served(home: Path, folder: Path) -> Iterator[tuple[subprocess.Popen[str], in
 
 def test_serve_answers_the_openai_client(home: Path, folder: Path) -> None:
     with served(home, folder) as (process, port):
-        client = openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="-", max_retries=0)
+        address = f"http://127.0.0.1:{port}/v1"
+        key = read_password(home)
+        client = openai.OpenAI(base_url=address, api_key=key, max_retries=0)
+        with pytest.raises(openai.AuthenticationError):
+            client.with_options(api_key="-").models.list()
         assert [one.id for one in client.models.list()] == ["tiny"]
         asked = {
             "model": "tiny",
@@ -208,6 +217,11 @@ def test_serve_answers_the_openai_client(home: Path, folder: Path) -> None:
             {"model": "another/model"},
             {"messages": [{"role": "tool", "content": "x"}]},
             {"messages": [{"role": "user", "content": "cat " * 100}]},
+            {"messages": [{"role": "user", "content": "cat " * 10_000}]},
+            {"n": 2},
+            {"logprobs": True},
+            {"extra_body": {"generation_config": "{}"}},
+            {"extra_body": {"chat_template_kwargs": {"chat_template": "x"}}},
         ):
             with pytest.raises(openai.BadRequestError):
                 client.chat.completions.create(**{**asked, **wrong})
@@ -216,11 +230,96 @@ def test_serve_answers_the_openai_client(home: Path, folder: Path) -> None:
                 client.with_options(base_url=f"http://127.0.0.1:{port}").post(
                     route, body={"model": "another/model"}, cast_to=object
                 )
+        _send_nonsense(port)
+        assert client.completions.create(model="tiny", prompt="the cat", max_tokens=3).choices
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=SECONDS)
+        printed, said = process.communicate(timeout=SECONDS)
         assert process.returncode == 0
+        assert f"$(cat {home}/password)" in printed
+        assert key not in printed + said
         assert said.strip().splitlines()[-1] == "stopped"
         assert "Traceback" not in said
+
+
+def _send_nonsense(port: int) -> None:
+    """What no client sends; each must be answered or ended, and none be a traceback."""
+    head = f"POST /v1/completions HTTP/1.1\r\nHost: localhost:{port}\r\n"
+    chunked = head + "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    for sent in (
+        b"\x16\x03\x01\x02\x00\x01\x00",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET /health HTTP/1.1\r\n\r\n",
+        b"A" * 100_000,
+        (head + "Content-Length: -1\r\n\r\n").encode(),
+        (head + "Content-Length: 99999999999999999999\r\n\r\n").encode(),
+        (head + "Content-Length: 10\r\nContent-Length: 11\r\n\r\n").encode(),
+        (chunked + "zz\r\n").encode(),
+        (chunked + "5\r\n{}").encode(),
+    ):
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as line:
+            line.sendall(sent)
+            line.shutdown(socket.SHUT_WR)
+            with contextlib.suppress(ConnectionError):
+                while line.recv(4096):
+                    pass
+
+
+@pytest.mark.parametrize("options", [(), ("--no-password",), ("--host", "0.0.0.0")])
+def test_serve_says_how_to_ask_and_what_is_open(
+    home: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
+) -> None:
+    monkeypatch.delenv("QUARTET_SERVE_KEY", raising=False)
+    keys: list[str | None] = []
+
+    def serving(*_: Any, key: str | None, ready: Callable[[bool], None], **__: Any) -> None:
+        keys.append(key)
+        ready(True)
+
+    monkeypatch.setattr("tasks.registry.serving.serve_model", serving)
+    app = typer.Typer(pretty_exceptions_enable=False)
+    app.command()(serve)
+    words = [str(folder), "--port", str(free_port()), *options]
+    done = CliRunner().invoke(app, words, catch_exceptions=False)
+    assert keys == [None if "--no-password" in options else read_password(home)]
+    assert ("Authorization" in done.stdout) == ("--no-password" not in options)
+    assert ("every account of this machine can use" in done.stderr) == ("--no-password" in options)
+    assert ("not encrypted" in done.stderr) == ("--host" in options)
+
+
+def test_a_served_folder_can_neither_hang_the_server_nor_widen_its_search(
+    home: Path, folder: Path
+) -> None:
+    tokenizer, model = load_tokenizer(folder), load_causal_model(folder)
+    loop = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
+    tokenizer.chat_template, tokenizer.response_template = loop, {"fields": {"x": {"open": "("}}}
+    model.generation_config.update(num_beams=10**6, num_return_sequences=10**6, max_time=1e9)
+    app = Guard(_app(model, tokenizer, "tiny"), key=None, host="localhost", context=64)
+    messages = [{"role": "user", "content": "x"}]
+
+    async def run() -> None:
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            answer = await client.post("/v1/chat/completions", json={"messages": messages})
+            assert answer.status_code == 400
+            assert "the chat template was stopped" in answer.json()["error"]["message"]
+            asked = {"prompt": "the cat", "max_tokens": 3}
+            answer = await client.post("/v1/completions", json=asked)
+            assert len(answer.json()["choices"]) == 1
+
+    asyncio.run(run())
+
+
+def test_the_key_is_the_homes_password_or_a_variable(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("QUARTET_SERVE_KEY", raising=False)
+    assert serve_key() == read_password(home)
+    monkeypatch.setenv("QUARTET_SERVE_KEY", "a-key-of-mine")
+    assert serve_key() == "a-key-of-mine"
+    for wrong in ("", "short", "with a space", "\u00e9" * 9):
+        monkeypatch.setenv("QUARTET_SERVE_KEY", wrong)
+        with pytest.raises(ParameterError, match="at least 8 printable ASCII"):
+            serve_key()
 
 
 def test_serve_refuses_a_port_that_is_taken() -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,23 @@ def test_loading_names_what_is_wrong(copy: Path, kind: str, named: str) -> None:
     load = load_tokenizer if "tokenizer" in kind else load_causal_model
     with pytest.raises(ModelError, match=named):
         load(copy)
+
+
+def test_nobody_is_asked_whether_code_may_run_and_no_alarm_is_touched(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """transformers asks on stdin, under an alarm of its own, where it is not told."""
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked on stdin"))
+    DAMAGES["code_for_an_unknown_type"](copy)
+    signal.setitimer(signal.ITIMER_REAL, 1000.0)
+    try:
+        with pytest.raises(ModelError, match="runs no foreign code"):
+            load_causal_model(copy)
+        with pytest.raises(ModelError, match="runs no foreign code"):
+            load_tokenizer(copy)
+        assert signal.getitimer(signal.ITIMER_REAL)[0] > 0.0
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
 
 
 @pytest.mark.parametrize(

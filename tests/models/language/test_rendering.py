@@ -1,6 +1,7 @@
 """Chat templates: exactly what transformers renders, and stopped where they want too much."""
 
 import os
+import signal
 import threading
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,19 @@ def test_rendering_works_on_any_thread_and_in_a_forked_process() -> None:
         rendering._RENDERER._close()
         os._exit(0 if fine else 1)
     assert os.waitpid(pid, 0)[1] == 0
+    assert rendering.render([TURNS], chat_template="z")[0] == ["z"]
+
+
+def test_rendering_survives_signals_to_the_group_and_the_end_of_its_process() -> None:
+    rendering.render([TURNS], chat_template="x")
+    process = rendering._RENDERER._process
+    assert process is not None
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGINT)
+    assert rendering.render([TURNS], chat_template="y")[0] == ["y"]
+    assert rendering._RENDERER._process is process
+    process.kill()
+    process.wait()
     assert rendering.render([TURNS], chat_template="z")[0] == ["z"]
 
 

@@ -1,0 +1,134 @@
+"""What a request to a served model may say, checked before anything of it is used.
+
+The kept server takes any JSON object: fields of a wrong type end in tracebacks, and a request can
+bring its own chat template or search with a million beams. Here a body is one of two records, with
+bounds; what the server would ignore in silence is refused by name, unless it changes nothing.
+"""
+
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from models.errors import ParameterError
+
+BODY_BYTES = 2**20
+CHARACTERS_A_TOKEN = 64
+"""A longer text cannot fit the context, so it is not even tokenised."""
+
+COLDEST = 0.01
+"""Lower temperatures, 0 apart, overflow the logits."""
+
+Name: TypeAlias = Annotated[str, Field(min_length=1, max_length=200)]
+Stop: TypeAlias = Annotated[str, Field(min_length=1, max_length=64)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class TextPart(_Strict):
+    """A piece of a message; pictures and sounds are not for language models."""
+
+    type: Literal["text"]
+    text: str
+
+
+class Message(_Strict):
+    """One message of a conversation."""
+
+    role: Annotated[str, Field(min_length=1, max_length=32)]
+    content: str | list[TextPart]
+    name: Name | None = None
+
+    @property
+    def characters(self) -> int:
+        """Of its text."""
+        parts = [self.content] if isinstance(self.content, str) else [p.text for p in self.content]
+        return sum(map(len, parts))
+
+
+class _Completion(_Strict):
+    """What both kinds of requests have; None is the same as absent."""
+
+    model: Name | None = None
+    max_tokens: Annotated[int, Field(ge=1, le=2**31)] | None = None
+    temperature: Annotated[float, Field(ge=0.0, le=100.0)] | None = None
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
+    frequency_penalty: Annotated[float, Field(gt=-1.0, le=2.0)] | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    stop: Stop | Annotated[list[Stop], Field(max_length=8)] | None = None
+    stream: bool | None = None
+    # Sent by clients as a matter of course, and served in this one way:
+    n: Literal[1] | None = None
+    presence_penalty: Annotated[float, Field(ge=0.0, le=0.0)] | None = None
+    stream_options: dict[str, bool] | None = None
+    user: str | None = None
+
+    @model_validator(mode="after")
+    def _no_cold_sampling(self) -> "_Completion":
+        if self.temperature and self.temperature < COLDEST:
+            raise ValueError(f"temperature is 0 (greedy decoding) or at least {COLDEST}")
+        return self
+
+
+class ChatRequest(_Completion):
+    """To /v1/chat/completions."""
+
+    messages: Annotated[list[Message], Field(min_length=1, max_length=1000)]
+    max_completion_tokens: Annotated[int, Field(ge=1, le=2**31)] | None = None
+    logprobs: Literal[False] | None = None
+
+    @property
+    def characters(self) -> int:
+        """Of all messages."""
+        return sum(message.characters for message in self.messages)
+
+
+class TextRequest(_Completion):
+    """To /v1/completions."""
+
+    prompt: Annotated[str, Field(min_length=1)]
+    best_of: Literal[1] | None = None
+    echo: Literal[False] | None = None
+
+    @property
+    def characters(self) -> int:
+        """Of the prompt."""
+        return len(self.prompt)
+
+
+BODIES: dict[str, type[ChatRequest] | type[TextRequest]] = {
+    "/v1/chat/completions": ChatRequest,
+    "/v1/completions": TextRequest,
+}
+"""By the path that they are sent to."""
+
+UNUSED = {"n", "best_of", "echo", "logprobs", "presence_penalty", "stream_options", "user"}
+
+
+def checked_body(path: str, body: bytes, context: int) -> bytes:
+    """Check the body of a request, and write it again with nothing but what is used.
+
+    Args:
+        path: A key of `BODIES`.
+        context: The model's, in tokens.
+
+    Raises:
+        ParameterError: It is no such request, in one line.
+    """
+    try:
+        request = BODIES[path].model_validate_json(body)
+    except ValidationError as error:
+        said = [f"{_place(one)}: {one['msg']}" for one in error.errors(include_input=False)[:3]]
+        raise ParameterError("; ".join(said)[:500]) from error
+    most = CHARACTERS_A_TOKEN * context
+    if request.characters > most:
+        raise ParameterError(
+            f"the prompt has {request.characters} characters, at most {most} were wanted for the "
+            f"model's context of {context} tokens; shorten it"
+        )
+    return request.model_dump_json(exclude=UNUSED, exclude_none=True).encode()
+
+
+def _place(error: Any) -> str:
+    return ".".join(str(one)[:40] for one in error["loc"]) or "body"
