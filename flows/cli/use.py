@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from flows.cli.terminal import say
 from models.errors import ParameterError
 
 MODEL = typer.Argument(help="models:/NAME@ALIAS, stage/DIGEST, a folder or a hub id.")
@@ -84,9 +85,9 @@ def _say_ready(name: str, url: str, *, has_template: bool) -> None:
     )
     if not has_template:
         _note(f"{name} has no chat template: only /v1/completions can be used")
-    typer.echo(f"{name} is served at {url}, until Ctrl-C; for example:")
-    typer.echo(f"  curl {url}/{what[0]} -H 'Content-Type: application/json' \\")
-    typer.echo(f'    -d \'{{"model": "{name}", {what[1]}, "max_tokens": 64}}\'')
+    say(f"{name} is served at {url}, until Ctrl-C; for example:")
+    say(f"  curl {url}/{what[0]} -H 'Content-Type: application/json' \\")
+    say(f'    -d \'{{"model": "{name}", {what[1]}, "max_tokens": 64}}\'')
     sys.stdout.flush()
 
 
@@ -110,18 +111,18 @@ def _answer(talk: Any, prompt: str) -> None:
             for place, piece in enumerate(pieces):
                 if place == 0 and talk.notice:
                     _note(talk.notice)
-                typer.echo(piece, nl=False)
+                say(piece, end="")
                 sys.stdout.flush()
-        typer.echo("")
+        say()
     except KeyboardInterrupt:
-        typer.echo("")
+        say()
         _note("(stopped)")
     except ParameterError as error:
         _note(f"quartet: {error}")
 
 
 def _note(text: str) -> None:
-    typer.echo(text, err=True)
+    say(text, err=True)
 
 
 def _in_url(host: str) -> str:

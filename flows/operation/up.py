@@ -16,6 +16,7 @@ from pathlib import Path
 
 import flows
 from models.errors import QuartetError
+from tasks.escaping import for_terminal
 from tasks.machine.servers import (
     HOST,
     Child,
@@ -284,4 +285,4 @@ def _signals() -> Iterator[list[int]]:
 
 
 def _say(text: str) -> None:
-    print(text, flush=True)
+    print(for_terminal(text), flush=True)
