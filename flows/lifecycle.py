@@ -23,6 +23,7 @@ from pydantic import Field
 from flows.forms import StageForm
 from flows.memory import check_memory
 from flows.parameters import PipelineParameters
+from tasks.escaping import for_markdown
 from tasks.machine.liveness import announced
 from tasks.machine.time_limit import time_limit
 from tasks.promotion.contest import record_approval
@@ -148,7 +149,7 @@ def ask_before_promotion(challenger: str, evidence: StageRef, pipeline: Pipeline
         challenger: Address of the registered version.
         evidence: The comparison that it passed; each comparison is a question of its own.
     """
-    question = f"**Promote {challenger} to champion?**\n\n{report_text(evidence)}"
+    question = f"**Promote {for_markdown(challenger)} to champion?**\n\n{report_text(evidence)}"
     key = f"approval-promotion-{evidence.digest[:12]}"
     answer = _ask(question, key, "promotion", pipeline)
     return Answer(go_on=answer.go_on, by=answer.approver, note=answer.note)

@@ -2,5 +2,6 @@
 
 `app`: run, presets, up, status, doctor, sync, and errors in one line. `evaluate`: evaluate,
 benchmark, compare. `registry`: promote, rollback, lineage, gc. `use`: chat, serve. `report`: what a
-finished run prints. `server`: what a command's flow reports to.
+finished run prints. `server`: what a command's flow reports to. `terminal`: all that is printed
+passes it.
 """

@@ -22,6 +22,7 @@ import typer
 from flows.cli.evaluate import benchmark, compare, evaluate
 from flows.cli.registry import gc, lineage, promote, rollback
 from flows.cli.server import prefect_server
+from flows.cli.terminal import be_robust, say
 from flows.cli.use import chat, serve
 from flows.forms import RunForm
 from flows.memory import check_memory
@@ -43,7 +44,7 @@ app = typer.Typer(
 def presets() -> None:
     """List the presets."""
     for name, description in list_presets().items():
-        typer.echo(f"{name:12} {description}")
+        say(f"{name:12} {description}")
 
 
 @app.command()
@@ -78,14 +79,14 @@ def run(
         with prefect_server():
             outcome = cast(PipelineResult, rlhf_pipeline(form))  # approval is off
     except QuartetError as error:
-        typer.echo(f"quartet: {type(error).__name__}: {error}", err=True)
+        say(f"quartet: {type(error).__name__}: {error}", err=True)
         raise typer.Exit(1) from error
     print_result(outcome, load_settings())
     if result is not None:
         try:
             result.write_text(json.dumps(result_json(outcome), indent=2) + "\n", encoding="utf-8")
         except OSError as error:
-            typer.echo(f"quartet: --result could not be written: {error}", err=True)
+            say(f"quartet: --result could not be written: {error}", err=True)
             raise typer.Exit(1) from error
 
 
@@ -134,7 +135,7 @@ def status() -> None:
     from flows.operation.status import status as overview
 
     with _errors_in_one_line():
-        typer.echo(overview(load_settings()))
+        say(overview(load_settings()))
 
 
 @app.command()
@@ -169,7 +170,7 @@ def sync() -> None:
     with _errors_in_one_line():
         for finish in (deliver, repair_all_aliases, finish_registrations):
             for sentence in finish(load_settings()):
-                typer.echo(sentence)
+                say(sentence)
 
 
 def _add(command: Callable[..., None]) -> None:
@@ -191,6 +192,7 @@ for _command in (compare, evaluate, benchmark, promote, rollback, lineage, gc, c
 
 def main() -> None:
     """Entry point of the `quartet` command."""
+    be_robust()
     app()
 
 
@@ -215,7 +217,7 @@ def _errors_in_one_line() -> Iterator[None]:
     try:
         yield
     except QuartetError as error:
-        typer.echo(f"quartet: {error}", err=True)
+        say(f"quartet: {error}", err=True)
         raise typer.Exit(1) from error
 
 
@@ -235,7 +237,7 @@ def _without_traceback(record: logging.LogRecord) -> bool:
 
 
 def _refuse(message: str) -> NoReturn:
-    typer.echo(f"quartet: {message}", err=True)
+    say(f"quartet: {message}", err=True)
     raise typer.Exit(2)
 
 
@@ -259,6 +261,7 @@ def _prepare_environment() -> None:
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "PREFECT_LOGGING_EXTRA_LOGGERS": "models,tasks",
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_CLASS": "tasks.run.logs.ConsoleHandler",
     }.items():
         os.environ.setdefault(name, value)
     for name in ("prefect.flow_runs", "prefect.task_runs"):

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from flows.cli.server import prefect_server
+from flows.cli.terminal import say
 from flows.forms import StageForm
 from flows.parameters import validated
 from models.benchmarks.config import MultipleChoiceConfig
+from tasks.escaping import from_markdown
 from tasks.judging.config import EvaluateModelsConfig
 from tasks.settings import load_settings
 
@@ -152,10 +154,10 @@ def compare(
             result = compare_flow(runs)
     else:  # do not start a server for this alone
         result = compare_runs.fn(runs, out)
-    typer.echo(result.sentence)
-    typer.echo(f"Report  {result.folder / 'report.html'}")
+    say(result.sentence)
+    say(f"Report  {result.folder / 'report.html'}")
     if result.run_id:
-        typer.echo(f"MLflow  run {result.name} ({result.run_id})")
+        say(f"MLflow  run {result.name} ({result.run_id})")
 
 
 def _form(preset: str, seed: int, settings: Any = ()) -> StageForm:
@@ -165,5 +167,5 @@ def _form(preset: str, seed: int, settings: Any = ()) -> StageForm:
 def _print_report(ref: "StageRef") -> None:
     from tasks.run.spec import report_text
 
-    typer.echo(report_text(ref))
-    typer.echo(f"All results: {load_settings().store / ref.stage / ref.digest}\n")
+    say(from_markdown(report_text(ref)))
+    say(f"All results: {load_settings().store / ref.stage / ref.digest}\n")

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 import typer
 
 from flows.cli.server import prefect_server
+from flows.cli.terminal import add_row, say, wide_console
 from flows.parameters import list_presets
 from models.errors import ParameterError
 from tasks.judging.judges import Decider
 from tasks.settings import load_settings
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from tasks.registry.lineage import Record
     from tasks.upkeep.garbage import Garbage
 
@@ -72,13 +71,13 @@ def promote(
     form = form.model_copy(update={"promotion": gates})
     with prefect_server():
         done = cast(Promotion, promote_flow(model, form, judge_model=judge_model))
-    typer.echo(f"{model} is {done.result}")
+    say(f"{model} is {done.result}")
     for reason in done.reasons:
-        typer.echo(f"  {reason}")
+        say(f"  {reason}")
     if done.champion:
         before = done.previous not in ("", done.champion)
         was = f", previous is version {done.previous}" if before else ""
-        typer.echo(f"champion of {done.name} is version {done.champion}{was}")
+        say(f"champion of {done.name} is version {done.champion}{was}")
     if done.result == "rejected":
         raise typer.Exit(3)
 
@@ -99,9 +98,9 @@ def rollback(
 
     done = roll_back(name, to=to, note=note)
     if done.result == "unchanged":
-        typer.echo(f"{done.name}: {done.reasons[0]}")
+        say(f"{done.name}: {done.reasons[0]}")
         return
-    typer.echo(
+    say(
         f"champion of {done.name} is version {done.champion} again; version {done.previous} is "
         "now previous"
     )
@@ -131,7 +130,7 @@ def lineage(
         from tasks.reports.lineage import draw_lineage
 
         draw_lineage(records, picture)
-        typer.echo(f"picture written to {picture}")
+        say(f"picture written to {picture}")
 
 
 def gc(
@@ -156,20 +155,20 @@ def gc(
         return
     total = sum(item.size for item in found.items)
     if dry_run:
-        typer.echo("dry run: nothing was removed")
+        say("dry run: nothing was removed")
         return
     if not yes and not _can_ask():
-        typer.echo("no terminal to ask in, so nothing was removed; give --yes to remove")
+        say("no terminal to ask in, so nothing was removed; give --yes to remove")
         return
     if not yes and not typer.confirm(f"Remove these, {_size(total)}?"):
-        typer.echo("nothing was removed")
+        say("nothing was removed")
         return
     removed = remove_garbage(settings, found)
     gone = {item.path for item in removed}
     for item in found.items:
         if item.path not in gone:
-            typer.echo(f"kept {item.path}: now in use, or it could not be removed")
-    typer.echo(f"removed {len(removed)}, {_size(sum(item.size for item in removed))} freed")
+            say(f"kept {item.path}: now in use, or it could not be removed")
+    say(f"removed {len(removed)}, {_size(sum(item.size for item in removed))} freed")
 
 
 def _preset_of(model: str) -> str:
@@ -198,7 +197,8 @@ def _print_lineage(records: "list[Record]") -> None:
     for name in ("stage", "digest", "made from", "MLflow run", "made (UTC)", "metrics"):
         table.add_column(name, overflow="fold", no_wrap=name in ("stage", "digest"))
     for one in records:
-        table.add_row(
+        add_row(
+            table,
             title(one),
             short(one.digest),
             "\n".join(sources(one, known)),
@@ -206,18 +206,18 @@ def _print_lineage(records: "list[Record]") -> None:
             date(one),
             "\n".join(numbers(one)),
             style="bold" if one.asked else None if one.state == "published" else "dim",
-            end_section=True,
+            end=True,
         )
-    _console().print(table)
+    wide_console().print(table)
 
 
 def _print_garbage(found: "Garbage") -> None:
     from rich.table import Table
 
     for sentence in found.notices:
-        typer.echo(sentence)
+        say(sentence)
     if not found.items:
-        typer.echo("nothing to remove: everything in the store is referred to, or too recent")
+        say("nothing to remove: everything in the store is referred to, or too recent")
         return
     table = Table("stage", "digest", "what", "age", "size", "reason")
     for index, column in enumerate(table.columns):
@@ -226,22 +226,15 @@ def _print_garbage(found: "Garbage") -> None:
         column.overflow = "fold"
     for item in found.items:
         age, size = f"{item.age_days:.1f} days", _size(item.size)
-        table.add_row(item.stage, item.digest[:12], item.what, age, size, item.why)
+        add_row(table, item.stage, item.digest[:12], item.what, age, size, item.why)
     total = sum(item.size for item in found.items)
     table.add_section()
     table.add_row("total", f"{len(found.items)}", "", "", _size(total), "")
-    _console().print(table)
+    wide_console().print(table)
 
 
 def _can_ask() -> bool:
     return sys.stdin.isatty()
-
-
-def _console() -> "Console":
-    """As wide as the terminal; 140 columns if the output is no terminal."""
-    from rich.console import Console
-
-    return Console() if sys.stdout.isatty() else Console(width=140)
 
 
 def _size(count: int) -> str:

@@ -8,8 +8,8 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
+from flows.cli.terminal import add_row, as_text
 from flows.pipeline import PipelineResult
 from tasks.catalogue import entry
 from tasks.machine.lookup import HOST, loopback_url
@@ -63,25 +63,26 @@ def print_result(result: PipelineResult, settings: Settings) -> None:
     for ref in result.stages:
         if ref.stage == "ppo":
             line = alarm_line(ref.metrics)
-            console.print(Text(line, style="yellow" if "alarms" in line else ""))
+            console.print(as_text(line, style="yellow" if "alarms" in line else ""))
     console.print(_comparison_table(result.final))
     console.print(_sample_table(result.samples))
     colour = "green" if result.accepted else "red"
-    console.print(f"[bold {colour}]Verdict: {result.verdict}[/]")
+    console.print(as_text(f"Verdict: {result.verdict}", style=f"bold {colour}"))
     for reason in result.reasons:
-        console.print(Text(f"  - {reason}"))
+        console.print(as_text(f"  - {reason}"))
     console.print()
     for line in _addresses(result, settings):
-        console.print(Text(line), soft_wrap=True)
+        console.print(as_text(line), soft_wrap=True)
 
 
 def _stage_table(result: PipelineResult) -> Table:
-    table = Table(title=f"{result.name}: {result.seconds:.0f} s", title_justify="left")
+    title = as_text(f"{result.name}: {result.seconds:.0f} s")
+    table = Table(title=title, title_justify="left")
     for column in ("stage", "", "seconds", "key metric"):
         table.add_column(column, justify="right" if column == "seconds" else "left")
     for ref in result.stages:
         status = "reused" if ref.reused else "new"
-        table.add_row(ref.stage, status, f"{ref.seconds:.1f}", _key_metric(ref))
+        add_row(table, ref.stage, status, f"{ref.seconds:.1f}", _key_metric(ref))
     return table
 
 
@@ -106,7 +107,7 @@ def _comparison_table(final: dict[str, float]) -> Table:
             mean, low, high = (final[f"final/{name}_gain{end}"] for end in ("", "_low", "_high"))
             gain = f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]"
         sft, ppo = (f"{final[f'final/{name}_{model}']:.3f}" for model in ("sft", "ppo"))
-        table.add_row(label, sft, ppo, gain)
+        add_row(table, label, sft, ppo, gain)
     return table
 
 
@@ -117,7 +118,7 @@ def _sample_table(samples: list[dict[str, str | float]]) -> Table:
     differing = [sample for sample in samples if sample["sft"] != sample["ppo"]] or samples
     step = max(1, len(differing) // SHOWN_SAMPLES)
     for sample in differing[::step][:SHOWN_SAMPLES]:
-        table.add_row(*(Text(str(sample[key])) for key in ("prompt", "sft", "ppo")))
+        add_row(table, *(sample[key] for key in ("prompt", "sft", "ppo")))
     return table
 
 

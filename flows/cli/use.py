@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from flows.cli.terminal import say
 from models.errors import ParameterError
 
 MODEL = typer.Argument(help="models:/NAME@ALIAS, stage/DIGEST, a folder or a hub id.")
@@ -97,12 +98,12 @@ def _say_ready(name: str, url: str, *, has_template: bool, with_key: bool) -> No
     )
     if not has_template:
         _note(f"{name} has no chat template: only /v1/completions can be used")
-    typer.echo(f"{name} is served at {url}, until Ctrl-C; for example:")
+    say(f"{name} is served at {url}, until Ctrl-C; for example:")
     if with_key:  # through a pipe: the arguments of curl can be read by every account
-        typer.echo(f"  printf 'Authorization: Bearer %s' {_key_in_shell()} | \\")
+        say(f"  printf 'Authorization: Bearer %s' {_key_in_shell()} | \\")
     header = "-H @- " if with_key else ""
-    typer.echo(f"  curl {url}/{what[0]} {header}-H 'Content-Type: application/json' \\")
-    typer.echo(f'    -d \'{{"model": "{name}", {what[1]}, "max_tokens": 64}}\'')
+    say(f"  curl {url}/{what[0]} {header}-H 'Content-Type: application/json' \\")
+    say(f'    -d \'{{"model": "{name}", {what[1]}, "max_tokens": 64}}\'')
     sys.stdout.flush()
 
 
@@ -137,18 +138,18 @@ def _answer(talk: Any, prompt: str) -> None:
             for place, piece in enumerate(pieces):
                 if place == 0 and talk.notice:
                     _note(talk.notice)
-                typer.echo(piece, nl=False)
+                say(piece, end="")
                 sys.stdout.flush()
-        typer.echo("")
+        say()
     except KeyboardInterrupt:
-        typer.echo("")
+        say()
         _note("(stopped)")
     except ParameterError as error:
         _note(f"quartet: {error}")
 
 
 def _note(text: str) -> None:
-    typer.echo(text, err=True)
+    say(text, err=True)
 
 
 def _in_url(host: str) -> str:

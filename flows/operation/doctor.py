@@ -23,6 +23,7 @@ from packaging.requirements import Requirement
 
 from flows.operation.status import existing_folder, stale_runs
 from models.errors import QuartetError
+from tasks.escaping import for_terminal
 from tasks.machine.addresses import addresses, is_locked
 from tasks.machine.lookup import Kind, find_server, is_loopback, loopback_url, prefect_client
 from tasks.settings import Settings
@@ -90,9 +91,9 @@ def print_checks(checks: Iterator[Check]) -> int:
     """Print checks as they come; return the exit status."""
     worst = 0
     for check in checks:
-        print(f"{check.level:5} {check.name}: {check.found}", flush=True)
+        print(for_terminal(f"{check.level:5} {check.name}: {check.found}"), flush=True)
         if check.remedy:
-            print(f"      -> {check.remedy}", flush=True)
+            print(for_terminal(f"      -> {check.remedy}"), flush=True)
         worst = max(worst, int(check.level == "fail"))
     return worst
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import flows
 from flows.operation.servers import choose_servers, how_to_log_in
 from models.errors import QuartetError
+from tasks.escaping import for_terminal
 from tasks.machine.addresses import UpNote, one_at_a_time, write_note
 from tasks.machine.launch import server_command, server_environment, worker_environment
 from tasks.machine.lookup import HOST, Kind, find_server
@@ -270,4 +271,4 @@ def _signals() -> Iterator[list[int]]:
 
 
 def _say(text: str) -> None:
-    print(text, flush=True)
+    print(for_terminal(text), flush=True)

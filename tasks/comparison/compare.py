@@ -19,6 +19,7 @@ from tasks.comparison.plots import plot_curves, plot_spread, plot_win_rates
 from tasks.comparison.runs import RunRecord, find_runs, gather, letter
 from tasks.comparison.statistics import keep_whole
 from tasks.comparison.tables import Contents, Table, compile_contents
+from tasks.escaping import for_markdown
 from tasks.reports.style import RUN_COLOURS, cell
 from tasks.results.store import Store
 from tasks.run.reporting import show_markdown
@@ -80,7 +81,9 @@ def compare_runs(runs: Sequence[str], out: Path | None = None) -> ComparisonResu
         best = records[contents.best.index].run_id
     files = [*(folder / file for file in written), *pictures.values()]
     run_id = _record(tracker, name, records, best, text, files)
-    show_markdown("comparison", to_markdown(contents, pictures, title=title), sentence)
+    show_markdown(
+        "comparison", to_markdown(contents, pictures, title=title), for_markdown(sentence)
+    )
     return ComparisonResult(
         name=name, folder=folder, run_id=run_id, best=best, sentence=sentence,
         runs=[record.run_id for record in records],
@@ -181,17 +184,22 @@ def _to_html(contents: Contents, pictures: Mapping[str, Path], *, title: str) ->
 
 def to_markdown(contents: Contents, pictures: Mapping[str, Path], *, title: str) -> str:
     """Write the report's short form as Markdown; pictures only if some are given."""
-    lines = [f"# {_plain(title)}", ""]
-    lines += [f"- **{_plain(label)}**" for label in contents.labels]
-    lines += ["", f"**{_plain(contents.best.sentence)}**", "", *_rows(contents.headline), ""]
-    lines += [f"Note: {_plain(note)}\n" for note in contents.notes]
+    lines = [f"# {for_markdown(title)}", ""]
+    lines += [f"- **{for_markdown(label)}**" for label in contents.labels]
+    lines += ["", f"**{for_markdown(contents.best.sentence)}**", "", *_rows(contents.headline), ""]
+    lines += [f"Note: {for_markdown(note)}\n" for note in contents.notes]
     for who, sentences in contents.reasons:
-        lines += [f"{who} was not accepted:", "", *(f"- {_plain(one)}" for one in sentences), ""]
+        lines += [
+            f"{who} was not accepted:",
+            "",
+            *(f"- {for_markdown(one)}" for one in sentences),
+            "",
+        ]
     lines += ["## Parameters that differ", ""]
     lines += _rows(contents.parameters) if contents.parameters.rows else ["None."]
     lines += ["", f"{contents.parameters_equal} parameters are equal.", ""]
     if not pictures:  # the picture says it otherwise
-        lines += [_plain(contents.finding), ""]
+        lines += [for_markdown(contents.finding), ""]
     for name, (headline, _) in SECTIONS.items():
         if name in pictures:
             lines += [f"## {headline}", "", f"![{headline}]({picture_data(pictures[name])})", ""]
@@ -200,14 +208,11 @@ def to_markdown(contents: Contents, pictures: Mapping[str, Path], *, title: str)
             lines += [*_rows(contents.wins), ""]
     lines += ["## The same prompts", ""]
     for prompt, completions in contents.samples[:SHOWN_IN_MARKDOWN]:
-        lines += [f"**{_plain(cell(prompt, CELL))}**", "", *_rows(completions), ""]
+        lines += [f"**{cell(prompt, CELL)}**", "", *_rows(completions), ""]
     return "\n".join(lines)
 
 
 def _rows(table: Table) -> list[str]:
-    lines = [table.header, ["---"] * len(table.header), *table.rows]
-    return ["| " + " | ".join(_plain(cell(text, CELL)) for text in line) + " |" for line in lines]
-
-
-def _plain(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;")
+    lines = [[cell(text, CELL) for text in line] for line in (table.header, *table.rows)]
+    lines.insert(1, ["---"] * len(table.header))
+    return ["| " + " | ".join(line) + " |" for line in lines]

@@ -22,6 +22,7 @@ from huggingface_hub import HfApi
 
 from models.evaluation.result import Outcome, read_outcome
 from tasks.catalogue import entry
+from tasks.escaping import code_span, for_markdown
 from tasks.results.digests import DIGEST
 from tasks.results.manifests import Ancestor, list_ancestors, list_published
 from tasks.results.store import Manifest, Store
@@ -29,7 +30,6 @@ from tasks.tracking.recording import flatten
 
 SHOWN_CHARACTERS = 5000
 """What MLflow's database keeps of a version's description."""
-SPECIAL = re.compile(r"([\\`*_{}\[\]()#|!~$])")
 CELL = 200
 SENTENCES = 1500
 """Characters of what a promotion gave as its reasons."""
@@ -126,19 +126,19 @@ def _front_matter(facts: CardFacts) -> dict[str, Any]:
 
 def _sections(facts: CardFacts) -> Iterator[str]:
     manifest = facts.manifest
-    yield f"# {_safe(facts.name)}"
+    yield f"# {_cell(facts.name)}"
     yield (
-        f"{entry(manifest.stage).card.text} Made with preset {_safe(facts.preset)} by stage "
-        f"{_safe(manifest.stage)}, digest `{_digest(manifest.digest)}`, seed {manifest.seed}."
+        f"{entry(manifest.stage).card.text} Made with preset {_cell(facts.preset)} by stage "
+        f"{_cell(manifest.stage)}, digest {_digest(manifest.digest)}, seed {manifest.seed}."
     )
     yield "\n".join(["## Verdict", "", *_verdict_lines(facts)])
     yield _table("## Metrics", ("metric", "value"), _numbers(manifest.metrics))
     yield "\n".join(["## Limits", "", *_limits(facts)])
-    ancestors = [(one.role, _stage(one), _digest(one.digest)) for one in facts.ancestors]
+    ancestors = [(one.role, _stage(one), _short(one.digest)) for one in facts.ancestors]
     yield _table("## Lineage", ("role", "stage", "digest"), ancestors)
     data = next((one for one in facts.ancestors if _stage(one) == "prepare"), None)
     rows = [] if data is None or data.manifest is None else _numbers(data.manifest.metrics)
-    named = f" of `{_digest(data.digest)}`" if data is not None else ""
+    named = f" of {_digest(data.digest)}" if data is not None else ""
     yield _table(f"## Data{named}", ("quality", "value"), rows)
     yield _table("## Parameters", ("parameter", "value"), flatten(manifest.parameters).items())
     yield _table("## Made with", ("library", "version"), manifest.libraries.items())
@@ -151,9 +151,9 @@ def _verdict_lines(facts: CardFacts) -> Iterator[str]:
         yield f"Evaluation against its SFT model: **{facts.verdict.word}**."
         yield ""
         for reason in facts.verdict.reasons:
-            yield f"- {_safe(reason)}"
+            yield f"- {_cell(reason)}"
     for what, told in (("promotion", facts.promotion), ("rollback", facts.rollback)):
-        lines = [f"- {what} {_safe(k)}: {_safe(v, SENTENCES)}" for k, v in told.items() if v]
+        lines = [f"- {what} {_cell(k)}: {for_markdown(v, SENTENCES)}" for k, v in told.items() if v]
         yield from ["", *lines] if lines else []
 
 
@@ -163,6 +163,10 @@ def _limits(facts: CardFacts) -> Iterator[str]:
     yield "- Nobody has reviewed it for bias, safety or personal data in its training data."
     if not facts.license:
         yield "- No licence is known: what it was made from does not name one."
+
+
+def _cell(text: str) -> str:
+    return for_markdown(text, CELL)
 
 
 def _stage(ancestor: Ancestor) -> str:
@@ -179,24 +183,20 @@ def _numbers(metrics: Mapping[str, float]) -> list[tuple[str, str]]:
 
 
 def _table(title: str, heads: Sequence[str], rows: Iterable[tuple[str, ...]]) -> str:
-    lines = ["| " + " | ".join(_safe(str(cell)) for cell in row) + " |" for row in rows]
+    lines = ["| " + " | ".join(_cell(str(cell)) for cell in row) + " |" for row in rows]
     if not lines:
         return f"{title}\n\nNothing is recorded."
     rule = "|" + "---|" * len(heads)
     return "\n".join([title, "", "| " + " | ".join(heads) + " |", rule, *lines])
 
 
-def _safe(text: str, characters: int = CELL) -> str:
-    """Write a text so that Markdown and HTML read it as nothing but text, in one line."""
-    line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
-    line = line if len(line) <= characters else f"{line[: characters - 1]}…"
-    line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return SPECIAL.sub(r"\\\1", line)
-
-
 def _digest(text: str) -> str:
-    """The beginning of a digest, or a foreign name, without what would end a code span."""
-    return text[:12] if DIGEST.fullmatch(text) else text.replace("`", "'")
+    return code_span(_short(text))
+
+
+def _short(text: str) -> str:
+    """The beginning of a digest, or a foreign name."""
+    return text[:12] if DIGEST.fullmatch(text) else text
 
 
 def _evaluation(store: Store, digest: str) -> Outcome | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from models.rows import read_json
 from models.statistics.intervals import Interval
+from tasks.escaping import for_markdown
 from tasks.reports.style import cell, table
 from tasks.run.spec import Page, Result
 
@@ -18,6 +19,8 @@ MEASURES = {
     "last_word": "last word",
 }
 """What measures of multiple choice and cloze are called."""
+LABEL = 80
+"""Characters of a model's, task's or metric's name."""
 
 
 def multiple_choice_page(result: Result, _plots: Path) -> Page:
@@ -26,6 +29,7 @@ def multiple_choice_page(result: Result, _plots: Path) -> Page:
     config, models = result.parameters["multiple_choice"], results["models"]
     first, *others = models
     chance = models[first]["chance"]
+    shown_first = cell(first, LABEL)
     parts = [
         f"## {cell(results['questions'], 80)}: {results['rows']} questions, "
         f"{config['shots']} examples shown, {config['prompt']} prompts",
@@ -36,7 +40,7 @@ def multiple_choice_page(result: Result, _plots: Path) -> Page:
     for label in others:
         gains = models[label]["gains"].items()
         shown = ", ".join(f"{MEASURES[name]} {Interval(**gain)}" for name, gain in gains)
-        parts.append(f"{label} less {first}, paired by question: {shown}.")
+        parts.append(f"{cell(label, LABEL)} less {shown_first}, paired by question: {shown}.")
     if models[first]["subjects"]:
         parts.append(_subjects(models))
     return Page(title="Multiple choice and cloze", markdown="\n\n".join(parts) + "\n")
@@ -48,7 +52,10 @@ def lm_eval_page(result: Result, _plots: Path) -> Page:
     used = result.parameters["lm_eval"]
     title = f"{used['label']} on published benchmarks, lm-evaluation-harness {used['version']}"
     header = ("task", "examples shown", "rows", "metric", "value", "standard error")
-    return Page(title=title, markdown=f"## {title}\n\n{table(header, _harness_rows(results))}\n")
+    return Page(
+        title=title,
+        markdown=f"## {for_markdown(title)}\n\n{table(header, _harness_rows(results))}\n",
+    )
 
 
 def _accuracies(models: Mapping[str, Any]) -> str:
@@ -58,7 +65,9 @@ def _accuracies(models: Mapping[str, Any]) -> str:
     rows = []
     for label, model in models.items():
         shares = (_share(model["measures"][name]) for name in measures)
-        rows.append((label, *shares, f"{model['perplexity']:.4g}", model["cut_contexts"]))
+        rows.append(
+            (cell(label, LABEL), *shares, f"{model['perplexity']:.4g}", model["cut_contexts"])
+        )
     return table(header, rows)
 
 
@@ -69,7 +78,7 @@ def _subjects(models: Mapping[str, Any]) -> str:
         (cell(subject, 60), *(_share(one["subjects"][subject][measure]) for one in models.values()))
         for subject in first["subjects"]
     )
-    return table((f"subject ({MEASURES[measure]})", *models), rows)
+    return table((f"subject ({MEASURES[measure]})", *(cell(one, LABEL) for one in models)), rows)
 
 
 def _harness_rows(results: Mapping[str, Any]) -> Iterator[tuple[object, ...]]:
@@ -83,7 +92,7 @@ def _harness_rows(results: Mapping[str, Any]) -> Iterator[tuple[object, ...]]:
             error = numbers.get(f"{name}_stderr,{used}")
             called = name if used == "none" else f"{name} ({used})"
             shown = f"{error:.4f}" if isinstance(error, float) else ""
-            yield task, shots, rows, called, f"{value:.4f}", shown
+            yield cell(task, LABEL), shots, rows, cell(called, LABEL), f"{value:.4f}", shown
 
 
 def _share(share: Mapping[str, float]) -> str:

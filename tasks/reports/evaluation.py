@@ -111,14 +111,15 @@ def _decided(record: EvaluationResult) -> tuple[str, Any]:
 
 def _decision_text(record: EvaluationResult, folder: Path, title: str) -> str:
     model, verdict = _decided(record)
-    names = sentence_names(record.baseline, model)
+    names = sentence_names(cell(record.baseline, CELL), cell(model, CELL))
+    judge = judge_name(cell(verdict.judge, CELL))
     rate = record.comparisons[model].ratios["win_rate"]
     return "\n\n".join(
         (
             f"**{title}: {verdict_word(verdict)}**",
             "\n".join(bullet_list(verdict, names)),
             _gains_table(record, model, names),
-            f"{_legend(record)} × is {names[1]} over {names[0]}. The {judge_name(verdict.judge)} "
+            f"{_legend(record)} × is {names[1]} over {names[0]}. The {judge} "
             f"prefers {names[1]}'s sample to {names[0]}'s in {_number(rate, 3)} of the pairs of "
             "one prompt, ties counted half.",
             _samples_table(folder),
@@ -130,7 +131,7 @@ def _gains_table(record: EvaluationResult, model: str, names: tuple[str, str]) -
     comparison = record.comparisons[model]
     rows = []
     for name, one in record.measures[model].items():
-        label, digits = LABELS.get(name, (name, 3))
+        label, digits = LABELS.get(name, (cell(name, CELL), 3))
         gain = str(comparison.gains[name]) if name in comparison.gains else "–"
         factor = comparison.ratios.get(f"{name}_ratio", math.nan)
         if math.isfinite(factor):
@@ -147,7 +148,7 @@ def _models_table(record: EvaluationResult) -> str:
     shown = [name for name in LABELS if name in there] + sorted(there - set(LABELS))
     rows = [
         (
-            LABELS.get(name, (name, 3))[0],
+            LABELS.get(name, (cell(name, CELL), 3))[0],
             *(
                 _with_interval(measured.get(name), LABELS.get(name, (name, 3))[1])
                 for measured in record.measures.values()
@@ -160,7 +161,7 @@ def _models_table(record: EvaluationResult) -> str:
 
 def _legend(record: EvaluationResult) -> str:
     few = f" (fewer than {FEW_PROMPTS})" if record.prompts < FEW_PROMPTS else ""
-    kl = f" KL is to {record.reference}." if record.reference else ""
+    kl = f" KL is to {cell(record.reference, CELL)}." if record.reference else ""
     return (
         f"Measured on {record.prompts} prompts{few}, {record.samples_per_prompt} samples of each "
         "model per prompt, drawn with the same random seeds. In brackets: 95% intervals by a "
@@ -178,7 +179,7 @@ def _matrix(judge: str, rates: WinRates, record: EvaluationResult) -> str:
         for row in rates.models
     ]
     parts = [
-        f"### Win rates under the {judge_name(judge)}",
+        f"### Win rates under the {judge_name(cell(judge, CELL))}",
         "How often the model of the row is preferred to the model of the column, ties half; above "
         "0.5 the row is better.",
         table(("", *(cell(name, CELL) for name in rates.models)), rows),

@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import rcParams
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+
+from tasks.escaping import for_markdown
 
 BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE)
@@ -24,6 +27,7 @@ _DOTS_PER_INCH = 200
 
 def new_figure(width: float, height: float) -> Figure:
     """Make an empty figure of a size in inches; an inch is a hundred pixels at 800 wide."""
+    rcParams["text.parse_math"] = False  # a dollar in a name is no formula
     return Figure(
         figsize=(width, height), dpi=_DOTS_PER_INCH, layout="constrained", facecolor="white"
     )
@@ -85,7 +89,5 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]], *, text_colum
 
 
 def cell(text: str, characters: int) -> str:
-    """Fit a text into a cell: one line, cut, no bar that would end it."""
-    line = " ".join(text.split())
-    line = line if len(line) <= characters else f"{line[: characters - 1]}…"
-    return line.replace("|", "\\|")
+    """Fit foreign text into a cell or a sentence: one line, cut, nothing of it obeyed."""
+    return for_markdown(text, characters)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from models.evaluation.result import Outcome, read_outcome, read_samples, side_by_side
+from tasks.escaping import code_span, for_markdown
 from tasks.results.store import Manifest, StageRef, Store
 from tasks.run.pipeline import PipelineRun
 from tasks.run.reporting import run_logger, show_markdown
@@ -105,12 +106,13 @@ def stage_tags(
 
 
 def _note(spec: StageSpec, digest: str, pipeline: PipelineRun, page: Callable[[str], str]) -> str:
-    title = f"Stage **{spec.name}** of pipeline run `{pipeline.name}`, digest `{digest[:12]}`."
+    run = code_span(pipeline.name)
+    title = f"Stage **{spec.name}** of pipeline run {run}, digest `{digest[:12]}`."
     rows = [
         f"| {role} | [{ref.stage}]({page(ref.run_id)}) | `{ref.digest[:12]}` |"
         for role, ref in spec.inputs.items()
     ]
-    rows += [f"| {role} | outside | `{outside}` |" for role, outside in spec.external.items()]
+    rows += [f"| {role} | outside | {code_span(name)} |" for role, name in spec.external.items()]
     if not rows:
         return title
     return "\n".join([title, "", "| role | made by | digest |", "|---|---|---|", *rows])
@@ -146,7 +148,8 @@ def show_page(
     drawn = [target / PLOTS / name for name in about["pictures"]]
     pictures = "\n\n".join(f"![{one.stem}]({picture_data(one)})" for one in drawn)
     text = (target / REPORT).read_text(encoding="utf-8")
-    show_markdown(f"{spec.name}-report", f"{text}\n{pictures}".strip(), about["title"])
+    title = for_markdown(about["title"])
+    show_markdown(f"{spec.name}-report", f"{text}\n{pictures}".strip(), title)
 
 
 def _write_page(

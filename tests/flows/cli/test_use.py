@@ -25,6 +25,7 @@ from models.language.config import ArchitectureConfig, TokenizerConfig
 from models.language.folders import load_causal_model, load_tokenizer, save_model
 from models.language.tokenizer import train_tokenizer
 from models.rows import write_rows
+from tasks.escaping import for_terminal
 from tasks.machine.password import read_password
 from tasks.registry.guard import Guard
 from tasks.registry.serving import _app, serve_key, want_free_port
@@ -208,7 +209,7 @@ def test_serve_answers_the_openai_client(home: Path, folder: Path) -> None:
         done = talk(
             "the cat\n", str(folder), "--temperature", "1", "--seed", "3", "--max-tokens", "8"
         )
-        assert done.stdout == f"{text}\n"
+        assert done.stdout == f"{for_terminal(text)}\n"
         del asked["max_tokens"]
         longest = client.chat.completions.create(**asked)
         assert longest.usage.total_tokens <= 64  # the model's context

@@ -80,7 +80,7 @@ def test_card_follows_the_lineage_and_tells_verdict_and_data(store: Store) -> No
     card = write_card(found)
     assert "| base | base | cccccccccccc |" in card
     assert "| model | outside | eeeeeeeeeeee |" in card
-    assert "| data/prompts\\_rows | 1729 |" in card
+    assert "| data/prompts_rows | 1729 |" in card
     assert "**rejected**" in card
     assert "- It is longer." in card
 
@@ -147,7 +147,7 @@ def test_body_fits_what_mlflow_keeps() -> None:
     assert len(body) <= 5000
     assert "- Why." in body
     assert body.endswith("The whole card is README.md among the files.")
-    assert "ppo/number\\_399" in write_card(given)
+    assert "ppo/number_399" in write_card(given)
     assert not body.startswith("---")
     assert card_body(facts()).endswith("| torch | 2.13.0 |")
 

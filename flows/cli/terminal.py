@@ -1,0 +1,37 @@
+"""The only way from a command to the terminal: foreign text is shown there and never obeyed."""
+
+import sys
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from tasks.escaping import for_terminal
+
+
+def say(text: object = "", *, err: bool = False, end: str = "\n") -> None:
+    """Print a text as it is, without what a terminal would take for an order."""
+    typer.echo(for_terminal(str(text)) + end, nl=False, err=err)
+
+
+def as_text(text: object, style: str = "") -> Text:
+    """A text for a table of rich, which would read [red] and [link=…] in a plain one."""
+    return Text(for_terminal(str(text)), style=style)
+
+
+def add_row(table: Table, *cells: object, style: str | None = None, end: bool = False) -> None:
+    """Add a row of foreign texts to a table."""
+    table.add_row(*map(as_text, cells), style=style, end_section=end)
+
+
+def wide_console() -> Console:
+    """As wide as the terminal; 140 columns if the output is no terminal."""
+    return Console() if sys.stdout.isatty() else Console(width=140)
+
+
+def be_robust() -> None:
+    """Print also what the terminal's encoding lacks, escaped."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
