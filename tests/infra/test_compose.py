@@ -20,7 +20,8 @@ from flows.forms import RunForm
 from tasks.results.curves import read_history
 from tests.flows.conftest import TINY
 from tests.flows.operated import until
-from tests.infra.stack import ROOT, Stack
+from tests.infra.composed import ROOT
+from tests.infra.stack import Stack
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
