@@ -26,8 +26,18 @@ APIS = ("prefect-a", "prefect-b")
 API_PORT = 4200
 REDIS_HOST = "PREFECT_REDIS_MESSAGING_HOST"
 PROGRAMS = (
-    "postgres initdb psql pg_dump redis-server nginx rclone openssl wget podman-compose moto_server"
-).split()
+    "postgres",
+    "initdb",
+    "psql",
+    "pg_dump",
+    "redis-server",
+    "nginx",
+    "rclone",
+    "openssl",
+    "wget",
+    "podman-compose",
+    "moto_server",
+)
 START_SECONDS = 300.0
 NOBODY = "postgres"
 """PostgreSQL refuses to run as root: then this account runs it."""
