@@ -9,102 +9,43 @@ by the installed programs with what their entry points do; S3 is moto instead of
 import contextlib
 import os
 import re
-import secrets
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-import yaml
-
 from tests.flows.operated import free_ports, until
+from tests.infra.composed import INFRA, ROOT, search_path, services_of, settings
 
-ROOT = Path(__file__).resolve().parents[2]
-INFRA = ROOT / "infra"
 PORTS = {"postgres": 5432, "redis": 6379, "s3": 8333, "mlflow": 5000, "worker": 8080}
 APIS = ("prefect-a", "prefect-b")
 API_PORT = 4200
 REDIS_HOST = "PREFECT_REDIS_MESSAGING_HOST"
 PROGRAMS = (
-    *(
-        "postgres",
-        "initdb",
-        "psql",
-        "pg_dump",
-        "redis-server",
-        "nginx",
-        "rclone",
-        "openssl",
-        "wget",
-    ),
-    *("podman-compose", "moto_server"),
+    "postgres",
+    "initdb",
+    "psql",
+    "pg_dump",
+    "redis-server",
+    "nginx",
+    "rclone",
+    "openssl",
+    "wget",
+    "podman-compose",
+    "moto_server",
 )
 START_SECONDS = 300.0
 NOBODY = "postgres"
 """PostgreSQL refuses to run as root: then this account runs it."""
 
 
-def search_path() -> str:
-    """PATH with PostgreSQL's own folder, which Debian leaves out, and this environment first."""
-    servers = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    folders = [Path(sys.executable).parent, *servers, "/usr/sbin", "/sbin"]
-    return os.pathsep.join([*map(str, folders), os.environ.get("PATH", os.defpath)])
-
-
 def missing_programs() -> list[str]:
     """What the stack needs and this machine lacks."""
     return [name for name in PROGRAMS if shutil.which(name, path=search_path()) is None]
-
-
-def settings(ports: list[int]) -> dict[str, str]:
-    """The `.env` of the test: each empty line of .env.example gets a secret of its own."""
-    text = (INFRA / ".env.example").read_text(encoding="utf-8")
-    names = re.findall(r"^(\w+)=$", text, flags=re.MULTILINE)
-    chosen = {name: f"{name[0].lower()}{secrets.token_hex(12)}" for name in names}
-    return chosen | {
-        "QUARTET_HOST": "localhost",
-        "PREFECT_PORT": str(ports[0]),
-        "MLFLOW_PORT": str(ports[1]),
-        "WORKER_NAME": "worker-1",
-    }
-
-
-def resolved(file: str, values: dict[str, str], folder: Path) -> dict[str, Any]:
-    """A compose file with its variables filled in, by podman-compose.
-
-    Raises:
-        subprocess.CalledProcessError: It is refused, as where a required variable is missing.
-    """
-    (folder / "values.env").write_text("".join(f"{k}={v}\n" for k, v in values.items()))
-    stub = folder / "bin" / "podman"  # asked for its version only
-    stub.parent.mkdir(exist_ok=True)
-    stub.write_text("#!/bin/sh\necho podman version 5.0.0\n")
-    stub.chmod(0o755)
-    words = ["podman-compose", "--profile", "backup", "--env-file", str(folder / "values.env")]
-    words += ["-f", file, "config"]
-    done = subprocess.run(
-        words, cwd=INFRA, capture_output=True, text=True, check=True,
-        env={"PATH": f"{stub.parent}{os.pathsep}{search_path()}", "HOME": str(folder)},
-    )  # fmt: skip
-    found: dict[str, Any] = yaml.safe_load(done.stdout)
-    return found
-
-
-def services_of(values: dict[str, str], folder: Path) -> dict[str, dict[str, Any]]:
-    """The services of compose.yaml, what they extend included."""
-    services: dict[str, dict[str, Any]] = resolved("compose.yaml", values, folder)["services"]
-    others = {one["extends"]["file"] for one in services.values() if "extends" in one}
-    known = {file: resolved(file, values, folder)["services"] for file in others}
-    for name, service in services.items():
-        if (origin := service.pop("extends", None)) is not None:
-            services[name] = known[origin["file"]][origin["service"]] | service
-    return services
 
 
 class Stack:
@@ -390,21 +331,3 @@ class Stack:
                 with contextlib.suppress(OSError):
                     line = path.read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
                     self.seen |= {line for secret in self.secrets if secret in line}
-
-
-@pytest.fixture(scope="module")
-def stack() -> Iterator[Stack]:
-    """The whole stack, running; its folder is one that another account may enter."""
-    import tempfile
-
-    if missing := missing_programs():
-        pytest.skip(f"not installed here: {', '.join(missing)}")
-    folder = Path(tempfile.mkdtemp(prefix="quartet-stack-"))
-    folder.chmod(0o755)
-    running = Stack(folder)
-    try:
-        running.up("worker", "prefect-services")
-        yield running
-    finally:
-        running.close()
-        shutil.rmtree(folder, ignore_errors=True)

@@ -20,11 +20,12 @@ from flows.forms import RunForm
 from tasks.results.curves import read_history
 from tests.flows.conftest import TINY
 from tests.flows.operated import until
-from tests.infra.stack import ROOT, Stack
+from tests.infra.composed import ROOT
+from tests.infra.stack import Stack
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-SETTINGS = (*TINY, "pretrain.steps=1500", "pretrain.checkpoint_steps=500")
+SETTINGS = (*TINY, "pretrain.steps=4000", "pretrain.checkpoint_steps=1000")
 STAGES = 9
 SERVERS = ("prefect-a", "prefect-b", "prefect-services", "mlflow", "nginx", "worker")
 
@@ -111,6 +112,7 @@ def team(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Team]:
 
 def test_compose_is_closed_survives_dead_servers_and_can_be_restored(team: Team) -> None:
     stack = team.stack
+    until(lambda: stack.healthy("worker"), 90, "the worker's health check")
     refuse_what_must_be_refused(team)
     run = run_with_dying_servers(team)
     nothing_is_lost(team, run)
@@ -148,9 +150,11 @@ def refuse_what_must_be_refused(team: Team) -> None:
 def run_with_dying_servers(team: Team) -> str:
     stack, run = team.stack, team.start_pipeline()
     until(lambda: team.log_has(run, "pretrain: step"), 180, "pretraining")
-    stack.kill("prefect-a")
     stack.stop("mlflow")
-    stack.up("mlflow", "prefect-a")
+    stack.up("mlflow")  # back before pretraining ends, whose model is registered then
+    stack.kill("prefect-a")
+    until(lambda: team.log_has(run, "sft: done"), 180, "SFT with one API server")
+    stack.up("prefect-a")
 
     def completed() -> bool:
         state = team.state(run)
@@ -217,7 +221,7 @@ def artifacts_went_through_mlflow(stack: Stack) -> None:
     assert "/mlflow-artifacts/artifacts/" in stack.log("nginx-access")
     assert "presigned" not in stack.log("nginx-access")
     assert "PUT /mlflow/artifacts/" in stack.log("s3")
-    assert "X-Amz-Signature" not in stack.log("s3")
+    assert "Signature=" not in stack.log("s3")
 
 
 def no_secret_has_left(stack: Stack, backup: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.infra.stack import INFRA, ROOT, resolved, search_path, services_of, settings
+from tests.infra.composed import INFRA, ROOT, resolved, search_path, services_of, settings
 
 KUBERNETES = INFRA / "kubernetes"
 OVERLAYS = ("cpu", "gpu")
