@@ -26,8 +26,10 @@ from models.errors import ModelError
 
 CPU_SECONDS = 1.0
 """Of one rendering; ordinary ones take milliseconds."""
+BUSY_SECONDS = 3.0
+"""Of one rendering by the clock, however busy the machine is."""
 WALL_SECONDS = 60.0
-"""Of one rendering, starting the process and waiting for a busy machine included."""
+"""Of one answer by the clock, with the start of the process."""
 MEMORY_BYTES = 512 * 2**20
 """On top of what the idle process has; Linux keeps this limit, other systems do not."""
 LONGEST_TEMPLATE = 2**20
@@ -154,7 +156,7 @@ _RENDERER = _Renderer()
 
 
 def _ending(status: int) -> str:
-    if status == -signal.SIGPROF:
+    if status in (-signal.SIGPROF, -signal.SIGALRM):
         return f"it took more than {CPU_SECONDS:g} s"
     return f"its process ended with status {status}"
 
@@ -173,6 +175,7 @@ def answer_requests() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     for line in sys.stdin.buffer:
         signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)  # the end of the process
+        signal.setitimer(signal.ITIMER_REAL, BUSY_SECONDS)
         try:
             rendered, indices = render_jinja_template(**json.loads(line))
             if sum(map(len, rendered)) > LONGEST_TEXT:
@@ -183,5 +186,6 @@ def answer_requests() -> None:
             said = str(error) if own else f"{type(error).__name__}: {error}"
             answer = {"limit" if isinstance(error, LIMITS) else "error": said[:1000]}
         signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.setitimer(signal.ITIMER_REAL, 0)
         out.write(json.dumps(answer).encode() + b"\n")
         out.flush()

@@ -1,8 +1,9 @@
 """Scores: one number per completion from a reward model, and the moments that normalise them."""
 
 import json
+import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +44,15 @@ def read_score_moments(folder: Path) -> ScoreMoments:
     """Read the moments that a reward stage stored with its model.
 
     Raises:
-        ModelError: The folder has none.
+        ModelError: The folder has none, or they are no moments.
     """
     path = folder / SCORE_MOMENTS
     try:
-        return ScoreMoments(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
+        moments = ScoreMoments(**json.loads(path.read_text(encoding="utf-8")))
+        if not all(map(math.isfinite, astuple(moments))) or moments.std <= 0.0:
+            raise ValueError(f"got {moments}")
+        return moments
+    except (OSError, ValueError, TypeError, OverflowError, RecursionError) as error:
         raise ModelError(
             f"{path} cannot be read ({error}); a reward model's folder holds the mean and standard "
             "deviation of its scores on SFT completions: give the folder of a reward stage"

@@ -136,6 +136,9 @@ def _evaluate(
     work: Workspace, benchmarks: Sequence[str], settings: Mapping[str, Any], folder: Path | None,
     *, batch_size: int, seed: int,
 ) -> dict[str, Any]:  # fmt: skip
+    from models.language.rendering import limit_templates
+
+    limit_templates()  # the harness loads the tokenizer by itself
     harness = importlib.import_module("lm_eval")
     manager_class = importlib.import_module("lm_eval.tasks").TaskManager
     include = None if folder is None else str(folder.expanduser().resolve())

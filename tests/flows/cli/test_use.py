@@ -2,12 +2,15 @@
 
 import asyncio
 import contextlib
+import json
 import os
+import random
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -263,6 +266,67 @@ def _send_nonsense(port: int) -> None:
             with contextlib.suppress(ConnectionError):
                 while line.recv(4096):
                     pass
+
+
+FIELDS = (
+    "model", "messages", "prompt", "max_tokens", "max_completion_tokens", "temperature", "top_p",
+    "frequency_penalty", "seed", "stop", "stream", "n", "logprobs", "logit_bias", "tools", "user",
+    "generation_config", "chat_template_kwargs", "echo", "suffix", "nobody",
+)  # fmt: skip
+ODD = (
+    None, True, 0, -1, 2**63, 10**30, 1e-300, float("nan"), float("inf"), "", "x", "\ud800", "\0",
+    "a" * 9999, "<|eos|>" * 50, [], ["a"], {}, {"a": [[]]}, [{"role": "user", "content": "x"}],
+    [{"role": "tool", "content": None}], [{"role": "user", "content": [{"type": "image_url"}]}],
+)  # fmt: skip
+
+
+@pytest.mark.slow
+def test_serve_outlives_four_hundred_odd_requests(home: Path, folder: Path) -> None:
+    """No answer is a fault of the server, its log has no traceback, and its memory stays."""
+    rng = random.Random(0)
+    with served(home, folder) as (process, port):
+        key = read_password(home)
+        memory = Path(f"/proc/{process.pid}/statm")
+        before = int(memory.read_text().split()[1])
+        with httpx.Client(
+            base_url=f"http://127.0.0.1:{port}",
+            headers={"Authorization": f"Bearer {key}", "Content-Type": "application/json"},
+            timeout=120,
+        ) as client:
+            answers: Counter[int] = Counter()
+            for number in range(300):
+                path, own = rng.choice(
+                    [("/v1/completions", {"prompt": "x"}),
+                     ("/v1/chat/completions", {"messages": ODD[-3]})]
+                )  # fmt: skip
+                body = {**own, "max_tokens": 2, rng.choice(FIELDS): rng.choice(ODD)}
+                text = bytearray(json.dumps(body).encode())
+                for _ in range(number % 3):
+                    text[rng.randrange(len(text))] = rng.randrange(256)
+                answers[client.post(path, content=bytes(text)).status_code] += 1
+            assert set(answers) == {200, 400}, answers
+            request = (
+                "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\n"
+                f"Authorization: Bearer {key}\r\n"
+                "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+                '1c\r\n{"prompt": "x", "max_tokens"\r\n5\r\n: 2 }\r\n0\r\n\r\n'
+            ).encode()
+            for _ in range(100):
+                sent = bytearray(request[: rng.randrange(1, len(request) + 1)])
+                sent[rng.randrange(len(sent))] = rng.randrange(256)
+                with socket.create_connection(("127.0.0.1", port), timeout=120) as line:
+                    line.sendall(sent)
+                    line.shutdown(socket.SHUT_WR)
+                    with contextlib.suppress(ConnectionError):
+                        while line.recv(4096):
+                            pass
+            asked = {"prompt": "x", "max_tokens": 2}
+            assert client.post("/v1/completions", json=asked).status_code == 200
+        grown = (int(memory.read_text().split()[1]) - before) * os.sysconf("SC_PAGESIZE")
+        assert grown < 200 * 2**20
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=SECONDS)
+        assert "Traceback" not in said
 
 
 @pytest.mark.parametrize("options", [(), ("--no-password",), ("--host", "0.0.0.0")])

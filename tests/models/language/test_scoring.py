@@ -6,8 +6,14 @@ from typing import Any
 import pytest
 import torch
 
+from models.errors import ModelError
 from models.language.folders import new_reward_model
-from models.language.scoring import SequenceScorer, score_sequences
+from models.language.scoring import (
+    SCORE_MOMENTS,
+    SequenceScorer,
+    read_score_moments,
+    score_sequences,
+)
 
 
 @pytest.fixture(scope="module")
@@ -48,3 +54,21 @@ def test_scorer_gives_equal_sequences_equal_scores_in_any_company(reward_model: 
     assert found[-2] == alone[0]  # to the last bit
     assert found[-1] == found[0]
     assert found[:-2] == pytest.approx(score_sequences(reward_model, others).numpy(), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[]",
+        "[" * 100_000,
+        '{"mean": 0.0, "std": 1.0, "raw_std": 1.0}',
+        '{"mean": NaN, "std": 1.0, "raw_std": 1.0, "samples": 8}',
+        '{"mean": 0.0, "std": 0.0, "raw_std": 0.0, "samples": 8}',
+        '{"mean": "x", "std": 1.0, "raw_std": 1.0, "samples": 8}',
+        '{"mean": 1' + "0" * 400 + ', "std": 1.0, "raw_std": 1.0, "samples": 8}',
+    ],
+)
+def test_moments_that_are_none_are_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / SCORE_MOMENTS).write_text(content)
+    with pytest.raises(ModelError, match=r"score_moments\.json cannot be read"):
+        read_score_moments(tmp_path)

@@ -194,7 +194,7 @@ def test_diverged_run_leaves_its_state_and_says_where(
 ) -> None:
     broken = shutil.copytree(world.reward, tmp_path / "broken")
     moments = json.loads((broken / "score_moments.json").read_text())
-    (broken / "score_moments.json").write_text(json.dumps(moments | {"mean": float("nan")}))
+    (broken / "score_moments.json").write_text(json.dumps(moments | {"mean": 1e300}))
     with pytest.raises(DivergedError, match=r"in iteration 0, .*diverged; last metrics: \{\}"):
         train(tmp_path, reward=broken)
     state = torch.load(tmp_path / "checkpoints" / "diverged" / "state.pt", weights_only=True)
