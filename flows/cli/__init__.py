@@ -3,4 +3,5 @@
 `app`: run, presets, up, status, doctor, sync, and errors in one line. `evaluate`: evaluate,
 benchmark, compare. `registry`: promote, rollback, lineage, gc. `use`: chat, serve. `report`: what a
 finished run prints. `terminal`: all that is printed passes it.
+`arguments`: what no path, name or text can be.
 """

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from models.errors import DataError
-from models.files import listed, open_file, parse_json, reading, shown
+from models.files import listed, open_file, parse_json, reading, shown, user_path
 from tasks.data.formats import Row
 from tasks.data.limits import Guard, most_bytes, unpacked
+
+__all__ = ["ENDINGS", "read_file", "user_path"]
 
 _TEXT_ENDINGS = (".txt", ".jsonl", ".json", ".csv")
 ENDINGS = (*_TEXT_ENDINGS, *(f"{ending}.gz" for ending in _TEXT_ENDINGS), ".parquet")
