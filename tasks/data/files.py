@@ -168,8 +168,8 @@ def _read_parquet(path: Path) -> list[Row]:
 
     wanted = "a whole parquet file because of its ending"
     rows: list[Row] = []
-    guard = Guard(path)
     with open_file(path, most_bytes=most_bytes()) as file, reading(path, wanted):
+        guard = Guard(path, packed_bytes=os.fstat(file.fileno()).st_size)
         found = pyarrow.parquet.ParquetFile(file)
         guard.count(0, rows=found.metadata.num_rows)
         for batch in found.iter_batches(PARQUET_BATCH_ROWS):
