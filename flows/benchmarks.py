@@ -12,6 +12,7 @@ from flows.evaluation import label_models
 from flows.forms import StageForm
 from flows.lifecycle import cancellable, name_run, opened
 from models.benchmarks.config import MultipleChoiceConfig
+from models.config import CountOrZero
 from models.errors import ParameterError
 from tasks.results.store import StageRef
 from tasks.stages.lm_eval import lm_eval_benchmark, lm_eval_version
@@ -29,7 +30,7 @@ def benchmark_flow(
     examples: str = "",
     lm_eval_tasks: list[str] | None = None,
     lm_eval_folder: str = "",
-    lm_eval_rows: int = 0,
+    lm_eval_rows: CountOrZero = 0,
 ) -> list[StageRef]:
     """Measure models on multiple-choice or cloze questions, on published benchmarks, or on both.
 

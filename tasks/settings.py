@@ -4,10 +4,12 @@ Settings never enter a digest and never appear in a run form; what to compute st
 `flows/parameters.py`.
 """
 
+import re
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from models.errors import ParameterError
@@ -24,7 +26,17 @@ class Settings(BaseSettings):
     )
     experiment: str = Field(default="quartet", description="MLflow experiment of all runs.")
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Where to train.")
-    threads: int = Field(default=0, ge=0, description="CPU threads of torch; 0: its own choice.")
+    threads: int = Field(
+        default=0, ge=0, le=4096, description="CPU threads of torch; 0: its own choice."
+    )
+
+    @field_validator("tracking_uri")
+    @classmethod
+    def _tracker_is_a_server(cls, uri: str) -> str:
+        """Refuse what MLflow would take for a database or a folder, and try for minutes."""
+        if uri and not re.fullmatch(r"https?://[^\s/][^\s]*", uri):
+            raise PydanticCustomError("server", "Input should be an http(s) address of a server")
+        return uri
 
     @property
     def root(self) -> Path:

@@ -3,5 +3,5 @@
 `app`: run, presets, up, status, doctor, sync, and errors in one line. `evaluate`: evaluate,
 benchmark, compare. `registry`: promote, rollback, lineage, gc. `use`: chat, serve. `report`: what a
 finished run prints. `server`: what a command's flow reports to. `terminal`: all that is printed
-passes it.
+passes it. `arguments`: what no path, name or text can be.
 """

@@ -19,6 +19,7 @@ from typing import Annotated, Any, NoReturn, cast
 
 import typer
 
+from flows.cli.arguments import checked, want_file_to_write, want_home
 from flows.cli.evaluate import benchmark, compare, evaluate
 from flows.cli.registry import gc, lineage, promote, rollback
 from flows.cli.server import prefect_server
@@ -28,6 +29,7 @@ from flows.forms import RunForm
 from flows.memory import check_memory
 from flows.parameters import PipelineParameters, list_presets
 from models.errors import DataError, ParameterError, QuartetError
+from tasks.data.files import user_path
 from tasks.data.sources import folder_files
 from tasks.machine.addresses import use_running_servers
 from tasks.settings import load_settings
@@ -64,10 +66,8 @@ def run(
         form = RunForm.of(preset, settings or [])
         parameters = form.to_parameters()
         check_memory(parameters, load_settings())
-    if result is not None and not result.absolute().parent.is_dir():
-        _refuse(f"--result: the folder {result.absolute().parent} does not exist; make it first")
-    if result is not None and result.is_dir():
-        _refuse(f"--result: {result} is a folder, wanted a file to write; name one in it")
+        result = checked({"result": result})["result"]
+        want_file_to_write("--result", result)
     _check_folder(parameters)
     _prepare_environment()
     from flows.cli.report import print_result, result_json  # Prefect and MLflow: seconds to import
@@ -115,6 +115,8 @@ def up(
     if prefect_port == mlflow_port:
         _refuse(f"--prefect-port and --mlflow-port are both {mlflow_port}; choose two ports")
     _check_settings()
+    with _refusals():
+        prefect_file = checked({"prefect-file": prefect_file})["prefect-file"]
     from flows.operation.up import Options
     from flows.operation.up import up as serve
 
@@ -179,6 +181,8 @@ def _add(command: Callable[..., None]) -> None:
     @functools.wraps(command)
     def run_command(*args: Any, **kwargs: Any) -> None:
         _check_settings()
+        with _refusals():
+            kwargs = checked(kwargs)
         _prepare_environment()
         with _errors_in_one_line():
             command(*args, **kwargs)
@@ -208,7 +212,7 @@ def _refusals() -> Iterator[None]:
 def _check_settings() -> None:
     """Refuse a wrong environment variable before anything starts."""
     with _refusals():
-        load_settings()
+        want_home(load_settings())
 
 
 @contextlib.contextmanager
@@ -225,7 +229,7 @@ def _check_folder(parameters: PipelineParameters) -> None:
     """Refuse a folder without the required files before any server starts."""
     if parameters.data.source == "folder":
         with _refusals():
-            folder = Path(parameters.data.folder).expanduser()
+            folder = user_path(parameters.data.folder)
             folder_files(folder, corpus=parameters.needs_corpus)
 
 
@@ -249,7 +253,10 @@ def _prepare_environment() -> None:
     """
     settings = load_settings()
     root = settings.root
-    root.mkdir(parents=True, exist_ok=True)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        _refuse(f"the home folder {root} cannot be made ({error}); set QUARTET_HOME to another")
     with _errors_in_one_line():
         use_running_servers(settings)
     for name, value in {

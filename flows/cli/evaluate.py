@@ -109,7 +109,9 @@ def benchmark(
     lm_eval_folder: Annotated[
         Path | None, typer.Option(help="Folder with your own lm-eval task definitions.")
     ] = None,
-    lm_eval_rows: Annotated[int, typer.Option(help="Rows per lm-eval task; 0 = all.")] = 0,
+    lm_eval_rows: Annotated[
+        int, typer.Option(help="Rows per lm-eval task; 0 = all.", min=0, max=1_000_000_000)
+    ] = 0,
     preset: Annotated[str, typer.Option(help="Only names the run.")] = "quickstart",
     seed: Annotated[int, typer.Option(help="Random seed of examples and intervals.")] = 0,
 ) -> None:
@@ -161,7 +163,9 @@ def compare(
 
 
 def _form(preset: str, seed: int, settings: Any = ()) -> StageForm:
-    return validated(StageForm, StageForm.of(preset, settings).model_dump() | {"seed": seed})
+    form = validated(StageForm, StageForm.of(preset, settings).model_dump() | {"seed": seed})
+    form.to_parameters()  # refuses before anything starts
+    return form
 
 
 def _print_report(ref: "StageRef") -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 
+from flows.cli.arguments import want_file_to_write
 from flows.cli.server import prefect_server
 from flows.cli.terminal import add_row, say, wide_console
 from flows.parameters import list_presets
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from tasks.upkeep.garbage import Garbage
 
 MIB = 2**20
+MOST = 1_000_000_000
 
 
 def promote(
@@ -31,8 +33,8 @@ def promote(
     preset: Annotated[
         str, typer.Option(help="Preset with the sampling; default: the preset of the model.")
     ] = "",
-    prompts: Annotated[int, typer.Option(help="Held-out prompts.", min=2)] = 512,
-    samples: Annotated[int, typer.Option(help="Samples per prompt.", min=1)] = 4,
+    prompts: Annotated[int, typer.Option(help="Held-out prompts.", min=2, max=MOST)] = 512,
+    samples: Annotated[int, typer.Option(help="Samples per prompt.", min=1, max=10_000)] = 4,
     judge: Annotated[
         str,
         typer.Option(help="gold, judge (held-out reward model), vader, endpoint or auto."),
@@ -40,7 +42,11 @@ def promote(
     judge_model: Annotated[str, typer.Option(help="Held-out reward model for --judge judge.")] = "",
     max_kl: Annotated[
         float,
-        typer.Option(help="Maximum KL to the reference model, in nats per completion.", min=0.001),
+        typer.Option(
+            help="Maximum KL to the reference model, in nats per completion.",
+            min=0.001,
+            max=1_000_000,
+        ),
     ] = 10.0,
     settings: Annotated[
         list[str] | None,
@@ -69,6 +75,7 @@ def promote(
         }
     )
     form = form.model_copy(update={"promotion": gates})
+    form.to_parameters()  # refuses before anything starts
     with prefect_server():
         done = cast(Promotion, promote_flow(model, form, judge_model=judge_model))
     say(f"{model} is {done.result}")
@@ -116,12 +123,7 @@ def lineage(
     ] = None,
 ) -> None:
     """Show the lineage of a model, with digests, runs and dates."""
-    if picture is not None and not picture.absolute().parent.is_dir():
-        raise ParameterError(
-            f"--picture: the folder {picture.absolute().parent} does not exist; make it first"
-        )
-    if picture is not None and (picture.suffix != ".png" or picture.is_dir()):
-        raise ParameterError(f"--picture: got {picture}, wanted a file whose name ends in .png")
+    want_file_to_write("--picture", picture, ".png")
     from tasks.registry.lineage import ancestry
 
     records = ancestry(load_settings(), model)
@@ -140,7 +142,9 @@ def gc(
     ] = False,
     older_than_days: Annotated[
         float,
-        typer.Option(help="Keep unfinished work that changed within this many days.", min=0.0),
+        typer.Option(
+            help="Keep unfinished work that changed within this many days.", min=0.0, max=100_000
+        ),
     ] = 7.0,
 ) -> None:
     """List and remove stages and checkpoints that nothing refers to."""

@@ -1,5 +1,6 @@
 """The only way from a command to the terminal: foreign text is shown there and never obeyed."""
 
+import logging
 import sys
 
 import typer
@@ -31,7 +32,17 @@ def wide_console() -> Console:
 
 
 def be_robust() -> None:
-    """Print also what the terminal's encoding lacks, escaped."""
+    """Print also what the terminal's encoding lacks, escaped, and log lines as all else.
+
+    Prefect's console has a handler of its own for that (`tasks.run.logs`).
+    """
     for stream in (sys.stdout, sys.stderr):
         if stream is not None and hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(_Formatter())
+
+
+class _Formatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return for_terminal(super().format(record))

@@ -20,10 +20,14 @@ HELP = "/reset clears the conversation, /quit or Ctrl-D exits, Ctrl-C stops a co
 def chat(
     model: Annotated[str, MODEL],
     temperature: Annotated[
-        float, typer.Option(help="Sampling temperature; 0 = greedy decoding.", min=0.0)
+        float, typer.Option(help="Sampling temperature; 0 = greedy decoding.", min=0.0, max=1000)
     ] = 0.7,
-    max_tokens: Annotated[int, typer.Option(help="Maximum tokens of a completion.", min=1)] = 256,
-    seed: Annotated[int, typer.Option(help="Random seed of the sampling.")] = 0,
+    max_tokens: Annotated[
+        int, typer.Option(help="Maximum tokens of a completion.", min=1, max=2**20)
+    ] = 256,
+    seed: Annotated[
+        int, typer.Option(help="Random seed of the sampling.", min=0, max=2**32 - 1)
+    ] = 0,
     system: Annotated[str, typer.Option(help="System prompt.")] = "",
 ) -> None:
     """Chat with a model in the terminal; prompts may also be piped in, one per line."""

@@ -35,7 +35,7 @@ class AlarmConfig(Config):
     """warn: log and continue; stop: end and publish the last checkpoint before the alarm."""
     max_kl: Positive = 50.0
     """Nats per completion from the reference."""
-    length_factor: float = Field(2.0, gt=1, le=1_000_000)
+    length_factor: float = Field(2.0, gt=1, le=1e9)
     """Factor by which the mean completion length may grow or shrink."""
     eos_rate_drift: PositiveShare = 0.3
     """Allowed change of the share of completions that end with EOS."""
@@ -68,7 +68,7 @@ class PPOConfig(Config):
     """First iterations that train only the critic."""
     kl_coef: PositiveOrZero = 0.05
     """Weight of the per-token KL penalty to the reference."""
-    kl_target: float | None = Field(None, gt=0, le=1_000_000)
+    kl_target: float | None = Field(None, gt=0, le=1e9)
     """Nats per completion, target of an adaptive coefficient; none = fixed coefficient."""
     kl_horizon: Count = 10_000
     """Rollouts over which the adaptive coefficient reacts."""
@@ -88,7 +88,7 @@ class PPOConfig(Config):
     """Weight of the entropy bonus."""
     max_approx_kl: Positive = 0.2
     """KL to the sampling policy at which the PPO epochs of an iteration stop early."""
-    score_clip: float | None = Field(None, gt=0, le=1_000_000)
+    score_clip: float | None = Field(None, gt=0, le=1e9)
     """Clips normalised scores to plus and minus this; none = no clipping."""
     missing_eos_penalty: PositiveOrZero = 3.0
     """Subtracted from the normalised score of a completion cut at the maximum length."""

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from models.errors import DataError
-from models.files import listed, open_file, parse_json, reading, shown
+from models.files import listed, open_file, parse_json, reading, shown, user_path
 from tasks.data.formats import Row
 from tasks.data.limits import Guard, most_bytes, unpacked
+
+__all__ = ["ENDINGS", "read_file", "user_path"]
 
 _TEXT_ENDINGS = (".txt", ".jsonl", ".json", ".csv")
 ENDINGS = (*_TEXT_ENDINGS, *(f"{ending}.gz" for ending in _TEXT_ENDINGS), ".parquet")
@@ -166,8 +168,8 @@ def _read_parquet(path: Path) -> list[Row]:
 
     wanted = "a whole parquet file because of its ending"
     rows: list[Row] = []
-    guard = Guard(path)
     with open_file(path, most_bytes=most_bytes()) as file, reading(path, wanted):
+        guard = Guard(path, packed_bytes=os.fstat(file.fileno()).st_size)
         found = pyarrow.parquet.ParquetFile(file)
         guard.count(0, rows=found.metadata.num_rows)
         for batch in found.iter_batches(PARQUET_BATCH_ROWS):

@@ -86,9 +86,10 @@ def want_free_port(host: str, port: int) -> None:
         with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # a name that no host can have
+        why = getattr(error, "strerror", "") or error
         raise ParameterError(
-            f"port {port} on {host} cannot be served ({error.strerror or error}); stop what has "
+            f"port {port} on {host} cannot be served ({why}); stop what has "
             "it, or choose another with --port or --host"
         ) from error
 

@@ -324,3 +324,29 @@ def test_one_array_may_stand_in_one_line(tmp_path: Path, monkeypatch: pytest.Mon
     assert read_file(path) == ROWS
     path.write_text(json.dumps({"rows": ROWS}))
     assert "line of more than" in tell(lambda: read_file(path))
+
+
+def test_a_file_that_changes_while_it_is_read_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tasks.judging import prompts
+
+    def read_and_change(path: Path) -> list[dict[str, Any]]:
+        rows = read_file(path)
+        path.write_bytes(LINES + b"\n")
+        return rows
+
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(LINES)
+    assert len(read_prompt_file(path).prompts) == len(ROWS)
+    monkeypatch.setattr(prompts, "read_file", read_and_change)
+    assert "changed while it was read" in tell(lambda: read_prompt_file(path))
+
+
+def test_a_file_that_is_gone_before_it_is_read_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(LINES)
+    with path.open("rb") as file:
+        path.unlink()
+        assert b"".join(unpacked(file, path)) == LINES  # what is open stays whole
+    assert "No such file" in tell(lambda: read_file(path))

@@ -2,15 +2,18 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from models.errors import DataError
 from models.rows import read_rows, write_rows
+from tasks.data.build import build_datasets
 from tasks.data.config import DataConfig
 from tasks.results.store import Store
 from tasks.run.pipeline import PipelineRun
 from tasks.settings import load_settings
+from tasks.stages import prepare as stage
 from tasks.stages.prepare import prepare
 from tasks.tracking.recording import page_folder
 
@@ -55,3 +58,16 @@ def test_prepare_has_one_digest_whether_its_corpus_is_needed_or_not(config: Data
     write_rows(Path(config.folder) / "pretrain.jsonl", [{"text": f"t{n}"} for n in range(40)])
     needed = prepare.fn(config, pipeline=PIPELINE, corpus=True)
     assert prepare.fn(config, pipeline=PIPELINE).digest == needed.digest
+
+
+def test_prepare_refuses_data_that_change_while_they_are_read(
+    config: DataConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build_and_change(config: DataConfig, *given: Any) -> Any:
+        with (Path(config.folder) / "sft.jsonl").open("a") as file:
+            file.write("\n")
+        return build_datasets(config, *given)
+
+    monkeypatch.setattr(stage, "build_datasets", build_and_change)
+    with pytest.raises(DataError, match="changed while they were read"):
+        prepare.fn(config, pipeline=PIPELINE)
