@@ -77,7 +77,9 @@ def finish_registrations(settings: Settings, name: str = "") -> list[str]:
                 continue
             if name and (one.name != name or one.tags[UNFINISHED] != REGISTRATION):
                 continue
-            if finish(tracker, store, one):
+            with store.lock(*one.published, on_wait=lambda: None):
+                whole = finish(tracker, store, one)
+            if whole:
                 messages.append(f"{one.uri}: what was still to be written of it is written")
             else:
                 stage = "/".join(one.published)

@@ -74,7 +74,7 @@ def test_versions_are_one_model_by_digest_or_number(
     version: str, digest: str, other: str, same: bool
 ) -> None:
     def made(number: str, digest: str) -> ModelVersion:
-        tags = {"quartet.stage": "ppo", "quartet.digest": digest} if digest else {}
+        tags = {"quartet.stage": "ppo", "quartet.digest": digest * 64} if digest else {}
         return ModelVersion(name="toy", version=number, source="", tags=tags)
 
     assert made(version, digest).is_same_model(made("1", other)) is same
