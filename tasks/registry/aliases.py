@@ -122,7 +122,7 @@ def read_aliases(tracker: Tracker, name: str) -> dict[str, str]:
 def _registered_model(tracker: Tracker, name: str) -> Any:
     remedy = "choose one that its Models page shows"
     with asking(tracker, f"does not give the registered model {name!r}", remedy):
-        tracker.require()
+        tracker.require(patient=True)
         return tracker.client.get_registered_model(name)
 
 
@@ -161,7 +161,7 @@ def repair_all_aliases(settings: Settings) -> list[str]:
     tracker = Tracker(settings)
     messages = []
     with tolerated("the aliases that a crash left half moved"):
-        tracker.require()
+        tracker.require(patient=True)
         where = f"tags.`{JOURNAL}` LIKE '%'"
         for one in every(tracker.client.search_registered_models, filter_string=where):
             try:

@@ -119,7 +119,7 @@ def find_version(tracker: Tracker, name: str) -> ModelVersion:
         )
     remedy = "choose a version and an alias that its Models page shows, or give stage/digest"
     with asking(tracker, f"does not give {name!r}", remedy):
-        tracker.require()
+        tracker.require(patient=True)
         if match["alias"]:
             found = tracker.client.get_model_version_by_alias(match["name"], match["alias"])
         else:
