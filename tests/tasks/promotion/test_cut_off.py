@@ -44,9 +44,10 @@ OPPONENT = StageRef(stage="sft", digest="5f" * 32)
 KINDS = ("killed", "refused", "unanswered")
 
 
-@pytest.fixture(params=["memory", pytest.param("SQLite", marks=pytest.mark.slow)])
+@pytest.fixture
 def mlflow(request: Any, home: Path, monkeypatch: pytest.MonkeyPatch) -> Requests:
-    client = MemoryRegistry() if request.param == "memory" else Tracker(load_settings()).client
+    sqlite = getattr(request, "param", "") == "SQLite"
+    client = Tracker(load_settings()).client if sqlite else MemoryRegistry()
     requests = Requests(client)
     monkeypatch.setattr(Tracker, "client", property(lambda _: requests))
     opponent = SimpleNamespace(opponent=OPPONENT)
@@ -173,7 +174,11 @@ def promoted_twice(registry: Registry, events: list[str]) -> Callable[[], None]:
     return begin
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("mlflow", "kind"),
+    [*(("", kind) for kind in KINDS), pytest.param("SQLite", "killed", marks=pytest.mark.slow)],
+    indirect=["mlflow"],
+)
 def test_rollback(registry: Registry, events: list[str], kind: str) -> None:
     begin = promoted_twice(registry, events)
     for at in each_request(registry, kind, begin, registry.rollback):
