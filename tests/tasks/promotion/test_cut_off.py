@@ -27,6 +27,7 @@ from tasks.registry.aliases import (
     CHAMPION,
     JOURNAL,
     PREVIOUS,
+    Journal,
     changing_aliases,
     repair_all_aliases,
 )
@@ -305,3 +306,21 @@ def test_sync_finishes_what_was_cut_off(twice: Registry) -> None:
     assert twice.aliases() == {CHAMPION: "1", PREVIOUS: "2"}
     twice.check_whole()
     assert repair_all_aliases(load_settings()) == finish_registrations(load_settings()) == []
+
+
+def test_model_that_was_rolled_back_is_the_same_under_another_number(twice: Registry) -> None:
+    """Two machines may register one result twice."""
+    twice.rollback()
+    tags = {"quartet.stage": "ppo", "quartet.digest": "2" * 64}
+    twice.mlflow.create_model_version("toy", "models:/m-2", tags=tags)
+    with pytest.raises(ModelError, match=r"toy/3 was champion and was rolled back"):
+        twice.promote("3")
+    assert twice.aliases()[CHAMPION] == "1"
+
+
+def test_journal_of_a_version_that_was_deleted_is_given_up(twice: Registry) -> None:
+    journal = Journal(what="a promotion", aliases={CHAMPION: "9", PREVIOUS: "2"}, tags={})
+    twice.mlflow.set_registered_model_tag("toy", JOURNAL, journal.model_dump_json())
+    assert repair_all_aliases(load_settings()) == []
+    assert twice.aliases() == {CHAMPION: "2", PREVIOUS: "1"}
+    twice.check_whole()
