@@ -136,7 +136,7 @@ def _judge_digests(store: Store, reward: Manifest) -> list[str]:
     registered: list[str] = []
     tracker = Tracker(load_settings())
     with tolerated("the look for a held-out judge"):
-        tracker.require()
+        tracker.require(patient=True)
         wanted = {"quartet.stage": "judge", "input.preferences": preferences}
         registered = [one.tags["quartet.digest"] for one in tracker.versions(tagged(wanted))]
     return list(dict.fromkeys([*local, *registered]))

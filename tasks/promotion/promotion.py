@@ -124,7 +124,6 @@ def promote(
             "promote another version, or this one with approval, so that a person decides"
         )
     for _ in range(ROUNDS):
-        repair_aliases(settings, tracker, name)
         champion = _champion(tracker, name)
         if champion is not None and challenger.is_same_model(champion):
             return _unchanged(tracker, challenger, champion)

@@ -14,9 +14,9 @@ import contextlib
 import datetime
 import getpass
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from models.errors import ModelError, QuartetError
 from tasks.registry.turns import Turn, taking_turns
@@ -25,12 +25,15 @@ from tasks.run.reporting import run_logger
 from tasks.settings import Settings
 from tasks.tracking.client import Tracker, every, tolerated
 
-CHAMPION = "champion"
-PREVIOUS = "previous"
+CHAMPION: Literal["champion"] = "champion"
+PREVIOUS: Literal["previous"] = "previous"
 
 JOURNAL = "quartet.aliases"
 NOTE_CHARACTERS = 1000
 """Of a person's note; a journal, with two of them, must fit into one tag of MLflow."""
+
+
+Number: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[0-9]+$")]
 
 
 class Journal(BaseModel):
@@ -45,8 +48,8 @@ class Journal(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     what: str
-    aliases: dict[str, str]
-    tags: dict[str, dict[str, str]]
+    aliases: dict[Literal["champion", "previous"], Number]
+    tags: dict[Number, dict[str, str]]
 
 
 class AliasChange:
@@ -119,7 +122,7 @@ def read_aliases(tracker: Tracker, name: str) -> dict[str, str]:
 def _registered_model(tracker: Tracker, name: str) -> Any:
     remedy = "choose one that its Models page shows"
     with asking(tracker, f"does not give the registered model {name!r}", remedy):
-        tracker.require()
+        tracker.require(patient=True)
         return tracker.client.get_registered_model(name)
 
 
@@ -158,7 +161,7 @@ def repair_all_aliases(settings: Settings) -> list[str]:
     tracker = Tracker(settings)
     messages = []
     with tolerated("the aliases that a crash left half moved"):
-        tracker.require()
+        tracker.require(patient=True)
         where = f"tags.`{JOURNAL}` LIKE '%'"
         for one in every(tracker.client.search_registered_models, filter_string=where):
             try:

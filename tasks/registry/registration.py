@@ -46,7 +46,7 @@ def register(ref: StageRef, pipeline: PipelineRun) -> None:
     role = entry(ref.stage).role or ref.stage
     name = re.sub(r"[^\w.-]", "-", f"{pipeline.preset}-{role}")
     with tolerated(f"the registration of {name}"):
-        tracker.require()
+        tracker.require(patient=True)
         with store.lock(ref.stage, ref.digest, on_wait=lambda: None):
             wanted = f"name = '{name}' and {tagged({'quartet.digest': ref.digest})}"
             there = [version_of(one) for one in tracker.versions(wanted)]
@@ -71,13 +71,15 @@ def finish_registrations(settings: Settings, name: str = "") -> list[str]:
     tracker, store = Tracker(settings), Store(settings.store)
     messages = []
     with tolerated("the registrations that were cut off"):
-        tracker.require()
+        tracker.require(patient=True)
         for one in map(version_of, tracker.versions(f"tags.`{UNFINISHED}` LIKE '%'")):
             if one.published is None:
                 continue
             if name and (one.name != name or one.tags[UNFINISHED] != REGISTRATION):
                 continue
-            if finish(tracker, store, one):
+            with store.lock(*one.published, on_wait=lambda: None):
+                whole = finish(tracker, store, one)
+            if whole:
                 messages.append(f"{one.uri}: what was still to be written of it is written")
             else:
                 stage = "/".join(one.published)
@@ -157,7 +159,7 @@ def renew_cards(ref: StageRef) -> None:
     settings = load_settings()
     tracker = Tracker(settings)
     with tolerated(f"the model cards of {ref.stage}"):
-        tracker.require()
+        tracker.require(patient=True)
         for found in tracker.versions(tagged({"quartet.digest": ref.digest})):
             renew_card(tracker, Store(settings.store), version_of(found))
 

@@ -191,7 +191,7 @@ def _read_mark(path: Path) -> str:
 
 def _names(marks: Iterable[str]) -> list[str]:
     """Host and process of each mark."""
-    return sorted(" ".join(mark.split()[:2]) for mark in marks)
+    return sorted(" ".join(mark.split()[:2])[:80] or "somebody" for mark in marks)
 
 
 def _busy(name: str, who: Sequence[str]) -> ModelError:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import ModelError, QuartetError
+from tasks.results.digests import DIGEST
 from tasks.settings import load_settings
 from tasks.tracking.client import Tracker, tagged
 
@@ -32,6 +33,7 @@ ROLLBACK = "quartet.rollback"
 ROLLED_BACK, CHAMPION_AGAIN = "rolled back", "champion again"
 
 NAME = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))")
+STAGE = re.compile(r"[a-z][\w-]*")
 LOGGED = re.compile(r"models:/(m-[^/]+)")
 
 
@@ -55,9 +57,10 @@ class ModelVersion:
 
     @property
     def published(self) -> tuple[str, str] | None:
-        """Stage and digest that it was made from; None if Quartet did not register it."""
-        stage, digest = self.tags.get("quartet.stage"), self.tags.get("quartet.digest")
-        return (stage, digest) if stage and digest else None
+        """Stage and digest that it was made from; None if no tags, or damaged ones, say so."""
+        stage, digest = self.tags.get("quartet.stage", ""), self.tags.get("quartet.digest", "")
+        whole = STAGE.fullmatch(stage) and DIGEST.fullmatch(digest)
+        return (stage, digest) if whole else None
 
     def is_same_model(self, other: "ModelVersion") -> bool:
         """Whether two versions of one name are one model; of foreign ones only the number tells."""
@@ -116,7 +119,7 @@ def find_version(tracker: Tracker, name: str) -> ModelVersion:
         )
     remedy = "choose a version and an alias that its Models page shows, or give stage/digest"
     with asking(tracker, f"does not give {name!r}", remedy):
-        tracker.require()
+        tracker.require(patient=True)
         if match["alias"]:
             found = tracker.client.get_model_version_by_alias(match["name"], match["alias"])
         else:

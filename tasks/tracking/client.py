@@ -96,9 +96,9 @@ class Tracker:
         """Whether it is worth a try: a server that is down or hangs costs two seconds at most."""
         return not self.uri.startswith("http") or answers(self.uri)
 
-    def require(self) -> None:
+    def require(self, *, patient: bool = False) -> None:
         """Fail at once, instead of after MLflow's own patience, where it is not worth a try."""
-        if not self.reachable():
+        if self.uri.startswith("http") and not answers(self.uri, patient=patient):
             raise ConnectionError(f"the server at {self.uri} does not answer")
 
     def wait(self, seconds: float) -> bool:

@@ -75,14 +75,15 @@ def _path(root: Path, key: str) -> Path:
 
 NO_ANSWER = (OSError, ValueError, http.client.HTTPException)
 
-PROBE_SECONDS, START_SECONDS = 2.0, 5.0
-"""How long a server may take to answer; the second before a pipeline starts, which needs it."""
+PROBE_SECONDS, START_SECONDS, PATIENCE_SECONDS = 2.0, 5.0, 15.0
+"""How long a server may take to answer; the second before a pipeline starts, which needs it; the
+third where nothing else is to be done."""
 
 
-def answers(uri: str) -> bool:
-    """Whether a server answers; one that is down or hangs costs two seconds at most."""
+def answers(uri: str, *, patient: bool = False) -> bool:
+    """Whether a server answers; one that hangs costs two seconds, or 15 if that is worth it."""
     try:
-        _ask(uri, PROBE_SECONDS)
+        _ask(uri, PATIENCE_SECONDS if patient else PROBE_SECONDS)
     except NO_ANSWER:
         return False
     return True

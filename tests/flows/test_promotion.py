@@ -85,6 +85,9 @@ def test_flow_promotes_and_the_commands_say_so(
     assert f"models:/{NAME}/2 is the champion already" in told.output
     told = CliRunner().invoke(app, ["rollback", NAME, "--note", "it swears"])
     assert f"champion of {NAME} is version 1 again; version 2 is now previous" in told.output
+    told = CliRunner().invoke(app, ["rollback", NAME, "--note", "it swears"])
+    assert told.exit_code == 0, told.output
+    assert "version 1 is champion already: nothing to do" in told.output
     with pytest.raises(ModelError, match=r"was rolled back \(it swears\)"):
         CliRunner().invoke(app, ["promote", NAME], catch_exceptions=False)
 

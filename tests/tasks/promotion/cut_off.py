@@ -61,6 +61,12 @@ class Requests:
         return request
 
 
+class Gone(Exception):
+    """MLflow's word for what it does not have."""
+
+    error_code = "RESOURCE_DOES_NOT_EXIST"
+
+
 class Page(list[Any]):
     token = None
 
@@ -85,6 +91,8 @@ class MemoryRegistry:
         return copy.deepcopy(self.models[name])
 
     def get_model_version(self, name: str, version: str) -> Any:
+        if version not in self.models[name].versions:
+            raise Gone
         return copy.deepcopy(self.models[name].versions[version])
 
     def get_model_version_by_alias(self, name: str, alias: str) -> Any:

@@ -27,6 +27,7 @@ from tasks.registry.aliases import (
     CHAMPION,
     JOURNAL,
     PREVIOUS,
+    Journal,
     changing_aliases,
     repair_all_aliases,
 )
@@ -44,9 +45,10 @@ OPPONENT = StageRef(stage="sft", digest="5f" * 32)
 KINDS = ("killed", "refused", "unanswered")
 
 
-@pytest.fixture(params=["memory", pytest.param("SQLite", marks=pytest.mark.slow)])
+@pytest.fixture
 def mlflow(request: Any, home: Path, monkeypatch: pytest.MonkeyPatch) -> Requests:
-    client = MemoryRegistry() if request.param == "memory" else Tracker(load_settings()).client
+    sqlite = getattr(request, "param", "") == "SQLite"
+    client = Tracker(load_settings()).client if sqlite else MemoryRegistry()
     requests = Requests(client)
     monkeypatch.setattr(Tracker, "client", property(lambda _: requests))
     opponent = SimpleNamespace(opponent=OPPONENT)
@@ -173,7 +175,11 @@ def promoted_twice(registry: Registry, events: list[str]) -> Callable[[], None]:
     return begin
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("mlflow", "kind"),
+    [*(("", kind) for kind in KINDS), pytest.param("SQLite", "killed", marks=pytest.mark.slow)],
+    indirect=["mlflow"],
+)
 def test_rollback(registry: Registry, events: list[str], kind: str) -> None:
     begin = promoted_twice(registry, events)
     for at in each_request(registry, kind, begin, registry.rollback):
@@ -300,3 +306,21 @@ def test_sync_finishes_what_was_cut_off(twice: Registry) -> None:
     assert twice.aliases() == {CHAMPION: "1", PREVIOUS: "2"}
     twice.check_whole()
     assert repair_all_aliases(load_settings()) == finish_registrations(load_settings()) == []
+
+
+def test_model_that_was_rolled_back_is_the_same_under_another_number(twice: Registry) -> None:
+    """Two machines may register one result twice."""
+    twice.rollback()
+    tags = {"quartet.stage": "ppo", "quartet.digest": "2" * 64}
+    twice.mlflow.create_model_version("toy", "models:/m-2", tags=tags)
+    with pytest.raises(ModelError, match=r"toy/3 was champion and was rolled back"):
+        twice.promote("3")
+    assert twice.aliases()[CHAMPION] == "1"
+
+
+def test_journal_of_a_version_that_was_deleted_is_given_up(twice: Registry) -> None:
+    journal = Journal(what="a promotion", aliases={CHAMPION: "9", PREVIOUS: "2"}, tags={})
+    twice.mlflow.set_registered_model_tag("toy", JOURNAL, journal.model_dump_json())
+    assert repair_all_aliases(load_settings()) == []
+    assert twice.aliases() == {CHAMPION: "2", PREVIOUS: "1"}
+    twice.check_whole()

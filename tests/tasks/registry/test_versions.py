@@ -5,9 +5,11 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from tasks.registry.versions import (
 from tasks.results.store import Manifest, StageRef, Store, list_files, write_manifest
 from tasks.run.pipeline import PipelineRun
 from tasks.settings import load_settings
+from tasks.tracking import outages
 from tasks.tracking.client import Tracker
 
 PIPELINE = PipelineRun(name="toy-1", preset="hh-rlhf", seed=0, run_id="")
@@ -74,7 +77,7 @@ def test_versions_are_one_model_by_digest_or_number(
     version: str, digest: str, other: str, same: bool
 ) -> None:
     def made(number: str, digest: str) -> ModelVersion:
-        tags = {"quartet.stage": "ppo", "quartet.digest": digest} if digest else {}
+        tags = {"quartet.stage": "ppo", "quartet.digest": digest * 64} if digest else {}
         return ModelVersion(name="toy", version=number, source="", tags=tags)
 
     assert made(version, digest).is_same_model(made("1", other)) is same
@@ -307,3 +310,32 @@ def test_register_and_download_work_with_a_server(
     (tmp_path / "down").mkdir()
     folder = download(Tracker(load_settings()), found, tmp_path / "down")
     assert sorted(path.name for path in folder.iterdir()) == ["README.md", "config.json"]
+
+
+def test_busy_server_is_waited_for_where_nothing_else_is_to_be_done(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Busy(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            time.sleep(0.3)
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    monkeypatch.setattr(outages, "PROBE_SECONDS", 0.05)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Busy) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("QUARTET_TRACKING_URI", f"http://127.0.0.1:{server.server_port}")
+        tracker = Tracker(load_settings())
+        with pytest.raises(ConnectionError, match="does not answer"):
+            tracker.require()
+        tracker.require(patient=True)
+        server.shutdown()
+
+
+@pytest.mark.parametrize(("stage", "digest"), [("ppo", "zz"), ("../ppo", "a" * 64), ("", "a" * 64)])
+def test_damaged_tags_name_no_stage(stage: str, digest: str) -> None:
+    tags = {"quartet.stage": stage, "quartet.digest": digest}
+    assert ModelVersion(name="toy", version="1", source="", tags=tags).published is None

@@ -1,0 +1,127 @@
+"""Registration failed or killed at each of its requests, and finished by whatever comes next."""
+
+import contextlib
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.registry import registration
+from tasks.registry.registration import finish_registrations, register
+from tasks.registry.versions import UNFINISHED
+from tasks.settings import load_settings
+from tasks.tracking.client import Tracker
+from tests.tasks.promotion.cut_off import Killed, Requests
+from tests.tasks.promotion_models import PIPELINE, publish
+
+slow = pytest.mark.slow
+
+
+@pytest.fixture
+def mlflow(home: Path, monkeypatch: pytest.MonkeyPatch) -> Requests:
+    requests = Requests(Tracker(load_settings()).client)
+    monkeypatch.setattr(Tracker, "client", property(lambda _: requests))
+    return requests
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    events: list[Any] = []
+    monkeypatch.setattr(registration, "emit", lambda *event: events.append(event))
+    return events
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("kind", "first"),
+    [
+        ("killed", "run"),
+        pytest.param("killed", "sync", marks=slow),
+        pytest.param("refused", "run", marks=slow),
+        pytest.param("unanswered", "run", marks=slow),
+    ],
+)
+def test_registration_cut_off_at_each_request_is_finished_by_the_next(
+    mlflow: Requests, said: list[Any], model: Path, kind: str, first: str
+) -> None:
+    for at in itertools.count(0 if kind == "killed" else 1):
+        digest = f"{at:064x}"
+        ref = publish("ppo", digest, model)
+        pipeline = PIPELINE.model_copy(update={"preset": f"toy{at}"})
+        mlflow.cut_off(kind, at)
+        with contextlib.suppress(Killed):
+            register(ref, pipeline)
+        was_cut_off = mlflow.was_cut_off
+        mlflow.go_on()
+        if not was_cut_off:
+            assert at > 10
+            return
+        if first == "sync":
+            finish_registrations(load_settings())
+        register(ref, pipeline)
+        (found,) = mlflow.search_model_versions(f"name = 'toy{at}-policy'")
+        assert UNFINISHED not in found.tags, at
+        assert found.tags["quartet.digest"] == digest
+        assert found.description.startswith(f"# toy{at}-policy\n")
+        assert mlflow.get_registered_model(found.name).aliases == {"challenger": 1}
+        logged = mlflow.search_logged_models(
+            [Tracker(load_settings()).experiment_id], filter_string=f"name = '{found.name}'"
+        )
+        assert len(logged) == 1
+        assert {event[2]["digest"] for event in said} >= {digest}
+
+
+def test_version_killed_before_its_alias_can_be_named_by_it(
+    mlflow: Requests, said: list[Any], model: Path
+) -> None:
+    """`quartet promote NAME` means the challenger, so it finishes the registration first."""
+    mlflow.cut_off("killed", 0, "set_registered_model_alias")
+    with pytest.raises(Killed):
+        register(publish("ppo", "a" * 64, model), PIPELINE)
+    mlflow.go_on()
+    assert finish_registrations(load_settings(), "another") == []
+    (sentence,) = finish_registrations(load_settings(), "quickstart-policy")
+    assert sentence.startswith("models:/quickstart-policy/1: ")
+    assert mlflow.get_registered_model("quickstart-policy").aliases == {"challenger": 1}
+
+
+def test_card_waits_for_the_machine_that_has_the_stage(
+    mlflow: Requests, said: list[Any], model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mlflow.cut_off("killed", 0, "set_registered_model_alias")
+    with pytest.raises(Killed):
+        register(publish("ppo", "a" * 64, model), PIPELINE)
+    mlflow.go_on()
+    with monkeypatch.context() as patch:
+        patch.setenv("QUARTET_HOME", str(tmp_path / "other"))
+        (sentence,) = finish_registrations(load_settings())
+    assert "its model card cannot be written here" in sentence
+    assert mlflow.get_registered_model("quickstart-policy").aliases == {"challenger": 1}
+    (sentence,) = finish_registrations(load_settings())
+    assert "is written" in sentence
+    assert len(said) == 1
+
+
+def test_challenger_is_the_newest_though_an_older_one_is_registered_at_the_same_time(
+    mlflow: Requests, said: list[Any], model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The newer version comes between the older one's look and its alias."""
+    real = mlflow.client.set_registered_model_alias
+    newer = iter(["b" * 64])
+
+    def set_alias(name: str, alias: str, version: str) -> None:
+        for digest in newer:
+            register(publish("ppo", digest, model), PIPELINE)
+        real(name, alias, version)
+
+    monkeypatch.setattr(mlflow.client, "set_registered_model_alias", set_alias)
+    register(publish("ppo", "a" * 64, model), PIPELINE)
+    assert mlflow.get_registered_model("quickstart-policy").aliases == {"challenger": 2}
