@@ -2,5 +2,5 @@
 
 `app`: run, presets, up, status, doctor, sync, and errors in one line. `evaluate`: evaluate,
 benchmark, compare. `registry`: promote, rollback, lineage, gc. `use`: chat, serve. `report`: what a
-finished run prints.
+finished run prints. `prefect_runs`: an API and a note for commands that run flows.
 """

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from flows.cli.prefect_runs import flows_run_here
 from flows.forms import StageForm
 from flows.parameters import validated
 from models.benchmarks.config import MultipleChoiceConfig
@@ -66,17 +67,18 @@ def evaluate(
     }
     judging = validated(EvaluateModelsConfig, values)
     run = _form(preset, seed, settings or [])
-    from flows.evaluation import evaluate_models_flow
+    with flows_run_here(load_settings()):
+        from flows.evaluation import evaluate_models_flow
 
-    ref = evaluate_models_flow(
-        models,
-        run,
-        judging,
-        prompts_file=str(prompts or ""),
-        reward=reward,
-        judge=judge_model,
-        reference=reference,
-    )
+        ref = evaluate_models_flow(
+            models,
+            run,
+            judging,
+            prompts_file=str(prompts or ""),
+            reward=reward,
+            judge=judge_model,
+            reference=reference,
+        )
     _print_report(cast("StageRef", ref))  # not a state: nobody can cancel it here
 
 
@@ -113,18 +115,19 @@ def benchmark(
     values = {"shots": shots, "prompt": "chat" if chat else "plain", "delimiter": delimiter}
     asking = validated(MultipleChoiceConfig, values)
     run = _form(preset, seed)
-    from flows.benchmarks import benchmark_flow
+    with flows_run_here(load_settings()):
+        from flows.benchmarks import benchmark_flow
 
-    refs = benchmark_flow(
-        models,
-        run,
-        asking,
-        file=str(file or ""),
-        examples=str(examples or ""),
-        lm_eval_tasks=lm_eval_tasks,
-        lm_eval_folder=str(lm_eval_folder or ""),
-        lm_eval_rows=lm_eval_rows,
-    )
+        refs = benchmark_flow(
+            models,
+            run,
+            asking,
+            file=str(file or ""),
+            examples=str(examples or ""),
+            lm_eval_tasks=lm_eval_tasks,
+            lm_eval_folder=str(lm_eval_folder or ""),
+            lm_eval_rows=lm_eval_rows,
+        )
     for ref in cast("list[StageRef]", refs):
         _print_report(ref)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 
+from flows.cli.prefect_runs import flows_run_here
 from flows.parameters import list_presets
 from models.errors import ParameterError
 from tasks.judging.judges import Decider
@@ -69,7 +70,8 @@ def promote(
         }
     )
     form = form.model_copy(update={"promotion": gates})
-    done = cast(Promotion, promote_flow(model, form, judge_model=judge_model))
+    with flows_run_here(load_settings()):
+        done = cast(Promotion, promote_flow(model, form, judge_model=judge_model))
     typer.echo(f"{model} is {done.result}")
     for reason in done.reasons:
         typer.echo(f"  {reason}")

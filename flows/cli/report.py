@@ -12,6 +12,7 @@ from rich.text import Text
 
 from flows.pipeline import PipelineResult
 from tasks.catalogue import entry
+from tasks.machine.temporary import started
 from tasks.reports.ppo import alarm_line
 from tasks.results.store import StageRef
 from tasks.settings import Settings
@@ -138,7 +139,7 @@ def _addresses(result: PipelineResult, settings: Settings) -> Iterator[str]:
     from prefect.settings import get_current_settings
 
     prefect = get_current_settings()
-    if prefect.api.url:
+    if prefect.api.url and prefect.api.url not in started:
         yield f"  Prefect  {prefect.ui_url}, flow run {result.name}"
     else:
         database = prefect.server.database.connection_url

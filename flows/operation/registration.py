@@ -20,7 +20,8 @@ from prefect.workers.process import ProcessWorker
 from pydantic import ValidationError
 
 from models.errors import QuartetError
-from tasks.machine.servers import start_child, tail
+from tasks.machine.logs import tail
+from tasks.machine.servers import start_child
 
 POOL = "quartet"
 

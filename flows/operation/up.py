@@ -16,17 +16,16 @@ from pathlib import Path
 
 import flows
 from models.errors import QuartetError
+from tasks.machine.logs import explain, tail
 from tasks.machine.servers import (
     HOST,
     Child,
     Kind,
     child_environment,
-    explain,
     find_server,
     one_at_a_time,
     server_command,
     start_child,
-    tail,
     wait_for_server,
 )
 from tasks.settings import Settings, load_settings

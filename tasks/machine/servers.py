@@ -23,6 +23,8 @@ from filelock import FileLock, Timeout
 
 from models.errors import QuartetError
 from tasks.machine import guardian
+from tasks.machine.liveness import Note
+from tasks.machine.logs import explain
 from tasks.settings import Settings
 
 HOST = "127.0.0.1"
@@ -40,31 +42,16 @@ START_SECONDS = 120.0
 
 MESSAGE_SECONDS = 10.0
 
-LEASE_STORAGE = "prefect.server.concurrency.lease_storage.filesystem"
-
-
-DATABASE_TROUBLES = (
-    (
-        r"Can't locate revision identified by",
-        "was written by a newer version; install that version again (pip install -c "
-        "constraints.txt shows the tested one), or move the file away to start with an empty one",
-    ),
-    (
-        r"out-of-date database schema",
-        "was written by an older version; copy the file, then run `mlflow db upgrade {uri}`",
-    ),
-    (
-        r"duplicate column name|table \S+ already exists|no such (table|column)|alembic\.util\.exc",
-        "is half upgraded; put a copy from before the upgrade back, or move the file away to "
-        "start with an empty one (the stage store keeps every result)",
-    ),
-    (
-        r"file is not a database|database disk image is malformed",
-        "is damaged; put a copy back, or move the file away to start with an empty one "
-        "(the stage store keeps every result)",
-    ),
+EVENT_SECONDS = json.dumps(
+    {
+        "prefect.artifact-collection.created": 3600,
+        "prefect.artifact-collection.updated": 3600,
+        "prefect.flow-run.heartbeat": 604800,
+    }
 )
-"""What a server's log says about its database, and what that means."""
+"""How long Prefect keeps events of these kinds, which hold a copy of every report and picture."""
+
+LEASE_STORAGE = "prefect.server.concurrency.lease_storage.filesystem"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +104,7 @@ def child_environment(settings: Settings, *, prefect_port: int, mlflow_uri: str)
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         # In memory, a restarted server would forget the leases and still count their slots.
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": LEASE_STORAGE,
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_EVENT_RETENTION_OVERRIDES": EVENT_SECONDS,
         "PREFECT_WORKER_QUERY_SECONDS": "2",
         "PREFECT_WORKER_PREFETCH_SECONDS": "5",
         "PREFECT_WORKER_HEARTBEAT_SECONDS": "10",
@@ -256,8 +244,7 @@ def one_at_a_time(settings: Settings, note: Mapping[str, object]) -> Iterator[No
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
-        with contextlib.suppress(OSError, ValueError):
-            note = json.loads(path.read_text(encoding="utf-8"))
+        note = Note(path).read()
         raise QuartetError(
             f"another `quartet up` (process {note.get('pid', '?')}) serves {settings.root} at "
             f"{note.get('prefect', '?')}; use that one, end it first, or choose another folder "
@@ -269,23 +256,3 @@ def one_at_a_time(settings: Settings, note: Mapping[str, object]) -> Iterator[No
     finally:
         path.unlink(missing_ok=True)
         lock.release()
-
-
-def explain(name: str, what: str, log: Path) -> str:
-    """Say what happened to a server, with the remedy its log points to and the log's end."""
-    text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
-    database = log.parent.parent / ("prefect.db" if "Prefect" in name else "mlflow.db")
-    remedy = "; fix what it says and start again"
-    for pattern, meaning in DATABASE_TROUBLES:
-        if re.search(pattern, text):
-            remedy = f"; the database {database} " + meaning.format(uri=f"sqlite:///{database}")
-            break
-    return f"{name}: {what}{remedy}. The end of {log}:\n{tail(log)}"
-
-
-def tail(log: Path, lines: int = 15) -> str:
-    """Last lines of a log, indented."""
-    if not log.exists():
-        return "    (no log)"
-    text = log.read_text(encoding="utf-8", errors="replace").rstrip().splitlines()
-    return "\n".join(f"    {line}" for line in text[-lines:]) or "    (empty)"

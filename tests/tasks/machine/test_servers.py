@@ -15,15 +15,14 @@ import pytest
 
 from models.errors import QuartetError
 from tasks.machine.guardian import descendants
+from tasks.machine.logs import explain, tail
 from tasks.machine.servers import (
     Child,
     child_environment,
-    explain,
     find_server,
     one_at_a_time,
     server_command,
     start_child,
-    tail,
     wait_for_server,
 )
 from tasks.settings import Settings
