@@ -13,8 +13,9 @@ from mlflow.exceptions import MlflowException
 
 from models.errors import QuartetError, StoreError
 from tasks.settings import load_settings
-from tasks.tracking.client import Tracker, every, tagged, tolerated
+from tasks.tracking.client import Tracker, every, tagged
 from tasks.tracking.metrics import Point
+from tasks.tracking.outages import tolerated
 from tasks.tracking.recording import flatten
 from tasks.tracking.sync import sync
 
