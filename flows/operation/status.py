@@ -1,8 +1,6 @@
 """`quartet status`: servers, worker, runs and disk on one screen."""
 
-import contextlib
 import datetime
-import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -15,6 +13,7 @@ from uuid import UUID
 from filelock import FileLock, Timeout
 
 from models.errors import QuartetError
+from tasks.machine.liveness import Note
 from tasks.machine.servers import HOST, Kind, find_server
 from tasks.settings import Settings
 
@@ -22,6 +21,8 @@ if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
 
 RUNS = 5
+NOTES = ("runs", "commands")
+"""Folders of notes that processes leave while they run."""
 
 ACTIVE = ("RUNNING", "PENDING", "PAUSED", "CANCELLING")
 
@@ -39,8 +40,7 @@ def addresses(settings: Settings) -> Addresses:
     """From the running `quartet up`, else the environment, else the default ports."""
     note = {}
     if is_locked(settings.root / "up.lock"):
-        with contextlib.suppress(OSError, ValueError):
-            note = json.loads((settings.root / "up.json").read_text(encoding="utf-8"))
+        note = Note(settings.root / "up.json").read()
     api = os.environ.get("PREFECT_API_URL", "").removesuffix("/").removesuffix("/api")
     return Addresses(
         prefect=note.get("prefect") or api or f"http://{HOST}:4200",
@@ -63,14 +63,15 @@ def status(settings: Settings) -> str:
             lines.append(f"Runs          could not be read from Prefect: {error}")
     stale = stale_runs(settings)
     if stale:
-        lines.append(f"Stale runs    {len(stale)} were killed; `quartet up` reconciles them")
+        remedy = "the next run, `quartet sync` or `quartet up` reconciles them"
+        lines.append(f"Stale runs    {len(stale)} were killed; {remedy}")
     lines += list(_disk_lines(settings))
     return "\n".join(lines)
 
 
 def stale_runs(settings: Settings) -> list[Path]:
     """Notes of runs whose process ended without removing them."""
-    notes = sorted((settings.root / "runs").glob("*.json"))
+    notes = sorted(path for name in NOTES for path in (settings.root / name).glob("*.json"))
     return [path for path in notes if not is_locked(path.with_suffix(".lock"))]
 
 
