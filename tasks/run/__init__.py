@@ -2,5 +2,6 @@
 
 `stage` finds, computes and publishes a result; `spec` is what a stage is, and its page; `record`
 is its MLflow run and `pipeline` the parent; `exchange` fetches what another machine made;
-`reporting` speaks with Prefect; `device_slot` lets one training at a time have a device.
+`reporting` speaks with Prefect; `device_slot` lets one training at a time have a device; `faults`
+says in a sentence what other libraries raise.
 """
