@@ -30,9 +30,12 @@ from tasks.promotion.contest import record_approval
 from tasks.promotion.promotion import Answer
 from tasks.reports.style import table
 from tasks.results.store import StageRef
+from tasks.run.faults import faults_explained
 from tasks.run.pipeline import PipelineRun, open_pipeline
+from tasks.run.reporting import run_logger
 from tasks.run.spec import report_text
 from tasks.settings import load_settings
+from tasks.upkeep.reconcile import reconcile
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -69,6 +72,8 @@ def opened(form: StageForm, parameters: PipelineParameters) -> Iterator[Pipeline
     filled_in: dict[str, Any] = (deployment.parameters or {}).get("run", {})
     form.check_deployment(filled_in)
     check_memory(parameters, load_settings())
+    for sentence in reconcile(load_settings()):
+        run_logger().info(sentence)
     try:
         with (
             time_limit(form.time_limit_hours),
@@ -89,12 +94,16 @@ def opened(form: StageForm, parameters: PipelineParameters) -> Iterator[Pipeline
 
 
 def cancellable(function: Callable[P, R]) -> Callable[P, R | State[Any]]:
-    """End a flow as cancelled, not crashed or failed, when a person ended it."""
+    """End a flow as cancelled, not crashed or failed, when a person ended it.
+
+    What is known of foreign errors is raised in one sentence.
+    """
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R | State[Any]:
         try:
-            return function(*args, **kwargs)
+            with faults_explained(load_settings()):
+                return function(*args, **kwargs)
         except Cancellation as end:
             return Cancelled(message=str(end))
 

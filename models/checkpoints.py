@@ -41,7 +41,7 @@ def is_intact(folder: Path) -> bool:
         return bool(files) and all(
             _fingerprint(folder / name) == recorded for name, recorded in files.items()
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return False
 
 

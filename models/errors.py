@@ -11,6 +11,9 @@
 A message says what is wrong, what was got, what was wanted, and what to do about it.
 """
 
+LONGEST_LINE = 300
+"""Characters of a foreign error's line that are passed on."""
+
 
 class QuartetError(Exception):
     """Base of all errors raised on purpose."""
@@ -38,3 +41,9 @@ class WeakRewardError(QuartetError):
 
 class DivergedError(QuartetError):
     """The loss is no longer finite."""
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says in one line of a reasonable length, or its kind where it says nothing."""
+    text = next(filter(None, map(str.strip, str(error).splitlines())), type(error).__name__)
+    return text if len(text) <= LONGEST_LINE else f"{text[:LONGEST_LINE]} ..."

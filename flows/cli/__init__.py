@@ -2,6 +2,6 @@
 
 `app`: run, presets, up, status, doctor, sync, and errors in one line. `evaluate`: evaluate,
 benchmark, compare. `registry`: promote, rollback, lineage, gc. `use`: chat, serve. `report`: what a
-finished run prints. `server`: what a command's flow reports to. `terminal`: all that is printed
-passes it. `arguments`: what no path, name or text can be.
+finished run prints. `prefect_runs`: an API and a note for commands that run flows. `terminal`: all
+that is printed passes it. `arguments`: what no path, name or text can be.
 """

@@ -21,8 +21,8 @@ import typer
 
 from flows.cli.arguments import checked, want_file_to_write, want_home
 from flows.cli.evaluate import benchmark, compare, evaluate
+from flows.cli.prefect_runs import flows_run_here
 from flows.cli.registry import gc, lineage, promote, rollback
-from flows.cli.server import prefect_server
 from flows.cli.terminal import be_robust, say
 from flows.cli.use import chat, serve
 from flows.forms import RunForm
@@ -32,6 +32,9 @@ from models.errors import DataError, ParameterError, QuartetError
 from tasks.data.files import user_path
 from tasks.data.sources import folder_files
 from tasks.machine.addresses import use_running_servers
+from tasks.machine.launch import EVENT_SECONDS
+from tasks.machine.temporary import ensure_prefect
+from tasks.run.faults import explain_fault, faults_explained
 from tasks.settings import load_settings
 
 app = typer.Typer(
@@ -69,25 +72,29 @@ def run(
         result = checked({"result": result})["result"]
         want_file_to_write("--result", result)
     _check_folder(parameters)
-    _prepare_environment()
-    from flows.cli.report import print_result, result_json  # Prefect and MLflow: seconds to import
-    from flows.pipeline import PipelineResult, rlhf_pipeline
-
-    # Exit by an exception: a process killed by a signal leaves Prefect's temporary server behind.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    try:
-        with prefect_server():
-            outcome = cast(PipelineResult, rlhf_pipeline(form))  # approval is off
-    except QuartetError as error:
-        say(f"quartet: {type(error).__name__}: {error}", err=True)
-        raise typer.Exit(1) from error
-    print_result(outcome, load_settings())
+    with _errors_in_one_line():
+        outcome = _run_pipeline(form)
     if result is not None:
         try:
-            result.write_text(json.dumps(result_json(outcome), indent=2) + "\n", encoding="utf-8")
+            result.write_text(json.dumps(outcome, indent=2) + "\n", encoding="utf-8")
         except OSError as error:
             say(f"quartet: --result could not be written: {error}", err=True)
             raise typer.Exit(1) from error
+
+
+def _run_pipeline(form: RunForm) -> dict[str, Any]:
+    """Run it here, print its result, and give it as plain values."""
+    _prepare_environment()
+    settings = load_settings()
+    # Exit by an exception, as after an error: what was started is then stopped, not killed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    with flows_run_here(settings):
+        from flows.cli.report import print_result, result_json  # Prefect and MLflow: seconds
+        from flows.pipeline import PipelineResult, rlhf_pipeline
+
+        outcome = cast(PipelineResult, rlhf_pipeline(form))  # approval is off
+    print_result(outcome, settings)
+    return result_json(outcome)
 
 
 PREFECT_PORT = typer.Option(help="Port of the Prefect server.", min=1, max=65535)
@@ -133,10 +140,10 @@ def up(
 def status() -> None:
     """Show servers, worker, recent runs and disk space."""
     _check_settings()
-    _prepare_environment()
     from flows.operation.status import status as overview
 
     with _errors_in_one_line():
+        _prepare_environment()
         say(overview(load_settings()))
 
 
@@ -162,16 +169,22 @@ def doctor(
 
 @app.command()
 def sync() -> None:
-    """Send to MLflow what could not be recorded while it was unavailable."""
+    """Send to both servers what they missed: results of an outage, ends of killed runs."""
     _check_settings()
-    _prepare_environment()
-    from tasks.registry.aliases import repair_all_aliases
-    from tasks.registry.registration import finish_registrations
-    from tasks.tracking.sync import sync as deliver
-
     with _errors_in_one_line():
-        for finish in (deliver, repair_all_aliases, finish_registrations):
-            for sentence in finish(load_settings()):
+        _prepare_environment()
+        settings = load_settings()
+        from flows.operation.status import stale_runs
+
+        if stale_runs(settings):
+            ensure_prefect(settings)
+        from tasks.registry.aliases import repair_all_aliases
+        from tasks.registry.registration import finish_registrations
+        from tasks.tracking.sync import sync as deliver
+        from tasks.upkeep.reconcile import reconcile
+
+        for finish in (reconcile, deliver, repair_all_aliases, finish_registrations):
+            for sentence in finish(settings):
                 say(sentence)
 
 
@@ -183,8 +196,8 @@ def _add(command: Callable[..., None]) -> None:
         _check_settings()
         with _refusals():
             kwargs = checked(kwargs)
-        _prepare_environment()
         with _errors_in_one_line():
+            _prepare_environment()
             command(*args, **kwargs)
 
     app.command()(run_command)
@@ -219,7 +232,8 @@ def _check_settings() -> None:
 def _errors_in_one_line() -> Iterator[None]:
     """Print an expected error in one line without its traceback, and exit with status 1."""
     try:
-        yield
+        with faults_explained(load_settings()):
+            yield
     except QuartetError as error:
         say(f"quartet: {error}", err=True)
         raise typer.Exit(1) from error
@@ -234,8 +248,9 @@ def _check_folder(parameters: PipelineParameters) -> None:
 
 
 def _without_traceback(record: logging.LogRecord) -> bool:
-    """Log an expected error without its traceback."""
-    if record.exc_info and isinstance(record.exc_info[1], QuartetError):
+    """Log what a sentence explains without its traceback."""
+    error = record.exc_info[1] if record.exc_info else None
+    if error is not None and explain_fault(error, load_settings()) is not None:
         record.exc_info = record.exc_text = None
     return True
 
@@ -257,8 +272,7 @@ def _prepare_environment() -> None:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         _refuse(f"the home folder {root} cannot be made ({error}); set QUARTET_HOME to another")
-    with _errors_in_one_line():
-        use_running_servers(settings)
+    use_running_servers(settings)
     for name, value in {
         "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{root / 'prefect.db'}",
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
@@ -269,6 +283,7 @@ def _prepare_environment() -> None:
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "PREFECT_LOGGING_EXTRA_LOGGERS": "models,tasks",
         "PREFECT_LOGGING_HANDLERS_CONSOLE_CLASS": "tasks.run.logs.ConsoleHandler",
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_EVENT_RETENTION_OVERRIDES": EVENT_SECONDS,
     }.items():
         os.environ.setdefault(name, value)
     for name in ("prefect.flow_runs", "prefect.task_runs"):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from flows.cli.server import prefect_server
+from flows.cli.prefect_runs import flows_run_here
 from flows.cli.terminal import say
 from flows.forms import StageForm
 from flows.parameters import validated
@@ -69,9 +69,9 @@ def evaluate(
     }
     judging = validated(EvaluateModelsConfig, values)
     run = _form(preset, seed, settings or [])
-    from flows.evaluation import evaluate_models_flow
+    with flows_run_here(load_settings()):
+        from flows.evaluation import evaluate_models_flow
 
-    with prefect_server():
         ref = evaluate_models_flow(
             models,
             run,
@@ -119,9 +119,9 @@ def benchmark(
     values = {"shots": shots, "prompt": "chat" if chat else "plain", "delimiter": delimiter}
     asking = validated(MultipleChoiceConfig, values)
     run = _form(preset, seed)
-    from flows.benchmarks import benchmark_flow
+    with flows_run_here(load_settings()):
+        from flows.benchmarks import benchmark_flow
 
-    with prefect_server():
         refs = benchmark_flow(
             models,
             run,
@@ -152,7 +152,7 @@ def compare(
     from tasks.comparison.compare import compare_runs
 
     if out is None and get_current_settings().api.url:
-        with prefect_server():
+        with flows_run_here(load_settings()):
             result = compare_flow(runs)
     else:  # do not start a server for this alone
         result = compare_runs.fn(runs, out)

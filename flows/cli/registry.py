@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 import typer
 
 from flows.cli.arguments import want_file_to_write
-from flows.cli.server import prefect_server
+from flows.cli.prefect_runs import flows_run_here
 from flows.cli.terminal import add_row, say, wide_console
 from flows.parameters import list_presets
 from models.errors import ParameterError
@@ -76,7 +76,7 @@ def promote(
     )
     form = form.model_copy(update={"promotion": gates})
     form.to_parameters()  # refuses before anything starts
-    with prefect_server():
+    with flows_run_here(load_settings()):
         done = cast(Promotion, promote_flow(model, form, judge_model=judge_model))
     say(f"{model} is {done.result}")
     for reason in done.reasons:

@@ -13,6 +13,7 @@ from flows.cli.terminal import add_row, as_text
 from flows.pipeline import PipelineResult
 from tasks.catalogue import entry
 from tasks.machine.lookup import HOST, loopback_url
+from tasks.machine.temporary import started
 from tasks.reports.ppo import alarm_line
 from tasks.results.store import StageRef
 from tasks.settings import Settings
@@ -126,12 +127,13 @@ def _addresses(result: PipelineResult, settings: Settings) -> Iterator[str]:
     from prefect.settings import get_current_settings
 
     prefect = get_current_settings()
-    if not (settings.tracking_uri and prefect.api.url):
+    served = prefect.api.url and prefect.api.url not in started
+    if not (settings.tracking_uri and served):
         quartet = str(Path(sys.executable).parent / "quartet")
         home = f"QUARTET_HOME={shlex.quote(str(settings.root))}"
         yield f"See more, after {home} {shlex.quote(quartet)} up:"
     else:
         yield "See more:"
     yield f"  MLflow   {settings.tracking_uri or loopback_url('MLflow', 5000)}, run {result.name}"
-    pages = prefect.ui_url if prefect.api.url else f"http://{HOST}:4200"
+    pages = prefect.ui_url if served else f"http://{HOST}:4200"
     yield f"  Prefect  {pages}, flow run {result.name}"

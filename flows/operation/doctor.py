@@ -184,7 +184,7 @@ def _store(settings: Settings) -> Iterator[Check]:
     yield _check("store", found, warn=f"rm -r {settings.store}/*/*.writing" if left else "")
     if stale := stale_runs(settings):
         found = f"{len(stale)} were killed and may still be shown as Running"
-        yield _check("runs", found, warn="start `quartet up`: it reconciles them")
+        yield _check("runs", found, warn="run `quartet sync`: it reconciles them")
 
 
 def _server(kind: Kind, url: str) -> Check:

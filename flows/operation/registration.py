@@ -22,8 +22,9 @@ from pydantic import ValidationError
 
 import flows
 from models.errors import QuartetError
+from tasks.machine.logs import tail
 from tasks.machine.lookup import prefect_client
-from tasks.machine.servers import start_child, tail
+from tasks.machine.servers import start_child
 from tasks.settings import load_settings
 
 POOL = "quartet"

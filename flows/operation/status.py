@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
 
 RUNS = 5
+NOTES = ("runs", "commands")
+"""Folders of notes that processes leave while they run."""
 
 ACTIVE = ("RUNNING", "PENDING", "PAUSED", "CANCELLING")
 
@@ -35,14 +37,15 @@ def status(settings: Settings) -> str:
             lines.append(f"Runs          could not be read from Prefect: {error}")
     stale = stale_runs(settings)
     if stale:
-        lines.append(f"Stale runs    {len(stale)} were killed; `quartet up` reconciles them")
+        remedy = "the next run, `quartet sync` or `quartet up` reconciles them"
+        lines.append(f"Stale runs    {len(stale)} were killed; {remedy}")
     lines += list(_disk_lines(settings))
     return "\n".join(lines)
 
 
 def stale_runs(settings: Settings) -> list[Path]:
     """Notes of runs whose process ended without removing them."""
-    notes = sorted((settings.root / "runs").glob("*.json"))
+    notes = sorted(path for name in NOTES for path in (settings.root / name).glob("*.json"))
     return [path for path in notes if not is_locked(path.with_suffix(".lock"))]
 
 

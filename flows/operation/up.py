@@ -20,8 +20,9 @@ from models.errors import QuartetError
 from tasks.escaping import for_terminal
 from tasks.machine.addresses import UpNote, one_at_a_time, write_note
 from tasks.machine.launch import server_command, server_environment, worker_environment
+from tasks.machine.logs import explain, tail
 from tasks.machine.lookup import HOST, Kind, find_server
-from tasks.machine.servers import Child, explain, start_child, tail, wait_for_server
+from tasks.machine.servers import Child, start_child, wait_for_server
 from tasks.settings import Settings, load_settings
 
 WORKER_SECONDS = 90.0

@@ -26,8 +26,8 @@ from tasks.run.reporting import show_markdown
 from tasks.run.spec import picture_data
 from tasks.run.stage import stage_task
 from tasks.settings import Settings, load_settings
-from tasks.tracking.client import Tracker, tolerated
-from tasks.tracking.outages import Status
+from tasks.tracking.client import Tracker
+from tasks.tracking.outages import Status, tolerated
 from tasks.tracking.recording import NOTE_CHARACTERS
 
 

@@ -19,7 +19,8 @@ from tasks.catalogue import entry
 from tasks.results.curves import read_history
 from tasks.results.store import Store
 from tasks.run.exchange import fetch_published
-from tasks.tracking.client import Tracker, tagged, tolerated
+from tasks.tracking.client import Tracker, tagged
+from tasks.tracking.outages import tolerated
 
 Points: TypeAlias = list[tuple[int, float]]
 

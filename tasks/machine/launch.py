@@ -3,6 +3,7 @@
 Secrets stand in an environment, which only its owner's account can read, and never in a command.
 """
 
+import json
 import os
 import secrets
 import sys
@@ -22,6 +23,15 @@ SERVER_ONLY = (
     "MLFLOW_FLASK_SERVER_SECRET_KEY",
 )
 """Variables of the servers that may hold secrets, which the worker and its runs do not get."""
+
+EVENT_SECONDS = json.dumps(
+    {
+        "prefect.artifact-collection.created": 3600,
+        "prefect.artifact-collection.updated": 3600,
+        "prefect.flow-run.heartbeat": 604800,
+    }
+)
+"""How long Prefect keeps events of these kinds, which hold a copy of every report and picture."""
 
 LEASE_STORAGE = "prefect.server.concurrency.lease_storage.filesystem"
 
@@ -68,6 +78,7 @@ def _prefect(root: Path, port: int, password: str | None) -> dict[str, str]:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         # In memory, a restarted server would forget the leases and still count their slots.
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": LEASE_STORAGE,
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_EVENT_RETENTION_OVERRIDES": EVENT_SECONDS,
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"{url},http://localhost:{port}",
     }
     fixed = {

@@ -11,6 +11,7 @@ import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
@@ -47,7 +48,7 @@ class Note:
         """What the note says; empty if it is gone or torn."""
         try:
             content = json.loads(self.path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return {}
         return content if isinstance(content, dict) else {}
 
@@ -62,6 +63,29 @@ class Note:
 def runs_folder(settings: Settings) -> Path:
     """Where the notes of running pipelines lie."""
     return settings.root / "runs"
+
+
+def commands_folder(settings: Settings) -> Path:
+    """Where the notes of commands lie that run flows in their own process."""
+    return settings.root / "commands"
+
+
+@contextlib.contextmanager
+def command_announced(settings: Settings) -> Iterator[str]:
+    """Note, while the block lasts, that this process runs flows; give a tag for their runs.
+
+    A flow run exists before it can be noted by its id; its tag finds it from the first second.
+    """
+    tag = f"command-{uuid4().hex[:12]}"
+    note = Note(commands_folder(settings) / f"{tag}.json")
+    note.take()
+    try:
+        note.write({"tag": tag, "host": socket.gethostname(), "pid": os.getpid()})
+        yield tag
+    except BaseException:
+        note.let_go(keep=True)
+        raise
+    note.let_go()
 
 
 @contextlib.contextmanager

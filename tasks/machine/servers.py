@@ -5,8 +5,6 @@ They end with the process that started them, also when that one is killed
 """
 
 import contextlib
-import os
-import re
 import signal
 import subprocess
 import sys
@@ -18,6 +16,7 @@ from pathlib import Path
 from models.errors import QuartetError
 from tasks.machine import guardian
 from tasks.machine.launch import accounts_file
+from tasks.machine.logs import explain
 from tasks.machine.lookup import (
     Kind,
     NotOpenedError,
@@ -27,35 +26,11 @@ from tasks.machine.lookup import (
     loopback_url,
 )
 from tasks.machine.password import password_file
-from tasks.machine.postgres import MLFLOW_DATABASE, is_postgres
 
 START_SECONDS = 120.0
 """Longest wait for a server: a busy machine needs minutes for the first migration."""
 
 MESSAGE_SECONDS = 10.0
-
-DATABASE_TROUBLES = (
-    (
-        r"Can't locate revision identified by",
-        "was written by a newer version; install that version again (pip install -c "
-        "constraints.txt shows the tested one), or move it away to start with an empty one",
-    ),
-    (
-        r"out-of-date database schema",
-        "was written by an older version; make a copy, then run `mlflow db upgrade {uri}`",
-    ),
-    (
-        r"duplicate column name|table \S+ already exists|no such (table|column)|alembic\.util\.exc",
-        "is half upgraded; put a copy from before the upgrade back, or move it away to "
-        "start with an empty one (the stage store keeps every result)",
-    ),
-    (
-        r"file is not a database|database disk image is malformed",
-        "is damaged; put a copy back, or move the file away to start with an empty one "
-        "(the stage store keeps every result)",
-    ),
-)
-"""What a server's log says about its database, and what that means."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,30 +140,3 @@ def wait_for_server(
             last_message = time.monotonic()
             say(f"{kind} server: still starting, {waited:.0f} s ({child.log})")
         time.sleep(0.2)
-
-
-def explain(name: str, what: str, log: Path) -> str:
-    """Say what happened to a server, with the remedy its log points to and the log's end."""
-    text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
-    file = log.parent.parent / ("prefect.db" if "Prefect" in name else "mlflow.db")
-    remedy = "; fix what it says and start again"
-    for pattern, meaning in DATABASE_TROUBLES:
-        if re.search(pattern, text):
-            on_server = is_postgres(os.environ.get(MLFLOW_DATABASE, "")) and "MLflow" in name
-            database, uri = (
-                (f"of {MLFLOW_DATABASE}", f"${MLFLOW_DATABASE}")
-                if on_server
-                else (str(file), f"sqlite:///{file}")
-            )
-            remedy = f"; the database {database} " + meaning.format(uri=uri)
-            break
-    return f"{name}: {what}{remedy}. The end of {log}:\n{tail(log)}"
-
-
-def tail(log: Path, lines: int = 15) -> str:
-    """Last lines of a log, indented, without the passwords of addresses."""
-    if not log.exists():
-        return "    (no log)"
-    text = log.read_text(encoding="utf-8", errors="replace").rstrip().splitlines()
-    text = [re.sub(r"(://[^:/@\s]*):[^@\s]+@", r"\1:***@", line) for line in text]
-    return "\n".join(f"    {line}" for line in text[-lines:]) or "    (empty)"

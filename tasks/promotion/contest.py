@@ -17,7 +17,8 @@ from tasks.run.pipeline import PipelineRun
 from tasks.settings import load_settings
 from tasks.stages.challenge import Contest
 from tasks.stages.resolve import find_model
-from tasks.tracking.client import Tracker, tagged, tolerated
+from tasks.tracking.client import Tracker, tagged
+from tasks.tracking.outages import tolerated
 
 
 def find_contest(

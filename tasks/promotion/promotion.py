@@ -48,7 +48,8 @@ from tasks.run.reporting import emit, run_logger
 from tasks.run.spec import published_outcome
 from tasks.settings import Settings, load_settings
 from tasks.stages.challenge import Contest, judge_challenger
-from tasks.tracking.client import Tracker, tolerated
+from tasks.tracking.client import Tracker
+from tasks.tracking.outages import tolerated
 
 ROUNDS = 3
 """How often a challenger is compared with yet another champion that came in between."""

@@ -23,7 +23,8 @@ from tasks.registry.turns import Turn, taking_turns
 from tasks.registry.versions import asking
 from tasks.run.reporting import run_logger
 from tasks.settings import Settings
-from tasks.tracking.client import Tracker, every, tolerated
+from tasks.tracking.client import Tracker, every
+from tasks.tracking.outages import tolerated
 
 CHAMPION: Literal["champion"] = "champion"
 PREVIOUS: Literal["previous"] = "previous"

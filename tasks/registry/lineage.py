@@ -19,7 +19,8 @@ from tasks.results.digests import DIGEST
 from tasks.results.manifests import list_published
 from tasks.results.store import MANIFEST, Store
 from tasks.settings import Settings
-from tasks.tracking.client import Tracker, tolerated
+from tasks.tracking.client import Tracker
+from tasks.tracking.outages import tolerated
 
 OUTSIDE_ROLES = ("files", "model", "questions")
 """Roles of what came from outside: the digest of files, or a model that was adopted."""

@@ -29,7 +29,8 @@ from tasks.results.store import Manifest, StageRef, Store
 from tasks.run.pipeline import PipelineRun
 from tasks.run.reporting import emit, run_logger
 from tasks.settings import Settings, load_settings
-from tasks.tracking.client import Tracker, tagged, tolerated
+from tasks.tracking.client import Tracker, tagged
+from tasks.tracking.outages import tolerated
 
 
 def register(ref: StageRef, pipeline: PipelineRun) -> None:

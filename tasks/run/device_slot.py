@@ -30,7 +30,9 @@ from prefect.context import FlowRunContext, TaskRunContext
 from prefect.exceptions import ObjectAlreadyExists
 from prefect.settings import PREFECT_API_URL
 
+from models.errors import first_line
 from tasks.machine.liveness import Note
+from tasks.machine.temporary import started
 from tasks.run.reporting import run_logger
 from tasks.settings import Settings
 
@@ -70,7 +72,8 @@ def training_slot(settings: Settings, device: str, what: str) -> Iterator[None]:
         "flow_run_id": str(flow.flow_run.id),
         "what": what,
         "pid": os.getpid(),
-        "api": PREFECT_API_URL.value() or "",
+        # Temporary servers have one database and a new address each time.
+        "api": "" if PREFECT_API_URL.value() in started else PREFECT_API_URL.value() or "",
     }
     slot = _Slot(settings.root / "slots" / device, limit_name(device), holder, note)
     slot.wait()
@@ -127,7 +130,7 @@ class _Slot:
         except Exception as error:  # any failure of a remote service must leave results alone
             self._logger.warning(
                 "Prefect did not take the slot of %s back (%s); it will be free in a minute or two",
-                self._limit, error,
+                self._limit, first_line(error),
             )  # fmt: skip
         finally:
             self._note.let_go(keep=not given_back)  # the next run tries again
@@ -147,7 +150,7 @@ class _Slot:
                     self._logger.warning(
                         "Prefect's API cannot be asked for a slot of %s; training continues "
                         "without one: %s",
-                        self._limit, error,
+                        self._limit, first_line(error),
                     )  # fmt: skip
             if entered:
                 self._note.take()
@@ -240,7 +243,7 @@ class _Slot:
                     self._logger.warning(
                         "Prefect does not renew the slot of %s; training continues, but another "
                         "run may start beside it: %s",
-                        self._limit, str(error).partition("\n")[0],
+                        self._limit, first_line(error),
                     )  # fmt: skip
                 warned = True
 

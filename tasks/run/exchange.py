@@ -10,7 +10,8 @@ from tasks.results.digests import DIGEST
 from tasks.results.manifests import find_manifest
 from tasks.results.store import Manifest, StageRef, Store, verify
 from tasks.settings import load_settings
-from tasks.tracking.client import Tracker, tolerated
+from tasks.tracking.client import Tracker
+from tasks.tracking.outages import tolerated
 
 
 def fetch_published(store: Store, tracker: Tracker, stage: str, digest: str) -> Manifest | None:

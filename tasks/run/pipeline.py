@@ -11,7 +11,14 @@ from tasks.run.reporting import run_logger
 from tasks.settings import Settings, load_settings
 from tasks.tracking.client import Tracker
 from tasks.tracking.facts import code_tags, hardware_tags, show_totals
-from tasks.tracking.outages import REMEDY, OutageNote, Status, drop_note, write_note
+from tasks.tracking.outages import (
+    REMEDY,
+    OutageNote,
+    Status,
+    describe,
+    drop_note,
+    write_note,
+)
 from tasks.tracking.recording import flatten
 from tasks.tracking.sync import deliver_notes
 
@@ -100,6 +107,6 @@ def _close(settings: Settings, tracker: Tracker, end: OutageNote) -> None:
     except Exception as error:  # any failure of a remote service must leave results alone
         logger.warning(
             "MLflow failed at the end of %s (%s): that it is %s could not be recorded; %s",
-            end.name, error, end.status, REMEDY,
+            end.name, describe(error), end.status, REMEDY,
         )  # fmt: skip
         write_note(settings.root, end)

@@ -16,11 +16,19 @@ from tasks.run.pipeline import PipelineRun
 from tasks.run.reporting import run_logger, show_link
 from tasks.run.spec import StageSpec, stage_tags
 from tasks.settings import Settings
-from tasks.tracking.client import Tracker, tolerated
+from tasks.tracking.client import Tracker
 from tasks.tracking.datasets import stage_datasets
 from tasks.tracking.facts import manifest_cost, show_output, worker_tags
 from tasks.tracking.metrics import COUNTING_SAMPLES, MetricBuffer, SystemMetrics
-from tasks.tracking.outages import REMEDY, OutageNote, Status, drop_note, write_note
+from tasks.tracking.outages import (
+    REMEDY,
+    OutageNote,
+    Status,
+    describe,
+    drop_note,
+    tolerated,
+    write_note,
+)
 from tasks.tracking.recording import page_folder, record_page, record_result, stage_parameters
 
 RUN_ID = "RUN_ID"
@@ -114,7 +122,7 @@ class StageRecord:
             self._logger.warning(
                 "MLflow failed at the result of %s (%s): its last metrics, its files and its end "
                 "could not be recorded; the result is safe in the store, and %s",
-                self.spec.name, error, REMEDY,
+                self.spec.name, describe(error), REMEDY,
             )  # fmt: skip
         else:
             drop_note(self.settings.root, note.key)
@@ -130,7 +138,7 @@ class StageRecord:
         except Exception as error:  # any failure of a remote service must leave the cause alone
             self._logger.warning(
                 "MLflow failed at the end of %s (%s): that it is %s could not be recorded; %s",
-                self.spec.name, error, status, REMEDY,
+                self.spec.name, describe(error), status, REMEDY,
             )  # fmt: skip
             if self.run_id:
                 write_note(self.settings.root, self._note(status))
@@ -156,7 +164,7 @@ class StageRecord:
         """The run of the attempt that was cut off; none where its note was torn by a power cut."""
         path = self._partial / RUN_ID
         content = path.read_bytes() if path.exists() else b""
-        if content and not re.fullmatch(rb"[\w-]+\s*", content):
+        if content and not re.fullmatch(rb"[\w-]{1,64}\s*", content):
             self._logger.warning("%s names no run and is left out: %r", path, content[:40])
             return ""
         return content.decode().strip()

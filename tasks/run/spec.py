@@ -1,7 +1,6 @@
 """What a stage is made of, how its MLflow run says so, and how its result is shown to people."""
 
 import base64
-import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from tasks.run.pipeline import PipelineRun
 from tasks.run.reporting import run_logger, show_markdown
 from tasks.settings import Settings, load_settings
 from tasks.tracking.facts import code_tags
-from tasks.tracking.recording import ABOUT, PLOTS, REPORT, page_folder
+from tasks.tracking.recording import ABOUT, PLOTS, REPORT, About, page_folder, read_about
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,21 +134,30 @@ def show_page(
     if spec.view is None:
         return
     target = page_folder(settings.root, manifest.stage, manifest.digest)
-    if again or not (target / ABOUT).is_file():
-        try:
+    made = again or read_about(target) is None
+    try:
+        if made:
             _write_page(spec, spec.view, manifest, folder, target, Store(settings.store))
-        except Exception as error:  # whatever a picture or a text could not be made of
-            run_logger().warning(
-                "no report on %s could be made (%s: %s); the result itself is whole",
-                spec.name, type(error).__name__, error,
-            )  # fmt: skip
+        _show_page(spec.name, target)
+    except Exception as error:  # whatever a picture or a text could not be made of
+        if not made:  # a damaged page
+            show_page(spec, manifest, folder, settings, again=True)
             return
-    about = json.loads((target / ABOUT).read_text(encoding="utf-8"))
-    drawn = [target / PLOTS / name for name in about["pictures"]]
+        run_logger().warning(
+            "no report on %s could be made (%s: %s); the result itself is whole",
+            spec.name, type(error).__name__, error,
+        )  # fmt: skip
+
+
+def _show_page(stage: str, target: Path) -> None:
+    about = read_about(target)
+    if about is None:
+        raise FileNotFoundError(f"{target} holds no page")
+    drawn = [target / PLOTS / name for name in about.pictures]
     pictures = "\n\n".join(f"![{one.stem}]({picture_data(one)})" for one in drawn)
     text = (target / REPORT).read_text(encoding="utf-8")
-    title = for_markdown(about["title"])
-    show_markdown(f"{spec.name}-report", f"{text}\n{pictures}".strip(), title)
+    title = for_markdown(about.title)
+    show_markdown(f"{stage}-report", f"{text}\n{pictures}".strip(), title)
 
 
 def _write_page(
@@ -166,14 +174,13 @@ def _write_page(
     (target / PLOTS).mkdir(parents=True)
     page = view(result, target / PLOTS)
     (target / REPORT).write_text(page.markdown.rstrip() + "\n", encoding="utf-8")
-    about = {
-        "title": page.title,
-        "pictures": [picture.name for picture in page.pictures],
-        "on_pipeline": page.on_pipeline,
-        "tags": dict(page.tags),
-    }
-    text = json.dumps(about, indent=2, ensure_ascii=False)
-    (target / ABOUT).write_text(text, encoding="utf-8")  # last: a page with it is whole
+    about = About(
+        title=page.title,
+        pictures=[picture.name for picture in page.pictures],
+        on_pipeline=page.on_pipeline,
+        tags=dict(page.tags),
+    )
+    (target / ABOUT).write_text(about.model_dump_json(indent=2), encoding="utf-8")  # last
 
 
 def report_text(ref: StageRef) -> str:

@@ -7,7 +7,6 @@ from its last checkpoint. So Prefect retries a stage (`stage_task`) at little co
 trouble of the network: bad data or a diverged loss would only fail once more.
 """
 
-import errno
 import math
 import shutil
 import time
@@ -23,14 +22,15 @@ from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 
-from models.errors import QuartetError, StoreError
+from models.errors import QuartetError
 from models.runtime import Log, TrainingRun, use_device
 from tasks.results.code import code_digest
-from tasks.results.curves import HISTORY, append_history, end_torn_line
+from tasks.results.curves import HISTORY, append_history, repair_history
 from tasks.results.digests import library_versions, stage_digest
 from tasks.results.store import Manifest, StageRef, Store, list_files, write_manifest
 from tasks.run.device_slot import training_slot
 from tasks.run.exchange import fetch_published
+from tasks.run.faults import faults_explained, free_bytes, full_disk
 from tasks.run.pipeline import PipelineRun
 from tasks.run.record import StageRecord
 from tasks.run.reporting import Progress, announce_stage, run_logger
@@ -39,7 +39,6 @@ from tasks.settings import Settings, load_settings
 from tasks.tracking.metrics import MetricBuffer
 
 NEARLY_FULL_BYTES = 16 * 2**20
-FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 
 RETRY_AFTER_SECONDS = (10, 60)
 INFRASTRUCTURE = (ConnectionError, httpx.TransportError, requests.ConnectionError, requests.Timeout)
@@ -108,14 +107,9 @@ class _StageRun:
         self.record = StageRecord(spec, self.digest, pipeline, self.settings)
 
     def result(self, learn: Learn) -> StageRef:
-        try:
-            with self._lock(self.spec.name, self.digest):
-                manifest = self._find(self.spec.name, self.digest)
-                ref = self._reuse(manifest) if manifest is not None else self._compute(learn)
-        except OSError as error:
-            if error.errno in FULL_DISK:
-                raise self._full_disk(error, _free_bytes(self.store.root)) from error
-            raise
+        with faults_explained(self.settings), self._lock(self.spec.name, self.digest):
+            manifest = self._find(self.spec.name, self.digest)
+            ref = self._reuse(manifest) if manifest is not None else self._compute(learn)
         announce_stage(ref, self.pipeline.name)
         return ref
 
@@ -165,11 +159,11 @@ class _StageRun:
             self.record.finish(manifest, out)
             self.store.publish(out, self.spec.name, self.digest)
         except BaseException as error:
-            free = _free_bytes(self.store.root)
+            free = free_bytes(self.store.root)
             shutil.rmtree(out, ignore_errors=True)
             self.record.abort("FAILED" if isinstance(error, Exception) else "KILLED")
             if _by_full_disk(error, free):
-                raise self._full_disk(error, free) from error
+                raise full_disk(error, self.store.root, free) from error
             raise
         self.logger.info("%s: done in %.1f s", self.spec.name, manifest.seconds)
         return self._ref(self.record.run_id, metrics, reused=False)
@@ -192,7 +186,7 @@ class _StageRun:
     def _workspace(
         self, partial: Path, out: Path, buffer: MetricBuffer, progress: Progress
     ) -> Workspace:
-        end_torn_line(partial)
+        repair_history(partial)
 
         def log(metrics: Mapping[str, float], step: int) -> None:
             append_history(partial, metrics, step)
@@ -227,25 +221,12 @@ class _StageRun:
             files=list_files(out),
         )
 
-    def _full_disk(self, error: BaseException, free: int) -> StoreError:
-        return StoreError(
-            f"no space left on the disk of {self.store.root} while {self.spec.name} was being "
-            f"computed: {free / 2**20:.0f} MiB were free ({type(error).__name__}: {error}); free "
-            "some space and run again: finished stages are kept, and this one resumes from its "
-            "last checkpoint"
-        )
-
-
-def _free_bytes(folder: Path) -> int:
-    there = next(path for path in (folder, *folder.parents) if path.exists())
-    return shutil.disk_usage(there).free
-
 
 def _by_full_disk(error: BaseException, free: int) -> bool:
-    """Whether an error came from a full disk, in whatever words the library put it."""
+    """Whether a full disk is behind an error that does not say so."""
     if not isinstance(error, Exception) or isinstance(error, QuartetError):
         return False
-    return "No space left" in str(error) or free < NEARLY_FULL_BYTES
+    return free < NEARLY_FULL_BYTES
 
 
 def stage_task(name: str) -> Callable[[Callable[P, R]], Task[P, R]]:

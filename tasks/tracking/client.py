@@ -6,7 +6,6 @@ orchestrator. An outage in the middle of a run loses nothing: metrics wait and g
 (`tasks/tracking/metrics.py`), and what logs a result may be called again.
 """
 
-import contextlib
 import functools
 import logging
 import os
@@ -23,11 +22,17 @@ from mlflow.tracking import MlflowClient
 
 from models.errors import QuartetError
 from tasks.settings import Settings
+from tasks.tracking.database import create_database
 from tasks.tracking.datasets import DatasetRecord
 from tasks.tracking.metrics import BATCH, MetricBuffer, Point
-from tasks.tracking.outages import OutageNote, Status, answers, check_health, write_note
-
-logger = logging.getLogger(__name__)
+from tasks.tracking.outages import (
+    OutageNote,
+    Status,
+    answers,
+    check_health,
+    explain_unopened,
+    write_note,
+)
 
 PUBLISHED = "published"
 """Artifact folder of a stage run that holds what the store holds."""
@@ -49,11 +54,15 @@ class Tracker:
         if not self.uri.startswith("http"):
             settings.root.mkdir(parents=True, exist_ok=True)
             logging.getLogger("alembic").setLevel(logging.WARNING)
+            # What it logs with a traceback it also raises, and that is said in one sentence.
+            logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
         mlflow.set_tracking_uri(self.uri)
 
     @functools.cached_property
     def client(self) -> Any:
         """MLflow's own client; making one opens a local database."""
+        if not self._settings.tracking_uri:
+            create_database(self._settings.root / "mlflow.db", _migrate)
         return MlflowClient(tracking_uri=self.uri)
 
     @functools.cached_property
@@ -81,10 +90,7 @@ class Tracker:
         try:
             stage = self.client.get_experiment(self.experiment_id).lifecycle_stage
         except Exception as error:  # MLflow passes on errors of several libraries
-            raise QuartetError(
-                f"MLflow at {self.uri} does not open experiment {self._settings.experiment!r} "
-                f"({error}); repair it, or choose another with QUARTET_TRACKING_URI"
-            ) from error
+            raise explain_unopened(error, self._settings) from error
         if stage == "deleted":
             raise QuartetError(
                 f"MLflow's experiment {self._settings.experiment!r} was deleted; restore it with "
@@ -265,15 +271,8 @@ class Tracker:
         return MetricBuffer(lambda batch: self.log_points(run(), batch), ready=self.reachable)
 
 
-@contextlib.contextmanager
-def tolerated(what: str) -> Iterator[None]:
-    """Turn a failure to record something into a warning: results do not depend on MLflow."""
-    try:
-        yield
-    except QuartetError:
-        raise
-    except Exception as error:  # any failure of a remote service must leave results alone
-        logger.warning("MLflow failed at %s; the run continues without it: %s", what, error)
+def _migrate(database: Path) -> None:
+    MlflowClient(tracking_uri=f"sqlite:///{database}").search_experiments()
 
 
 def _now() -> int:

@@ -22,6 +22,8 @@ from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
 from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
 from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
 
+from tasks.tracking.outages import describe
+
 logger = logging.getLogger(__name__)
 
 BATCH = 1000
@@ -129,7 +131,7 @@ class MetricBuffer:
         if not self._warned:
             logger.warning(
                 "MLflow cannot be reached (%s); %d metrics wait and are delivered later",
-                error, len(self._waiting),
+                describe(error), len(self._waiting),
             )  # fmt: skip
         self._warned = self.interrupted = True
         self._pause = min(LONGEST_PAUSE_SECONDS, max(FIRST_PAUSE_SECONDS, 2 * self._pause))

@@ -4,16 +4,21 @@ A note is one small file in the home folder. The end of a pipeline delivers thos
 if the server is back by then; `quartet sync` delivers all of them.
 """
 
+import contextlib
 import http.client
 import logging
+import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 from pydantic import BaseModel, Field, ValidationError
 
-from models.errors import QuartetError
+from models.errors import QuartetError, first_line
+from tasks.machine.logs import explain_database
 from tasks.results.store import write_whole
+from tasks.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -31,10 +36,10 @@ class OutageNote(BaseModel, frozen=True):
     """
 
     name: str
-    run_id: str
+    run_id: str = Field(pattern=r"^[\w-]{0,64}$")
     status: Status
-    stage: str = ""
-    digest: str = ""
+    stage: str = Field(default="", pattern=r"^[\w-]{0,64}$")
+    digest: str = Field(default="", pattern=r"^[\w-]{0,64}$")
     tags: dict[str, str] = Field(default_factory=dict)
 
     @property
@@ -58,8 +63,9 @@ def read_notes(root: Path) -> list[OutageNote]:
     for path in paths:
         try:
             notes.append(OutageNote.model_validate_json(path.read_bytes()))
-        except ValidationError as error:
-            logger.warning("left out the note %s, which cannot be read: %s", path, error)
+        except (OSError, ValidationError) as error:
+            said = first_line(error)
+            logger.warning("left out the note %s, which cannot be read: %s", path, said)
     return sorted(notes, key=lambda note: not note.stage)
 
 
@@ -71,6 +77,58 @@ def drop_note(root: Path, key: str) -> None:
 
 def _path(root: Path, key: str) -> Path:
     return root / "unrecorded" / f"{key}.json"
+
+
+REFUSALS = ("UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED", "PERMISSION_DENIED")
+"""MLflow's error codes for HTTP's 401 and 403."""
+
+CREDENTIALS = (
+    "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to an account of that server that "
+    "may write"
+)
+
+
+def explain_refusal(error: BaseException, uri: str) -> QuartetError | None:
+    """Say what a server that asks for an account wants; None for any other error."""
+    code = getattr(error, "error_code", "")
+    status = error.code if isinstance(error, urllib.error.HTTPError) else 0
+    if code not in REFUSALS and status not in (401, 403):
+        return None
+    return QuartetError(
+        f"MLflow at {uri} refuses this account ({first_line(error)}); {CREDENTIALS}"
+    )
+
+
+def explain_unopened(error: Exception, settings: Settings) -> QuartetError:
+    """Say why no runs can be recorded: the account, the database, or what MLflow says itself."""
+    uri = settings.mlflow_uri
+    if (refusal := explain_refusal(error, uri)) is not None:
+        return refusal
+    database = settings.root / "mlflow.db"
+    if not settings.tracking_uri and (found := explain_database(str(error), database)):
+        return QuartetError(f"{found} ({first_line(error)})")
+    return QuartetError(
+        f"MLflow at {uri} does not open experiment {settings.experiment!r} ({first_line(error)}); "
+        "repair it, or choose another with QUARTET_TRACKING_URI"
+    )
+
+
+def describe(error: BaseException) -> str:
+    """An error of MLflow in one line, with the remedy where it refuses the account."""
+    refused = explain_refusal(error, "") is not None
+    return f"{first_line(error)}; {CREDENTIALS}" if refused else first_line(error)
+
+
+@contextlib.contextmanager
+def tolerated(what: str) -> Iterator[None]:
+    """Turn a failure to record something into a warning: results do not depend on MLflow."""
+    try:
+        yield
+    except QuartetError:
+        raise
+    except Exception as error:  # any failure of a remote service must leave results alone
+        said = describe(error)
+        logger.warning("MLflow failed at %s; the run continues without it: %s", what, said)
 
 
 NO_ANSWER = (OSError, ValueError, http.client.HTTPException)

@@ -1,10 +1,11 @@
 """What a finished stage leaves in MLflow."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+
+from pydantic import BaseModel, ValidationError
 
 from models.rows import read_rows
 from tasks.results.curves import read_history
@@ -76,6 +77,23 @@ def record_result(
     return missing
 
 
+class About(BaseModel, frozen=True):
+    """What a page says of itself; written last, so that a page with it is whole."""
+
+    title: str
+    pictures: list[str]
+    on_pipeline: bool
+    tags: dict[str, str]
+
+
+def read_about(folder: Path) -> About | None:
+    """What a page says of itself; None where there is none, or a damaged one."""
+    try:
+        return About.model_validate_json((folder / ABOUT).read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
 def page_folder(root: Path, stage: str, digest: str) -> Path:
     """Where the page of a result lies, or would."""
     return root / "reports" / stage / digest
@@ -88,13 +106,13 @@ def record_page(tracker: Tracker, folder: Path, *, run_id: str = "", parent: str
         run_id: The stage's run; empty for one that shows the page already.
         parent: The pipeline's run; empty where none is known.
     """
-    if not (folder / ABOUT).is_file():
+    page = read_about(folder)
+    if page is None or not (folder / REPORT).is_file():
         return
-    page = json.loads((folder / ABOUT).read_bytes())
     if run_id:
         tracker.log_folder(run_id, folder, "report")
-    if parent and page["on_pipeline"]:
-        text = (folder / REPORT).read_text(encoding="utf-8")
-        if page["pictures"]:
+    if parent and page.on_pipeline:
+        text = (folder / REPORT).read_text(encoding="utf-8", errors="replace")
+        if page.pictures:
             tracker.log_folder(parent, folder / PLOTS, PLOTS)
-        tracker.log(parent, tags={**page["tags"], "mlflow.note.content": text[:NOTE_CHARACTERS]})
+        tracker.log(parent, tags={**page.tags, "mlflow.note.content": text[:NOTE_CHARACTERS]})

@@ -15,7 +15,7 @@ from tasks.results.store import Manifest, Store
 from tasks.settings import Settings
 from tasks.tracking.client import Tracker
 from tasks.tracking.facts import show_totals
-from tasks.tracking.outages import OutageNote, drop_note, read_notes
+from tasks.tracking.outages import OutageNote, describe, drop_note, read_notes
 from tasks.tracking.recording import page_folder, record_page, record_result, stage_parameters
 
 
@@ -36,9 +36,9 @@ def sync(settings: Settings) -> list[str]:
         raise
     except Exception as error:  # MLflow passes on errors of several libraries
         raise QuartetError(
-            f"MLflow at {tracker.uri} failed in the middle of the backfill ({error}) after: "
-            f"{'; '.join(job.done) or 'nothing'}; fix it and run `quartet sync` again, which "
-            "resumes where this one ended"
+            f"MLflow at {tracker.uri} failed in the middle of the backfill ({describe(error)}) "
+            f"after: {'; '.join(job.done) or 'nothing'}; fix it and run `quartet sync` again, "
+            "which resumes where this one ended"
         ) from error
     return job.done
 

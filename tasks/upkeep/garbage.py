@@ -194,7 +194,7 @@ def _notices(
     if references.running:
         messages.append(
             f"published stages are kept while there are runs that may reuse them: "
-            f"{', '.join(references.running)}; a run that was killed is closed by `quartet up`"
+            f"{', '.join(references.running)}; a run that was killed is closed by `quartet sync`"
         )
     if foreign:
         messages.append(

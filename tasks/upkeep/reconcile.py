@@ -6,8 +6,11 @@ the MLflow parent and its children are found. What could not be updated, because
 is retried the next time.
 """
 
+import functools
 import logging
 import socket
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterId,
+    FlowRunFilterTags,
     TaskRunFilter,
     TaskRunFilterState,
     TaskRunFilterStateType,
@@ -25,7 +29,8 @@ from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled, Crashed
 
-from tasks.machine.liveness import Note, runs_folder
+from models.errors import first_line
+from tasks.machine.liveness import Note, commands_folder, runs_folder
 from tasks.settings import Settings
 from tasks.tracking.client import Tracker
 
@@ -44,19 +49,25 @@ def reconcile(settings: Settings) -> list[str]:
     """
     messages = []
     for path in sorted(runs_folder(settings).glob("*.json")):
-        note = Note(path)
-        if note.read().get("host", socket.gethostname()) != socket.gethostname():
-            continue
-        if not note.take():
-            continue  # its process lives
-        done = False
-        try:
-            if path.exists():  # its process may have ended by itself meanwhile
-                sentence, done = _reconcile_run(settings, path, note.read())
-                messages += [sentence] if sentence else []
-        finally:
-            note.let_go(keep=path.exists() and not done)
+        messages += _settle(path, functools.partial(_reconcile_run, settings))
+    for path in sorted(commands_folder(settings).glob("*.json")):
+        messages += _settle(path, functools.partial(_reconcile_command, settings))
     return messages
+
+
+def _settle(path: Path, bring: Callable[[Path, dict[str, Any]], tuple[str, bool]]) -> list[str]:
+    """Reconcile what a note tells of, unless its process lives or is another machine's."""
+    note = Note(path)
+    if note.read().get("host", socket.gethostname()) != socket.gethostname() or not note.take():
+        return []
+    done = False
+    try:
+        if not path.exists():  # its process has ended by itself meanwhile
+            return []
+        sentence, done = bring(path, note.read())
+        return [sentence] if sentence else []
+    finally:
+        note.let_go(keep=path.exists() and not done)
 
 
 def _reconcile_run(settings: Settings, path: Path, content: dict[str, Any]) -> tuple[str, bool]:
@@ -72,17 +83,41 @@ def _reconcile_run(settings: Settings, path: Path, content: dict[str, Any]) -> t
             flow_run_id = flow_run_id or tags.get(FLOW_RUN_TAG, "")
             in_mlflow = _kill_in_mlflow(tracker, mlflow_run_id)
     except Exception as error:  # MLflow passes on errors of several libraries
-        in_mlflow, done = f"MLflow could not be updated ({_first_line(error)})", False
+        in_mlflow, done = f"MLflow could not be updated ({first_line(error)})", False
     try:
         if flow_run_id:
             in_prefect = _crash_in_prefect(UUID(flow_run_id), path.stat().st_mtime)
     except Exception as error:  # any failure of a remote service
-        in_prefect, done = f"Prefect could not be updated ({_first_line(error)})", False
+        in_prefect, done = f"Prefect could not be updated ({first_line(error)})", False
     parts = "; ".join(part for part in (in_prefect, in_mlflow) if part)
     if not parts:
         return "", True
     later = "" if done else "; it is retried the next time"
     return f"run {name} was killed: {parts}{later}", done
+
+
+def _reconcile_command(
+    settings: Settings, path: Path, _content: dict[str, Any]
+) -> tuple[str, bool]:
+    """Reconcile flow runs that a command was killed too early to note by their ids."""
+    parts: list[str] = []
+    done = True
+    try:
+        with get_client(sync_client=True) as client:
+            tag = FlowRunFilterTags(all_=[path.stem])
+            flow_runs = client.read_flow_runs(flow_run_filter=FlowRunFilter(tags=tag))
+        parts += [_crash_in_prefect(one.id, time.time()) for one in flow_runs]
+    except Exception as error:  # any failure of a remote service
+        return f"a killed command: Prefect could not be updated ({first_line(error)})", False
+    try:
+        tracker = Tracker(settings)
+        for one in flow_runs:
+            parents = tracker.find_tagged({FLOW_RUN_TAG: str(one.id)}, status="RUNNING")
+            parts += [_kill_in_mlflow(tracker, parent) for parent in parents]
+    except Exception as error:  # MLflow passes on errors of several libraries
+        parts, done = [*parts, f"MLflow could not be updated ({first_line(error)})"], False
+    said = "; ".join(filter(None, parts))
+    return f"a command was killed: {said}" if said else "", done
 
 
 def _kill_in_mlflow(tracker: Tracker, run_id: str) -> str:
@@ -130,7 +165,3 @@ def _tried_again(flow_run: FlowRun, since: float) -> bool:
     if state is None or state.type not in (StateType.RUNNING, StateType.PENDING):
         return False
     return state.timestamp > datetime.fromtimestamp(since, tz=UTC)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

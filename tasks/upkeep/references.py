@@ -16,7 +16,7 @@ from tasks.machine.liveness import Note, runs_folder
 from tasks.results.digests import DIGEST
 from tasks.settings import Settings
 from tasks.tracking.client import Tracker
-from tasks.tracking.outages import read_notes
+from tasks.tracking.outages import describe, read_notes
 
 NAMING = ("quartet.digest", "quartet.published")
 """Tags that hold a digest, beside those of the inputs."""
@@ -51,7 +51,8 @@ def read_references(settings: Settings, tracker: Tracker) -> References:
         }
     except Exception as error:  # MLflow passes on errors of several libraries
         raise QuartetError(
-            f"MLflow at {tracker.uri} did not tell what is referred to ({error}), and nothing is "
+            f"MLflow at {tracker.uri} did not tell what is referred to ({describe(error)}), and "
+            "nothing is "
             "removed without knowing it; repair it and try again"
         ) from error
     digests = set()

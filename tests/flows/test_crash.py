@@ -2,6 +2,8 @@
 
 import json
 import os
+import random
+import re
 import shutil
 import signal
 import subprocess
@@ -13,11 +15,19 @@ from typing import Any
 
 import pytest
 from mlflow.tracking import MlflowClient
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import StateType
 
 from flows.pipeline import PipelineResult
 from tasks.results.store import verify
 
 PATIENCE_SECONDS = 300
+KILLS = 6
 
 
 def command(home: Any, *words: str) -> list[str]:
@@ -114,6 +124,72 @@ def assert_steps_went_on(folder: Path, first_checkpoint: str) -> None:
     steps = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").open() if line.strip()]
     early = [step for step in steps if step < saved]
     assert len(early) == len(set(early))
+
+
+def killed(home: Any, prefect_server: str, at: int, log: Path) -> int:
+    """Run with events counted, killed at one of them; 0 for none."""
+    words = [word for setting in home.TINY for word in ("--set", setting)]
+    with log.open("wb") as file:
+        return subprocess.run(
+            [sys.executable, "-m", "tests.flows.killed", str(at), "run", "quickstart", *words],
+            env=environment(home, prefect_server),
+            stdout=file,
+            stderr=file,
+            timeout=PATIENCE_SECONDS,
+        ).returncode
+
+
+@pytest.mark.slow
+def test_a_run_that_was_killed_anywhere_ends_as_if_it_had_not_been(
+    prefect_server: str, new_home: Callable[[], Any], tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    whole = new_home()
+    (whole.path / "mlflow.db").unlink()
+    assert killed(whole, prefect_server, 0, log) == 0, log.read_text()
+    events = int(re.findall(r"^events (\d+)$", log.read_text(), re.MULTILINE)[-1])
+    wanted = published(whole.path)
+    last = events * 9 // 10  # threads make a few more or less
+    for at in random.Random(7).sample(range(1, last), KILLS):
+        home = new_home()
+        (home.path / "mlflow.db").unlink()  # its tables are made within the counted events
+        assert killed(home, prefect_server, at, log) == -signal.SIGKILL, f"event {at}"
+        assert killed(home, prefect_server, 0, log) == 0, f"event {at}: {log.read_text()}"
+        assert "Traceback" not in log.read_text(), f"event {at}"
+        assert published(home.path) == wanted, f"event {at}"
+        assert not unfinished(home.path), f"event {at}"
+        assert "RUNNING" not in in_mlflow(home.path), f"event {at}"
+    with get_client(sync_client=True) as client:
+        active = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING]))
+        runs = client.read_flow_runs(flow_run_filter=FlowRunFilter(state=active))
+    assert not [run.name for run in runs]
+
+
+def published(home: Path) -> dict[str, dict[str, str]]:
+    """Digest and weights of each stage."""
+    manifests = [json.loads(path.read_text()) for path in home.glob("store/*/*/MANIFEST.json")]
+    return {
+        f"{one['stage']}/{one['digest']}": {
+            name: entry["sha256"]
+            for name, entry in one["files"].items()
+            if name.endswith(".safetensors")
+        }
+        for one in manifests
+    }
+
+
+def unfinished(home: Path) -> list[Path]:
+    """What only a process that still runs may have."""
+    drafts = (".partial", ".writing", ".removed", ".draft", ".tmp", ".new")
+    notes = [path for name in ("runs", "commands", "unrecorded") for path in home.glob(f"{name}/*")]
+    return notes + [path for path in home.rglob("*") if path.name.endswith(drafts)]
+
+
+def in_mlflow(home: Path) -> set[str]:
+    """States of all runs."""
+    client = MlflowClient(tracking_uri=f"sqlite:///{home / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("quartet")
+    return {run.info.status for run in client.search_runs([experiment.experiment_id])}
 
 
 @pytest.mark.slow

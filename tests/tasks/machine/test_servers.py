@@ -14,7 +14,8 @@ import pytest
 from models.errors import QuartetError
 from tasks.machine.guardian import descendants
 from tasks.machine.launch import server_command, server_environment, worker_environment
-from tasks.machine.servers import Child, explain, start_child, tail, wait_for_server
+from tasks.machine.logs import explain, tail
+from tasks.machine.servers import Child, start_child, wait_for_server
 from tasks.settings import Settings
 
 

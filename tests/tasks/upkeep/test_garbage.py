@@ -242,7 +242,7 @@ def test_a_live_pipeline_keeps_every_published_stage(place: Place) -> None:
         found = find_garbage(place.settings, older_than_days=7.0)
         assert [item.path.name for item in found.items] == [f"{digest(2)}.partial"]
         assert "run" in found.notices[0]
-        assert "quartet up" in found.notices[0]
+        assert "quartet sync" in found.notices[0]
     place.tracker.client.set_terminated(parent)
     assert digest(1) in place.found()
 

@@ -21,6 +21,26 @@ from tasks.settings import load_settings
 from tasks.tracking.client import Tracker
 from tasks.upkeep.reconcile import reconcile
 
+EARLY = """
+import os, signal
+from prefect import flow, tags
+from prefect.context import FlowRunContext
+from tasks.machine.liveness import command_announced
+from tasks.settings import load_settings
+from tasks.tracking.client import Tracker
+
+@flow(flow_run_name="red-fox")
+def pipeline():
+    flow_run_id = str(FlowRunContext.get().flow_run.id)
+    named = {"prefect.flow_run_id": flow_run_id}
+    parent = Tracker(load_settings()).start_run("red-fox", parameters={}, tags=named)
+    print(parent, flow_run_id, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)  # before it could note the ids
+
+with command_announced(load_settings()) as tag, tags(tag):
+    pipeline()
+"""
+
 KILLED = """
 import os, signal, sys, time
 from prefect import flow, task
@@ -85,9 +105,9 @@ class Left:
 def kill(home: Path, prefect_server: str) -> Callable[..., Left]:
     """Run a pipeline that is killed in the middle of its stage."""
 
-    def run(seconds: float = 0.0) -> Left:
+    def run(seconds: float = 0.0, program: str = KILLED) -> Left:
         done = subprocess.run(
-            [sys.executable, "-c", KILLED, str(seconds)],
+            [sys.executable, "-c", program, str(seconds)],
             stdout=subprocess.PIPE,
             text=True,
             env={**os.environ, "PREFECT_API_URL": prefect_server},
@@ -119,6 +139,21 @@ def test_a_killed_run_is_set_right_in_both_places(kill: Callable[..., Left]) -> 
     assert left.in_mlflow() == {"brown-fox": "KILLED", "done": "FINISHED", "cut-off": "KILLED"}
     assert reconcile(load_settings()) == []
     assert list(left.note.parent.iterdir()) == []
+
+
+def test_a_run_that_was_killed_before_its_note_is_found_by_its_command(
+    kill: Callable[..., Left],
+) -> None:
+    left = kill(program=EARLY)
+    assert not left.note.exists()
+    assert left.flow_state() == StateType.RUNNING
+    (sentence,) = reconcile(load_settings())
+    assert sentence == (
+        "a command was killed: flow run red-fox set to Crashed; 1 MLflow runs set to KILLED"
+    )
+    assert left.flow_state() == StateType.CRASHED
+    assert left.in_mlflow() == {"red-fox": "KILLED"}
+    assert list((load_settings().root / "commands").iterdir()) == []
 
 
 def test_a_run_that_was_being_cancelled_is_cancelled(left: Left) -> None:

@@ -1,0 +1,131 @@
+"""A Prefect server for one command, where none is configured: started, waited for, ended with us.
+
+Prefect would start one by itself, but that one writes its tracebacks into the terminal, needs two
+minutes to notice that its database cannot be opened, answers every page of a browser, and outlives
+a process that is killed. This one logs to the home folder, asks for a password that only this
+process knows, and runs under the guardian (`tasks/machine/guardian.py`).
+"""
+
+import atexit
+import base64
+import http.client
+import logging
+import os
+import secrets
+import socket
+import sys
+import time
+
+from pydantic import SecretStr
+
+from models.errors import QuartetError
+from tasks.machine.logs import remedy
+from tasks.machine.lookup import HOST, find_server
+from tasks.machine.password import USER
+from tasks.machine.servers import Child, start_child
+from tasks.settings import Settings
+
+TIMEOUT = "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"
+
+COMMAND = ("-m", "uvicorn", "--factory", "prefect.server.api.server:create_app", "--host", HOST)
+OPTIONS = ("--log-level", "error", "--lifespan", "on")
+
+started: list[str] = []
+"""Addresses of servers that this process has started."""
+
+ANSWER_SECONDS = 2.0
+LOOK_SECONDS = 0.1
+
+
+def ensure_prefect(settings: Settings) -> None:
+    """Have a Prefect API for the rest of this process: the configured one, else a server of ours.
+
+    Raises:
+        QuartetError: The configured one does not answer, or not with these credentials; or the
+            server did not start, and the message names the cause and its log.
+    """
+    from prefect.context import refresh_global_settings_context
+    from prefect.settings import get_current_settings
+
+    known = get_current_settings()
+    if known.api.url:  # of the environment, or of a profile
+        _want_answer(known.api.url, known.api.auth_string, known.api.key)
+        return
+    if not known.server.ephemeral.enabled:
+        return  # Prefect itself says that there is none
+    with socket.socket() as free:
+        free.bind((HOST, 0))
+        port = int(free.getsockname()[1])
+    login = f"{USER}:{secrets.token_urlsafe(24)}"
+    child = _start(settings, port, login)
+    atexit.register(child.stop)  # after Prefect has sent what it still holds
+    _wait(child, port, login, float(os.environ.get(TIMEOUT) or 120))
+    started.append(f"http://{HOST}:{port}/api")
+    os.environ["PREFECT_API_URL"] = started[-1]
+    os.environ["PREFECT_API_AUTH_STRING"] = login
+    refresh_global_settings_context()
+    logging.getLogger("prefect.flow_runs").addFilter(_not_its_page)
+
+
+def _want_answer(url: str, auth_string: SecretStr | None, key: SecretStr | None) -> None:
+    given = {"PREFECT_API_AUTH_STRING": auth_string, "PREFECT_API_KEY": key}
+    opening = {name: one.get_secret_value() for name, one in given.items() if one is not None}
+    if find_server("Prefect", url, {**os.environ, **opening}) is None:
+        raise QuartetError(
+            f"there is no Prefect server at {url}; start it, or unset PREFECT_API_URL to have a "
+            "temporary one"
+        )
+
+
+def _not_its_page(record: logging.LogRecord) -> bool:
+    """Leave out the line that names a page of the run: this server shows none."""
+    return not record.getMessage().startswith("View at ")
+
+
+def _start(settings: Settings, port: int, login: str) -> Child:
+    environment = {
+        **os.environ,
+        "PREFECT_UI_ENABLED": "0",
+        "PREFECT__SERVER_EPHEMERAL": "1",
+        "PREFECT__SERVER_FINAL": "1",
+        "PREFECT_SERVER_API_AUTH_STRING": login,
+        "PREFECT_LOGGING_COLORS": "false",
+    }
+    command = [sys.executable, *COMMAND, "--port", str(port), *OPTIONS]
+    folder = settings.root / "logs"
+    for older in folder.glob("prefect-of-*.log"):
+        older.unlink(missing_ok=True)  # a server that still runs keeps its own open
+    log = folder / f"prefect-of-{os.getpid()}.log"
+    return start_child("Prefect server", command, log=log, environment=environment)
+
+
+def _wait(child: Child, port: int, login: str, seconds: float) -> None:
+    begin = time.monotonic()
+    while not _answers(port, login):
+        waited = time.monotonic() - begin
+        status = child.ended()
+        if status is None and waited < seconds:
+            time.sleep(LOOK_SECONDS)
+            continue
+        child.stop()
+        what = f"no answer after {waited:.0f} s" if status is None else f"ended with {status}"
+        busy = (
+            f"the machine is busy: try again later, wait longer with {TIMEOUT}, or keep a server "
+            "running with `quartet up`"
+        )
+        cure = remedy(child.name, child.log) or (busy if status is None else "see its log")
+        raise QuartetError(
+            f"the temporary Prefect server did not start ({what}): {cure}; its log is {child.log}"
+        )
+
+
+def _answers(port: int, login: str) -> bool:
+    connection = http.client.HTTPConnection(HOST, port, timeout=ANSWER_SECONDS)
+    word = base64.b64encode(login.encode()).decode()
+    try:
+        connection.request("GET", "/api/health", headers={"Authorization": f"Basic {word}"})
+        return connection.getresponse().status == http.client.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
