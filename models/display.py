@@ -24,5 +24,11 @@ def in_one_line(text: str) -> str:
     return for_terminal(text).replace("\n", "\\n")
 
 
+def one_line(foreign: object, characters: int = 300) -> str:
+    """A foreign value or message in one short line of characters that can be shown."""
+    text = " ".join("".join(c if c.isprintable() else " " for c in str(foreign)).split())
+    return text if len(text) <= characters else f"{text[: characters - 1]}…"
+
+
 def _visible(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")

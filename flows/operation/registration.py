@@ -22,6 +22,7 @@ from pydantic import ValidationError
 
 import flows
 from models.errors import QuartetError
+from tasks.escaping import for_terminal
 from tasks.machine.logs import tail
 from tasks.machine.lookup import prefect_client
 from tasks.machine.servers import start_child
@@ -204,7 +205,7 @@ def main() -> None:
         names += apply_automations(api, root / "infra" / "automations")
     except QuartetError as error:
         sys.exit(f"quartet: {error}")
-    print(f"Registered with {api}: {', '.join(names)}")
+    print(for_terminal(f"Registered with {api}: {', '.join(names)}"))
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from models.display import one_line
 from models.errors import ModelError
 
 READ_ENDINGS = (".json", ".jinja", ".model", ".safetensors", ".spm", ".tiktoken", ".txt")
@@ -292,6 +293,5 @@ def _depth(value: Any) -> int:
 
 
 def _short(value: object) -> str:
-    """A foreign value or error in one short line of printable characters."""
-    text = str(value)[:400] if isinstance(value, Exception) else repr(value)[:100]
-    return " ".join("".join(one if one.isprintable() else " " for one in text).split())
+    """A foreign value or error for a message."""
+    return one_line(value, 400) if isinstance(value, Exception) else one_line(repr(value), 100)

@@ -137,6 +137,7 @@ def worker_environment(
         "PREFECT_WORKER_PREFETCH_SECONDS": "5",
         "PREFECT_WORKER_HEARTBEAT_SECONDS": "10",
         "PREFECT_LOGGING_EXTRA_LOGGERS": "models,tasks",
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_CLASS": "tasks.run.logs.ConsoleHandler",
         "PREFECT_LOGGING_COLORS": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "1",

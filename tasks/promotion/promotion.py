@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
+from models.display import one_line
 from models.errors import ModelError
 from models.evaluation.result import Outcome
 from models.language.config import SamplingConfig
@@ -38,7 +39,6 @@ from tasks.registry.versions import (
     UNFINISHED,
     ModelVersion,
     find_version,
-    one_line,
     rolled_back,
     set_tags,
 )

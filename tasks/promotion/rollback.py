@@ -8,6 +8,7 @@ tags, which the journal of the change writes together with the aliases
 and then sees that it is done.
 """
 
+from models.display import one_line
 from models.errors import ModelError, ParameterError
 from tasks.promotion.promotion import Promotion
 from tasks.registry.aliases import (
@@ -29,7 +30,6 @@ from tasks.registry.versions import (
     ROLLED_BACK,
     UNFINISHED,
     find_version,
-    one_line,
 )
 from tasks.results.store import Store
 from tasks.run.reporting import emit, run_logger

@@ -15,6 +15,7 @@ from models.errors import ModelError, QuartetError
 from tasks.results.digests import DIGEST
 from tasks.settings import load_settings
 from tasks.tracking.client import Tracker, tagged
+from tasks.tracking.outages import describe
 
 CHALLENGER = "challenger"
 """Alias of the newest version; who promotes a model gives it another."""
@@ -69,12 +70,6 @@ class ModelVersion:
         )
 
 
-def one_line(foreign: object, characters: int = 300) -> str:
-    """A foreign message in one line of characters that can be shown."""
-    text = " ".join("".join(c if c.isprintable() else " " for c in str(foreign)).split())
-    return text if len(text) <= characters else f"{text[: characters - 1]}…"
-
-
 @contextlib.contextmanager
 def asking(tracker: Tracker, failed: str, remedy: str) -> Iterator[None]:
     """Turn whatever MLflow's client raises, which passes on errors of several libraries, into ours.
@@ -91,7 +86,7 @@ def asking(tracker: Tracker, failed: str, remedy: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise ModelError(
-            f"MLflow at {tracker.uri} {failed} ({one_line(error)}); {remedy}"
+            f"MLflow at {tracker.uri} {failed} ({describe(error)}); {remedy}"
         ) from error
 
 
