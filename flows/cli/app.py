@@ -179,11 +179,12 @@ def sync() -> None:
         if stale_runs(settings):
             ensure_prefect(settings)
         from tasks.registry.aliases import repair_all_aliases
-        from tasks.registry.registration import finish_registrations
+        from tasks.registry.registration import finish_registrations, make_missed_registrations
         from tasks.tracking.sync import sync as deliver
         from tasks.upkeep.reconcile import reconcile
 
-        for finish in (reconcile, deliver, repair_all_aliases, finish_registrations):
+        repairs = (make_missed_registrations, repair_all_aliases, finish_registrations)
+        for finish in (reconcile, deliver, *repairs):
             for sentence in finish(settings):
                 say(sentence)
 

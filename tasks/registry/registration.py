@@ -12,6 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ValidationError
+
+from models.errors import StoreError
 from tasks.catalogue import entry
 from tasks.registry.card import card_body, gather_facts, write_card
 from tasks.registry.versions import (
@@ -25,7 +28,7 @@ from tasks.registry.versions import (
     ModelVersion,
     version_of,
 )
-from tasks.results.store import Manifest, StageRef, Store
+from tasks.results.store import Manifest, StageRef, Store, write_whole
 from tasks.run.pipeline import PipelineRun
 from tasks.run.reporting import emit, run_logger
 from tasks.settings import Settings, load_settings
@@ -33,34 +36,82 @@ from tasks.tracking.client import Tracker, tagged
 from tasks.tracking.outages import tolerated
 
 
+class Registration(BaseModel, frozen=True):
+    """A model that is to be registered; a note of it is left while MLflow is away."""
+
+    stage: str
+    digest: str
+    preset: str
+    pipeline: str
+
+    @property
+    def role(self) -> str:
+        """The stage's in the catalogue."""
+        return entry(self.stage).role or self.stage
+
+    @property
+    def name(self) -> str:
+        """Of the registered model."""
+        return re.sub(r"[^\w.-]", "-", f"{self.preset}-{self.role}")
+
+    def note(self, root: Path) -> Path:
+        """Where its note lies."""
+        return root / "unregistered" / f"{self.name}-{self.digest}.json"
+
+
 def register(ref: StageRef, pipeline: PipelineRun) -> None:
     """Register a published model as `<preset>-<role>`, once for each digest, and emit an event.
 
-    The role is the stage's in the catalogue. The new version gets the alias `challenger`. What a
-    kill cut off is finished the next time. An MLflow that fails is no reason to fail here.
+    The new version gets the alias `challenger`. What a kill cut off is finished the next time. An
+    MLflow that fails is no reason to fail here: then a note stays, for `quartet sync`.
 
     Raises:
         StoreError: The published stage is damaged.
     """
     settings = load_settings()
-    tracker, store = Tracker(settings), Store(settings.store)
-    role = entry(ref.stage).role or ref.stage
-    name = re.sub(r"[^\w.-]", "-", f"{pipeline.preset}-{role}")
-    with tolerated(f"the registration of {name}"):
+    wanted = Registration(
+        stage=ref.stage, digest=ref.digest, preset=pipeline.preset, pipeline=pipeline.name
+    )
+    write_whole(wanted.note(settings.root), wanted.model_dump_json())
+    with tolerated(f"the registration of {wanted.name}"):
+        tracker = Tracker(settings)
         tracker.require(patient=True)
-        with store.lock(ref.stage, ref.digest, on_wait=lambda: None):
-            wanted = f"name = '{name}' and {tagged({'quartet.digest': ref.digest})}"
-            there = [version_of(one) for one in tracker.versions(wanted)]
-            unfinished = [one for one in there if UNFINISHED in one.tags]
-            if there and not unfinished:
-                return
-            version = (
-                unfinished[0]
-                if unfinished
-                else _add_version(tracker, name, role, store.open(ref), pipeline)
-            )
-            run_logger().info("%s %s is registered as %s", ref.stage, ref.digest[:12], version.uri)
-            finish(tracker, store, version)
+        _register(tracker, Store(settings.store), wanted)
+        wanted.note(settings.root).unlink(missing_ok=True)
+
+
+def _register(tracker: Tracker, store: Store, wanted: Registration) -> None:
+    with store.lock(wanted.stage, wanted.digest, on_wait=lambda: None):
+        here = f"name = '{wanted.name}' and {tagged({'quartet.digest': wanted.digest})}"
+        there = [version_of(one) for one in tracker.versions(here)]
+        unfinished = [one for one in there if UNFINISHED in one.tags]
+        if there and not unfinished:
+            return
+        version = unfinished[0] if unfinished else _add_version(tracker, store, wanted)
+        run_logger().info(
+            "%s %s is registered as %s", wanted.stage, wanted.digest[:12], version.uri
+        )
+        finish(tracker, store, version)
+
+
+def make_missed_registrations(settings: Settings) -> list[str]:
+    """Register what could not be while MLflow was away; one sentence for each."""
+    messages = []
+    for path in sorted((settings.root / "unregistered").glob("*.json")):
+        try:
+            wanted = Registration.model_validate_json(path.read_bytes())
+        except ValidationError as error:
+            run_logger().warning("left out the note %s, which cannot be read: %s", path, error)
+            continue
+        with tolerated(f"the registration of {wanted.name}"):
+            try:
+                _register(Tracker(settings), Store(settings.store), wanted)
+            except StoreError as error:
+                messages.append(f"{wanted.stage} {wanted.digest[:12]}: not registered, {error}")
+                continue
+            path.unlink(missing_ok=True)
+            messages.append(f"{wanted.stage} {wanted.digest[:12]}: registered as {wanted.name}")
+    return messages
 
 
 def finish_registrations(settings: Settings, name: str = "") -> list[str]:
@@ -185,18 +236,19 @@ def _point_challenger(tracker: Tracker, name: str) -> None:
         tracker.client.set_registered_model_alias(name, CHALLENGER, str(newest))
 
 
-def _add_version(
-    tracker: Tracker, name: str, role: str, folder: Path, pipeline: PipelineRun
-) -> ModelVersion:
-    client = tracker.client
-    manifest = Manifest.read(folder)
+def _add_version(tracker: Tracker, store: Store, wanted: Registration) -> ModelVersion:
+    client, name = tracker.client, wanted.name
+    manifest = store.find(wanted.stage, wanted.digest)
+    if manifest is None:
+        raise StoreError("it is not in the store; run the pipeline again")
+    folder = store.folder(wanted.stage, wanted.digest)
     tags = {
         "quartet.stage": manifest.stage,
         "quartet.digest": manifest.digest,
-        "quartet.role": role,
+        "quartet.role": wanted.role,
         "quartet.run": manifest.run_id,
-        "quartet.preset": pipeline.preset,
-        "quartet.pipeline": pipeline.name,
+        "quartet.preset": wanted.preset,
+        "quartet.pipeline": wanted.pipeline,
         **{f"input.{role}": digest for role, digest in manifest.inputs.items()},
     }
     run_id = manifest.run_id or None

@@ -8,7 +8,11 @@ from typing import Any
 import pytest
 
 from tasks.registry import registration
-from tasks.registry.registration import finish_registrations, register
+from tasks.registry.registration import (
+    finish_registrations,
+    make_missed_registrations,
+    register,
+)
 from tasks.registry.versions import UNFINISHED
 from tasks.settings import load_settings
 from tasks.tracking.client import Tracker
@@ -125,3 +129,25 @@ def test_challenger_is_the_newest_though_an_older_one_is_registered_at_the_same_
     monkeypatch.setattr(mlflow.client, "set_registered_model_alias", set_alias)
     register(publish("ppo", "a" * 64, model), PIPELINE)
     assert mlflow.get_registered_model("quickstart-policy").aliases == {"challenger": 2}
+
+
+def test_registration_missed_in_an_outage_is_made_by_sync(
+    mlflow: Requests, said: list[Any], model: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ref = publish("ppo", "c" * 64, model)
+
+    def away(*_: object, **__: object) -> None:
+        raise ConnectionError("the server does not answer")
+
+    with monkeypatch.context() as outage:
+        outage.setattr(Tracker, "require", away)
+        register(ref, PIPELINE)
+    assert not mlflow.search_model_versions()
+    (note,) = (home / "unregistered").iterdir()
+    (sentence,) = make_missed_registrations(load_settings())
+    assert "registered as" in sentence
+    (found,) = mlflow.search_model_versions()
+    assert found.tags["quartet.digest"] == ref.digest
+    assert not note.exists()
+    note.write_bytes(b"\0" * 40)
+    assert make_missed_registrations(load_settings()) == []  # a damaged note is a warning
