@@ -166,6 +166,10 @@ class Store:
         target = self.folder(stage, digest)
         os.rename(written, target)
         fsync(target.parent)
+        self.drop_partial(stage, digest)
+
+    def drop_partial(self, stage: str, digest: str) -> None:
+        """Remove the checkpoints of a published stage; a kill may have left them."""
         shutil.rmtree(self.root / stage / f"{digest}.partial", ignore_errors=True)
 
 

@@ -135,6 +135,7 @@ class _StageRun:
     def _reuse(self, manifest: Manifest) -> StageRef:
         self.logger.info("%s %s: finished before, reused", self.spec.name, self.digest[:12])
         folder = self.store.folder(self.spec.name, self.digest)
+        self.store.drop_partial(self.spec.name, self.digest)
         show_page(self.spec, manifest, folder, self.settings, again=False)
         self.record.show_reuse(manifest)
         return self._ref(manifest.run_id, manifest.metrics, reused=True)
