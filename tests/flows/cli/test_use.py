@@ -49,6 +49,10 @@ SECONDS = 600
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_model(tmp_path_factory)
+
+
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small untrained model with a chat template."""
     corpus = tmp_path_factory.mktemp("corpus") / "corpus.jsonl"
     write_rows(corpus, [{"text": "the cat sat on the mat and slept all day"}] * 20)

@@ -1,4 +1,4 @@
-"""Nobody but its owner reads or starts anything on what `quartet up` serves.
+"""Nobody but its owner reads or starts anything on what `quartet up` and `quartet serve` serve.
 
 The attackers are a page of another origin in the owner's own browser, logged in to both servers; a
 page whose name was rebound to loopback; and another account of this machine.
@@ -18,6 +18,8 @@ import httpx
 import pytest
 
 from tests.flows.browser import Browser, browser
+from tests.flows.cli.test_use import served as model_served
+from tests.flows.cli.test_use import tiny_model
 from tests.flows.operated import Operation, operated
 
 pytestmark = pytest.mark.slow
@@ -58,6 +60,13 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operation]:
     """A `quartet up` as it is shipped, without a worker."""
     with operated(tmp_path_factory.mktemp("served"), worker=False) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def model(served: Operation, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a `quartet serve` with the same home folder."""
+    with model_served(served.home, tiny_model(tmp_path_factory)) as (_, port):
+        yield f"http://127.0.0.1:{port}"
 
 
 class _Page(http.server.BaseHTTPRequestHandler):
@@ -106,13 +115,15 @@ def victim(served: Operation) -> Iterator[Browser]:
         yield tab
 
 
-def _targets(served: Operation) -> list[tuple[str, str, str]]:
+def _targets(served: Operation, model: str) -> list[tuple[str, str, str]]:
     """What to read, where to start something, and the body that does."""
+    prompt = '{"prompt": "evil", "max_tokens": 1}'
     tracking = f"{served.mlflow_uri}/ajax-api/2.0/mlflow/experiments"
     return [
         (f"{served.api}/admin/version", f"{served.api}/flows/", '{"name": "evil"}'),
         (f"{served.api}/flows/count", f"{served.api}/work_pools/", '{"name": "evil"}'),
         (f"{tracking}/get?experiment_id=0", f"{tracking}/create", '{"name": "evil"}'),
+        (f"{model}/v1/models", f"{model}/v1/completions", prompt),
     ]
 
 
@@ -126,10 +137,10 @@ def _started(served: Operation) -> list[str]:
 
 @pytest.mark.parametrize("origin", ["http://evil.example", "http://127.0.0.1", "http://localhost"])
 def test_page_of_another_origin_reads_and_starts_nothing(
-    served: Operation, victim: Browser, attacker: int, origin: str
+    served: Operation, model: str, victim: Browser, attacker: int, origin: str
 ) -> None:
     victim.open(f"{origin}:{attacker}")
-    script = ATTACK.replace("TARGETS", json.dumps(_targets(served)))
+    script = ATTACK.replace("TARGETS", json.dumps(_targets(served, model)))
     assert victim.run(script) == []
     assert _started(served) == []
 
@@ -146,19 +157,23 @@ def test_the_attack_works_on_a_server_that_answers_every_origin(
     assert len([one for one in _Page.seen if "evil" in one]) >= 6
 
 
-def test_page_whose_name_was_rebound_reads_nothing(served: Operation, victim: Browser) -> None:
-    for url in [served.mlflow_uri, *(read for read, _, _ in _targets(served))]:
+def test_page_whose_name_was_rebound_reads_nothing(
+    served: Operation, model: str, victim: Browser
+) -> None:
+    for url in [served.mlflow_uri, *(read for read, _, _ in _targets(served, model))]:
         victim.open(url.replace("127.0.0.1", "evil.example"))
         text = str(victim.run("document.documentElement.innerText"))
-        assert "Unauthorized" in text or "Invalid Host" in text, text
+        assert "Unauthorized" in text or "Invalid Host" in text or "Host header" in text, text
     for host in ("evil.example", "10.evil.example", "192.168.evil.example"):
-        for read, write, body in _targets(served):
+        for read, write, body in _targets(served, model):
             header = {"Host": f"{host}:{httpx.URL(read).port}", "Origin": f"http://{host}"}
             assert httpx.get(read, headers=header).status_code in (401, 403)
             assert httpx.post(write, headers=header, content=body).status_code in (401, 403)
             signed = ("admin", served.password)
             if read.startswith(served.mlflow_uri):  # even with the password it does not answer
                 assert httpx.get(read, headers=header, auth=signed).status_code == 403
+    own = {"Authorization": f"Bearer {served.password}"}  # the control: its owner is served
+    assert httpx.get(f"{model}/v1/models", headers=own).status_code == 200
     assert _started(served) == []
 
 
@@ -187,12 +202,12 @@ print(taken)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another account")
-def test_another_account_reads_and_starts_nothing(served: Operation) -> None:
+def test_another_account_reads_and_starts_nothing(served: Operation, model: str) -> None:
     from tasks.machine.guardian import descendants
 
     served.home.parent.chmod(0o755)
     pids = [served.process.pid, *descendants(served.process.pid)]
-    words = [json.dumps([str(served.home), _targets(served), pids]), served.password[:12]]
+    words = [json.dumps([str(served.home), _targets(served, model), pids]), served.password[:12]]
     python = shutil.which("python3", path="/usr/bin") or sys.executable  # one it may execute
     done = subprocess.run(
         [python, "-c", INTRUDER, *words],
