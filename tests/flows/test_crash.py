@@ -27,7 +27,8 @@ from flows.pipeline import PipelineResult
 from tasks.results.store import verify
 
 PATIENCE_SECONDS = 300
-KILLS = 6
+KILLS = int(os.environ.get("QUARTET_TEST_KILLS", "3"))
+"""How many runs are killed at random; a campaign takes more."""
 
 
 def command(home: Any, *words: str) -> list[str]:
@@ -140,6 +141,7 @@ def killed(home: Any, prefect_server: str, at: int, log: Path) -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(PATIENCE_SECONDS * (KILLS + 1))
 def test_a_run_that_was_killed_anywhere_ends_as_if_it_had_not_been(
     prefect_server: str, new_home: Callable[[], Any], tmp_path: Path
 ) -> None:

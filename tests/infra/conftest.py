@@ -1,5 +1,6 @@
-"""The stack of infra/compose.yaml, running."""
+"""The stack of infra/compose.yaml, for the tests that need it running."""
 
+import contextlib
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -10,17 +11,31 @@ import pytest
 from tests.infra.stack import Stack, missing_programs
 
 
-@pytest.fixture(scope="module")
-def stack() -> Iterator[Stack]:
-    """The whole stack, running; its folder is one that another account may enter."""
+@contextlib.contextmanager
+def _running(*services: str) -> Iterator[Stack]:
+    """Services with what they depend on; their folder is one that another account may enter."""
     if missing := missing_programs():
         pytest.skip(f"not installed here: {', '.join(missing)}")
     folder = Path(tempfile.mkdtemp(prefix="quartet-stack-"))
     folder.chmod(0o755)
-    running = Stack(folder)
+    stack = Stack(folder)
     try:
-        running.up("worker", "prefect-services")
-        yield running
+        stack.up(*services)
+        yield stack
     finally:
-        running.close()
+        stack.close()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    """All of it."""
+    with _running("worker", "prefect-services") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def databases() -> Iterator[Stack]:
+    """PostgreSQL alone."""
+    with _running("postgres") as running:
+        yield running

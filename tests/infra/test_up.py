@@ -1,10 +1,7 @@
 """`quartet up` on PostgreSQL, and every command beside it, with passwords everywhere."""
 
-import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,25 +13,9 @@ from tasks.machine.postgres import check_database
 from tasks.settings import Settings
 from tests.flows.conftest import TINY
 from tests.flows.operated import Operation, free_ports, operated
-from tests.infra.stack import Stack, missing_programs
+from tests.infra.stack import Stack
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
-
-
-@pytest.fixture(scope="module")
-def databases() -> Iterator[Stack]:
-    """The databases of infra/compose.yaml, without its servers."""
-    if missing := missing_programs():
-        pytest.skip(f"not installed here: {', '.join(missing)}")
-    folder = Path(tempfile.mkdtemp(prefix="quartet-databases-"))
-    folder.chmod(0o755)
-    stack = Stack(folder)
-    try:
-        stack.up("postgres")
-        yield stack
-    finally:
-        stack.close()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _urls(stack: Stack) -> dict[str, str]:
