@@ -30,5 +30,10 @@ def one_line(foreign: object, characters: int = 300) -> str:
     return text if len(text) <= characters else f"{text[: characters - 1]}…"
 
 
+def hide_passwords(text: str) -> str:
+    """A text without the passwords of the addresses in it."""
+    return re.sub(r"(://[^:/@\s]*):[^@\s]+@", r"\1:***@", text)
+
+
 def _visible(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")

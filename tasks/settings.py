@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from models.display import hide_passwords
 from models.errors import ParameterError
 
 
@@ -36,6 +37,12 @@ class Settings(BaseSettings):
         """Refuse what MLflow would take for a database or a folder, and try for minutes."""
         if uri and not re.fullmatch(r"https?://[^\s/][^\s]*", uri):
             raise PydanticCustomError("server", "Input should be an http(s) address of a server")
+        if "@" in uri:
+            raise PydanticCustomError(
+                "credentials",
+                "Input should have no password in it, for it is shown; set "
+                "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+            )
         return uri
 
     @property
@@ -71,7 +78,7 @@ def load_settings() -> Settings:
         raise ParameterError(
             "; ".join(
                 f"environment variable QUARTET_{str(one['loc'][0]).upper()}: got "
-                f"{one['input']!r}, {one['msg'][0].lower()}{one['msg'][1:]}"
+                f"{hide_passwords(repr(one['input']))}, {one['msg'][0].lower()}{one['msg'][1:]}"
                 for one in error.errors()
             )
         ) from error

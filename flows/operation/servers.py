@@ -72,7 +72,7 @@ def choose_servers(
             PostgreSQL that the environment names does not.
     """
     urls = {kind: loopback_url(kind, port) for kind, port in ports.items()}
-    if settings.tracking_uri.startswith("http"):
+    if settings.tracking_uri:
         urls["MLflow"] = settings.tracking_uri
     wanted: dict[Kind, int] = {}
     for kind, url in urls.items():

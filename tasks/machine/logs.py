@@ -5,6 +5,7 @@ import re
 import shutil
 from pathlib import Path
 
+from models.display import hide_passwords
 from tasks.machine.postgres import MLFLOW_DATABASE, is_postgres
 
 DATABASE_TROUBLES = (
@@ -82,6 +83,5 @@ def tail(log: Path, lines: int = 15) -> str:
     """Last lines of a log, indented, without the passwords of addresses."""
     if not log.exists():
         return "    (no log)"
-    text = log.read_text(encoding="utf-8", errors="replace").rstrip().splitlines()
-    text = [re.sub(r"(://[^:/@\s]*):[^@\s]+@", r"\1:***@", line) for line in text]
-    return "\n".join(f"    {line}" for line in text[-lines:]) or "    (empty)"
+    text = hide_passwords(log.read_text(encoding="utf-8", errors="replace").rstrip())
+    return "\n".join(f"    {line}" for line in text.splitlines()[-lines:]) or "    (empty)"

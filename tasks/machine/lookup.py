@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from models.display import hide_passwords
 from models.errors import QuartetError
 
 if TYPE_CHECKING:
@@ -83,10 +84,15 @@ def find_server(
 
     Raises:
         NotOpenedError: The credentials are missing or wrong.
-        QuartetError: Something else answers there.
+        QuartetError: Something else answers there, or the address has a password in it.
     """
     environment = os.environ if environment is None else environment
     url = url.rstrip("/")
+    if "@" in urlsplit(url).netloc:
+        raise QuartetError(
+            f"the address of the {kind} server has a password in it ({hide_passwords(url)}), and "
+            f"addresses are shown; take it out, and set {VARIABLES[kind]}"
+        )
     path, healthy, version_path = HEALTH[kind]
     try:
         with httpx.Client(

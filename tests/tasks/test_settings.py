@@ -71,6 +71,15 @@ def test_settings_name_the_variable_and_what_is_possible_when_wrong(
     assert wanted in message
 
 
+def test_settings_refuse_a_password_in_an_address_and_do_not_show_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("QUARTET_TRACKING_URI", "https://me:secret@mlflow.example")
+    with pytest.raises(ParameterError, match="MLFLOW_TRACKING_PASSWORD") as raised:
+        load_settings()
+    assert "secret" not in str(raised.value)
+
+
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValidationError):
         Settings().threads = 3

@@ -144,6 +144,12 @@ def test_wait_for_server_says_what_to_remove_where_mlflow_knows_another_password
         child.stop(lambda: True)
 
 
+def test_find_server_refuses_a_password_in_an_address_and_does_not_show_it() -> None:
+    with pytest.raises(QuartetError, match="PREFECT_API_AUTH_STRING") as caught:
+        find_server("Prefect", "http://admin:secret@127.0.0.1:4200/api")
+    assert "secret" not in str(caught.value)
+
+
 def test_authorization_reads_mlflows_own_file_of_credentials(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
