@@ -270,7 +270,7 @@ def _prepare_environment() -> None:
     settings = load_settings()
     root = settings.root
     try:
-        root.mkdir(parents=True, exist_ok=True)
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         _refuse(f"the home folder {root} cannot be made ({error}); set QUARTET_HOME to another")
     use_running_servers(settings)
