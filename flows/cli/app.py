@@ -264,8 +264,8 @@ def _refuse(message: str) -> NoReturn:
 def _prepare_environment() -> None:
     """Set defaults for what Prefect and MLflow read from the environment.
 
-    The servers are those of a running `quartet up`. If there is none and no Prefect server is set,
-    Prefect starts one for the run, with its database in Quartet's home folder.
+    The servers are those of a running `quartet up`, unless others are set. A temporary Prefect
+    server has its database in the home folder.
     """
     settings = load_settings()
     root = settings.root

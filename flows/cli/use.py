@@ -11,9 +11,9 @@ import typer
 
 from flows.cli.terminal import say
 from models.errors import ParameterError
+from tasks.machine.lookup import LOOPBACK
 
 MODEL = typer.Argument(help="models:/NAME@ALIAS, stage/DIGEST, a folder or a hub id.")
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 HELP = "/reset clears the conversation, /quit or Ctrl-D exits, Ctrl-C stops a completion"
 
 

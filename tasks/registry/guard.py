@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 import h11
 
 from models.errors import ParameterError, QuartetError
+from tasks.machine.lookup import LOOPBACK
 from tasks.registry.bodies import BODIES, BODY_BYTES, checked_body
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -25,7 +26,6 @@ Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 EVERY_ADDRESS = ("0.0.0.0", "::", "")
 
 BODY_SECONDS = 30.0
