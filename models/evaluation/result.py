@@ -17,7 +17,7 @@ from typing import Any
 
 from models.evaluation.checks import Check, Verdict
 from models.evaluation.measures import score_name
-from models.evaluation.wording import Names, judge_name, reasons, verdict_word
+from models.evaluation.wording import Names, headline, judge_name, reasons, verdict_word
 from models.rows import read_rows, write_json
 from models.statistics.intervals import Interval
 from models.statistics.win_rates import WinRates
@@ -93,6 +93,9 @@ class Outcome:
 
     Attributes:
         reasons: In sentences: of the checks that failed, or of all.
+        headline: All of it in one short line; the word alone where no number is known.
+        numbers: The few that stand for it, finite ones: `gain`, `gain_low`, `gain_high`, `kl`,
+            `length_ratio`.
         judge: Who decided, as a sentence names it; empty where it is not known.
         independent: Whether training never used that judge; None where it is not known.
     """
@@ -100,6 +103,8 @@ class Outcome:
     accepted: bool
     word: str
     reasons: list[str]
+    headline: str = ""
+    numbers: Mapping[str, float] = field(default_factory=dict)
     judge: str = ""
     independent: bool | None = None
 
@@ -149,7 +154,7 @@ def read_outcome(folder: Path) -> Outcome:
         old = json.loads((folder / OLD_VERDICT).read_text(encoding="utf-8"))
         word = "accepted" if old["accepted"] else "rejected"
         return Outcome(
-            accepted=old["accepted"], word=word, reasons=old["reasons"],
+            accepted=old["accepted"], word=word, reasons=old["reasons"], headline=word,
             judge=old.get("judge", ""), independent=old.get("independent"),
         )  # fmt: skip
     result = read_result(folder)
@@ -160,9 +165,21 @@ def read_outcome(folder: Path) -> Outcome:
         accepted=verdict.accepted,
         word=verdict_word(verdict),
         reasons=reasons(verdict, sentence_names(result.baseline, model)),
+        headline=headline(verdict),
+        numbers=_numbers(verdict),
         judge=judge_name(verdict.judge),
         independent=verdict.independent,
     )
+
+
+def _numbers(verdict: Verdict) -> dict[str, float]:
+    checks = {check.name: check for check in verdict.checks}
+    ends = checks["judged_gain"].numbers
+    found = {"gain": ends["mean"], "gain_low": ends["low"], "gain_high": ends["high"]}
+    for name, check in (("kl", "kl_to_reference"), ("length_ratio", "length_ratio")):
+        if check in checks:
+            found[name] = checks[check].value
+    return {name: value for name, value in found.items() if math.isfinite(value)}
 
 
 def sentence_names(baseline: str, model: str) -> Names:

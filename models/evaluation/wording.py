@@ -16,6 +16,10 @@ JUDGES = {
 }
 """What a judge is called in a sentence; others go by their names."""
 
+SHORT_JUDGES = {"judge": "held-out score", "reward": "reward score", "vader": "sentiment",
+                "endpoint": "language-model judge"}  # fmt: skip
+"""What a judge's scores are called where there is little room; others go by their names."""
+
 Names: TypeAlias = tuple[str, str]
 """What baseline and model are called in a sentence: ("SFT", "PPO"), ("the champion", …)."""
 
@@ -30,6 +34,20 @@ def verdict_word(verdict: Verdict) -> str:
     if any(check.name == "prompts" and not check.passed for check in verdict.checks):
         return "not enough prompts"
     return "accepted" if verdict.accepted else "rejected"
+
+
+def headline(verdict: Verdict) -> str:
+    """The decision in one line: "accepted, gold +0.124 [+0.099, +0.149], KL 1.6"."""
+    checks = {check.name: check for check in verdict.checks}
+    gain = checks["judged_gain"].numbers
+    parts = [verdict_word(verdict)]
+    if all(map(math.isfinite, gain.values())):
+        judge = SHORT_JUDGES.get(verdict.judge, verdict.judge)
+        parts.append(f"{judge} {gain['mean']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}]")
+    kl = checks.get("kl_to_reference")
+    if kl is not None and math.isfinite(kl.value):
+        parts.append(f"KL {kl.value:.2g}")
+    return ", ".join(parts)
 
 
 def reasons(verdict: Verdict, names: Names) -> list[str]:

@@ -12,7 +12,13 @@ from scipy.stats import binomtest
 
 from models.evaluation.checks import MIN_PROMPTS, Evidence, GoodDiversity, Sides, Verdict, decide
 from models.evaluation.config import Bounds
-from models.evaluation.wording import bullet_list, reasons, sentence, verdict_word
+from models.evaluation.wording import (
+    bullet_list,
+    headline,
+    reasons,
+    sentence,
+    verdict_word,
+)
 from models.statistics.diversity import MatchedDistinct
 from models.statistics.intervals import Interval, paired_bootstrap
 
@@ -44,6 +50,14 @@ def good(pair: float = 0.8, count: int = 400, ratio: float = 0.9) -> GoodDiversi
 
 def gold_evidence(**changes: Any) -> Evidence:
     return evidence(judge="gold", good=good(**changes))
+
+
+def test_the_headline_leaves_out_what_is_not_known() -> None:
+    gain = Interval(mean=0.1236, low=0.0991, high=0.1492)
+    whole = decide(evidence(judge="gold", gain=gain, kl_to_reference=1.64, good=good()), BOUNDS)
+    assert headline(whole) == "accepted, gold +0.124 [+0.099, +0.149], KL 1.6"
+    nothing = evidence(judge="judge", gain=Interval(mean=NAN, low=NAN, high=NAN))
+    assert headline(decide(nothing, BOUNDS)) == "rejected"
 
 
 def said(verdict: Verdict) -> list[str]:

@@ -212,6 +212,9 @@ def test_the_outcome_of_a_record_is_its_verdict_in_sentences(tmp_path: Path) -> 
     assert (outcome.accepted, outcome.word) == (False, "not enough prompts")
     assert outcome.reasons == ["Measured on 2 held-out prompts, fewer than the 30 needed."]
     assert (outcome.judge, outcome.independent) == ("held-out reward model", True)
+    # Gains 1, 0, 0, 2 of two samples each of two prompts; the checks know no KL.
+    assert outcome.headline.startswith("not enough prompts, held-out score +")
+    assert {"gain", "gain_low", "gain_high", "length_ratio"} <= outcome.numbers.keys()
 
 
 def test_rows_are_one_a_completion_and_side_by_side_one_a_prompt(tmp_path: Path) -> None:
