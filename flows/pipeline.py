@@ -15,7 +15,7 @@ from flows.forms import RunForm
 from flows.lifecycle import ask_before_ppo, cancellable, name_run, opened
 from flows.parameters import PipelineParameters
 from flows.preferences import learn_preferences
-from tasks.registry.registration import renew_cards
+from tasks.registry.verdicts import record_verdict
 from tasks.results.store import StageRef
 from tasks.run.pipeline import PipelineRun
 from tasks.run.reporting import run_logger
@@ -121,6 +121,5 @@ def _run_stages(
         ppo=ppo,
         judge=learned.judge,
     )
-    if not evaluation.reused:
-        renew_cards(ppo)  # with the verdict
+    record_verdict(ppo)  # also of one that is reused: a kill may have kept it from the registry
     return [*stages, ppo, evaluation]

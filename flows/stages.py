@@ -14,6 +14,7 @@ from flows.forms import PPOForm, StageForm
 from flows.lifecycle import cancellable, name_run, opened
 from flows.preferences import learn_preferences
 from models.errors import ParameterError
+from tasks.registry.verdicts import record_verdict
 from tasks.results.store import StageRef
 from tasks.run.exchange import open_input
 from tasks.run.pipeline import PipelineRun
@@ -114,7 +115,7 @@ def evaluate_flow(
     with opened(run, p) as pipeline:
         ppo = find_model(policy, role="policy", pipeline=pipeline)
         reference = _given_or_origin("sft", sft, ppo, pipeline)
-        return evaluate(
+        evaluation = evaluate(
             p.evaluate,
             p.sampling,
             gold=p.data.source == "world",
@@ -126,6 +127,8 @@ def evaluate_flow(
             ppo=ppo,
             judge=find_model(judge, role="judge", pipeline=pipeline) if judge else None,
         )
+        record_verdict(ppo)
+        return evaluation
 
 
 def _given_or_origin(

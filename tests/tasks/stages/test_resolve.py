@@ -96,7 +96,7 @@ def test_find_model_fetches_from_mlflow_what_the_store_lacks(publish: Publish) -
 def test_find_model_takes_a_registered_model_by_alias_and_number(publish: Publish) -> None:
     register(publish("ppo", SFT), PIPELINE)
     shutil.rmtree(load_settings().store)  # another machine
-    for name in ("models:/toy-policy@challenger", "models:/toy-policy/1"):
+    for name in ("models:/toy-policy/1", " models:/toy-policy/1 "):
         ref = find_model(name, role="policy", pipeline=PIPELINE)
         assert (ref.stage, ref.digest) == ("ppo", SFT)
 
@@ -123,7 +123,7 @@ def test_find_model_refuses_what_is_no_name_without_asking_the_hub(
     home: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr(adoption, "HfApi")
-    with pytest.raises(ModelError, match=r"sft model .* is no folder here"):
+    with pytest.raises(ModelError, match=r"model .* is no folder here"):
         find_model(name, role="sft", pipeline=PIPELINE)
 
 
