@@ -22,7 +22,7 @@ from pydantic import Field
 
 from flows.forms import StageForm
 from flows.memory import check_memory
-from flows.parameters import PipelineParameters
+from flows.parameters import PipelineParameters, changed_from_preset
 from tasks.escaping import for_markdown
 from tasks.machine.liveness import announced
 from tasks.machine.time_limit import time_limit
@@ -40,6 +40,9 @@ from tasks.upkeep.reconcile import reconcile
 P = ParamSpec("P")
 R = TypeVar("R")
 
+PIPELINE = "rlhf-pipeline"
+"""Name of the flow of all stages; others run a part of them, or judge what they gave."""
+
 
 class Cancellation(BaseException):
     """A person ended the run. Not an Exception, so that nothing catches it by accident."""
@@ -55,7 +58,7 @@ def name_run() -> str:
         return str(flow_run.name)
     form: Any = flow_run.parameters["run"]
     preset = form["preset"] if isinstance(form, dict) else form.preset
-    stage = "" if flow_run.flow_name == "rlhf-pipeline" else f"{flow_run.flow_name}-"
+    stage = "" if flow_run.flow_name == PIPELINE else f"{flow_run.flow_name}-"
     return f"{stage}{preset}-{datetime.datetime.now():%Y%m%d-%H%M%S}-{str(flow_run.id)[:4]}"
 
 
@@ -83,6 +86,8 @@ def opened(form: StageForm, parameters: PipelineParameters) -> Iterator[Pipeline
                 seed=parameters.seed,
                 parameters=parameters.model_dump(mode="json"),
                 flow_run_id=str(flow_run.id or ""),
+                kind="pipeline" if flow_run.flow_name == PIPELINE else flow_run.flow_name,
+                changed=changed_from_preset(parameters),
             ) as pipeline,
             announced(load_settings(), pipeline.run_id, str(flow_run.id or "")),
         ):
