@@ -8,8 +8,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from models.rows import read_rows
-from tasks.escaping import for_markdown
 from tasks.catalogue import entry
+from tasks.escaping import for_markdown
 from tasks.results.curves import read_history
 from tasks.results.store import Manifest
 from tasks.tracking.client import Tracker
