@@ -20,7 +20,7 @@ from typing import Annotated, Any, NoReturn, cast
 import typer
 
 from flows.checks import check_parameters
-from flows.cli.arguments import checked, want_file_to_write, want_home
+from flows.cli.arguments import NAME, NOTE, checked, want_file_to_write, want_home
 from flows.cli.evaluate import benchmark, compare, evaluate
 from flows.cli.prefect_runs import flows_run_here
 from flows.cli.registry import gc, lineage, promote, rollback
@@ -57,6 +57,8 @@ def run(
         list[str] | None,
         typer.Option("--set", help="path.to.field=value, such as ppo.kl_coef=0.1; repeatable."),
     ] = None,
+    name: Annotated[str, NAME] = "",
+    note: Annotated[str, NOTE] = "",
     result: Annotated[
         Path | None, typer.Option(help="Write the result of the run to this JSON file.")
     ] = None,
@@ -67,7 +69,7 @@ def run(
     """Run the pipeline with a preset and print the result."""
     _check_settings()
     with _refusals():
-        form = RunForm.of(preset, settings or [])
+        form = RunForm.of(preset, settings or []).called(**checked({"name": name, "note": note}))
         parameters = form.to_parameters()
         check_parameters(parameters)
         result = checked({"result": result})["result"]

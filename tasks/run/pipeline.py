@@ -19,7 +19,7 @@ from tasks.tracking.outages import (
     drop_note,
     write_note,
 )
-from tasks.tracking.recording import flatten
+from tasks.tracking.recording import flatten, note_tags
 from tasks.tracking.sync import deliver_notes
 
 FLOW_RUN_TAG = "prefect.flow_run_id"
@@ -46,13 +46,20 @@ class PipelineRun(BaseModel, frozen=True):
 
 @contextlib.contextmanager
 def open_pipeline(
-    *, name: str, preset: str, seed: int, parameters: Mapping[str, Any], flow_run_id: str = ""
+    *,
+    name: str,
+    preset: str,
+    seed: int,
+    parameters: Mapping[str, Any],
+    flow_run_id: str = "",
+    note: str = "",
 ) -> Iterator[PipelineRun]:
     """Open the parent run; close it as finished, failed, killed, or suspended (`SCHEDULED`).
 
     Args:
         flow_run_id: The Prefect flow run. When that one is retried or resumed, its parent run is
             opened again.
+        note: What a person wrote about the run.
 
     Raises:
         QuartetError: The tracking server does not answer.
@@ -74,6 +81,7 @@ def open_pipeline(
         drop_note(settings.root, run_id)
     else:
         tags |= {FLOW_RUN_TAG: flow_run_id} if flow_run_id else {}
+        tags |= note_tags(note)
         run_id = tracker.start_run(name, parameters=flatten(parameters), tags=tags)
     status: Status = "KILLED"  # unless it ends otherwise than by a signal
     try:

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from models.rows import read_rows
+from tasks.escaping import for_markdown
 from tasks.results.curves import read_history
 from tasks.results.store import Manifest
 from tasks.tracking.client import Tracker
@@ -16,6 +17,7 @@ from tasks.tracking.facts import manifest_cost, show_output
 SAMPLES = "samples.jsonl"
 REPORT, PLOTS, ABOUT = "report.md", "plots", "page.json"
 
+NOTE = "quartet.note"
 NOTE_CHARACTERS = 8000
 """What MLflow takes as the text of a run's page."""
 
@@ -32,6 +34,13 @@ def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 def stage_parameters(seed: int, parameters: Mapping[str, Any]) -> dict[str, str]:
     """Parameters as the run of a stage shows them."""
     return {"seed": str(seed), **flatten(parameters)}
+
+
+def note_tags(note: str, text: str = "") -> dict[str, str]:
+    """Tags that show a person's note, and a page's text below it, as what MLflow says of a run."""
+    shown = "\n\n".join(part for part in (for_markdown(note), text) if part)
+    tags = {NOTE: note, "mlflow.note.content": shown[:NOTE_CHARACTERS]}
+    return {name: value for name, value in tags.items() if value}
 
 
 def record_result(
@@ -115,4 +124,5 @@ def record_page(tracker: Tracker, folder: Path, *, run_id: str = "", parent: str
         text = (folder / REPORT).read_text(encoding="utf-8", errors="replace")
         if page.pictures:
             tracker.log_folder(parent, folder / PLOTS, PLOTS)
-        tracker.log(parent, tags={**page.tags, "mlflow.note.content": text[:NOTE_CHARACTERS]})
+        note = tracker.tags(parent).get(NOTE, "")
+        tracker.log(parent, tags={**page.tags, **note_tags(note, text)})
