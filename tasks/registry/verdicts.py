@@ -34,6 +34,7 @@ from tasks.registry.versions import (
 )
 from tasks.results.manifests import list_published
 from tasks.results.store import MANIFEST, Manifest, StageRef, Store
+from tasks.run.planning import planning
 from tasks.run.reporting import run_logger
 from tasks.settings import load_settings
 from tasks.tracking.client import Tracker, tagged
@@ -72,6 +73,8 @@ def record_verdict(policy: StageRef) -> None:
 
     An MLflow that fails is no reason to fail here: `quartet sync` does it later.
     """
+    if planning() is not None:
+        return
     tracker = Tracker(load_settings())
     with tolerated("the verdict in the model registry"):
         tracker.require(patient=True)

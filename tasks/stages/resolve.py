@@ -30,6 +30,7 @@ from tasks.registry.versions import ModelVersion, fetch_files, is_registered, na
 from tasks.results.store import StageRef, Store
 from tasks.run.exchange import open_published
 from tasks.run.pipeline import PipelineRun
+from tasks.run.stage import stage_task
 from tasks.settings import load_settings
 from tasks.stages.adopt import adopt, named_folder
 
@@ -155,7 +156,7 @@ def _find_published(stage: str, digest: str, role: Role, *, called: str = "") ->
 
 def _adopt(source: str, role: Role, pipeline: PipelineRun) -> StageRef:
     """Adopt under the role's name, so that the run's page shows it as the stage that it is."""
-    return adopt.with_options(name=role, task_run_name=role)(source, role=role, pipeline=pipeline)
+    return stage_task(role)(adopt.fn)(source, role=role, pipeline=pipeline)
 
 
 def _files_of(version: ModelVersion, scratch: Path) -> Path:
