@@ -12,6 +12,7 @@ from flows.cli.arguments import NAME, NOTE
 from flows.cli.prefect_runs import flows_run_here
 from flows.cli.terminal import say
 from flows.forms import StageForm
+from flows.labels import label_models
 from flows.parameters import validated
 from models.benchmarks.config import MultipleChoiceConfig
 from tasks.catalogue import Role
@@ -188,7 +189,6 @@ def _want_models(
     models: list[str], *, reward: str = "", judge: str = "", reference: str = ""
 ) -> None:
     """Refuse names of no model before anything starts."""
-    from flows.evaluation import label_models
     from tasks.stages.resolve import want_model
 
     wanted: list[tuple[str, Role]] = [(one, "base") for one in label_models(models).values()]
