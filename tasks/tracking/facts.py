@@ -27,6 +27,9 @@ from tasks.tracking.client import Tracker
 BEST = "final/accepted_gain_low"
 """The lower end of the judged gain, of accepted runs only: the highest is the best run."""
 
+DIGITS = 4
+"""Decimals of the numbers of a decision: MLflow writes them out, and cuts what is too long."""
+
 FLOPS_PER_WEIGHT = 6
 """Per weight and token: 2 forward, 4 backward. Source: Kaplan et al. 2020, section 2.1."""
 
@@ -190,9 +193,9 @@ def headlines(manifest: Manifest, folder: Path) -> dict[str, float]:
         outcome = read_outcome(folder)
     except (OSError, ValueError, LookupError, TypeError):  # nothing was decided, or it is damaged
         return dict(manifest.metrics) if entry(manifest.stage).final else {}
-    numbers = {f"final/{name}": value for name, value in outcome.numbers.items()}
-    if outcome.accepted and "gain_low" in outcome.numbers:
-        numbers[BEST] = outcome.numbers["gain_low"]
+    numbers = {f"final/{name}": round(value, DIGITS) for name, value in outcome.numbers.items()}
+    if outcome.accepted and "final/gain_low" in numbers:
+        numbers[BEST] = numbers["final/gain_low"]
     return {"final/accepted": float(outcome.accepted)} | numbers
 
 

@@ -315,6 +315,50 @@ def test_pages_show_what_a_user_must_see(operation: Operation, finished: Any) ->
         tab.wait_for(*(one.info.run_name for one in runs), "ppo.kl_coef", "final/gain")
 
 
+def test_link_of_quartet_up_shows_which_policy_is_best(operation: Operation, finished: Any) -> None:
+    name = operation.run(finished).name
+    experiment = operation.parent(finished).info.experiment_id
+    for other, gain in (("second", 0.05), ("best", 0.1)):  # beside what is not accepted
+        tags = {"quartet.kind": "pipeline", "quartet.verdict": "accepted"}
+        made = operation.mlflow.create_run(experiment, run_name=other, tags=tags).info.run_id
+        numbers = {"gain": gain + 0.01, "accepted_gain_low": gain, "kl": 1.5, "length_ratio": 1.0}
+        for key, value in numbers.items():
+            operation.mlflow.log_metric(made, f"final/{key}", value)
+        operation.mlflow.set_terminated(made)
+    operation.mlflow.create_run(
+        experiment, run_name="a promotion", tags={"quartet.kind": "promote"}
+    )
+    (link,) = re.findall(r"MLflow   (http\S+)", operation.log.read_text())
+    with browser("--window-size=1700,1000") as tab:
+        tab.log_in_to_mlflow(operation.mlflow_uri, operation.password)
+        tab.open(link)
+        page = tab.wait_for("second", "best", name, "Which policy is best?", seconds=60)
+        assert "a promotion" not in page
+        names, cells = tab.run(ROWS)
+        assert names[:2] == ["best", "second"]
+        assert name in names[2:]
+        head = {one: cells[0][f"metrics.`final/{one}`"] for one in ("gain", "kl", "length_ratio")}
+        assert head == {"gain": "0.11", "kl": "1.5", "length_ratio": "1"}
+        assert cells[0]["tags.`quartet.verdict`"] == "accepted"
+        mine = cells[names.index(name)]
+        assert mine["tags.`quartet.verdict`"] == "not enough prompts"
+        assert "pretrain.steps=20" in mine["tags.`quartet.changed`"]
+
+
+ROWS = """(() => {
+  const rows = (where) => [...document.querySelectorAll(`${where} [role=row]`)]
+    .sort((one, other) => one.getAttribute("row-index") - other.getAttribute("row-index"));
+  const text = (cell) => cell.innerText.trim();
+  return [
+    rows(".ag-pinned-left-cols-container").map((row) => text(row.querySelector("a"))),
+    rows(".ag-center-cols-container").map((row) => Object.fromEntries(
+      [...row.querySelectorAll("[col-id]")].map((cell) => [cell.getAttribute("col-id"), text(cell)])
+    )),
+  ];
+})()"""
+"""Names and cells of MLflow's list of runs, as a reader sees them."""
+
+
 def _servers(operation: Operation) -> list[int]:
     """Process ids of both servers, without their guardians."""
     ports = [
