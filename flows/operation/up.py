@@ -133,7 +133,7 @@ class _Operation:
         for sentence in reconcile(load_settings()):
             _say(sentence)
         with tolerated("its views of the runs"):
-            self.first_page = install_views(Tracker(load_settings()))
+            self.first_page = install_views(Tracker(load_settings()), "ppo")
 
     def start_worker(self) -> None:
         from flows.operation import registration

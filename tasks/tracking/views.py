@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from tasks.catalogue import entry, stages_for
+from tasks.catalogue import entry
 from tasks.tracking.client import Tracker
 from tasks.tracking.facts import BEST
 
@@ -36,8 +36,11 @@ HEADING = "**Which policy is best?**"
 NOTE = "mlflow.note.content"
 
 
-def install_views(tracker: Tracker) -> str:
+def install_views(tracker: Tracker, stage: str) -> str:
     """Write views and description to the experiment; a description that a person wrote stays.
+
+    Args:
+        stage: Whose curves the second view draws.
 
     Returns:
         Address of the first view, below the server's root.
@@ -46,10 +49,10 @@ def install_views(tracker: Tracker) -> str:
     written = experiment.tags.get(NOTE, "")
     tags = {
         f"mlflow.sharedViewState.{BEST_RUNS}": json.dumps(_best_runs()),
-        f"mlflow.sharedViewState.{CURVES}": json.dumps(_curves()),
+        f"mlflow.sharedViewState.{CURVES}": json.dumps(_curves(stage)),
     }
     if not written or written.startswith(HEADING):
-        tags[NOTE] = _description(tracker)
+        tags[NOTE] = _description(tracker, stage)
     for key, text in tags.items():
         if experiment.tags.get(key) != text:
             tracker.client.set_experiment_tag(tracker.experiment_id, key, text)
@@ -68,9 +71,8 @@ def _best_runs() -> dict[str, Any]:
     }
 
 
-def _curves() -> dict[str, Any]:
+def _curves(stage: str) -> dict[str, Any]:
     """Curves of the policies' training, those that tell most about it first."""
-    stage = stages_for("policy")[0]
     curves = entry(stage).curves
     section = {"uuid": "quartet", "name": entry(stage).title, "display": True}
     return {
@@ -88,7 +90,7 @@ def _curves() -> dict[str, Any]:
     }
 
 
-def _description(tracker: Tracker) -> str:
+def _description(tracker: Tracker, stage: str) -> str:
     accepted = f"{PIPELINES} and metrics.`final/accepted` = 1"
     unfinished = f"{PIPELINES} and attributes.status != 'FINISHED'"
     best = _page(tracker, viewStateShareKey=BEST_RUNS)
@@ -96,7 +98,7 @@ def _description(tracker: Tracker) -> str:
     return "\n".join(
         [
             f"{HEADING} [Pipelines, the best accepted one first]({best}) · "
-            f"[PPO's score, KL and length]({charts})",
+            f"[{entry(stage).title}: score, KL and length]({charts})",
             "",
             f"- [Accepted ones only]({_search(tracker, accepted)}): `{accepted}`",
             f"- [Failed, cancelled or running]({_search(tracker, unfinished)}): `{unfinished}`",

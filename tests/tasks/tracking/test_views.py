@@ -25,7 +25,7 @@ def tags(tracker: Tracker) -> dict[str, str]:
 
 
 def test_install_views_gives_the_address_of_a_view_that_is_there(tracker: Tracker) -> None:
-    page = install_views(tracker)
+    page = install_views(tracker, "ppo")
     path, _, words = page.partition("?")
     assert path == f"#/experiments/{tracker.experiment_id}/runs"
     query = parse_qs(words)
@@ -35,12 +35,12 @@ def test_install_views_gives_the_address_of_a_view_that_is_there(tracker: Tracke
     assert view["searchFilter"] == "tags.`quartet.kind` = 'pipeline'"
     assert (view["orderByKey"], view["orderByAsc"]) == (f"metrics.`{BEST}`", False)
     assert all(len(text) < LONGEST_TAG for text in made.values())
-    install_views(tracker)  # by the next `quartet up`
+    install_views(tracker, "ppo")  # by the next `quartet up`
     assert tags(tracker) == made
 
 
 def test_curves_are_drawn_in_the_order_of_the_catalogue(tracker: Tracker) -> None:
-    install_views(tracker)
+    install_views(tracker, "ppo")
     view = json.loads(tags(tracker)["mlflow.sharedViewState.quartet-curves"])
     drawn = [chart["metricKey"] for chart in view["compareRunCharts"]]
     assert drawn == [curve.metric for curve in CATALOGUE["ppo"].curves]
@@ -48,7 +48,7 @@ def test_curves_are_drawn_in_the_order_of_the_catalogue(tracker: Tracker) -> Non
 
 
 def test_description_has_the_views_and_searches_that_find_what_they_say(tracker: Tracker) -> None:
-    install_views(tracker)
+    install_views(tracker, "ppo")
     text = tags(tracker)[NOTE]
     assert text.count("viewStateShareKey=") == 2
     for name, accepted, status in (("good", 1.0, "FINISHED"), ("bad", 0.0, "FAILED")):
@@ -62,5 +62,5 @@ def test_description_has_the_views_and_searches_that_find_what_they_say(tracker:
 
 def test_description_that_a_person_wrote_stays(tracker: Tracker) -> None:
     tracker.client.set_experiment_tag(tracker.experiment_id, NOTE, "Ours, for the paper.")
-    install_views(tracker)
+    install_views(tracker, "ppo")
     assert tags(tracker)[NOTE] == "Ours, for the paper."
