@@ -33,6 +33,7 @@ from tasks.tracking.recording import (
     page_folder,
     record_page,
     record_result,
+    record_samples,
     shown_numbers,
     stage_parameters,
 )
@@ -92,6 +93,7 @@ class StageRecord:
                 self.tracker.log(run_id, metrics=shown_numbers(manifest, folder))
                 self.tracker.finish(run_id, "FINISHED")
             show_output(self.tracker, self.pipeline.run_id, manifest, folder)
+            record_samples(self.tracker, manifest.stage, folder, parent=self.pipeline.run_id)
             page = page_folder(self.settings.root, manifest.stage, manifest.digest)
             record_page(self.tracker, page, parent=self.pipeline.run_id)
 

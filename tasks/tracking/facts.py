@@ -28,7 +28,7 @@ BEST = "final/accepted_gain_low"
 """The lower end of the judged gain, of accepted runs only: the highest is the best run."""
 
 DIGITS = 4
-"""Decimals of the numbers of a decision: MLflow writes them out, and cuts what is too long."""
+"""Decimals of what people read: MLflow writes all of them out, and cuts what is too long."""
 
 FLOPS_PER_WEIGHT = 6
 """Per weight and token: 2 forward, 4 backward. Source: Kaplan et al. 2020, section 2.1."""

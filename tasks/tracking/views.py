@@ -94,11 +94,13 @@ def _description(tracker: Tracker, stage: str) -> str:
     accepted = f"{PIPELINES} and metrics.`final/accepted` = 1"
     unfinished = f"{PIPELINES} and attributes.status != 'FINISHED'"
     best = _page(tracker, viewStateShareKey=BEST_RUNS)
+    texts = _page(tracker, viewStateShareKey=BEST_RUNS, compareRunsMode="ARTIFACT")
     charts = _page(tracker, viewStateShareKey=CURVES, compareRunsMode="CHART")
     return "\n".join(
         [
             f"{HEADING} [Pipelines, the best accepted one first]({best}) · "
-            f"[{entry(stage).title}: score, KL and length]({charts})",
+            f"[{entry(stage).title}: score, KL and length]({charts}) · "
+            f"[Completions, prompt by prompt]({texts})",
             "",
             f"- [Accepted ones only]({_search(tracker, accepted)}): `{accepted}`",
             f"- [Failed, cancelled or running]({_search(tracker, unfinished)}): `{unfinished}`",

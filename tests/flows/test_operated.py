@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from prefect.client.schemas.actions import DeploymentScheduleCreate
@@ -15,6 +16,7 @@ from prefect.client.schemas.schedules import CronSchedule
 from prefect.exceptions import PrefectHTTPStatusError
 
 from flows.forms import RunForm, StageForm
+from tasks.run.spent import SPENT
 from tests.flows.browser import browser
 from tests.flows.operated import Operation, operated, until
 
@@ -178,10 +180,29 @@ def test_cancel_saves_leaves_no_process_and_the_retry_goes_on(
     (partial,) = (operation.home / "store" / "pretrain").glob("*.partial")
     assert any(partial.glob("checkpoints/checkpoint-*/SEAL*"))
 
-    again = operation.start_pipeline(*tiny, *LONG, "seed=1")
-    operation.wait_for_log(again, "pretrain: done")
-    assert operation.children(again)["pretrain"].info.run_id == child.info.run_id
+    def train_until_cancelled(run: UUID, attempts: int) -> float:
+        """What an attempt at pretraining took, by the clock."""
+        begun = partial.name[:12] + ": starting"
+        until(lambda: len(operation.log_times(run, begun)) == attempts, 60, "training")
+        start = operation.log_times(run, begun)[-1]
+        until(
+            lambda: start < max(operation.log_times(run, "pretrain: step"), default=0), 60, "a step"
+        )
+        operation.cancel(run)
+        operation.wait(run, "Cancelled")
+        return (partial / SPENT).stat().st_mtime - start
+
+    spent = [(partial / SPENT).stat().st_mtime - operation.log_times(run_id, ": starting")[-1]]
+    again = operation.start_pipeline(*tiny, *LONG, "seed=1")  # a new run resumes it as well
+    for attempt in (1, 2):
+        spent.append(train_until_cancelled(again, attempt))
+        operation.retry(again)
     operation.wait(again, "Completed")
+    (done,) = operation.log_times(again, "pretrain: done")
+    spent.append(done - operation.log_times(again, partial.name[:12] + ": starting")[-1])
+    assert operation.children(again)["pretrain"].info.run_id == child.info.run_id
+    cost = operation.parent(again).data.metrics["usage/pretrain_seconds"]
+    assert cost == pytest.approx(sum(spent), rel=0.02)
 
 
 def test_retry_after_sigkill_goes_on_with_the_same_runs(

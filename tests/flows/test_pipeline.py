@@ -261,6 +261,11 @@ def test_pipeline_logs_folders_plots_and_samples(
         assert "MANIFEST.json" in artifacts(first_home, ref.run_id, "published"), ref.stage
     for stage in ("ppo", "evaluate"):
         assert "samples.json" in artifacts(first_home, stages[stage].run_id, "")
+    experiment = mlflow(first_home).get_run(first_run.mlflow_run_id).info.experiment_id
+    both = [first_run.mlflow_run_id, stages["evaluate"].run_id]
+    table = mlflow(first_home).load_table(experiment, "samples.json", both)
+    assert list(table.columns)[:3] == ["prompt", "ppo", "sft"]
+    assert list(table["ppo"]) == 2 * [row["ppo"] for row in first_run.samples]
     for name in plots:
         page = page_folder(first_home.path, "evaluate", stages["evaluate"].digest)
         head = (page / "plots" / name).read_bytes()[:8]

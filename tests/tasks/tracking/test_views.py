@@ -50,7 +50,7 @@ def test_curves_are_drawn_in_the_order_of_the_catalogue(tracker: Tracker) -> Non
 def test_description_has_the_views_and_searches_that_find_what_they_say(tracker: Tracker) -> None:
     install_views(tracker, "ppo")
     text = tags(tracker)[NOTE]
-    assert text.count("viewStateShareKey=") == 2
+    assert text.count("viewStateShareKey=") == 3
     for name, accepted, status in (("good", 1.0, "FINISHED"), ("bad", 0.0, "FAILED")):
         run_id = tracker.start_run(name, parameters={}, tags={"quartet.kind": "pipeline"})
         tracker.log(run_id, metrics={"final/accepted": accepted})
