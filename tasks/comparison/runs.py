@@ -203,9 +203,9 @@ def _find(name: str, known: Sequence[Any]) -> Any:
     if len(named) == 1:
         return named[0]
     if named:
+        more = f" and {len(named) - NEAR} more" if len(named) > NEAR else ""
         raise ParameterError(
-            f"{name!r} names {len(named)} runs ({_listed(named)}); name one by the beginning of "
-            "its id"
+            f"several runs are called {name!r}: give the id of one, {_listed(named)}{more}"
         )
 
     def likeness(run: Any) -> float:

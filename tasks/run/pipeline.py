@@ -20,7 +20,7 @@ from tasks.tracking.outages import (
     drop_note,
     write_note,
 )
-from tasks.tracking.recording import flatten
+from tasks.tracking.recording import flatten, note_tags
 from tasks.tracking.sync import deliver_notes
 
 FLOW_RUN_TAG = "prefect.flow_run_id"
@@ -53,6 +53,7 @@ def open_pipeline(
     seed: int,
     parameters: Mapping[str, Any],
     flow_run_id: str = "",
+    note: str = "",
     kind: str = "pipeline",
     changed: Mapping[str, Any] = MappingProxyType({}),
 ) -> Iterator[PipelineRun]:
@@ -61,6 +62,7 @@ def open_pipeline(
     Args:
         flow_run_id: The Prefect flow run. When that one is retried or resumed, its parent run is
             opened again.
+        note: What a person wrote about the run.
         kind: Tells pipelines from other flows, which have no verdict, in MLflow's list.
         changed: What differs from the preset, by dotted name.
 
@@ -86,6 +88,7 @@ def open_pipeline(
         drop_note(settings.root, run_id)
     else:
         tags |= {FLOW_RUN_TAG: flow_run_id} if flow_run_id else {}
+        tags |= note_tags(note)
         run_id = tracker.start_run(name, parameters=flatten(parameters), tags=tags)
     status: Status = "KILLED"  # unless it ends otherwise than by a signal
     try:

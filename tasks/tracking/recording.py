@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from models.evaluation.result import SAMPLES, side_by_side
 from models.rows import read_rows
 from tasks.catalogue import entry
+from tasks.escaping import for_markdown
 from tasks.results.curves import read_history
 from tasks.results.store import Manifest
 from tasks.tracking.client import Tracker
@@ -18,6 +19,7 @@ from tasks.tracking.metrics import without_silent
 
 REPORT, PLOTS, ABOUT = "report.md", "plots", "page.json"
 
+NOTE = "quartet.note"
 NOTE_CHARACTERS = 8000
 """What MLflow takes as the text of a run's page."""
 
@@ -34,6 +36,13 @@ def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 def stage_parameters(seed: int, parameters: Mapping[str, Any]) -> dict[str, str]:
     """Parameters as the run of a stage shows them."""
     return {"seed": str(seed), **flatten(parameters)}
+
+
+def note_tags(note: str, text: str = "") -> dict[str, str]:
+    """Tags that show a person's note, and a page's text below it, as what MLflow says of a run."""
+    shown = "\n\n".join(part for part in (for_markdown(note), text) if part)
+    tags = {NOTE: note, "mlflow.note.content": shown[:NOTE_CHARACTERS]}
+    return {name: value for name, value in tags.items() if value}
 
 
 def record_result(
@@ -148,4 +157,5 @@ def record_page(tracker: Tracker, folder: Path, *, run_id: str = "", parent: str
         text = (folder / REPORT).read_text(encoding="utf-8", errors="replace")
         if page.pictures:
             tracker.log_folder(parent, folder / PLOTS, PLOTS)
-        tracker.log(parent, tags={**page.tags, "mlflow.note.content": text[:NOTE_CHARACTERS]})
+        note = tracker.tags(parent).get(NOTE, "")
+        tracker.log(parent, tags={**page.tags, **note_tags(note, text)})
