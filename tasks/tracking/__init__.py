@@ -4,5 +4,5 @@
 `metrics` on their way, and the machine's load.
 `recording` of results and pages, `facts` about cost and hardware, `datasets` as inputs.
 `outages`: notes of what could not be recorded, and `sync`, which delivers them.
-`server` is MLflow's own, closed to pages of other origins.
+`server` is MLflow's own, closed to pages of other origins; `lazy` imports the package when needed.
 """
