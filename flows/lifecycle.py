@@ -21,7 +21,7 @@ from pydantic import Field
 from flows.forms import StageForm
 from flows.memory import check_memory
 from flows.names import name_of
-from flows.parameters import PipelineParameters
+from flows.parameters import PipelineParameters, changed_from_preset
 from tasks.escaping import for_markdown
 from tasks.machine.liveness import announced
 from tasks.machine.time_limit import time_limit
@@ -40,6 +40,9 @@ from tasks.upkeep.reconcile import reconcile
 P = ParamSpec("P")
 R = TypeVar("R")
 
+PIPELINE = "rlhf-pipeline"
+"""Name of the flow of all stages; others run a part of them, or judge what they gave."""
+
 
 class Cancellation(BaseException):
     """A person ended the run. Not an Exception, so that nothing catches it by accident."""
@@ -50,7 +53,7 @@ def name_run() -> str:
     flow, form = flow_run.flow_name or "", flow_run.parameters.get("run")
     return name_of(
         form,
-        flow="" if flow == "rlhf-pipeline" else flow,
+        flow="" if flow == PIPELINE else flow,
         run_id=str(flow_run.id),
         typed=form.name if form is not None else flow_run.parameters.get("name", ""),
         now=flow_run.name or "",
@@ -82,6 +85,8 @@ def opened(form: StageForm, parameters: PipelineParameters) -> Iterator[Pipeline
                 parameters=parameters.model_dump(mode="json"),
                 flow_run_id=str(flow_run.id or ""),
                 note=form.note,
+                kind="pipeline" if flow_run.flow_name == PIPELINE else flow_run.flow_name,
+                changed=changed_from_preset(parameters),
             ) as pipeline,
             announced(load_settings(), pipeline.run_id, str(flow_run.id or "")),
         ):

@@ -12,7 +12,7 @@ from prefect.runtime import flow_run
 from pydantic import BaseModel, ConfigDict
 
 from flows.forms import RunForm
-from flows.lifecycle import ask_before_ppo, cancellable, name_run
+from flows.lifecycle import PIPELINE, ask_before_ppo, cancellable, name_run
 from flows.parameters import PipelineParameters
 from flows.plan import is_foretold, perform
 from flows.preferences import learn_preferences
@@ -61,7 +61,7 @@ class PipelineResult(BaseModel):
     samples: list[dict[str, str | float]]
 
 
-@flow(name="rlhf-pipeline", flow_run_name=name_run, persist_result=False)
+@flow(name=PIPELINE, flow_run_name=name_run, persist_result=False)
 @cancellable
 def rlhf_pipeline(run: RunForm) -> PipelineResult:
     """Pretrain, fine-tune, train a reward model on preferences, run PPO, and evaluate.

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from prefect.exceptions import Pause
@@ -53,6 +54,8 @@ def open_pipeline(
     parameters: Mapping[str, Any],
     flow_run_id: str = "",
     note: str = "",
+    kind: str = "pipeline",
+    changed: Mapping[str, Any] = MappingProxyType({}),
 ) -> Iterator[PipelineRun]:
     """Open the parent run; close it as finished, failed, killed, or suspended (`SCHEDULED`).
 
@@ -60,6 +63,8 @@ def open_pipeline(
         flow_run_id: The Prefect flow run. When that one is retried or resumed, its parent run is
             opened again.
         note: What a person wrote about the run.
+        kind: Tells pipelines from other flows, which have no verdict, in MLflow's list.
+        changed: What differs from the preset, by dotted name.
 
     Raises:
         QuartetError: The tracking server does not answer.
@@ -68,14 +73,16 @@ def open_pipeline(
     tracker = Tracker(settings)
     tracker.check()
     tags = {
-        "quartet.kind": "pipeline",
+        "quartet.kind": kind,
         "quartet.preset": preset,
         "quartet.seed": str(seed),
         **code_tags(),
         **hardware_tags(settings),
     }
-    same = {"quartet.kind": "pipeline", FLOW_RUN_TAG: flow_run_id}
-    run_id = next(iter(tracker.find_tagged(same) if flow_run_id else []), "")
+    if changed:
+        tags["quartet.changed"] = ", ".join(f"{name}={value}" for name, value in changed.items())
+    same = tracker.find_tagged({FLOW_RUN_TAG: flow_run_id}) if flow_run_id else []
+    run_id = next(iter(same), "")
     if run_id:  # an earlier attempt of this flow run opened it
         tracker.reopen_run(run_id, tags | {"quartet.resumed": "true"})
         drop_note(settings.root, run_id)

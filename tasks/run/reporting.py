@@ -193,7 +193,6 @@ class Progress:
 def _headline(stage: str, metrics: Mapping[str, float]) -> list[tuple[str, float]]:
     row = entry(stage)
     wanted = {curve.metric for curve in row.curves} | {key.metric for key in row.key_metrics}
-    wanted |= row.headlines.keys()
     return [
         (name, value)
         for name, value in metrics.items()

@@ -38,6 +38,7 @@ from tasks.run.planning import NotYetKnown, PlannedStage, planning
 from tasks.run.record import StageRecord
 from tasks.run.reporting import Progress, announce_stage, run_logger
 from tasks.run.spec import StageSpec, show_page
+from tasks.run.spent import Spent
 from tasks.settings import Settings, load_settings
 from tasks.tracking.metrics import MetricBuffer
 
@@ -164,12 +165,13 @@ class _StageRun:
 
     def _compute(self, learn: Learn) -> StageRef:
         partial = self.store.partial(self.spec.name, self.digest)
+        spent = Spent(partial, self.started)
         buffer = self.record.open(partial)
         progress = Progress(self.spec.name, self.spec.total_steps)
         out = self.store.writing(self.spec.name, self.digest)
         self.logger.info("%s %s: starting", self.spec.name, self.digest[:12])
         try:
-            work = self._workspace(partial, out, buffer, progress)
+            work = self._workspace(partial, out, buffer, progress, spent)
             with self._slot(work.device):
                 forget_peak()
                 # NaN and infinity could not be read back from a manifest, and draw no curve.
@@ -177,7 +179,7 @@ class _StageRun:
             progress.finish()
             if (partial / HISTORY).exists():
                 shutil.copyfile(partial / HISTORY, out / HISTORY)
-            manifest = self._manifest(self.record.settle(), metrics, out)
+            manifest = self._manifest(self.record.settle(), metrics, out, spent.seconds())
             write_manifest(out, manifest)
             show_page(self.spec, manifest, out, self.settings, again=True)
             self.record.finish(manifest, out)
@@ -185,20 +187,23 @@ class _StageRun:
         except BaseException as error:
             free = free_bytes(self.store.root)
             shutil.rmtree(out, ignore_errors=True)
+            spent.note(at_once=True)
             self.record.abort("FAILED" if isinstance(error, Exception) else "KILLED")
             if _by_full_disk(error, free):
                 raise full_disk(error, self.store.root, free) from error
             raise
         self.logger.info("%s: done in %.1f s", self.spec.name, manifest.seconds)
-        return self._ref(self.record.run_id, metrics, reused=False)
+        return self._ref(self.record.run_id, metrics, seconds=manifest.seconds)
 
-    def _ref(self, run_id: str, metrics: dict[str, float], *, reused: bool) -> StageRef:
+    def _ref(
+        self, run_id: str, metrics: dict[str, float], *, reused: bool = False, seconds: float = 0.0
+    ) -> StageRef:
         return StageRef(
             stage=self.spec.name,
             digest=self.digest,
             run_id=run_id,
             reused=reused,
-            seconds=time.monotonic() - self.started,
+            seconds=seconds or time.monotonic() - self.started,
             metrics=metrics,
         )
 
@@ -208,7 +213,7 @@ class _StageRun:
         return training_slot(self.settings, device, self.spec.name)
 
     def _workspace(
-        self, partial: Path, out: Path, buffer: MetricBuffer, progress: Progress
+        self, partial: Path, out: Path, buffer: MetricBuffer, progress: Progress, spent: Spent
     ) -> Workspace:
         repair_history(partial)
 
@@ -216,6 +221,7 @@ class _StageRun:
             append_history(partial, metrics, step)
             buffer.add(metrics, step)
             progress.update(metrics, step)
+            spent.note()
 
         refs = {ref.digest: ref for ref in self.spec.inputs.values()}  # one may have several roles
         folders = {digest: self._open_input(ref) for digest, ref in refs.items()}
@@ -230,7 +236,9 @@ class _StageRun:
             log=log,
         )
 
-    def _manifest(self, run_id: str, metrics: dict[str, float], out: Path) -> Manifest:
+    def _manifest(
+        self, run_id: str, metrics: dict[str, float], out: Path, seconds: float
+    ) -> Manifest:
         return Manifest(
             stage=self.spec.name,
             digest=self.digest,
@@ -240,7 +248,7 @@ class _StageRun:
             libraries=library_versions(),
             code=code_digest(self.spec.module),
             run_id=run_id,
-            seconds=time.monotonic() - self.started,
+            seconds=seconds,
             metrics=metrics,
             peak_gib=peak_memory() / 2**30,
             files=list_files(out),

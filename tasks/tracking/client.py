@@ -33,6 +33,10 @@ from tasks.tracking.outages import (
 PUBLISHED = "published"
 """Artifact folder of a stage run that holds what the store holds."""
 
+BELOW = ("stage", "comparison")
+PARENTS = " and ".join(f"tags.`quartet.kind` != '{kind}'" for kind in BELOW)
+"""Filter for runs of flows, which have the runs of stages below them."""
+
 PARAMETERS = 100
 """Parameters of one request, MLflow's own limit."""
 

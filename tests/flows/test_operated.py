@@ -315,7 +315,7 @@ def test_pages_show_what_a_user_must_see(operation: Operation, finished: Any) ->
         tab.wait_for("Verdict", "gold score", "data:image/png")
         tab.log_in_to_mlflow(operation.mlflow_uri, operation.password)
         tab.open(f'{operation.mlflow_uri}/#/compare-runs?runs=[{ids}]&experiments=["{experiment}"]')
-        tab.wait_for(*(one.info.run_name for one in runs), "ppo.kl_coef", "final/gold_gain")
+        tab.wait_for(*(one.info.run_name for one in runs), "ppo.kl_coef", "final/gain")
 
 
 def _servers(operation: Operation) -> list[int]:

@@ -38,6 +38,7 @@ def test_open_pipeline_records_parameters_versions_and_the_end() -> None:
     assert run.info.run_name == "quickstart-1"
     assert run.data.params == {"seed": "3", "ppo.kl_coef": "0.05"}
     assert run.data.tags["quartet.kind"] == "pipeline"
+    assert "quartet.changed" not in run.data.tags
     assert run.data.tags["version.torch"]
 
 
@@ -54,6 +55,16 @@ def test_note_of_a_person_is_kept_above_the_report(home: Path) -> None:
         record_page(tracker, page, parent=pipeline.run_id)
     tags = tracker.tags(pipeline.run_id)
     assert tags["mlflow.note.content"] == "why &lt;this&gt;\n\n## Verdict"
+
+
+@pytest.mark.usefixtures("home")
+def test_open_pipeline_says_what_differs_from_the_preset_and_what_kind_of_flow_it_is() -> None:
+    changed = {"seed": 3, "ppo.kl_coef": 0.05}
+    with open_pipeline(**ARGUMENTS, kind="promote", changed=changed) as pipeline:
+        pass
+    tags = Tracker(load_settings()).tags(pipeline.run_id)
+    assert tags["quartet.kind"] == "promote"
+    assert tags["quartet.changed"] == "seed=3, ppo.kl_coef=0.05"
 
 
 @pytest.mark.usefixtures("home")
