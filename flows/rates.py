@@ -49,7 +49,7 @@ class Cost:
     @property
     def peak_gib(self) -> float:
         """The process and, if it has networks, all that they hold."""
-        return self.process + sum(part.size for part in self.memory) / 2**30
+        return self.process + _gib(self.memory)
 
 
 def costs_of(
@@ -68,40 +68,42 @@ def costs_of(
 
 
 def _cost(stage: str, known: Known, settings: Settings) -> Cost:
+    memory = memory_of(stage, known)
+    amount, work = _amount(stage, known)
+    newest = _newest(settings.store, stage)
+    before = None if newest is None else _known_of_manifest(settings.store, newest)
+    process = 0.0 if gpu_memory(settings.device) else PROCESS_GIB
+    if newest is not None and before is not None and newest.peak_gib:
+        process = newest.peak_gib - _gib(memory_of(stage, before))
+    seconds = None
+    done = _amount(stage, before)[0] if before is not None else 0.0
+    start = START_SECONDS if work is not None and work.tokens else 0.0
+    if amount and newest is not None and done:
+        seconds = start + max(0.1, newest.seconds - start) * amount / done
+    elif amount and known.network is not None and start:
+        speed = training_speed(settings, **dataclasses.asdict(known.network))
+        seconds = start + amount / speed
+    elif amount:
+        seconds = amount / ROWS_PER_SECOND
+    flops = work.flops(known.network.weights) if work and known.network else None
+    return Cost(work=work, flops=flops, seconds=seconds, memory=memory, process=process)
+
+
+def _amount(stage: str, known: Known) -> tuple[float, Work | None]:
+    """What a stage's seconds are in proportion to, 0 where it is not known; and its work."""
     work = work_of(stage, known)
-    weights = known.network.weights if known.network else 0.0
-    if work is None or not work.amount(weights):
-        return Cost(memory=memory_of(stage, known), process=_process(settings))
-    return Cost(
-        process=_process(settings),
-        work=work,
-        flops=work.flops(weights),
-        seconds=_seconds(stage, work.amount(weights), known, settings),
-        memory=memory_of(stage, known),
-    )
+    if work is None or (work.tokens and known.network is None):
+        return 0.0, work
+    return work.amount(known.network.weights if known.network else 0.0), work
 
 
-def _process(settings: Settings) -> float:
-    return 0.0 if gpu_memory(settings.device) else PROCESS_GIB
+def _gib(parts: Sequence[MemoryPart]) -> float:
+    return sum(part.size for part in parts) / 2**30
 
 
-def _seconds(stage: str, amount: float, known: Known, settings: Settings) -> float:
-    start = START_SECONDS if known.network and stage not in ("prepare", "tokenizer") else 0.0
-    for manifest in _newest_first(settings.store, stage):
-        before = _known_of_manifest(settings.store, manifest)
-        work = work_of(stage, before)
-        done = work.amount(before.network.weights if before.network else 0.0) if work else 0.0
-        if done:
-            return start + max(0.1, manifest.seconds - start) * amount / done
-    if not start:
-        return amount / ROWS_PER_SECOND
-    assert known.network is not None
-    return start + amount / training_speed(settings, **dataclasses.asdict(known.network))
-
-
-def _newest_first(store: Path, stage: str) -> list[Manifest]:
-    found = [(folder.stat().st_mtime, one) for folder, one in list_published(store, stage)]
-    return [one for _, one in sorted(found, key=lambda pair: pair[0], reverse=True)]
+def _newest(store: Path, stage: str) -> Manifest | None:
+    found = list(list_published(store, stage))
+    return max(found, key=lambda pair: pair[0].stat().st_mtime)[1] if found else None
 
 
 def _known_of_manifest(store: Path, manifest: Manifest) -> Known:
