@@ -30,6 +30,7 @@ from tasks.promotion.promotion import Answer
 from tasks.reports.style import table
 from tasks.results.store import StageRef
 from tasks.run.faults import faults_explained
+from tasks.run.logs import say_causes_once
 from tasks.run.pipeline import PipelineRun, open_pipeline
 from tasks.run.reporting import run_logger
 from tasks.run.spec import report_text
@@ -104,6 +105,7 @@ def cancellable(function: Callable[P, R]) -> Callable[P, R | State[Any]]:
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R | State[Any]:
+        say_causes_once()
         try:
             with faults_explained(load_settings()):
                 return function(*args, **kwargs)

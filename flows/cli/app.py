@@ -7,7 +7,6 @@ stand inside the commands, so that errors appear at once.
 import contextlib
 import functools
 import json
-import logging
 import os
 import signal
 import sys
@@ -19,7 +18,7 @@ from typing import Annotated, Any, NoReturn, cast
 
 import typer
 
-from flows.checks import check_parameters
+from flows.checks import check_decision, check_parameters
 from flows.cli.arguments import NAME, NOTE, checked, want_file_to_write, want_home
 from flows.cli.evaluate import benchmark, compare, evaluate
 from flows.cli.prefect_runs import flows_run_here
@@ -32,7 +31,7 @@ from models.errors import QuartetError
 from tasks.machine.addresses import use_running_servers
 from tasks.machine.launch import EVENT_SECONDS
 from tasks.machine.temporary import ensure_prefect
-from tasks.run.faults import explain_fault, faults_explained
+from tasks.run.faults import faults_explained
 from tasks.settings import load_settings
 
 app = typer.Typer(
@@ -72,9 +71,10 @@ def run(
         form = RunForm.of(preset, settings or []).called(**checked({"name": name, "note": note}))
         parameters = form.to_parameters()
         check_parameters(parameters)
+        check_decision(parameters)
         result = checked({"result": result})["result"]
         want_file_to_write("--result", result)
-    with _errors_in_one_line(), _refusals():
+    with _refusals(), faults_explained(load_settings()):
         _prepare_environment()
         from flows.cli.plan import plan_pipeline, print_plan  # Prefect: a second
 
@@ -249,14 +249,6 @@ def _errors_in_one_line() -> Iterator[None]:
         raise typer.Exit(1) from error
 
 
-def _without_traceback(record: logging.LogRecord) -> bool:
-    """Log what a sentence explains without its traceback."""
-    error = record.exc_info[1] if record.exc_info else None
-    if error is not None and explain_fault(error, load_settings()) is not None:
-        record.exc_info = record.exc_text = None
-    return True
-
-
 def _refuse(message: str) -> NoReturn:
     say(f"quartet: {message}", err=True)
     raise typer.Exit(2)
@@ -288,7 +280,5 @@ def _prepare_environment() -> None:
         "PREFECT_SERVER_SERVICES_DB_VACUUM_EVENT_RETENTION_OVERRIDES": EVENT_SECONDS,
     }.items():
         os.environ.setdefault(name, value)
-    for name in ("prefect.flow_runs", "prefect.task_runs"):
-        logging.getLogger(name).addFilter(_without_traceback)
     if not sys.warnoptions:
         warnings.filterwarnings("ignore", category=DeprecationWarning)

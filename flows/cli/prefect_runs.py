@@ -20,5 +20,7 @@ def flows_run_here(settings: Settings) -> Iterator[None]:
     ensure_prefect(settings)
     from prefect import tags  # after the environment says where its API is
 
-    with command_announced(settings) as tag, tags(tag):
+    from tasks.run.logs import causes_left_out
+
+    with command_announced(settings) as tag, tags(tag), causes_left_out():
         yield

@@ -14,7 +14,7 @@ from tasks.escaping import for_markdown
 from tasks.results.curves import read_history
 from tasks.results.store import Manifest
 from tasks.tracking.client import Tracker
-from tasks.tracking.facts import DIGITS, manifest_cost, show_output
+from tasks.tracking.facts import DIGITS, GROUP, manifest_cost, show_output
 from tasks.tracking.metrics import without_silent
 
 REPORT, PLOTS, ABOUT = "report.md", "plots", "page.json"
@@ -116,7 +116,8 @@ def record_samples(
 
 def shown_numbers(manifest: Manifest, folder: Path) -> dict[str, float]:
     """The single numbers that a stage's run shows: few, for MLflow draws a chart of each."""
-    return entry(manifest.stage).shown(manifest.metrics) | manifest_cost(manifest, folder)
+    peak = {f"{GROUP}peak_memory_gib": manifest.peak_gib} if manifest.peak_gib else {}
+    return entry(manifest.stage).shown(manifest.metrics) | manifest_cost(manifest, folder) | peak
 
 
 class About(BaseModel, frozen=True):

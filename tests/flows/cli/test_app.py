@@ -1,6 +1,5 @@
 """The command line answers what is wrong in one line with status 2, before anything starts."""
 
-import logging
 import os
 import subprocess
 import sys
@@ -9,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from flows.checks import check_parameters
-from flows.cli import app as cli
 from flows.parameters import load_preset
 from models.errors import DataError
 
@@ -130,19 +128,3 @@ def test_help_names_the_commands(tmp_path: Path) -> None:
     assert "run" in done.stdout
     for command in ("presets", "up", "status", "doctor", "sync"):
         assert command in done.stdout
-
-
-@pytest.mark.parametrize(
-    ("error", "kept"), [(DataError("rows are missing"), False), (KeyError("a bug"), True)]
-)
-def test_log_keeps_the_traceback_of_bugs_only(
-    error: Exception, kept: bool, caplog: pytest.LogCaptureFixture
-) -> None:
-    logger = logging.getLogger("tests.flows.cli")
-    logger.addFilter(cli._without_traceback)
-    try:
-        raise error
-    except Exception:
-        logger.exception("it failed: %r", error)
-    assert ("Traceback" in caplog.text) is kept
-    assert repr(error) in caplog.text
