@@ -12,7 +12,15 @@ from prefect.runtime import flow_run
 from pydantic import BaseModel, ConfigDict
 
 from flows.forms import RunForm
-from flows.lifecycle import ask_before_ppo, cancellable, name_run, opened
+from flows.lifecycle import (
+    Conclusion,
+    ask_before_ppo,
+    cancellable,
+    conclude_decision,
+    concluding,
+    name_run,
+    opened,
+)
 from flows.parameters import PipelineParameters
 from flows.preferences import learn_preferences
 from tasks.registry.registration import renew_cards
@@ -59,8 +67,13 @@ class PipelineResult(BaseModel):
     samples: list[dict[str, str | float]]
 
 
+def _conclude(result: PipelineResult) -> Conclusion:
+    return conclude_decision(result.stages[-1])
+
+
 @flow(name="rlhf-pipeline", flow_run_name=name_run, persist_result=False)
 @cancellable
+@concluding(_conclude)
 def rlhf_pipeline(run: RunForm) -> PipelineResult:
     """Pretrain, fine-tune, train a reward model on preferences, run PPO, and evaluate.
 
@@ -107,7 +120,7 @@ def _run_stages(
     stages += [base, sft, *learned.stages]
     refuse_weak(learned.quality, p.reward_quality)
     if ask:
-        ask_before_ppo(learned.reward, pipeline)
+        ask_before_ppo(learned, pipeline)
     ppo = align(p.ppo, p.sampling, pipeline=pipeline, data=data, sft=sft, reward=learned.reward)
     evaluation = evaluate(
         p.evaluate,

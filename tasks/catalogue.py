@@ -87,6 +87,14 @@ class Entry:
     judges: bool = False
     about: str = ""
 
+    def numbers(self, metrics: Mapping[str, float]) -> str:
+        """What stands for the stage, in one line of text."""
+        return ", ".join(
+            f"{one.label} {metrics[one.metric]:{one.format}}"
+            for one in self.key_metrics
+            if one.metric in metrics
+        )
+
 
 DATASETS: dict[str, Mapping[str, str]] = {
     "corpus": {"corpus_train": TRAIN, "corpus_heldout": HELD_OUT},

@@ -1,25 +1,64 @@
-"""PPO's page: whether training stayed healthy, and the same prompts through the training."""
+"""PPO's page: whether training stayed healthy, and the same prompts through the training.
 
+While PPO trains, its page shows what is known so far: the curves, and the watched prompts up to the
+last checkpoint.
+"""
+
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from models.checkpoints import SEAL_NAME
 from models.ppo.alarms import raised_alarms
 from models.rows import read_rows
 from tasks.reports.style import cell, table
+from tasks.reports.training import plot_stage_curves
+from tasks.results.curves import read_history
 from tasks.run.spec import Page, Result
 
+SESSION = "session.json"
+"""File of a checkpoint that holds the samples so far."""
 SHOWN_PROMPTS = 3
 CELL = 200
 """Characters of a completion in the table of samples."""
 
 
-def ppo_page(result: Result, _plots: Path) -> Page:
-    """Show the alarms that were raised, and completions of the watched prompts."""
+def ppo_page(result: Result, plots: Path) -> Page:
+    """Show the alarms that were raised, completions of the watched prompts, and the curves."""
     samples = read_rows(result.folder / "samples.jsonl")
     iterations = int(result.parameters["ppo"]["iterations"])
-    text = f"{_alarms(result.metrics, iterations)}\n\n{_samples(samples)}"
-    return Page(title="Whether training stayed healthy, and what it changed", markdown=text)
+    return Page(
+        title="Whether training stayed healthy, and what it changed",
+        markdown=f"{_alarms(result.metrics, iterations)}\n\n{_samples(samples)}",
+        pictures=_draw(result.folder, plots),
+    )
+
+
+def training_page(result: Result, plots: Path) -> Page:
+    """Show a training that has not finished, from its working folder."""
+    iterations = int(result.parameters["ppo"]["iterations"])
+    sealed = {
+        int(path.parent.name.rpartition("-")[2]): path.parent / SESSION
+        for path in result.folder.glob(f"checkpoints/checkpoint-*/{SEAL_NAME}")
+    }
+    text = f"PPO is training: {iterations} iterations in all. "
+    if not sealed:
+        text += "The watched prompts are shown from the first checkpoint on."
+    else:
+        last = max(sealed)
+        samples = json.loads(sealed[last].read_text(encoding="utf-8"))["samples"]
+        text += f"The last checkpoint is of iteration {last}.\n\n{_samples(samples)}"
+    return Page(title="PPO is training", markdown=text, pictures=_draw(result.folder, plots))
+
+
+def _draw(folder: Path, plots: Path) -> list[Path]:
+    """The curves that a folder holds."""
+    history, picture = read_history(folder), plots / "training.png"
+    if not history:
+        return []
+    plot_stage_curves("ppo", history, picture)
+    return [picture]
 
 
 def _alarms(metrics: Mapping[str, float], iterations: int) -> str:

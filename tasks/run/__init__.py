@@ -2,6 +2,7 @@
 
 `stage` finds, computes and publishes a result; `spec` is what a stage is, and its page; `record`
 is its MLflow run and `pipeline` the parent; `exchange` fetches what another machine made;
-`reporting` speaks with Prefect, and `logs` with the terminal; `device_slot` lets one training at a
-time have a device; `faults` says in a sentence what other libraries raise.
+`reporting` speaks with Prefect, `overview` is a run's report and bar there, and `logs` speaks with
+the terminal; `device_slot` lets one training at a time have a device; `faults` says in a sentence
+what other libraries raise.
 """

@@ -7,6 +7,7 @@ from typing import Any
 from prefect.exceptions import Pause
 from pydantic import BaseModel
 
+from tasks.run.overview import overview
 from tasks.run.reporting import run_logger
 from tasks.settings import Settings, load_settings
 from tasks.tracking.client import Tracker
@@ -75,6 +76,7 @@ def open_pipeline(
     else:
         tags |= {FLOW_RUN_TAG: flow_run_id} if flow_run_id else {}
         run_id = tracker.start_run(name, parameters=flatten(parameters), tags=tags)
+    overview().belongs_to(name, page_address(settings, tracker, run_id))
     status: Status = "KILLED"  # unless it ends otherwise than by a signal
     try:
         yield PipelineRun(
@@ -89,6 +91,12 @@ def open_pipeline(
         raise
     finally:
         _close(settings, tracker, OutageNote(name=name, run_id=run_id, status=status))
+
+
+def page_address(settings: Settings, tracker: Tracker, run_id: str) -> str:
+    """Where a run's page is; empty where no server serves it."""
+    uri = settings.tracking_uri
+    return f"{uri.rstrip('/')}/{tracker.page(run_id)}" if uri else ""
 
 
 def _close(settings: Settings, tracker: Tracker, end: OutageNote) -> None:

@@ -7,6 +7,7 @@ from its last checkpoint. So Prefect retries a stage (`stage_task`) at little co
 trouble of the network: bad data or a diverged loss would only fail once more.
 """
 
+import functools
 import math
 import shutil
 import time
@@ -31,10 +32,11 @@ from tasks.results.store import Manifest, StageRef, Store, list_files, write_man
 from tasks.run.device_slot import training_slot
 from tasks.run.exchange import fetch_published
 from tasks.run.faults import faults_explained, free_bytes, full_disk
+from tasks.run.overview import overview
 from tasks.run.pipeline import PipelineRun
 from tasks.run.record import StageRecord
 from tasks.run.reporting import Progress, announce_stage, run_logger
-from tasks.run.spec import StageSpec, show_page
+from tasks.run.spec import StageSpec, live_page, show_page
 from tasks.settings import Settings, load_settings
 from tasks.tracking.metrics import MetricBuffer
 
@@ -111,6 +113,7 @@ class _StageRun:
             manifest = self._find(self.spec.name, self.digest)
             ref = self._reuse(manifest) if manifest is not None else self._compute(learn)
         announce_stage(ref, self.pipeline.name)
+        overview().end_stage(ref)
         return ref
 
     def _lock(self, stage: str, digest: str) -> AbstractContextManager[None]:
@@ -143,7 +146,10 @@ class _StageRun:
     def _compute(self, learn: Learn) -> StageRef:
         partial = self.store.partial(self.spec.name, self.digest)
         buffer = self.record.open(partial)
-        progress = Progress(self.spec.name, self.spec.total_steps)
+        overview().begin(self.spec.name)
+        bar = functools.partial(overview().move, self.spec.name)
+        live = live_page(self.spec, partial)
+        progress = Progress(self.spec.name, self.spec.total_steps, bar, live)
         out = self.store.writing(self.spec.name, self.digest)
         self.logger.info("%s %s: starting", self.spec.name, self.digest[:12])
         try:
