@@ -32,16 +32,15 @@ from tasks.machine.liveness import announced
 from tasks.machine.time_limit import time_limit
 from tasks.promotion.contest import record_approval
 from tasks.promotion.promotion import Answer
-from tasks.reports.reward import strength
+from tasks.reports.reward import explain_weaknesses, strength
 from tasks.reports.style import table
 from tasks.results.store import StageRef
 from tasks.run.faults import faults_explained
 from tasks.run.overview import shown_overview
 from tasks.run.pipeline import PipelineRun, open_pipeline
 from tasks.run.reporting import Card, run_logger
-from tasks.run.spec import page_key, published_outcome, report_text
+from tasks.run.spec import page_key, published_outcome, published_results, report_text
 from tasks.settings import load_settings
-from tasks.stages.reward_quality import find_weaknesses
 from tasks.upkeep.reconcile import reconcile
 
 P = ParamSpec("P")
@@ -200,7 +199,7 @@ def ask_before_ppo(learned: LearnedPreferences, pipeline: PipelineRun) -> None:
     question = "\n\n".join(
         (
             "**Is this reward model good enough for PPO?**",
-            f"{strength(find_weaknesses(learned.quality))}{more}",
+            f"{strength(explain_weaknesses(published_results(learned.quality)))}{more}",
             table(("", ""), _five_numbers(learned)),
         )
     )

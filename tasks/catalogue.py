@@ -68,6 +68,7 @@ class Entry:
         networks: Folders of the networks that it trains.
         datasets: Files that it reads from an input, by the input's role, where they are not what
             the role says (`DATASETS`).
+        live: Whether its view can show its working folder while it is computed.
         judges: Whether it says how good a model is.
         about: Role of the one input that it judges; empty where it judges all its models.
     """
@@ -84,6 +85,7 @@ class Entry:
     card: Card = Card()
     networks: tuple[str, ...] = ("model",)
     datasets: dict[str, Mapping[str, str]] = field(default_factory=dict)
+    live: bool = False
     judges: bool = False
     about: str = ""
 
@@ -234,6 +236,7 @@ CATALOGUE: Mapping[str, Entry] = {
             tag="ppo",
         ),
         networks=("model", "critic"),
+        live=True,
     ),
     "evaluate": Entry(
         title="Evaluation",

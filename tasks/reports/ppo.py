@@ -17,8 +17,8 @@ from tasks.reports.training import plot_stage_curves
 from tasks.results.curves import read_history
 from tasks.run.spec import Page, Result
 
-SESSION = "session.json"
-"""File of a checkpoint that holds the samples so far."""
+SAMPLES, SESSION = "samples.jsonl", "session.json"
+"""Files of a result and of a checkpoint that hold the samples."""
 SHOWN_PROMPTS = 3
 CELL = 200
 """Characters of a completion in the table of samples."""
@@ -26,8 +26,14 @@ CELL = 200
 
 def ppo_page(result: Result, plots: Path) -> Page:
     """Show the alarms that were raised, completions of the watched prompts, and the curves."""
-    samples = read_rows(result.folder / "samples.jsonl")
     iterations = int(result.parameters["ppo"]["iterations"])
+    if not (result.folder / SAMPLES).is_file():
+        return Page(
+            title="PPO is training",
+            markdown=_so_far(result.folder, iterations),
+            pictures=_draw(result.folder, plots),
+        )
+    samples = read_rows(result.folder / SAMPLES)
     return Page(
         title="Whether training stayed healthy, and what it changed",
         markdown=f"{_alarms(result.metrics, iterations)}\n\n{_samples(samples)}",
@@ -35,21 +41,17 @@ def ppo_page(result: Result, plots: Path) -> Page:
     )
 
 
-def training_page(result: Result, plots: Path) -> Page:
-    """Show a training that has not finished, from its working folder."""
-    iterations = int(result.parameters["ppo"]["iterations"])
+def _so_far(folder: Path, iterations: int) -> str:
+    """What the last checkpoint of a training has recorded."""
     sealed = {
         int(path.parent.name.rpartition("-")[2]): path.parent / SESSION
-        for path in result.folder.glob(f"checkpoints/checkpoint-*/{SEAL_NAME}")
+        for path in folder.glob(f"checkpoints/checkpoint-*/{SEAL_NAME}")
     }
-    text = f"PPO is training: {iterations} iterations in all. "
     if not sealed:
-        text += "The watched prompts are shown from the first checkpoint on."
-    else:
-        last = max(sealed)
-        samples = json.loads(sealed[last].read_text(encoding="utf-8"))["samples"]
-        text += f"The last checkpoint is of iteration {last}.\n\n{_samples(samples)}"
-    return Page(title="PPO is training", markdown=text, pictures=_draw(result.folder, plots))
+        return f"{iterations} iterations in all; samples are shown from the first checkpoint on."
+    last = max(sealed)
+    samples = json.loads(sealed[last].read_text(encoding="utf-8"))["samples"]
+    return f"The last checkpoint is iteration {last} of {iterations}.\n\n{_samples(samples)}"
 
 
 def _draw(folder: Path, plots: Path) -> list[Path]:

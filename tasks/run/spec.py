@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from models.evaluation.result import Outcome, read_outcome, read_samples, side_by_side
+from models.rows import read_json
+from tasks.catalogue import entry
 from tasks.escaping import code_span, for_markdown
 from tasks.results.store import Manifest, StageRef, Store
 from tasks.run.overview import overview
@@ -24,7 +26,8 @@ class Result:
     """A published stage as a view reads it.
 
     Attributes:
-        folder: Its files: numbers, rows and models.
+        folder: Its files: numbers, rows and models; of one that is still computed (`Entry.live`),
+            its curves and checkpoints so far.
         parameters: The slice that it was made with.
         inputs: Folders of its inputs by role, as far as they are in the store.
     """
@@ -69,7 +72,6 @@ class StageSpec:
         total_steps: Steps of its progress bar; 0 if unknown.
         trains: Whether it needs the device to itself.
         view: How its result is shown, if it is; never part of its identity.
-        live: How it is shown while it is computed: a view of its working folder.
     """
 
     name: str
@@ -80,7 +82,6 @@ class StageSpec:
     total_steps: int = 0
     trains: bool = False
     view: View | None = None
-    live: View | None = None
 
 
 def stage_tags(
@@ -160,7 +161,7 @@ def live_page(spec: StageSpec, partial: Path) -> Callable[[], None] | None:
     Args:
         partial: Its working folder, with its curves and checkpoints so far.
     """
-    view = spec.live
+    view = spec.view if entry(spec.name).live else None
     if view is None:
         return None
     card = Card(page_key(spec.name), "markdown")
@@ -233,6 +234,11 @@ def published_outcome(ref: StageRef) -> tuple[Outcome, list[dict[str, Any]]]:
     """What a published evaluation decided, and its samples side by side."""
     folder = Store(load_settings().store).folder(ref.stage, ref.digest)
     return read_outcome(folder), side_by_side(read_samples(folder))
+
+
+def published_results(ref: StageRef) -> Any:
+    """What a published stage's results.json holds."""
+    return read_json(Store(load_settings().store).folder(ref.stage, ref.digest) / "results.json")
 
 
 def picture_data(picture: Path) -> str:

@@ -6,7 +6,7 @@ from models.language.config import SamplingConfig
 from models.ppo.alarms import raised_alarms
 from models.ppo.config import PPOConfig
 from tasks.registry.registration import register
-from tasks.reports.ppo import ppo_page, training_page
+from tasks.reports.ppo import ppo_page
 from tasks.results.store import StageRef
 from tasks.run.pipeline import PipelineRun
 from tasks.run.reporting import emit
@@ -53,7 +53,6 @@ def align(
         total_steps=config.iterations,
         trains=True,
         view=ppo_page,
-        live=training_page,
     )
     ref = run_stage(spec, pipeline, learn)
     register(ref, pipeline)

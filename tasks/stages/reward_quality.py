@@ -70,9 +70,11 @@ def refuse_weak(ref: StageRef, config: RewardQualityConfig) -> None:
     Raises:
         WeakRewardError: It is weak, and `stop_if_weak` is set.
     """
-    reasons = " ".join(find_weaknesses(ref))
-    if not reasons:
+    folder = Store(load_settings().store).folder(ref.stage, ref.digest)
+    results = read_json(folder / "results.json")
+    if not results["weaknesses"]:
         return
+    reasons = " ".join(explain_weaknesses(results))
     if config.stop_if_weak:
         raise WeakRewardError(
             f"the reward model is too weak for PPO to learn from. {reasons} Check the preferences' "
@@ -83,12 +85,6 @@ def refuse_weak(ref: StageRef, config: RewardQualityConfig) -> None:
         "THE REWARD MODEL IS WEAK, and reward_quality.stop_if_weak is false, so the run continues: "
         "%s", reasons,
     )  # fmt: skip
-
-
-def find_weaknesses(ref: StageRef) -> list[str]:
-    """Why a measured reward model is too weak for PPO, a sentence each; none if it is not."""
-    folder = Store(load_settings().store).folder(ref.stage, ref.digest)
-    return explain_weaknesses(read_json(folder / "results.json"))
 
 
 def _measure(
