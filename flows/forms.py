@@ -4,20 +4,20 @@ A form's field is the field of the stage's config, with its title, description a
 other fields come from the preset or from `further`. A value out of bounds is refused by the API
 before the run; parameters that do not fit together are refused at the start of the run.
 
-No field has a default: it would be the stage's default, not the preset's, and a form sent with
-missing fields would start a different run.
+No parameter has a default: it would be the stage's default, not the preset's, and a form sent with
+missing fields would start a different run. Name and note change no result.
 
 Imports no torch.
 """
 
 import copy
 from collections.abc import Sequence
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 from pydantic_core import PydanticUndefined
 
-from flows.parameters import PipelineParameters, load_preset
+from flows.parameters import PipelineParameters, load_preset, validated
 from models.config import Config, Seed
 from models.errors import ParameterError
 from models.language.config import ArchitectureConfig, BaseModelConfig, SamplingConfig
@@ -28,6 +28,11 @@ from tasks.data.config import DataConfig
 from tasks.judging.config import EvaluationConfig
 
 PresetName = Literal["quickstart", "reviews", "hh-rlhf"]
+
+RunName = Annotated[
+    str, StringConstraints(strip_whitespace=True, max_length=100, pattern=r"^[^\x00-\x1f\x7f]*$")
+]
+RunNote = Annotated[str, StringConstraints(max_length=4000)]
 
 
 def field_of(config: type[Config], name: str) -> Any:
@@ -107,6 +112,10 @@ class StageForm(Config):
 
     preset: PresetName
     """Gives every parameter that is not in this form."""
+    name: RunName = ""
+    """Of the run, in Prefect and MLflow; empty = what differs from the preset."""
+    note: RunNote = ""
+    """Shown with the run in MLflow and in `quartet status`."""
     seed: Seed
     """Random seed of the run."""
     time_limit_hours: float = Field(ge=0, le=8784, title="Time limit (hours)")
@@ -129,6 +138,14 @@ class StageForm(Config):
         own = {"preset": preset, "seed": 0, "time_limit_hours": 0.0, "further": list(further)}
         asks = {"approval": False} if "approval" in cls.model_fields else {}
         return cls.model_validate({**own, **asks, **groups})
+
+    def called(self, name: str, note: str) -> Self:
+        """The same form with a name and a note for the run.
+
+        Raises:
+            ParameterError: One of them is too long, or the name is more than one line.
+        """
+        return validated(type(self), {**self.model_dump(), "name": name, "note": note})
 
     def to_parameters(self) -> PipelineParameters:
         """The parameters of the pipeline: the preset's, overridden by the form.

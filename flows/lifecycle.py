@@ -5,9 +5,7 @@ on the run's page. After the answer the flow starts from the top; finished stage
 """
 
 import contextlib
-import datetime
 import functools
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar, cast
@@ -23,7 +21,8 @@ from pydantic import Field
 
 from flows.forms import StageForm
 from flows.memory import check_memory
-from flows.parameters import PipelineParameters
+from flows.names import name_of
+from flows.parameters import PipelineParameters, changed_from_preset
 from flows.preferences import LearnedPreferences
 from models.errors import QuartetError
 from tasks.catalogue import entry
@@ -46,23 +45,24 @@ from tasks.upkeep.reconcile import reconcile
 P = ParamSpec("P")
 R = TypeVar("R")
 
+PIPELINE = "rlhf-pipeline"
+"""Name of the flow of all stages; others run a part of them, or judge what they gave."""
+
 
 class Cancellation(BaseException):
     """A person ended the run. Not an Exception, so that nothing catches it by accident."""
 
 
 def name_run() -> str:
-    """Name a flow run after its form: preset, time and the beginning of the run's id.
-
-    A stage that runs alone is named first; the id separates runs started in the same second. A run
-    that is retried, or resumed after its approval, keeps its name.
-    """
-    if re.search(r"-\d{8}-\d{6}-[0-9a-f]{4}$", flow_run.name or ""):
-        return str(flow_run.name)
-    form: Any = flow_run.parameters["run"]
-    preset = form["preset"] if isinstance(form, dict) else form.preset
-    stage = "" if flow_run.flow_name == "rlhf-pipeline" else f"{flow_run.flow_name}-"
-    return f"{stage}{preset}-{datetime.datetime.now():%Y%m%d-%H%M%S}-{str(flow_run.id)[:4]}"
+    """Name a flow run, with its flow first where that is not the whole pipeline."""
+    flow, form = flow_run.flow_name or "", flow_run.parameters.get("run")
+    return name_of(
+        form,
+        flow="" if flow == PIPELINE else flow,
+        run_id=str(flow_run.id),
+        typed=form.name if form is not None else flow_run.parameters.get("name", ""),
+        now=flow_run.name or "",
+    )
 
 
 @contextlib.contextmanager
@@ -89,6 +89,9 @@ def opened(form: StageForm, parameters: PipelineParameters) -> Iterator[Pipeline
                 seed=parameters.seed,
                 parameters=parameters.model_dump(mode="json"),
                 flow_run_id=str(flow_run.id or ""),
+                note=form.note,
+                kind="pipeline" if flow_run.flow_name == PIPELINE else flow_run.flow_name,
+                changed=changed_from_preset(parameters),
             ) as pipeline,
             announced(load_settings(), pipeline.run_id, str(flow_run.id or "")),
         ):

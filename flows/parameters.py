@@ -128,6 +128,31 @@ def load_preset(
     return validated(PipelineParameters, values)
 
 
+def changed_from_preset(parameters: PipelineParameters) -> dict[str, Any]:
+    """What differs from the preset, by dotted name: {"seed": 1, "ppo.kl_coef": 0.16}.
+
+    In the order of the form. The seed counts, the preset's name does not; a group that is off is
+    one value, None.
+
+    Args:
+        parameters: A custom preset is compared with the defaults.
+    """
+    known = parameters.preset in list_presets()
+    before = load_preset(parameters.preset) if known else PipelineParameters()
+    plain, now = _flat(before.model_dump(mode="json")), _flat(parameters.model_dump(mode="json"))
+    plain["preset"] = parameters.preset
+    absent = object()
+    return {name: value for name, value in now.items() if plain.get(name, absent) != value}
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        flat |= _flat(value, f"{name}.") if isinstance(value, dict) and value else {name: value}
+    return flat
+
+
 def validated(model: type[Model], values: Mapping[str, Any]) -> Model:
     """Validate values; all of pydantic's errors make one line.
 

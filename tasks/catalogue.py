@@ -57,8 +57,8 @@ class Entry:
     Attributes:
         title: Its name for people.
         key_metrics: Shown when a run ends.
-        headlines: Metrics that its pipeline's run shows too, by the name that they have there.
-        final: Whether all its metrics stand on the pipeline's run.
+        final: Whether its numbers are what it is for: its run in MLflow shows all of them, not only
+            those that stand for it.
         curves: Worth a picture, and compared between runs.
         loss_unit: Of its losses, where they have one.
         lineage: Metrics that stand for it in a lineage; the key metrics unless there are some.
@@ -75,7 +75,6 @@ class Entry:
 
     title: str
     key_metrics: tuple[KeyMetric, ...] = ()
-    headlines: Mapping[str, str] = field(default_factory=dict)
     final: bool = False
     curves: tuple[Curve, ...] = ()
     loss_unit: str = ""
@@ -96,6 +95,12 @@ class Entry:
             for one in self.key_metrics
             if one.metric in metrics
         )
+
+    def shown(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        """The final numbers that its run in MLflow shows; its manifest has all of them."""
+        wanted = {key.metric for key in self.key_metrics} | set(self.lineage)
+        everything = self.final or not wanted
+        return {name: value for name, value in metrics.items() if everything or name in wanted}
 
 
 DATASETS: dict[str, Mapping[str, str]] = {
@@ -132,10 +137,6 @@ CATALOGUE: Mapping[str, Entry] = {
     "pretrain": Entry(
         title="Pretraining",
         key_metrics=(KeyMetric("pretrain/perplexity", "held-out perplexity", ".2f"),),
-        headlines={
-            "pretrain/heldout_loss": "final/pretrain_heldout_loss",
-            "pretrain/bits_per_byte": "final/pretrain_bits_per_byte",
-        },
         curves=(Curve("pretrain/loss", "Pretraining: loss", "nats per token"),),
         loss_unit="nats per token",
         lineage=("pretrain/parameters", "pretrain/bits_per_byte"),
@@ -148,7 +149,6 @@ CATALOGUE: Mapping[str, Entry] = {
     "sft": Entry(
         title="Supervised fine-tuning",
         key_metrics=(KeyMetric("sft/heldout_perplexity", "held-out perplexity", ".2f"),),
-        headlines={"sft/heldout_perplexity": "final/sft_heldout_perplexity"},
         curves=(Curve("sft/loss", "SFT: loss", "nats per token"),),
         loss_unit="nats per token",
         lineage=("sft/rows", "sft/heldout_perplexity"),
@@ -170,10 +170,6 @@ CATALOGUE: Mapping[str, Entry] = {
             KeyMetric("reward/accuracy_high", "to"),
             KeyMetric("reward/longer_wins_accuracy", "longer wins"),
         ),
-        headlines={
-            "reward/accuracy": "final/reward_accuracy",
-            "reward/longer_wins_accuracy": "final/reward_longer_wins_accuracy",
-        },
         curves=(Curve("reward/train_accuracy", "Reward model: accuracy", "share of pairs"),),
         loss_unit="nats per pair",
         lineage=("reward/pairs", "reward/accuracy"),
@@ -186,7 +182,6 @@ CATALOGUE: Mapping[str, Entry] = {
     "judge": Entry(
         title="Held-out reward model",
         key_metrics=(KeyMetric("judge/accuracy", "held-out pair accuracy"),),
-        headlines={"judge/accuracy": "final/judge_accuracy"},
         curves=(
             Curve("judge/train_accuracy", "Held-out reward model: accuracy", "share of pairs"),
         ),
@@ -212,11 +207,6 @@ CATALOGUE: Mapping[str, Entry] = {
             KeyMetric("ppo/objective/score_normalised", "last rollout: normalised score", "+.2f"),
             KeyMetric("ppo/objective/kl_to_reference", "KL", ".2f"),
         ),
-        headlines={
-            "ppo/objective/score": "final/ppo_training_score",
-            "ppo/objective/kl_to_reference": "final/ppo_training_kl",
-            "ppo/iterations": "final/ppo_iterations",
-        },
         curves=tuple(
             Curve(f"ppo/objective/{metric}", f"PPO: {title}", y, "iteration")
             for metric, title, y in (
@@ -258,7 +248,7 @@ CATALOGUE: Mapping[str, Entry] = {
     "evaluate-models": Entry(title="Models compared", final=True, judges=True),
     "multiple-choice": Entry(title="Multiple choice", final=True, judges=True),
     "lm-eval": Entry(title="Published benchmarks", final=True, judges=True),
-    "promotion": Entry(title="Challenger against champion", judges=True),
+    "promotion": Entry(title="Challenger against champion", final=True, judges=True),
 }
 
 

@@ -4,9 +4,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import typer
+
 from models.errors import DataError, ParameterError
 from tasks.data.files import user_path
 from tasks.settings import Settings
+
+NAME = typer.Option("--name", help="Name of the run; default: what differs from the preset.")
+NOTE = typer.Option("--note", help="Shown with the run in MLflow and by `quartet status`.")
 
 LONGEST_NAME = 1000
 TEXTS = ("note", "system", "criteria", "settings", "delimiter")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from flows.cli.arguments import NAME, NOTE
 from flows.cli.prefect_runs import flows_run_here
 from flows.cli.terminal import say
 from flows.forms import StageForm
@@ -57,6 +58,8 @@ def evaluate(
         list[str] | None,
         typer.Option("--set", help="path.to.field=value of the preset; repeatable."),
     ] = None,
+    name: Annotated[str, NAME] = "",
+    note: Annotated[str, NOTE] = "",
 ) -> None:
     """Compare any models on any prompts and print the report."""
     endpoint = {"url": endpoint_url, "model": endpoint_model, "criteria": criteria}
@@ -68,7 +71,7 @@ def evaluate(
         "endpoint": {name: value for name, value in endpoint.items() if value},
     }
     judging = validated(EvaluateModelsConfig, values)
-    run = _form(preset, seed, settings or [])
+    run = _form(preset, seed, settings or []).called(name, note)
     with flows_run_here(load_settings()):
         from flows.evaluation import evaluate_models_flow
 
@@ -114,11 +117,13 @@ def benchmark(
     ] = 0,
     preset: Annotated[str, typer.Option(help="Only names the run.")] = "quickstart",
     seed: Annotated[int, typer.Option(help="Random seed of examples and intervals.")] = 0,
+    name: Annotated[str, NAME] = "",
+    note: Annotated[str, NOTE] = "",
 ) -> None:
     """Measure accuracy on your own questions and on published benchmarks."""
     values = {"shots": shots, "prompt": "chat" if chat else "plain", "delimiter": delimiter}
     asking = validated(MultipleChoiceConfig, values)
-    run = _form(preset, seed)
+    run = _form(preset, seed).called(name, note)
     with flows_run_here(load_settings()):
         from flows.benchmarks import benchmark_flow
 
@@ -144,6 +149,8 @@ def compare(
     out: Annotated[
         Path | None, typer.Option(help="Folder of the report; default: in the home folder.")
     ] = None,
+    name: Annotated[str, NAME] = "",
+    note: Annotated[str, NOTE] = "",
 ) -> None:
     """Compare pipeline runs: which is best, why, and how certain that is."""
     from prefect.settings import get_current_settings
@@ -151,11 +158,12 @@ def compare(
     from flows.compare import compare_flow
     from tasks.comparison.compare import compare_runs
 
+    called = {"name": name, "note": note}
     if out is None and get_current_settings().api.url:
         with flows_run_here(load_settings()):
-            result = compare_flow(runs)
+            result = compare_flow(runs, **called)
     else:  # do not start a server for this alone
-        result = compare_runs.fn(runs, out)
+        result = compare_runs.fn(runs, out, **called)
     say(result.sentence)
     say(f"Report  {result.folder / 'report.html'}")
     if result.run_id:

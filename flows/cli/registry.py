@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 
-from flows.cli.arguments import want_file_to_write
+from flows.cli.arguments import NAME, NOTE, want_file_to_write
 from flows.cli.prefect_runs import flows_run_here
 from flows.cli.terminal import add_row, say, wide_console
 from flows.parameters import list_presets
@@ -54,6 +54,8 @@ def promote(
             "--set", help="path.to.field=value, such as sampling.temperature=0.7; repeatable."
         ),
     ] = None,
+    name: Annotated[str, NAME] = "",
+    note: Annotated[str, NOTE] = "",
 ) -> None:
     """Make a challenger the champion if it beats the current one and passes every gate.
 
@@ -74,7 +76,7 @@ def promote(
             "max_kl_to_reference": max_kl,
         }
     )
-    form = form.model_copy(update={"promotion": gates})
+    form = form.model_copy(update={"promotion": gates}).called(name, note)
     form.to_parameters()  # refuses before anything starts
     with flows_run_here(load_settings()):
         done = cast(Promotion, promote_flow(model, form, judge_model=judge_model))

@@ -28,7 +28,7 @@ from tasks.run.stage import stage_task
 from tasks.settings import Settings, load_settings
 from tasks.tracking.client import Tracker
 from tasks.tracking.outages import Status, tolerated
-from tasks.tracking.recording import NOTE_CHARACTERS
+from tasks.tracking.recording import note_tags
 
 
 class ComparisonResult(BaseModel):
@@ -51,12 +51,16 @@ class ComparisonResult(BaseModel):
 
 
 @stage_task("compare")
-def compare_runs(runs: Sequence[str], out: Path | None = None) -> ComparisonResult:
+def compare_runs(
+    runs: Sequence[str], out: Path | None = None, *, name: str = "", note: str = ""
+) -> ComparisonResult:
     """Compare pipeline runs, write the report, log it and show it.
 
     Args:
         runs: Names, ids or beginnings of ids of their MLflow parent runs.
         out: The report's folder; one of its own in the home folder by default.
+        name: Of the comparison; empty = its time.
+        note: What a person wrote about it.
 
     Raises:
         ParameterError: A name of no run or of several, or `out` is no folder.
@@ -68,8 +72,8 @@ def compare_runs(runs: Sequence[str], out: Path | None = None) -> ComparisonResu
     tracker.check()
     records = [gather(tracker, store, parent) for parent in find_runs(tracker, runs)]
     contents = compile_contents(records)
-    name = f"compare-{datetime.datetime.now():%Y%m%d-%H%M%S}"
-    folder = _make_folder(settings, name, out)
+    moment = f"compare-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+    name, folder = name or moment, _make_folder(settings, moment, out)
     pictures = _draw(records, contents, folder)
     title = f"Comparison of {len(records)} runs"
     text = to_markdown(contents, {}, title=title)
@@ -80,7 +84,7 @@ def compare_runs(runs: Sequence[str], out: Path | None = None) -> ComparisonResu
     if contents.best.index is not None:
         best = records[contents.best.index].run_id
     files = [*(folder / file for file in written), *pictures.values()]
-    run_id = _record(tracker, name, records, best, text, files)
+    run_id = _record(tracker, name, records, best, note_tags(note, text), files)
     show_markdown(
         "comparison", to_markdown(contents, pictures, title=title), for_markdown(sentence)
     )
@@ -116,15 +120,15 @@ def _draw(records: Sequence[RunRecord], contents: Contents, folder: Path) -> dic
 
 
 def _record(
-    tracker: Tracker, name: str, records: Sequence[RunRecord], best: str, text: str,
-    files: Sequence[Path],
+    tracker: Tracker, name: str, records: Sequence[RunRecord], best: str,
+    notes: Mapping[str, str], files: Sequence[Path],
 ) -> str:  # fmt: skip
     run_id = ""
     tags = {
         "quartet.kind": "comparison",
         "quartet.compared": ",".join(record.run_id for record in records),
         "quartet.best": best or "none",
-        "mlflow.note.content": text[:NOTE_CHARACTERS],
+        **notes,
         **{f"quartet.compared.{record.run_id}": record.name for record in records},
     }
     names = {f"run.{index}": record.name for index, record in enumerate(records, start=1)}

@@ -19,7 +19,7 @@ from tasks.catalogue import entry
 from tasks.results.curves import read_history
 from tasks.results.store import Store
 from tasks.run.exchange import fetch_published
-from tasks.tracking.client import Tracker, tagged
+from tasks.tracking.client import PARENTS, Tracker, tagged
 from tasks.tracking.outages import tolerated
 
 Points: TypeAlias = list[tuple[int, float]]
@@ -115,7 +115,7 @@ def find_runs(tracker: Tracker, names: Sequence[str]) -> list[Any]:
         raise ParameterError(
             f"got {len(names)} runs to compare, wanted 2 to {MOST}; name each by its name or id"
         )
-    known = list(tracker.runs(tagged({"quartet.kind": "pipeline"})))
+    known = list(tracker.runs(PARENTS))
     found = [_find(name, known) for name in names]
     ids = [run.info.run_id for run in found]
     for name, run_id in zip(names, ids, strict=True):
@@ -132,16 +132,15 @@ def gather(tracker: Tracker, store: Store, parent: Any) -> RunRecord:
     """
     info, tags = parent.info, dict(parent.data.tags)
     stages: dict[str, dict[str, str]] = {}  # the newest child of each stage: its tags
+    final = _final(parent)
     for child in tracker.runs(tagged({"mlflow.parentRunId": info.run_id})):
         made = dict(child.data.tags)
         made["quartet.made_by"] = made.get("quartet.made_by") or child.info.run_id
-        stages.setdefault(made.get("quartet.stage", ""), made)
+        stage = made.get("quartet.stage", "")
+        if stage == EVALUATE and stage not in stages:  # the parent has only a few of them
+            final |= _final(child)
+        stages.setdefault(stage, made)
     stages = {stage: stages[stage] for stage in reversed(stages) if stage}
-    final = {
-        name.removeprefix("final/"): value
-        for name, value in parent.data.metrics.items()
-        if name.startswith("final/") and math.isfinite(value)
-    }
     verdict = ""
     if "accepted" in final:
         verdict = tags.get("quartet.verdict") or ("accepted" if final["accepted"] else "rejected")
@@ -189,6 +188,14 @@ def to_samples(rows: Iterable[Mapping[str, Any]]) -> list[Sample]:
     ]
 
 
+def _final(run: Any) -> dict[str, float]:
+    return {
+        name.removeprefix("final/"): value
+        for name, value in run.data.metrics.items()
+        if name.startswith("final/") and math.isfinite(value)
+    }
+
+
 def _find(name: str, known: Sequence[Any]) -> Any:
     named = [run for run in known if run.info.run_name == name]
     if not named and len(name) >= SHORTEST:
@@ -196,9 +203,9 @@ def _find(name: str, known: Sequence[Any]) -> Any:
     if len(named) == 1:
         return named[0]
     if named:
+        more = f" and {len(named) - NEAR} more" if len(named) > NEAR else ""
         raise ParameterError(
-            f"{name!r} names {len(named)} runs ({_listed(named)}); name one by the beginning of "
-            "its id"
+            f"several runs are called {name!r}: give the id of one, {_listed(named)}{more}"
         )
 
     def likeness(run: Any) -> float:

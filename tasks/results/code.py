@@ -10,7 +10,6 @@ descriptions of fields; and the rooms that carry or show results but never shape
 """
 
 import ast
-import copy
 import functools
 import hashlib
 import importlib.util
@@ -123,7 +122,7 @@ class _Module:
         return self._cut[name]
 
     def _resolve(self, statements: list[ast.stmt], *, whole: bool) -> _Definition:
-        body = ast.Module(body=copy.deepcopy(statements), type_ignores=[])
+        body = ast.Module(body=statements, type_ignores=[])
         local = _imported(body)
         WithoutTexts().visit(body)
         definition = _Definition("\n".join(map(ast.dump, body.body)))

@@ -7,6 +7,7 @@ nothing to nobody.
 """
 
 import contextlib
+import functools
 import time
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
@@ -18,7 +19,7 @@ from prefect.context import FlowRunContext
 from tasks.catalogue import entry
 from tasks.escaping import for_markdown
 from tasks.results.store import StageRef
-from tasks.run.reporting import Card, try_to_show
+from tasks.run.reporting import Bar, Card, try_to_show
 
 CELL = 200
 """Characters of a model's or a run's name."""
@@ -63,13 +64,13 @@ class Overview:
         self.shown = shown
         self._report, self._bar = Card("report", "markdown"), Card("progress", "progress")
         self._parts = _Parts()
-        self._expected: dict[str, float] = {}
+        self._expected: dict[str, float | None] = {}
         self._headline = "started"
         self._started = time.monotonic()
         self._show()
 
-    def expect(self, stages: Mapping[str, float]) -> None:
-        """Say which stages will run, in their order, and how many seconds each will take."""
+    def expect(self, stages: Mapping[str, float | None]) -> None:
+        """Say which stages will run, in their order, and how many seconds each takes, if known."""
         self._expected = dict(stages)
 
     def belongs_to(self, name: str, address: str) -> None:
@@ -77,13 +78,14 @@ class Overview:
         shown = for_markdown(name, CELL)
         self._parts.run = f"[{shown}]({address})" if address else shown
 
-    def begin(self, stage: str) -> None:
-        """Show that a stage is being computed."""
+    def begin(self, stage: str) -> Bar:
+        """Show that a stage is being computed, and give what moves the bar for it."""
         row = self._row(stage)
         self.move(stage, 0.0, f"{stage}: starting")
         self._headline = f"running: {self._place(stage)}"
         row.status = RUNNING
         self._show()
+        return functools.partial(self.move, stage)
 
     def link(self, stage: str, address: str = "", *, page: str = "") -> None:
         """Add to a stage the address of its MLflow run, or of its own page."""
@@ -109,18 +111,23 @@ class Overview:
         self._parts.texts.append(text)
 
     def move(self, stage: str, share: float, description: str) -> None:
-        """Move the bar to where the whole run is when a share of a stage is done."""
+        """Move the bar to where the whole run is when a share of a stage is done.
+
+        A stage of unknown length counts as much as the mean of the others.
+        """
         if not self.shown:
             return
-        place = self._place(stage)
-        total = sum(self._expected.values())
-        if stage not in self._expected or not total:
+        place, known = self._place(stage), [one for one in self._expected.values() if one]
+        mean = sum(known) / len(known) if known else 1.0
+        lengths = {name: mean if one is None else one for name, one in self._expected.items()}
+        total = sum(lengths.values())
+        if stage not in lengths or not total:
             self._bar.show(100.0 * share, f"{place}: {description}")
             return
-        stages = list(self._expected)
-        before = sum(self._expected[one] for one in stages[: stages.index(stage)])
-        done = before + share * self._expected[stage]
-        left = f"; about {duration(total - done)} left in all"
+        before = list(lengths)[: list(lengths).index(stage)]
+        done = sum(lengths[one] for one in before) + share * lengths[stage]
+        is_known = None not in self._expected.values()
+        left = f"; about {duration(total - done)} left in all" if is_known else ""
         self._bar.show(min(100.0, 100.0 * done / total), f"{place}: {description}{left}")
 
     def end(self, headline: str, *, tag: bool = False, done: bool = False) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from prefect.exceptions import Pause
@@ -20,7 +21,7 @@ from tasks.tracking.outages import (
     drop_note,
     write_note,
 )
-from tasks.tracking.recording import flatten
+from tasks.tracking.recording import flatten, note_tags
 from tasks.tracking.sync import deliver_notes
 
 FLOW_RUN_TAG = "prefect.flow_run_id"
@@ -47,13 +48,24 @@ class PipelineRun(BaseModel, frozen=True):
 
 @contextlib.contextmanager
 def open_pipeline(
-    *, name: str, preset: str, seed: int, parameters: Mapping[str, Any], flow_run_id: str = ""
+    *,
+    name: str,
+    preset: str,
+    seed: int,
+    parameters: Mapping[str, Any],
+    flow_run_id: str = "",
+    note: str = "",
+    kind: str = "pipeline",
+    changed: Mapping[str, Any] = MappingProxyType({}),
 ) -> Iterator[PipelineRun]:
     """Open the parent run; close it as finished, failed, killed, or suspended (`SCHEDULED`).
 
     Args:
         flow_run_id: The Prefect flow run. When that one is retried or resumed, its parent run is
             opened again.
+        note: What a person wrote about the run.
+        kind: Tells pipelines from other flows, which have no verdict, in MLflow's list.
+        changed: What differs from the preset, by dotted name.
 
     Raises:
         QuartetError: The tracking server does not answer.
@@ -62,19 +74,22 @@ def open_pipeline(
     tracker = Tracker(settings)
     tracker.check()
     tags = {
-        "quartet.kind": "pipeline",
+        "quartet.kind": kind,
         "quartet.preset": preset,
         "quartet.seed": str(seed),
         **code_tags(),
         **hardware_tags(settings),
     }
-    same = {"quartet.kind": "pipeline", FLOW_RUN_TAG: flow_run_id}
-    run_id = next(iter(tracker.find_tagged(same) if flow_run_id else []), "")
+    if changed:
+        tags["quartet.changed"] = ", ".join(f"{name}={value}" for name, value in changed.items())
+    same = tracker.find_tagged({FLOW_RUN_TAG: flow_run_id}) if flow_run_id else []
+    run_id = next(iter(same), "")
     if run_id:  # an earlier attempt of this flow run opened it
         tracker.reopen_run(run_id, tags | {"quartet.resumed": "true"})
         drop_note(settings.root, run_id)
     else:
         tags |= {FLOW_RUN_TAG: flow_run_id} if flow_run_id else {}
+        tags |= note_tags(note)
         run_id = tracker.start_run(name, parameters=flatten(parameters), tags=tags)
     overview().belongs_to(name, page_address(settings, tracker, run_id))
     status: Status = "KILLED"  # unless it ends otherwise than by a signal

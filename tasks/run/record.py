@@ -19,7 +19,7 @@ from tasks.run.spec import StageSpec, stage_tags
 from tasks.settings import Settings
 from tasks.tracking.client import Tracker
 from tasks.tracking.datasets import stage_datasets
-from tasks.tracking.facts import manifest_cost, show_output, worker_tags
+from tasks.tracking.facts import show_output, worker_tags
 from tasks.tracking.metrics import COUNTING_SAMPLES, MetricBuffer, SystemMetrics
 from tasks.tracking.outages import (
     REMEDY,
@@ -30,7 +30,13 @@ from tasks.tracking.outages import (
     tolerated,
     write_note,
 )
-from tasks.tracking.recording import page_folder, record_page, record_result, stage_parameters
+from tasks.tracking.recording import (
+    page_folder,
+    record_page,
+    record_result,
+    shown_numbers,
+    stage_parameters,
+)
 
 RUN_ID = "RUN_ID"
 """File in a stage's partial folder that names the MLflow run of its attempts."""
@@ -79,12 +85,13 @@ class StageRecord:
 
     def show_reuse(self, manifest: Manifest) -> None:
         with tolerated(f"the reuse of {self.spec.name}"):
-            made_by = {"quartet.reused": "true", "quartet.made_by": manifest.run_id}
-            run_id = self._start_run(made_by)
             folder = Store(self.settings.store).folder(manifest.stage, manifest.digest)
-            cost = manifest_cost(manifest, folder)
-            self.tracker.log(run_id, metrics=manifest.metrics | cost)
-            self.tracker.finish(run_id, "FINISHED")
+            same = {"quartet.digest": self.digest, "mlflow.parentRunId": self.pipeline.run_id}
+            if not self.tracker.find_tagged(same):  # else an earlier attempt of this run shows it
+                made_by = {"quartet.reused": "true", "quartet.made_by": manifest.run_id}
+                run_id = self._start_run(made_by)
+                self.tracker.log(run_id, metrics=shown_numbers(manifest, folder))
+                self.tracker.finish(run_id, "FINISHED")
             show_output(self.tracker, self.pipeline.run_id, manifest, folder)
             page = page_folder(self.settings.root, manifest.stage, manifest.digest)
             record_page(self.tracker, page, parent=self.pipeline.run_id)

@@ -28,6 +28,7 @@ from prefect.logging import get_run_logger
 
 from tasks.catalogue import entry
 from tasks.results.store import StageRef
+from tasks.run.planning import planning
 
 UPDATE_SECONDS = 5.0
 LOG_SECONDS = 10.0
@@ -44,12 +45,16 @@ LIVE_SECONDS = 0.2
 Bar: TypeAlias = Callable[[float, str], None]
 Live: TypeAlias = Callable[[], None]
 
+SILENT = logging.Logger("planning", level=logging.CRITICAL + 1)
+
 LOSSES = ("loss", "heldout_loss")
 """Worth a log line of every stage, beside what the catalogue says of it."""
 
 
 def run_logger() -> Any:
     """Return the logger of the Prefect run, or this module's where there is none."""
+    if planning() is not None:
+        return SILENT
     try:
         return get_run_logger()
     except MissingContextError:
@@ -266,7 +271,6 @@ class Progress:
 def _headline(stage: str, metrics: Mapping[str, float]) -> list[tuple[str, float]]:
     row = entry(stage)
     wanted = {curve.metric for curve in row.curves} | {key.metric for key in row.key_metrics}
-    wanted |= row.headlines.keys()
     return [
         (name, value)
         for name, value in metrics.items()
@@ -275,4 +279,6 @@ def _headline(stage: str, metrics: Mapping[str, float]) -> list[tuple[str, float
 
 
 def _in_run() -> bool:
+    if planning() is not None:
+        return False
     return FlowRunContext.get() is not None or TaskRunContext.get() is not None

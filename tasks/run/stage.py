@@ -19,28 +19,27 @@ from typing import Any, ParamSpec, TypeVar
 
 import httpx
 import requests
-from prefect import Task, task
+from prefect import Task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 
-from models.errors import QuartetError
 from models.runtime import Log, TrainingRun, use_device
 from tasks.results.code import code_digest
 from tasks.results.curves import HISTORY, append_history, repair_history
 from tasks.results.digests import library_versions, stage_digest
 from tasks.results.store import Manifest, StageRef, Store, list_files, write_manifest
 from tasks.run.device_slot import training_slot
-from tasks.run.exchange import fetch_published
-from tasks.run.faults import faults_explained, free_bytes, full_disk
+from tasks.run.exchange import fetch_published, published_metrics
+from tasks.run.faults import by_full_disk, faults_explained, free_bytes, full_disk
 from tasks.run.overview import overview
 from tasks.run.pipeline import PipelineRun
+from tasks.run.planning import NotYetKnown, PlannedStage, planning
 from tasks.run.record import StageRecord
 from tasks.run.reporting import Progress, announce_stage, run_logger
 from tasks.run.spec import StageSpec, live_page, show_page
+from tasks.run.spent import Spent
 from tasks.settings import Settings, load_settings
 from tasks.tracking.metrics import MetricBuffer
-
-NEARLY_FULL_BYTES = 16 * 2**20
 
 RETRY_AFTER_SECONDS = (10, 60)
 INFRASTRUCTURE = (ConnectionError, httpx.TransportError, requests.ConnectionError, requests.Timeout)
@@ -86,7 +85,23 @@ def run_stage(spec: StageSpec, pipeline: PipelineRun, learn: Learn) -> StageRef:
         StoreError: A published stage is damaged, or the disk is full.
         QuartetError: Whatever else the training raises on purpose.
     """
+    stages = planning()
+    if stages is not None:
+        return _foretell(spec, pipeline, stages)
     return _StageRun(spec, pipeline).result(learn)
+
+
+def _foretell(spec: StageSpec, pipeline: PipelineRun, stages: list[PlannedStage]) -> StageRef:
+    """Note what `run_stage` would do, and refer to its result, which may not exist yet."""
+    run = _StageRun(spec, pipeline)
+    metrics = published_metrics(run.store, run.settings, spec.name, run.digest)
+    reused = metrics is not None
+    stages.append(
+        PlannedStage(spec=spec, digest=run.digest, reused=reused, metrics=dict(metrics or {}))
+    )
+    return StageRef.model_construct(
+        stage=spec.name, digest=run.digest, reused=reused, metrics=metrics or NotYetKnown()
+    )
 
 
 class _StageRun:
@@ -106,7 +121,10 @@ class _StageRun:
             seed=pipeline.seed,
             inputs=self.input_digests,
         )
-        self.record = StageRecord(spec, self.digest, pipeline, self.settings)
+
+    @functools.cached_property
+    def record(self) -> StageRecord:
+        return StageRecord(self.spec, self.digest, self.pipeline, self.settings)
 
     def result(self, learn: Learn) -> StageRef:
         with faults_explained(self.settings), self._lock(self.spec.name, self.digest):
@@ -145,22 +163,21 @@ class _StageRun:
 
     def _compute(self, learn: Learn) -> StageRef:
         partial = self.store.partial(self.spec.name, self.digest)
+        spent = Spent(partial, self.started)
         buffer = self.record.open(partial)
-        overview().begin(self.spec.name)
-        bar = functools.partial(overview().move, self.spec.name)
-        live = live_page(self.spec, partial)
+        bar, live = overview().begin(self.spec.name), live_page(self.spec, partial)
         progress = Progress(self.spec.name, self.spec.total_steps, bar, live)
         out = self.store.writing(self.spec.name, self.digest)
         self.logger.info("%s %s: starting", self.spec.name, self.digest[:12])
         try:
-            work = self._workspace(partial, out, buffer, progress)
+            work = self._workspace(partial, out, buffer, progress, spent)
             with self._slot(work.device):
                 # NaN and infinity could not be read back from a manifest, and draw no curve.
                 metrics = {k: v for k, v in learn(work).items() if math.isfinite(v)}
             progress.finish()
             if (partial / HISTORY).exists():
                 shutil.copyfile(partial / HISTORY, out / HISTORY)
-            manifest = self._manifest(self.record.settle(), metrics, out)
+            manifest = self._manifest(self.record.settle(), metrics, out, spent.seconds())
             write_manifest(out, manifest)
             show_page(self.spec, manifest, out, self.settings, again=True)
             self.record.finish(manifest, out)
@@ -168,20 +185,23 @@ class _StageRun:
         except BaseException as error:
             free = free_bytes(self.store.root)
             shutil.rmtree(out, ignore_errors=True)
+            spent.note(at_once=True)
             self.record.abort("FAILED" if isinstance(error, Exception) else "KILLED")
-            if _by_full_disk(error, free):
+            if by_full_disk(error, free):
                 raise full_disk(error, self.store.root, free) from error
             raise
         self.logger.info("%s: done in %.1f s", self.spec.name, manifest.seconds)
-        return self._ref(self.record.run_id, metrics, reused=False)
+        return self._ref(self.record.run_id, metrics, seconds=manifest.seconds)
 
-    def _ref(self, run_id: str, metrics: dict[str, float], *, reused: bool) -> StageRef:
+    def _ref(
+        self, run_id: str, metrics: dict[str, float], *, reused: bool = False, seconds: float = 0.0
+    ) -> StageRef:
         return StageRef(
             stage=self.spec.name,
             digest=self.digest,
             run_id=run_id,
             reused=reused,
-            seconds=time.monotonic() - self.started,
+            seconds=seconds or time.monotonic() - self.started,
             metrics=metrics,
         )
 
@@ -191,7 +211,7 @@ class _StageRun:
         return training_slot(self.settings, device, self.spec.name)
 
     def _workspace(
-        self, partial: Path, out: Path, buffer: MetricBuffer, progress: Progress
+        self, partial: Path, out: Path, buffer: MetricBuffer, progress: Progress, spent: Spent
     ) -> Workspace:
         repair_history(partial)
 
@@ -199,6 +219,7 @@ class _StageRun:
             append_history(partial, metrics, step)
             buffer.add(metrics, step)
             progress.update(metrics, step)
+            spent.note()
 
         refs = {ref.digest: ref for ref in self.spec.inputs.values()}  # one may have several roles
         folders = {digest: self._open_input(ref) for digest, ref in refs.items()}
@@ -213,7 +234,9 @@ class _StageRun:
             log=log,
         )
 
-    def _manifest(self, run_id: str, metrics: dict[str, float], out: Path) -> Manifest:
+    def _manifest(
+        self, run_id: str, metrics: dict[str, float], out: Path, seconds: float
+    ) -> Manifest:
         return Manifest(
             stage=self.spec.name,
             digest=self.digest,
@@ -223,17 +246,19 @@ class _StageRun:
             libraries=library_versions(),
             code=code_digest(self.spec.module),
             run_id=run_id,
-            seconds=time.monotonic() - self.started,
+            seconds=seconds,
             metrics=metrics,
             files=list_files(out),
         )
 
 
-def _by_full_disk(error: BaseException, free: int) -> bool:
-    """Whether a full disk is behind an error that does not say so."""
-    if not isinstance(error, Exception) or isinstance(error, QuartetError):
-        return False
-    return free < NEARLY_FULL_BYTES
+class StageTask(Task[P, R]):
+    """A task that is called as a plain function while stages are only foretold."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:  # type: ignore[override]
+        if planning() is not None:
+            return self.fn(*args, **kwargs)
+        return super().__call__(*args, **kwargs)
 
 
 def stage_task(name: str) -> Callable[[Callable[P, R]], Task[P, R]]:
@@ -242,14 +267,19 @@ def stage_task(name: str) -> Callable[[Callable[P, R]], Task[P, R]]:
     Args:
         name: Of the stage, and so of its runs.
     """
-    return task(
-        name=name,
-        task_run_name=name,
-        cache_policy=NO_CACHE,
-        retries=len(RETRY_AFTER_SECONDS),
-        retry_delay_seconds=list(RETRY_AFTER_SECONDS),
-        retry_condition_fn=_was_infrastructure,
-    )
+
+    def decorate(function: Callable[P, R]) -> Task[P, R]:
+        return StageTask(
+            function,
+            name=name,
+            task_run_name=name,
+            cache_policy=NO_CACHE,
+            retries=len(RETRY_AFTER_SECONDS),
+            retry_delay_seconds=list(RETRY_AFTER_SECONDS),
+            retry_condition_fn=_was_infrastructure,
+        )
+
+    return decorate
 
 
 def _was_infrastructure(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:

@@ -17,11 +17,15 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from models.evaluation.result import read_outcome
 from tasks.catalogue import entry
 from tasks.results.digests import library_versions
 from tasks.results.store import Manifest
 from tasks.settings import Settings
 from tasks.tracking.client import Tracker
+
+BEST = "final/accepted_gain_low"
+"""The lower end of the judged gain, of accepted runs only: the highest is the best run."""
 
 FLOPS_PER_WEIGHT = 6
 """Per weight and token: 2 forward, 4 backward. Source: Kaplan et al. 2020, section 2.1."""
@@ -33,11 +37,11 @@ POSITIONS = re.compile(r"(^|\.)(wpe|embed_positions|position_embeddings)\.weight
 GPU_INFORMATION = Path("/proc/driver/nvidia/gpus")
 PROCESSOR_INFORMATION = Path("/proc/cpuinfo")
 
-COSTS = {"time/seconds": "seconds", "usage/tokens": "tokens", "usage/flops": "flops"}
-"""A stage's costs as its own run names them, and as they are summed."""
-
 GROUP = "usage/"
-"""MLflow shows groups of charts in the order of their names: this one comes after `final/`."""
+"""What runs cost. MLflow shows groups of charts in the order of their names: this one is last."""
+
+UNITS = ("seconds", "tokens", "flops")
+"""A stage's costs, as its own run names them, and its pipeline's run sums them."""
 
 
 def manifest_cost(manifest: Manifest, folder: Path) -> dict[str, float]:
@@ -48,17 +52,18 @@ def manifest_cost(manifest: Manifest, folder: Path) -> dict[str, float]:
     only run forward, are left out too.
 
     Returns:
-        Metrics of the stage's run: wall time in seconds; tokens trained on, each as often as it
-        was, where the stage gives them; estimated FLOPs, where there are tokens and weights.
+        Metrics of the stage's run: wall time of all attempts in seconds; tokens trained on, each as
+        often as it was, where the stage gives them; estimated FLOPs, where there are tokens and
+        weights.
 
     Source: Kaplan et al. 2020, "Scaling Laws for Neural Language Models", equation 2.2.
     """
     tokens = manifest.metrics.get(f"{manifest.stage}/tokens")
     networks = [folder / name for name in entry(manifest.stage).networks]
     rate = sum(flops_per_token(network) for network in networks)
-    cost = {"time/seconds": manifest.seconds}
+    cost = {f"{GROUP}seconds": manifest.seconds}
     if tokens is not None:
-        cost |= {"usage/tokens": tokens} | ({"usage/flops": tokens * rate} if rate else {})
+        cost |= {f"{GROUP}tokens": tokens} | ({f"{GROUP}flops": tokens * rate} if rate else {})
     return cost
 
 
@@ -175,12 +180,20 @@ def _text(path: Path) -> str:
         return ""
 
 
-def headlines(manifest: Manifest) -> dict[str, float]:
-    """A stage's few numbers under the names that a parent run has for them."""
-    row = entry(manifest.stage)
-    if row.final:
-        return dict(manifest.metrics)
-    return {row.headlines[k]: v for k, v in manifest.metrics.items() if k in row.headlines}
+def headlines(manifest: Manifest, folder: Path) -> dict[str, float]:
+    """What a parent run shows of a stage's numbers.
+
+    Of a decision those that stand for it, `final/gain` and so on, and none beside them, so that a
+    list of runs has them in its first columns. MLflow sorts by one number only: `BEST` has it.
+    """
+    try:
+        outcome = read_outcome(folder)
+    except (OSError, ValueError, LookupError, TypeError):  # nothing was decided, or it is damaged
+        return dict(manifest.metrics) if entry(manifest.stage).final else {}
+    numbers = {f"final/{name}": value for name, value in outcome.numbers.items()}
+    if outcome.accepted and "gain_low" in outcome.numbers:
+        numbers[BEST] = outcome.numbers["gain_low"]
+    return {"final/accepted": float(outcome.accepted)} | numbers
 
 
 def show_output(
@@ -198,13 +211,13 @@ def show_output(
         f"output.{stage}.run_id": run_id or manifest.run_id,
     }
     cost = {
-        f"{GROUP}{stage}_{COSTS[name]}": value
+        f"{GROUP}{stage}_{name.removeprefix(GROUP)}": value
         for name, value in manifest_cost(manifest, folder).items()
     }
     if not run_id:  # paid for by another run, or by an earlier attempt of this one
         there = tracker.metrics(parent)
         cost = {name: there.get(name, 0.0) for name in cost}
-    tracker.log(parent, metrics=headlines(manifest) | cost, tags=tags)
+    tracker.log(parent, metrics=headlines(manifest, folder) | cost, tags=tags)
 
 
 def totals(metrics: Mapping[str, float]) -> dict[str, float]:
@@ -215,7 +228,7 @@ def totals(metrics: Mapping[str, float]) -> dict[str, float]:
     sums: dict[str, float] = {"final/seconds": 0.0}
     for name, value in metrics.items():
         unit = name.rpartition("_")[2]
-        if name.startswith(GROUP) and unit in COSTS.values():
+        if name.startswith(GROUP) and unit in UNITS:
             sums[f"final/{unit}"] = sums.get(f"final/{unit}", 0.0) + value
     return sums
 

@@ -17,11 +17,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
-from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
-from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
-from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
-
 from tasks.tracking.outages import describe
 
 logger = logging.getLogger(__name__)
@@ -151,6 +146,11 @@ class SystemMetrics:
 
     def start(self) -> None:
         """Begin to sample; a collector that this machine has no use for is left out."""
+        from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
+        from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
+        from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
+        from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
+
         for monitor in (CPUMonitor, DiskMonitor, NetworkMonitor, GPUMonitor):
             try:
                 self._monitors.append(monitor())
@@ -193,6 +193,25 @@ class SystemMetrics:
         self._step += 1
 
 
+def without_silent(
+    curves: Mapping[str, Sequence[tuple[int, float]]],
+) -> dict[str, list[tuple[int, float]]]:
+    """Leave out alarms where they were not raised: one that never was draws no curve."""
+    kept = {
+        name: [(step, value) for step, value in points if not _is_silent(name, value)]
+        for name, points in curves.items()
+    }
+    return {name: points for name, points in kept.items() if points}
+
+
+def _is_silent(name: str, value: float) -> bool:
+    return value == 0.0 and "alarm" in name.split("/")
+
+
 def _points(metrics: Mapping[str, float], step: int) -> list[Point]:
     now = int(time.time() * 1000)
-    return [Point(name=key, value=value, step=step, time_ms=now) for key, value in metrics.items()]
+    return [
+        Point(name=key, value=value, step=step, time_ms=now)
+        for key, value in metrics.items()
+        if not _is_silent(key, value)
+    ]

@@ -8,14 +8,18 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from models.rows import read_rows
+from tasks.catalogue import entry
+from tasks.escaping import for_markdown
 from tasks.results.curves import read_history
 from tasks.results.store import Manifest
 from tasks.tracking.client import Tracker
 from tasks.tracking.facts import manifest_cost, show_output
+from tasks.tracking.metrics import without_silent
 
 SAMPLES = "samples.jsonl"
 REPORT, PLOTS, ABOUT = "report.md", "plots", "page.json"
 
+NOTE = "quartet.note"
 NOTE_CHARACTERS = 8000
 """What MLflow takes as the text of a run's page."""
 
@@ -32,6 +36,13 @@ def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 def stage_parameters(seed: int, parameters: Mapping[str, Any]) -> dict[str, str]:
     """Parameters as the run of a stage shows them."""
     return {"seed": str(seed), **flatten(parameters)}
+
+
+def note_tags(note: str, text: str = "") -> dict[str, str]:
+    """Tags that show a person's note, and a page's text below it, as what MLflow says of a run."""
+    shown = "\n\n".join(part for part in (for_markdown(note), text) if part)
+    tags = {NOTE: note, "mlflow.note.content": shown[:NOTE_CHARACTERS]}
+    return {name: value for name, value in tags.items() if value}
 
 
 def record_result(
@@ -56,9 +67,10 @@ def record_result(
     Returns:
         How many points of curves were missing.
     """
-    curves = read_history(folder)  # a final number must not land at the start of its curve
-    metrics = manifest.metrics | manifest_cost(manifest, folder)
-    final = {name: value for name, value in metrics.items() if name not in curves}
+    history = read_history(folder)
+    curves = without_silent(history)
+    final = shown_numbers(manifest, folder)  # at step 0: none of a curve, whose start it would be
+    final = {name: value for name, value in final.items() if name not in history}
     missing = 0
     if repair:
         tracker.log_parameters(run_id, stage_parameters(manifest.seed, manifest.parameters))
@@ -75,6 +87,11 @@ def record_result(
         show_output(tracker, parent, manifest, folder, run_id=run_id)
     record_page(tracker, page, run_id=run_id, parent=parent)
     return missing
+
+
+def shown_numbers(manifest: Manifest, folder: Path) -> dict[str, float]:
+    """The single numbers that a stage's run shows: few, for MLflow draws a chart of each."""
+    return entry(manifest.stage).shown(manifest.metrics) | manifest_cost(manifest, folder)
 
 
 class About(BaseModel, frozen=True):
@@ -115,4 +132,5 @@ def record_page(tracker: Tracker, folder: Path, *, run_id: str = "", parent: str
         text = (folder / REPORT).read_text(encoding="utf-8", errors="replace")
         if page.pictures:
             tracker.log_folder(parent, folder / PLOTS, PLOTS)
-        tracker.log(parent, tags={**page.tags, "mlflow.note.content": text[:NOTE_CHARACTERS]})
+        note = tracker.tags(parent).get(NOTE, "")
+        tracker.log(parent, tags={**page.tags, **note_tags(note, text)})

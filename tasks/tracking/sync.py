@@ -14,7 +14,7 @@ from tasks.results.manifests import find_manifest, list_published
 from tasks.results.store import Manifest, Store
 from tasks.settings import Settings
 from tasks.tracking.client import Tracker
-from tasks.tracking.facts import show_totals
+from tasks.tracking.facts import headlines, show_totals
 from tasks.tracking.outages import OutageNote, describe, drop_note, read_notes
 from tasks.tracking.recording import page_folder, record_page, record_result, stage_parameters
 
@@ -174,7 +174,7 @@ class _Sync:
 
     def _complete_parents(self, manifest: Manifest) -> None:
         """Log an evaluation's verdict on each pipeline run that it judged and that lacks it."""
-        final = {name: v for name, v in manifest.metrics.items() if name.startswith("final/")}
+        final = headlines(manifest, self.store.folder(manifest.stage, manifest.digest))
         if not final:
             return
         page = page_folder(self.root, manifest.stage, manifest.digest)

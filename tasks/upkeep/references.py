@@ -15,7 +15,7 @@ from models.errors import QuartetError
 from tasks.machine.liveness import Note, runs_folder
 from tasks.results.digests import DIGEST
 from tasks.settings import Settings
-from tasks.tracking.client import Tracker
+from tasks.tracking.client import BELOW, Tracker
 from tasks.tracking.outages import describe, read_notes
 
 NAMING = ("quartet.digest", "quartet.published")
@@ -68,7 +68,7 @@ def read_references(settings: Settings, tracker: Tracker) -> References:
         str(run.info.run_id)
         for run in runs
         if run.info.status == "RUNNING"
-        and run.data.tags.get("quartet.kind") == "pipeline"  # a server may have other guests
+        and run.data.tags.get("quartet.kind", "stage") not in BELOW  # or a guest of the server
         and not notes.get(run.info.run_id)
     ]
     alive = [one for one, dead in notes.items() if not dead]

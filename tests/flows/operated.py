@@ -66,16 +66,18 @@ class Operation:
         signed = ("admin", self.password)
         return httpx.post(f"{self.api}/{path}", json=body, auth=signed, timeout=30).json()
 
-    def start(self, deployment: str, **parameters: Any) -> UUID:
-        """Start a run with the deployment's parameters but for these."""
+    def start(self, deployment: str, called: str = "Tasty-Otter", **parameters: Any) -> UUID:
+        """Start a run as Prefect's dialog does, which fills in a name."""
         with self.client() as client:
             known = client.read_deployment_by_name(deployment)
-            return client.create_flow_run_from_deployment(known.id, parameters=parameters).id
+            return client.create_flow_run_from_deployment(
+                known.id, parameters=parameters, name=called
+            ).id
 
-    def start_pipeline(self, *further: str, approval: bool = False) -> UUID:
+    def start_pipeline(self, *further: str, approval: bool = False, **called: str) -> UUID:
         """Start the quickstart with further settings."""
         form = RunForm.of("quickstart", further).model_dump(mode="json")
-        return self.start("rlhf-pipeline/quickstart", run={**form, "approval": approval})
+        return self.start("rlhf-pipeline/quickstart", run={**form, "approval": approval}, **called)
 
     def run(self, run_id: UUID) -> FlowRun:
         """A flow run as it stands."""

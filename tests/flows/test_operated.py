@@ -65,7 +65,7 @@ def test_fields_that_do_not_fit_are_refused_when_the_run_starts(operation: Opera
 
 def test_pipeline_reads_like_the_story(operation: Operation, finished: Any) -> None:
     run = operation.run(finished)
-    assert re.fullmatch(r"quickstart-\d{8}-\d{6}-[0-9a-f]{4}", run.name)
+    assert re.fullmatch(rf"it4-ro16-tok12\+\d+ quickstart #{str(finished)[:4]}", run.name)
     stages = ["prepare", "tokenizer", "pretrain", "sft", "feedback", "reward", "reward-quality"]
     stages += ["ppo", "evaluate"]
     with operation.client() as client:
@@ -204,11 +204,12 @@ def test_retry_after_sigkill_goes_on_with_the_same_runs(
 def test_approval_suspends_and_the_answer_decides(
     operation: Operation, tiny: tuple[str, ...], answer: bool, end: str
 ) -> None:
-    run_id = operation.start_pipeline(*tiny, f"ppo.iterations={4 + answer}", approval=True)
+    run_id = operation.start_pipeline(
+        *tiny, f"ppo.iterations={4 + answer}", approval=True, called="Ann's choice"
+    )
     operation.wait(run_id, "Suspended")
     until(lambda: operation.flow_process(run_id) is None, 15, "the end of the process")
     assert operation.parent(run_id).info.status == "SCHEDULED"
-    name = operation.run(run_id).name
     answered = operation.post(
         f"flow_runs/{run_id}/resume",
         {"run_input": {"approve": answer, "your_name": "Ann", "note": "looked at it"}},
@@ -219,7 +220,7 @@ def test_approval_suspends_and_the_answer_decides(
     assert tags["approval.before_ppo"] == ("approved" if answer else "refused")
     assert tags["approval.before_ppo.by"] == "Ann"
     assert tags["approval.before_ppo.note"] == "looked at it"
-    assert operation.run(run_id).name == name
+    assert operation.run(run_id).name == operation.parent(run_id).info.run_name == "Ann's choice"
     assert ("ppo" in operation.children(run_id)) is answer
 
 
@@ -270,10 +271,12 @@ def test_everything_killed_is_set_right_by_the_next_up(
         until(lambda: not _servers(first), 30, "the end of the servers")
     with operated(tmp_path) as second:
         text = second.log.read_text()
-        assert re.search(r"run quickstart-\S+ was killed: .*set to Crashed", text), text
+        assert re.search(r"run .* quickstart #\w+ was killed: .*set to Crashed", text), text
         second.wait(run_id, "Crashed")
+        name = second.run(run_id).name
         second.retry(run_id)
         second.wait_for_log(run_id, "pretrain: done")
+        assert second.run(run_id).name == name
         assert second.children(run_id)["pretrain"].data.tags["quartet.resumed"] == "true"
 
 
@@ -302,7 +305,7 @@ def test_pages_show_what_a_user_must_see(operation: Operation, finished: Any) ->
         tab.wait_for("Verdict", "gold score", "data:image/png")
         tab.log_in_to_mlflow(operation.mlflow_uri, operation.password)
         tab.open(f'{operation.mlflow_uri}/#/compare-runs?runs=[{ids}]&experiments=["{experiment}"]')
-        tab.wait_for(*(one.info.run_name for one in runs), "ppo.kl_coef", "final/gold_gain")
+        tab.wait_for(*(one.info.run_name for one in runs), "ppo.kl_coef", "final/gain")
 
 
 def _servers(operation: Operation) -> list[int]:

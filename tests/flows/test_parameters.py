@@ -3,7 +3,12 @@
 import pytest
 from pydantic import ValidationError
 
-from flows.parameters import PipelineParameters, list_presets, load_preset
+from flows.parameters import (
+    PipelineParameters,
+    changed_from_preset,
+    list_presets,
+    load_preset,
+)
 from models.errors import ParameterError
 
 
@@ -27,6 +32,20 @@ def test_load_preset_sets_nested_fields_and_leaves_the_others() -> None:
         changed.model_copy(update={"ppo": plain.ppo, "seed": plain.seed, "data": plain.data})
         == plain
     )
+
+
+@pytest.mark.parametrize("preset", list(list_presets()))
+def test_changed_from_preset_is_empty_for_the_preset_itself(preset: str) -> None:
+    assert changed_from_preset(load_preset(preset)) == {}
+
+
+def test_changed_from_preset_names_what_differs_in_the_order_of_the_form() -> None:
+    settings = ["ppo.kl_coef=0.16", "ppo.lora.rank=4", "pretrain.steps=2200", "seed=2"]
+    changed = changed_from_preset(load_preset("quickstart", settings))
+    assert list(changed) == ["seed", "ppo.kl_coef", "ppo.lora.rank", "ppo.lora.alpha"]
+    assert changed["ppo.kl_coef"] == 0.16
+    opened = load_preset("quickstart").model_copy(update={"preset": "custom"})
+    assert changed_from_preset(opened)["ppo.kl_coef"] == 0.08  # against the defaults
 
 
 def test_load_preset_sets_a_field_that_the_preset_does_not_name() -> None:

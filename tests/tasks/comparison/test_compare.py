@@ -84,6 +84,7 @@ def evaluated(
     *,
     gain: tuple[float, float, float],
     accepted: bool = True,
+    old: bool = False,
     **parameters: str,
 ) -> str:
     """A whole run with an evaluation, whose PPO curves only MLflow has."""
@@ -100,14 +101,16 @@ def evaluated(
     )
     inputs = {"input.reward_model": "reward/r", "input.reference": "sft/s"}
     digest = f"evaluate-{run_id}"
-    start_stage(tracker, run_id, "evaluate", digest, **inputs)
+    child = start_stage(tracker, run_id, "evaluate", digest, **inputs)
     lines = "".join(json.dumps(row) + "\n" for row in rows)
     verdict = json.dumps({"accepted": accepted, "reasons": ["It is <b>so</b>."]})
     publish(store, "evaluate", digest, {"samples.jsonl": lines, "verdict.json": verdict})
     ends = dict(zip(("gold_gain", "gold_gain_low", "gold_gain_high"), gain, strict=True))
     final = {"accepted": float(accepted), "gold_ppo": 0.5 + gain[0], "gold_sft": 0.5}
     final |= {"score_ppo": 1.0, "kl_to_reference": 2.0, **ends}
-    tracker.log(run_id, metrics={f"final/{key}": value for key, value in final.items()})
+    shown = run_id if old else child
+    tracker.log(shown, metrics={f"final/{key}": value for key, value in final.items()})
+    tracker.log(run_id, metrics={"final/accepted": float(accepted), "final/gain": gain[0]})
     tracker.finish(run_id, "FINISHED")
     return run_id
 
@@ -132,7 +135,7 @@ def test_unknown_run_is_refused_with_the_name_that_is_near(tracker: Tracker) -> 
 
 def test_name_of_two_runs_is_refused_with_both_ids(tracker: Tracker) -> None:
     ids = [start_pipeline(tracker, "twice") for _ in range(2)]
-    with pytest.raises(ParameterError, match="names 2 runs") as caught:
+    with pytest.raises(ParameterError, match=r"several runs are called .*: give the id") as caught:
         find_runs(tracker, ["twice", "twice"])
     assert all(run_id[:8] in str(caught.value) for run_id in ids)
 
@@ -150,6 +153,18 @@ def test_stage_runs_cannot_be_compared(tracker: Tracker) -> None:
     child = start_stage(tracker, parent, "ppo", "d1")
     with pytest.raises(ParameterError, match="no pipeline run is called"):
         find_runs(tracker, [parent, child])
+
+
+def test_verdict_is_read_from_the_evaluation_and_from_an_older_pipelines_run(
+    tracker: Tracker, store: Store
+) -> None:
+    for old in (False, True):
+        gain = (0.1, 0.05, 0.15)
+        name = f"old {old}"
+        run_id = evaluated(tracker, store, name, samples([1.0]), gain=gain, old=old)
+        record = gather(tracker, store, tracker.client.get_run(run_id))
+        assert record.verdict == "accepted"
+        assert (record.final["gold_ppo"], record.final["gold_gain_low"]) == (0.6, 0.05)
 
 
 # --- records ------------------------------------------------------------------------------------

@@ -112,6 +112,15 @@ def test_bar_is_that_of_all_stages_by_the_seconds_they_take(shown: Shown, page: 
     assert shown.cards["progress"] == (50.0, "stage 1 of 1: half")
 
 
+def test_bar_without_known_lengths_counts_stages_and_gives_no_time(
+    shown: Shown, page: Overview
+) -> None:
+    page.expect({"prepare": 0.0, "sft": None, "ppo": None})
+    page.move("ppo", 0.5, "ppo: step 5 of 10")
+    # one and a half of two stages that are not reused
+    assert shown.cards["progress"] == (75.0, "stage 3 of 3: ppo: step 5 of 10")
+
+
 def test_overview_outside_a_flow_run_is_silent(shown: Shown) -> None:
     overview().begin("sft")
     overview().end_stage(ref("sft"))

@@ -14,6 +14,7 @@ from tasks.run.pipeline import open_pipeline
 from tasks.settings import load_settings
 from tasks.tracking.client import Tracker
 from tasks.tracking.outages import read_notes
+from tasks.tracking.recording import ABOUT, NOTE, REPORT, About, record_page
 
 ARGUMENTS = {
     "name": "quickstart-1",
@@ -37,7 +38,33 @@ def test_open_pipeline_records_parameters_versions_and_the_end() -> None:
     assert run.info.run_name == "quickstart-1"
     assert run.data.params == {"seed": "3", "ppo.kl_coef": "0.05"}
     assert run.data.tags["quartet.kind"] == "pipeline"
+    assert "quartet.changed" not in run.data.tags
     assert run.data.tags["version.torch"]
+
+
+def test_note_of_a_person_is_kept_above_the_report(home: Path) -> None:
+    page = home / "page"
+    page.mkdir()
+    about = About(title="", pictures=[], on_pipeline=True, tags={})
+    (page / ABOUT).write_text(about.model_dump_json())
+    (page / REPORT).write_text("## Verdict")
+    tracker = Tracker(load_settings())
+    with open_pipeline(**ARGUMENTS, note="why <this>") as pipeline:
+        tags = tracker.tags(pipeline.run_id)
+        assert (tags[NOTE], tags["mlflow.note.content"]) == ("why <this>", "why &lt;this&gt;")
+        record_page(tracker, page, parent=pipeline.run_id)
+    tags = tracker.tags(pipeline.run_id)
+    assert tags["mlflow.note.content"] == "why &lt;this&gt;\n\n## Verdict"
+
+
+@pytest.mark.usefixtures("home")
+def test_open_pipeline_says_what_differs_from_the_preset_and_what_kind_of_flow_it_is() -> None:
+    changed = {"seed": 3, "ppo.kl_coef": 0.05}
+    with open_pipeline(**ARGUMENTS, kind="promote", changed=changed) as pipeline:
+        pass
+    tags = Tracker(load_settings()).tags(pipeline.run_id)
+    assert tags["quartet.kind"] == "promote"
+    assert tags["quartet.changed"] == "seed=3, ppo.kl_coef=0.05"
 
 
 @pytest.mark.usefixtures("home")

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,7 +25,7 @@ from models.rows import write_rows
 from tasks.machine.time_limit import TimeIsUp
 from tasks.results.curves import read_history
 from tasks.results.store import StageRef, Store, write_whole
-from tasks.run import record, stage
+from tasks.run import record, spent, stage
 from tasks.run.pipeline import PipelineRun
 from tasks.run.spec import Page, Result, StageSpec
 from tasks.run.stage import Workspace, run_stage
@@ -120,7 +121,7 @@ def test_stage_computes_and_records_what_it_made(toy: Toy) -> None:
     assert (run.info.run_name, run.info.status) == ("pipe/toy", "FINISHED")
     assert run.data.params == {"seed": "5", "toy.size": "1"}
     seconds = manifest.seconds
-    assert run.data.metrics == {"toy/loss": 1 / 3, "toy/final": 42.0, "time/seconds": seconds}
+    assert run.data.metrics == {"toy/loss": 1 / 3, "toy/final": 42.0, "usage/seconds": seconds}
     assert run.data.tags["quartet.published"] == ref.digest
     history = client().get_metric_history(ref.run_id, "toy/loss")
     assert [(point.step, point.value) for point in history] == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
@@ -199,8 +200,8 @@ def test_stage_is_reused_by_another_pipeline(toy: Toy) -> None:
     assert run.data.tags["quartet.reused"] == "true"
     assert run.data.tags["quartet.made_by"] == first.run_id
     assert run.info.status == "FINISHED"
-    seconds = client().get_run(first.run_id).data.metrics["time/seconds"]
-    assert run.data.metrics == {"toy/final": 42.0, "time/seconds": seconds}
+    seconds = client().get_run(first.run_id).data.metrics["usage/seconds"]
+    assert run.data.metrics == {"toy/final": 42.0, "usage/seconds": seconds}
     assert run.data.params == {"seed": "0", "toy.size": "1"}
 
 
@@ -276,6 +277,39 @@ def test_stage_is_computed_once_when_two_threads_want_it(toy: Toy) -> None:
     assert refs[0].digest == refs[1].digest
 
 
+@pytest.mark.usefixtures("home")
+def test_stage_is_one_child_of_its_pipeline_however_often_it_is_found_again(toy: Toy) -> None:
+    other = run_stage(spec("base"), begin("other"), toy)
+    pipeline = begin()
+    for _ in range(3):  # a flow run that is retried goes through its stages again
+        base = run_stage(spec("base"), pipeline, toy)
+        made = run_stage(spec("toy", base=base), pipeline, toy)
+    assert base.digest == other.digest
+    runs = {run.data.tags["quartet.stage"]: run for run in children(pipeline)}
+    assert len(children(pipeline)) == 2
+    assert runs["toy"].info.run_id == made.run_id
+    assert "quartet.reused" not in runs["toy"].data.tags
+    assert runs["base"].data.tags["quartet.made_by"] == other.run_id
+
+
+@pytest.mark.usefixtures("home")
+def test_stage_shows_its_few_numbers_and_alarms_only_where_they_were_raised() -> None:
+    def learn(work: Workspace) -> Mapping[str, float]:
+        for step, raised in enumerate((0.0, 1.0, 0.0), start=1):
+            work.log({"sft/loss": 1.0, "sft/alarm/kl": raised, "sft/alarm/length": 0.0}, step)
+        return {"sft/loss": 1.0, "sft/heldout_perplexity": 8.0, "sft/dropped_rows": 3.0}
+
+    ref = run_stage(spec("sft"), begin(), learn)
+    shown = client().get_run(ref.run_id).data.metrics
+    few = {"sft/loss", "sft/alarm/kl", "sft/heldout_perplexity", "usage/seconds"}
+    assert shown.keys() == few
+    assert [one.step for one in client().get_metric_history(ref.run_id, "sft/alarm/kl")] == [2]
+    manifest = Store(load_settings().store).find("sft", ref.digest)
+    assert manifest is not None
+    assert manifest.metrics["sft/dropped_rows"] == 3.0
+    assert len(read_history(folder_of(ref))["sft/alarm/length"]) == 3
+
+
 # --- failing and going on -----------------------------------------------------------------------
 
 
@@ -293,6 +327,55 @@ def test_stage_that_fails_is_marked_and_keeps_its_checkpoints(toy: Toy) -> None:
     assert (partial / "checkpoints" / "done").read_text() == "2"
     assert not list((load_settings().store / "toy").glob("*.writing"))
     assert Store(load_settings().store).find("toy", partial.stem) is None
+
+
+@pytest.mark.usefixtures("home")
+def test_stage_costs_what_all_its_attempts_took(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimpleNamespace(now=100.0)
+    for module in (stage, spent):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock.now))
+
+    def attempt(seconds: float, end: BaseException | None) -> None:
+        def work(step: int) -> None:
+            clock.now += seconds
+            if end is not None:
+                raise end
+
+        toy.at_step = work
+
+    pipeline = begin()
+    for error in (KeyboardInterrupt(), RuntimeError("boom"), TimeIsUp("late")):
+        attempt(200.0, error)
+        with pytest.raises(type(error)):
+            run_stage(spec(), pipeline, toy)
+        clock.now += 5000.0  # nobody works
+    (partial,) = (load_settings().store / "toy").glob("*.partial")
+    assert float((partial / spent.SPENT).read_text()) == 600.0
+    (partial / spent.SPENT).write_text("torn")  # by a power cut: then only what is known counts
+    attempt(10.0, SystemExit())
+    with pytest.raises(SystemExit):
+        run_stage(spec(), pipeline, toy)
+    attempt(2.0, None)
+    ref = run_stage(spec(), pipeline, toy)
+    assert ref.seconds == 10.0 + 3 * 2.0
+    (run,) = children(pipeline)
+    parent = client().get_run(pipeline.run_id)
+    assert run.data.metrics["usage/seconds"] == parent.data.metrics["usage/toy_seconds"] == 16.0
+
+
+@pytest.mark.usefixtures("home")
+def test_stage_that_was_killed_costs_what_it_had_noted(toy: Toy, monkeypatch: Any) -> None:
+    """A kill runs no code, so the time is noted while the stage learns."""
+    monkeypatch.setattr(spent, "NOTE_SECONDS", 0.0)
+    noted: list[float] = []
+
+    def look(step: int) -> None:
+        (path,) = (load_settings().store / "toy").glob(f"*.partial/{spent.SPENT}")
+        noted.append(float(path.read_text()))
+
+    toy.at_step = look
+    run_stage(spec(), begin(), toy)
+    assert 0 < noted[0] < noted[2]
 
 
 @pytest.mark.usefixtures("home")

@@ -81,8 +81,11 @@ def test_stage_run_shows_its_datasets_with_schema_digest_and_context(
 
 def test_reused_stage_shows_the_same_datasets(pipeline: PipelineRun, data: StageRef) -> None:
     first = run_stage(spec("pretrain", corpus=data), pipeline, lambda _: {})
-    run_stage(spec("pretrain", corpus=data), pipeline, lambda _: {})
     tracker = Tracker(load_settings())
+    tags = {"quartet.kind": "pipeline"}
+    later = tracker.start_run("later", parameters={}, tags=tags)
+    other = pipeline.model_copy(update={"run_id": later})
+    run_stage(spec("pretrain", corpus=data), other, lambda _: {})
     (again,) = tracker.find_tagged({"quartet.made_by": first.run_id})
     assert sorted(shown(again)) == sorted(shown(first.run_id))
 

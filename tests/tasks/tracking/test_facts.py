@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from models.evaluation.result import Outcome
 from tasks.results.store import Manifest
 from tasks.settings import Settings, load_settings
 from tasks.tracking import facts as run_facts
@@ -108,7 +109,7 @@ def test_cost_is_six_weights_a_token(tmp_path: Path) -> None:
     model(tmp_path / "model", w=(5, 2))
     cost = manifest_cost(manifest(sft__tokens=100.0), tmp_path)
     assert cost == {
-        "time/seconds": 12.5,
+        "usage/seconds": 12.5,
         "usage/tokens": 100.0,
         "usage/flops": 6 * 10 * 100.0,
     }
@@ -124,9 +125,9 @@ def test_cost_of_ppo_counts_actor_and_critic(tmp_path: Path) -> None:
 
 def test_cost_claims_nothing_that_the_stage_does_not_say(tmp_path: Path) -> None:
     model(tmp_path / "model", w=(5, 2))
-    assert manifest_cost(manifest(sft__rows=3.0), tmp_path) == {"time/seconds": 12.5}
+    assert manifest_cost(manifest(sft__rows=3.0), tmp_path) == {"usage/seconds": 12.5}
     nothing = manifest_cost(manifest(sft__tokens=3.0), tmp_path / "absent")
-    assert nothing == {"time/seconds": 12.5, "usage/tokens": 3.0}
+    assert nothing == {"usage/seconds": 12.5, "usage/tokens": 3.0}
 
 
 # --- where it ran -------------------------------------------------------------------------------
@@ -185,10 +186,20 @@ def test_worker_tags_tell_the_threads_that_torch_has() -> None:
 # --- the parent ---------------------------------------------------------------------------------
 
 
-def test_headlines_are_few_and_under_final() -> None:
-    made = manifest("reward", reward__accuracy=0.75, reward__score_std=1.0)
-    assert headlines(made) == {"final/reward_accuracy": 0.75}
-    assert headlines(manifest("prepare", prepare__rows=3.0)) == {}
+def test_headlines_are_of_a_decision_and_the_few_that_stand_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = manifest("evaluate", final__score_gain=1.0, final__gold_ppo=0.5)
+    assert headlines(made, tmp_path) == made.metrics  # nothing was decided
+    assert headlines(manifest("reward", reward__accuracy=0.75), tmp_path) == {}
+    numbers = {"gain": 0.25, "gain_low": 0.125, "gain_high": 0.5, "kl": 2.0, "length_ratio": 1.5}
+    shown = {f"final/{name}": value for name, value in numbers.items()}
+    for accepted in (True, False):
+        outcome = Outcome(accepted=accepted, word="", reasons=[], numbers=numbers)
+        monkeypatch.setattr(run_facts, "read_outcome", lambda _, found=outcome: found)
+        best = {"final/accepted_gain_low": 0.125} if accepted else {}
+        expected = {"final/accepted": float(accepted)} | shown | best
+        assert headlines(made, tmp_path) == expected
 
 
 def test_totals_sum_what_stages_cost() -> None:
@@ -209,9 +220,7 @@ def tracker(home: Path) -> Tracker:
     return Tracker(load_settings())
 
 
-def test_show_output_puts_result_headlines_and_cost_on_the_parent(
-    tracker: Tracker, tmp_path: Path
-) -> None:
+def test_show_output_puts_result_and_cost_on_the_parent(tracker: Tracker, tmp_path: Path) -> None:
     parent = tracker.start_run("pipe", parameters={}, tags={})
     model(tmp_path / "model", w=(5,))
     made = manifest("sft", sft__tokens=10.0, sft__heldout_perplexity=4.0)
@@ -222,7 +231,6 @@ def test_show_output_puts_result_headlines_and_cost_on_the_parent(
     assert run.data.tags["output.sft"] == f"sft/{'d' * 64}"
     assert run.data.tags["output.sft.run_id"] == "child"
     assert run.data.metrics == {
-        "final/sft_heldout_perplexity": 4.0,
         "usage/sft_seconds": 12.5,
         "usage/sft_tokens": 10.0,
         "usage/sft_flops": 300.0,
@@ -239,7 +247,6 @@ def test_show_output_counts_no_cost_of_what_was_reused(tracker: Tracker, tmp_pat
     run = tracker.client.get_run(parent)
     assert run.data.tags["output.sft.run_id"] == "maker"
     assert run.data.metrics == {
-        "final/sft_heldout_perplexity": 4.0,
         "usage/sft_seconds": 0.0,
         "final/seconds": 0.0,
     }

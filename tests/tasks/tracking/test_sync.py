@@ -22,7 +22,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from models.errors import QuartetError
-from models.rows import write_rows
+from models.rows import write_json, write_rows
 from tasks.results.store import StageRef, Store
 from tasks.run import pipeline as pipeline_run
 from tasks.run import record as stage_record
@@ -406,7 +406,8 @@ def test_sync_puts_a_verdict_on_the_pipelines_that_lack_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def judge(work: Workspace) -> Mapping[str, float]:
-        return {"final/accepted": 1.0, "final/gain": 0.25}
+        write_json(work.out / "verdict.json", {"accepted": True, "reasons": []})
+        return {"final/gold_gain": 0.25}
 
     def view(result: Result, plots: Path) -> Page:
         return Page(
@@ -429,7 +430,8 @@ def test_sync_puts_a_verdict_on_the_pipelines_that_lack_it(
     assert len(sync(load_settings())) == 1
     for parent in (first, second):
         run = client().get_run(parent.run_id)
-        assert run.data.metrics.items() >= {"final/accepted": 1.0, "final/gain": 0.25}.items()
+        final = {name for name in run.data.metrics if name.startswith("final/")}
+        assert final == {"final/accepted", "final/seconds"}
         assert run.data.tags["quartet.verdict"] == "accepted"
         assert run.data.tags["mlflow.note.content"] == "the report\n"
     assert sync(load_settings()) == []
