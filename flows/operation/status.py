@@ -105,22 +105,21 @@ def _prefect_lines(api: str) -> Iterator[str]:
 
 
 def _stage_lines(client: "SyncPrefectClient", flow_run_id: UUID) -> Iterator[str]:
-    """The running stages of a run, with their progress."""
+    """How far a run is, by its bar; without one, its running stages."""
     from prefect.client.schemas import filters
 
-    of_run = filters.FlowRunFilter(id=filters.FlowRunFilterId(any_=[flow_run_id]))
     bars = client.read_artifacts(
         artifact_filter=filters.ArtifactFilter(
             flow_run_id=filters.ArtifactFilterFlowRunId(any_=[flow_run_id]),
             type=filters.ArtifactFilterType(any_=["progress"]),
         )
     )
-    by_task = {bar.task_run_id: bar for bar in bars}
-    for task in client.read_task_runs(flow_run_filter=of_run):
+    for bar in bars:
+        yield f"                {float(str(bar.data)):.0f}%  {bar.description or ''}"
+    of_run = filters.FlowRunFilter(id=filters.FlowRunFilterId(any_=[flow_run_id]))
+    for task in [] if bars else client.read_task_runs(flow_run_filter=of_run):
         if task.state_name == "Running":
-            bar = by_task.get(task.id)
-            done = f"{float(str(bar.data)):.0f}%  {bar.description or ''}" if bar else ""
-            yield f"                stage {task.name:26} {done}"
+            yield f"                stage {task.name}"
 
 
 def _disk_lines(settings: Settings) -> Iterator[str]:

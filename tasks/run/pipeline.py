@@ -8,6 +8,7 @@ from typing import Any
 from prefect.exceptions import Pause
 from pydantic import BaseModel
 
+from tasks.run.overview import overview
 from tasks.run.reporting import run_logger
 from tasks.settings import Settings, load_settings
 from tasks.tracking.client import Tracker
@@ -90,6 +91,7 @@ def open_pipeline(
         tags |= {FLOW_RUN_TAG: flow_run_id} if flow_run_id else {}
         tags |= note_tags(note)
         run_id = tracker.start_run(name, parameters=flatten(parameters), tags=tags)
+    overview().belongs_to(name, page_address(settings, tracker, run_id))
     status: Status = "KILLED"  # unless it ends otherwise than by a signal
     try:
         yield PipelineRun(
@@ -104,6 +106,12 @@ def open_pipeline(
         raise
     finally:
         _close(settings, tracker, OutageNote(name=name, run_id=run_id, status=status))
+
+
+def page_address(settings: Settings, tracker: Tracker, run_id: str) -> str:
+    """Where a run's page is; empty where no server serves it."""
+    uri = settings.tracking_uri
+    return f"{uri.rstrip('/')}/{tracker.page(run_id)}" if uri else ""
 
 
 def _close(settings: Settings, tracker: Tracker, end: OutageNote) -> None:

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from models.errors import QuartetError
 from tasks.results.store import Manifest, Store, write_whole
-from tasks.run.pipeline import PipelineRun
-from tasks.run.reporting import run_logger, show_link
+from tasks.run.overview import overview
+from tasks.run.pipeline import PipelineRun, page_address
+from tasks.run.reporting import run_logger
 from tasks.run.spec import StageSpec, stage_tags
 from tasks.settings import Settings
 from tasks.tracking.client import Tracker
@@ -65,7 +66,7 @@ class StageRecord:
         self._datasets_shown = False
         self._buffer = self.tracker.buffer(self._run)
         self._load: SystemMetrics | None = None
-        self._logger = run_logger()
+        self._logger, self._overview = run_logger(), overview()
 
     def open(self, partial: Path) -> MetricBuffer:
         """Reopen the run of the attempt that was cut off, or start one; give what takes metrics."""
@@ -193,7 +194,7 @@ class StageRecord:
             parameters=stage_parameters(self.pipeline.seed, self.spec.parameters),
             tags=self._tags() | dict(tags),
         )
-        self._show(run_id)
+        self._show(run_id, reused="quartet.reused" in tags)
         self._show_datasets(run_id)
         return run_id
 
@@ -212,10 +213,11 @@ class StageRecord:
         if self._load is not None:
             self._load.stop()
 
-    def _show(self, run_id: str) -> None:
-        if self.settings.tracking_uri:
-            address = f"{self.settings.tracking_uri.rstrip('/')}/{self.tracker.page(run_id)}"
-            show_link(f"{self.spec.name}-mlflow", address, f"{self.spec.name} in MLflow")
+    def _show(self, run_id: str, *, reused: bool = False) -> None:
+        address = page_address(self.settings, self.tracker, run_id)
+        self._overview.link(self.spec.name, address)
+        if address and self.spec.trains and not reused:
+            self._logger.info("%s in MLflow: %s", self.spec.name, address)
 
     def _tags(self) -> dict[str, str]:
         return stage_tags(self.spec, self.digest, self.pipeline, page=self.tracker.page)

@@ -74,21 +74,11 @@ def test_pipeline_reads_like_the_story(operation: Operation, finished: Any) -> N
         tasks = client.read_task_runs(
             flow_run_filter=FlowRunFilter.model_validate({"id": {"any_": [finished]}})
         )
-        artifacts = {
-            one["key"]
-            for one in operation.post(
-                "artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [str(finished)]}}}
-            )
-        }
+        wanted = {"artifacts": {"flow_run_id": {"any_": [str(finished)]}}}
+        artifacts = sorted(one["key"] for one in operation.post("artifacts/filter", wanted))
     assert [one.name for one in sorted(tasks, key=lambda one: one.start_time)] == stages  # type: ignore[arg-type, return-value]
-    assert {f"{stage}-progress" for stage in ("pretrain", "ppo")} <= artifacts
-    assert {f"{stage}-mlflow" for stage in stages} <= artifacts
-    assert {
-        "evaluate-report",
-        "reward-report",
-        "reward-quality-report",
-        "ppo-report",
-    } <= artifacts
+    pages = ("prepare", "reward", "reward-quality", "ppo")
+    assert artifacts == sorted(["progress", "report", *(f"{stage}-report" for stage in pages)])
     children = operation.children(finished)
     assert set(children) == set(stages)
     assert {run.info.status for run in children.values()} == {"FINISHED"}
@@ -243,7 +233,7 @@ def test_approval_suspends_and_the_answer_decides(
     assert operation.parent(run_id).info.status == "SCHEDULED"
     answered = operation.post(
         f"flow_runs/{run_id}/resume",
-        {"run_input": {"go_on": answer, "approver": "Ann", "note": "looked at it"}},
+        {"run_input": {"approve": answer, "your_name": "Ann", "note": "looked at it"}},
     )
     assert answered["status"] == "ACCEPT", answered
     operation.wait(run_id, end)
@@ -315,7 +305,7 @@ def test_pages_show_what_a_user_must_see(operation: Operation, finished: Any) ->
     ui = operation.api.removesuffix("/api")
     with operation.client() as client:
         deployment = client.read_deployment_by_name("rlhf-pipeline/quickstart").id
-    wanted = {"flow_run_id": {"any_": [str(finished)]}, "key": {"any_": ["evaluate-report"]}}
+    wanted = {"flow_run_id": {"any_": [str(finished)]}, "key": {"any_": ["report"]}}
     (artifact,) = operation.post("artifacts/filter", {"artifacts": wanted})
     experiment = operation.parent(finished).info.experiment_id
     runs = operation.mlflow.search_runs(
