@@ -3,7 +3,9 @@
 Imports no torch, so that the command line answers at once and the run form opens fast.
 """
 
+import copy
 import difflib
+import functools
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from typing import Any, Self, TypeVar, get_args
@@ -92,11 +94,7 @@ class PipelineParameters(Config):
 
 def list_presets() -> dict[str, str]:
     """The description of each preset by name."""
-    return {
-        entry.name.removesuffix(".yaml"): str(yaml.safe_load(entry.read_text())["description"])
-        for entry in sorted(_folder().iterdir(), key=lambda entry: entry.name)
-        if entry.name.endswith(".yaml")
-    }
+    return {name: str(values["description"]) for name, values in _presets().items()}
 
 
 def load_preset(
@@ -112,13 +110,13 @@ def load_preset(
     Raises:
         ParameterError: Unknown preset or field, or a value that a field refuses.
     """
-    presets = list_presets()
+    presets = _presets()
     if name not in presets:
         raise ParameterError(
             f"unknown preset {_shown(name)}{_closest(name, presets)}; presets are: "
             f"{', '.join(presets)}"
         )
-    values = yaml.safe_load((_folder() / f"{name}.yaml").read_text(encoding="utf-8"))
+    values = copy.deepcopy(presets[name])
     del values["description"]
     values["preset"] = name
     for field, value in (fields or {}).items():
@@ -165,8 +163,15 @@ def validated(model: type[Model], values: Mapping[str, Any]) -> Model:
         raise ParameterError("; ".join(_explain(one) for one in error.errors())) from error
 
 
-def _folder() -> Any:
-    return resources.files("flows") / "presets"
+@functools.cache
+def _presets() -> dict[str, dict[str, Any]]:
+    """What the files say, by name."""
+    folder = resources.files("flows") / "presets"
+    return {
+        file.name.removesuffix(".yaml"): yaml.safe_load(file.read_text(encoding="utf-8"))
+        for file in sorted(folder.iterdir(), key=lambda file: file.name)
+        if file.name.endswith(".yaml")
+    }
 
 
 def _set(values: dict[str, Any], setting: str) -> None:

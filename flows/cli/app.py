@@ -90,7 +90,7 @@ def _run_pipeline(form: RunForm) -> dict[str, Any]:
     settings = load_settings()
     # Exit by an exception, as after an error: what was started is then stopped, not killed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    with flows_run_here(settings):
+    with flows_run_here(settings, "flows.pipeline"):
         from flows.cli.report import print_result, result_json  # Prefect and MLflow: seconds
         from flows.pipeline import PipelineResult, rlhf_pipeline
 
@@ -282,6 +282,7 @@ def _prepare_environment() -> None:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "PREFECT_LOGGING_EXTRA_LOGGERS": "models,tasks",

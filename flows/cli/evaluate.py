@@ -72,7 +72,7 @@ def evaluate(
     }
     judging = validated(EvaluateModelsConfig, values)
     run = _form(preset, seed, settings or []).called(name, note)
-    with flows_run_here(load_settings()):
+    with flows_run_here(load_settings(), "flows.evaluation"):
         from flows.evaluation import evaluate_models_flow
 
         ref = evaluate_models_flow(
@@ -124,7 +124,7 @@ def benchmark(
     values = {"shots": shots, "prompt": "chat" if chat else "plain", "delimiter": delimiter}
     asking = validated(MultipleChoiceConfig, values)
     run = _form(preset, seed).called(name, note)
-    with flows_run_here(load_settings()):
+    with flows_run_here(load_settings(), "flows.benchmarks"):
         from flows.benchmarks import benchmark_flow
 
         refs = benchmark_flow(
@@ -160,7 +160,7 @@ def compare(
 
     called = {"name": name, "note": note}
     if out is None and get_current_settings().api.url:
-        with flows_run_here(load_settings()):
+        with flows_run_here(load_settings(), "flows.compare"):
             result = compare_flow(runs, **called)
     else:  # do not start a server for this alone
         result = compare_runs.fn(runs, out, **called)
