@@ -7,13 +7,14 @@ import copy
 import difflib
 import functools
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from importlib import resources
 from typing import Any, Self, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from models.config import Config, Seed
+from models.config import Config, Seed, make_title
 from models.errors import ParameterError
 from models.language.config import (
     ArchitectureConfig,
@@ -141,6 +142,50 @@ def changed_from_preset(parameters: PipelineParameters) -> dict[str, Any]:
     plain["preset"] = parameters.preset
     absent = object()
     return {name: value for name, value in now.items() if plain.get(name, absent) != value}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PresetRow:
+    """One field of a preset, as people read it."""
+
+    field: str
+    value: str
+    meaning: str
+    differs: bool
+
+
+def preset_rows(name: str) -> list[PresetRow]:
+    """Every field of a preset; those that differ from the defaults come first.
+
+    Raises:
+        ParameterError: There is no such preset.
+    """
+    values = _flat(load_preset(name).model_dump(mode="json"))
+    plain = _flat(PipelineParameters().model_dump(mode="json"))
+    rows = [
+        PresetRow(
+            field=field,
+            value="" if value is None else str(value),
+            meaning=_meaning(field),
+            differs=plain.get(field) != value,
+        )
+        for field, value in values.items()
+        if field != "preset"
+    ]
+    return sorted(rows, key=lambda row: not row.differs)
+
+
+def _meaning(path: str) -> str:
+    """Title and first sentence of a field's description."""
+    model: type[BaseModel] | None = PipelineParameters
+    *groups, last = path.split(".")
+    for name in groups:
+        model = _group(model, name) if model is not None else None
+    if model is None or last not in model.model_fields:
+        return ""
+    field = model.model_fields[last]
+    title = field.title or make_title(last, field)
+    return f"{title}: {(field.description or '').partition('. ')[0]}".rstrip(": ")
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
