@@ -200,13 +200,20 @@ def headlines(manifest: Manifest, folder: Path) -> dict[str, float]:
 
 
 def show_output(
-    tracker: Tracker, parent: str, manifest: Manifest, folder: Path, *, run_id: str = ""
+    tracker: Tracker,
+    parent: str,
+    manifest: Manifest,
+    folder: Path,
+    *,
+    run_id: str = "",
+    first: bool = False,
 ) -> None:
     """Record on a parent run what one stage gave; to do it again changes nothing.
 
     Args:
         run_id: The run that computed it for this parent, whose cost the parent bears; empty for a
             result that was reused, which cost nothing this time.
+        first: Whether no earlier attempt can have paid for it.
     """
     stage = manifest.stage
     tags = {
@@ -218,7 +225,7 @@ def show_output(
         for name, value in manifest_cost(manifest, folder).items()
     }
     if not run_id:  # paid for by another run, or by an earlier attempt of this one
-        there = tracker.metrics(parent)
+        there = {} if first else tracker.metrics(parent)
         cost = {name: there.get(name, 0.0) for name in cost}
     tracker.log(parent, metrics=headlines(manifest, folder) | cost, tags=tags)
 
