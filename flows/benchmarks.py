@@ -10,11 +10,13 @@ from prefect import flow
 
 from flows.evaluation import label_models
 from flows.forms import StageForm
-from flows.lifecycle import cancellable, name_run, opened
+from flows.lifecycle import cancellable, name_run
+from flows.plan import perform
 from models.benchmarks.config import MultipleChoiceConfig
 from models.config import CountOrZero
 from models.errors import ParameterError
 from tasks.results.store import StageRef
+from tasks.run.pipeline import PipelineRun
 from tasks.stages.lm_eval import lm_eval_benchmark, lm_eval_version
 from tasks.stages.multiple_choice import multiple_choice
 from tasks.stages.resolve import find_model
@@ -54,8 +56,9 @@ def benchmark_flow(
     if lm_eval_tasks:
         lm_eval_version()  # fails before anything is measured
     p = run.to_parameters()
-    refs = []
-    with opened(run, p) as pipeline:
+
+    def stages(pipeline: PipelineRun) -> list[StageRef]:
+        refs = []
         found = {
             label: find_model(name, role="base", pipeline=pipeline)
             for label, name in labels.items()
@@ -83,4 +86,6 @@ def benchmark_flow(
                     limit=lm_eval_rows,
                 )
             )
-    return refs
+        return refs
+
+    return perform(run, p, stages)

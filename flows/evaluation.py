@@ -11,11 +11,13 @@ from typing import Literal
 from prefect import flow
 
 from flows.forms import StageForm
-from flows.lifecycle import cancellable, name_run, opened
+from flows.lifecycle import cancellable, name_run
+from flows.plan import perform
 from models.errors import ParameterError
 from tasks.judging.config import EvaluateModelsConfig
 from tasks.results.store import StageRef
 from tasks.run.exchange import open_input
+from tasks.run.pipeline import PipelineRun
 from tasks.stages.evaluate_models import evaluate_models
 from tasks.stages.prepare import prepare
 from tasks.stages.resolve import find_model
@@ -48,7 +50,8 @@ def evaluate_models_flow(
     """
     p = run.to_parameters()
     labels = label_models(models)
-    with opened(run, p) as pipeline:
+
+    def stages(pipeline: PipelineRun) -> StageRef:
         found = {
             label: find_model(name, role="base", pipeline=pipeline)
             for label, name in labels.items()
@@ -77,6 +80,8 @@ def evaluate_models_flow(
             if judge and "judge" in judging.judges
             else None,
         )
+
+    return perform(run, p, stages)
 
 
 def split_label(name: str) -> tuple[str, str]:

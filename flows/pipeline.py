@@ -12,12 +12,14 @@ from prefect.runtime import flow_run
 from pydantic import BaseModel, ConfigDict
 
 from flows.forms import RunForm
-from flows.lifecycle import PIPELINE, ask_before_ppo, cancellable, name_run, opened
+from flows.lifecycle import PIPELINE, ask_before_ppo, cancellable, name_run
 from flows.parameters import PipelineParameters
+from flows.plan import is_foretold, perform
 from flows.preferences import learn_preferences
 from tasks.registry.registration import renew_cards
 from tasks.results.store import StageRef
 from tasks.run.pipeline import PipelineRun
+from tasks.run.planning import planning
 from tasks.run.reporting import run_logger
 from tasks.run.spec import published_outcome
 from tasks.stages.evaluate import evaluate
@@ -69,8 +71,11 @@ def rlhf_pipeline(run: RunForm) -> PipelineResult:
     """
     started = time.monotonic()
     parameters = run.to_parameters()
-    with opened(run, parameters) as pipeline:
-        stages = _run_stages(parameters, pipeline, ask=run.approval)
+    pipeline, stages = perform(
+        run,
+        parameters,
+        lambda pipeline: (pipeline, run_stages(parameters, pipeline, ask=run.approval)),
+    )
     outcome, samples = published_outcome(stages[-1])
     if all(stage.reused for stage in stages):
         run_logger().info("nothing new: all %d stages were reused", len(stages))
@@ -88,9 +93,10 @@ def rlhf_pipeline(run: RunForm) -> PipelineResult:
     )
 
 
-def _run_stages(
+def run_stages(
     parameters: PipelineParameters, pipeline: PipelineRun, *, ask: bool
 ) -> list[StageRef]:
+    """Run, or while planning foretell, every stage in order."""
     p = parameters
     data = prepare(p.data, corpus=p.needs_corpus, pipeline=pipeline)
     stages = [data]
@@ -105,8 +111,9 @@ def _run_stages(
     sft = finetune(p.sft, pipeline=pipeline, data=data, base=base)
     learned = learn_preferences(p, pipeline, data=data, sft=sft)
     stages += [base, sft, *learned.stages]
-    refuse_weak(learned.quality, p.reward_quality)
-    if ask:
+    if not is_foretold(learned.quality):
+        refuse_weak(learned.quality, p.reward_quality)
+    if ask and not planning():
         ask_before_ppo(learned.reward, pipeline)
     ppo = align(p.ppo, p.sampling, pipeline=pipeline, data=data, sft=sft, reward=learned.reward)
     evaluation = evaluate(

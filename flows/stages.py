@@ -11,7 +11,8 @@ from typing import Literal
 from prefect import flow
 
 from flows.forms import PPOForm, StageForm
-from flows.lifecycle import cancellable, name_run, opened
+from flows.lifecycle import cancellable, name_run
+from flows.plan import perform
 from flows.preferences import learn_preferences
 from models.errors import ParameterError
 from tasks.results.store import StageRef
@@ -31,12 +32,15 @@ from tasks.stages.tokenizer import train_tokenizer
 def pretrain_flow(run: StageForm) -> StageRef:
     """Prepare the data, and train a tokenizer and a base model on it."""
     p = run.to_parameters()
-    with opened(run, p) as pipeline:
+
+    def stages(pipeline: PipelineRun) -> StageRef:
         data = prepare(p.data, corpus=True, pipeline=pipeline)
         tokenizer = train_tokenizer(
             p.tokenizer, context=p.model.context, pipeline=pipeline, data=data
         )
         return pretrain(p.pretrain, p.model, pipeline=pipeline, data=data, tokenizer=tokenizer)
+
+    return perform(run, p, stages)
 
 
 @flow(name="sft", flow_run_name=name_run, persist_result=False)
@@ -49,11 +53,14 @@ def sft_flow(base: str, run: StageForm) -> StageRef:
         run: Preset and settings.
     """
     p = run.to_parameters()
-    with opened(run, p) as pipeline:
+
+    def stages(pipeline: PipelineRun) -> StageRef:
         model = find_model(base, role="base", pipeline=pipeline)
         return finetune(
             p.sft, pipeline=pipeline, data=prepare(p.data, pipeline=pipeline), base=model
         )
+
+    return perform(run, p, stages)
 
 
 @flow(name="reward", flow_run_name=name_run, persist_result=False)
@@ -66,10 +73,13 @@ def reward_flow(sft: str, run: StageForm) -> StageRef:
         run: Preset and settings.
     """
     p = run.to_parameters()
-    with opened(run, p) as pipeline:
+
+    def stages(pipeline: PipelineRun) -> StageRef:
         model = find_model(sft, role="sft", pipeline=pipeline)
         data = prepare(p.data, pipeline=pipeline)
         return learn_preferences(p, pipeline, data=data, sft=model).reward
+
+    return perform(run, p, stages)
 
 
 @flow(name="ppo", flow_run_name=name_run, persist_result=False)
@@ -83,7 +93,8 @@ def ppo_flow(sft: str, reward: str, run: PPOForm) -> StageRef:
         run: Preset and settings.
     """
     p = run.to_parameters()
-    with opened(run, p) as pipeline:
+
+    def stages(pipeline: PipelineRun) -> StageRef:
         actor = find_model(sft, role="sft", pipeline=pipeline)
         reward_model = find_model(reward, role="reward", pipeline=pipeline)
         return align(
@@ -94,6 +105,8 @@ def ppo_flow(sft: str, reward: str, run: PPOForm) -> StageRef:
             sft=actor,
             reward=reward_model,
         )
+
+    return perform(run, p, stages)
 
 
 @flow(name="evaluate", flow_run_name=name_run, persist_result=False)
@@ -111,7 +124,8 @@ def evaluate_flow(
         judge: Held-out reward model, trained on other preferences; empty = none.
     """
     p = run.to_parameters()
-    with opened(run, p) as pipeline:
+
+    def stages(pipeline: PipelineRun) -> StageRef:
         ppo = find_model(policy, role="policy", pipeline=pipeline)
         reference = _given_or_origin("sft", sft, ppo, pipeline)
         return evaluate(
@@ -126,6 +140,8 @@ def evaluate_flow(
             ppo=ppo,
             judge=find_model(judge, role="judge", pipeline=pipeline) if judge else None,
         )
+
+    return perform(run, p, stages)
 
 
 def _given_or_origin(

@@ -17,20 +17,17 @@ from typing import Annotated, Any, NoReturn, cast
 
 import typer
 
+from flows.checks import check_parameters
 from flows.cli.arguments import NAME, NOTE, checked, want_file_to_write, want_home
 from flows.cli.environment import prepare_environment
 from flows.cli.evaluate import benchmark, compare, evaluate
-from flows.cli.prefect_runs import flows_run_here
+from flows.cli.prefect_runs import flows_run_here, quick_imports
 from flows.cli.presets import print_presets
 from flows.cli.registry import gc, lineage, promote, rollback
 from flows.cli.terminal import be_robust, say
 from flows.cli.use import chat, serve
 from flows.forms import RunForm
-from flows.memory import check_memory
-from flows.parameters import PipelineParameters
-from models.errors import DataError, ParameterError, QuartetError
-from tasks.data.files import user_path
-from tasks.data.sources import folder_files
+from models.errors import QuartetError
 from tasks.machine.addresses import use_running_servers
 from tasks.machine.temporary import ensure_prefect
 from tasks.run.faults import faults_explained
@@ -82,16 +79,27 @@ def run(
     result: Annotated[
         Path | None, typer.Option(help="Write the result of the run to this JSON file.")
     ] = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Print what would run and what it costs; run nothing.")
+    ] = False,
 ) -> None:
     """Run the pipeline with a preset and print the result."""
     _check_settings()
     with _refusals():
         form = RunForm.of(preset, settings or []).called(**checked({"name": name, "note": note}))
         parameters = form.to_parameters()
-        check_memory(parameters, load_settings())
+        check_parameters(parameters)
         result = checked({"result": result})["result"]
         want_file_to_write("--result", result)
-    _check_folder(parameters)
+    with _errors_in_one_line(), _refusals():
+        _prepare_environment()
+        with quick_imports():
+            from flows.cli.plan import plan_pipeline, print_plan  # Prefect: a second
+
+        planned = plan_pipeline(parameters)
+        if plan:
+            print_plan(planned)
+            return
     with _errors_in_one_line():
         outcome = _run_pipeline(form)
     if result is not None:
@@ -104,7 +112,6 @@ def run(
 
 def _run_pipeline(form: RunForm) -> dict[str, Any]:
     """Run it here, print its result, and give it as plain values."""
-    _prepare_environment()
     settings = load_settings()
     # Exit by an exception, as after an error: what was started is then stopped, not killed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
@@ -240,10 +247,10 @@ def main() -> None:
 
 @contextlib.contextmanager
 def _refusals() -> Iterator[None]:
-    """Print a wrong parameter or file in one line, and exit with status 2."""
+    """Print what is refused before anything starts in one line, and exit with status 2."""
     try:
         yield
-    except (DataError, ParameterError) as error:
+    except QuartetError as error:
         _refuse(str(error))
 
 
@@ -262,14 +269,6 @@ def _errors_in_one_line() -> Iterator[None]:
     except QuartetError as error:
         say(f"quartet: {error}", err=True)
         raise typer.Exit(1) from error
-
-
-def _check_folder(parameters: PipelineParameters) -> None:
-    """Refuse a folder without the required files before any server starts."""
-    if parameters.data.source == "folder":
-        with _refusals():
-            folder = user_path(parameters.data.folder)
-            folder_files(folder, corpus=parameters.needs_corpus)
 
 
 def _refuse(message: str) -> NoReturn:

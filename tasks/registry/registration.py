@@ -30,10 +30,12 @@ from tasks.registry.versions import (
 )
 from tasks.results.store import Manifest, StageRef, Store, write_whole
 from tasks.run.pipeline import PipelineRun
+from tasks.run.planning import planning
 from tasks.run.reporting import emit, run_logger
 from tasks.settings import Settings, load_settings
-from tasks.tracking.client import Tracker, tagged
+from tasks.tracking.client import Tracker
 from tasks.tracking.outages import tolerated
+from tasks.tracking.queries import tagged
 
 
 class Registration(BaseModel, frozen=True):
@@ -68,6 +70,8 @@ def register(ref: StageRef, pipeline: PipelineRun) -> None:
     Raises:
         StoreError: The published stage is damaged.
     """
+    if planning() is not None:
+        return
     settings = load_settings()
     wanted = Registration(
         stage=ref.stage, digest=ref.digest, preset=pipeline.preset, pipeline=pipeline.name
@@ -208,6 +212,8 @@ def renew_cards(ref: StageRef) -> None:
 
     An MLflow that fails is no reason to fail here.
     """
+    if planning() is not None:
+        return
     settings = load_settings()
     tracker = Tracker(settings)
     with tolerated(f"the model cards of {ref.stage}"):

@@ -1,7 +1,8 @@
 """What every stage does around its training; knows no stage by name.
 
-`stage` finds, computes and publishes a result; `spec` is what a stage is, and its page; `record`
-is its MLflow run and `pipeline` the parent; `spent` sums its attempts; `exchange` fetches what
-another machine made; `reporting` speaks with Prefect, and `logs` with the terminal; `device_slot`
-lets one training at a time have a device; `faults` says in a sentence what other libraries raise.
+`stage` finds, computes and publishes a result; `planning` lets it only foretell one; `spec` is what
+a stage is, and its page; `record` is its MLflow run and `pipeline` the parent; `spent` sums its
+attempts; `exchange` fetches what another machine made; `reporting` speaks with Prefect, and `logs`
+with the terminal; `device_slot` lets one training at a time have a device; `faults` says in a
+sentence what other libraries raise.
 """

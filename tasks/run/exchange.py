@@ -9,7 +9,7 @@ from models.errors import StoreError
 from tasks.results.digests import DIGEST
 from tasks.results.manifests import find_manifest
 from tasks.results.store import Manifest, StageRef, Store, verify
-from tasks.settings import load_settings
+from tasks.settings import Settings, load_settings
 from tasks.tracking.client import Tracker
 from tasks.tracking.outages import tolerated
 
@@ -41,6 +41,29 @@ def fetch_published(store: Store, tracker: Tracker, stage: str, digest: str) -> 
         store.publish(fetched, stage, digest)
         shutil.rmtree(scratch)
         return manifest
+    return None
+
+
+def published_metrics(
+    store: Store, settings: Settings, stage: str, digest: str
+) -> dict[str, float] | None:
+    """The metrics of a published stage, here or in MLflow; nothing is fetched.
+
+    Returns:
+        None where there is none; of what only an MLflow that is away holds, nobody knows.
+
+    Raises:
+        StoreError: A file of the published stage is missing or has another size.
+    """
+    folder = store.folder(stage, digest)
+    if folder.exists():
+        return verify(folder, stage, digest, contents=False).metrics
+    if not settings.tracking_uri and not (settings.root / "mlflow.db").exists():
+        return None
+    with tolerated(f"the look for a finished {stage}"):
+        tracker = Tracker(settings)
+        run_id = tracker.find_published(digest) if tracker.reachable() else None
+        return None if run_id is None else tracker.metrics(run_id)
     return None
 
 

@@ -27,6 +27,7 @@ from prefect.logging import get_run_logger
 
 from tasks.catalogue import entry
 from tasks.results.store import StageRef
+from tasks.run.planning import planning
 
 UPDATE_SECONDS = 5.0
 LOG_SECONDS = 10.0
@@ -36,12 +37,16 @@ MARK_SECONDS = 1.0
 BAR_SECONDS = 5.0
 """How long the end of a stage may wait for its bar."""
 
+SILENT = logging.Logger("planning", level=logging.CRITICAL + 1)
+
 LOSSES = ("loss", "heldout_loss")
 """Worth a log line of every stage, beside what the catalogue says of it."""
 
 
 def run_logger() -> Any:
     """Return the logger of the Prefect run, or this module's where there is none."""
+    if planning() is not None:
+        return SILENT
     try:
         return get_run_logger()
     except MissingContextError:
@@ -204,4 +209,6 @@ def _try(call: Callable[..., Any], **given: Any) -> Any:
 
 
 def _in_run() -> bool:
+    if planning() is not None:
+        return False
     return FlowRunContext.get() is not None or TaskRunContext.get() is not None

@@ -7,6 +7,7 @@ from its last checkpoint. So Prefect retries a stage (`stage_task`) at little co
 trouble of the network: bad data or a diverged loss would only fail once more.
 """
 
+import functools
 import math
 import shutil
 import time
@@ -18,7 +19,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import httpx
 import requests
-from prefect import Task, task
+from prefect import Task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 
@@ -29,9 +30,10 @@ from tasks.results.curves import HISTORY, append_history, repair_history
 from tasks.results.digests import library_versions, stage_digest
 from tasks.results.store import Manifest, StageRef, Store, list_files, write_manifest
 from tasks.run.device_slot import training_slot
-from tasks.run.exchange import fetch_published
+from tasks.run.exchange import fetch_published, published_metrics
 from tasks.run.faults import faults_explained, free_bytes, full_disk
 from tasks.run.pipeline import PipelineRun
+from tasks.run.planning import NotYetKnown, PlannedStage, planning
 from tasks.run.record import StageRecord
 from tasks.run.reporting import Progress, announce_stage, run_logger
 from tasks.run.spec import StageSpec, show_page
@@ -85,7 +87,23 @@ def run_stage(spec: StageSpec, pipeline: PipelineRun, learn: Learn) -> StageRef:
         StoreError: A published stage is damaged, or the disk is full.
         QuartetError: Whatever else the training raises on purpose.
     """
+    stages = planning()
+    if stages is not None:
+        return _foretell(spec, pipeline, stages)
     return _StageRun(spec, pipeline).result(learn)
+
+
+def _foretell(spec: StageSpec, pipeline: PipelineRun, stages: list[PlannedStage]) -> StageRef:
+    """Note what `run_stage` would do, and refer to its result, which may not exist yet."""
+    run = _StageRun(spec, pipeline)
+    metrics = published_metrics(run.store, run.settings, spec.name, run.digest)
+    reused = metrics is not None
+    stages.append(
+        PlannedStage(spec=spec, digest=run.digest, reused=reused, metrics=dict(metrics or {}))
+    )
+    return StageRef.model_construct(
+        stage=spec.name, digest=run.digest, reused=reused, metrics=metrics or NotYetKnown()
+    )
 
 
 class _StageRun:
@@ -105,7 +123,10 @@ class _StageRun:
             seed=pipeline.seed,
             inputs=self.input_digests,
         )
-        self.record = StageRecord(spec, self.digest, pipeline, self.settings)
+
+    @functools.cached_property
+    def record(self) -> StageRecord:
+        return StageRecord(self.spec, self.digest, self.pipeline, self.settings)
 
     def result(self, learn: Learn) -> StageRef:
         with faults_explained(self.settings), self._lock(self.spec.name, self.digest):
@@ -238,20 +259,34 @@ def _by_full_disk(error: BaseException, free: int) -> bool:
     return free < NEARLY_FULL_BYTES
 
 
+class StageTask(Task[P, R]):
+    """A task that is called as a plain function while stages are only foretold."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:  # type: ignore[override]
+        if planning() is not None:
+            return self.fn(*args, **kwargs)
+        return super().__call__(*args, **kwargs)
+
+
 def stage_task(name: str) -> Callable[[Callable[P, R]], Task[P, R]]:
     """Make a function the Prefect task of a stage: uncached, retried after trouble of the network.
 
     Args:
         name: Of the stage, and so of its runs.
     """
-    return task(
-        name=name,
-        task_run_name=name,
-        cache_policy=NO_CACHE,
-        retries=len(RETRY_AFTER_SECONDS),
-        retry_delay_seconds=list(RETRY_AFTER_SECONDS),
-        retry_condition_fn=_was_infrastructure,
-    )
+
+    def decorate(function: Callable[P, R]) -> Task[P, R]:
+        return StageTask(
+            function,
+            name=name,
+            task_run_name=name,
+            cache_policy=NO_CACHE,
+            retries=len(RETRY_AFTER_SECONDS),
+            retry_delay_seconds=list(RETRY_AFTER_SECONDS),
+            retry_condition_fn=_was_infrastructure,
+        )
+
+    return decorate
 
 
 def _was_infrastructure(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:

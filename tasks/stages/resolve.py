@@ -24,6 +24,7 @@ from tasks.registry.versions import fetch_files, named_version
 from tasks.results.store import StageRef, Store
 from tasks.run.exchange import open_published
 from tasks.run.pipeline import PipelineRun
+from tasks.run.stage import stage_task
 from tasks.settings import load_settings
 from tasks.stages.adopt import adopt, named_folder
 
@@ -116,7 +117,7 @@ def _find_published(stage: str, digest: str, role: Role, *, called: str = "") ->
 
 def _adopt(source: str, role: Role, pipeline: PipelineRun) -> StageRef:
     """Adopt under the role's name, so that the run's page shows it as the stage that it is."""
-    return adopt.with_options(name=role, task_run_name=role)(source, role=role, pipeline=pipeline)
+    return stage_task(role)(adopt.fn)(source, role=role, pipeline=pipeline)
 
 
 def _registered_folder(name: str, scratch: Path) -> NamedFolder:

@@ -1,9 +1,10 @@
 """All that is asked of MLflow: runs, parameters, metrics, tags, inputs, artifacts and versions.
 
-Only `tasks/tracking/metrics.py` imports mlflow too, for its collectors. Runs are opened from
-explicit ids, never from MLflow's ambient run, which is local to a thread and vanishes under an
-orchestrator. An outage in the middle of a run loses nothing: metrics wait and go out later
-(`tasks/tracking/metrics.py`), and what logs a result may be called again.
+Only `tasks/tracking/metrics.py` imports mlflow too, for its collectors; methods import it, for that
+takes a second. Runs are opened from explicit ids, never from MLflow's ambient run, which is local
+to a thread and vanishes under an orchestrator. An outage in the middle of a run loses nothing:
+metrics wait and go out later (`tasks/tracking/metrics.py`), and what logs a result may be called
+again.
 """
 
 import functools
@@ -13,12 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
-
-import mlflow
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
-from mlflow.exceptions import MlflowException
-from mlflow.tracking import MlflowClient
+from typing import Any, TypeAlias
 
 from models.errors import QuartetError
 from tasks.settings import Settings
@@ -33,13 +29,13 @@ from tasks.tracking.outages import (
     explain_unopened,
     write_note,
 )
+from tasks.tracking.queries import every, tagged
 
 PUBLISHED = "published"
 """Artifact folder of a stage run that holds what the store holds."""
 
-BELOW = ("stage", "comparison")
-PARENTS = " and ".join(f"tags.`quartet.kind` != '{kind}'" for kind in BELOW)
-"""Filter for runs of flows, which have the runs of stages below them."""
+Texts: TypeAlias = Mapping[str, str]
+Numbers: TypeAlias = Mapping[str, float]
 
 PARAMETERS = 100
 """Parameters of one request, MLflow's own limit."""
@@ -60,18 +56,22 @@ class Tracker:
             logging.getLogger("alembic").setLevel(logging.WARNING)
             # What it logs with a traceback it also raises, and that is said in one sentence.
             logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
-        mlflow.set_tracking_uri(self.uri)
 
     @functools.cached_property
     def client(self) -> Any:
         """MLflow's own client; making one opens a local database."""
         if not self._settings.tracking_uri:
             create_database(self._settings.root / "mlflow.db", _migrate)
-        return MlflowClient(tracking_uri=self.uri)
+        import mlflow
+
+        mlflow.set_tracking_uri(self.uri)
+        return mlflow.MlflowClient(tracking_uri=self.uri)
 
     @functools.cached_property
     def experiment_id(self) -> str:
         """Id of the experiment, which is made if it is new."""
+        from mlflow.exceptions import MlflowException
+
         name = self._settings.experiment
         found = self.client.get_experiment_by_name(name)
         if found is not None:
@@ -121,12 +121,7 @@ class Tracker:
         return True
 
     def start_run(
-        self,
-        name: str,
-        *,
-        parameters: Mapping[str, str],
-        tags: Mapping[str, str],
-        metrics: Mapping[str, float] = MappingProxyType({}),
+        self, name: str, *, parameters: Texts, tags: Texts, metrics: Numbers = MappingProxyType({})
     ) -> str:
         """Open a run with its parameters and return its id; one without them is closed again."""
         given = {"run_name": name, "start_time": _now(), "tags": dict(tags)}
@@ -143,12 +138,11 @@ class Tracker:
         return run_id
 
     def log_parameters(
-        self,
-        run_id: str,
-        parameters: Mapping[str, str],
-        metrics: Mapping[str, float] = MappingProxyType({}),
+        self, run_id: str, parameters: Texts, metrics: Numbers = MappingProxyType({})
     ) -> None:
         """Log parameters but for empty ones, which say nothing; to log them again does nothing."""
+        from mlflow.entities import Metric, Param
+
         params = [Param(key, value[:6000]) for key, value in parameters.items() if value]
         points = [Metric(name, value, _now(), 0) for name, value in metrics.items()]
         for at in range(0, len(params) or bool(points), PARAMETERS):
@@ -170,6 +164,8 @@ class Tracker:
         return info is not None and info.lifecycle_stage == "deleted"
 
     def _info(self, run_id: str) -> Any:
+        from mlflow.exceptions import MlflowException
+
         try:
             return self.client.get_run(run_id).info
         except MlflowException as error:
@@ -191,6 +187,8 @@ class Tracker:
 
     def log_points(self, run_id: str, points: Sequence[Point]) -> None:
         """Log points of curves; to log the same ones again does nothing."""
+        from mlflow.entities import Metric
+
         metrics = [Metric(point.name, point.value, point.time_ms, point.step) for point in points]
         for start in range(0, len(metrics), BATCH):
             self.client.log_batch(run_id, metrics=metrics[start : start + BATCH])
@@ -212,16 +210,20 @@ class Tracker:
         self,
         run_id: str,
         *,
-        metrics: Mapping[str, float] = MappingProxyType({}),
-        tags: Mapping[str, str] = MappingProxyType({}),
+        metrics: Numbers = MappingProxyType({}),
+        tags: Texts = MappingProxyType({}),
     ) -> None:
         """Log final metrics at step 0 and tags in one request."""
+        from mlflow.entities import Metric, RunTag
+
         points = [Metric(name, value, _now(), 0) for name, value in metrics.items()]
         added = [RunTag(key, value) for key, value in tags.items()]
         self.client.log_batch(run_id, metrics=points, tags=added)
 
     def log_datasets(self, run_id: str, records: Sequence[DatasetRecord]) -> None:
         """Log datasets as inputs of a run; to log the same ones again does nothing."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
         name = "mlflow.data.context"
         inputs = [
             DatasetInput(Dataset(**one.fields()), [InputTag(name, one.context)]) for one in records
@@ -288,24 +290,10 @@ class Tracker:
 
 
 def _migrate(database: Path) -> None:
+    from mlflow import MlflowClient
+
     MlflowClient(tracking_uri=f"sqlite:///{database}").search_experiments()
 
 
 def _now() -> int:
     return int(time.time() * 1000)
-
-
-def every(search: Callable[..., Any], **query: Any) -> Iterator[Any]:
-    """All that one of the client's searches finds, page by page."""
-    token: str | None = None
-    while True:
-        page = search(**query, page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return
-
-
-def tagged(tags: Mapping[str, str]) -> str:
-    """Filter for what carries all these tags."""
-    return " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())

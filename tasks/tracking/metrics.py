@@ -17,11 +17,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
-from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
-from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
-from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
-
 from tasks.tracking.outages import describe
 
 logger = logging.getLogger(__name__)
@@ -151,6 +146,11 @@ class SystemMetrics:
 
     def start(self) -> None:
         """Begin to sample; a collector that this machine has no use for is left out."""
+        from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
+        from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
+        from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
+        from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
+
         for monitor in (CPUMonitor, DiskMonitor, NetworkMonitor, GPUMonitor):
             try:
                 self._monitors.append(monitor())

@@ -8,9 +8,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-import typer
 
-from flows.cli import app as cli
+from flows.checks import check_parameters
 from flows.cli.environment import without_traceback
 from flows.parameters import load_preset
 from models.errors import DataError
@@ -126,18 +125,15 @@ def test_run_refuses_an_empty_folder_and_names_what_it_wants(tmp_path: Path) -> 
     assert "pretrain, sft, pairs_train" in done.stderr
 
 
-def test_run_wants_a_corpus_only_where_one_is_trained_on(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_run_wants_a_corpus_only_where_one_is_trained_on(tmp_path: Path) -> None:
     for name in ("sft", "pairs_train"):
         (tmp_path / f"{name}.jsonl").write_text("{}\n")
     settings = [f"data.folder={tmp_path}"]
     given = ["base.source=some/model", "ppo.ptx_coef=0"]
-    cli._check_folder(load_preset("reviews", [*settings, *given]))
+    check_parameters(load_preset("reviews", [*settings, *given]))
     for more in ([], ["base.source=some/model", "ppo.ptx_coef=0.1"]):
-        with pytest.raises(typer.Exit):
-            cli._check_folder(load_preset("reviews", [*settings, *more]))
-        assert "no file for pretrain" in capsys.readouterr().err
+        with pytest.raises(DataError, match="no file for pretrain"):
+            check_parameters(load_preset("reviews", [*settings, *more]))
 
 
 def test_presets_lists_each_preset_on_a_line(tmp_path: Path) -> None:

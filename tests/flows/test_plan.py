@@ -1,0 +1,68 @@
+"""A plan foretells exactly what a run reuses and computes, and leaves nothing behind."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.cli.plan import plan_pipeline
+from flows.parameters import load_preset
+from flows.pipeline import PipelineResult
+from flows.plan import Plan
+
+
+def files(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def plan(first_home: Any, first_run: PipelineResult, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Plan the tiny pipeline in the home folder of the first run, with some fields set."""
+
+    def make(*settings: str) -> Plan:
+        first_home.set(monkeypatch)
+        before = files(first_home.path)
+        made = plan_pipeline(load_preset("quickstart", [*first_home.TINY, *settings]))
+        assert files(first_home.path) == before
+        return made
+
+    return make
+
+
+def new(plan: Plan) -> list[str]:
+    return [one.spec.name for one in plan.stages if not one.reused]
+
+
+def test_plan_names_what_the_same_run_reuses(
+    first_run: PipelineResult, plan: Callable[..., Plan]
+) -> None:
+    made = plan()
+    assert [(one.spec.name, one.digest) for one in made.stages] == sorted(
+        ((ref.stage, ref.digest) for ref in first_run.stages),
+        key=lambda pair: [one.spec.name for one in made.stages].index(pair[0]),
+    )
+    assert new(made) == []
+    assert made.summary() == "nothing to compute: all 9 stages are reused"
+
+
+@pytest.mark.parametrize(
+    ("setting", "wanted"),
+    [
+        ("ppo.kl_coef=0.3", ["ppo", "evaluate"]),
+        ("evaluate.bootstrap_resamples=101", ["evaluate"]),
+        ("feedback.preferences=61", ["feedback", "reward", "reward-quality", "ppo", "evaluate"]),
+        ("reward_quality.bins=9", ["reward-quality"]),
+    ],
+)
+def test_plan_names_what_a_changed_run_computes(
+    plan: Callable[..., Plan], setting: str, wanted: list[str]
+) -> None:
+    assert new(plan(setting)) == wanted
+
+
+def test_plan_of_an_empty_home_computes_all_and_makes_nothing(home: Path, first_home: Any) -> None:
+    made = plan_pipeline(load_preset("quickstart", first_home.TINY))
+    assert len(new(made)) == len(made.stages) == 9
+    assert not (home / "store").exists()
+    assert made.stages[7].digest != made.stages[8].digest
