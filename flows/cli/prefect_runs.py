@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from tasks.machine.liveness import command_announced
 from tasks.machine.temporary import ensure_prefect
 from tasks.settings import Settings
+from tasks.tracking.client import Tracker
 
 
 @contextlib.contextmanager
@@ -22,8 +23,14 @@ def flows_run_here(settings: Settings, module: str) -> Iterator[None]:
     Raises:
         QuartetError: No Prefect server could be started.
     """
-    with _quick_imports():
-        ensure_prefect(settings, meanwhile=lambda: importlib.import_module(module))
+
+    def import_all() -> None:
+        importlib.import_module(module)
+        with contextlib.suppress(Exception):  # what is wrong with it is said where it is used
+            _ = Tracker(settings).client  # MLflow takes a second
+
+    with quick_imports():
+        ensure_prefect(settings, meanwhile=import_all)
         from prefect import tags
 
     from tasks.run.logs import causes_left_out
@@ -33,7 +40,7 @@ def flows_run_here(settings: Settings, module: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quick_imports() -> Iterator[None]:
+def quick_imports() -> Iterator[None]:
     """Leave out the collection of garbage, which takes a fifth of a long import and finds none."""
     gc.disable()
     try:

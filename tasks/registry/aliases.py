@@ -23,8 +23,9 @@ from tasks.registry.turns import Turn, taking_turns
 from tasks.registry.versions import asking
 from tasks.run.reporting import run_logger
 from tasks.settings import Settings
-from tasks.tracking.client import Tracker, every
+from tasks.tracking.client import Tracker
 from tasks.tracking.outages import tolerated
+from tasks.tracking.queries import every
 
 CHAMPION: Literal["champion"] = "champion"
 PREVIOUS: Literal["previous"] = "previous"

@@ -33,8 +33,9 @@ from tasks.run.pipeline import PipelineRun
 from tasks.run.planning import planning
 from tasks.run.reporting import emit, run_logger
 from tasks.settings import Settings, load_settings
-from tasks.tracking.client import Tracker, tagged
+from tasks.tracking.client import Tracker
 from tasks.tracking.outages import tolerated
+from tasks.tracking.queries import tagged
 
 
 class Registration(BaseModel, frozen=True):

@@ -14,8 +14,9 @@ from typing import Any
 from models.errors import ModelError, QuartetError
 from tasks.results.digests import DIGEST
 from tasks.settings import load_settings
-from tasks.tracking.client import Tracker, tagged
+from tasks.tracking.client import Tracker
 from tasks.tracking.outages import describe
+from tasks.tracking.queries import tagged
 
 CHALLENGER = "challenger"
 """Alias of the newest version; who promotes a model gives it another."""

@@ -13,9 +13,10 @@ from mlflow.exceptions import MlflowException
 
 from models.errors import QuartetError, StoreError
 from tasks.settings import load_settings
-from tasks.tracking.client import Tracker, every, tagged
+from tasks.tracking.client import Tracker
 from tasks.tracking.metrics import Point
 from tasks.tracking.outages import tolerated
+from tasks.tracking.queries import every, tagged
 from tasks.tracking.recording import flatten
 from tasks.tracking.sync import sync
 
