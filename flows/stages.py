@@ -15,6 +15,7 @@ from flows.lifecycle import cancellable, conclude_decision, concluding, name_run
 from flows.plan import perform
 from flows.preferences import learn_preferences
 from models.errors import ParameterError
+from tasks.registry.verdicts import record_verdict
 from tasks.results.store import StageRef
 from tasks.run.exchange import open_input
 from tasks.run.pipeline import PipelineRun
@@ -129,7 +130,7 @@ def evaluate_flow(
     def stages(pipeline: PipelineRun) -> StageRef:
         ppo = find_model(policy, role="policy", pipeline=pipeline)
         reference = _given_or_origin("sft", sft, ppo, pipeline)
-        return evaluate(
+        evaluation = evaluate(
             p.evaluate,
             p.sampling,
             gold=p.data.source == "world",
@@ -141,6 +142,8 @@ def evaluate_flow(
             ppo=ppo,
             judge=find_model(judge, role="judge", pipeline=pipeline) if judge else None,
         )
+        record_verdict(ppo)
+        return evaluation
 
     return perform(run, p, stages)
 

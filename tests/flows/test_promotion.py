@@ -25,6 +25,7 @@ from tests.tasks.promotion_models import (
     NAME,
     Folders,
     make_folders,
+    publish_evaluation,
     publish_parents,
     register_policy,
 )
@@ -77,6 +78,8 @@ def test_flow_promotes_and_the_commands_say_so(
     assert [one.result for one in (first, second)] == ["promoted", "promoted"]
     run_id = find_version(tracker(), f"models:/{NAME}@champion").tags["quartet.promotion.run"]
     assert tracker().status(run_id) == "FINISHED"
+    for digest in ("c" * 64, "b" * 64):
+        publish_evaluation(digest, digest, 0.1 if digest[0] == "b" else 0.05)
     app = typer.Typer()
     app.command("promote")(promote)
     app.command("rollback")(rollback)
