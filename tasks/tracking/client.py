@@ -185,19 +185,6 @@ class Tracker:
         for start in range(0, len(metrics), BATCH):
             self.client.log_batch(run_id, metrics=metrics[start : start + BATCH])
 
-    def log_missing(self, run_id: str, curves: Mapping[str, Sequence[tuple[int, float]]]) -> int:
-        """Log those points of curves whose step a run lacks, and return how many they were."""
-        now = _now()
-        there = {name: dict(self.curve(run_id, name)) for name in curves}
-        missing = [
-            Point(name=name, value=value, step=step, time_ms=now)
-            for name, points in curves.items()
-            for step, value in points
-            if step not in there[name]
-        ]
-        self.log_points(run_id, missing)
-        return len(missing)
-
     def log(
         self,
         run_id: str,
