@@ -35,6 +35,7 @@ from tasks.reports.reward import explain_weaknesses, strength
 from tasks.reports.style import table
 from tasks.results.store import StageRef
 from tasks.run.faults import faults_explained
+from tasks.run.logs import say_causes_once
 from tasks.run.overview import shown_overview
 from tasks.run.pipeline import PipelineRun, open_pipeline
 from tasks.run.reporting import Card, run_logger
@@ -143,6 +144,7 @@ def cancellable(function: Callable[P, R]) -> Callable[P, R | State[Any]]:
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R | State[Any]:
+        say_causes_once()
         with shown_overview() as report:
             try:
                 with faults_explained(load_settings()):

@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from models.errors import QuartetError
+from tasks.escaping import in_one_line
 from tasks.machine.addresses import addresses, is_locked, running_up
 from tasks.machine.lookup import Kind, find_server, prefect_client
 from tasks.settings import Settings
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
+    from prefect.client.schemas.objects import State
 
 RUNS = 5
+LONGEST_LINE = 120
 NOTES = ("runs", "commands")
 """Folders of notes that processes leave while they run."""
 
@@ -98,10 +101,21 @@ def _prefect_lines(api: str) -> Iterator[str]:
             at = f"{when.astimezone():%Y-%m-%d %H:%M}" if when else "not started"
             lasted = datetime.timedelta(seconds=round(run.estimated_run_time.total_seconds()))
             yield f"Run           {run.name:32} {run.state_name or '?':12} {at}  {lasted}"
+            form = run.parameters.get("run", run.parameters)
+            for about in (_how_it_ended(run.state), form.get("note", "")):
+                if about:
+                    yield f"                {in_one_line(about)[:LONGEST_LINE]}"
             if run.state is not None and run.state.type.value in ACTIVE:
                 yield from _stage_lines(client, run.id)
         if not runs:
             yield "Run           none yet"
+
+
+def _how_it_ended(state: "State | None") -> str:
+    """What Prefect has of a final state, such as the verdict or the error."""
+    if state is None or not state.is_final() or not state.message:
+        return ""
+    return state.message.removeprefix("Flow run encountered an exception: ")
 
 
 def _stage_lines(client: "SyncPrefectClient", flow_run_id: UUID) -> Iterator[str]:

@@ -37,6 +37,7 @@ class PipelineRun(BaseModel, frozen=True):
         name: The same in Prefect and MLflow.
         run_id: The MLflow parent run.
         flow_run_id: The Prefect flow run; empty outside one.
+        fresh: Whether the MLflow run is new, and so shows nothing of earlier attempts.
     """
 
     name: str
@@ -44,6 +45,7 @@ class PipelineRun(BaseModel, frozen=True):
     seed: int
     run_id: str
     flow_run_id: str = ""
+    fresh: bool = False
 
 
 @contextlib.contextmanager
@@ -95,8 +97,9 @@ def open_pipeline(
     status: Status = "KILLED"  # unless it ends otherwise than by a signal
     try:
         yield PipelineRun(
-            name=name, preset=preset, seed=seed, run_id=run_id, flow_run_id=flow_run_id
-        )
+            name=name, preset=preset, seed=seed, run_id=run_id, flow_run_id=flow_run_id,
+            fresh=not same,
+        )  # fmt: skip
         status = "FINISHED"
     except Pause:
         status = "SCHEDULED"

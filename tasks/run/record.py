@@ -5,6 +5,7 @@ recorded at the end is noted for `quartet sync` (`tasks/tracking/outages.py`).
 """
 
 import contextlib
+import functools
 import re
 import threading
 from collections.abc import Mapping
@@ -34,6 +35,7 @@ from tasks.tracking.recording import (
     page_folder,
     record_page,
     record_result,
+    record_samples,
     shown_numbers,
     stage_parameters,
 )
@@ -43,6 +45,15 @@ RUN_ID = "RUN_ID"
 
 WAIT_SECONDS = 10.0
 """How long a finished stage waits for a server that is away."""
+
+_begun: set[tuple[str, str]] = set()
+"""Parents and digests that this process has shown: of a fresh parent, all that there is."""
+
+
+@functools.cache
+def _tracker(settings: Settings) -> Tracker:
+    """One for all stages, so that each question about the experiment is asked once."""
+    return Tracker(settings)
 
 
 class StageRecord:
@@ -55,7 +66,7 @@ class StageRecord:
         self.digest = digest
         self.pipeline = pipeline
         self.settings = settings
-        self.tracker = Tracker(settings)
+        self.tracker = _tracker(settings)
         self.name = f"{pipeline.name}/{spec.name}"
         self.run_id = ""
         self._opened = False
@@ -70,6 +81,7 @@ class StageRecord:
     def open(self, partial: Path) -> MetricBuffer:
         """Reopen the run of the attempt that was cut off, or start one; give what takes metrics."""
         self._partial = partial
+        self._is_first()
         self.run_id = self._noted_run()
         self._resumed = bool(self.run_id)
         first_sample = 0
@@ -87,12 +99,13 @@ class StageRecord:
         with tolerated(f"the reuse of {self.spec.name}"):
             folder = Store(self.settings.store).folder(manifest.stage, manifest.digest)
             same = {"quartet.digest": self.digest, "mlflow.parentRunId": self.pipeline.run_id}
-            if not self.tracker.find_tagged(same):  # else an earlier attempt of this run shows it
+            first = self._is_first()
+            if first or not self.tracker.find_tagged(same):  # else an earlier attempt shows it
                 made_by = {"quartet.reused": "true", "quartet.made_by": manifest.run_id}
-                run_id = self._start_run(made_by)
-                self.tracker.log(run_id, metrics=shown_numbers(manifest, folder))
+                run_id = self._start_run(made_by, shown_numbers(manifest, folder))
                 self.tracker.finish(run_id, "FINISHED")
-            show_output(self.tracker, self.pipeline.run_id, manifest, folder)
+            show_output(self.tracker, self.pipeline.run_id, manifest, folder, first=first)
+            record_samples(self.tracker, manifest.stage, folder, parent=self.pipeline.run_id)
             page = page_folder(self.settings.root, manifest.stage, manifest.digest)
             record_page(self.tracker, page, parent=self.pipeline.run_id)
 
@@ -162,7 +175,7 @@ class StageRecord:
                 if self.run_id and self.tracker.status(self.run_id) is not None:
                     self._take_over(self.run_id)
                 else:
-                    self.run_id = self._start_run({})
+                    self.run_id = self._start_run({}, {})
                 write_whole(self._partial / RUN_ID, self.run_id)
                 drop_note(self.settings.root, self.run_id)
                 self._opened = True
@@ -186,11 +199,19 @@ class StageRecord:
         self.tracker.reopen_run(run_id, self._tags() | {"quartet.resumed": "true"})
         self._show(run_id)
 
-    def _start_run(self, tags: Mapping[str, str]) -> str:
+    def _is_first(self) -> bool:
+        """Whether nothing of this stage can be in MLflow below this parent; true only once."""
+        key = (self.pipeline.run_id, self.digest)
+        first = self.pipeline.fresh and key not in _begun
+        _begun.add(key)
+        return first
+
+    def _start_run(self, tags: Mapping[str, str], metrics: Mapping[str, float]) -> str:
         run_id = self.tracker.start_run(
             self.name,
             parameters=stage_parameters(self.pipeline.seed, self.spec.parameters),
             tags=self._tags() | dict(tags),
+            metrics=metrics,
         )
         self._show(run_id, reused="quartet.reused" in tags)
         self._show_datasets(run_id)

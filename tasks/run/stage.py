@@ -24,6 +24,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 
 from models.runtime import Log, TrainingRun, use_device
+from tasks.machine.memory import forget_peak, peak_memory
 from tasks.results.code import code_digest
 from tasks.results.curves import HISTORY, append_history, repair_history
 from tasks.results.digests import library_versions, stage_digest
@@ -172,6 +173,7 @@ class _StageRun:
         try:
             work = self._workspace(partial, out, buffer, progress, spent)
             with self._slot(work.device):
+                forget_peak()
                 # NaN and infinity could not be read back from a manifest, and draw no curve.
                 metrics = {k: v for k, v in learn(work).items() if math.isfinite(v)}
             progress.finish()
@@ -248,6 +250,7 @@ class _StageRun:
             run_id=run_id,
             seconds=seconds,
             metrics=metrics,
+            peak_gib=peak_memory() / 2**30,
             files=list_files(out),
         )
 

@@ -19,16 +19,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.errors import ModelError, StoreError
+from models.language.screening import screen_model
 from tasks.catalogue import CATALOGUE, Role, stages_for
 from tasks.registry.versions import fetch_files, named_version
 from tasks.results.store import StageRef, Store
 from tasks.run.exchange import open_published
 from tasks.run.pipeline import PipelineRun
+from tasks.run.planning import planning
 from tasks.run.stage import stage_task
 from tasks.settings import load_settings
 from tasks.stages.adopt import adopt, named_folder
 
 PUBLISHED = re.compile(r"(?P<stage>[a-z][\w-]*)/(?P<digest>[0-9a-f]{1,64})")
+LANGUAGE_MODEL = ("ForCausalLM", "LMHeadModel")
+CLASSIFIER = ("ForSequenceClassification",)
+"""How the names of fitting architectures end."""
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?(@[\w./-]+)?")
 
 
@@ -117,7 +122,23 @@ def _find_published(stage: str, digest: str, role: Role, *, called: str = "") ->
 
 def _adopt(source: str, role: Role, pipeline: PipelineRun) -> StageRef:
     """Adopt under the role's name, so that the run's page shows it as the stage that it is."""
+    folder = named_folder(source)
+    if planning() is not None and folder is not None:
+        _refuse_unfit(folder, role)
     return stage_task(role)(adopt.fn)(source, role=role, pipeline=pipeline)
+
+
+def _refuse_unfit(folder: Path, role: Role) -> None:
+    """Refuse what adoption would refuse, as far as a folder's files say it without torch."""
+    config, _ = screen_model(folder)
+    wanted = CLASSIFIER if role in ("reward", "judge") else LANGUAGE_MODEL
+    named = next(iter(config.get("architectures") or [""]))
+    if not named.endswith(wanted):
+        raise ModelError(
+            f"{folder} holds a {named or 'model without a named architecture'}, a {role} model "
+            f"({' or '.join(f'…{ending}' for ending in wanted)}) was wanted; choose another model, "
+            "or the role that this one fits"
+        )
 
 
 def _registered_folder(name: str, scratch: Path) -> NamedFolder:
