@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from models.errors import ModelError, QuartetError
 from tasks.results.digests import DIGEST
@@ -55,6 +56,11 @@ class ModelVersion:
     @property
     def uri(self) -> str:
         return f"models:/{self.name}/{self.version}"
+
+    @property
+    def page(self) -> str:
+        """Address of its page below the root of MLflow's server."""
+        return f"#/models/{quote(self.name)}/versions/{self.version}"
 
     @property
     def published(self) -> tuple[str, str] | None:
