@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import quote
 
 from models.display import one_line
 from models.errors import ModelError, QuartetError
@@ -75,6 +76,11 @@ class ModelVersion:
     @property
     def uri(self) -> str:
         return f"models:/{self.name}/{self.version}"
+
+    @property
+    def page(self) -> str:
+        """Address of its page below the root of MLflow's server."""
+        return f"#/models/{quote(self.name)}/versions/{self.version}"
 
     @property
     def published(self) -> tuple[str, str] | None:
