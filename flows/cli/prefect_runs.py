@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from tasks.machine.liveness import command_announced
 from tasks.machine.temporary import ensure_prefect
 from tasks.settings import Settings
-from tasks.tracking.client import Tracker
 
 
 @contextlib.contextmanager
@@ -25,9 +24,8 @@ def flows_run_here(settings: Settings, module: str) -> Iterator[None]:
     """
 
     def import_all() -> None:
-        importlib.import_module(module)
-        with contextlib.suppress(Exception):  # what is wrong with it is said where it is used
-            _ = Tracker(settings).client  # MLflow takes a second
+        for name in (module, "mlflow.tracking"):  # the flow imports the latter at its first use
+            importlib.import_module(name)
 
     with quick_imports():
         ensure_prefect(settings, meanwhile=import_all)
