@@ -24,6 +24,7 @@ from tasks.data.sources import folder_files
 from tasks.judging.possible import refuse_few_prompts, refuse_impossible, refuse_silent_endpoint
 from tasks.reports.style import table
 from tasks.results.store import StageRef, Store
+from tasks.run.overview import overview
 from tasks.run.pipeline import PipelineRun
 from tasks.run.planning import PlannedStage, planned, planning
 from tasks.run.reporting import run_logger, show_markdown
@@ -178,6 +179,12 @@ def perform(form: StageForm, parameters: PipelineParameters, stages: Stages[T]) 
     run_logger().info("plan: %s", plan.summary())
     if flow_run.run_count <= 1:  # a retry has its page
         show_markdown("plan", plan.markdown(), "Plan: what runs, and what it costs")
+    overview().expect(
+        {
+            one.spec.name: 0.0 if one.reused else cost.seconds
+            for one, cost in zip(plan.stages, plan.costs, strict=True)
+        }
+    )
     with opened(form, parameters) as pipeline:
         return stages(pipeline)
 

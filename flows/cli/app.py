@@ -7,12 +7,11 @@ stand inside the commands, so that errors appear at once.
 import contextlib
 import functools
 import json
-import os
 import signal
 import sys
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, cast
 
@@ -20,33 +19,52 @@ import typer
 
 from flows.checks import check_decision, check_parameters
 from flows.cli.arguments import NAME, NOTE, checked, want_file_to_write, want_home
+from flows.cli.environment import prepare_environment
 from flows.cli.evaluate import benchmark, compare, evaluate
 from flows.cli.prefect_runs import flows_run_here
+from flows.cli.presets import print_presets
 from flows.cli.registry import gc, lineage, promote, rollback
 from flows.cli.terminal import be_robust, say
 from flows.cli.use import chat, serve
 from flows.forms import RunForm
-from flows.parameters import list_presets
 from models.errors import QuartetError
 from tasks.machine.addresses import use_running_servers
-from tasks.machine.launch import EVENT_SECONDS
 from tasks.machine.temporary import ensure_prefect
 from tasks.run.faults import faults_explained
 from tasks.settings import load_settings
 
 app = typer.Typer(
-    help="RLHF as a workflow: pretraining, SFT, reward model, PPO and evaluation, tracked.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        say(f"quartet {version('quartet-rlhf')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """RLHF as a workflow: pretraining, SFT, reward model, PPO and evaluation, tracked."""
+
+
 @app.command()
-def presets() -> None:
-    """List the presets."""
-    for name, description in list_presets().items():
-        say(f"{name:12} {description}")
+def presets(
+    name: Annotated[str, typer.Argument(help="Show the values of this preset.")] = "",
+) -> None:
+    """List the presets, or show the values of one; * marks what differs from the defaults."""
+    with _refusals():
+        print_presets(name)
 
 
 @app.command()
@@ -97,7 +115,7 @@ def _run_pipeline(form: RunForm) -> dict[str, Any]:
     settings = load_settings()
     # Exit by an exception, as after an error: what was started is then stopped, not killed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    with flows_run_here(settings):
+    with flows_run_here(settings, "flows.pipeline"):
         from flows.cli.report import print_result, result_json  # Prefect and MLflow: seconds
         from flows.pipeline import PipelineResult, rlhf_pipeline
 
@@ -193,9 +211,13 @@ def sync() -> None:
         from tasks.upkeep.reconcile import reconcile
 
         repairs = (make_missed_registrations, repair_all_aliases, finish_registrations)
+        done = 0
         for finish in (reconcile, deliver, *repairs):
             for sentence in finish(settings):
                 say(sentence)
+                done += 1
+        if not done:
+            say("nothing to do: no run was killed, and MLflow has every result and registration")
 
 
 def _add(command: Callable[..., None]) -> None:
@@ -255,30 +277,5 @@ def _refuse(message: str) -> NoReturn:
 
 
 def _prepare_environment() -> None:
-    """Set defaults for what Prefect and MLflow read from the environment.
-
-    The servers are those of a running `quartet up`, unless others are set. A temporary Prefect
-    server has its database in the home folder.
-    """
-    settings = load_settings()
-    root = settings.root
-    try:
-        root.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        _refuse(f"the home folder {root} cannot be made ({error}); set QUARTET_HOME to another")
-    use_running_servers(settings)
-    for name, value in {
-        "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{root / 'prefect.db'}",
-        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "DO_NOT_TRACK": "1",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "TOKENIZERS_PARALLELISM": "false",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "PREFECT_LOGGING_EXTRA_LOGGERS": "models,tasks",
-        "PREFECT_LOGGING_HANDLERS_CONSOLE_CLASS": "tasks.run.logs.ConsoleHandler",
-        "PREFECT_SERVER_SERVICES_DB_VACUUM_EVENT_RETENTION_OVERRIDES": EVENT_SECONDS,
-    }.items():
-        os.environ.setdefault(name, value)
-    if not sys.warnoptions:
-        warnings.filterwarnings("ignore", category=DeprecationWarning)
+    with _refusals():
+        prepare_environment(load_settings())

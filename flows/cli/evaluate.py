@@ -72,7 +72,7 @@ def evaluate(
     }
     judging = validated(EvaluateModelsConfig, values)
     run = _form(preset, seed, settings or []).called(name, note)
-    with flows_run_here(load_settings()):
+    with flows_run_here(load_settings(), "flows.evaluation"):
         from flows.evaluation import evaluate_models_flow
 
         ref = evaluate_models_flow(
@@ -124,7 +124,7 @@ def benchmark(
     values = {"shots": shots, "prompt": "chat" if chat else "plain", "delimiter": delimiter}
     asking = validated(MultipleChoiceConfig, values)
     run = _form(preset, seed).called(name, note)
-    with flows_run_here(load_settings()):
+    with flows_run_here(load_settings(), "flows.benchmarks"):
         from flows.benchmarks import benchmark_flow
 
         refs = benchmark_flow(
@@ -153,17 +153,25 @@ def compare(
     note: Annotated[str, NOTE] = "",
 ) -> None:
     """Compare pipeline runs: which is best, why, and how certain that is."""
+    from tasks.comparison.runs import check_count, find_runs
+    from tasks.tracking.client import Tracker
+
+    settings = load_settings()
+    check_count(runs)
+    tracker = Tracker(settings)
+    tracker.check()
+    runs = [run.info.run_id for run in find_runs(tracker, runs)]  # refused before a run starts
     from prefect.settings import get_current_settings
 
-    from flows.compare import compare_flow
-    from tasks.comparison.compare import compare_runs
-
-    called = {"name": name, "note": note}
     if out is None and get_current_settings().api.url:
-        with flows_run_here(load_settings()):
-            result = compare_flow(runs, **called)
+        with flows_run_here(settings, "flows.compare"):
+            from flows.compare import compare_flow
+
+            result = compare_flow(runs, name, note)
     else:  # do not start a server for this alone
-        result = compare_runs.fn(runs, out, **called)
+        from tasks.comparison.compare import compare_runs
+
+        result = compare_runs.fn(runs, out, name=name, note=note)
     say(result.sentence)
     say(f"Report  {result.folder / 'report.html'}")
     if result.run_id:

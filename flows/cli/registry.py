@@ -78,7 +78,7 @@ def promote(
     )
     form = form.model_copy(update={"promotion": gates}).called(name, note)
     form.to_parameters()  # refuses before anything starts
-    with flows_run_here(load_settings()):
+    with flows_run_here(load_settings(), "flows.promotion"):
         done = cast(Promotion, promote_flow(model, form, judge_model=judge_model))
     say(f"{model} is {done.result}")
     for reason in done.reasons:

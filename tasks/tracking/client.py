@@ -117,13 +117,18 @@ class Tracker:
         return True
 
     def start_run(
-        self, name: str, *, parameters: Mapping[str, str], tags: Mapping[str, str]
+        self,
+        name: str,
+        *,
+        parameters: Mapping[str, str],
+        tags: Mapping[str, str],
+        metrics: Mapping[str, float] = MappingProxyType({}),
     ) -> str:
         """Open a run with its parameters and return its id; one without them is closed again."""
         given = {"run_name": name, "start_time": _now(), "tags": dict(tags)}
         run_id: str = self.client.create_run(self.experiment_id, **given).info.run_id
         try:
-            self.log_parameters(run_id, parameters)
+            self.log_parameters(run_id, parameters, metrics)
         except BaseException:
             try:
                 self.finish(run_id, "FAILED")
@@ -133,11 +138,18 @@ class Tracker:
             raise
         return run_id
 
-    def log_parameters(self, run_id: str, parameters: Mapping[str, str]) -> None:
+    def log_parameters(
+        self,
+        run_id: str,
+        parameters: Mapping[str, str],
+        metrics: Mapping[str, float] = MappingProxyType({}),
+    ) -> None:
         """Log parameters but for empty ones, which say nothing; to log them again does nothing."""
         params = [entities.Param(key, value[:6000]) for key, value in parameters.items() if value]
-        for at in range(0, len(params), PARAMETERS):
-            self.client.log_batch(run_id, params=params[at : at + PARAMETERS])
+        points = [entities.Metric(name, value, _now(), 0) for name, value in metrics.items()]
+        for at in range(0, len(params) or bool(points), PARAMETERS):
+            self.client.log_batch(run_id, points, params[at : at + PARAMETERS])
+            points = []
 
     def reopen_run(self, run_id: str, tags: Mapping[str, str]) -> None:
         self.client.update_run(run_id, status="RUNNING")

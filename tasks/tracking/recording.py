@@ -7,16 +7,16 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from models.evaluation.result import SAMPLES, side_by_side
 from models.rows import read_rows
 from tasks.catalogue import entry
 from tasks.escaping import for_markdown
 from tasks.results.curves import read_history
 from tasks.results.store import Manifest
 from tasks.tracking.client import Tracker
-from tasks.tracking.facts import GROUP, manifest_cost, show_output
+from tasks.tracking.facts import DIGITS, GROUP, manifest_cost, show_output
 from tasks.tracking.metrics import without_silent
 
-SAMPLES = "samples.jsonl"
 REPORT, PLOTS, ABOUT = "report.md", "plots", "page.json"
 
 NOTE = "quartet.note"
@@ -79,14 +79,39 @@ def record_result(
         final = {name: value for name, value in final.items() if name not in there}
     tracker.log(run_id, metrics=final)
     tracker.log_folder(run_id, folder)
-    if (folder / SAMPLES).exists():
-        tracker.log_table(run_id, read_rows(folder / SAMPLES), "samples.json")
+    record_samples(tracker, manifest.stage, folder, run_id=run_id, parent=parent)
     tracker.log(run_id, tags={**tags, "quartet.published": manifest.digest})
     tracker.finish(run_id, "FINISHED")
     if parent:
         show_output(tracker, parent, manifest, folder, run_id=run_id)
     record_page(tracker, page, run_id=run_id, parent=parent)
     return missing
+
+
+def record_samples(
+    tracker: Tracker, stage: str, folder: Path, *, run_id: str = "", parent: str = ""
+) -> None:
+    """Show completions as a table: a row a prompt, models side by side; nothing if there are none.
+
+    Texts come first, those of the last model before the others': MLflow's table of several runs,
+    beside their charts, compares the second column prompt by prompt. Therefore the pipeline's run
+    shows an evaluation's completions too.
+    """
+    if not (folder / SAMPLES).exists():
+        return
+    rows = read_rows(folder / SAMPLES)
+    if rows and "model" in rows[0]:
+        rows = side_by_side(rows)
+    texts = [name for name, one in rows[0].items() if isinstance(one, str)] if rows else []
+    table = [
+        {name: row[name] for name in (*texts[:1], *texts[:0:-1])}
+        | {name: round(one, DIGITS) for name, one in row.items() if isinstance(one, float)}
+        | {name: one for name, one in row.items() if not (name in texts or isinstance(one, float))}
+        for row in rows
+    ]
+    for each in (run_id, parent if entry(stage).final else ""):
+        if each:
+            tracker.log_table(each, table, "samples.json")
 
 
 def shown_numbers(manifest: Manifest, folder: Path) -> dict[str, float]:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
@@ -193,7 +194,7 @@ def test_pipeline_records_final_metrics_on_the_parent_and_curves_on_children(
     few = {"accepted", "gain", "gain_low", "gain_high", "kl", "length_ratio"}
     cost = {"seconds", "tokens", "flops"}
     assert final.keys() == {f"final/{name}" for name in few | cost}
-    assert final["final/gain"] == pytest.approx(first_run.final["final/gold_gain"])
+    assert final["final/gain"] == pytest.approx(first_run.final["final/gold_gain"], abs=5e-5)
     assert final["final/seconds"] > 0
     shown = children(first_home, first_run)["evaluate"].data.metrics
     assert {name: shown[name] for name in first_run.final} == pytest.approx(first_run.final)
@@ -261,29 +262,53 @@ def test_pipeline_logs_folders_plots_and_samples(
         assert "MANIFEST.json" in artifacts(first_home, ref.run_id, "published"), ref.stage
     for stage in ("ppo", "evaluate"):
         assert "samples.json" in artifacts(first_home, stages[stage].run_id, "")
+    experiment = mlflow(first_home).get_run(first_run.mlflow_run_id).info.experiment_id
+    both = [first_run.mlflow_run_id, stages["evaluate"].run_id]
+    table = mlflow(first_home).load_table(experiment, "samples.json", both)
+    assert list(table.columns)[:3] == ["prompt", "ppo", "sft"]
+    assert list(table["ppo"]) == 2 * [row["ppo"] for row in first_run.samples]
     for name in plots:
         page = page_folder(first_home.path, "evaluate", stages["evaluate"].digest)
         head = (page / "plots" / name).read_bytes()[:8]
         assert head == b"\x89PNG\r\n\x1a\n"
 
 
-def test_pipeline_reports_data_quality_and_evaluation_as_prefect_artifacts(
-    first_run: PipelineResult,
+def test_pipeline_shows_few_cards_the_report_with_the_verdict_first(
+    first_run: PipelineResult, prefect_server: str
 ) -> None:
-    from prefect.client.orchestration import get_client
-    from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
+    asked = {"flow_runs": {"id": {"any_": [first_run.pipeline_run_id]}}}
+    found = httpx.post(f"{prefect_server}/artifacts/filter", json=asked, timeout=10).json()
+    cards = {one["key"]: one for one in found}
+    assert len(found) == len(cards)
+    of_run = {key for key, one in cards.items() if one["task_run_id"] is None}
+    assert of_run == {"report", "progress"}  # Prefect shows these first
+    pages = ("prepare", "reward", "reward-quality", "ppo")
+    assert set(cards) - of_run == {f"{stage}-report" for stage in pages}
+    assert all(one["description"] for one in found)
+    report = cards["report"]["data"]
+    assert cards["report"]["description"].startswith("not enough prompts, gold ")
+    assert report.index("Verdict") < report.index("data:image/png") < report.index("| prepare |")
+    assert cards["progress"]["data"] == 100.0
 
-    with get_client(sync_client=True) as client:
-        found = client.read_artifacts(
-            artifact_filter=ArtifactFilter(
-                flow_run_id=ArtifactFilterFlowRunId(any_=[first_run.pipeline_run_id])  # type: ignore[list-item]
-            )
-        )
-    by_key = {artifact.key: artifact for artifact in found}
-    assert {"prepare-report", "reward-report", "evaluate-report"} <= set(by_key)
-    assert "Verdict" in str(by_key["evaluate-report"].data)
-    assert by_key["pretrain-progress"].data == 100.0
-    assert by_key["ppo-progress"].data == 100.0
+
+def test_pipeline_ends_in_a_state_that_says_the_verdict(
+    first_run: PipelineResult, prefect_server: str
+) -> None:
+    address = f"{prefect_server}/flow_runs/{first_run.pipeline_run_id}"
+    run = httpx.get(address, timeout=10).json()
+    assert run["state"]["name"] == "Completed"  # 16 prompts are too few to reject a policy
+    assert run["state"]["message"].startswith("not enough prompts, gold ")
+    assert run["tags"] == [f"verdict: {run['state']['message']}"]  # what the list of runs shows
+
+
+def test_rejected_policy_ends_as_rejected_and_the_caller_has_its_result(
+    first_run: PipelineResult, first_home: Any, prefect_server: str
+) -> None:
+    result = first_home.tiny("evaluate.prompts=30", "evaluate.max_kl_to_reference=0.000001")
+    run = httpx.get(f"{prefect_server}/flow_runs/{result.pipeline_run_id}", timeout=10).json()
+    assert result.verdict == "rejected"
+    assert (run["state"]["type"], run["state"]["name"]) == ("COMPLETED", "Rejected")
+    assert run["state"]["message"].startswith("rejected, gold ")
 
 
 def test_pipeline_keeps_held_out_rows_out_of_training(

@@ -101,7 +101,7 @@ def test_question_shows_the_report_and_the_answer_is_recorded(
 
     def answer(*, wait_for_input: Any, timeout: int, key: str) -> Approval:
         asked.update(key=key, question=wait_for_input._description)
-        return Approval(go_on=go_on, approver="Ann", note="read it")
+        return Approval(approve=go_on, your_name="Ann", note="read it")
 
     page = page_folder(home, "promotion", "e" * 64)
     page.mkdir(parents=True)

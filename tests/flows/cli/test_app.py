@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,26 @@ def test_up_refuses_one_port_for_both_servers(tmp_path: Path) -> None:
     done = quartet("up", "--prefect-port", "5000", home=home)
     assert done.returncode == 2, done.stderr
     assert "choose two ports" in done.stderr
+    assert not home.exists()
+
+
+def test_version_and_presets_with_their_values_answer_at_once(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    assert quartet("--version", home=home).stdout == f"quartet {version('quartet-rlhf')}\n"
+    done = quartet("presets", "quickstart", home=home)
+    assert done.returncode == 0, done.stderr
+    title, _, head, first, *rest = done.stdout.splitlines()
+    assert title.startswith("quickstart: The whole pipeline in minutes")
+    assert head.split() == ["field", "value", "what", "it", "is"]
+    assert first.split()[:3] == ["*", "tokenizer.vocab_size", "2000"]  # differs from the defaults
+    lines = [line.split() for line in rest]
+    same = next(place for place, words in enumerate(lines) if words[:2] == ["seed", "0"])
+    assert not any(words[0] == "*" for words in lines[same:] if words)
+    assert any(words[:3] == ["*", "ppo.kl_coef", "0.08"] for words in lines)
+    assert any(words[:2] == ["ppo.gae_lambda", "0.95"] for words in lines)
+    done = quartet("presets", "quikstart", home=home)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "did you mean 'quickstart'" in done.stderr
     assert not home.exists()
 
 
