@@ -120,7 +120,7 @@ def test_ppo_again_from_registered_models(
     form = PPOForm.of("quickstart", [*tiny, "ppo.kl_coef=0.5"]).model_dump(mode="json")
     run_id = operation.start(
         "ppo/ppo-again",
-        sft="models:/quickstart-sft@challenger",
+        sft="quickstart-sft",
         reward="models:/quickstart-reward/1",
         run=form,
     )

@@ -308,8 +308,18 @@ def test_serve_outlives_four_hundred_odd_requests(home: Path, folder: Path) -> N
                 text = bytearray(json.dumps(body).encode())
                 for _ in range(number % 3):
                     text[rng.randrange(len(text))] = rng.randrange(256)
-                answers[client.post(path, content=bytes(text)).status_code] += 1
-            assert set(answers) == {200, 400}, answers
+                answer = client.post(path, content=bytes(text))
+                answers[answer.status_code] += 1
+                if answer.status_code != 200:
+                    assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
+            assert set(answers) == {200, 400, 404}, answers
+            for method, path, wanted in (
+                ("GET", "/v1/nothing", 404), ("GET", "/v1/completions", 405),
+                ("DELETE", "/v1/models", 405), ("POST", "/v1/models", 404),
+            ):  # fmt: skip
+                answer = client.request(method, path)
+                assert answer.status_code == wanted
+                assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
             request = (
                 "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\n"
                 f"Authorization: Bearer {key}\r\n"
