@@ -9,8 +9,8 @@ from pathlib import Path
 from prefect import flow
 
 from flows.forms import StageForm
-from flows.labels import label_models
 from flows.lifecycle import cancellable, name_run
+from flows.names import label_models
 from flows.plan import perform
 from models.benchmarks.config import MultipleChoiceConfig
 from models.config import CountOrZero

@@ -1,4 +1,4 @@
-"""What parameters alone can be refused for: known at once, before anything is imported or started.
+"""What parameters alone can be refused for: known at once, before anything slow is imported.
 
 What depends on files, stages and models is refused by the plan (`flows/plan.py`).
 """
@@ -7,6 +7,7 @@ from flows.memory import check_memory
 from flows.parameters import PipelineParameters
 from tasks.data.files import user_path
 from tasks.data.sources import folder_files
+from tasks.judging.possible import refuse_impossible
 from tasks.settings import load_settings
 
 
@@ -20,3 +21,16 @@ def check_parameters(parameters: PipelineParameters) -> None:
     check_memory(parameters, load_settings())
     if parameters.data.source == "folder":
         folder_files(user_path(parameters.data.folder), corpus=parameters.needs_corpus)
+
+
+def check_decision(parameters: PipelineParameters) -> None:
+    """Refuse a pipeline whose policy could never be accepted.
+
+    Raises:
+        ParameterError: The judge that is to decide is not there, or a count is too small.
+    """
+    refuse_impossible(
+        parameters.evaluate,
+        gold=parameters.data.source == "world",
+        held_out=parameters.reward.judge_share > 0,
+    )

@@ -10,8 +10,8 @@ from typing import Literal
 from prefect import flow
 
 from flows.forms import StageForm
-from flows.labels import label_models
 from flows.lifecycle import cancellable, name_run
+from flows.names import label_models
 from flows.plan import perform
 from tasks.judging.config import EvaluateModelsConfig
 from tasks.results.store import StageRef

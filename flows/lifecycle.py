@@ -1,4 +1,4 @@
-"""What flows do around their stages: name, time limit, MLflow parent, liveness, approval.
+"""What flows do around their stages: name, time limit, MLflow parent, liveness, approval, end.
 
 For an approval the run suspends without holding a process, and Prefect shows the question as a form
 on the run's page. After the answer the flow starts from the top; finished stages are reused.
@@ -7,32 +7,39 @@ on the run's page. After the answer the flow starts from the top; finished stage
 import contextlib
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any, ParamSpec, TypeVar
+from dataclasses import dataclass
+from typing import Any, ParamSpec, TypeVar, cast
 from uuid import UUID
 
 from prefect import State, suspend_flow_run
 from prefect.client.orchestration import get_client
-from prefect.exceptions import TerminationSignal
+from prefect.exceptions import Pause, TerminationSignal
 from prefect.input import RunInput
 from prefect.runtime import deployment, flow_run
-from prefect.states import Cancelled
+from prefect.states import Cancelled, Completed
 from pydantic import Field
 
 from flows.forms import StageForm
 from flows.memory import check_memory
 from flows.names import name_of
 from flows.parameters import PipelineParameters, changed_from_preset
+from flows.preferences import LearnedPreferences
+from models.errors import QuartetError
+from tasks.catalogue import entry
 from tasks.escaping import for_markdown
 from tasks.machine.liveness import announced
 from tasks.machine.time_limit import time_limit
 from tasks.promotion.contest import record_approval
 from tasks.promotion.promotion import Answer
+from tasks.reports.reward import explain_weaknesses, strength
 from tasks.reports.style import table
 from tasks.results.store import StageRef
 from tasks.run.faults import faults_explained
+from tasks.run.logs import say_causes_once
+from tasks.run.overview import shown_overview
 from tasks.run.pipeline import PipelineRun, open_pipeline
-from tasks.run.reporting import run_logger
-from tasks.run.spec import report_text
+from tasks.run.reporting import Card, run_logger
+from tasks.run.spec import page_key, published_outcome, published_results, report_text
 from tasks.settings import load_settings
 from tasks.upkeep.reconcile import reconcile
 
@@ -96,19 +103,68 @@ def opened(form: StageForm, parameters: PipelineParameters) -> Iterator[Pipeline
         raise
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conclusion:
+    """What a run came to, in one line, and whether what it made was rejected."""
+
+    headline: str
+    rejected: bool
+
+
+def concluding(conclude: Callable[[R], Conclusion]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """End a flow with what it came to as its state's message; *Rejected* is a state of its own.
+
+    Whoever calls the flow still gets its result: it is the state's data, which Prefect unpacks.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        @functools.wraps(function)
+        def run(*args: P.args, **kwargs: P.kwargs) -> R:
+            result = function(*args, **kwargs)
+            end = conclude(result)
+            name = "Rejected" if end.rejected else "Completed"
+            return cast(R, Completed(name=name, message=end.headline, data=result))
+
+        return run
+
+    return decorate
+
+
+def conclude_decision(decision: StageRef) -> Conclusion:
+    """What a published decision came to."""
+    outcome, _ = published_outcome(decision)
+    return Conclusion(headline=outcome.headline, rejected=outcome.word == "rejected")
+
+
 def cancellable(function: Callable[P, R]) -> Callable[P, R | State[Any]]:
     """End a flow as cancelled, not crashed or failed, when a person ended it.
 
-    What is known of foreign errors is raised in one sentence.
+    Its report says how it ended. What is known of foreign errors is raised in one sentence.
     """
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R | State[Any]:
-        try:
-            with faults_explained(load_settings()):
-                return function(*args, **kwargs)
-        except Cancellation as end:
-            return Cancelled(message=str(end))
+        say_causes_once()
+        with shown_overview() as report:
+            try:
+                with faults_explained(load_settings()):
+                    result = function(*args, **kwargs)
+            except Cancellation as end:
+                report.end(f"cancelled: {end}")
+                return Cancelled(message=str(end))
+            except Pause:
+                report.end("waiting for an answer: the button Resume shows the question")
+                raise
+            except Exception as error:
+                kind = "" if isinstance(error, QuartetError) else f"{type(error).__name__}: "
+                report.end(f"failed: {kind}{error}")
+                raise
+            except BaseException:
+                report.end("stopped; training is saved, and a retry resumes it")
+                raise
+            said = result.message if isinstance(result, State) else None
+            report.end(said or "completed", tag=said is not None, done=True)
+            return result
 
     return run
 
@@ -128,30 +184,46 @@ APPROVAL_DAYS = 30
 
 
 class Approval(RunInput):
-    """A person's answer."""
+    """A person's answer; fields are called as the form calls them, for messages name them."""
 
-    go_on: bool = Field(
+    approve: bool = Field(
         default=True, title="Approve", description="Off = refuse; before PPO this ends the run."
     )
-    approver: str = Field(title="Your name", min_length=1)
+    your_name: str = Field(title="Your name", min_length=1)
     note: str = Field(default="", title="Note", description="Recorded in MLflow with the run.")
 
 
-def ask_before_ppo(reward: StageRef, pipeline: PipelineRun) -> None:
+def ask_before_ppo(learned: LearnedPreferences, pipeline: PipelineRun) -> None:
     """Wait for approval of the reward model.
 
     Raises:
         Cancellation: The answer is no.
     """
-    rows = [(name, f"{value:.4g}") for name, value in sorted(reward.metrics.items())]
-    question = (
-        "**Is this reward model good enough for PPO?** Its report is among the run's artifacts.\n\n"
-        f"Reward model `{reward.digest[:12]}`:\n\n{table(('metric', 'value'), rows)}"
+    page = Card(page_key(learned.quality.stage), "markdown").address()
+    more = f" [The whole report]({page})." if page else ""
+    question = "\n\n".join(
+        (
+            "**Is this reward model good enough for PPO?**",
+            f"{strength(explain_weaknesses(published_results(learned.quality)))}{more}",
+            table(("measure", "value"), _five_numbers(learned)),
+        )
     )
     answer = _ask(question, "approval-before-ppo", "before_ppo", pipeline)
-    if not answer.go_on:
+    if not answer.approve:
         note = answer.note or "no note"
-        raise Cancellation(f"{answer.approver} ended the run before PPO: {note}")
+        raise Cancellation(f"{answer.your_name} ended the run before PPO: {note}")
+
+
+def _five_numbers(learned: LearnedPreferences) -> list[tuple[str, str]]:
+    metrics = learned.reward.metrics
+    accuracy, low, high = (metrics[f"reward/accuracy{end}"] for end in ("", "_low", "_high"))
+    rows = [("held-out pair accuracy [95%]", f"{accuracy:.3f} [{low:.3f}, {high:.3f}]")]
+    rows += [("rule: the longer one wins", f"{metrics['reward/longer_wins_accuracy']:.3f}")]
+    return rows + [
+        (one.label, f"{learned.quality.metrics[one.metric]:{one.format}}")
+        for one in entry(learned.quality.stage).key_metrics
+        if one.metric in learned.quality.metrics
+    ]
 
 
 def ask_before_promotion(challenger: str, evidence: StageRef, pipeline: PipelineRun) -> Answer:
@@ -164,11 +236,11 @@ def ask_before_promotion(challenger: str, evidence: StageRef, pipeline: Pipeline
     question = f"**Promote {for_markdown(challenger)} to champion?**\n\n{report_text(evidence)}"
     key = f"approval-promotion-{evidence.digest[:12]}"
     answer = _ask(question, key, "promotion", pipeline)
-    return Answer(go_on=answer.go_on, by=answer.approver, note=answer.note)
+    return Answer(go_on=answer.approve, by=answer.your_name, note=answer.note)
 
 
 def _ask(question: str, key: str, gate: str, pipeline: PipelineRun) -> Approval:
     form = Approval.with_initial_data(description=question)
     answer = suspend_flow_run(wait_for_input=form, timeout=APPROVAL_DAYS * 24 * 3600, key=key)
-    record_approval(pipeline, gate, approved=answer.go_on, by=answer.approver, note=answer.note)
+    record_approval(pipeline, gate, approved=answer.approve, by=answer.your_name, note=answer.note)
     return answer

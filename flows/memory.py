@@ -85,20 +85,15 @@ def _rows(p: PipelineParameters) -> Iterator[_Need]:
 
 
 def _networks(p: PipelineParameters) -> Iterator[_Need]:
-    model, vocabulary = p.model, p.tokenizer.vocab_size
-    weights = vocabulary * model.width + model.layers * 12 * model.width**2
+    model = NetworkSizes.of(p)
     sizes = "model.layers, model.width or tokenizer.vocab_size"
-    logits = vocabulary * _FLOAT
-    activations = model.layers * model.width * _ACTIVATIONS * _FLOAT  # of one token
 
     def trained(what: str, tokens: int, lower: str, *, has_logits: bool = True) -> _Need:
-        size = weights * _TRAINED + tokens * (activations + (logits if has_logits else 0))
+        size = model.held(trained=True) + model.one_pass(tokens, has_logits=has_logits)
         return _Need(what=f"{what} of {tokens:,} tokens at once", size=size, lower=lower)
 
-    copies = 2 * _TRAINED + (1 if p.ppo.lora else 2) * _FLOAT
-    if p.ppo.lora:
-        copies -= _TRAINED - _FLOAT  # the actor's own weights are frozen
-    yield _Need(what="PPO's four networks", size=weights * copies, lower=sizes)
+    networks = sum(part.size for part in ppo_networks(model, lora=p.ppo.lora is not None))
+    yield _Need(what="PPO's four networks", size=networks, lower=sizes)
     yield _Need(
         what=f"the order of {p.pretrain.steps * p.pretrain.batch_size:,} pretraining blocks",
         size=40 * p.pretrain.steps * p.pretrain.batch_size,
@@ -114,8 +109,71 @@ def _networks(p: PipelineParameters) -> Iterator[_Need]:
     tokens = p.sampling.max_completion_tokens
     yield _Need(
         what=f"sampling {rows:,} completions of up to {tokens:,} tokens",
-        size=rows * (logits + tokens * 2 * model.layers * model.width * _FLOAT),
+        size=model.cache(rows, tokens),
         lower="sampling.batch_size or sampling.max_completion_tokens",
     )
     part = min(p.ppo.tokens_per_microbatch, p.ppo.rollouts_per_minibatch * tokens)
     yield trained("a microbatch of PPO", part, "ppo.tokens_per_microbatch or the model")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkSizes:
+    """A language model's sizes, and the bytes that follow from them."""
+
+    layers: int
+    width: int
+    vocabulary: int
+
+    @classmethod
+    def of(cls, p: PipelineParameters) -> "NetworkSizes":
+        """Of the model that is pretrained from scratch."""
+        return cls(layers=p.model.layers, width=p.model.width, vocabulary=p.tokenizer.vocab_size)
+
+    @property
+    def weights(self) -> int:
+        """How many there are; embeddings and output layer are one table."""
+        return self.vocabulary * self.width + self.layers * 12 * self.width**2
+
+    def held(self, *, trained: bool) -> int:
+        """Bytes of weights, with gradients and Adam's moments if they are trained."""
+        return self.weights * (_TRAINED if trained else _FLOAT)
+
+    def one_pass(self, tokens: int, *, has_logits: bool = True) -> int:
+        """Bytes that a forward and backward pass keeps: activations, and logits."""
+        of_token = self.layers * self.width * _ACTIVATIONS * _FLOAT
+        return tokens * (of_token + (self.vocabulary * _FLOAT if has_logits else 0))
+
+    def cache(self, rows: int, tokens: int) -> int:
+        """Bytes of sampling: cached keys and values, and the logits of one step."""
+        of_row = tokens * 2 * self.layers * self.width * _FLOAT
+        return rows * (of_row + self.vocabulary * _FLOAT)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryPart:
+    """What one network, or a pass through it, holds."""
+
+    role: str
+    what: str
+    size: int
+
+
+def ppo_networks(model: NetworkSizes, *, lora: bool) -> list[MemoryPart]:
+    """What PPO's networks hold; with adapters the actor without them is the reference."""
+    parts = trained_network("actor", model) if not lora else [_weights("actor", model)]
+    parts += trained_network("critic", model)
+    return parts + [_weights(role, model) for role in (*(() if lora else ("reference",)), "reward")]
+
+
+def trained_network(role: str, model: NetworkSizes) -> list[MemoryPart]:
+    """Weights, gradients and Adam's two moments."""
+    one = model.held(trained=False)
+    return [
+        _weights(role, model),
+        MemoryPart(role=role, what="gradients", size=one),
+        MemoryPart(role=role, what="Adam", size=2 * one),
+    ]
+
+
+def _weights(role: str, model: NetworkSizes) -> MemoryPart:
+    return MemoryPart(role=role, what="weights", size=model.held(trained=False))

@@ -3,15 +3,18 @@
 Imports no torch, so that the command line answers at once and the run form opens fast.
 """
 
+import copy
 import difflib
+import functools
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from importlib import resources
 from typing import Any, Self, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from models.config import Config, Seed
+from models.config import Config, Seed, make_title
 from models.errors import ParameterError
 from models.language.config import (
     ArchitectureConfig,
@@ -92,11 +95,7 @@ class PipelineParameters(Config):
 
 def list_presets() -> dict[str, str]:
     """The description of each preset by name."""
-    return {
-        entry.name.removesuffix(".yaml"): str(yaml.safe_load(entry.read_text())["description"])
-        for entry in sorted(_folder().iterdir(), key=lambda entry: entry.name)
-        if entry.name.endswith(".yaml")
-    }
+    return {name: str(values["description"]) for name, values in _presets().items()}
 
 
 def load_preset(
@@ -112,13 +111,13 @@ def load_preset(
     Raises:
         ParameterError: Unknown preset or field, or a value that a field refuses.
     """
-    presets = list_presets()
+    presets = _presets()
     if name not in presets:
         raise ParameterError(
             f"unknown preset {_shown(name)}{_closest(name, presets)}; presets are: "
             f"{', '.join(presets)}"
         )
-    values = yaml.safe_load((_folder() / f"{name}.yaml").read_text(encoding="utf-8"))
+    values = copy.deepcopy(presets[name])
     del values["description"]
     values["preset"] = name
     for field, value in (fields or {}).items():
@@ -145,6 +144,50 @@ def changed_from_preset(parameters: PipelineParameters) -> dict[str, Any]:
     return {name: value for name, value in now.items() if plain.get(name, absent) != value}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PresetRow:
+    """One field of a preset, as people read it."""
+
+    field: str
+    value: str
+    meaning: str
+    differs: bool
+
+
+def preset_rows(name: str) -> list[PresetRow]:
+    """Every field of a preset; those that differ from the defaults come first.
+
+    Raises:
+        ParameterError: There is no such preset.
+    """
+    values = _flat(load_preset(name).model_dump(mode="json"))
+    plain = _flat(PipelineParameters().model_dump(mode="json"))
+    rows = [
+        PresetRow(
+            field=field,
+            value="" if value is None else str(value),
+            meaning=_meaning(field),
+            differs=plain.get(field) != value,
+        )
+        for field, value in values.items()
+        if field != "preset"
+    ]
+    return sorted(rows, key=lambda row: not row.differs)
+
+
+def _meaning(path: str) -> str:
+    """Title and first sentence of a field's description."""
+    model: type[BaseModel] | None = PipelineParameters
+    *groups, last = path.split(".")
+    for name in groups:
+        model = _group(model, name) if model is not None else None
+    if model is None or last not in model.model_fields:
+        return ""
+    field = model.model_fields[last]
+    title = field.title or make_title(last, field)
+    return f"{title}: {(field.description or '').partition('. ')[0]}".rstrip(": ")
+
+
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in values.items():
@@ -165,8 +208,15 @@ def validated(model: type[Model], values: Mapping[str, Any]) -> Model:
         raise ParameterError("; ".join(_explain(one) for one in error.errors())) from error
 
 
-def _folder() -> Any:
-    return resources.files("flows") / "presets"
+@functools.cache
+def _presets() -> dict[str, dict[str, Any]]:
+    """What the files say, by name."""
+    folder = resources.files("flows") / "presets"
+    return {
+        file.name.removesuffix(".yaml"): yaml.safe_load(file.read_text(encoding="utf-8"))
+        for file in sorted(folder.iterdir(), key=lambda file: file.name)
+        if file.name.endswith(".yaml")
+    }
 
 
 def _set(values: dict[str, Any], setting: str) -> None:

@@ -12,7 +12,15 @@ from prefect.runtime import flow_run
 from pydantic import BaseModel, ConfigDict
 
 from flows.forms import RunForm
-from flows.lifecycle import PIPELINE, ask_before_ppo, cancellable, name_run
+from flows.lifecycle import (
+    PIPELINE,
+    Conclusion,
+    ask_before_ppo,
+    cancellable,
+    conclude_decision,
+    concluding,
+    name_run,
+)
 from flows.parameters import PipelineParameters
 from flows.plan import is_foretold, perform
 from flows.preferences import learn_preferences
@@ -61,8 +69,13 @@ class PipelineResult(BaseModel):
     samples: list[dict[str, str | float]]
 
 
+def _conclude(result: PipelineResult) -> Conclusion:
+    return conclude_decision(result.stages[-1])
+
+
 @flow(name=PIPELINE, flow_run_name=name_run, persist_result=False)
 @cancellable
+@concluding(_conclude)
 def rlhf_pipeline(run: RunForm) -> PipelineResult:
     """Pretrain, fine-tune, train a reward model on preferences, run PPO, and evaluate.
 
@@ -114,7 +127,7 @@ def run_stages(
     if not is_foretold(learned.quality):
         refuse_weak(learned.quality, p.reward_quality)
     if ask and not planning():
-        ask_before_ppo(learned.reward, pipeline)
+        ask_before_ppo(learned, pipeline)
     ppo = align(p.ppo, p.sampling, pipeline=pipeline, data=data, sft=sft, reward=learned.reward)
     evaluation = evaluate(
         p.evaluate,

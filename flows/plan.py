@@ -5,20 +5,33 @@ foretells them (`tasks/run/planning.py`), and whatever it refuses is refused the
 starts, an MLflow run opens or a stage computes.
 """
 
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
+
+from prefect.runtime import flow_run
 
 from flows.checks import check_parameters
 from flows.forms import StageForm
 from flows.lifecycle import opened
 from flows.parameters import PipelineParameters
+from flows.rates import REUSE_SECONDS, RUN_SECONDS, Cost, costs_of, data_numbers
+from tasks.data.build import build_datasets
+from tasks.data.files import user_path
+from tasks.data.sources import folder_files
+from tasks.judging.possible import refuse_few_prompts, refuse_impossible, refuse_silent_endpoint
 from tasks.reports.style import table
 from tasks.results.store import StageRef, Store
+from tasks.run.overview import overview
 from tasks.run.pipeline import PipelineRun
 from tasks.run.planning import PlannedStage, planned, planning
 from tasks.run.reporting import run_logger, show_markdown
 from tasks.settings import load_settings
+
+MOST_COUNTED_BYTES = 2**23
+"""Of own files, packed: what is larger takes too long to be read only for a plan."""
 
 T = TypeVar("T")
 Stages = Callable[[PipelineRun], T]
@@ -26,25 +39,87 @@ Stages = Callable[[PipelineRun], T]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """A run as it will be."""
+    """A run as it will be.
 
-    stages: list[PlannedStage]
+    Attributes:
+        costs: Of each stage, in the same order.
+    """
 
-    HEADER = ("stage", "", "digest")
+    stages: Sequence[PlannedStage]
+    costs: Sequence[Cost]
+
+    HEADER = ("stage", "", "tokens", "FLOPs", "memory, GiB", "minutes")
+    MEMORY_HEADER = ("", "weights", "gradients", "Adam", "activations", "KV cache")
 
     def rows(self) -> list[tuple[str, ...]]:
-        """One a stage, as text."""
+        """One a stage, as text; a reused one costs nothing."""
         return [
-            (one.spec.name, "reused" if one.reused else "new", one.digest[:12])
-            for one in self.stages
+            (
+                stage.spec.name,
+                "reused" if stage.reused else "new",
+                _number(cost.work.tokens if cost.work else None),
+                _number(cost.flops),
+                "" if stage.reused else f"{cost.peak_gib:.2f}",
+                _minutes(cost.seconds) if cost.seconds is not None or stage.reused else "?",
+            )
+            for stage, cost in zip(self.stages, self.costs, strict=True)
+        ]
+
+    @property
+    def new(self) -> list[str]:
+        """The stages that will be computed."""
+        return [one.spec.name for one in self.stages if not one.reused]
+
+    @property
+    def seconds(self) -> float:
+        """Of the whole run; stages of unknown length are left out."""
+        reused = REUSE_SECONDS * (len(self.stages) - len(self.new))
+        return RUN_SECONDS + reused + sum(one.seconds or 0.0 for one in self.costs)
+
+    @property
+    def peak_gib(self) -> float:
+        """The most memory that a stage takes; 0 where all are reused."""
+        return max((one.peak_gib for one in self.costs), default=0.0)
+
+    def memory_rows(self) -> list[tuple[str, ...]]:
+        """What the networks of the stage with the most of them hold, by role, in MiB."""
+        parts = max((one.memory for one in self.costs), key=len, default=())
+        sizes = {(part.role, part.what): part.size / 2**20 for part in parts}
+        return [
+            (role, *(_number(sizes.get((role, what))) for what in self.MEMORY_HEADER[1:]))
+            for role in dict.fromkeys(part.role for part in parts)
         ]
 
     def summary(self) -> str:
         """The plan in one line."""
-        new = [one.spec.name for one in self.stages if not one.reused]
-        if not new:
+        if not self.new:
             return f"nothing to compute: all {len(self.stages)} stages are reused"
-        return f"{len(self.stages) - len(new)} stages reused, {len(new)} new: {', '.join(new)}"
+        reused = len(self.stages) - len(self.new)
+        unknown = any(
+            one.seconds is None and not stage.reused
+            for stage, one in zip(self.stages, self.costs, strict=True)
+        )
+        return (
+            f"{reused} stages reused, {len(self.new)} new ({', '.join(self.new)}): "
+            f"{'at least' if unknown else 'about'} {_minutes(self.seconds)} minutes, "
+            f"{self.peak_gib:.1f} GiB"
+        )
+
+    def markdown(self) -> str:
+        """Both tables, for the run's page."""
+        text = f"{self.summary()}\n\n{table(self.HEADER, self.rows(), text_columns=2)}"
+        if self.memory_rows():
+            memory = table(self.MEMORY_HEADER, self.memory_rows())
+            text += f"\n\n**Networks in memory, MiB**\n\n{memory}"
+        return text
+
+
+def _number(value: float | None) -> str:
+    return f"{value:.3g}" if value and value < 1000 else f"{value:,.2e}" if value else ""
+
+
+def _minutes(seconds: float | None) -> str:
+    return "" if seconds is None else f"{seconds / 60:.1f}"
 
 
 def make_plan(parameters: PipelineParameters, stages: Stages[object]) -> Plan:
@@ -57,7 +132,41 @@ def make_plan(parameters: PipelineParameters, stages: Stages[object]) -> Plan:
     pipeline = PipelineRun(name="plan", preset=parameters.preset, seed=parameters.seed, run_id="")
     with planned() as found:
         stages(pipeline)
-    return Plan(stages=found)
+    rows = _count_rows(parameters, found)
+    for stage in found:
+        if stage.spec.name == "evaluate":
+            _check_decision(parameters, stage, rows)
+    costs = costs_of(parameters, found, rows, load_settings())
+    return Plan(stages=found, costs=costs)
+
+
+def _count_rows(parameters: PipelineParameters, stages: list[PlannedStage]) -> Mapping[str, float]:
+    """Rows of the data, as the stage prepare reports them; of small files before it has run.
+
+    Raises:
+        DataError: A row of small files cannot be used.
+    """
+    data = next((one for one in stages if one.spec.name == "prepare"), None)
+    if data is None or data.reused or parameters.data.source != "folder":
+        return data.metrics if data is not None else {}
+    files = folder_files(user_path(parameters.data.folder), corpus=False).values()
+    if sum(path.stat().st_size for path in files) > MOST_COUNTED_BYTES:
+        return {}
+    with tempfile.TemporaryDirectory(prefix="quartet-") as scratch:
+        build_datasets(parameters.data, parameters.seed, Path(scratch))
+        return data_numbers(Path(scratch))
+
+
+def _check_decision(
+    parameters: PipelineParameters, evaluation: PlannedStage, rows: Mapping[str, float]
+) -> None:
+    gold = bool(evaluation.spec.parameters["evaluate"]["gold"])
+    config = parameters.evaluate
+    refuse_impossible(config, gold=gold, held_out="judge" in evaluation.spec.inputs)
+    if "data/prompts_heldout_rows" in rows:
+        refuse_few_prompts(int(rows["data/prompts_heldout_rows"]))
+    if config.judge == "endpoint" and not evaluation.reused:
+        refuse_silent_endpoint(config.endpoint)
 
 
 def perform(form: StageForm, parameters: PipelineParameters, stages: Stages[T]) -> T:
@@ -68,7 +177,14 @@ def perform(form: StageForm, parameters: PipelineParameters, stages: Stages[T]) 
     """
     plan = make_plan(parameters, stages)
     run_logger().info("plan: %s", plan.summary())
-    show_markdown("plan", f"{plan.summary()}\n\n{table(Plan.HEADER, plan.rows())}", "Plan")
+    if flow_run.run_count <= 1:  # a retry has its page
+        show_markdown("plan", plan.markdown(), "Plan: what runs, and what it costs")
+    overview().expect(
+        {
+            one.spec.name: 0.0 if one.reused else cost.seconds
+            for one, cost in zip(plan.stages, plan.costs, strict=True)
+        }
+    )
     with opened(form, parameters) as pipeline:
         return stages(pipeline)
 

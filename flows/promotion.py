@@ -10,7 +10,15 @@ from prefect import flow
 from pydantic import Field
 
 from flows.forms import StageForm, field_of
-from flows.lifecycle import ask_before_promotion, cancellable, name_run, opened
+from flows.lifecycle import (
+    Conclusion,
+    ask_before_promotion,
+    cancellable,
+    conclude_decision,
+    concluding,
+    name_run,
+    opened,
+)
 from models.config import Config
 from tasks.judging.config import EvaluationConfig
 from tasks.judging.judges import Decider
@@ -60,8 +68,19 @@ class PromotionForm(StageForm):
         return {}
 
 
+def _conclude(promotion: Promotion) -> Conclusion:
+    evidence = StageRef(stage="promotion", digest=promotion.evidence)
+    gates = conclude_decision(evidence) if promotion.evidence else None
+    if gates is None or (promotion.result == "rejected" and not gates.rejected):  # by a person
+        headline = f"{promotion.result}: {promotion.reasons[0]}"
+    else:
+        headline = gates.headline if gates.rejected else f"{promotion.result}: {gates.headline}"
+    return Conclusion(headline=headline, rejected=promotion.result == "rejected")
+
+
 @flow(name="promote", flow_run_name=name_run, persist_result=False)
 @cancellable
+@concluding(_conclude)
 def promote_flow(model: str, run: PromotionForm, judge_model: str = "") -> Promotion:
     """Make a challenger the champion if it beats the current one and passes every gate.
 

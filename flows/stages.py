@@ -11,7 +11,7 @@ from typing import Literal
 from prefect import flow
 
 from flows.forms import PPOForm, StageForm
-from flows.lifecycle import cancellable, name_run
+from flows.lifecycle import cancellable, conclude_decision, concluding, name_run
 from flows.plan import perform
 from flows.preferences import learn_preferences
 from models.errors import ParameterError
@@ -112,6 +112,7 @@ def ppo_flow(sft: str, reward: str, run: PPOForm) -> StageRef:
 
 @flow(name="evaluate", flow_run_name=name_run, persist_result=False)
 @cancellable
+@concluding(conclude_decision)
 def evaluate_flow(
     policy: str, run: StageForm, sft: str = "", reward: str = "", judge: str = ""
 ) -> StageRef:

@@ -68,6 +68,7 @@ class Entry:
         networks: Folders of the networks that it trains.
         datasets: Files that it reads from an input, by the input's role, where they are not what
             the role says (`DATASETS`).
+        live: Whether its view can show its working folder while it is computed.
         judges: Whether it says how good a model is.
         about: Role of the one input that it judges; empty where it judges all its models.
     """
@@ -83,8 +84,17 @@ class Entry:
     card: Card = Card()
     networks: tuple[str, ...] = ("model",)
     datasets: dict[str, Mapping[str, str]] = field(default_factory=dict)
+    live: bool = False
     judges: bool = False
     about: str = ""
+
+    def numbers(self, metrics: Mapping[str, float]) -> str:
+        """What stands for the stage, in one line of text."""
+        return ", ".join(
+            f"{one.label} {metrics[one.metric]:{one.format}}"
+            for one in self.key_metrics
+            if one.metric in metrics
+        )
 
     def shown(self, metrics: Mapping[str, float]) -> dict[str, float]:
         """The final numbers that its run in MLflow shows; its manifest has all of them."""
@@ -216,6 +226,7 @@ CATALOGUE: Mapping[str, Entry] = {
             tag="ppo",
         ),
         networks=("model", "critic"),
+        live=True,
     ),
     "evaluate": Entry(
         title="Evaluation",

@@ -7,47 +7,64 @@ stand inside the commands, so that errors appear at once.
 import contextlib
 import functools
 import json
-import logging
-import os
 import signal
 import sys
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, cast
 
 import typer
 
-from flows.checks import check_parameters
+from flows.checks import check_decision, check_parameters
 from flows.cli.arguments import NAME, NOTE, checked, want_file_to_write, want_home
+from flows.cli.environment import prepare_environment
 from flows.cli.evaluate import benchmark, compare, evaluate
-from flows.cli.prefect_runs import flows_run_here
+from flows.cli.prefect_runs import flows_run_here, quick_imports
+from flows.cli.presets import print_presets
 from flows.cli.registry import gc, lineage, promote, rollback
 from flows.cli.terminal import be_robust, say
 from flows.cli.use import chat, serve
 from flows.forms import RunForm
-from flows.parameters import list_presets
 from models.errors import QuartetError
 from tasks.machine.addresses import use_running_servers
-from tasks.machine.launch import EVENT_SECONDS
 from tasks.machine.temporary import ensure_prefect
-from tasks.run.faults import explain_fault, faults_explained
+from tasks.run.faults import faults_explained
 from tasks.settings import load_settings
 
 app = typer.Typer(
-    help="RLHF as a workflow: pretraining, SFT, reward model, PPO and evaluation, tracked.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        say(f"quartet {version('quartet-rlhf')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """RLHF as a workflow: pretraining, SFT, reward model, PPO and evaluation, tracked."""
+
+
 @app.command()
-def presets() -> None:
-    """List the presets."""
-    for name, description in list_presets().items():
-        say(f"{name:12} {description}")
+def presets(
+    name: Annotated[str, typer.Argument(help="Show the values of this preset.")] = "",
+) -> None:
+    """List the presets, or show the values of one; * marks what differs from the defaults."""
+    with _refusals():
+        print_presets(name)
 
 
 @app.command()
@@ -72,11 +89,13 @@ def run(
         form = RunForm.of(preset, settings or []).called(**checked({"name": name, "note": note}))
         parameters = form.to_parameters()
         check_parameters(parameters)
+        check_decision(parameters)
         result = checked({"result": result})["result"]
         want_file_to_write("--result", result)
-    with _errors_in_one_line(), _refusals():
+    with _refusals(), faults_explained(load_settings()):
         _prepare_environment()
-        from flows.cli.plan import plan_pipeline, print_plan  # Prefect: a second
+        with quick_imports():
+            from flows.cli.plan import plan_pipeline, print_plan  # Prefect: a second
 
         planned = plan_pipeline(parameters)
         if plan:
@@ -97,7 +116,7 @@ def _run_pipeline(form: RunForm) -> dict[str, Any]:
     settings = load_settings()
     # Exit by an exception, as after an error: what was started is then stopped, not killed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    with flows_run_here(settings):
+    with flows_run_here(settings, "flows.pipeline"):
         from flows.cli.report import print_result, result_json  # Prefect and MLflow: seconds
         from flows.pipeline import PipelineResult, rlhf_pipeline
 
@@ -193,9 +212,13 @@ def sync() -> None:
         from tasks.upkeep.reconcile import reconcile
 
         repairs = (make_missed_registrations, repair_all_aliases, finish_registrations)
+        done = 0
         for finish in (reconcile, deliver, *repairs):
             for sentence in finish(settings):
                 say(sentence)
+                done += 1
+        if not done:
+            say("nothing to do: no run was killed, and MLflow has every result and registration")
 
 
 def _add(command: Callable[..., None]) -> None:
@@ -249,46 +272,11 @@ def _errors_in_one_line() -> Iterator[None]:
         raise typer.Exit(1) from error
 
 
-def _without_traceback(record: logging.LogRecord) -> bool:
-    """Log what a sentence explains without its traceback."""
-    error = record.exc_info[1] if record.exc_info else None
-    if error is not None and explain_fault(error, load_settings()) is not None:
-        record.exc_info = record.exc_text = None
-    return True
-
-
 def _refuse(message: str) -> NoReturn:
     say(f"quartet: {message}", err=True)
     raise typer.Exit(2)
 
 
 def _prepare_environment() -> None:
-    """Set defaults for what Prefect and MLflow read from the environment.
-
-    The servers are those of a running `quartet up`, unless others are set. A temporary Prefect
-    server has its database in the home folder.
-    """
-    settings = load_settings()
-    root = settings.root
-    try:
-        root.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        _refuse(f"the home folder {root} cannot be made ({error}); set QUARTET_HOME to another")
-    use_running_servers(settings)
-    for name, value in {
-        "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{root / 'prefect.db'}",
-        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "DO_NOT_TRACK": "1",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "TOKENIZERS_PARALLELISM": "false",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "PREFECT_LOGGING_EXTRA_LOGGERS": "models,tasks",
-        "PREFECT_LOGGING_HANDLERS_CONSOLE_CLASS": "tasks.run.logs.ConsoleHandler",
-        "PREFECT_SERVER_SERVICES_DB_VACUUM_EVENT_RETENTION_OVERRIDES": EVENT_SECONDS,
-    }.items():
-        os.environ.setdefault(name, value)
-    for name in ("prefect.flow_runs", "prefect.task_runs"):
-        logging.getLogger(name).addFilter(_without_traceback)
-    if not sys.warnoptions:
-        warnings.filterwarnings("ignore", category=DeprecationWarning)
+    with _refusals():
+        prepare_environment(load_settings())

@@ -12,7 +12,7 @@ from flows.cli.arguments import NAME, NOTE
 from flows.cli.prefect_runs import flows_run_here
 from flows.cli.terminal import say
 from flows.forms import StageForm
-from flows.labels import label_models
+from flows.names import label_models
 from flows.parameters import validated
 from models.benchmarks.config import MultipleChoiceConfig
 from tasks.catalogue import Role
@@ -76,7 +76,7 @@ def evaluate(
     judging = validated(EvaluateModelsConfig, values)
     run = _form(preset, seed, settings or []).called(name, note)
     _want_models(models, reward=reward, judge=judge_model, reference=reference)
-    with flows_run_here(load_settings()):
+    with flows_run_here(load_settings(), "flows.evaluation"):
         from flows.evaluation import evaluate_models_flow
 
         ref = evaluate_models_flow(
@@ -129,7 +129,7 @@ def benchmark(
     asking = validated(MultipleChoiceConfig, values)
     run = _form(preset, seed).called(name, note)
     _want_models(models)
-    with flows_run_here(load_settings()):
+    with flows_run_here(load_settings(), "flows.benchmarks"):
         from flows.benchmarks import benchmark_flow
 
         refs = benchmark_flow(
@@ -158,21 +158,25 @@ def compare(
     note: Annotated[str, NOTE] = "",
 ) -> None:
     """Compare pipeline runs: which is best, why, and how certain that is."""
-    from tasks.comparison.runs import find_runs
+    from tasks.comparison.runs import check_count, find_runs
     from tasks.tracking.client import Tracker
 
-    find_runs(Tracker(load_settings()), runs)  # refuses before anything starts
+    settings = load_settings()
+    check_count(runs)
+    tracker = Tracker(settings)
+    tracker.check()
+    runs = [run.info.run_id for run in find_runs(tracker, runs)]  # refused before a run starts
     from prefect.settings import get_current_settings
 
-    from flows.compare import compare_flow
-    from tasks.comparison.compare import compare_runs
-
-    called = {"name": name, "note": note}
     if out is None and get_current_settings().api.url:
-        with flows_run_here(load_settings()):
-            result = compare_flow(runs, **called)
+        with flows_run_here(settings, "flows.compare"):
+            from flows.compare import compare_flow
+
+            result = compare_flow(runs, name, note)
     else:  # do not start a server for this alone
-        result = compare_runs.fn(runs, out, **called)
+        from tasks.comparison.compare import compare_runs
+
+        result = compare_runs.fn(runs, out, name=name, note=note)
     say(result.sentence)
     say(f"Report  {result.folder / 'report.html'}")
     if result.run_id:

@@ -1,5 +1,7 @@
 """The plan of a run in the terminal."""
 
+from collections.abc import Iterable, Sequence
+
 from rich.console import Console
 from rich.table import Table
 
@@ -15,12 +17,21 @@ def plan_pipeline(parameters: PipelineParameters) -> Plan:
 
 
 def print_plan(plan: Plan) -> None:
-    """Print a plan's table."""
-    table = Table(title=as_text("Plan"), title_justify="left")
-    for column in Plan.HEADER:
-        table.add_column(column)
-    for row in plan.rows():
-        add_row(table, *row)
+    """Print a plan's tables and what they come to."""
     console = Console(highlight=False)
-    console.print(table)
+    console.print(_table("Plan", Plan.HEADER, plan.rows(), texts=2))
+    memory = plan.memory_rows()
+    if memory:
+        console.print(_table("Networks in memory, MiB", Plan.MEMORY_HEADER, memory, texts=1))
     console.print(as_text(plan.summary()))
+
+
+def _table(
+    title: str, header: Sequence[str], rows: Iterable[Sequence[str]], *, texts: int
+) -> Table:
+    table = Table(title=as_text(title), title_justify="left")
+    for index, column in enumerate(header):
+        table.add_column(column, justify="left" if index < texts else "right")
+    for row in rows:
+        add_row(table, *row)
+    return table

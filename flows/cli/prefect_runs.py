@@ -1,6 +1,8 @@
 """What a command needs before it runs a flow itself: a Prefect API, and a note that it does so."""
 
 import contextlib
+import gc
+import importlib
 from collections.abc import Iterator
 
 from tasks.machine.liveness import command_announced
@@ -9,16 +11,38 @@ from tasks.settings import Settings
 
 
 @contextlib.contextmanager
-def flows_run_here(settings: Settings) -> Iterator[None]:
+def flows_run_here(settings: Settings, module: str) -> Iterator[None]:
     """Have a Prefect API during the block, and mark the flow runs that start in it as ours.
 
     If this process is killed, the next run finds them by that mark, however early it happened.
 
+    Args:
+        module: Of the flow; imported here, while a temporary server starts.
+
     Raises:
         QuartetError: No Prefect server could be started.
     """
-    ensure_prefect(settings)
-    from prefect import tags  # after the environment says where its API is
 
-    with command_announced(settings) as tag, tags(tag):
+    def import_all() -> None:
+        for name in (module, "mlflow.tracking"):  # the flow imports the latter at its first use
+            importlib.import_module(name)
+
+    with quick_imports():
+        ensure_prefect(settings, meanwhile=import_all)
+        from prefect import tags
+
+    from tasks.run.logs import causes_left_out
+
+    with command_announced(settings) as tag, tags(tag), causes_left_out():
         yield
+
+
+@contextlib.contextmanager
+def quick_imports() -> Iterator[None]:
+    """Leave out the collection of garbage, which takes a fifth of a long import and finds none."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()  # modules stay
+        gc.enable()

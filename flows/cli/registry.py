@@ -85,7 +85,7 @@ def promote(
     )
     if why:
         say(why)
-    with flows_run_here(load_settings()):
+    with flows_run_here(load_settings(), "flows.promotion"):
         done = cast("Promotion", promote_flow(challenger.uri, form, judge_model=judge_model))
     say(f"{challenger.uri} is {done.result}")
     _say_promotion(done)

@@ -15,7 +15,6 @@ from tasks.catalogue import entry
 from tasks.machine.lookup import HOST, loopback_url
 from tasks.machine.temporary import started
 from tasks.reports.ppo import alarm_line
-from tasks.results.store import StageRef
 from tasks.settings import Settings
 
 COMPARED = (
@@ -83,16 +82,10 @@ def _stage_table(result: PipelineResult) -> Table:
         table.add_column(column, justify="right" if column == "seconds" else "left")
     for ref in result.stages:
         status = "reused" if ref.reused else "new"
-        add_row(table, ref.stage, status, f"{ref.seconds:.1f}", _key_metric(ref))
+        add_row(
+            table, ref.stage, status, f"{ref.seconds:.1f}", entry(ref.stage).numbers(ref.metrics)
+        )
     return table
-
-
-def _key_metric(ref: StageRef) -> str:
-    return ", ".join(
-        f"{one.label} {ref.metrics[one.metric]:{one.format}}"
-        for one in entry(ref.stage).key_metrics
-        if one.metric in ref.metrics
-    )
 
 
 def _comparison_table(final: dict[str, float]) -> Table:

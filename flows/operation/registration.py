@@ -8,12 +8,18 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import yaml
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolCreate
+from prefect.client.schemas.actions import (
+    BlockDocumentCreate,
+    DeploymentScheduleCreate,
+    WorkPoolCreate,
+)
 from prefect.client.schemas.objects import DeploymentSchedule, WorkPool
 from prefect.events.schemas.automations import AutomationCore
 from prefect.exceptions import ObjectNotFound
@@ -31,6 +37,13 @@ from tasks.settings import load_settings
 POOL = "quartet"
 
 DEPLOY_SECONDS = 300.0
+
+NOWHERE = {
+    "name": "Quartet",
+    "url": "https://webhook.invalid/fill-in-your-own",
+    "json_data": {"text": "{{subject}}\n{{body}}"},
+}
+"""A webhook to fill in; Slack, Mattermost and others take messages of this form."""
 
 
 def ensure_work_pool(api: str) -> WorkPool:
@@ -148,7 +161,8 @@ def apply_automations(api: str, folder: Path) -> list[str]:
     """Create or update the automations of a folder of YAML files by name; return the names.
 
     A new one is created disabled. An action may give its deployment as
-    `deployment: flow/deployment`; Prefect wants an id, which differs between servers.
+    `deployment: flow/deployment` and its block as `block: name`; Prefect wants ids, which differ
+    between servers. A block that people chose instead in the UI is kept.
 
     Raises:
         QuartetError: A file is not an automation, or its deployment does not exist.
@@ -159,9 +173,10 @@ def apply_automations(api: str, folder: Path) -> list[str]:
             content = yaml.safe_load(path.read_text(encoding="utf-8"))
             if not isinstance(content, dict):
                 raise QuartetError(f"{path} is not an automation, wanted name, trigger and actions")
-            for action in content.get("actions", []):
-                if "deployment" in action:
-                    action["deployment_id"] = _deployment_id(client, path, action.pop("deployment"))
+            known = next(iter(client.read_automations_by_name(str(content.get("name")))), None)
+            before = list(known.actions) if known else []
+            for action, old in zip_longest(content.get("actions", []), before):
+                _fill_in(client, path, action or {}, old)
             try:
                 wanted = AutomationCore.model_validate({**content, "enabled": False})
             except ValidationError as error:
@@ -171,14 +186,36 @@ def apply_automations(api: str, folder: Path) -> list[str]:
                 raise QuartetError(
                     f"{path} is not a valid automation ({problems}); correct it"
                 ) from error
-            known = client.read_automations_by_name(wanted.name)
             if known:
-                kept = wanted.model_copy(update={"enabled": known[0].enabled})
-                client.update_automation(known[0].id, kept)
+                kept = wanted.model_copy(update={"enabled": known.enabled})
+                client.update_automation(known.id, kept)
             else:
                 client.create_automation(wanted)
             names.append(wanted.name)
     return names
+
+
+def _fill_in(client: SyncPrefectClient, path: Path, action: dict[str, Any], old: object) -> None:
+    """Put ids in the place of an action's names."""
+    if "deployment" in action:
+        action["deployment_id"] = _deployment_id(client, path, action.pop("deployment"))
+    if "block" in action:
+        name, chosen = action.pop("block"), getattr(old, "block_document_id", None)
+        action["block_document_id"] = str(chosen or _block_id(client, name))
+
+
+def _block_id(client: SyncPrefectClient, name: str) -> UUID:
+    """The webhook of a name; a new one leads nowhere until people fill it in."""
+    try:
+        return client.read_block_document_by_name(name, "custom-webhook").id
+    except ObjectNotFound:
+        kind = client.read_block_type_by_slug("custom-webhook")
+        schema = client.get_most_recent_block_schema_for_block_type(kind.id)
+        assert schema is not None, "a server registers its block types when it starts"
+        made = BlockDocumentCreate(
+            name=name, data=NOWHERE, block_type_id=kind.id, block_schema_id=schema.id
+        )
+        return client.create_block_document(made).id
 
 
 def _deployment_id(client: SyncPrefectClient, path: Path, name: str) -> str:

@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from models.errors import QuartetError
+from tasks.escaping import in_one_line
 from tasks.machine.addresses import addresses, is_locked, running_up
 from tasks.machine.lookup import Kind, find_server, prefect_client
 from tasks.settings import Settings
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
+    from prefect.client.schemas.objects import State
 
 RUNS = 5
+LONGEST_LINE = 120
 NOTES = ("runs", "commands")
 """Folders of notes that processes leave while they run."""
 
@@ -98,29 +101,39 @@ def _prefect_lines(api: str) -> Iterator[str]:
             at = f"{when.astimezone():%Y-%m-%d %H:%M}" if when else "not started"
             lasted = datetime.timedelta(seconds=round(run.estimated_run_time.total_seconds()))
             yield f"Run           {run.name:32} {run.state_name or '?':12} {at}  {lasted}"
+            form = run.parameters.get("run", run.parameters)
+            for about in (_how_it_ended(run.state), form.get("note", "")):
+                if about:
+                    yield f"                {in_one_line(about)[:LONGEST_LINE]}"
             if run.state is not None and run.state.type.value in ACTIVE:
                 yield from _stage_lines(client, run.id)
         if not runs:
             yield "Run           none yet"
 
 
+def _how_it_ended(state: "State | None") -> str:
+    """What Prefect has of a final state, such as the verdict or the error."""
+    if state is None or not state.is_final() or not state.message:
+        return ""
+    return state.message.removeprefix("Flow run encountered an exception: ")
+
+
 def _stage_lines(client: "SyncPrefectClient", flow_run_id: UUID) -> Iterator[str]:
-    """The running stages of a run, with their progress."""
+    """How far a run is, by its bar; without one, its running stages."""
     from prefect.client.schemas import filters
 
-    of_run = filters.FlowRunFilter(id=filters.FlowRunFilterId(any_=[flow_run_id]))
     bars = client.read_artifacts(
         artifact_filter=filters.ArtifactFilter(
             flow_run_id=filters.ArtifactFilterFlowRunId(any_=[flow_run_id]),
             type=filters.ArtifactFilterType(any_=["progress"]),
         )
     )
-    by_task = {bar.task_run_id: bar for bar in bars}
-    for task in client.read_task_runs(flow_run_filter=of_run):
+    for bar in bars:
+        yield f"                {float(str(bar.data)):.0f}%  {bar.description or ''}"
+    of_run = filters.FlowRunFilter(id=filters.FlowRunFilterId(any_=[flow_run_id]))
+    for task in [] if bars else client.read_task_runs(flow_run_filter=of_run):
         if task.state_name == "Running":
-            bar = by_task.get(task.id)
-            done = f"{float(str(bar.data)):.0f}%  {bar.description or ''}" if bar else ""
-            yield f"                stage {task.name:26} {done}"
+            yield f"                stage {task.name}"
 
 
 def _disk_lines(settings: Settings) -> Iterator[str]:

@@ -65,6 +65,7 @@ class _Operation:
         self.options, self.settings = options, settings
         self.services: list[_Service] = []
         self.gone: set[str] = set()
+        self.first_page = ""
         ports: dict[Kind, int] = {"Prefect": options.prefect_port, "MLflow": options.mlflow_port}
         self.servers = choose_servers(settings, ports, closed=options.password, say=_say)
         self.environment = worker_environment(
@@ -111,6 +112,9 @@ class _Operation:
         """Register work pool, deployments and automations; reconcile runs that were killed."""
         # Prefect takes seconds to import, while the servers start.
         from flows.operation import registration
+        from tasks.tracking.client import Tracker
+        from tasks.tracking.outages import tolerated
+        from tasks.tracking.views import install_views
         from tasks.upkeep.reconcile import reconcile
 
         registration.ensure_work_pool(self.servers.api)
@@ -128,6 +132,8 @@ class _Operation:
             _say(f"Automations: {', '.join(automations)} (enable them in the UI)")
         for sentence in reconcile(load_settings()):
             _say(sentence)
+        with tolerated("its views of the runs"):
+            self.first_page = install_views(Tracker(load_settings()), "ppo")
 
     def start_worker(self) -> None:
         from flows.operation import registration
@@ -242,7 +248,7 @@ def _invitation(operation: _Operation, seconds: float) -> str:
     servers = operation.servers
     lines = [
         f"Ready after {seconds:.0f} s.\n  Prefect  {servers.prefect}",
-        f"  MLflow   {servers.mlflow}",
+        f"  MLflow   {servers.mlflow}/{operation.first_page}",
         *how_to_log_in(servers, operation.settings),
         "Start a run: Deployments > quickstart > Run in Prefect, or `quartet run quickstart` in",
         "another terminal with this home folder.",

@@ -19,8 +19,9 @@ from tasks.catalogue import entry
 from tasks.results.curves import read_history
 from tasks.results.store import Store
 from tasks.run.exchange import fetch_published
-from tasks.tracking.client import PARENTS, Tracker, tagged
+from tasks.tracking.client import Tracker
 from tasks.tracking.outages import tolerated
+from tasks.tracking.queries import PARENTS, tagged
 
 Points: TypeAlias = list[tuple[int, float]]
 
@@ -104,6 +105,19 @@ def letter(index: int) -> str:
     return chr(ord("A") + index)
 
 
+def check_count(names: Sequence[str]) -> None:
+    """Refuse a number of runs that no comparison has.
+
+    Raises:
+        ParameterError: It is below two or above seven.
+    """
+    if not 2 <= len(names) <= MOST:
+        raise ParameterError(
+            f"got {len(names)} {'run' if len(names) == 1 else 'runs'} to compare, wanted 2 to "
+            f"{MOST}; name each by its name or id"
+        )
+
+
 def find_runs(tracker: Tracker, names: Sequence[str]) -> list[Any]:
     """Find pipeline runs by name, by id, or by the first six or more characters of it.
 
@@ -111,10 +125,7 @@ def find_runs(tracker: Tracker, names: Sequence[str]) -> list[Any]:
         ParameterError: Too few, too many or the same twice, or a name of no run or of several; the
             message lists what is near.
     """
-    if not 2 <= len(names) <= MOST:
-        raise ParameterError(
-            f"got {len(names)} runs to compare, wanted 2 to {MOST}; name each by its name or id"
-        )
+    check_count(names)
     known = list(tracker.runs(PARENTS))
     found = [_find(name, known) for name in names]
     ids = [run.info.run_id for run in found]

@@ -2,5 +2,5 @@
 
 `judges` has them all but `endpoint`, a language model behind an API, reached by `transport`;
 `prompts` draws what is asked; `evaluation` is the body of every stage that evaluates, and proves
-judges independent; `config`.
+judges independent; `possible` refuses decisions that cannot pass; `config`.
 """

@@ -29,6 +29,12 @@ class EvaluationConfig(Bounds, MeasuringConfig):
         return self
 
 
+def judge_names(config: EvaluationConfig, *, gold: bool, held_out: bool) -> list[str]:
+    """Name the judges of a decision: those that are there, and the one that is to decide."""
+    names = ["reward", *(["judge"] if held_out else []), *(["gold"] if gold else [])]
+    return names + [config.judge] * (config.judge in ("vader", "endpoint"))
+
+
 class EvaluateModelsConfig(MeasuringConfig):
     """How many prompts and samples, and which judges."""
 

@@ -35,12 +35,6 @@ JUDGE_ROLES = {"reward": "reward_model", "judge": "judge"}
 """Roles of the inputs that are judges."""
 
 
-def judge_names(config: EvaluationConfig, *, gold: bool, held_out: bool) -> list[str]:
-    """Name the judges of a decision: those that are there, and the one that is to decide."""
-    names = ["reward", *(["judge"] if held_out else []), *(["gold"] if gold else [])]
-    return names + [config.judge] * (config.judge in ("vader", "endpoint"))
-
-
 def what_counts(config: EvaluationConfig) -> dict[str, Any]:
     """What a decision depends on: not how an endpoint is reached, only who answers what."""
     shown = config.model_dump(mode="json", exclude={"endpoint"})

@@ -1,7 +1,10 @@
 """How much memory this machine gives a run: its RAM, or less in a container, and the GPU's."""
 
 import os
+import resource
+import sys
 from pathlib import Path
+from typing import Any
 
 _CONTAINER_LIMITS = (
     Path("/sys/fs/cgroup/memory.max"),
@@ -36,3 +39,19 @@ def gpu_memory(device: str) -> int | None:
     if not torch.cuda.is_available():
         return None
     return int(torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory)
+
+
+def peak_memory() -> int:
+    """The most bytes that this process has held: on the GPU if it trains there, else in RAM."""
+    torch: Any = sys.modules.get("torch")  # where it was not imported, nothing was learned
+    if torch is not None and torch.cuda.is_initialized():
+        return int(torch.cuda.max_memory_allocated())
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def forget_peak() -> None:
+    """Begin to measure the GPU's peak anew; a process's own cannot be forgotten."""
+    torch: Any = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.reset_peak_memory_stats()

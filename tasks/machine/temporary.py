@@ -15,6 +15,7 @@ import secrets
 import socket
 import sys
 import time
+from collections.abc import Callable
 
 from pydantic import SecretStr
 
@@ -37,8 +38,11 @@ ANSWER_SECONDS = 2.0
 LOOK_SECONDS = 0.1
 
 
-def ensure_prefect(settings: Settings) -> None:
+def ensure_prefect(settings: Settings, meanwhile: Callable[[], object] = lambda: None) -> None:
     """Have a Prefect API for the rest of this process: the configured one, else a server of ours.
+
+    Args:
+        meanwhile: Called while the server starts.
 
     Raises:
         QuartetError: The configured one does not answer, or not with these credentials; or the
@@ -50,6 +54,7 @@ def ensure_prefect(settings: Settings) -> None:
     known = get_current_settings()
     if known.api.url:  # of the environment, or of a profile
         _want_answer(known.api.url, known.api.auth_string, known.api.key)
+        meanwhile()
         return
     if not known.server.ephemeral.enabled:
         return  # Prefect itself says that there is none
@@ -59,6 +64,7 @@ def ensure_prefect(settings: Settings) -> None:
     login = f"{USER}:{secrets.token_urlsafe(24)}"
     child = _start(settings, port, login)
     atexit.register(child.stop)  # after Prefect has sent what it still holds
+    meanwhile()
     _wait(child, port, login, float(os.environ.get(TIMEOUT) or 120))
     started.append(f"http://{HOST}:{port}/api")
     os.environ["PREFECT_API_URL"] = started[-1]

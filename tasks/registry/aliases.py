@@ -25,8 +25,9 @@ from tasks.registry.turns import Turn, taking_turns
 from tasks.registry.versions import asking, find_registered
 from tasks.run.reporting import run_logger
 from tasks.settings import Settings
-from tasks.tracking.client import Tracker, every
+from tasks.tracking.client import Tracker
 from tasks.tracking.outages import tolerated
+from tasks.tracking.queries import every
 
 PREVIOUS: Literal["previous"] = "previous"
 

@@ -25,12 +25,14 @@ from tasks.registry.versions import (
     version_of,
 )
 from tasks.results.store import StageRef, Store, write_whole
+from tasks.run.overview import overview
 from tasks.run.pipeline import PipelineRun
 from tasks.run.planning import planning
 from tasks.run.reporting import emit, run_logger
 from tasks.settings import Settings, load_settings
-from tasks.tracking.client import Tracker, tagged
+from tasks.tracking.client import Tracker
 from tasks.tracking.outages import tolerated
+from tasks.tracking.queries import tagged
 
 
 class Registration(BaseModel, frozen=True):
@@ -86,12 +88,20 @@ def _register(tracker: Tracker, store: Store, wanted: Registration) -> None:
         there = [version_of(one) for one in tracker.versions(here)]
         unfinished = [one for one in there if UNFINISHED in one.tags]
         if there and not unfinished:
+            _show(there[0])
             return
         version = unfinished[0] if unfinished else _add_version(tracker, store, wanted)
         run_logger().info(
             "%s %s is registered as %s", wanted.stage, wanted.digest[:12], version.uri
         )
         finish(tracker, store, version)
+        _show(version)
+
+
+def _show(version: ModelVersion) -> None:
+    """Name a version in the report of the flow run."""
+    uri = load_settings().tracking_uri
+    overview().add_model(version.uri, f"{uri.rstrip('/')}/{version.page}" if uri else "")
 
 
 def make_missed_registrations(settings: Settings) -> list[str]:

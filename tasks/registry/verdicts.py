@@ -37,8 +37,9 @@ from tasks.results.store import MANIFEST, Manifest, StageRef, Store
 from tasks.run.planning import planning
 from tasks.run.reporting import run_logger
 from tasks.settings import load_settings
-from tasks.tracking.client import Tracker, tagged
+from tasks.tracking.client import Tracker
 from tasks.tracking.outages import tolerated
+from tasks.tracking.queries import tagged
 
 ACCEPTED, GAIN_LOW, AT, SEAL = (
     f"{VERDICT}.{one}" for one in ("accepted", "gain_low", "at", "evaluation")

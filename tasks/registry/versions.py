@@ -15,13 +15,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import quote
 
 from models.display import one_line
 from models.errors import ModelError, QuartetError
 from tasks.results.digests import DIGEST
 from tasks.settings import load_settings
-from tasks.tracking.client import Tracker, tagged
+from tasks.tracking.client import Tracker
 from tasks.tracking.outages import describe, tolerated
+from tasks.tracking.queries import tagged
 
 CHAMPION: Literal["champion"] = "champion"
 CHALLENGER = "challenger"
@@ -74,6 +76,11 @@ class ModelVersion:
     @property
     def uri(self) -> str:
         return f"models:/{self.name}/{self.version}"
+
+    @property
+    def page(self) -> str:
+        """Address of its page below the root of MLflow's server."""
+        return f"#/models/{quote(self.name)}/versions/{self.version}"
 
     @property
     def published(self) -> tuple[str, str] | None:

@@ -1,25 +1,66 @@
-"""PPO's page: whether training stayed healthy, and the same prompts through the training."""
+"""PPO's page: whether training stayed healthy, and the same prompts through the training.
 
+While PPO trains, its page shows what is known so far: the curves, and the watched prompts up to the
+last checkpoint.
+"""
+
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from models.checkpoints import SEAL_NAME
 from models.ppo.alarms import raised_alarms
 from models.rows import read_rows
 from tasks.reports.style import cell, table
+from tasks.reports.training import plot_stage_curves
+from tasks.results.curves import read_history
 from tasks.run.spec import Page, Result
 
+SAMPLES, SESSION = "samples.jsonl", "session.json"
+"""Files of a result and of a checkpoint that hold the samples."""
 SHOWN_PROMPTS = 3
 CELL = 200
 """Characters of a completion in the table of samples."""
 
 
-def ppo_page(result: Result, _plots: Path) -> Page:
-    """Show the alarms that were raised, and completions of the watched prompts."""
-    samples = read_rows(result.folder / "samples.jsonl")
+def ppo_page(result: Result, plots: Path) -> Page:
+    """Show the alarms that were raised, completions of the watched prompts, and the curves."""
     iterations = int(result.parameters["ppo"]["iterations"])
-    text = f"{_alarms(result.metrics, iterations)}\n\n{_samples(samples)}"
-    return Page(title="Whether training stayed healthy, and what it changed", markdown=text)
+    if not (result.folder / SAMPLES).is_file():
+        return Page(
+            title="PPO is training",
+            markdown=_so_far(result.folder, iterations),
+            pictures=_draw(result.folder, plots),
+        )
+    samples = read_rows(result.folder / SAMPLES)
+    return Page(
+        title="Whether training stayed healthy, and what it changed",
+        markdown=f"{_alarms(result.metrics, iterations)}\n\n{_samples(samples)}",
+        pictures=_draw(result.folder, plots),
+    )
+
+
+def _so_far(folder: Path, iterations: int) -> str:
+    """What the last checkpoint of a training has recorded."""
+    sealed = {
+        int(path.parent.name.rpartition("-")[2]): path.parent / SESSION
+        for path in folder.glob(f"checkpoints/checkpoint-*/{SEAL_NAME}")
+    }
+    if not sealed:
+        return f"{iterations} iterations in all; samples are shown from the first checkpoint on."
+    last = max(sealed)
+    samples = json.loads(sealed[last].read_text(encoding="utf-8"))["samples"]
+    return f"The last checkpoint is iteration {last} of {iterations}.\n\n{_samples(samples)}"
+
+
+def _draw(folder: Path, plots: Path) -> list[Path]:
+    """The curves that a folder holds."""
+    history, picture = read_history(folder), plots / "training.png"
+    if not history:
+        return []
+    plot_stage_curves("ppo", history, picture)
+    return [picture]
 
 
 def _alarms(metrics: Mapping[str, float], iterations: int) -> str:

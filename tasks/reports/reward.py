@@ -1,6 +1,6 @@
 """A reward model's pages: how it ranks held-out pairs, and whether PPO can learn from it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,14 +80,17 @@ def _explain(weakness: Weakness, quality: PairQuality) -> str:
     )
 
 
+def strength(weaknesses: Sequence[str]) -> str:
+    """Say whether PPO can learn from a reward model, and if not, why."""
+    if weaknesses:
+        return "**Too weak for PPO.** " + " ".join(weaknesses)
+    return "**Strong enough for PPO:** surely better than length alone, and not just noise."
+
+
 def _quality_report(
     quality: PairQuality, curves: Mapping[str, BestOfN], weaknesses: list[str]
 ) -> str:
-    if weaknesses:
-        verdict = "**Too weak for PPO.** " + " ".join(weaknesses)
-    else:
-        verdict = "**Strong enough for PPO:** surely better than length alone, and not just noise."
-    parts = [verdict, _pairs(quality), _calibration(quality), _agreement(quality)]
+    parts = [strength(weaknesses), _pairs(quality), _calibration(quality), _agreement(quality)]
     parts += [_best_of_n(*JUDGES[name], curve) for name, curve in curves.items()] or [
         "Best-of-n was not measured: there is neither a gold judge nor a held-out reward model "
         "(reward.judge_share) to judge it."

@@ -32,6 +32,9 @@ from tasks.reports.style import (
 _SMOOTH_FROM = 60  # with more points than this, a line is drawn pale with its running mean on top
 _SCALE_APART = 5.0  # with a spread this many times another's, a metric gets the right-hand axis
 
+MOST_PANELS = 3
+"""Side by side, so that their texts do not meet."""
+
 Points = Sequence[tuple[int, float]]
 
 
@@ -49,6 +52,27 @@ def plot_loss_curves(histories: Mapping[str, Mapping[str, Points]], path: Path) 
     for index, (stage, metrics) in enumerate(histories.items()):
         _draw_losses(figure.add_subplot(rows, columns, index + 1), stage, metrics)
     add_title(figure, "Losses of every stage")
+    save_png(figure, path)
+
+
+def plot_stage_curves(stage: str, history: Mapping[str, Points], path: Path) -> None:
+    """Draw what stands for a stage in the catalogue, one panel a metric, side by side.
+
+    Args:
+        history: Of each metric its (step, value) so far.
+    """
+    shown = [curve for curve in entry(stage).curves if curve.metric in history][:MOST_PANELS]
+    figure = new_figure(8.0, 2.5)
+    for index, curve in enumerate(shown):
+        axes = figure.add_subplot(1, len(shown), index + 1)
+        points = np.array(history[curve.metric], dtype=np.float64).reshape(-1, 2)
+        points = points[np.isfinite(points[:, 1])]
+        style_axes(axes, curve.title, curve.x, curve.y)
+        axes.set_title(curve.title, fontsize=9, color=INK, loc="left")  # they stand side by side
+        if len(points):
+            _draw_curve(axes, points, curve.y, BLUE)
+        else:
+            say_empty(axes)
     save_png(figure, path)
 
 

@@ -50,7 +50,12 @@ class FileEntry(BaseModel):
 
 
 class Manifest(BaseModel, frozen=True):
-    """What a published stage is and what made it."""
+    """What a published stage is and what made it.
+
+    Attributes:
+        peak_gib: The most memory that its process had held by its end, or the GPU that trained it;
+            0 where it was not measured.
+    """
 
     stage: str
     digest: str
@@ -62,6 +67,7 @@ class Manifest(BaseModel, frozen=True):
     run_id: str
     seconds: float
     metrics: dict[str, float]
+    peak_gib: float = 0.0
     files: dict[str, FileEntry]
 
     @classmethod

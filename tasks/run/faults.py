@@ -23,6 +23,7 @@ FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 FULL_WORDS = re.compile(r"No space left|disk is full|Disk quota exceeded")
 CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM)
 WRONG_KIND = (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ENOTEMPTY)
+NEARLY_FULL_BYTES = 16 * 2**20
 SAFE = "finished stages are kept, and an unfinished one resumes from its last checkpoint"
 
 
@@ -110,6 +111,13 @@ def full_disk(error: BaseException, folder: Path, free: int) -> StoreError:
         f"no space left on the disk of {folder}: {free / 2**20:.0f} MiB were free "
         f"({type(error).__name__}: {first_line(error)}); free some space and run again: {SAFE}"
     )
+
+
+def by_full_disk(error: BaseException, free: int) -> bool:
+    """Whether a full disk is behind an error that does not say so."""
+    if not isinstance(error, Exception) or isinstance(error, QuartetError):
+        return False
+    return free < NEARLY_FULL_BYTES
 
 
 def _is_full_disk(error: BaseException) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 from prefect.exceptions import Pause
 from pydantic import BaseModel
 
+from tasks.run.overview import overview
 from tasks.run.reporting import run_logger
 from tasks.settings import Settings, load_settings
 from tasks.tracking.client import Tracker
@@ -36,6 +37,7 @@ class PipelineRun(BaseModel, frozen=True):
         name: The same in Prefect and MLflow.
         run_id: The MLflow parent run.
         flow_run_id: The Prefect flow run; empty outside one.
+        fresh: Whether the MLflow run is new, and so shows nothing of earlier attempts.
     """
 
     name: str
@@ -43,6 +45,7 @@ class PipelineRun(BaseModel, frozen=True):
     seed: int
     run_id: str
     flow_run_id: str = ""
+    fresh: bool = False
 
 
 @contextlib.contextmanager
@@ -90,11 +93,13 @@ def open_pipeline(
         tags |= {FLOW_RUN_TAG: flow_run_id} if flow_run_id else {}
         tags |= note_tags(note)
         run_id = tracker.start_run(name, parameters=flatten(parameters), tags=tags)
+    overview().belongs_to(name, page_address(settings, tracker, run_id))
     status: Status = "KILLED"  # unless it ends otherwise than by a signal
     try:
         yield PipelineRun(
-            name=name, preset=preset, seed=seed, run_id=run_id, flow_run_id=flow_run_id
-        )
+            name=name, preset=preset, seed=seed, run_id=run_id, flow_run_id=flow_run_id,
+            fresh=not same,
+        )  # fmt: skip
         status = "FINISHED"
     except Pause:
         status = "SCHEDULED"
@@ -104,6 +109,12 @@ def open_pipeline(
         raise
     finally:
         _close(settings, tracker, OutageNote(name=name, run_id=run_id, status=status))
+
+
+def page_address(settings: Settings, tracker: Tracker, run_id: str) -> str:
+    """Where a run's page is; empty where no server serves it."""
+    uri = settings.tracking_uri
+    return f"{uri.rstrip('/')}/{tracker.page(run_id)}" if uri else ""
 
 
 def _close(settings: Settings, tracker: Tracker, end: OutageNote) -> None:

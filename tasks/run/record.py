@@ -5,6 +5,7 @@ recorded at the end is noted for `quartet sync` (`tasks/tracking/outages.py`).
 """
 
 import contextlib
+import functools
 import re
 import threading
 from collections.abc import Mapping
@@ -12,8 +13,9 @@ from pathlib import Path
 
 from models.errors import QuartetError
 from tasks.results.store import Manifest, Store, write_whole
-from tasks.run.pipeline import PipelineRun
-from tasks.run.reporting import run_logger, show_link
+from tasks.run.overview import overview
+from tasks.run.pipeline import PipelineRun, page_address
+from tasks.run.reporting import run_logger
 from tasks.run.spec import StageSpec, stage_tags
 from tasks.settings import Settings
 from tasks.tracking.client import Tracker
@@ -33,6 +35,7 @@ from tasks.tracking.recording import (
     page_folder,
     record_page,
     record_result,
+    record_samples,
     shown_numbers,
     stage_parameters,
 )
@@ -42,6 +45,15 @@ RUN_ID = "RUN_ID"
 
 WAIT_SECONDS = 10.0
 """How long a finished stage waits for a server that is away."""
+
+_begun: set[tuple[str, str]] = set()
+"""Parents and digests that this process has shown: of a fresh parent, all that there is."""
+
+
+@functools.cache
+def _tracker(settings: Settings) -> Tracker:
+    """One for all stages, so that each question about the experiment is asked once."""
+    return Tracker(settings)
 
 
 class StageRecord:
@@ -54,7 +66,7 @@ class StageRecord:
         self.digest = digest
         self.pipeline = pipeline
         self.settings = settings
-        self.tracker = Tracker(settings)
+        self.tracker = _tracker(settings)
         self.name = f"{pipeline.name}/{spec.name}"
         self.run_id = ""
         self._opened = False
@@ -64,11 +76,12 @@ class StageRecord:
         self._datasets_shown = False
         self._buffer = self.tracker.buffer(self._run)
         self._load: SystemMetrics | None = None
-        self._logger = run_logger()
+        self._logger, self._overview = run_logger(), overview()
 
     def open(self, partial: Path) -> MetricBuffer:
         """Reopen the run of the attempt that was cut off, or start one; give what takes metrics."""
         self._partial = partial
+        self._is_first()
         self.run_id = self._noted_run()
         self._resumed = bool(self.run_id)
         first_sample = 0
@@ -86,12 +99,13 @@ class StageRecord:
         with tolerated(f"the reuse of {self.spec.name}"):
             folder = Store(self.settings.store).folder(manifest.stage, manifest.digest)
             same = {"quartet.digest": self.digest, "mlflow.parentRunId": self.pipeline.run_id}
-            if not self.tracker.find_tagged(same):  # else an earlier attempt of this run shows it
+            first = self._is_first()
+            if first or not self.tracker.find_tagged(same):  # else an earlier attempt shows it
                 made_by = {"quartet.reused": "true", "quartet.made_by": manifest.run_id}
-                run_id = self._start_run(made_by)
-                self.tracker.log(run_id, metrics=shown_numbers(manifest, folder))
+                run_id = self._start_run(made_by, shown_numbers(manifest, folder))
                 self.tracker.finish(run_id, "FINISHED")
-            show_output(self.tracker, self.pipeline.run_id, manifest, folder)
+            show_output(self.tracker, self.pipeline.run_id, manifest, folder, first=first)
+            record_samples(self.tracker, manifest.stage, folder, parent=self.pipeline.run_id)
             page = page_folder(self.settings.root, manifest.stage, manifest.digest)
             record_page(self.tracker, page, parent=self.pipeline.run_id)
 
@@ -161,7 +175,7 @@ class StageRecord:
                 if self.run_id and self.tracker.status(self.run_id) is not None:
                     self._take_over(self.run_id)
                 else:
-                    self.run_id = self._start_run({})
+                    self.run_id = self._start_run({}, {})
                 write_whole(self._partial / RUN_ID, self.run_id)
                 drop_note(self.settings.root, self.run_id)
                 self._opened = True
@@ -185,13 +199,21 @@ class StageRecord:
         self.tracker.reopen_run(run_id, self._tags() | {"quartet.resumed": "true"})
         self._show(run_id)
 
-    def _start_run(self, tags: Mapping[str, str]) -> str:
+    def _is_first(self) -> bool:
+        """Whether nothing of this stage can be in MLflow below this parent; true only once."""
+        key = (self.pipeline.run_id, self.digest)
+        first = self.pipeline.fresh and key not in _begun
+        _begun.add(key)
+        return first
+
+    def _start_run(self, tags: Mapping[str, str], metrics: Mapping[str, float]) -> str:
         run_id = self.tracker.start_run(
             self.name,
             parameters=stage_parameters(self.pipeline.seed, self.spec.parameters),
             tags=self._tags() | dict(tags),
+            metrics=metrics,
         )
-        self._show(run_id)
+        self._show(run_id, reused="quartet.reused" in tags)
         self._show_datasets(run_id)
         return run_id
 
@@ -210,10 +232,11 @@ class StageRecord:
         if self._load is not None:
             self._load.stop()
 
-    def _show(self, run_id: str) -> None:
-        if self.settings.tracking_uri:
-            address = f"{self.settings.tracking_uri.rstrip('/')}/{self.tracker.page(run_id)}"
-            show_link(f"{self.spec.name}-mlflow", address, f"{self.spec.name} in MLflow")
+    def _show(self, run_id: str, *, reused: bool = False) -> None:
+        address = page_address(self.settings, self.tracker, run_id)
+        self._overview.link(self.spec.name, address)
+        if address and self.spec.trains and not reused:
+            self._logger.info("%s in MLflow: %s", self.spec.name, address)
 
     def _tags(self) -> dict[str, str]:
         return stage_tags(self.spec, self.digest, self.pipeline, page=self.tracker.page)

@@ -1,8 +1,8 @@
-"""The only Prefect artifacts, run logs and events: progress, links, markdown, what happened.
+"""The only Prefect artifacts, run logs and events: cards on the run's page, what happened.
 
 Outside a Prefect run, as in tests that call a stage's function, artifacts and events are left out
-and log lines go to the module's logger. What cannot be shown never stops a stage: a bar is moved
-in a thread of its own, so that a Prefect server that hangs costs no training step.
+and log lines go to the module's logger. What cannot be shown never stops a stage: while it trains,
+it is shown by a thread of its own, so that a Prefect server that hangs costs no training step.
 """
 
 import logging
@@ -11,14 +11,15 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 from uuid import UUID
 
-from prefect.artifacts import (
-    create_link_artifact,
-    create_markdown_artifact,
-    create_progress_artifact,
-    update_progress_artifact,
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterFlowRunId,
+    ArtifactFilterKey,
 )
 from prefect.context import FlowRunContext, TaskRunContext
 from prefect.events import emit_event
@@ -36,6 +37,13 @@ MARK = 0.1
 MARK_SECONDS = 1.0
 BAR_SECONDS = 5.0
 """How long the end of a stage may wait for its bar."""
+LIVE_SHARE = 0.01
+"""Of a stage's time that drawing may take while it trains."""
+LIVE_SECONDS = 0.2
+"""What drawing is taken to cost before it was done once."""
+
+Bar: TypeAlias = Callable[[float, str], None]
+Live: TypeAlias = Callable[[], None]
 
 SILENT = logging.Logger("planning", level=logging.CRITICAL + 1)
 
@@ -53,16 +61,67 @@ def run_logger() -> Any:
         return logging.getLogger(__name__)
 
 
+def try_to_show(call: Callable[..., Any], *given: Any, **named: Any) -> Any:
+    """Call what may fail: a server that cannot show something is no reason to stop."""
+    try:
+        return call(*given, **named)
+    except Exception as error:  # any failure of a remote service must leave a stage alone
+        logging.getLogger(__name__).warning("Prefect does not take what to show: %s", error)
+        return None
+
+
+class Card:
+    """An artifact on the page of a flow run, one for each key: a retry renews what it finds.
+
+    Made inside a task it stands with the task's, else with those of the flow run, which come first.
+    """
+
+    def __init__(self, key: str, kind: Literal["markdown", "progress"]) -> None:
+        self._key, self._kind = key, kind
+        flow, task = FlowRunContext.get(), TaskRunContext.get()
+        self._task_run = task.task_run.id if task else None
+        self._flow_run = flow.flow_run.id if flow and flow.flow_run else None
+        if task is not None:
+            self._flow_run = task.task_run.flow_run_id
+        self._id: UUID | None = None
+
+    def show(self, data: str | float, description: str) -> None:
+        """Make or renew it."""
+        if self._flow_run is not None:
+            try_to_show(self._show, data=data, description=description)
+
+    def address(self) -> str:
+        """Its page, as a link on other pages of Prefect's server; empty where it is not there."""
+        if self._flow_run is not None and self._id is None:
+            self._id = try_to_show(self._find)
+        return f"/artifacts/artifact/{self._id}" if self._id else ""
+
+    def _show(self, data: str | float, description: str) -> None:
+        self._id = self._id or self._find()
+        with get_client(sync_client=True) as client:
+            if self._id is not None:
+                client.update_artifact(self._id, ArtifactUpdate(data=data, description=description))
+                return
+            made = ArtifactCreate(
+                key=self._key, type=self._kind, data=data, description=description,
+                flow_run_id=self._flow_run, task_run_id=self._task_run,
+            )  # fmt: skip
+            self._id = client.create_artifact(made).id
+
+    def _find(self) -> UUID | None:
+        wanted = ArtifactFilter(
+            flow_run_id=ArtifactFilterFlowRunId(any_=[self._flow_run]),
+            key=ArtifactFilterKey(any_=[self._key]),
+        )
+        with get_client(sync_client=True) as client:
+            found = client.read_artifacts(artifact_filter=wanted, limit=1)
+        return found[0].id if found else None
+
+
 def show_markdown(key: str, text: str, description: str) -> None:
     """Show a text on the run's page."""
     if _in_run():
-        _try(create_markdown_artifact, markdown=text, key=key, description=description)
-
-
-def show_link(key: str, address: str, text: str) -> None:
-    """Show a link on the run's page."""
-    if _in_run():
-        _try(create_link_artifact, link=address, link_text=text, key=key)
+        Card(key, "markdown").show(text, description)
 
 
 def emit(event: str, resource_id: str, payload: Mapping[str, Any]) -> None:
@@ -80,7 +139,7 @@ def emit(event: str, resource_id: str, payload: Mapping[str, Any]) -> None:
         texts = {key: text for key, text in payload.items() if isinstance(text, str) and text}
         resource = {"prefect.resource.id": resource_id}
         resource |= {f"quartet.{key}": text for key, text in texts.items()}
-        _try(emit_event, event=event, resource=resource, payload=dict(payload))
+        try_to_show(emit_event, event=event, resource=resource, payload=dict(payload))
 
 
 def announce_stage(ref: StageRef, pipeline: str) -> None:
@@ -118,22 +177,26 @@ def steps_to_learn(rows: Path, *, epochs: float, batch_size: int) -> int:
 
 
 class Progress:
-    """How far a stage is: a bar on the run's page and now and then a line in its log."""
+    """How far a stage is: moves the bar of the run, and now and then logs a line."""
 
-    def __init__(self, stage: str, total: int) -> None:
-        """Count up to `total` steps; 0 if the number is unknown, then the bar fills at the end."""
+    def __init__(self, stage: str, total: int, bar: Bar, live: Live | None = None) -> None:
+        """Count up to `total` steps; 0 if the number is unknown, then the bar moves at the end.
+
+        Args:
+            bar: Takes the share that is done, 0 to 1, and a description.
+            live: Shows what the stage has recorded so far; it is called at each tenth, as far as
+                that takes `LIVE_SHARE` of the time at most.
+        """
         self.stage = stage
         self.total = total
+        self._bar, self._live = bar, live
         self._logger = run_logger()
-        self._artifact: UUID | None = None
         self._first: tuple[float, int] | None = None
         self._last_step = 0
-        self._marks = 0
+        self._marks = self._live_marks = 0
+        self._live_seconds, self._live_costs = 0.0, LIVE_SECONDS
         self._sender: threading.Thread | None = None
         self._started = self._shown = self._logged = time.monotonic()
-        if _in_run():
-            key, text = f"{stage}-progress", f"{stage}: starting"
-            self._artifact = _try(create_progress_artifact, progress=0.0, key=key, description=text)
 
     def update(self, metrics: Mapping[str, float], step: int) -> None:
         """Take the metrics of a step; cheap, for most calls show nothing."""
@@ -142,8 +205,8 @@ class Progress:
         self._last_step = step
         if now - self._shown >= UPDATE_SECONDS:
             self._shown = now
-            share = step / self.total if self.total else 0.0
-            self._fill(min(100.0, 100.0 * share), self._describe(step, now))
+            share = min(1.0, step / self.total) if self.total else 0.0
+            self._show(share, self._describe(step, now), live=self._is_worth_a_picture(step, now))
         if self._is_worth_a_line(step, now):
             self._logged = now
             headline = _headline(self.stage, metrics)
@@ -154,7 +217,7 @@ class Progress:
         seconds = time.monotonic() - self._started
         steps = f"{self._last_step} steps in " if self._last_step else ""
         self.wait(BAR_SECONDS)
-        self._fill(100.0, f"{self.stage}: done, {steps}{seconds:.0f} s")
+        self._show(1.0, f"{self.stage}: done, {steps}{seconds:.0f} s")
         self.wait(BAR_SECONDS)
 
     def wait(self, seconds: float) -> None:
@@ -168,14 +231,29 @@ class Progress:
         passed, self._marks = marks > self._marks, max(marks, self._marks)
         return silent >= LOG_SECONDS or (passed and silent >= MARK_SECONDS)
 
-    def _fill(self, percent: float, description: str) -> None:
+    def _is_worth_a_picture(self, step: int, now: float) -> bool:
+        """At each tenth of the way that has earned the time of drawing it."""
+        marks = int(step / self.total / MARK + 1e-9) if self.total else 0
+        spent = self._live_seconds + self._live_costs
+        if marks <= self._live_marks or spent > LIVE_SHARE * (now - self._started):
+            return False
+        self._live_marks = marks
+        return True
+
+    def _show(self, share: float, description: str, *, live: bool = False) -> None:
         """Move the bar, unless it is still on its way to where it was to be before."""
-        if self._artifact is None or (self._sender is not None and self._sender.is_alive()):
+        if self._sender is not None and self._sender.is_alive():
             return
-        bar = {"artifact_id": self._artifact, "progress": percent, "description": description}
-        self._sender = threading.Thread(
-            target=_try, args=(update_progress_artifact,), kwargs=bar, daemon=True
-        )
+
+        def send() -> None:
+            try_to_show(self._bar, share, description)
+            if live and self._live is not None:
+                started = time.thread_time()  # what the training had to wait for
+                try_to_show(self._live)
+                self._live_costs = time.thread_time() - started
+                self._live_seconds += self._live_costs
+
+        self._sender = threading.Thread(target=send, daemon=True)
         self._sender.start()
 
     def _describe(self, step: int, now: float) -> str:
@@ -198,14 +276,6 @@ def _headline(stage: str, metrics: Mapping[str, float]) -> list[tuple[str, float
         for name, value in metrics.items()
         if name in wanted or name.split("/")[-1] in LOSSES
     ]
-
-
-def _try(call: Callable[..., Any], **given: Any) -> Any:
-    try:
-        return call(**given)
-    except Exception as error:  # any failure of a remote service must leave a stage alone
-        logging.getLogger(__name__).warning("Prefect does not take what to show: %s", error)
-        return None
 
 
 def _in_run() -> bool:

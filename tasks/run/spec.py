@@ -2,16 +2,20 @@
 
 import base64
 import shutil
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from models.evaluation.result import Outcome, read_outcome, read_samples, side_by_side
+from models.rows import read_json
+from tasks.catalogue import entry
 from tasks.escaping import code_span, for_markdown
 from tasks.results.store import Manifest, StageRef, Store
+from tasks.run.overview import overview
 from tasks.run.pipeline import PipelineRun
-from tasks.run.reporting import run_logger, show_markdown
+from tasks.run.reporting import Card, run_logger
 from tasks.settings import Settings, load_settings
 from tasks.tracking.facts import code_tags
 from tasks.tracking.recording import ABOUT, PLOTS, REPORT, About, page_folder, read_about
@@ -22,7 +26,8 @@ class Result:
     """A published stage as a view reads it.
 
     Attributes:
-        folder: Its files: numbers, rows and models.
+        folder: Its files: numbers, rows and models; of one that is still computed (`Entry.live`),
+            its curves and checkpoints so far.
         parameters: The slice that it was made with.
         inputs: Folders of its inputs by role, as far as they are in the store.
     """
@@ -39,7 +44,8 @@ class Page:
 
     Attributes:
         pictures: PNGs in the order in which they are shown.
-        on_pipeline: Whether text and pictures also stand on the pipeline's MLflow run.
+        on_pipeline: Whether text and pictures stand in the report of the Prefect run, and on the
+            pipeline's MLflow run too.
         tags: Of the pipeline's MLflow run.
     """
 
@@ -149,15 +155,50 @@ def show_page(
         )  # fmt: skip
 
 
+def live_page(spec: StageSpec, partial: Path) -> Callable[[], None] | None:
+    """What shows a stage while it is computed, on the card that will show its result.
+
+    Args:
+        partial: Its working folder, with its curves and checkpoints so far.
+    """
+    view = spec.view if entry(spec.name).live else None
+    if view is None:
+        return None
+    card = Card(page_key(spec.name), "markdown")
+
+    def show() -> None:
+        with tempfile.TemporaryDirectory() as plots:
+            page = view(
+                Result(folder=partial, metrics={}, parameters=spec.parameters, inputs={}),
+                Path(plots),
+            )
+            card.show(_with_pictures(page.markdown, page.pictures), for_markdown(page.title))
+
+    return show
+
+
+def _with_pictures(text: str, pictures: Sequence[Path]) -> str:
+    shown = "\n\n".join(f"![{one.stem}]({picture_data(one)})" for one in pictures)
+    return f"{text}\n{shown}".strip()
+
+
 def _show_page(stage: str, target: Path) -> None:
     about = read_about(target)
     if about is None:
         raise FileNotFoundError(f"{target} holds no page")
     drawn = [target / PLOTS / name for name in about.pictures]
-    pictures = "\n\n".join(f"![{one.stem}]({picture_data(one)})" for one in drawn)
-    text = (target / REPORT).read_text(encoding="utf-8")
-    title = for_markdown(about.title)
-    show_markdown(f"{stage}-report", f"{text}\n{pictures}".strip(), title)
+    text = _with_pictures((target / REPORT).read_text(encoding="utf-8"), drawn)
+    if about.on_pipeline and overview().shown:
+        overview().add_text(text)
+        return
+    card = Card(page_key(stage), "markdown")
+    card.show(text, for_markdown(about.title))
+    overview().link(stage, page=card.address())
+
+
+def page_key(stage: str) -> str:
+    """Key of the card that shows a stage's page."""
+    return f"{stage}-report"
 
 
 def _write_page(
@@ -193,6 +234,11 @@ def published_outcome(ref: StageRef) -> tuple[Outcome, list[dict[str, Any]]]:
     """What a published evaluation decided, and its samples side by side."""
     folder = Store(load_settings().store).folder(ref.stage, ref.digest)
     return read_outcome(folder), side_by_side(read_samples(folder))
+
+
+def published_results(ref: StageRef) -> Any:
+    """What a published stage's results.json holds."""
+    return read_json(Store(load_settings().store).folder(ref.stage, ref.digest) / "results.json")
 
 
 def picture_data(picture: Path) -> str:

@@ -23,25 +23,24 @@ from prefect import Task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 
-from models.errors import QuartetError
 from models.runtime import Log, TrainingRun, use_device
+from tasks.machine.memory import forget_peak, peak_memory
 from tasks.results.code import code_digest
 from tasks.results.curves import HISTORY, append_history, repair_history
 from tasks.results.digests import library_versions, stage_digest
 from tasks.results.store import Manifest, StageRef, Store, list_files, write_manifest
 from tasks.run.device_slot import training_slot
 from tasks.run.exchange import fetch_published, published_metrics
-from tasks.run.faults import faults_explained, free_bytes, full_disk
+from tasks.run.faults import by_full_disk, faults_explained, free_bytes, full_disk
+from tasks.run.overview import overview
 from tasks.run.pipeline import PipelineRun
 from tasks.run.planning import NotYetKnown, PlannedStage, planning
 from tasks.run.record import StageRecord
 from tasks.run.reporting import Progress, announce_stage, run_logger
-from tasks.run.spec import StageSpec, show_page
+from tasks.run.spec import StageSpec, live_page, show_page
 from tasks.run.spent import Spent
 from tasks.settings import Settings, load_settings
 from tasks.tracking.metrics import MetricBuffer
-
-NEARLY_FULL_BYTES = 16 * 2**20
 
 RETRY_AFTER_SECONDS = (10, 60)
 INFRASTRUCTURE = (ConnectionError, httpx.TransportError, requests.ConnectionError, requests.Timeout)
@@ -133,6 +132,7 @@ class _StageRun:
             manifest = self._find(self.spec.name, self.digest)
             ref = self._reuse(manifest) if manifest is not None else self._compute(learn)
         announce_stage(ref, self.pipeline.name)
+        overview().end_stage(ref)
         return ref
 
     def _lock(self, stage: str, digest: str) -> AbstractContextManager[None]:
@@ -166,12 +166,14 @@ class _StageRun:
         partial = self.store.partial(self.spec.name, self.digest)
         spent = Spent(partial, self.started)
         buffer = self.record.open(partial)
-        progress = Progress(self.spec.name, self.spec.total_steps)
+        bar, live = overview().begin(self.spec.name), live_page(self.spec, partial)
+        progress = Progress(self.spec.name, self.spec.total_steps, bar, live)
         out = self.store.writing(self.spec.name, self.digest)
         self.logger.info("%s %s: starting", self.spec.name, self.digest[:12])
         try:
             work = self._workspace(partial, out, buffer, progress, spent)
             with self._slot(work.device):
+                forget_peak()
                 # NaN and infinity could not be read back from a manifest, and draw no curve.
                 metrics = {k: v for k, v in learn(work).items() if math.isfinite(v)}
             progress.finish()
@@ -187,7 +189,7 @@ class _StageRun:
             shutil.rmtree(out, ignore_errors=True)
             spent.note(at_once=True)
             self.record.abort("FAILED" if isinstance(error, Exception) else "KILLED")
-            if _by_full_disk(error, free):
+            if by_full_disk(error, free):
                 raise full_disk(error, self.store.root, free) from error
             raise
         self.logger.info("%s: done in %.1f s", self.spec.name, manifest.seconds)
@@ -248,15 +250,9 @@ class _StageRun:
             run_id=run_id,
             seconds=seconds,
             metrics=metrics,
+            peak_gib=peak_memory() / 2**30,
             files=list_files(out),
         )
-
-
-def _by_full_disk(error: BaseException, free: int) -> bool:
-    """Whether a full disk is behind an error that does not say so."""
-    if not isinstance(error, Exception) or isinstance(error, QuartetError):
-        return False
-    return free < NEARLY_FULL_BYTES
 
 
 class StageTask(Task[P, R]):

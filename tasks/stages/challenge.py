@@ -13,8 +13,8 @@ from models.evaluation.result import EvaluationResult
 from models.language.config import SamplingConfig
 from models.ppo.alarms import raised_alarms
 from models.randomness import derive_seed
-from tasks.judging.config import EvaluationConfig
-from tasks.judging.evaluation import judge_names, run_evaluation, what_counts
+from tasks.judging.config import EvaluationConfig, judge_names
+from tasks.judging.evaluation import run_evaluation, what_counts
 from tasks.judging.judges import deciding_judge
 from tasks.judging.prompts import draw_heldout_prompts
 from tasks.reports.evaluation import challenge_page

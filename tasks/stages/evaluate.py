@@ -8,9 +8,8 @@ from models.evaluation.result import (
 from models.language.config import SamplingConfig
 from models.ppo.alarms import raised_alarms
 from models.randomness import derive_seed
-from tasks.judging.config import EvaluationConfig
+from tasks.judging.config import EvaluationConfig, judge_names
 from tasks.judging.evaluation import (
-    judge_names,
     refuse_known_overlap,
     run_evaluation,
     what_counts,

@@ -27,16 +27,22 @@ from typing import TYPE_CHECKING
 
 from models.display import one_line
 from models.errors import ModelError, StoreError
+from models.language.screening import screen_model
 from tasks.catalogue import CATALOGUE, Role, stages_for
 from tasks.registry.versions import ModelVersion, fetch_files, is_registered, named_version
 from tasks.results.store import StageRef, Store
 from tasks.run.exchange import open_published
+from tasks.run.planning import planning
 from tasks.settings import load_settings
 
 if TYPE_CHECKING:
     from tasks.run.pipeline import PipelineRun
 
 PUBLISHED = re.compile(r"(?P<stage>[a-z][\w-]*)/(?P<digest>[0-9a-f]{1,64})")
+LANGUAGE_MODEL = ("ForCausalLM", "LMHeadModel")
+CLASSIFIER = ("ForSequenceClassification",)
+"""How the names of fitting architectures end."""
+
 HUB_SECONDS = 10.0
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?(@[\w./-]+)?")
 
@@ -77,8 +83,6 @@ def find_model(name: str, *, role: Role, pipeline: "PipelineRun") -> StageRef:
 def want_model(name: str, *, role: Role) -> None:
     """Refuse, before anything starts, a name that `find_model` would refuse.
 
-    What lies in a folder is looked at when it is adopted.
-
     Raises:
         ModelError: There is none by that name, or it is not what the role needs.
         StoreError: No published stage goes by that name, or it is damaged.
@@ -88,6 +92,8 @@ def want_model(name: str, *, role: Role) -> None:
             _find_published(stage, digest, role)
         case ModelVersion(published=(stage, digest)) as version:
             _find_published(stage, digest, role, called=f"{name} ({version.uri})")
+        case Path() as folder:
+            _refuse_unfit(folder, role)
         case str() as source:
             _want_hub(source)
 
@@ -180,9 +186,25 @@ def _find_published(stage: str, digest: str, role: Role, *, called: str = "") ->
 def _adopt(source: str, role: Role, pipeline: "PipelineRun") -> StageRef:
     """Adopt under the role's name, so that the run's page shows it as the stage that it is."""
     from tasks.run.stage import stage_task  # Prefect: only where there is a run
-    from tasks.stages.adopt import adopt
+    from tasks.stages.adopt import adopt, named_folder
 
+    folder = named_folder(source)
+    if planning() is not None and folder is not None:
+        _refuse_unfit(folder, role)
     return stage_task(role)(adopt.fn)(source, role=role, pipeline=pipeline)
+
+
+def _refuse_unfit(folder: Path, role: Role) -> None:
+    """Refuse what adoption would refuse, as far as a folder's files say it without torch."""
+    config, _ = screen_model(folder)
+    wanted = CLASSIFIER if role in ("reward", "judge") else LANGUAGE_MODEL
+    named = next(iter(config.get("architectures") or [""]))
+    if not named.endswith(wanted):
+        raise ModelError(
+            f"{folder} holds a {named or 'model without a named architecture'}, a {role} model "
+            f"({' or '.join(f'…{ending}' for ending in wanted)}) was wanted; choose another model, "
+            "or the role that this one fits"
+        )
 
 
 def _files_of(version: ModelVersion, scratch: Path) -> Path:

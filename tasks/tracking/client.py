@@ -1,10 +1,9 @@
 """All that is asked of MLflow: runs, parameters, metrics, tags, inputs, artifacts and versions.
 
-Only `tasks/tracking/metrics.py` imports mlflow too, for its collectors; methods import it, for that
-takes a second. Runs are opened from explicit ids, never from MLflow's ambient run, which is local
-to a thread and vanishes under an orchestrator. An outage in the middle of a run loses nothing:
-metrics wait and go out later (`tasks/tracking/metrics.py`), and what logs a result may be called
-again.
+Only `tasks/tracking/metrics.py` imports mlflow too, for its collectors. Runs are opened from
+explicit ids, never from MLflow's ambient run, which is local to a thread and vanishes under an
+orchestrator. An outage in the middle of a run loses nothing: metrics wait and go out later
+(`tasks/tracking/metrics.py`), and what logs a result may be called again.
 """
 
 import functools
@@ -14,12 +13,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeAlias
 
 from models.errors import QuartetError
 from tasks.settings import Settings
 from tasks.tracking.database import create_database
 from tasks.tracking.datasets import DatasetRecord
+from tasks.tracking.lazy import entities, mlflow
 from tasks.tracking.metrics import BATCH, MetricBuffer, Point
 from tasks.tracking.outages import (
     OutageNote,
@@ -29,13 +29,13 @@ from tasks.tracking.outages import (
     explain_unopened,
     write_note,
 )
+from tasks.tracking.queries import every, tagged
 
 PUBLISHED = "published"
 """Artifact folder of a stage run that holds what the store holds."""
 
-BELOW = ("stage", "comparison")
-PARENTS = " and ".join(f"tags.`quartet.kind` != '{kind}'" for kind in BELOW)
-"""Filter for runs of flows, which have the runs of stages below them."""
+Texts: TypeAlias = Mapping[str, str]
+Numbers: TypeAlias = Mapping[str, float]
 
 PARAMETERS = 100
 """Parameters of one request, MLflow's own limit."""
@@ -62,16 +62,12 @@ class Tracker:
         """MLflow's own client; making one opens a local database."""
         if not self._settings.tracking_uri:
             create_database(self._settings.root / "mlflow.db", _migrate)
-        import mlflow
-
         mlflow.set_tracking_uri(self.uri)
         return mlflow.MlflowClient(tracking_uri=self.uri)
 
     @functools.cached_property
     def experiment_id(self) -> str:
         """Id of the experiment, which is made if it is new."""
-        from mlflow.exceptions import MlflowException
-
         name = self._settings.experiment
         found = self.client.get_experiment_by_name(name)
         if found is not None:
@@ -80,7 +76,7 @@ class Tracker:
             location = self._settings.artifact_location
             kind = {"mlflow.experimentKind": "custom_model_development"}  # what its pages show
             return str(self.client.create_experiment(name, artifact_location=location, tags=kind))
-        except MlflowException:  # another run made it in between
+        except mlflow.MlflowException:  # another run made it in between
             return str(self.client.get_experiment_by_name(name).experiment_id)
 
     def check(self) -> None:
@@ -121,13 +117,13 @@ class Tracker:
         return True
 
     def start_run(
-        self, name: str, *, parameters: Mapping[str, str], tags: Mapping[str, str]
+        self, name: str, *, parameters: Texts, tags: Texts, metrics: Numbers = MappingProxyType({})
     ) -> str:
         """Open a run with its parameters and return its id; one without them is closed again."""
         given = {"run_name": name, "start_time": _now(), "tags": dict(tags)}
         run_id: str = self.client.create_run(self.experiment_id, **given).info.run_id
         try:
-            self.log_parameters(run_id, parameters)
+            self.log_parameters(run_id, parameters, metrics)
         except BaseException:
             try:
                 self.finish(run_id, "FAILED")
@@ -137,13 +133,15 @@ class Tracker:
             raise
         return run_id
 
-    def log_parameters(self, run_id: str, parameters: Mapping[str, str]) -> None:
+    def log_parameters(
+        self, run_id: str, parameters: Texts, metrics: Numbers = MappingProxyType({})
+    ) -> None:
         """Log parameters but for empty ones, which say nothing; to log them again does nothing."""
-        from mlflow.entities import Param
-
-        params = [Param(key, value[:6000]) for key, value in parameters.items() if value]
-        for at in range(0, len(params), PARAMETERS):
-            self.client.log_batch(run_id, params=params[at : at + PARAMETERS])
+        params = [entities.Param(key, value[:6000]) for key, value in parameters.items() if value]
+        points = [entities.Metric(name, value, _now(), 0) for name, value in metrics.items()]
+        for at in range(0, len(params) or bool(points), PARAMETERS):
+            self.client.log_batch(run_id, points, params[at : at + PARAMETERS])
+            points = []
 
     def reopen_run(self, run_id: str, tags: Mapping[str, str]) -> None:
         self.client.update_run(run_id, status="RUNNING")
@@ -160,11 +158,9 @@ class Tracker:
         return info is not None and info.lifecycle_stage == "deleted"
 
     def _info(self, run_id: str) -> Any:
-        from mlflow.exceptions import MlflowException
-
         try:
             return self.client.get_run(run_id).info
-        except MlflowException as error:
+        except mlflow.MlflowException as error:
             if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 raise  # the other one is for an id that no run can have
             return None
@@ -183,46 +179,32 @@ class Tracker:
 
     def log_points(self, run_id: str, points: Sequence[Point]) -> None:
         """Log points of curves; to log the same ones again does nothing."""
-        from mlflow.entities import Metric
-
-        metrics = [Metric(point.name, point.value, point.time_ms, point.step) for point in points]
+        metrics = [
+            entities.Metric(point.name, point.value, point.time_ms, point.step) for point in points
+        ]
         for start in range(0, len(metrics), BATCH):
             self.client.log_batch(run_id, metrics=metrics[start : start + BATCH])
-
-    def log_missing(self, run_id: str, curves: Mapping[str, Sequence[tuple[int, float]]]) -> int:
-        """Log those points of curves whose step a run lacks, and return how many they were."""
-        now = _now()
-        there = {name: dict(self.curve(run_id, name)) for name in curves}
-        missing = [
-            Point(name=name, value=value, step=step, time_ms=now)
-            for name, points in curves.items()
-            for step, value in points
-            if step not in there[name]
-        ]
-        self.log_points(run_id, missing)
-        return len(missing)
 
     def log(
         self,
         run_id: str,
         *,
-        metrics: Mapping[str, float] = MappingProxyType({}),
-        tags: Mapping[str, str] = MappingProxyType({}),
+        metrics: Numbers = MappingProxyType({}),
+        tags: Texts = MappingProxyType({}),
     ) -> None:
         """Log final metrics at step 0 and tags in one request."""
-        from mlflow.entities import Metric, RunTag
-
-        points = [Metric(name, value, _now(), 0) for name, value in metrics.items()]
-        added = [RunTag(key, value) for key, value in tags.items()]
+        points = [entities.Metric(name, value, _now(), 0) for name, value in metrics.items()]
+        added = [entities.RunTag(key, value) for key, value in tags.items()]
         self.client.log_batch(run_id, metrics=points, tags=added)
 
     def log_datasets(self, run_id: str, records: Sequence[DatasetRecord]) -> None:
         """Log datasets as inputs of a run; to log the same ones again does nothing."""
-        from mlflow.entities import Dataset, DatasetInput, InputTag
-
         name = "mlflow.data.context"
         inputs = [
-            DatasetInput(Dataset(**one.fields()), [InputTag(name, one.context)]) for one in records
+            entities.DatasetInput(
+                entities.Dataset(**one.fields()), [entities.InputTag(name, one.context)]
+            )
+            for one in records
         ]
         if inputs:
             self.client.log_inputs(run_id, datasets=inputs)
@@ -286,26 +268,8 @@ class Tracker:
 
 
 def _migrate(database: Path) -> None:
-    from mlflow import MlflowClient
-
-    MlflowClient(tracking_uri=f"sqlite:///{database}").search_experiments()
+    mlflow.MlflowClient(tracking_uri=f"sqlite:///{database}").search_experiments()
 
 
 def _now() -> int:
     return int(time.time() * 1000)
-
-
-def every(search: Callable[..., Any], **query: Any) -> Iterator[Any]:
-    """All that one of the client's searches finds, page by page."""
-    token: str | None = None
-    while True:
-        page = search(**query, page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return
-
-
-def tagged(tags: Mapping[str, str]) -> str:
-    """Filter for what carries all these tags."""
-    return " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())

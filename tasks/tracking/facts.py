@@ -27,6 +27,9 @@ from tasks.tracking.client import Tracker
 BEST = "final/accepted_gain_low"
 """The lower end of the judged gain, of accepted runs only: the highest is the best run."""
 
+DIGITS = 4
+"""Decimals of what people read: MLflow writes all of them out, and cuts what is too long."""
+
 FLOPS_PER_WEIGHT = 6
 """Per weight and token: 2 forward, 4 backward. Source: Kaplan et al. 2020, section 2.1."""
 
@@ -190,20 +193,27 @@ def headlines(manifest: Manifest, folder: Path) -> dict[str, float]:
         outcome = read_outcome(folder)
     except (OSError, ValueError, LookupError, TypeError):  # nothing was decided, or it is damaged
         return dict(manifest.metrics) if entry(manifest.stage).final else {}
-    numbers = {f"final/{name}": value for name, value in outcome.numbers.items()}
-    if outcome.accepted and "gain_low" in outcome.numbers:
-        numbers[BEST] = outcome.numbers["gain_low"]
+    numbers = {f"final/{name}": round(value, DIGITS) for name, value in outcome.numbers.items()}
+    if outcome.accepted and "final/gain_low" in numbers:
+        numbers[BEST] = numbers["final/gain_low"]
     return {"final/accepted": float(outcome.accepted)} | numbers
 
 
 def show_output(
-    tracker: Tracker, parent: str, manifest: Manifest, folder: Path, *, run_id: str = ""
+    tracker: Tracker,
+    parent: str,
+    manifest: Manifest,
+    folder: Path,
+    *,
+    run_id: str = "",
+    first: bool = False,
 ) -> None:
     """Record on a parent run what one stage gave; to do it again changes nothing.
 
     Args:
         run_id: The run that computed it for this parent, whose cost the parent bears; empty for a
             result that was reused, which cost nothing this time.
+        first: Whether no earlier attempt can have paid for it.
     """
     stage = manifest.stage
     tags = {
@@ -215,7 +225,7 @@ def show_output(
         for name, value in manifest_cost(manifest, folder).items()
     }
     if not run_id:  # paid for by another run, or by an earlier attempt of this one
-        there = tracker.metrics(parent)
+        there = {} if first else tracker.metrics(parent)
         cost = {name: there.get(name, 0.0) for name in cost}
     tracker.log(parent, metrics=headlines(manifest, folder) | cost, tags=tags)
 

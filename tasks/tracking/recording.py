@@ -1,22 +1,23 @@
 """What a finished stage leaves in MLflow."""
 
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from models.evaluation.result import SAMPLES, side_by_side
 from models.rows import read_rows
 from tasks.catalogue import entry
 from tasks.escaping import for_markdown
 from tasks.results.curves import read_history
 from tasks.results.store import Manifest
 from tasks.tracking.client import Tracker
-from tasks.tracking.facts import manifest_cost, show_output
-from tasks.tracking.metrics import without_silent
+from tasks.tracking.facts import DIGITS, GROUP, manifest_cost, show_output
+from tasks.tracking.metrics import Point, without_silent
 
-SAMPLES = "samples.jsonl"
 REPORT, PLOTS, ABOUT = "report.md", "plots", "page.json"
 
 NOTE = "quartet.note"
@@ -74,13 +75,12 @@ def record_result(
     missing = 0
     if repair:
         tracker.log_parameters(run_id, stage_parameters(manifest.seed, manifest.parameters))
-        missing = tracker.log_missing(run_id, curves)
+        missing = log_missing(tracker, run_id, curves)
         there = tracker.metrics(run_id)
         final = {name: value for name, value in final.items() if name not in there}
     tracker.log(run_id, metrics=final)
     tracker.log_folder(run_id, folder)
-    if (folder / SAMPLES).exists():
-        tracker.log_table(run_id, read_rows(folder / SAMPLES), "samples.json")
+    record_samples(tracker, manifest.stage, folder, run_id=run_id, parent=parent)
     tracker.log(run_id, tags={**tags, "quartet.published": manifest.digest})
     tracker.finish(run_id, "FINISHED")
     if parent:
@@ -89,9 +89,52 @@ def record_result(
     return missing
 
 
+def log_missing(
+    tracker: Tracker, run_id: str, curves: Mapping[str, Sequence[tuple[int, float]]]
+) -> int:
+    """Log those points of curves whose step a run lacks, and return how many they were."""
+    now = int(time.time() * 1000)
+    there = {name: dict(tracker.curve(run_id, name)) for name in curves}
+    missing = [
+        Point(name=name, value=value, step=step, time_ms=now)
+        for name, points in curves.items()
+        for step, value in points
+        if step not in there[name]
+    ]
+    tracker.log_points(run_id, missing)
+    return len(missing)
+
+
+def record_samples(
+    tracker: Tracker, stage: str, folder: Path, *, run_id: str = "", parent: str = ""
+) -> None:
+    """Show completions as a table: a row a prompt, models side by side; nothing if there are none.
+
+    Texts come first, those of the last model before the others': MLflow's table of several runs,
+    beside their charts, compares the second column prompt by prompt. Therefore the pipeline's run
+    shows an evaluation's completions too.
+    """
+    if not (folder / SAMPLES).exists():
+        return
+    rows = read_rows(folder / SAMPLES)
+    if rows and "model" in rows[0]:
+        rows = side_by_side(rows)
+    texts = [name for name, one in rows[0].items() if isinstance(one, str)] if rows else []
+    table = [
+        {name: row[name] for name in (*texts[:1], *texts[:0:-1])}
+        | {name: round(one, DIGITS) for name, one in row.items() if isinstance(one, float)}
+        | {name: one for name, one in row.items() if not (name in texts or isinstance(one, float))}
+        for row in rows
+    ]
+    for each in (run_id, parent if entry(stage).final else ""):
+        if each:
+            tracker.log_table(each, table, "samples.json")
+
+
 def shown_numbers(manifest: Manifest, folder: Path) -> dict[str, float]:
     """The single numbers that a stage's run shows: few, for MLflow draws a chart of each."""
-    return entry(manifest.stage).shown(manifest.metrics) | manifest_cost(manifest, folder)
+    peak = {f"{GROUP}peak_memory_gib": manifest.peak_gib} if manifest.peak_gib else {}
+    return entry(manifest.stage).shown(manifest.metrics) | manifest_cost(manifest, folder) | peak
 
 
 class About(BaseModel, frozen=True):

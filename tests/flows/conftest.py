@@ -43,8 +43,9 @@ SMALL = (
     "ppo.critic_warmup_iterations=1",
     "ppo.rollouts_per_iteration=16",
     "ppo.rollouts_per_minibatch=8",
-    "evaluate.prompts=16",
+    "evaluate.prompts=30",  # fewer are refused
     "evaluate.samples_per_prompt=2",
+    "evaluate.min_matched_completions=50",
     "evaluate.bootstrap_resamples=100",
 )
 """Every stage in a second or so; what is learned does not matter."""

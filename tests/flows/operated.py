@@ -132,7 +132,16 @@ class Operation:
         runs = self.mlflow.search_runs(
             [self._experiment], filter_string=f"tags.`mlflow.parentRunId` = '{parent}'"
         )
-        return {run.data.tags["quartet.stage"]: run for run in runs}
+        found = {run.data.tags["quartet.stage"]: run for run in runs}
+        assert len(found) == len(runs), "a stage has several runs"
+        return found
+
+    def log_times(self, run_id: UUID, words: str) -> list[float]:
+        """When a run logged some words, in seconds since 1970, in order."""
+        wanted = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run_id]))
+        with self.client() as client:
+            lines = client.read_logs(wanted, limit=200)
+        return sorted(one.timestamp.timestamp() for one in lines if words in one.message)
 
     def flow_process(self, run_id: UUID) -> int | None:
         """Process id of a flow run, while it lives."""

@@ -10,6 +10,7 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from typer.testing import CliRunner
 
+from flows.cli import evaluate
 from flows.cli.evaluate import compare
 from flows.compare import compare_flow
 from models.errors import ParameterError
@@ -64,6 +65,15 @@ def test_compare_command_writes_where_it_is_told_and_says_where(
     assert done.stdout.startswith("No winner: no run was evaluated.\n")
     assert str(out / "report.html") in done.stdout.replace("\n", "")
     assert (out / "report.html").is_file()
+
+
+def test_compare_command_refuses_before_a_run_starts(
+    prefect_server: str, runs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluate, "flows_run_here", lambda *_: pytest.fail("a run starts"))
+    for names, wanted in (([runs[0]], "got 1 run to compare"), (["run-0.1", "x"], "is called 'x'")):
+        with pytest.raises(ParameterError, match=wanted):
+            compare(names)
 
 
 def test_compare_command_raises_what_the_command_line_tells_in_a_line(runs: list[str]) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from prefect.client.schemas.actions import DeploymentScheduleCreate
@@ -15,6 +16,7 @@ from prefect.client.schemas.schedules import CronSchedule
 from prefect.exceptions import PrefectHTTPStatusError
 
 from flows.forms import RunForm, StageForm
+from tasks.run.spent import SPENT
 from tests.flows.browser import browser
 from tests.flows.operated import Operation, operated, until
 
@@ -72,21 +74,13 @@ def test_pipeline_reads_like_the_story(operation: Operation, finished: Any) -> N
         tasks = client.read_task_runs(
             flow_run_filter=FlowRunFilter.model_validate({"id": {"any_": [finished]}})
         )
-        artifacts = {
-            one["key"]
-            for one in operation.post(
-                "artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [str(finished)]}}}
-            )
-        }
+        wanted = {"artifacts": {"flow_run_id": {"any_": [str(finished)]}}}
+        artifacts = sorted(one["key"] for one in operation.post("artifacts/filter", wanted))
     assert [one.name for one in sorted(tasks, key=lambda one: one.start_time)] == stages  # type: ignore[arg-type, return-value]
-    assert {f"{stage}-progress" for stage in ("pretrain", "ppo")} <= artifacts
-    assert {f"{stage}-mlflow" for stage in stages} <= artifacts
-    assert {
-        "evaluate-report",
-        "reward-report",
-        "reward-quality-report",
-        "ppo-report",
-    } <= artifacts
+    pages = ("prepare", "reward", "reward-quality", "ppo")
+    assert artifacts == sorted(
+        ["plan", "progress", "report", *(f"{stage}-report" for stage in pages)]
+    )
     children = operation.children(finished)
     assert set(children) == set(stages)
     assert {run.info.status for run in children.values()} == {"FINISHED"}
@@ -178,10 +172,31 @@ def test_cancel_saves_leaves_no_process_and_the_retry_goes_on(
     (partial,) = (operation.home / "store" / "pretrain").glob("*.partial")
     assert any(partial.glob("checkpoints/checkpoint-*/SEAL*"))
 
-    again = operation.start_pipeline(*tiny, *LONG, "seed=1")
-    operation.wait_for_log(again, "pretrain: done")
-    assert operation.children(again)["pretrain"].info.run_id == child.info.run_id
+    def train_until_cancelled(run: UUID, attempts: int) -> float:
+        """What an attempt at pretraining took, by the clock."""
+        begun = partial.name[:12] + ": starting"
+        until(lambda: len(operation.log_times(run, begun)) == attempts, 60, "training")
+        start = operation.log_times(run, begun)[-1]
+        until(
+            lambda: start < max(operation.log_times(run, "pretrain: step"), default=0), 60, "a step"
+        )
+        operation.cancel(run)
+        operation.wait(run, "Cancelled")
+        return (partial / SPENT).stat().st_mtime - start
+
+    spent = [(partial / SPENT).stat().st_mtime - operation.log_times(run_id, ": starting")[-1]]
+    again = operation.start_pipeline(*tiny, *LONG, "seed=1")  # a new run resumes it as well
+    for attempt in (1, 2):
+        spent.append(train_until_cancelled(again, attempt))
+        operation.retry(again)
     operation.wait(again, "Completed")
+    manifest = partial.with_suffix("") / "MANIFEST.json"
+    spent.append(
+        manifest.stat().st_mtime - operation.log_times(again, partial.name[:12] + ": starting")[-1]
+    )
+    assert operation.children(again)["pretrain"].info.run_id == child.info.run_id
+    cost = operation.parent(again).data.metrics["usage/pretrain_seconds"]
+    assert cost == pytest.approx(sum(spent), rel=0.02)
 
 
 def test_retry_after_sigkill_goes_on_with_the_same_runs(
@@ -222,7 +237,7 @@ def test_approval_suspends_and_the_answer_decides(
     assert operation.parent(run_id).info.status == "SCHEDULED"
     answered = operation.post(
         f"flow_runs/{run_id}/resume",
-        {"run_input": {"go_on": answer, "approver": "Ann", "note": "looked at it"}},
+        {"run_input": {"approve": answer, "your_name": "Ann", "note": "looked at it"}},
     )
     assert answered["status"] == "ACCEPT", answered
     operation.wait(run_id, end)
@@ -294,7 +309,7 @@ def test_pages_show_what_a_user_must_see(operation: Operation, finished: Any) ->
     ui = operation.api.removesuffix("/api")
     with operation.client() as client:
         deployment = client.read_deployment_by_name("rlhf-pipeline/quickstart").id
-    wanted = {"flow_run_id": {"any_": [str(finished)]}, "key": {"any_": ["evaluate-report"]}}
+    wanted = {"flow_run_id": {"any_": [str(finished)]}, "key": {"any_": ["report"]}}
     (artifact,) = operation.post("artifacts/filter", {"artifacts": wanted})
     experiment = operation.parent(finished).info.experiment_id
     runs = operation.mlflow.search_runs(
@@ -316,6 +331,50 @@ def test_pages_show_what_a_user_must_see(operation: Operation, finished: Any) ->
         tab.log_in_to_mlflow(operation.mlflow_uri, operation.password)
         tab.open(f'{operation.mlflow_uri}/#/compare-runs?runs=[{ids}]&experiments=["{experiment}"]')
         tab.wait_for(*(one.info.run_name for one in runs), "ppo.kl_coef", "final/gain")
+
+
+def test_link_of_quartet_up_shows_which_policy_is_best(operation: Operation, finished: Any) -> None:
+    name = operation.run(finished).name
+    experiment = operation.parent(finished).info.experiment_id
+    for other, gain in (("second", 0.05), ("best", 0.1)):  # beside what is not accepted
+        tags = {"quartet.kind": "pipeline", "quartet.verdict": "accepted"}
+        made = operation.mlflow.create_run(experiment, run_name=other, tags=tags).info.run_id
+        numbers = {"gain": gain + 0.01, "accepted_gain_low": gain, "kl": 1.5, "length_ratio": 1.0}
+        for key, value in numbers.items():
+            operation.mlflow.log_metric(made, f"final/{key}", value)
+        operation.mlflow.set_terminated(made)
+    operation.mlflow.create_run(
+        experiment, run_name="a promotion", tags={"quartet.kind": "promote"}
+    )
+    (link,) = re.findall(r"MLflow   (http\S+)", operation.log.read_text())
+    with browser("--window-size=1700,1000") as tab:
+        tab.log_in_to_mlflow(operation.mlflow_uri, operation.password)
+        tab.open(link)
+        page = tab.wait_for("second", "best", name, "Which policy is best?", seconds=60)
+        assert "a promotion" not in page
+        names, cells = tab.run(ROWS)
+        assert names[:2] == ["best", "second"]
+        assert name in names[2:]
+        head = {one: cells[0][f"metrics.`final/{one}`"] for one in ("gain", "kl", "length_ratio")}
+        assert head == {"gain": "0.11", "kl": "1.5", "length_ratio": "1"}
+        assert cells[0]["tags.`quartet.verdict`"] == "accepted"
+        mine = cells[names.index(name)]
+        assert mine["tags.`quartet.verdict`"] == "not enough prompts"
+        assert "pretrain.steps=20" in mine["tags.`quartet.changed`"]
+
+
+ROWS = """(() => {
+  const rows = (where) => [...document.querySelectorAll(`${where} [role=row]`)]
+    .sort((one, other) => one.getAttribute("row-index") - other.getAttribute("row-index"));
+  const text = (cell) => cell.innerText.trim();
+  return [
+    rows(".ag-pinned-left-cols-container").map((row) => text(row.querySelector("a"))),
+    rows(".ag-center-cols-container").map((row) => Object.fromEntries(
+      [...row.querySelectorAll("[col-id]")].map((cell) => [cell.getAttribute("col-id"), text(cell)])
+    )),
+  ];
+})()"""
+"""Names and cells of MLflow's list of runs, as a reader sees them."""
 
 
 def _servers(operation: Operation) -> list[int]:

@@ -1,13 +1,22 @@
 """What is done with finished runs and their models, started as the UI does, on real servers."""
 
+import contextlib
+import json
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import httpx
 import pytest
+from prefect.client.schemas.actions import BlockDocumentUpdate
+from prefect.events import Event, RelatedResource, Resource
 
 from flows.forms import StageForm
 from flows.promotion import PromotionForm
 from tasks.stages.evaluate_models import EvaluateModelsConfig
-from tests.flows.operated import Operation
+from tests.flows.operated import Operation, until
 
 pytestmark = pytest.mark.slow
 
@@ -58,10 +67,89 @@ def test_policy_that_gained_nothing_is_not_promoted(
     form = PromotionForm.of("quickstart", tiny).model_dump(mode="json")
     form["promotion"] |= {"prompts": 16, "samples_per_prompt": 2, "bootstrap_resamples": 100}
     run_id = operation.start("promote/promote", model=POLICY, run=form)
-    operation.wait(run_id, "Completed")
+    assert operation.wait(run_id, "Rejected").startswith("rejected: ")
     version = operation.mlflow.get_model_version("quickstart-policy", "1")
     assert version.tags["verdict"].startswith("not enough prompts")
     assert version.tags["quartet.promotion"] == "rejected"
     assert version.tags["quartet.promotion.reasons"]
     aliases = operation.mlflow.get_registered_model("quickstart-policy").aliases
     assert not aliases
+
+
+NOTIFICATIONS = {
+    "Notify when a run failed": ("Failed", "FAILED", "no rows; give some"),
+    "Notify when a policy was accepted or promoted": ("Completed", "COMPLETED", "accepted, gold"),
+    "Notify when a policy was rejected": ("Rejected", "COMPLETED", "rejected, gold +0.0"),
+    "Notify when a run waits for an answer": ("Suspended", "PAUSED", ""),
+}
+"""By automation, the state in which a run sends it, and that state's message."""
+
+
+def test_each_kind_of_notification_is_delivered_once_with_a_link(operation: Operation) -> None:
+    with webhook() as (url, messages), operation.client() as client:
+        block = client.read_block_document_by_name("quartet-notifications", "custom-webhook")
+        filled = BlockDocumentUpdate(data={**block.data, "url": url}, merge_existing_data=False)
+        client.update_block_document(block.id, filled)
+        for name in (*NOTIFICATIONS, "Notify when PPO raised alarms"):
+            (automation,) = client.read_automations_by_name(name)
+            assert not automation.enabled
+            client.resume_automation(automation.id)
+        flow = client.read_flow_by_name("rlhf-pipeline")
+        runs = {}
+        for name, (state, kind, text) in NOTIFICATIONS.items():
+            body = {"flow_id": str(flow.id), "name": f"toy {state}", "state": {"type": "PENDING"}}
+            runs[name] = operation.post("flow_runs/", body)["id"]
+            end = {"type": kind, "name": state, "message": text}
+            operation.post(f"flow_runs/{runs[name]}/set_state", {"state": end, "force": True})
+        done = {"type": "COMPLETED", "name": "Completed", "message": "not enough prompts"}
+        quiet = operation.post("flow_runs/", {"flow_id": str(flow.id), "name": "toy quiet"})["id"]
+        operation.post(f"flow_runs/{quiet}/set_state", {"state": done, "force": True})
+        runs["alarm"] = next(iter(runs.values()))
+        send_alarm(operation, runs["alarm"])
+        until(lambda: len(messages) >= 5, 60, "five messages")
+        time.sleep(3)  # for a second one of a kind to come
+    ui = operation.api.removesuffix("/api")
+    links = sorted(text.rpartition("\n")[2] for text in messages)
+    assert links == sorted(f"{ui}/runs/flow-run/{run_id}" for run_id in runs.values())
+    said = "\n".join(messages)
+    for _, (state, _, text) in NOTIFICATIONS.items():
+        assert f"toy {state}" in said
+        assert text in said
+    assert "toy Failed: PPO raised 1 kinds of alarms\nkl_too_high" in said
+
+
+def send_alarm(operation: Operation, run_id: str) -> None:
+    """As a stage of a flow run emits it."""
+    related = {"prefect.resource.id": f"prefect.flow-run.{run_id}"}
+    event = Event(
+        event="quartet.alarm",
+        resource=Resource({"prefect.resource.id": "quartet.stage.ppo"}),
+        related=[RelatedResource(related | {"prefect.resource.role": "flow-run"})],
+        payload={"alarms": {"kl_too_high": 3}},
+    )
+    signed = ("admin", operation.password)
+    httpx.post(f"{operation.api}/events", json=[event.model_dump(mode="json")], auth=signed)
+
+
+@contextlib.contextmanager
+def webhook() -> Iterator[tuple[str, list[str]]]:
+    """A server on loopback that takes messages as Slack does, and those that it got."""
+    messages: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            messages.append(json.loads(body)["text"])
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/", messages
+    finally:
+        server.shutdown()
+        server.server_close()

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
@@ -136,10 +137,10 @@ def test_pipeline_result_says_what_happened(first_run: PipelineResult) -> None:
     assert json.loads(json.dumps(plain, allow_nan=False)) == plain
     assert plain["pipeline_run_id"]
     assert plain["mlflow_run_id"]
-    assert plain["final"]["final/prompts"] == 16
+    assert plain["final"]["final/prompts"] == 30
     assert plain["verdict"]["accepted"] is bool(plain["final"]["final/accepted"])
     assert plain["verdict"]["reasons"]
-    assert first_run.verdict == "not enough prompts"  # 16, and a decision needs 30
+    assert first_run.verdict == "rejected"
     assert not first_run.accepted
     assert len({stage["mlflow_run_id"] for stage in plain["stages"]}) == len(WORLD_STAGES)
     assert {"prompt", "sft", "ppo"} <= set(first_run.samples[0])
@@ -193,11 +194,11 @@ def test_pipeline_records_final_metrics_on_the_parent_and_curves_on_children(
     few = {"accepted", "gain", "gain_low", "gain_high", "kl", "length_ratio"}
     cost = {"seconds", "tokens", "flops"}
     assert final.keys() == {f"final/{name}" for name in few | cost}
-    assert final["final/gain"] == pytest.approx(first_run.final["final/gold_gain"])
+    assert final["final/gain"] == pytest.approx(first_run.final["final/gold_gain"], abs=5e-5)
     assert final["final/seconds"] > 0
     shown = children(first_home, first_run)["evaluate"].data.metrics
     assert {name: shown[name] for name in first_run.final} == pytest.approx(first_run.final)
-    assert parent.data.tags["quartet.verdict"] == "not enough prompts"
+    assert parent.data.tags["quartet.verdict"] == "rejected"
     assert "Verdict" in parent.data.tags["mlflow.note.content"]
     stages = by_name(first_run)
     scores = client.get_metric_history(stages["ppo"].run_id, "ppo/objective/score")
@@ -261,29 +262,53 @@ def test_pipeline_logs_folders_plots_and_samples(
         assert "MANIFEST.json" in artifacts(first_home, ref.run_id, "published"), ref.stage
     for stage in ("ppo", "evaluate"):
         assert "samples.json" in artifacts(first_home, stages[stage].run_id, "")
+    experiment = mlflow(first_home).get_run(first_run.mlflow_run_id).info.experiment_id
+    both = [first_run.mlflow_run_id, stages["evaluate"].run_id]
+    table = mlflow(first_home).load_table(experiment, "samples.json", both)
+    assert list(table.columns)[:3] == ["prompt", "ppo", "sft"]
+    assert list(table["ppo"]) == 2 * [row["ppo"] for row in first_run.samples]
     for name in plots:
         page = page_folder(first_home.path, "evaluate", stages["evaluate"].digest)
         head = (page / "plots" / name).read_bytes()[:8]
         assert head == b"\x89PNG\r\n\x1a\n"
 
 
-def test_pipeline_reports_data_quality_and_evaluation_as_prefect_artifacts(
-    first_run: PipelineResult,
+def test_pipeline_shows_few_cards_the_report_with_the_verdict_first(
+    first_run: PipelineResult, prefect_server: str
 ) -> None:
-    from prefect.client.orchestration import get_client
-    from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
+    asked = {"flow_runs": {"id": {"any_": [first_run.pipeline_run_id]}}}
+    found = httpx.post(f"{prefect_server}/artifacts/filter", json=asked, timeout=10).json()
+    cards = {one["key"]: one for one in found}
+    assert len(found) == len(cards)
+    of_run = {key for key, one in cards.items() if one["task_run_id"] is None}
+    assert of_run == {"report", "plan", "progress"}  # Prefect shows these first
+    pages = ("prepare", "reward", "reward-quality", "ppo")
+    assert set(cards) - of_run == {f"{stage}-report" for stage in pages}
+    assert all(one["description"] for one in found)
+    report = cards["report"]["data"]
+    assert cards["report"]["description"].startswith("not enough prompts, gold ")
+    assert report.index("Verdict") < report.index("data:image/png") < report.index("| prepare |")
+    assert cards["progress"]["data"] == 100.0
 
-    with get_client(sync_client=True) as client:
-        found = client.read_artifacts(
-            artifact_filter=ArtifactFilter(
-                flow_run_id=ArtifactFilterFlowRunId(any_=[first_run.pipeline_run_id])  # type: ignore[list-item]
-            )
-        )
-    by_key = {artifact.key: artifact for artifact in found}
-    assert {"prepare-report", "reward-report", "evaluate-report"} <= set(by_key)
-    assert "Verdict" in str(by_key["evaluate-report"].data)
-    assert by_key["pretrain-progress"].data == 100.0
-    assert by_key["ppo-progress"].data == 100.0
+
+def test_pipeline_ends_in_a_state_that_says_the_verdict(
+    first_run: PipelineResult, prefect_server: str
+) -> None:
+    address = f"{prefect_server}/flow_runs/{first_run.pipeline_run_id}"
+    run = httpx.get(address, timeout=10).json()
+    assert run["state"]["name"] == "Completed"  # 16 prompts are too few to reject a policy
+    assert run["state"]["message"].startswith("not enough prompts, gold ")
+    assert run["tags"] == [f"verdict: {run['state']['message']}"]  # what the list of runs shows
+
+
+def test_rejected_policy_ends_as_rejected_and_the_caller_has_its_result(
+    first_run: PipelineResult, first_home: Any, prefect_server: str
+) -> None:
+    result = first_home.tiny("evaluate.prompts=30", "evaluate.max_kl_to_reference=0.000001")
+    run = httpx.get(f"{prefect_server}/flow_runs/{result.pipeline_run_id}", timeout=10).json()
+    assert result.verdict == "rejected"
+    assert (run["state"]["type"], run["state"]["name"]) == ("COMPLETED", "Rejected")
+    assert run["state"]["message"].startswith("rejected, gold ")
 
 
 def test_pipeline_keeps_held_out_rows_out_of_training(
@@ -409,7 +434,7 @@ def test_pipeline_reuses_without_importing_torch(
     assert all(stage["reused"] for stage in plain["stages"])
     assert [stage["digest"] for stage in plain["stages"]] == list(digests(first_run).values())
     assert "Verdict:" in done.stdout
-    assert "SFT against PPO on 16 held-out prompts" in done.stdout
+    assert "SFT against PPO on 30 held-out prompts" in done.stdout
 
 
 def test_pipeline_marks_what_failed_and_keeps_what_was_finished(
@@ -432,7 +457,7 @@ def test_pipeline_marks_what_failed_and_keeps_what_was_finished(
 
 # --- own files ----------------------------------------------------------------------------------
 
-COLOURS = ("red", "green", "blue", "white", "black", "brown")
+COLOURS = ("red", "green", "blue", "white", "black", "brown", "grey", "pink", "gold", "teal")
 THINGS = ("house", "boat", "tree", "stone", "shoe", "lamp", "door", "cup", "hat", "bird")
 
 
@@ -483,7 +508,7 @@ def test_pipeline_runs_on_a_folder_of_own_files(
 ) -> None:
     write_folder(tmp_path / "mine", messages=messages)
     home = new_home()
-    settings = [*home.SMALL, f"data.folder={tmp_path / 'mine'}", "data.heldout_fraction=0.2"]
+    settings = [*home.SMALL, f"data.folder={tmp_path / 'mine'}", "data.heldout_fraction=0.4"]
     result = home.run("reviews", *settings)
     stages = by_name(result)
     assert "feedback" not in stages

@@ -138,7 +138,8 @@ def register_policy(
     folder: Path, digest: str, alarms: Mapping[str, float] | None = None, *, data: str = DATA
 ) -> str:
     """Publish and register a policy; the address of its version."""
-    from tasks.tracking.client import Tracker, tagged
+    from tasks.tracking.client import Tracker
+    from tasks.tracking.queries import tagged
 
     inputs = {"reference": SFT, "reward_model": REWARD, "prompts": data}
     register(publish("ppo", digest, folder, inputs=inputs, metrics=alarms), PIPELINE)

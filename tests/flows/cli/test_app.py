@@ -1,15 +1,14 @@
 """The command line answers what is wrong in one line with status 2, before anything starts."""
 
-import logging
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 from flows.checks import check_parameters
-from flows.cli import app as cli
 from flows.parameters import load_preset
 from models.errors import DataError
 
@@ -97,6 +96,26 @@ def test_up_refuses_one_port_for_both_servers(tmp_path: Path) -> None:
     assert not home.exists()
 
 
+def test_version_and_presets_with_their_values_answer_at_once(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    assert quartet("--version", home=home).stdout == f"quartet {version('quartet-rlhf')}\n"
+    done = quartet("presets", "quickstart", home=home)
+    assert done.returncode == 0, done.stderr
+    title, _, head, first, *rest = done.stdout.splitlines()
+    assert title.startswith("quickstart: The whole pipeline in minutes")
+    assert head.split() == ["field", "value", "what", "it", "is"]
+    assert first.split()[:3] == ["*", "tokenizer.vocab_size", "2000"]  # differs from the defaults
+    lines = [line.split() for line in rest]
+    same = next(place for place, words in enumerate(lines) if words[:2] == ["seed", "0"])
+    assert not any(words[0] == "*" for words in lines[same:] if words)
+    assert any(words[:3] == ["*", "ppo.kl_coef", "0.08"] for words in lines)
+    assert any(words[:2] == ["ppo.gae_lambda", "0.95"] for words in lines)
+    done = quartet("presets", "quikstart", home=home)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "did you mean 'quickstart'" in done.stderr
+    assert not home.exists()
+
+
 def test_run_refuses_an_empty_folder_and_names_what_it_wants(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     done = quartet("run", "reviews", "--set", "data.folder=mine", home=tmp_path / "home")
@@ -130,19 +149,3 @@ def test_help_names_the_commands(tmp_path: Path) -> None:
     assert "run" in done.stdout
     for command in ("presets", "up", "status", "doctor", "sync"):
         assert command in done.stdout
-
-
-@pytest.mark.parametrize(
-    ("error", "kept"), [(DataError("rows are missing"), False), (KeyError("a bug"), True)]
-)
-def test_log_keeps_the_traceback_of_bugs_only(
-    error: Exception, kept: bool, caplog: pytest.LogCaptureFixture
-) -> None:
-    logger = logging.getLogger("tests.flows.cli")
-    logger.addFilter(cli._without_traceback)
-    try:
-        raise error
-    except Exception:
-        logger.exception("it failed: %r", error)
-    assert ("Traceback" in caplog.text) is kept
-    assert repr(error) in caplog.text

@@ -142,7 +142,7 @@ def test_name_of_two_runs_is_refused_with_both_ids(tracker: Tracker) -> None:
 
 def test_one_run_and_the_same_run_twice_are_refused(tracker: Tracker) -> None:
     run_id = start_pipeline(tracker, "alone")
-    with pytest.raises(ParameterError, match="got 1 runs to compare, wanted 2 to 7"):
+    with pytest.raises(ParameterError, match="got 1 run to compare, wanted 2 to 7"):
         find_runs(tracker, ["alone"])
     with pytest.raises(ParameterError, match="named twice"):
         find_runs(tracker, ["alone", run_id])

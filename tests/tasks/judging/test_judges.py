@@ -12,8 +12,7 @@ import pytest
 from models.errors import DataError, ParameterError
 from models.evaluation.config import EndpointConfig
 from models.evaluation.samples import PairwiseJudge, Samples, Scores
-from tasks.judging.config import EvaluateModelsConfig, EvaluationConfig
-from tasks.judging.evaluation import judge_names
+from tasks.judging.config import EvaluateModelsConfig, EvaluationConfig, judge_names
 from tasks.judging.judges import GoldJudge, VaderJudge, deciding_judge, make_judge
 
 PLURAL = "What is the plural of box?"

@@ -13,7 +13,7 @@ from tasks.registry.registration import (
     make_missed_registrations,
     register,
 )
-from tasks.registry.versions import UNFINISHED
+from tasks.registry.versions import UNFINISHED, ModelVersion
 from tasks.settings import load_settings
 from tasks.tracking.client import Tracker
 from tests.tasks.promotion.cut_off import Killed, Requests
@@ -151,3 +151,23 @@ def test_registration_missed_in_an_outage_is_made_by_sync(
     assert not note.exists()
     note.write_bytes(b"\0" * 40)
     assert make_missed_registrations(load_settings()) == []  # a damaged note is a warning
+
+
+def test_version_is_named_in_the_report_of_each_run_that_has_it(
+    mlflow: Requests, said: list[Any], model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named: list[tuple[str, str]] = []
+
+    class Report:
+        """Stands in for the flow run's."""
+
+        def add_model(self, uri: str, address: str) -> None:
+            named.append((uri, address))
+
+    monkeypatch.setattr(registration, "overview", Report)
+    ref = publish("ppo", "a" * 64, model)
+    for _ in range(2):  # registered, then there already
+        register(ref, PIPELINE)
+    assert named == [("models:/quickstart-policy/1", "")] * 2  # no server, no page
+    version = ModelVersion(name="a b", version="3", source="", tags={})
+    assert version.page == "#/models/a%20b/versions/3"

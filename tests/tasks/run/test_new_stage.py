@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from pydantic import Field
 
-from flows.cli.report import _key_metric
 from models.config import Config
 from models.rows import write_rows
 from tasks import catalogue
@@ -119,7 +118,7 @@ def runs_of(stage: str) -> list[Any]:
 
 
 def test_new_stage_is_named_in_the_terminal(ref: StageRef) -> None:
-    assert _key_metric(ref) == "agrees with its teacher 0.950"
+    assert catalogue.entry("distil").numbers(ref.metrics) == "agrees with its teacher 0.950"
 
 
 def test_new_stage_has_its_page_and_its_number_on_its_own_run(ref: StageRef) -> None:
@@ -144,7 +143,7 @@ def test_new_stage_is_told_of_while_it_runs_and_when_it_is_done(
     reporting.announce_stage(ref, "pipe")
     ((_, _, payload),) = events
     assert payload["metrics"] == {"distil/agreement": 0.95}
-    progress = reporting.Progress("distil", 20)
+    progress = reporting.Progress("distil", 20, lambda *_: None)
     with caplog.at_level(logging.INFO, reporting.__name__):
         for step in (1, 11):
             clock.now += 10.0

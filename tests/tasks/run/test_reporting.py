@@ -10,121 +10,147 @@ from typing import Any
 
 import httpx
 import pytest
-from prefect import flow
+from prefect import flow, task
 
 from tasks.results.store import StageRef
 from tasks.run import reporting
 from tasks.run.reporting import (
+    Card,
     Progress,
     announce_stage,
     emit,
     run_logger,
-    show_link,
     show_markdown,
     steps_to_learn,
 )
 
-BAR = uuid.uuid4()
-
 
 class Shown:
-    """Stands in for Prefect's artifacts and for the clock."""
+    """Stands in for the run's bar, for Prefect's events, and for the clock."""
 
     def __init__(self) -> None:
-        self.artifacts: list[dict[str, Any]] = []
+        self.bars: list[tuple[float, str]] = []
+        self.events: list[dict[str, Any]] = []
         self.now = 1000.0
         self.outage = False
 
-    def take(self, **fields: Any) -> uuid.UUID:
+    def move(self, share: float, description: str) -> None:
         if self.outage:
             raise ConnectionError("no Prefect server")
-        self.artifacts.append(fields)
-        return BAR
+        self.bars.append((share, description))
+
+    def emit(self, event: str, **fields: Any) -> None:
+        if self.outage:
+            raise ConnectionError("no Prefect server")
+        self.events.append(fields)
 
 
 @pytest.fixture
 def shown(monkeypatch: pytest.MonkeyPatch) -> Shown:
     """As if inside a Prefect run."""
     shown = Shown()
-    for name in (
-        "create_link_artifact",
-        "create_markdown_artifact",
-        "create_progress_artifact",
-        "update_progress_artifact",
-    ):
-        monkeypatch.setattr(reporting, name, shown.take)
-    monkeypatch.setattr(reporting, "emit_event", lambda event, **fields: shown.take(**fields))
+    monkeypatch.setattr(reporting, "emit_event", shown.emit)
     monkeypatch.setattr(reporting, "_in_run", lambda: True)
-    monkeypatch.setattr(reporting, "time", SimpleNamespace(monotonic=lambda: shown.now))
+    clock = SimpleNamespace(monotonic=lambda: shown.now, thread_time=lambda: shown.now)
+    monkeypatch.setattr(reporting, "time", clock)
     return shown
 
 
-def test_reporting_shows_nothing_outside_a_run(
-    shown: Shown, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(reporting, "_in_run", lambda: False)
+def test_reporting_shows_nothing_outside_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reporting, "get_client", None)  # asking for one would fail
     show_markdown("key", "text", "what")
-    show_link("key", "http://x", "x")
-    progress = Progress("sft", 10)
-    shown.now += 60
-    progress.update({}, 1)
-    progress.finish()
-    assert shown.artifacts == []
+    card = Card("key", "markdown")
+    card.show("text", "what")
+    assert card.address() == ""
     assert run_logger().name == "tasks.run.reporting"
 
 
-def test_reporting_shows_texts_and_links_inside_a_run(shown: Shown) -> None:
-    show_markdown("evaluation", "# Text", "what")
-    show_link("sft-mlflow", "http://x", "here")
-    assert shown.artifacts == [
-        {"markdown": "# Text", "key": "evaluation", "description": "what"},
-        {"link": "http://x", "link_text": "here", "key": "sft-mlflow"},
-    ]
+def test_card_is_made_once_and_renewed_by_a_retry(prefect_server: str) -> None:
+    attempts = []
+
+    @task
+    def stage() -> None:
+        show_markdown("a-report", f"attempt {len(attempts)}", "of the stage")
+
+    @flow(retries=1)
+    def twice() -> str:
+        attempts.append(1)
+        card = Card("whole", "progress")
+        card.show(50.0, "half")
+        card.show(10.0 * len(attempts), "renewed")
+        stage()
+        if len(attempts) < 2:
+            raise ValueError("once more")
+        return card.address()
+
+    state = twice(return_state=True)
+    asked = {"artifacts": {"flow_run_id": {"any_": [str(state.state_details.flow_run_id)]}}}
+    found = httpx.post(f"{prefect_server}/artifacts/filter", json=asked, timeout=10).json()
+    ours = [one for one in found if one["key"]]  # the others are results of Prefect's
+    cards = {one["key"]: one for one in ours}
+    assert len(ours) == len(cards) == 2
+    assert (cards["whole"]["data"], cards["whole"]["description"]) == (20.0, "renewed")
+    assert cards["whole"]["task_run_id"] is None  # so it comes before those of tasks
+    assert cards["a-report"]["data"] == "attempt 2"
+    assert cards["a-report"]["task_run_id"]
+    assert state.result() == f"/artifacts/artifact/{cards['whole']['id']}"
 
 
-def test_progress_fills_its_bar_now_and_then_and_at_the_end(shown: Shown) -> None:
-    progress = Progress("pretrain", 200)
+def test_progress_moves_the_bar_now_and_then_and_at_the_end(shown: Shown) -> None:
+    progress = Progress("pretrain", 200, shown.move)
     for step in range(1, 13):  # a second each: the bar moves every five seconds
         shown.now += 1.0
         progress.update({"pretrain/loss": 2.0}, step)
         progress.wait(5)
     progress.finish()
-    first, *moved, last = shown.artifacts
-    assert first["progress"] == 0.0
-    assert [one["progress"] for one in moved] == [2.5, 5.0]  # steps 5 and 10 of 200
-    assert {one["artifact_id"] for one in [*moved, last]} == {BAR}
+    assert [share for share, _ in shown.bars] == [0.025, 0.05, 1.0]  # steps 5 and 10 of 200
     # 4 steps in 4 s after the first one; 195 steps left
-    assert moved[0]["description"] == "pretrain: step 5 of 200, 1 steps/s, 195 s left"
-    assert (last["progress"], last["description"]) == (100.0, "pretrain: done, 12 steps in 12 s")
+    assert shown.bars[0][1] == "pretrain: step 5 of 200, 1 steps/s, 195 s left"
+    assert shown.bars[-1][1] == "pretrain: done, 12 steps in 12 s"
 
 
 def test_progress_shows_steps_and_rate_when_their_number_is_unknown(shown: Shown) -> None:
-    progress = Progress("sft", 0)
+    progress = Progress("sft", 0, shown.move)
     for step in (1, 31):
         shown.now += 60
         progress.update({}, step)
         progress.wait(5)
     progress.finish()
-    assert [(one["progress"], one["description"]) for one in shown.artifacts] == [
-        (0.0, "sft: starting"),
+    assert shown.bars == [
         (0.0, "sft: step 1"),
         (0.0, "sft: step 31, 0.5 steps/s"),
-        (100.0, "sft: done, 31 steps in 120 s"),
+        (1.0, "sft: done, 31 steps in 120 s"),
     ]
 
 
 def test_progress_never_goes_past_the_end(shown: Shown) -> None:
-    progress = Progress("ppo", 2)
+    progress = Progress("ppo", 2, shown.move)
     shown.now += 60
     progress.update({}, 3)
     progress.wait(5)
-    assert shown.artifacts[-1]["progress"] == 100.0
+    assert shown.bars[-1][0] == 1.0
+
+
+def test_progress_draws_at_tenths_and_as_seldom_as_a_hundredth_of_the_time(shown: Shown) -> None:
+    drawn: list[float] = []
+
+    def draw() -> None:
+        drawn.append(shown.now - 1000.0)
+        shown.now += 2.0  # what drawing takes
+
+    progress = Progress("ppo", 100, shown.move, draw)
+    for step in range(1, 101):  # ten seconds each
+        shown.now += 10.0 - (2.0 if drawn and drawn[-1] > shown.now - 1010.0 else 0.0)
+        progress.update({}, step)
+        progress.wait(5)
+    # Step 10 is the first tenth, after 100 s; two more drawings of 2 s need 400 s, three 600 s.
+    assert drawn == pytest.approx([100.0, 400.0, 600.0, 800.0, 1000.0], abs=12.0)
 
 
 def test_progress_logs_the_headline_every_ten_seconds(
     shown: Shown, caplog: pytest.LogCaptureFixture
 ) -> None:
-    progress = Progress("ppo", 1000)
+    progress = Progress("ppo", 1000, shown.move)
     metrics = {"ppo/objective/score": 0.5, "ppo/time/rollout_seconds": 3.0}
     with caplog.at_level(logging.INFO, "tasks.run.reporting"):
         for step in range(1, 6):
@@ -140,7 +166,7 @@ def test_progress_logs_the_headline_every_ten_seconds(
 def test_progress_logs_each_tenth_of_a_fast_stage_but_not_each_step(
     shown: Shown, caplog: pytest.LogCaptureFixture
 ) -> None:
-    progress = Progress("sft", 50)
+    progress = Progress("sft", 50, shown.move)
     with caplog.at_level(logging.INFO, "tasks.run.reporting"):
         for step in range(1, 51):
             shown.now += 0.25  # five steps are a tenth and 1.25 s
@@ -152,7 +178,7 @@ def test_progress_logs_each_tenth_of_a_fast_stage_but_not_each_step(
 def test_progress_keeps_silent_where_ten_marks_pass_within_a_second(
     shown: Shown, caplog: pytest.LogCaptureFixture
 ) -> None:
-    progress = Progress("sft", 10)
+    progress = Progress("sft", 10, shown.move)
     with caplog.at_level(logging.INFO, "tasks.run.reporting"):
         for step in range(1, 11):
             shown.now += 0.05
@@ -160,24 +186,21 @@ def test_progress_keeps_silent_where_ten_marks_pass_within_a_second(
     assert caplog.records == []
 
 
-def test_progress_does_not_wait_for_a_server_that_hangs(
-    shown: Shown, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_progress_does_not_wait_for_a_server_that_hangs(shown: Shown) -> None:
     answered = threading.Event()
     asked: list[float] = []
 
-    def hang(**fields: Any) -> None:
-        asked.append(fields["progress"])
+    def hang(share: float, description: str) -> None:
+        asked.append(share)
         answered.wait(60)
 
-    monkeypatch.setattr(reporting, "update_progress_artifact", hang)
-    progress = Progress("sft", 100)
+    progress = Progress("sft", 100, hang)
     for step in (10, 20, 30):
         shown.now += 10
         progress.update({}, step)  # the test would take minutes if one of these waited
     answered.set()
     progress.wait(5)
-    assert asked == [10.0]
+    assert asked == [0.1]
 
 
 @pytest.mark.parametrize(
@@ -250,15 +273,21 @@ def test_emit_says_nothing_outside_a_run(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_reporting_stops_nothing_when_prefect_is_away(
-    shown: Shown, caplog: pytest.LogCaptureFixture
+    shown: Shown, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    progress = Progress("sft", 10)
+    def away(**_: Any) -> None:
+        raise ConnectionError("no Prefect server")
+
     shown.outage = True
+    progress = Progress("sft", 10, shown.move)
     shown.now += 60
     progress.update({}, 1)
     progress.finish()
-    show_markdown("key", "text", "what")
-    show_link("key", "http://x", "x")
-    Progress("ppo", 10).finish()
     emit("quartet.alarm", "quartet.stage.ppo", {})
-    assert caplog.text.count("no Prefect server") == 6
+    assert caplog.text.count("no Prefect server") == 3
+    monkeypatch.setattr(reporting, "get_client", away)
+    card = Card("key", "markdown")
+    card._flow_run = uuid.uuid4()
+    card.show("text", "what")
+    assert card.address() == ""
+    assert caplog.text.count("no Prefect server") == 5

@@ -1,0 +1,234 @@
+"""What the stages of a plan cost: tokens, FLOPs, memory and seconds, from what is known before.
+
+Work is counted in tokens: those trained on (forward and backward, 6 N operations each) and those
+sampled or scored (forward only, 2 N). What cannot be known beforehand, such as how long completions
+become, is taken from the demonstrations. `flows/rates.py` makes seconds of it.
+
+Source: Kaplan et al. 2020, "Scaling Laws for Neural Language Models", section 2.1.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from flows.memory import MemoryPart, NetworkSizes, ppo_networks, trained_network
+
+FRAME = 4.0
+"""Tokens of the chat template around a row."""
+BYTES_PER_TOKEN = 3.9
+"""Of a tokenizer that does not exist yet: what the quickstart's reaches."""
+SAMPLING = 3.0
+"""Operations per weight that a sampled token takes the time of, beyond the 2 it needs: one step a
+token, and little to do in each."""
+SPARE_PAIRS = 1.5
+"""Pairs that feedback samples for each one wanted."""
+
+WORLD = {
+    "characters/corpus": 195.0,
+    "characters/prompt": 30.0,
+    "characters/completion": 71.0,
+    "characters/pair": 175.0,
+    "data/prompts_rows": 1729.0,
+    "data/prompts_heldout_rows": 572.0,
+}
+"""The embedded world's data, whose sizes alone are parameters."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What is known of a stage's run: its parameters and its inputs', rows, and the network.
+
+    Attributes:
+        parameters: Of all stages up to this one, by group and field.
+        numbers: Rows and characters of the data, and metrics of finished stages.
+        network: Sizes of the language model; None where they are not known.
+    """
+
+    parameters: Mapping[str, Mapping[str, Any]]
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    network: NetworkSizes | None = None
+
+    def get(self, path: str) -> Any:
+        """The value of a dotted field."""
+        group, _, name = path.partition(".")
+        return self.parameters[group][name]
+
+    def number(self, name: str) -> float:
+        """A number of the data; KeyError where it is not known."""
+        if name in self.numbers:
+            return float(self.numbers[name])
+        data = self.parameters["data"]
+        if data["source"] != "world":
+            raise KeyError(name)
+        world = data["world"]
+        sizes: dict[str, float] = {
+            "data/corpus_rows": 0.98 * world["documents"],
+            "data/demonstrations_rows": 0.98 * world["demonstrations"],
+            "data/preferences_rows": world["preferences"],
+            "data/preferences_heldout_rows": world["heldout_preferences"],
+        }
+        return (sizes | WORLD)[name]
+
+    def tokens(self, name: str) -> float:
+        """Mean tokens of a text of the data."""
+        per_token = self.numbers.get("tokenizer/bytes_per_token", BYTES_PER_TOKEN)
+        return self.number(f"characters/{name}") / per_token
+
+    @property
+    def prompt(self) -> float:
+        return self.tokens("prompt") + FRAME
+
+    @property
+    def completion(self) -> float:
+        """Of a sampled completion, on the average."""
+        most = float(self.get("sampling.max_completion_tokens"))
+        return min(most, self.tokens("completion") + 1)
+
+    @property
+    def pairs(self) -> float:
+        """Training pairs of both reward models."""
+        feedback = self.parameters.get("feedback", {})
+        if feedback.get("annotator", "none") != "none":
+            return float(feedback["preferences"])
+        return self.number("data/preferences_rows")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What a stage does, in tokens; rows for a stage without a network."""
+
+    trained: float = 0.0
+    sampled: float = 0.0
+    scored: float = 0.0
+    rows: float = 0.0
+
+    @property
+    def tokens(self) -> float:
+        return self.trained + self.sampled + self.scored
+
+    def flops(self, weights: float) -> float:
+        return weights * (6 * self.trained + 2 * (self.sampled + self.scored))
+
+    def amount(self, weights: float) -> float:
+        """What seconds are in proportion to; a token that is drawn costs more than it computes."""
+        return self.flops(weights) + weights * SAMPLING * self.sampled or self.rows
+
+
+def _prepare(k: Known) -> Work:
+    names = ("corpus", "demonstrations", "preferences")
+    return Work(rows=sum(k.number(f"data/{name}_rows") for name in names))
+
+
+def _pretrain(k: Known) -> Work:
+    steps, blocks = k.get("pretrain.steps"), k.get("pretrain.batch_size")
+    return Work(trained=float(steps * blocks * k.get("pretrain.block_tokens")))
+
+
+def _sft(k: Known) -> Work:
+    rows = k.number("data/demonstrations_rows") * k.get("sft.epochs")
+    return Work(trained=rows * (k.prompt + k.tokens("completion")))
+
+
+def _feedback(k: Known) -> Work:
+    feedback = k.parameters["feedback"]
+    annotated = round(feedback["preferences"] * feedback["annotated_share"])
+    return Work(sampled=2 * SPARE_PAIRS * annotated * k.completion)
+
+
+def _reward(k: Known, share: float) -> Work:
+    rows = k.pairs * share * k.get("reward.epochs")
+    held_out = k.number("data/preferences_heldout_rows")
+    moments = k.get("reward.moment_samples")
+    pair = k.tokens("pair") + 2 * FRAME
+    return Work(
+        trained=rows * pair,
+        sampled=moments * k.completion,
+        scored=held_out * pair + moments * (k.prompt + k.completion),
+    )
+
+
+def _reward_quality(k: Known) -> Work:
+    pairs = k.number("data/preferences_heldout_rows") * (k.tokens("pair") + 2 * FRAME)
+    judged = k.get("data.source") == "world" or k.parameters["reward"]["judge_share"] > 0
+    prompts = min(k.get("reward_quality.prompts"), k.number("data/prompts_heldout_rows"))
+    samples = prompts * k.get("reward_quality.best_of") if judged else 0
+    return Work(sampled=samples * k.completion, scored=pairs + samples * (k.prompt + k.completion))
+
+
+def _ppo(k: Known) -> Work:
+    ppo = k.parameters["ppo"]
+    rollouts = ppo["iterations"] * ppo["rollouts_per_iteration"]
+    row = k.prompt + k.completion
+    return Work(
+        trained=2 * ppo["ppo_epochs"] * rollouts * row,  # actor and critic
+        sampled=rollouts * k.completion,
+        scored=4 * rollouts * row,  # all four networks look at the rollouts
+    )
+
+
+def _evaluate(k: Known) -> Work:
+    prompts = min(k.get("evaluate.prompts"), k.number("data/prompts_heldout_rows"))
+    samples = 2 * prompts * k.get("evaluate.samples_per_prompt")
+    row = k.prompt + k.completion
+    return Work(sampled=samples * k.completion, scored=2 * samples * row)
+
+
+WORK: Mapping[str, Callable[[Known], Work]] = {
+    "prepare": _prepare,
+    "tokenizer": lambda k: Work(rows=k.number("data/corpus_rows")),
+    "pretrain": _pretrain,
+    "sft": _sft,
+    "feedback": _feedback,
+    "reward": lambda k: _reward(k, 1 - k.get("reward.judge_share")),
+    "judge": lambda k: _reward(k, k.get("reward.judge_share")),
+    "reward-quality": _reward_quality,
+    "ppo": _ppo,
+    "evaluate": _evaluate,
+}
+
+
+def work_of(stage: str, known: Known) -> Work | None:
+    """Count a stage's work; None where too little is known."""
+    count = WORK.get(stage)
+    try:
+        return None if count is None else count(known)
+    except KeyError:
+        return None
+
+
+def memory_of(stage: str, k: Known) -> list[MemoryPart]:
+    """What a stage's networks and passes hold at their peak; empty where it is not known."""
+    model = k.network
+    if model is None:
+        return []
+    try:
+        row, longest = (
+            k.prompt + k.completion,
+            int(k.prompt) + k.get("sampling.max_completion_tokens"),
+        )
+        sampling = k.get("sampling.batch_size")
+        if stage == "ppo":
+            sampling = min(sampling, k.get("ppo.rollouts_per_iteration"))
+    except KeyError:
+        return []
+
+    def one_pass(role: str, tokens: float, *, has_logits: bool = True) -> MemoryPart:
+        size = model.one_pass(int(tokens), has_logits=has_logits)
+        return MemoryPart(role=role, what="activations", size=size)
+
+    cache = MemoryPart(role="actor", what="KV cache", size=model.cache(sampling, longest))
+    if stage == "pretrain":
+        blocks = k.get("pretrain.batch_size") * k.get("pretrain.block_tokens")
+        return [*trained_network("base", model), one_pass("base", blocks)]
+    if stage == "sft":
+        return [*trained_network("sft", model), one_pass("sft", k.get("sft.batch_size") * row)]
+    if stage in ("reward", "judge"):
+        pairs = one_pass(stage, 2 * k.get("reward.batch_size") * row, has_logits=False)
+        return [*trained_network(stage, model), pairs]
+    if stage == "ppo":
+        ppo = k.parameters["ppo"]
+        part = min(ppo["tokens_per_microbatch"], ppo["rollouts_per_minibatch"] * row)
+        networks = ppo_networks(model, lora=ppo["lora"] is not None)
+        return [*networks, one_pass("actor", part), cache]
+    networks = [part for part in ppo_networks(model, lora=False) if part.what == "weights"]
+    return [*networks[:2], cache] if stage in ("feedback", "reward-quality", "evaluate") else []

@@ -1,0 +1,187 @@
+"""Seconds and peak memory of a plan's stages, from what earlier runs of this home folder took.
+
+A stage takes as long as the newest result of its kind did, in proportion to the work. Where there
+is none, the machine's speed is measured once (`tasks/machine/speed.py`).
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from flows.costs import Known, Work, memory_of, work_of
+from flows.memory import MemoryPart, NetworkSizes
+from flows.parameters import PipelineParameters
+from tasks.machine.memory import gpu_memory
+from tasks.machine.speed import training_speed
+from tasks.results.manifests import find_manifest, list_ancestors, list_published
+from tasks.results.store import Manifest
+from tasks.run.planning import PlannedStage
+from tasks.settings import Settings
+
+START_SECONDS = 1.5
+"""Of a stage with networks, before and after its work."""
+RUN_SECONDS = 4.0
+"""Of a run around its stages."""
+REUSE_SECONDS = 0.2
+ROWS_PER_SECOND = 9000.0
+"""Rows that are prepared, or learned from by a tokenizer, where no earlier run says it."""
+PROCESS_GIB = 0.65
+"""Of a process with all libraries, before it has a network."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What one new stage costs; None where too little is known.
+
+    Attributes:
+        process: GiB that the process holds without networks; 0 on a GPU, whose memory is its own.
+    """
+
+    work: Work | None = None
+    flops: float | None = None
+    seconds: float | None = None
+    memory: Sequence[MemoryPart] = field(default_factory=list)
+    process: float = 0.0
+
+    @property
+    def peak_gib(self) -> float:
+        """The process and, if it has networks, all that they hold."""
+        return self.process + _gib(self.memory)
+
+
+def costs_of(
+    parameters: PipelineParameters,
+    stages: Sequence[PlannedStage],
+    data: Mapping[str, float],
+    settings: Settings,
+) -> list[Cost]:
+    """The cost of each stage of a plan; a reused one costs nothing.
+
+    Args:
+        data: Rows and characters of data that is not prepared yet, as far as they were counted.
+    """
+    known = _known_of_plan(parameters, stages, data, settings)
+    return [Cost() if one.reused else _cost(one.spec.name, known, settings) for one in stages]
+
+
+def _cost(stage: str, known: Known, settings: Settings) -> Cost:
+    memory = memory_of(stage, known)
+    amount, work = _amount(stage, known)
+    newest = _newest(settings.store, stage)
+    before = None if newest is None else _known_of_manifest(settings.store, newest)
+    process = 0.0 if gpu_memory(settings.device) else PROCESS_GIB
+    if newest is not None and before is not None and newest.peak_gib:
+        process = newest.peak_gib - _gib(memory_of(stage, before))
+    seconds = None
+    done = _amount(stage, before)[0] if before is not None else 0.0
+    start = START_SECONDS if work is not None and work.tokens else 0.0
+    if amount and newest is not None and done:
+        seconds = start + max(0.1, newest.seconds - start) * amount / done
+    elif amount and known.network is not None and start:
+        speed = training_speed(settings, **dataclasses.asdict(known.network))
+        seconds = start + amount / speed
+    elif amount:
+        seconds = amount / ROWS_PER_SECOND
+    flops = work.flops(known.network.weights) if work and known.network else None
+    return Cost(work=work, flops=flops, seconds=seconds, memory=memory, process=process)
+
+
+def _amount(stage: str, known: Known) -> tuple[float, Work | None]:
+    """What a stage's seconds are in proportion to, 0 where it is not known; and its work."""
+    work = work_of(stage, known)
+    if work is None or (work.tokens and known.network is None):
+        return 0.0, work
+    return work.amount(known.network.weights if known.network else 0.0), work
+
+
+def _gib(parts: Sequence[MemoryPart]) -> float:
+    return sum(part.size for part in parts) / 2**30
+
+
+def _newest(store: Path, stage: str) -> Manifest | None:
+    found = list(list_published(store, stage))
+    return max(found, key=lambda pair: pair[0].stat().st_mtime)[1] if found else None
+
+
+def _known_of_manifest(store: Path, manifest: Manifest) -> Known:
+    """What was known of a published stage: its parameters and its ancestors'."""
+    ancestors = [one.manifest for one in list_ancestors(store, manifest) if one.manifest]
+    return _merged(store, [*reversed(ancestors), manifest])
+
+
+def _merged(store: Path, manifests: Sequence[Manifest]) -> Known:
+    groups: dict[str, dict[str, Any]] = {}
+    numbers: dict[str, float] = {}
+    network = None
+    for one in manifests:
+        for group, values in one.parameters.items():
+            if isinstance(values, dict):
+                groups[group] = {**groups.get(group, {}), **values}
+        folder = store / one.stage / one.digest
+        if one.stage == "prepare":
+            numbers |= data_numbers(folder)
+        numbers |= one.metrics
+        network = _network_in(folder / "model") or network
+    return Known(parameters=groups, numbers=numbers, network=network)
+
+
+def _known_of_plan(
+    p: PipelineParameters,
+    stages: Sequence[PlannedStage],
+    data: Mapping[str, float],
+    settings: Settings,
+) -> Known:
+    planned = {one.digest for one in stages}
+    digests = {ref.digest: ref for one in stages for ref in one.spec.inputs.values()}
+    there = [find_manifest(settings.store, digest) for digest in digests if digest not in planned]
+    there += [find_manifest(settings.store, one.digest) for one in stages if one.reused]
+    lines: list[Manifest] = []
+    for one in filter(None, there):
+        lines += [up.manifest for up in list_ancestors(settings.store, one) if up.manifest]
+        lines.append(one)
+    before = _merged(settings.store, lines)
+    from_scratch = any(one.spec.name == "pretrain" for one in stages)
+    return Known(
+        parameters={**before.parameters, **p.model_dump(mode="json")},
+        numbers={**before.numbers, **data},
+        network=NetworkSizes.of(p) if from_scratch else before.network,
+    )
+
+
+def data_numbers(folder: Path) -> dict[str, float]:
+    """Rows and median characters of prepared data, from its quality report."""
+    try:
+        report = json.loads((folder / "quality.json").read_bytes())
+        found: dict[str, float] = {}
+        for one in report["collections"]:
+            found[f"data/{one['name']}_rows"] = float(one["train"])
+            found[f"data/{one['name']}_heldout_rows"] = float(one["heldout"])
+            medians = {column: size["median"] for column, size in one["lengths"].items()}
+            if one["name"] == "corpus" and medians:
+                found["characters/corpus"] = medians["text"]
+            elif one["name"] == "demonstrations":
+                found["characters/completion"] = medians["completion"]
+            elif one["name"] == "prompts":
+                found["characters/prompt"] = medians["prompt"]
+            elif one["name"] == "preferences":
+                found["characters/pair"] = (
+                    2 * medians["prompt"] + medians["chosen"] + medians["rejected"]
+                )
+    except (OSError, ValueError, KeyError):
+        return {}
+    return found
+
+
+def _network_in(model: Path) -> NetworkSizes | None:
+    """The sizes of a published model, by its config."""
+    try:
+        config = json.loads((model / "config.json").read_bytes())
+    except (OSError, ValueError):
+        return None
+    names = ("num_hidden_layers", "n_layer"), ("hidden_size", "n_embd"), ("vocab_size",)
+    found = [next((config[name] for name in one if name in config), 0) for one in names]
+    layers, width, vocabulary = (int(one) for one in found)
+    return NetworkSizes(layers=layers, width=width, vocabulary=vocabulary)

@@ -1,0 +1,93 @@
+"""Whether a decision can pass at all: judges, counts and the endpoint, looked at before a run.
+
+Without this, hours of training would end in a rejection that its numbers never could avoid.
+"""
+
+import os
+
+from models.errors import DataError, ParameterError, first_line
+from models.evaluation.checks import MIN_PROMPTS
+from models.evaluation.config import EndpointConfig
+from tasks.judging.config import EvaluationConfig, judge_names
+from tasks.judging.judges import VaderJudge, deciding_judge
+
+PROBE_SECONDS = 2.0
+
+
+def refuse_impossible(config: EvaluationConfig, *, gold: bool, held_out: bool) -> None:
+    """Refuse a decision whose judge is missing or whose counts no model can pass.
+
+    Args:
+        config: The decision's.
+        gold: Whether the prompts are of the embedded world.
+        held_out: Whether there is a held-out reward model.
+
+    Raises:
+        ParameterError: The judge that is to decide is not there, or a count is too small.
+    """
+    judge = deciding_judge(config.judge, judge_names(config, gold=gold, held_out=held_out))
+    if judge == "vader":
+        VaderJudge()
+    asked = min(config.prompts, config.endpoint.prompts) if judge == "endpoint" else config.prompts
+    if asked < MIN_PROMPTS:
+        name = "evaluate.prompts" if asked == config.prompts else "evaluate.endpoint.prompts"
+        raise ParameterError(
+            f"{name} is {asked}, but below {MIN_PROMPTS} prompts no policy can be accepted; choose "
+            f"at least {MIN_PROMPTS}"
+        )
+    if not gold:
+        return
+    if config.samples_per_prompt < 2:
+        raise ParameterError(
+            "evaluate.samples_per_prompt is 1, but with a gold judge the samples of a prompt are "
+            "compared with each other, so no policy could be accepted; choose at least 2"
+        )
+    most = config.prompts * config.samples_per_prompt
+    if config.min_matched_completions > most:
+        raise ParameterError(
+            f"evaluate.min_matched_completions is {config.min_matched_completions:,}, but "
+            f"{config.prompts:,} prompts with {config.samples_per_prompt:,} samples give {most:,} "
+            "completions, so no policy could be accepted; lower it, or raise evaluate.prompts or "
+            "evaluate.samples_per_prompt"
+        )
+
+
+def refuse_few_prompts(heldout: int) -> None:
+    """Refuse data with too few held-out prompts to decide anything.
+
+    Raises:
+        DataError: There are fewer than `MIN_PROMPTS`.
+    """
+    if heldout < MIN_PROMPTS:
+        raise DataError(
+            f"the data leave {heldout} held-out prompt{'s' if heldout != 1 else ''}, but below "
+            f"{MIN_PROMPTS} no policy can be accepted; give a file prompts_test, more "
+            "demonstrations, or raise data.heldout_fraction"
+        )
+
+
+def refuse_silent_endpoint(endpoint: EndpointConfig) -> None:
+    """Refuse an endpoint that does not answer, or not to this account.
+
+    Raises:
+        ParameterError: With what it said and the remedy.
+    """
+    import httpx
+
+    key = os.environ.get(endpoint.api_key_env, "").strip()
+    state = f"{endpoint.api_key_env} is {'set' if key else 'not set'} here"
+    try:
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        status = httpx.get(
+            f"{endpoint.url}/models", headers=headers, timeout=PROBE_SECONDS
+        ).status_code
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+        raise ParameterError(
+            f"the judge at evaluate.endpoint.url {endpoint.url} does not answer "
+            f"({first_line(error)}); start it, or correct the address up to /v1"
+        ) from error
+    if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+        raise ParameterError(
+            f"the judge at evaluate.endpoint.url {endpoint.url} refuses this account ({status}); "
+            f"{state}: set it to the endpoint's key where the flow runs"
+        )

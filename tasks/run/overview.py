@@ -1,0 +1,219 @@
+"""What the page of a flow run says first: one report and one bar for all of its stages.
+
+The report is there from the run's first second and is renewed as stages begin and end: how the run
+stands, its runs in MLflow, its models, and in the end the verdict with its table, samples and
+pictures. Whoever has something to say of the run asks for `overview()`; outside a flow run it says
+nothing to nobody.
+"""
+
+import contextlib
+import functools
+import time
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+from prefect.client.orchestration import get_client
+from prefect.context import FlowRunContext
+
+from tasks.catalogue import entry
+from tasks.escaping import for_markdown
+from tasks.results.store import StageRef
+from tasks.run.reporting import Bar, Card, try_to_show
+
+CELL = 200
+"""Characters of a model's or a run's name."""
+HEADLINE, TAG = 2000, 200
+"""Characters of how the run ended that its card and its tag show."""
+
+RUNNING, LEFT = "running", "not finished"
+
+
+@dataclass(slots=True, kw_only=True)
+class _Row:
+    """A stage in the report's table."""
+
+    stage: str
+    status: str = RUNNING
+    seconds: float | None = None
+    numbers: str = ""
+    address: str = ""
+    page: str = ""
+
+    def cells(self) -> tuple[str, ...]:
+        took = "" if self.seconds is None else f"{self.seconds:.1f}"
+        links = [f"[MLflow]({self.address})"] if self.address else []
+        links += [f"[report]({self.page})"] if self.page else []
+        return (self.stage, self.status, took, self.numbers, ", ".join(links))
+
+
+@dataclass(slots=True)
+class _Parts:
+    """What the report consists of."""
+
+    run: str = ""
+    models: list[str] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    rows: list[_Row] = field(default_factory=list)
+
+
+class Overview:
+    """The report and the bar of the flow run in which it is made."""
+
+    def __init__(self, *, shown: bool = True) -> None:
+        self.shown = shown
+        self._report, self._bar = Card("report", "markdown"), Card("progress", "progress")
+        self._parts = _Parts()
+        self._expected: dict[str, float | None] = {}
+        self._headline = "started"
+        self._started = time.monotonic()
+        self._show()
+
+    def expect(self, stages: Mapping[str, float | None]) -> None:
+        """Say which stages will run, in their order, and how many seconds each takes, if known."""
+        self._expected = dict(stages)
+
+    def belongs_to(self, name: str, address: str) -> None:
+        """Name the run in MLflow; it has no address where no server serves it."""
+        shown = for_markdown(name, CELL)
+        self._parts.run = f"[{shown}]({address})" if address else shown
+
+    def begin(self, stage: str) -> Bar:
+        """Show that a stage is being computed, and give what moves the bar for it."""
+        row = self._row(stage)
+        self.move(stage, 0.0, f"{stage}: starting")
+        self._headline = f"running: {self._place(stage)}"
+        row.status = RUNNING
+        self._show()
+        return functools.partial(self.move, stage)
+
+    def link(self, stage: str, address: str = "", *, page: str = "") -> None:
+        """Add to a stage the address of its MLflow run, or of its own page."""
+        row = self._row(stage)
+        row.address, row.page = address or row.address, page or row.page
+
+    def end_stage(self, ref: StageRef) -> None:
+        """Show that a stage was computed or reused."""
+        row = self._row(ref.stage)
+        row.status = "reused" if ref.reused else "new"
+        row.seconds, row.numbers = ref.seconds, entry(ref.stage).numbers(ref.metrics)
+        if not ref.reused:  # else there are several in a second
+            self._show()
+
+    def add_model(self, uri: str, address: str) -> None:
+        """Name a version that holds what the run made."""
+        shown = f"[{for_markdown(uri, CELL)}]({address})" if address else for_markdown(uri, CELL)
+        if shown not in self._parts.models:
+            self._parts.models.append(shown)
+
+    def add_text(self, text: str) -> None:
+        """Put a page of a result into the report."""
+        self._parts.texts.append(text)
+
+    def move(self, stage: str, share: float, description: str) -> None:
+        """Move the bar to where the whole run is when a share of a stage is done.
+
+        A stage of unknown length counts as much as the mean of the others.
+        """
+        if not self.shown:
+            return
+        place, known = self._place(stage), [one for one in self._expected.values() if one]
+        mean = sum(known) / len(known) if known else 1.0
+        lengths = {name: mean if one is None else one for name, one in self._expected.items()}
+        total = sum(lengths.values())
+        if stage not in lengths or not total:
+            self._bar.show(100.0 * share, f"{place}: {description}")
+            return
+        before = list(lengths)[: list(lengths).index(stage)]
+        done = sum(lengths[one] for one in before) + share * lengths[stage]
+        is_known = None not in self._expected.values()
+        left = f"; about {duration(total - done)} left in all" if is_known else ""
+        self._bar.show(min(100.0, 100.0 * done / total), f"{place}: {description}{left}")
+
+    def end(self, headline: str, *, tag: bool = False, done: bool = False) -> None:
+        """Say how the run ended.
+
+        Args:
+            headline: In one line.
+            tag: Whether the list of runs shows it too.
+            done: Whether it came to its end.
+        """
+        if not self.shown:
+            return
+        self._headline = headline
+        for row in self._parts.rows:
+            row.status = LEFT if row.status == RUNNING else row.status
+        self._show()
+        seconds = time.monotonic() - self._started
+        if done:
+            self._bar.show(100.0, f"done in {duration(seconds)}: {headline}")
+        if tag:
+            try_to_show(_tag_run, headline[:TAG])
+
+    def _row(self, stage: str) -> _Row:
+        """The last row of a stage, or a new one if that is finished."""
+        for row in reversed(self._parts.rows):
+            if row.stage == stage and row.status == RUNNING:
+                return row
+        self._parts.rows.append(_Row(stage=stage))
+        return self._parts.rows[-1]
+
+    def _place(self, stage: str) -> str:
+        if stage in self._expected:
+            number = list(self._expected).index(stage) + 1
+            return f"stage {number} of {len(self._expected)}"
+        return f"stage {max(1, len(self._parts.rows))}"
+
+    def _show(self) -> None:
+        if not self.shown:
+            return
+        parts = self._parts
+        run = f"Run in MLflow: {parts.run}" if parts.run else ""
+        models = f"Registered models: {', '.join(parts.models)}" if parts.models else ""
+        facts = "  \n".join(filter(None, (run, models)))
+        header = ("stage", "", "seconds", "numbers", "more")
+        lines = [header, ("---", "---", "---:", "---", "---"), *(row.cells() for row in parts.rows)]
+        stages = "\n".join(f"| {' | '.join(line)} |" for line in lines) if parts.rows else ""
+        text = "\n\n".join(filter(None, (facts, *parts.texts, stages)))
+        headline = for_markdown(self._headline, HEADLINE)
+        self._report.show(text or headline, headline)
+
+
+def duration(seconds: float) -> str:
+    """A time as people say it."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 100 * 60 else f"{seconds / 3600:.1f} h"
+
+
+_current: ContextVar[Overview | None] = ContextVar("overview", default=None)
+
+
+def overview() -> Overview:
+    """The overview of the present flow run; a silent one where there is none."""
+    return _current.get() or Overview(shown=False)
+
+
+@contextlib.contextmanager
+def shown_overview() -> Iterator[Overview]:
+    """Show the overview of the flow run in which the block runs."""
+    made = Overview()
+    token = _current.set(made)
+    try:
+        yield made
+    finally:
+        _current.reset(token)
+
+
+VERDICT = "verdict: "
+
+
+def _tag_run(headline: str) -> None:
+    """Tag the flow run with how it ended: Prefect's list of runs shows tags, but no messages."""
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None:
+        return
+    with get_client(sync_client=True) as client:
+        run = client.read_flow_run(context.flow_run.id)
+        kept = [tag for tag in run.tags if not tag.startswith(VERDICT)]
+        client.update_flow_run(run.id, tags=[*kept, f"{VERDICT}{headline}"])

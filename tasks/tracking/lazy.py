@@ -1,0 +1,16 @@
+"""MLflow's package, imported at its first use: that takes a second, which a refusal need not."""
+
+import importlib
+from typing import Any
+
+
+class _Lazy:
+    def __init__(self, module: str) -> None:
+        self._module = module
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(importlib.import_module(self._module), name)
+
+
+mlflow: Any = _Lazy("mlflow")
+entities: Any = _Lazy("mlflow.entities")
