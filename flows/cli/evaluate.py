@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from flows.cli.arguments import NAME, NOTE
-from flows.cli.prefect_runs import flows_run_here
-from flows.cli.terminal import say
+from flows.cli.prefect_runs import flows_run_here, foretold
+from flows.cli.terminal import refusals, say
 from flows.forms import StageForm
 from flows.parameters import validated
 from models.benchmarks.config import MultipleChoiceConfig
@@ -72,18 +72,14 @@ def evaluate(
     }
     judging = validated(EvaluateModelsConfig, values)
     run = _form(preset, seed, settings or []).called(name, note)
+    named = {"reward": reward, "judge": judge_model, "reference": reference}
+    given = {"prompts_file": str(prompts or ""), **named}
+    with refusals():
+        foretold("flows.evaluation", "evaluate_models_flow", models, run, judging, **given)
     with flows_run_here(load_settings(), "flows.evaluation"):
         from flows.evaluation import evaluate_models_flow
 
-        ref = evaluate_models_flow(
-            models,
-            run,
-            judging,
-            prompts_file=str(prompts or ""),
-            reward=reward,
-            judge=judge_model,
-            reference=reference,
-        )
+        ref = evaluate_models_flow(models, run, judging, **given)
     _print_report(cast("StageRef", ref))  # not a state: nobody can cancel it here
 
 
@@ -124,19 +120,19 @@ def benchmark(
     values = {"shots": shots, "prompt": "chat" if chat else "plain", "delimiter": delimiter}
     asking = validated(MultipleChoiceConfig, values)
     run = _form(preset, seed).called(name, note)
+    given: dict[str, Any] = {
+        "file": str(file or ""),
+        "examples": str(examples or ""),
+        "lm_eval_tasks": lm_eval_tasks,
+        "lm_eval_folder": str(lm_eval_folder or ""),
+        "lm_eval_rows": lm_eval_rows,
+    }
+    with refusals():
+        foretold("flows.benchmarks", "benchmark_flow", models, run, asking, **given)
     with flows_run_here(load_settings(), "flows.benchmarks"):
         from flows.benchmarks import benchmark_flow
 
-        refs = benchmark_flow(
-            models,
-            run,
-            asking,
-            file=str(file or ""),
-            examples=str(examples or ""),
-            lm_eval_tasks=lm_eval_tasks,
-            lm_eval_folder=str(lm_eval_folder or ""),
-            lm_eval_rows=lm_eval_rows,
-        )
+        refs = benchmark_flow(models, run, asking, **given)
     for ref in cast("list[StageRef]", refs):
         _print_report(ref)
 
