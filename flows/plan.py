@@ -9,8 +9,9 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from prefect import Flow
 from prefect.runtime import flow_run
 
 from flows.checks import check_parameters
@@ -115,7 +116,13 @@ class Plan:
 
 
 def _number(value: float | None) -> str:
-    return f"{value:.3g}" if value and value < 1000 else f"{value:,.2e}" if value else ""
+    """Three digits and a thousand's name: 1.36 M; empty for nothing."""
+    for name in ("", "k", "M", "G", "T", "P"):
+        if value and value >= 999.5 and name != "P":
+            value /= 1000
+        elif value:
+            return f"{value:.3g} {name}".strip()
+    return ""
 
 
 def _minutes(seconds: float | None) -> str:
@@ -169,6 +176,27 @@ def _check_decision(
         refuse_silent_endpoint(config.endpoint)
 
 
+class _Planned(BaseException):
+    """Ends a flow's function that is only planned. Not an Exception, so that nothing catches it."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+
+
+def plan_of(flow: Flow[..., Any], *args: Any, **kwargs: Any) -> Plan:
+    """Foretell what a flow would do if it was called like this.
+
+    Raises:
+        QuartetError: It would be refused.
+    """
+    with planned():
+        try:
+            flow.fn(*args, **kwargs)
+        except _Planned as end:
+            return end.plan
+    raise RuntimeError(f"flow {flow.name} runs no planned stages")
+
+
 def perform(form: StageForm, parameters: PipelineParameters, stages: Stages[T]) -> T:
     """Plan the stages of a flow run, show the plan, and run them under an MLflow parent.
 
@@ -176,6 +204,8 @@ def perform(form: StageForm, parameters: PipelineParameters, stages: Stages[T]) 
         QuartetError: The plan or a stage is refused; a refused plan leaves no MLflow run.
     """
     plan = make_plan(parameters, stages)
+    if planning() is not None:
+        raise _Planned(plan)
     run_logger().info("plan: %s", plan.summary())
     if flow_run.run_count <= 1:  # a retry has its page
         show_markdown("plan", plan.markdown(), "Plan: what runs, and what it costs")

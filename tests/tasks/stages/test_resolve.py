@@ -15,7 +15,7 @@ from tasks.run.exchange import open_input, open_published
 from tasks.run.pipeline import PipelineRun
 from tasks.settings import load_settings
 from tasks.stages import adopt as adoption
-from tasks.stages.resolve import find_model, model_folder, want_model
+from tasks.stages.resolve import find_model, model_folder
 from tasks.tracking.client import Tracker
 
 PIPELINE = PipelineRun(name="toy-1", preset="toy", seed=0, run_id="")
@@ -109,15 +109,14 @@ def test_name_alone_is_a_folder_else_a_registered_model(
     with model_folder("toy-sft") as found:
         assert (found.name, found.version) == ("toy-sft", "models:/toy-sft/1")
         assert found.path == load_settings().store / "sft" / SFT / "model"
-    want_model("toy-sft", role="sft")
     with pytest.raises(
         ModelError, match=r"toy-sft \(models:/toy-sft/1\) is the result of stage sft"
     ):
-        want_model("toy-sft", role="reward")
+        find_model("toy-sft", role="reward", pipeline=PIPELINE)
     with pytest.raises(StoreError, match="names 0 published stages"):
-        want_model("sft/0123", role="sft")
+        find_model("sft/0123", role="sft", pipeline=PIPELINE)
     with pytest.raises(ModelError, match="does not give 'models:/toy-sft/7'"):
-        want_model("models:/toy-sft/7", role="sft")
+        find_model("models:/toy-sft/7", role="sft", pipeline=PIPELINE)
     shutil.copytree(causal, tmp_path / "toy-sft")
     monkeypatch.chdir(tmp_path)
     with model_folder("toy-sft") as found:
