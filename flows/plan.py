@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from prefect.runtime import flow_run
+
 from flows.checks import check_parameters
 from flows.forms import StageForm
 from flows.lifecycle import opened
@@ -175,7 +177,8 @@ def perform(form: StageForm, parameters: PipelineParameters, stages: Stages[T]) 
     """
     plan = make_plan(parameters, stages)
     run_logger().info("plan: %s", plan.summary())
-    show_markdown("plan", plan.markdown(), "Plan: what runs, and what it costs")
+    if flow_run.run_count <= 1:  # a retry has its page
+        show_markdown("plan", plan.markdown(), "Plan: what runs, and what it costs")
     overview().expect(
         {
             one.spec.name: 0.0 if one.reused else cost.seconds

@@ -21,7 +21,7 @@ from flows.checks import check_decision, check_parameters
 from flows.cli.arguments import NAME, NOTE, checked, want_file_to_write, want_home
 from flows.cli.environment import prepare_environment
 from flows.cli.evaluate import benchmark, compare, evaluate
-from flows.cli.prefect_runs import flows_run_here
+from flows.cli.prefect_runs import flows_run_here, quick_imports
 from flows.cli.presets import print_presets
 from flows.cli.registry import gc, lineage, promote, rollback
 from flows.cli.terminal import be_robust, say
@@ -94,7 +94,8 @@ def run(
         want_file_to_write("--result", result)
     with _refusals(), faults_explained(load_settings()):
         _prepare_environment()
-        from flows.cli.plan import plan_pipeline, print_plan  # Prefect: a second
+        with quick_imports():
+            from flows.cli.plan import plan_pipeline, print_plan  # Prefect: a second
 
         planned = plan_pipeline(parameters)
         if plan:

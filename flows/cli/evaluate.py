@@ -14,6 +14,7 @@ from flows.cli.terminal import say
 from flows.forms import StageForm
 from flows.parameters import validated
 from models.benchmarks.config import MultipleChoiceConfig
+from tasks.catalogue import Role
 from tasks.escaping import from_markdown
 from tasks.judging.config import EvaluateModelsConfig
 from tasks.settings import load_settings
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from tasks.results.store import StageRef
 
 MODELS = typer.Argument(
-    help="NAME or LABEL=NAME; a name is stage/DIGEST, models:/NAME@ALIAS, a folder or a hub id."
+    help="NAME or LABEL=NAME; a name is a registered model, models:/NAME@ALIAS, stage/DIGEST, a "
+    "folder or a hub id."
 )
 
 
@@ -72,6 +74,7 @@ def evaluate(
     }
     judging = validated(EvaluateModelsConfig, values)
     run = _form(preset, seed, settings or []).called(name, note)
+    _want_models(models, reward=reward, judge=judge_model, reference=reference)
     with flows_run_here(load_settings(), "flows.evaluation"):
         from flows.evaluation import evaluate_models_flow
 
@@ -124,6 +127,7 @@ def benchmark(
     values = {"shots": shots, "prompt": "chat" if chat else "plain", "delimiter": delimiter}
     asking = validated(MultipleChoiceConfig, values)
     run = _form(preset, seed).called(name, note)
+    _want_models(models)
     with flows_run_here(load_settings(), "flows.benchmarks"):
         from flows.benchmarks import benchmark_flow
 
@@ -182,6 +186,19 @@ def _form(preset: str, seed: int, settings: Any = ()) -> StageForm:
     form = validated(StageForm, StageForm.of(preset, settings).model_dump() | {"seed": seed})
     form.to_parameters()  # refuses before anything starts
     return form
+
+
+def _want_models(
+    models: list[str], *, reward: str = "", judge: str = "", reference: str = ""
+) -> None:
+    """Refuse names of no model before anything starts."""
+    from flows.evaluation import label_models
+    from tasks.stages.resolve import want_model
+
+    wanted: list[tuple[str, Role]] = [(one, "base") for one in label_models(models).values()]
+    for name, role in (*wanted, (reference, "base"), (reward, "reward"), (judge, "judge")):
+        if name:
+            want_model(name, role=role)
 
 
 def _print_report(ref: "StageRef") -> None:

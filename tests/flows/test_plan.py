@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
-from flows.cli.plan import plan_pipeline
+from flows.cli.plan import plan_pipeline, print_plan
 from flows.parameters import load_preset
 from flows.pipeline import PipelineResult
 from flows.plan import Plan
+from flows.rates import START_SECONDS
+from tasks.results.store import Manifest
 
 
 def files(folder: Path) -> dict[Path, int]:
@@ -58,11 +60,37 @@ def test_plan_names_what_the_same_run_reuses(
 def test_plan_names_what_a_changed_run_computes(
     plan: Callable[..., Plan], setting: str, wanted: list[str]
 ) -> None:
-    assert new(plan(setting)) == wanted
+    made = plan(setting)
+    assert new(made) == wanted
+    assert f"{9 - len(wanted)} stages reused, {len(wanted)} new" in made.summary()
+    assert [row[1] for row in made.rows()].count("new") == len(wanted)
 
 
-def test_plan_of_an_empty_home_computes_all_and_makes_nothing(home: Path, first_home: Any) -> None:
+def test_plan_takes_minutes_and_memory_from_the_runs_of_the_home(
+    first_home: Any, first_run: PipelineResult, plan: Callable[..., Plan]
+) -> None:
+    """The same work takes as long as before; twice the work takes longer, but not twice."""
+    (ref,) = (one for one in first_run.stages if one.stage == "ppo")
+    before = Manifest.read(first_home.folder(ref))
+    same = plan("ppo.alarms.max_kl=49").costs[-2]
+    assert same.seconds == pytest.approx(max(before.seconds, START_SECONDS + 0.1))
+    assert same.peak_gib == pytest.approx(before.peak_gib)
+    assert before.peak_gib > 0.1
+    twice = plan("ppo.iterations=8").costs[-2]
+    assert (same.seconds or 0) < (twice.seconds or 0) < 2 * (same.seconds or 0)
+    assert (twice.flops or 0) == pytest.approx(2 * (same.flops or 0))
+
+
+def test_plan_of_an_empty_home_computes_all_and_makes_nothing(
+    home: Path, first_home: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     made = plan_pipeline(load_preset("quickstart", first_home.TINY))
     assert len(new(made)) == len(made.stages) == 9
     assert not (home / "store").exists()
-    assert made.stages[7].digest != made.stages[8].digest
+    assert made.seconds > sum(one.seconds or 0 for one in made.costs) > 0
+    assert made.peak_gib > 0.1
+    assert {row[0] for row in made.memory_rows()} == {"actor", "critic", "reference", "reward"}
+    print_plan(made)
+    shown = capsys.readouterr().out
+    assert "9 new" in shown
+    assert "Networks in memory" in shown

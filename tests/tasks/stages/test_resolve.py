@@ -1,4 +1,4 @@
-"""A model's name: whichever of the four kinds it is, a checked published stage comes back."""
+"""A model's name: whichever of the five kinds it is, a checked published stage comes back."""
 
 import shutil
 import subprocess
@@ -15,7 +15,7 @@ from tasks.run.exchange import open_input, open_published
 from tasks.run.pipeline import PipelineRun
 from tasks.settings import load_settings
 from tasks.stages import adopt as adoption
-from tasks.stages.resolve import find_model
+from tasks.stages.resolve import find_model, model_folder, want_model
 from tasks.tracking.client import Tracker
 
 PIPELINE = PipelineRun(name="toy-1", preset="toy", seed=0, run_id="")
@@ -96,9 +96,32 @@ def test_find_model_fetches_from_mlflow_what_the_store_lacks(publish: Publish) -
 def test_find_model_takes_a_registered_model_by_alias_and_number(publish: Publish) -> None:
     register(publish("ppo", SFT), PIPELINE)
     shutil.rmtree(load_settings().store)  # another machine
-    for name in ("models:/toy-policy@challenger", "models:/toy-policy/1"):
+    for name in ("models:/toy-policy/1", " models:/toy-policy/1 "):
         ref = find_model(name, role="policy", pipeline=PIPELINE)
         assert (ref.stage, ref.digest) == ("ppo", SFT)
+
+
+def test_name_alone_is_a_folder_else_a_registered_model(
+    publish: Publish, causal: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    register(publish("sft", SFT), PIPELINE)
+    assert find_model("toy-sft", role="sft", pipeline=PIPELINE).digest == SFT
+    with model_folder("toy-sft") as found:
+        assert (found.name, found.version) == ("toy-sft", "models:/toy-sft/1")
+        assert found.path == load_settings().store / "sft" / SFT / "model"
+    want_model("toy-sft", role="sft")
+    with pytest.raises(
+        ModelError, match=r"toy-sft \(models:/toy-sft/1\) is the result of stage sft"
+    ):
+        want_model("toy-sft", role="reward")
+    with pytest.raises(StoreError, match="names 0 published stages"):
+        want_model("sft/0123", role="sft")
+    with pytest.raises(ModelError, match="does not give 'models:/toy-sft/7'"):
+        want_model("models:/toy-sft/7", role="sft")
+    shutil.copytree(causal, tmp_path / "toy-sft")
+    monkeypatch.chdir(tmp_path)
+    with model_folder("toy-sft") as found:
+        assert (found.path, found.version) == (tmp_path / "toy-sft", "")
 
 
 def test_find_model_refuses_the_stage_of_another_kind_by_name(publish: Publish) -> None:
@@ -123,7 +146,7 @@ def test_find_model_refuses_what_is_no_name_without_asking_the_hub(
     home: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr(adoption, "HfApi")
-    with pytest.raises(ModelError, match=r"sft model .* is no folder here"):
+    with pytest.raises(ModelError, match=r"model .* is no folder here"):
         find_model(name, role="sft", pipeline=PIPELINE)
 
 

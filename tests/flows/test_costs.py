@@ -1,0 +1,95 @@
+"""A plan's numbers by hand: tokens, operations, memory by role."""
+
+from typing import Any
+
+import pytest
+
+from flows.costs import Known, Work, memory_of, work_of
+from flows.memory import NetworkSizes
+from flows.parameters import load_preset
+
+NETWORK = NetworkSizes(layers=2, width=8, vocabulary=100)
+"""100 * 8 + 2 * 12 * 8^2 = 2336 weights."""
+
+NUMBERS = {
+    "tokenizer/bytes_per_token": 4.0,
+    "characters/prompt": 40.0,  # 10 tokens, 14 with the template's
+    "characters/completion": 60.0,  # 15 tokens, 16 with EOS
+    "characters/pair": 200.0,  # 50 tokens, 58 with the template's
+    "data/demonstrations_rows": 1000.0,
+    "data/preferences_rows": 400.0,
+    "data/preferences_heldout_rows": 100.0,
+    "data/prompts_heldout_rows": 50.0,
+}
+
+
+def known(
+    *settings: str, numbers: dict[str, float] | None = None, preset: str = "quickstart"
+) -> Known:
+    parameters: dict[str, Any] = load_preset(preset, settings).model_dump(mode="json")
+    return Known(
+        parameters=parameters, numbers=NUMBERS if numbers is None else numbers, network=NETWORK
+    )
+
+
+def test_work_of_each_stage_by_hand() -> None:
+    k = known("feedback.annotator=none", "sft.epochs=2", "reward.moment_samples=20")
+    assert work_of("pretrain", k) == Work(trained=2200 * 16 * 64)
+    assert work_of("sft", k) == Work(trained=2 * 1000 * (14 + 15))
+    assert work_of("reward", k) == Work(
+        trained=400 * 58, sampled=20 * 16, scored=100 * 58 + 20 * 30
+    )
+    assert work_of("ppo", k) == Work(  # 40 * 128 rollouts of 14 + 16 tokens
+        trained=2 * 2 * 5120 * 30, sampled=5120 * 16, scored=4 * 5120 * 30
+    )
+    assert work_of("evaluate", k) == Work(  # both models, 4 samples of each of the 50 prompts
+        sampled=2 * 50 * 4 * 16, scored=2 * 2 * 50 * 4 * 30
+    )
+
+
+def test_flops_are_six_for_a_trained_token_and_two_for_others() -> None:
+    work = Work(trained=10, sampled=3, scored=4)
+    assert work.flops(2336) == 2336 * (6 * 10 + 2 * (3 + 4))
+    assert work.tokens == 17
+
+
+def test_completions_are_cut_at_the_limit() -> None:
+    k = known("sampling.max_completion_tokens=5")
+    assert work_of("feedback", k) == Work(sampled=2 * 1.5 * 2400 * 5)
+
+
+def test_sizes_of_the_world_are_known_before_it_is_prepared_and_own_data_are_not() -> None:
+    assert work_of("prepare", known(numbers={})) == Work(rows=0.98 * (24000 + 9000) + 2400)
+    own = known("data.folder=somewhere", numbers={}, preset="reviews")
+    assert work_of("sft", own) is None
+    assert work_of("pretrain", own) is not None
+    assert memory_of("ppo", own) == []
+
+
+def test_memory_of_ppo_by_role() -> None:
+    parts = memory_of("ppo", known("ppo.rollouts_per_minibatch=8"))
+    sizes = {(part.role, part.what): part.size for part in parts}
+    weights = 4 * 2336
+    for role in ("actor", "critic"):
+        assert sizes[role, "weights"] == sizes[role, "gradients"] == weights
+        assert sizes[role, "Adam"] == 2 * weights
+    assert sizes["reference", "weights"] == sizes["reward", "weights"] == weights
+    # 8 rows of 30 tokens: 10 values of 4 bytes a layer and width, and 100 logits
+    assert sizes["actor", "activations"] == 8 * 30 * (2 * 8 * 10 * 4 + 100 * 4)
+    # 128 rows of 14 + 44 tokens: keys and values of each layer, and one step's logits
+    assert sizes["actor", "KV cache"] == 128 * (58 * 2 * 2 * 8 * 4 + 100 * 4)
+
+
+def test_adapters_need_no_reference_and_no_moments() -> None:
+    parts = memory_of("ppo", known("ppo.lora.rank=4"))
+    assert {part.role for part in parts} == {"actor", "critic", "reward"}
+    assert [part.what for part in parts if part.role == "actor"] == [
+        "weights",
+        "activations",
+        "KV cache",
+    ]
+
+
+@pytest.mark.parametrize("stage", ["lm-eval", "promotion", "evaluate-models"])
+def test_what_is_not_foretold_has_no_numbers(stage: str) -> None:
+    assert work_of(stage, known()) is None
