@@ -31,7 +31,7 @@ kind, preset, *further = sys.argv[1:]
 made = []
 make = planning.make_plan
 planning.make_plan = lambda *given: made.append(make(*given)) or made[-1]
-with flows_run_here(load_settings()):
+with flows_run_here(load_settings(), "flows.pipeline"):
     started = time.monotonic()
     if kind == "pipeline":
         refs = rlhf_pipeline(RunForm.of(preset, further)).stages
