@@ -37,7 +37,7 @@ def benchmark_flow(
     """Measure models on multiple-choice or cloze questions, on published benchmarks, or on both.
 
     Args:
-        models: Each stage/DIGEST, models:/NAME@ALIAS, a folder or a hub id; LABEL=NAME sets its
+        models: Each stage/DIGEST, a registered model, a folder or a hub id; LABEL=NAME sets its
             name in the report.
         run: Seed, and preset, which only names the run.
         asking: Number of examples, plain or chat prompts, delimiter.

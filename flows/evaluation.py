@@ -1,6 +1,6 @@
 """The flow that evaluates any models on any prompts, independent of the pipeline.
 
-A model is stage/DIGEST, models:/NAME@ALIAS, a folder or a hub id; LABEL=NAME sets its name in the
+A model is stage/DIGEST, a registered model, a folder or a hub id; LABEL=NAME sets its name in the
 report. The preset gives the sampling, and the prompts if no file does.
 """
 
@@ -37,7 +37,7 @@ def evaluate_models_flow(
     """Evaluate models side by side: scores, KL, diversity, perplexity, and win rates by judge.
 
     Args:
-        models: Each stage/DIGEST, models:/NAME@ALIAS, a folder or a hub id; LABEL=NAME sets its
+        models: Each stage/DIGEST, a registered model, a folder or a hub id; LABEL=NAME sets its
             name in the report.
         run: Seed, and preset with the sampling and the prompts.
         judging: Number of prompts and samples, and judges.
@@ -110,7 +110,7 @@ def label_models(
         raise ParameterError(
             f"got the models {', '.join(label for label, _ in pairs) or '(none)'}, wanted at least "
             "one, each once; put a label before those with the same name, such as "
-            "mine=models:/NAME@ALIAS"
+            "mine=quickstart-policy"
         )
     return labels
 

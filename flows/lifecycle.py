@@ -153,7 +153,7 @@ def cancellable(function: Callable[P, R]) -> Callable[P, R | State[Any]]:
                 report.end(f"cancelled: {end}")
                 return Cancelled(message=str(end))
             except Pause:
-                report.end("waiting for an answer: see the question at the top of this run's page")
+                report.end("waiting for an answer: the button Resume shows the question")
                 raise
             except Exception as error:
                 kind = "" if isinstance(error, QuartetError) else f"{type(error).__name__}: "
@@ -205,7 +205,7 @@ def ask_before_ppo(learned: LearnedPreferences, pipeline: PipelineRun) -> None:
         (
             "**Is this reward model good enough for PPO?**",
             f"{strength(explain_weaknesses(published_results(learned.quality)))}{more}",
-            table(("", ""), _five_numbers(learned)),
+            table(("measure", "value"), _five_numbers(learned)),
         )
     )
     answer = _ask(question, "approval-before-ppo", "before_ppo", pipeline)

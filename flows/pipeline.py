@@ -24,7 +24,7 @@ from flows.lifecycle import (
 from flows.parameters import PipelineParameters
 from flows.plan import is_foretold, perform
 from flows.preferences import learn_preferences
-from tasks.registry.registration import renew_cards
+from tasks.registry.verdicts import record_verdict
 from tasks.results.store import StageRef
 from tasks.run.pipeline import PipelineRun
 from tasks.run.planning import planning
@@ -141,6 +141,5 @@ def _run_stages(
         ppo=ppo,
         judge=learned.judge,
     )
-    if not evaluation.reused:
-        renew_cards(ppo)  # with the verdict
+    record_verdict(ppo)  # also of one that is reused: a kill may have kept it from the registry
     return [*stages, ppo, evaluation]

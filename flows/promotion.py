@@ -22,9 +22,11 @@ from flows.lifecycle import (
 from models.config import Config
 from tasks.judging.config import EvaluationConfig
 from tasks.judging.judges import Decider
+from tasks.promotion.challenger import find_challenger
 from tasks.promotion.promotion import Answer, Promotion, promote
 from tasks.registry.versions import ModelVersion
 from tasks.results.store import StageRef
+from tasks.run.reporting import run_logger
 from tasks.stages.prepare import prepare
 
 
@@ -83,11 +85,14 @@ def promote_flow(model: str, run: PromotionForm, judge_model: str = "") -> Promo
     """Make a challenger the champion if it beats the current one and passes every gate.
 
     Args:
-        model: The challenger: models:/NAME@ALIAS or models:/NAME/NUMBER.
+        model: NAME of a policy for its best accepted version, models:/NAME@ALIAS or
+            models:/NAME/NUMBER.
         run: Preset and gates.
         judge_model: Held-out reward model; empty = the one trained with the reward model.
     """
     p = run.to_parameters()
+    challenger, why = find_challenger(model)
+    run_logger().info(why or f"the challenger is {challenger.uri}")
     gates = run.promotion.model_dump() | {"endpoint": p.evaluate.endpoint}
     with opened(run, p) as pipeline:
 
@@ -95,7 +100,7 @@ def promote_flow(model: str, run: PromotionForm, judge_model: str = "") -> Promo
             return ask_before_promotion(challenger.uri, evidence, pipeline)
 
         return promote(
-            model,
+            challenger.uri,
             EvaluationConfig.model_validate(gates),
             p.sampling,
             pipeline=pipeline,

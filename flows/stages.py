@@ -1,9 +1,9 @@
 """One flow per stage, so that each can be triggered and scheduled alone.
 
 A model is a published stage (`sft/3fa81c2b`: whole digest or its beginning, as in MLflow's tags), a
-registered model (`models:/quickstart-sft@challenger`), a folder, or a hub id; it is checked before
-training. The preset gives the data. Alone or in the pipeline, the same parameters and inputs give
-the same digest and so the same result.
+registered model (`quickstart-sft`, `models:/quickstart-sft/3`), a folder, or a hub id; it is
+checked before training. The preset gives the data. Alone or in the pipeline, the same parameters
+and inputs give the same digest and so the same result.
 """
 
 from typing import Literal
@@ -15,6 +15,7 @@ from flows.lifecycle import cancellable, conclude_decision, concluding, name_run
 from flows.plan import perform
 from flows.preferences import learn_preferences
 from models.errors import ParameterError
+from tasks.registry.verdicts import record_verdict
 from tasks.results.store import StageRef
 from tasks.run.exchange import open_input
 from tasks.run.pipeline import PipelineRun
@@ -49,7 +50,7 @@ def sft_flow(base: str, run: StageForm) -> StageRef:
     """Fine-tune a base model on demonstrations.
 
     Args:
-        base: The base model: pretrain/DIGEST, models:/NAME@ALIAS, a folder, or a hub id.
+        base: The base model: pretrain/DIGEST, a registered model, a folder, or a hub id.
         run: Preset and settings.
     """
     p = run.to_parameters()
@@ -69,7 +70,7 @@ def reward_flow(sft: str, run: StageForm) -> StageRef:
     """Train and measure a reward model for an SFT model, with feedback if the preset has it.
 
     Args:
-        sft: The SFT model: sft/DIGEST, models:/NAME@ALIAS, a folder, or a hub id.
+        sft: The SFT model: sft/DIGEST, a registered model, a folder, or a hub id.
         run: Preset and settings.
     """
     p = run.to_parameters()
@@ -88,8 +89,8 @@ def ppo_flow(sft: str, reward: str, run: PPOForm) -> StageRef:
     """Optimise an SFT model against a reward model by PPO.
 
     Args:
-        sft: The SFT model: sft/DIGEST, models:/NAME@ALIAS, a folder, or a hub id.
-        reward: The reward model: reward/DIGEST, models:/NAME@ALIAS, a folder, or a hub id.
+        sft: The SFT model: sft/DIGEST, a registered model, a folder, or a hub id.
+        reward: The reward model: reward/DIGEST, a registered model, a folder, or a hub id.
         run: Preset and settings.
     """
     p = run.to_parameters()
@@ -118,7 +119,7 @@ def evaluate_flow(
     """Compare a policy with its SFT model on held-out prompts and give the verdict.
 
     Args:
-        policy: The policy: ppo/DIGEST, models:/NAME@ALIAS, a folder, or a hub id.
+        policy: The policy: ppo/DIGEST, a registered model, a folder, or a hub id.
         run: Preset and settings.
         sft: The SFT model; empty = the one that the policy was trained from.
         reward: The reward model; empty = the one that the policy was trained with.
@@ -129,7 +130,7 @@ def evaluate_flow(
     def stages(pipeline: PipelineRun) -> StageRef:
         ppo = find_model(policy, role="policy", pipeline=pipeline)
         reference = _given_or_origin("sft", sft, ppo, pipeline)
-        return evaluate(
+        evaluation = evaluate(
             p.evaluate,
             p.sampling,
             gold=p.data.source == "world",
@@ -141,6 +142,8 @@ def evaluate_flow(
             ppo=ppo,
             judge=find_model(judge, role="judge", pipeline=pipeline) if judge else None,
         )
+        record_verdict(ppo)
+        return evaluation
 
     return perform(run, p, stages)
 

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from tasks.results.store import StageRef
 
 MODELS = typer.Argument(
-    help="NAME or LABEL=NAME; a name is stage/DIGEST, models:/NAME@ALIAS, a folder or a hub id."
+    help="NAME or LABEL=NAME; a name is a registered model, models:/NAME@ALIAS, stage/DIGEST, a "
+    "folder or a hub id."
 )
 
 

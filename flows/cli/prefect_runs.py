@@ -26,8 +26,13 @@ def flows_run_here(settings: Settings, module: str) -> Iterator[None]:
     Raises:
         QuartetError: No Prefect server could be started.
     """
-    with _quick_imports():
-        ensure_prefect(settings, meanwhile=lambda: importlib.import_module(module))
+
+    def import_all() -> None:
+        for name in (module, "mlflow.tracking"):  # the flow imports the latter at its first use
+            importlib.import_module(name)
+
+    with quick_imports():
+        ensure_prefect(settings, meanwhile=import_all)
         from prefect import tags
 
     from tasks.run.logs import causes_left_out
@@ -42,14 +47,14 @@ def foretold(module: str, name: str, /, *args: Any, **kwargs: Any) -> "Plan":
     Raises:
         QuartetError: The run would be refused.
     """
-    with _quick_imports():
+    with quick_imports():
         flow = getattr(importlib.import_module(module), name)
         from flows.plan import plan_of
     return plan_of(flow, *args, **kwargs)
 
 
 @contextlib.contextmanager
-def _quick_imports() -> Iterator[None]:
+def quick_imports() -> Iterator[None]:
     """Leave out the collection of garbage, which takes a fifth of a long import and finds none."""
     gc.disable()
     try:

@@ -18,7 +18,9 @@ from tasks.judging.judges import Decider
 from tasks.settings import load_settings
 
 if TYPE_CHECKING:
+    from tasks.promotion.promotion import Promotion
     from tasks.registry.lineage import Record
+    from tasks.registry.versions import ModelVersion
     from tasks.upkeep.garbage import Garbage
 
 MIB = 2**20
@@ -28,7 +30,9 @@ MOST = 1_000_000_000
 def promote(
     model: Annotated[
         str,
-        typer.Argument(help="models:/NAME@ALIAS, models:/NAME/NUMBER, or NAME for its challenger."),
+        typer.Argument(
+            help="NAME for its best accepted version, or models:/NAME@ALIAS, models:/NAME/NUMBER."
+        ),
     ],
     preset: Annotated[
         str, typer.Option(help="Preset with the sampling; default: the preset of the model.")
@@ -42,11 +46,7 @@ def promote(
     judge_model: Annotated[str, typer.Option(help="Held-out reward model for --judge judge.")] = "",
     max_kl: Annotated[
         float,
-        typer.Option(
-            help="Maximum KL to the reference model, in nats per completion.",
-            min=0.001,
-            max=1_000_000,
-        ),
+        typer.Option(help="Maximum KL to the reference model, in nats.", min=0.001, max=1_000_000),
     ] = 10.0,
     settings: Annotated[
         list[str] | None,
@@ -63,32 +63,43 @@ def promote(
     """
     if judge not in get_args(Decider):
         raise ParameterError(f"--judge got {judge!r}, wanted one of {', '.join(get_args(Decider))}")
-    model = model if model.startswith("models:") else f"models:/{model}@challenger"
-    from flows.promotion import PromotionForm, promote_flow  # Prefect and MLflow: seconds
-    from tasks.promotion.promotion import Promotion
+    from tasks.registry.versions import want_registered  # MLflow: a second
 
-    form = PromotionForm.of(preset or _preset_of(model), settings or [])
-    gates = form.promotion.model_copy(
-        update={
-            "prompts": prompts,
-            "samples_per_prompt": samples,
-            "judge": judge,
-            "max_kl_to_reference": max_kl,
-        }
-    )
+    want_registered(model)
+    from tasks.promotion.challenger import find_challenger, refuse_too_few  # Prefect: another
+
+    challenger, why = find_challenger(model)
+    preset = preset or _preset_of(challenger)
+    from flows.promotion import PromotionForm, promote_flow
+
+    form = PromotionForm.of(preset, settings or [])
+    given = {"prompts": prompts, "samples_per_prompt": samples, "judge": judge}
+    gates = form.promotion.model_copy(update={**given, "max_kl_to_reference": max_kl})
     form = form.model_copy(update={"promotion": gates}).called(name, note)
     form.to_parameters()  # refuses before anything starts
+    refuse_too_few(
+        challenger,
+        prompts=prompts,
+        samples=samples,
+        wanted=gates.min_matched_completions if judge in ("auto", "gold") else 0,
+    )
+    if why:
+        say(why)
     with flows_run_here(load_settings(), "flows.promotion"):
-        done = cast(Promotion, promote_flow(model, form, judge_model=judge_model))
-    say(f"{model} is {done.result}")
+        done = cast("Promotion", promote_flow(challenger.uri, form, judge_model=judge_model))
+    say(f"{challenger.uri} is {done.result}")
+    _say_promotion(done)
+    if done.result == "rejected":
+        raise typer.Exit(3)
+
+
+def _say_promotion(done: "Promotion") -> None:
     for reason in done.reasons:
         say(f"  {reason}")
     if done.champion:
         before = done.previous not in ("", done.champion)
         was = f", previous is version {done.previous}" if before else ""
         say(f"champion of {done.name} is version {done.champion}{was}")
-    if done.result == "rejected":
-        raise typer.Exit(3)
 
 
 def rollback(
@@ -103,7 +114,10 @@ def rollback(
     Safe to repeat: a version that was itself rolled back becomes champion again only if --to names
     it.
     """
-    from tasks.promotion.rollback import rollback as roll_back
+    from tasks.registry.versions import want_registered  # MLflow: a second
+
+    want_registered(name)
+    from tasks.promotion.rollback import rollback as roll_back  # Prefect: another
 
     done = roll_back(name, to=to, note=note)
     if done.result == "unchanged":
@@ -118,7 +132,9 @@ def rollback(
 def lineage(
     model: Annotated[
         str,
-        typer.Argument(help="models:/NAME@ALIAS, stage/DIGEST or the beginning of a digest."),
+        typer.Argument(
+            help="Registered model, models:/NAME@ALIAS, stage/DIGEST or the beginning of a digest."
+        ),
     ],
     picture: Annotated[
         Path | None, typer.Option(help="Also write it as a picture to this PNG file.")
@@ -177,17 +193,11 @@ def gc(
     say(f"removed {len(removed)}, {_size(sum(item.size for item in removed))} freed")
 
 
-def _preset_of(model: str) -> str:
-    from tasks.registry.registration import finish_registrations
-    from tasks.registry.versions import NAME, find_version
-    from tasks.tracking.client import Tracker
-
-    if match := NAME.fullmatch(model):  # a registration that was cut off has no alias yet
-        finish_registrations(load_settings(), match["name"])
-    preset = find_version(Tracker(load_settings()), model).tags.get("quartet.preset", "")
+def _preset_of(version: "ModelVersion") -> str:
+    preset = version.tags.get("quartet.preset", "")
     if preset not in list_presets():
         raise ParameterError(
-            f"{model} was made with preset {preset!r}, which is none of "
+            f"{version.uri} was made with preset {preset!r}, which is none of "
             f"{', '.join(list_presets())}; choose one of them with --preset for the sampling"
         )
     return preset

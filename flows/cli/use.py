@@ -1,11 +1,12 @@
 """Commands that use a model: `quartet chat` in the terminal and `quartet serve` over HTTP."""
 
 import contextlib
+import json
 import os
 import shlex
 import sys
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,7 +14,12 @@ from flows.cli.terminal import say
 from models.errors import ParameterError
 from tasks.machine.lookup import LOOPBACK
 
-MODEL = typer.Argument(help="models:/NAME@ALIAS, stage/DIGEST, a folder or a hub id.")
+if TYPE_CHECKING:
+    from tasks.stages.resolve import NamedFolder
+
+MODEL = typer.Argument(
+    help="Registered model, models:/NAME@ALIAS, stage/DIGEST, a folder or a hub id."
+)
 HELP = "/reset clears the conversation, /quit or Ctrl-D exits, Ctrl-C stops a completion"
 
 
@@ -37,6 +43,7 @@ def chat(
 
     options = chat_options(temperature=temperature, max_tokens=max_tokens, seed=seed, system=system)
     with model_folder(model) as found:
+        _say_which(found)
         talk = open_chat(found.path, options)
         if not talk.has_template:
             _note(
@@ -83,6 +90,7 @@ def serve(
             "put a server with TLS in front"
         )
     with model_folder(model) as found:
+        _say_which(found)
         name = found.name
 
         def ready(has_template: bool) -> None:
@@ -92,6 +100,11 @@ def serve(
         with contextlib.suppress(KeyboardInterrupt):
             serve_model(found.path, name, host=host, port=port, key=key, ready=ready)
     _note("stopped")
+
+
+def _say_which(found: "NamedFolder") -> None:
+    if found.version not in ("", found.name):
+        _note(f"{found.name} is {found.version}")
 
 
 def _say_ready(name: str, url: str, *, has_template: bool, with_key: bool) -> None:
@@ -107,7 +120,8 @@ def _say_ready(name: str, url: str, *, has_template: bool, with_key: bool) -> No
         say(f"  printf 'Authorization: Bearer %s' {_key_in_shell()} | \\")
     header = "-H @- " if with_key else ""
     say(f"  curl {url}/{what[0]} {header}-H 'Content-Type: application/json' \\")
-    say(f'    -d \'{{"model": "{name}", {what[1]}, "max_tokens": 64}}\'')
+    body = f'{{"model": {json.dumps(name)}, {what[1]}, "max_tokens": 64}}'
+    say(f"    -d {shlex.quote(body)}")
     sys.stdout.flush()
 
 

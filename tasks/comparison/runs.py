@@ -19,8 +19,9 @@ from tasks.catalogue import entry
 from tasks.results.curves import read_history
 from tasks.results.store import Store
 from tasks.run.exchange import fetch_published
-from tasks.tracking.client import PARENTS, Tracker, tagged
+from tasks.tracking.client import Tracker
 from tasks.tracking.outages import tolerated
+from tasks.tracking.queries import PARENTS, tagged
 
 Points: TypeAlias = list[tuple[int, float]]
 

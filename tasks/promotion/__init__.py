@@ -1,5 +1,6 @@
 """Champion and challenger.
 
-`contest`: who is compared with whom and judged by whom, and who approved it. `promotion`: the
-alias. `rollback`: back to the champion before.
+`challenger`: which version a name means, and whether it can pass at all. `contest`: who is compared
+with whom and judged by whom, and who approved it. `promotion`: the alias. `rollback`: back to the
+champion before.
 """

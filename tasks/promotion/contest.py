@@ -17,8 +17,9 @@ from tasks.run.pipeline import PipelineRun
 from tasks.settings import load_settings
 from tasks.stages.challenge import Contest
 from tasks.stages.resolve import find_model
-from tasks.tracking.client import Tracker, tagged
+from tasks.tracking.client import Tracker
 from tasks.tracking.outages import tolerated
+from tasks.tracking.queries import tagged
 
 
 def find_contest(

@@ -15,9 +15,9 @@ from models.errors import ModelError
 from models.evaluation.result import Outcome
 from models.language.config import SamplingConfig
 from tasks.judging.config import EvaluationConfig
+from tasks.promotion.challenger import find_challenger
 from tasks.promotion.contest import find_contest
 from tasks.registry.aliases import (
-    CHAMPION,
     NOTE_CHARACTERS,
     PREVIOUS,
     Journal,
@@ -25,14 +25,13 @@ from tasks.registry.aliases import (
     now,
     prefixed,
     read_aliases,
-    repair_aliases,
     user,
 )
-from tasks.registry.registration import finish_cards, finish_registrations
+from tasks.registry.registration import finish_cards
 from tasks.registry.versions import (
     CARD,
+    CHAMPION,
     CHAMPION_AGAIN,
-    NAME,
     PROMOTED,
     PROMOTION,
     ROLLBACK,
@@ -46,7 +45,7 @@ from tasks.results.store import StageRef, Store
 from tasks.run.pipeline import PipelineRun
 from tasks.run.reporting import emit, run_logger
 from tasks.run.spec import published_outcome
-from tasks.settings import Settings, load_settings
+from tasks.settings import load_settings
 from tasks.stages.challenge import Contest, judge_challenger
 from tasks.tracking.client import Tracker
 from tasks.tracking.outages import tolerated
@@ -104,7 +103,8 @@ def promote(
     """Compare a challenger with the champion and, if every gate is open, make it the champion.
 
     Args:
-        model: models:/NAME@ALIAS or models:/NAME/NUMBER of a policy.
+        model: NAME of a policy for its best accepted version, models:/NAME@ALIAS or
+            models:/NAME/NUMBER.
         config: How both are measured, the bounds, who judges.
         data: Gives prepared datasets where those that the challenger learned from are not known.
         judge_model: The held-out judge by name; empty looks for the one beside the reward model.
@@ -116,8 +116,8 @@ def promote(
     """
     settings = load_settings()
     tracker = Tracker(settings)
-    name = _repaired(settings, tracker, model)
-    challenger = find_version(tracker, model)
+    challenger, _ = find_challenger(model)
+    name = challenger.name
     if ask is None and (back := rolled_back(tracker, challenger)):
         raise ModelError(
             f"{challenger.uri} was champion and was rolled back "
@@ -152,17 +152,6 @@ def promote(
         f"the champion of {name} changed {ROUNDS} times while {challenger.uri} was compared with "
         "it; promote one challenger after the other"
     )
-
-
-def _repaired(settings: Settings, tracker: Tracker, model: str) -> str:
-    """Finish what crashes left undone of a registered model, before it is read; its name."""
-    match = NAME.fullmatch(model)
-    if match is None:
-        return find_version(tracker, model).name  # says what is wrong with it
-    for sentence in finish_registrations(settings, match["name"]):
-        run_logger().info(sentence)
-    repair_aliases(settings, tracker, match["name"])
-    return match["name"]
 
 
 def _champion(tracker: Tracker, name: str) -> ModelVersion | None:

@@ -12,7 +12,6 @@ from models.display import one_line
 from models.errors import ModelError, ParameterError
 from tasks.promotion.promotion import Promotion
 from tasks.registry.aliases import (
-    CHAMPION,
     NOTE_CHARACTERS,
     PREVIOUS,
     Journal,
@@ -25,6 +24,7 @@ from tasks.registry.aliases import (
 from tasks.registry.registration import finish_cards
 from tasks.registry.versions import (
     CARD,
+    CHAMPION,
     CHAMPION_AGAIN,
     ROLLBACK,
     ROLLED_BACK,

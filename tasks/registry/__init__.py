@@ -1,7 +1,8 @@
 """Registered models.
 
-`registration` registers published models, `versions` finds them, `aliases` moves champion and
-previous, `turns` lets one process at a time do so, `card` writes model cards, `lineage` tells what
-a model was made from, `serving` chats and serves: behind a `guard` that checks who asks and the
-`bodies` of requests, over `connections` that do not wait for ever.
+`registration` registers published models, `versions` finds them, `verdicts` says which policies
+were accepted and which is challenger, `aliases` moves champion and previous, `turns` lets one
+process at a time do so, `card` writes model cards, `lineage` tells what a model was made from,
+`serving` chats and serves: behind a `guard` that checks who asks and the `bodies` of requests, over
+`connections` that do not wait for ever.
 """

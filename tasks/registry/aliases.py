@@ -1,10 +1,12 @@
 """The aliases of a registered model, changed by one at a time and never by halves, and who did it.
 
-    challenger   the newest version
+    challenger   the one to use or promote next: of policies the best accepted one, of models that
+                 nobody accepts or rejects the newest (`tasks/registry/verdicts.py`)
     champion     the one in use; overwritten, never deleted, so there is one at all times
     previous     the champion before; what a rollback goes back to
 
-Processes take turns (`tasks/registry/turns.py`). A change of several aliases is a journal first:
+The last two are people's decisions; processes that move them take turns
+(`tasks/registry/turns.py`). A change of several aliases is a journal first:
 the tag `quartet.aliases` says where they shall point and what the tags of which versions shall say;
 then all of that is written, then the tag goes. Whoever finds a journal that a crash left carries it
 out, from the beginning: to write the same twice changes nothing.
@@ -14,19 +16,19 @@ import contextlib
 import datetime
 import getpass
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from models.errors import ModelError, QuartetError
 from tasks.registry.turns import Turn, taking_turns
-from tasks.registry.versions import asking
+from tasks.registry.versions import asking, find_registered
 from tasks.run.reporting import run_logger
 from tasks.settings import Settings
-from tasks.tracking.client import Tracker, every
+from tasks.tracking.client import Tracker
 from tasks.tracking.outages import tolerated
+from tasks.tracking.queries import every
 
-CHAMPION: Literal["champion"] = "champion"
 PREVIOUS: Literal["previous"] = "previous"
 
 JOURNAL = "quartet.aliases"
@@ -116,15 +118,8 @@ def read_aliases(tracker: Tracker, name: str) -> dict[str, str]:
     Raises:
         ModelError: MLflow has no such registered model or does not answer.
     """
-    aliases = _registered_model(tracker, name).aliases
+    aliases = find_registered(tracker, name).aliases
     return {alias: str(version) for alias, version in aliases.items()}
-
-
-def _registered_model(tracker: Tracker, name: str) -> Any:
-    remedy = "choose one that its Models page shows"
-    with asking(tracker, f"does not give the registered model {name!r}", remedy):
-        tracker.require(patient=True)
-        return tracker.client.get_registered_model(name)
 
 
 @contextlib.contextmanager
@@ -174,7 +169,7 @@ def repair_all_aliases(settings: Settings) -> list[str]:
 
 
 def _read_journal(tracker: Tracker, name: str) -> Journal | None:
-    text = _registered_model(tracker, name).tags.get(JOURNAL)
+    text = find_registered(tracker, name).tags.get(JOURNAL)
     if text is None:
         return None
     try:

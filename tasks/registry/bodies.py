@@ -9,8 +9,6 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from models.errors import ParameterError
-
 BODY_BYTES = 2**20
 CHARACTERS_A_TOKEN = 64
 """A longer text cannot fit the context, so it is not even tokenised."""
@@ -18,8 +16,34 @@ CHARACTERS_A_TOKEN = 64
 COLDEST = 0.01
 """Lower temperatures, 0 apart, overflow the logits."""
 
-Name: TypeAlias = Annotated[str, Field(min_length=1, max_length=200)]
+Name: TypeAlias = Annotated[str, Field(min_length=1, max_length=1000)]
 Stop: TypeAlias = Annotated[str, Field(min_length=1, max_length=64)]
+
+
+class Refusal(Exception):
+    """A request is not served; said as OpenAI's API says it, which its clients turn into errors.
+
+    Attributes:
+        param: The field that is wrong; empty where it is none.
+        code: OpenAI's word for the case; empty where it has none.
+    """
+
+    def __init__(self, status: int, message: str, *, param: str = "", code: str = "") -> None:
+        super().__init__(message)
+        self.status, self.param, self.code = status, param, code
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """The body of the answer."""
+        kind = "invalid_request_error" if self.status < 500 else "server_error"
+        return {
+            "error": {
+                "message": str(self),
+                "type": kind,
+                "param": self.param or None,
+                "code": self.code or None,
+            }
+        }
 
 
 class _Strict(BaseModel):
@@ -106,29 +130,39 @@ BODIES: dict[str, type[ChatRequest] | type[TextRequest]] = {
 UNUSED = {"n", "best_of", "echo", "logprobs", "presence_penalty", "stream_options", "user"}
 
 
-def checked_body(path: str, body: bytes, context: int) -> bytes:
+def checked_body(path: str, body: bytes, *, context: int, name: str) -> bytes:
     """Check the body of a request, and write it again with nothing but what is used.
 
     Args:
         path: A key of `BODIES`.
         context: The model's, in tokens.
+        name: The model's.
 
     Raises:
-        ParameterError: It is no such request, in one line.
+        Refusal: It is no such request, or asks for another model.
     """
     try:
         request = BODIES[path].model_validate_json(body)
     except ValidationError as error:
-        said = [f"{_place(one)}: {one['msg']}" for one in error.errors(include_input=False)[:3]]
-        raise ParameterError("; ".join(said)[:500]) from error
+        found = error.errors(include_input=False)
+        said = [f"{_place(one) or 'body'}: {one['msg']}" for one in found[:3]]
+        raise Refusal(400, "; ".join(said)[:500], param=_place(found[0])) from error
+    if request.model not in (None, name):
+        raise Refusal(
+            404, f"there is no model {request.model!r} here, only {name!r}",
+            param="model", code="model_not_found",
+        )  # fmt: skip
     most = CHARACTERS_A_TOKEN * context
     if request.characters > most:
-        raise ParameterError(
+        raise Refusal(
+            400,
             f"the prompt has {request.characters} characters, at most {most} were wanted for the "
-            f"model's context of {context} tokens; shorten it"
+            f"model's context of {context} tokens; shorten it",
+            param="prompt" if isinstance(request, TextRequest) else "messages",
+            code="context_length_exceeded",
         )
     return request.model_dump_json(exclude=UNUSED, exclude_none=True).encode()
 
 
 def _place(error: Any) -> str:
-    return ".".join(str(one)[:40] for one in error["loc"]) or "body"
+    return ".".join(str(one)[:40] for one in error["loc"])

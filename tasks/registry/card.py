@@ -1,7 +1,7 @@
 """Model cards: what a registered model is, was made from and may be used for, as Markdown.
 
 A card opens with the front matter that the Hugging Face hub reads: licence, tags, base model. It is
-made when a model is registered and again when it is promoted, from manifests alone: no network but
+made when a model is registered, evaluated and promoted, from manifests alone: no network but
 one question to the hub where a model came from there. Whatever a foreign folder or file says is
 written as text and never as Markdown.
 
@@ -9,6 +9,7 @@ Source: Mitchell et al., Model Cards for Model Reporting (2019), for what a card
 """
 
 import contextlib
+import itertools
 import json
 import math
 import re
@@ -23,6 +24,7 @@ from huggingface_hub import HfApi
 from models.evaluation.result import Outcome, read_outcome
 from tasks.catalogue import entry
 from tasks.escaping import code_span, for_markdown
+from tasks.registry.versions import NOT_EVALUATED
 from tasks.results.digests import DIGEST
 from tasks.results.manifests import Ancestor, list_ancestors, list_published
 from tasks.results.store import Manifest, Store
@@ -33,6 +35,9 @@ SHOWN_CHARACTERS = 5000
 CELL = 200
 SENTENCES = 1500
 """Characters of what a promotion gave as its reasons."""
+
+PLAIN = re.compile(r"[\w ,.+\[\]-]+")
+"""Of a verdict in a line: nothing that Markdown would read as more than text."""
 
 HUB = re.compile(r"(?P<id>[\w.-]+(/[\w.-]+)?)@(?P<commit>[0-9a-f]{40})")
 """A model of the hub, as the manifest of what was adopted from there names it."""
@@ -49,6 +54,7 @@ class CardFacts:
         verdict: Of its evaluation; None without one.
         promotion: Tags of the last promotion, without their prefix; empty before one.
         rollback: The same of the last rollback.
+        line: The verdict in a line, as far as the registry knows one.
     """
 
     name: str
@@ -59,6 +65,7 @@ class CardFacts:
     verdict: Outcome | None = None
     promotion: Mapping[str, str] = field(default_factory=dict)
     rollback: Mapping[str, str] = field(default_factory=dict)
+    line: str = ""
 
 
 def gather_facts(
@@ -69,12 +76,14 @@ def gather_facts(
     preset: str,
     promotion: Mapping[str, str] | None = None,
     rollback: Mapping[str, str] | None = None,
+    line: str = "",
 ) -> CardFacts:
     """Collect what a card says from the store: lineage, licence, evaluation.
 
     Args:
         promotion: What a promotion found, by tag without prefix.
         rollback: The same of a rollback.
+        line: The verdict in a line, as far as the registry knows one.
     """
     ancestors = list(list_ancestors(store.root, manifest))
     known = [manifest, *(one.manifest for one in ancestors if one.manifest is not None)]
@@ -91,6 +100,7 @@ def gather_facts(
         verdict=_evaluation(store, manifest.digest),
         promotion=promotion or {},
         rollback=rollback or {},
+        line=line,
     )
 
 
@@ -101,14 +111,27 @@ def write_card(facts: CardFacts) -> str:
 
 
 def card_body(facts: CardFacts) -> str:
-    """Write the card's text as MLflow shows it: no front matter, whole sections that fit."""
+    """Write the card's text as MLflow shows it: what matters first, whole sections that fit."""
     note = "The whole card is README.md among the files."
     text = ""
-    for section in _sections(facts):
+    for section in (_headline(facts), *itertools.islice(_sections(facts), 1, None)):
         if len(text) + len(section) + len(note) + 2 > SHOWN_CHARACTERS:
             return text + note
         text += section + "\n\n"
     return text.rstrip()
+
+
+def _headline(facts: CardFacts) -> str:
+    """The first line of a version's description, which MLflow's list shows as it is written."""
+    row = entry(facts.manifest.stage)
+    if row.role == "policy":
+        told = facts.verdict
+        line = (told.headline or told.word) if told is not None else facts.line or NOT_EVALUATED
+        return line if PLAIN.fullmatch(line) else for_markdown(line)
+    metrics = facts.manifest.metrics
+    shown = [one for one in row.key_metrics if one.metric in metrics]
+    numbers = [f"{one.label} {metrics[one.metric]:{one.format}}" for one in shown]
+    return ", ".join(numbers) or row.title
 
 
 def _front_matter(facts: CardFacts) -> dict[str, Any]:

@@ -17,9 +17,9 @@ from typing import Any, TypeAlias
 
 import h11
 
-from models.errors import ParameterError, QuartetError
+from models.errors import QuartetError
 from tasks.machine.lookup import LOOPBACK
-from tasks.registry.bodies import BODIES, BODY_BYTES, checked_body
+from tasks.registry.bodies import BODIES, BODY_BYTES, Refusal, checked_body
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -34,35 +34,31 @@ SEND_SECONDS = 60.0
 REQUESTS_AT_ONCE = 8
 """One is answered at a time; the others wait."""
 
+STREAMED_ERROR = b'data: {"error": "'
+"""How the kept server ends a stream that fails; what a model says has its quotes escaped."""
+
 OPEN = ("/health",)
 """What is answered without the key: that the server is there."""
 
 logger = logging.getLogger(__name__)
 
 
-class Refusal(Exception):
-    """A request is not served."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-
-
 class Guard:
     """An ASGI application that lets requests through to another one."""
 
-    def __init__(self, app: App, *, key: str | None, host: str, context: int) -> None:
+    def __init__(self, app: App, *, key: str | None, host: str, context: int, name: str) -> None:
         """Guard an application.
 
         Args:
             key: What requests must bring, or None where everybody may ask.
             host: The address that is listened on.
             context: The model's, in tokens.
+            name: The model's.
         """
         self._app = app
         self._key = None if key is None else f"Bearer {key}".encode()
         self._host = host.lower()
-        self._context = context
+        self._context, self._name = context, name
         self._busy = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -84,18 +80,19 @@ class Guard:
                 return
             body = await self._read(scope, receive)
             if self._busy >= REQUESTS_AT_ONCE:
-                raise Refusal(429, f"{self._busy} requests are being answered; try again later")
+                said = f"{self._busy} requests are being answered; try again later"
+                raise Refusal(429, said, code="rate_limit_exceeded")
             self._busy += 1
             try:
                 await self._app(scope, _once(body, receive), answer.send)
             finally:
                 self._busy -= 1
         except Refusal as refusal:
-            await answer.refuse(refusal.status, str(refusal))
+            await answer.refuse(refusal)
         except (ConnectionError, TimeoutError):
             raise
         except QuartetError as error:
-            await answer.refuse(400, str(error))
+            await answer.refuse(Refusal(400, str(error)))
         except Exception as error:  # one line for each, and the server serves on
             where = error.__traceback__
             while where is not None and where.tb_next is not None:
@@ -103,7 +100,8 @@ class Guard:
             place = where and f"{where.tb_frame.f_code.co_filename}:{where.tb_lineno}"
             said = " ".join(f"{type(error).__name__}: {error}".split())[:300]
             logger.error("a request failed: %s (%s)", said, place)
-            await answer.refuse(500, "the model could not answer; the server's log says why")
+            said = "the model could not answer; the server's log says why"
+            await answer.refuse(Refusal(500, said))
 
     def _admit(self, scope: Scope) -> None:
         headers: dict[bytes, list[bytes]] = {}
@@ -119,7 +117,8 @@ class Guard:
         if self._key is not None and scope["path"] not in OPEN:
             given = b"".join(headers.get(b"authorization", []))
             if not hmac.compare_digest(given.strip(), self._key):
-                raise Refusal(401, "the key is missing or wrong: send Authorization: Bearer KEY")
+                said = "the key is missing or wrong: send Authorization: Bearer KEY"
+                raise Refusal(401, said, code="invalid_api_key")
         if scope["method"] == "POST":
             self._want_small_json(scope["path"], headers)
 
@@ -163,10 +162,7 @@ class Guard:
                         break
         except TimeoutError:
             raise Refusal(408, f"the body took more than {BODY_SECONDS:g} s") from None
-        try:
-            return checked_body(scope["path"], bytes(body), self._context)
-        except ParameterError as error:
-            raise Refusal(400, str(error)) from error
+        return checked_body(scope["path"], bytes(body), context=self._context, name=self._name)
 
 
 class _Answer:
@@ -181,17 +177,18 @@ class _Answer:
             self._started = True
             own = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
             message["headers"] = [*message.get("headers", ()), *own]
+        else:
+            message["body"] = _with_error_in_shape(message.get("body", b""))
         try:
             async with asyncio.timeout(SEND_SECONDS):
                 await self._send(message)
         except h11.ProtocolError as error:  # the connection ended in nonsense meanwhile
             raise ConnectionAbortedError from error
 
-    async def refuse(self, status: int, text: str) -> None:
+    async def refuse(self, refusal: Refusal) -> None:
         if self._started:
             return
-        kind = "invalid_request_error" if status < 500 else "server_error"
-        body = json.dumps({"error": {"message": text, "type": kind}}).encode()
+        status, body = refusal.status, json.dumps(refusal.content).encode()
         headers = [
             (b"content-type", b"application/json"),
             (b"content-length", str(len(body)).encode()),
@@ -203,6 +200,15 @@ class _Answer:
             headers.append((b"retry-after", b"1"))
         await self.send({"type": "http.response.start", "status": status, "headers": headers})
         await self.send({"type": "http.response.body", "body": body})
+
+
+def _with_error_in_shape(piece: bytes) -> bytes:
+    """A piece of a stream whose end may be the kept server's word for an error."""
+    before, found, said = piece.partition(STREAMED_ERROR)
+    if not found:
+        return piece
+    text = said.decode(errors="replace").strip().removesuffix('"}')
+    return before + f"data: {json.dumps(Refusal(400, text).content)}\n\n".encode()
 
 
 def _once(body: bytes, receive: Receive) -> Receive:

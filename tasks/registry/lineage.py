@@ -14,7 +14,7 @@ from typing import Literal, TypeAlias
 
 from models.errors import StoreError
 from tasks.catalogue import entry
-from tasks.registry.versions import find_version
+from tasks.registry.versions import find_version, is_registered
 from tasks.results.digests import DIGEST
 from tasks.results.manifests import list_published
 from tasks.results.store import MANIFEST, Store
@@ -108,8 +108,8 @@ def ancestry(settings: Settings, name: str) -> list[Record]:
     """Trace a model through the store and, as far as it answers, MLflow.
 
     Args:
-        name: stage/digest or a digest, whole or its beginning; models:/NAME@ALIAS; a folder of
-            the store.
+        name: stage/digest or a digest, whole or its beginning; a registered model, by its name,
+            models:/NAME@ALIAS or models:/NAME/NUMBER; a folder of the store.
 
     Returns:
         As `trace` does.
@@ -118,17 +118,17 @@ def ancestry(settings: Settings, name: str) -> list[Record]:
         ModelError: There is no such registered model, or MLflow does not give it.
         StoreError: Nothing or more than one stage goes by that name.
     """
-    tracker = Tracker(settings)
+    tracker, name = Tracker(settings), name.strip()
+    registered = name.startswith("models:") or is_registered(name)
+    version = find_version(tracker, name) if registered else None
     in_store = read_store(Store(settings.store))
     in_mlflow: Records = {}
     with tolerated("the look for runs"):
         if tracker.reachable():
             in_mlflow = read_mlflow(tracker)
     records = merge(in_store, in_mlflow)
-    name = name.strip()
-    if not name.startswith("models:"):
+    if version is None:
         return trace(records, _match(records, name))
-    version = find_version(tracker, name)
     if version.published is None:
         raise StoreError(
             f"{version.uri} was not registered by Quartet, so nothing says what it was made from; "
@@ -207,7 +207,7 @@ def _match(records: Records, name: str) -> str:
     if len(found) != 1:
         raise StoreError(
             f"{name!r} names {len(found)} published stages, wanted exactly one as stage/digest, "
-            "such as ppo/3fa81c2b, or models:/NAME@ALIAS; MLflow's Models page and the tags "
+            "such as ppo/3fa81c2b, or a registered model; MLflow's Models page and the tags "
             "quartet.digest of its runs show them"
         )
     return found[0]

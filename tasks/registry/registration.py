@@ -7,8 +7,6 @@ cut off: the next run of the same result, a promotion, `quartet sync`.
 
 import contextlib
 import re
-import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +14,25 @@ from pydantic import BaseModel, ValidationError
 
 from models.errors import StoreError
 from tasks.catalogue import entry
-from tasks.registry.card import card_body, gather_facts, write_card
+from tasks.registry.verdicts import has_verdicts, point_challenger, renew_card, settle
 from tasks.registry.versions import (
     CARD,
-    CHALLENGER,
-    LOGGED,
-    PROMOTION,
+    NOT_EVALUATED,
     REGISTRATION,
-    ROLLBACK,
     UNFINISHED,
+    VERDICT,
     ModelVersion,
     version_of,
 )
-from tasks.results.store import Manifest, StageRef, Store, write_whole
+from tasks.results.store import StageRef, Store, write_whole
+from tasks.run.overview import overview
 from tasks.run.pipeline import PipelineRun
 from tasks.run.planning import planning
 from tasks.run.reporting import emit, run_logger
 from tasks.settings import Settings, load_settings
-from tasks.tracking.client import Tracker, tagged
+from tasks.tracking.client import Tracker
 from tasks.tracking.outages import tolerated
+from tasks.tracking.queries import tagged
 
 
 class Registration(BaseModel, frozen=True):
@@ -63,8 +61,9 @@ class Registration(BaseModel, frozen=True):
 def register(ref: StageRef, pipeline: PipelineRun) -> None:
     """Register a published model as `<preset>-<role>`, once for each digest, and emit an event.
 
-    The new version gets the alias `challenger`. What a kill cut off is finished the next time. An
-    MLflow that fails is no reason to fail here: then a note stays, for `quartet sync`.
+    A policy's version waits for its verdict (`tasks/registry/verdicts.py`); others get the alias
+    `challenger` at once. What a kill cut off is finished the next time. An MLflow that fails is no
+    reason to fail here: then a note stays, for `quartet sync`.
 
     Raises:
         StoreError: The published stage is damaged.
@@ -89,12 +88,20 @@ def _register(tracker: Tracker, store: Store, wanted: Registration) -> None:
         there = [version_of(one) for one in tracker.versions(here)]
         unfinished = [one for one in there if UNFINISHED in one.tags]
         if there and not unfinished:
+            _show(there[0])
             return
         version = unfinished[0] if unfinished else _add_version(tracker, store, wanted)
         run_logger().info(
             "%s %s is registered as %s", wanted.stage, wanted.digest[:12], version.uri
         )
         finish(tracker, store, version)
+        _show(version)
+
+
+def _show(version: ModelVersion) -> None:
+    """Name a version in the report of the flow run."""
+    uri = load_settings().tracking_uri
+    overview().add_model(version.uri, f"{uri.rstrip('/')}/{version.page}" if uri else "")
 
 
 def make_missed_registrations(settings: Settings) -> list[str]:
@@ -118,10 +125,13 @@ def make_missed_registrations(settings: Settings) -> list[str]:
 
 
 def finish_registrations(settings: Settings, name: str = "") -> list[str]:
-    """Give every version that a kill left without alias or card both; one sentence for each.
+    """Finish every version that a kill left without event, card, verdict or alias.
 
     Args:
         name: Of one registered model, whose cards are left alone then; empty for all.
+
+    Returns:
+        A sentence for each.
     """
     tracker, store = Tracker(settings), Store(settings.store)
     messages = []
@@ -142,14 +152,21 @@ def finish_registrations(settings: Settings, name: str = "") -> list[str]:
                     f"{one.uri}: its model card cannot be written here; `quartet sync` writes it "
                     f"where the store has {stage}"
                 )
+        for known in [name] if name else _names_of_policies(tracker):
+            messages += settle(tracker, store, known)
     return messages
+
+
+def _names_of_policies(tracker: Tracker) -> list[str]:
+    found = map(version_of, tracker.versions("tags.`quartet.digest` LIKE '%'"))
+    return sorted({one.name for one in found if has_verdicts(one)})
 
 
 def finish(tracker: Tracker, store: Store, version: ModelVersion) -> bool:
     """Write what is still to be written of a version; False if its card cannot be."""
     name = version.name
+    point_challenger(tracker, name)
     if version.tags.get(UNFINISHED) == REGISTRATION:
-        _point_challenger(tracker, name)
         stage, digest = version.published or ("", "")
         payload = {
             "name": name,
@@ -177,70 +194,6 @@ def finish_cards(tracker: Tracker, store: Store, name: str, *numbers: str) -> No
                 finish(tracker, store, version)
 
 
-def renew_card(tracker: Tracker, store: Store, version: ModelVersion) -> bool:
-    """Write the model card of a version again, into its files and its description.
-
-    A card that cannot be written is a warning: the model is as good without it.
-
-    Returns:
-        False if it could not be written.
-    """
-    logged = LOGGED.fullmatch(version.source)
-    if version.published is None or logged is None:
-        return True
-    with tolerated(f"the model card of {version.uri}"), tempfile.TemporaryDirectory() as scratch:
-        folder = store.folder(*version.published)
-        facts = gather_facts(
-            store,
-            Manifest.read(folder),
-            name=version.name,
-            preset=version.tags.get("quartet.preset", ""),
-            promotion=_below(PROMOTION, version.tags),
-            rollback=_below(ROLLBACK, version.tags),
-        )
-        card = Path(scratch) / "README.md"
-        card.write_text(write_card(facts), encoding="utf-8")
-        tracker.client.log_model_artifact(logged[1], str(card))
-        tracker.client.update_model_version(version.name, version.version, card_body(facts))
-        return True
-    return False
-
-
-def renew_cards(ref: StageRef) -> None:
-    """Write the cards of a published model's versions again, now that more is known of it.
-
-    An MLflow that fails is no reason to fail here.
-    """
-    if planning() is not None:
-        return
-    settings = load_settings()
-    tracker = Tracker(settings)
-    with tolerated(f"the model cards of {ref.stage}"):
-        tracker.require(patient=True)
-        for found in tracker.versions(tagged({"quartet.digest": ref.digest})):
-            renew_card(tracker, Store(settings.store), version_of(found))
-
-
-def _below(prefix: str, tags: Mapping[str, str]) -> dict[str, str]:
-    """Tags below a prefix, without it; the prefix itself is called `result`."""
-    return {
-        key.removeprefix(prefix).lstrip(".") or "result": value
-        for key, value in tags.items()
-        if key == prefix or key.startswith(f"{prefix}.")
-    }
-
-
-def _point_challenger(tracker: Tracker, name: str) -> None:
-    """Point the alias at the newest version; looks again, for others may register meanwhile."""
-    while True:
-        there = map(version_of, tracker.versions(f"name = '{name}'"))
-        newest = max(int(one.version) for one in there if one.published is not None)
-        aliases = tracker.client.get_registered_model(name).aliases
-        if int(aliases.get(CHALLENGER, 0)) >= newest:
-            return
-        tracker.client.set_registered_model_alias(name, CHALLENGER, str(newest))
-
-
 def _add_version(tracker: Tracker, store: Store, wanted: Registration) -> ModelVersion:
     client, name = tracker.client, wanted.name
     manifest = store.find(wanted.stage, wanted.digest)
@@ -256,6 +209,7 @@ def _add_version(tracker: Tracker, store: Store, wanted: Registration) -> ModelV
         "quartet.pipeline": wanted.pipeline,
         **{f"input.{role}": digest for role, digest in manifest.inputs.items()},
     }
+    waits = {VERDICT: NOT_EVALUATED} if wanted.role == "policy" else {}
     run_id = manifest.run_id or None
     if run_id and tracker.status(run_id) is None:  # made while another MLflow was in use
         run_id = None
@@ -272,8 +226,8 @@ def _add_version(tracker: Tracker, store: Store, wanted: Registration) -> ModelV
     if not client.search_registered_models(f"name = '{name}'"):
         client.create_registered_model(name)
     found = client.create_model_version(
-        name, logged.model_uri, run_id=run_id, tags=tags | {UNFINISHED: REGISTRATION},
-        model_id=logged.model_id,
+        name, logged.model_uri, run_id=run_id, model_id=logged.model_id,
+        tags=waits | tags | {UNFINISHED: REGISTRATION},
     )  # fmt: skip
     return version_of(found)
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from models.errors import ModelError, ParameterError, QuartetError
 from models.runtime import use_device
 from tasks.machine.password import home_password
+from tasks.registry.bodies import Refusal
 from tasks.registry.guard import Guard
 from tasks.settings import load_settings
 
@@ -132,7 +133,8 @@ def serve_model(
     tokenizer = load_tokenizer(folder)
     model = load_causal_model(folder).to(use_device(settings.device, settings.threads))
     refuse_short_embeddings(folder, tokenizer, model)
-    app = Guard(_app(model, tokenizer, name), key=key, host=host, context=context_tokens(model))
+    context = context_tokens(model)
+    app = Guard(_app(model, tokenizer, name), key=key, host=host, context=context, name=name)
     config = uvicorn.Config(
         app,
         host=host,
@@ -160,6 +162,7 @@ def serve_model(
 def _app(model: Any, tokenizer: Any, name: str) -> Any:
     from fastapi.responses import JSONResponse
     from jinja2 import TemplateError
+    from starlette.exceptions import HTTPException
     from transformers.cli.serving.chat_completion import ChatCompletionHandler
     from transformers.cli.serving.completion import CompletionHandler
     from transformers.cli.serving.model_manager import ModelManager, TimedModel
@@ -191,11 +194,14 @@ def _app(model: Any, tokenizer: Any, name: str) -> Any:
     )
     app.router.routes[:] = [route for route in app.router.routes if route.path in ROUTES]
 
-    async def refuse(_: Any, error: Exception) -> Any:
-        detail = {"message": str(error), "type": "invalid_request_error"}
-        return JSONResponse({"error": detail}, status_code=400)
+    async def refuse(request: Any, error: Any) -> Any:
+        status, said = getattr(error, "status_code", 400), getattr(error, "detail", str(error))
+        if status in (404, 405):
+            there = ", ".join(ROUTES)
+            said = f"{request.method} {request.url.path} is nothing here; there are {there}"
+        return JSONResponse(Refusal(status, str(said)).content, status_code=status)
 
-    for kind in (ValueError, TemplateError, QuartetError):
+    for kind in (ValueError, TemplateError, QuartetError, HTTPException):
         app.add_exception_handler(kind, refuse)
     return app
 
@@ -226,6 +232,8 @@ def _end_at_context(model: Any) -> None:
     context, generate = context_tokens(model), model.generate
 
     def generate_within(*, input_ids: Any, generation_config: Any, **rest: Any) -> Any:
+        if not input_ids.shape[1]:
+            raise ValueError("the prompt has no token; write something")
         room = context - input_ids.shape[1]
         if room < 1:
             raise ValueError(

@@ -1,24 +1,38 @@
 """Versions of registered models: found by name, downloaded, and what their tags mean.
 
+    quickstart-policy                     the champion, else the challenger
+    models:/quickstart-policy             the same
+    models:/quickstart-policy@challenger  the version with an alias
+    models:/quickstart-policy/3           a version by its number
+
 The tags of a version name the stage and its digest, so whoever asks for the version gets the
 published stage itself.
 """
 
 import contextlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+from urllib.parse import quote
 
+from models.display import one_line
 from models.errors import ModelError, QuartetError
 from tasks.results.digests import DIGEST
 from tasks.settings import load_settings
-from tasks.tracking.client import Tracker, tagged
-from tasks.tracking.outages import describe
+from tasks.tracking.client import Tracker
+from tasks.tracking.outages import describe, tolerated
+from tasks.tracking.queries import tagged
 
+CHAMPION: Literal["champion"] = "champion"
 CHALLENGER = "challenger"
-"""Alias of the newest version; who promotes a model gives it another."""
+"""Aliases of the version in use, and of the one to use next; `tasks/registry/verdicts.py` says
+which that is."""
+
+VERDICT, NOT_EVALUATED = "verdict", "not evaluated yet"
+"""Of the tags that tell of a policy's evaluation; the whole of this one is the verdict in a line,
+before there is one the other. It is a version's first tag, for MLflow shows them as they came."""
 
 UNFINISHED = "quartet.unfinished"
 """Tag of a version of which something is still to be written: one of the two below."""
@@ -33,7 +47,14 @@ ROLLBACK = "quartet.rollback"
 """Of the tags in which a rollback says what it did; the whole of this one is one of the two."""
 ROLLED_BACK, CHAMPION_AGAIN = "rolled back", "champion again"
 
-NAME = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))")
+BARE = re.compile(r"[^/@:='\"`]+")
+"""A registered model's name that Quartet reads without `models:/`."""
+NAME = re.compile(
+    r"(?:models:/)?(?P<name>[^/@:='\"`]+)(?:@(?P<alias>[^/@'\"`]+)|/(?P<version>\d+))?"
+)
+SHOWN = 3
+"""Versions that a message names."""
+
 STAGE = re.compile(r"[a-z][\w-]*")
 LOGGED = re.compile(r"models:/(m-[^/]+)")
 
@@ -55,6 +76,11 @@ class ModelVersion:
     @property
     def uri(self) -> str:
         return f"models:/{self.name}/{self.version}"
+
+    @property
+    def page(self) -> str:
+        """Address of its page below the root of MLflow's server."""
+        return f"#/models/{quote(self.name)}/versions/{self.version}"
 
     @property
     def published(self) -> tuple[str, str] | None:
@@ -100,8 +126,21 @@ def fetch_files(version: ModelVersion, into: Path) -> Path:
     return download(Tracker(load_settings()), version, into)
 
 
+def want_registered(name: str) -> None:
+    """Refuse a name that no registered model or version of one has.
+
+    Raises:
+        ModelError: As `find_version`, but for a name alone whatever its versions are.
+    """
+    tracker, match = Tracker(load_settings()), NAME.fullmatch(name)
+    if match is None or match["alias"] or match["version"]:
+        find_version(tracker, name)
+    else:
+        find_registered(tracker, match["name"])
+
+
 def find_version(tracker: Tracker, name: str) -> ModelVersion:
-    """Find the version that `models:/NAME@ALIAS` or `models:/NAME/VERSION` names.
+    """Find a version of a registered model, however it is named.
 
     Raises:
         ModelError: The name has another form, or MLflow has no such version or does not answer.
@@ -109,17 +148,78 @@ def find_version(tracker: Tracker, name: str) -> ModelVersion:
     match = NAME.fullmatch(name)
     if match is None:
         raise ModelError(
-            f"{name!r} names no registered model, wanted models:/NAME@ALIAS or "
+            f"{name!r} names no registered model, wanted NAME, models:/NAME@ALIAS or "
             "models:/NAME/NUMBER; MLflow's Models page shows them"
         )
+    model = find_registered(tracker, match["name"])
     remedy = "choose a version and an alias that its Models page shows, or give stage/digest"
     with asking(tracker, f"does not give {name!r}", remedy):
-        tracker.require(patient=True)
-        if match["alias"]:
+        if match["version"]:
+            found = tracker.client.get_model_version(match["name"], match["version"])
+        elif match["alias"]:
             found = tracker.client.get_model_version_by_alias(match["name"], match["alias"])
         else:
-            found = tracker.client.get_model_version(match["name"], match["version"])
+            number = model.aliases.get(CHAMPION) or model.aliases.get(CHALLENGER)
+            if number is None:
+                raise _nothing_to_use(tracker, match["name"])
+            found = tracker.client.get_model_version(match["name"], str(number))
     return version_of(found)
+
+
+def find_registered(tracker: Tracker, name: str) -> Any:
+    """Find a registered model, as MLflow gives it.
+
+    Raises:
+        ModelError: MLflow has none of that name or does not answer.
+    """
+    if _nothing_yet():
+        raise ModelError(
+            f"{name!r} names no registered model, for there is none in {load_settings().root} yet; "
+            "run a pipeline, or set QUARTET_HOME or QUARTET_TRACKING_URI to where one was run"
+        )
+    remedy = "choose one that its Models page shows"
+    with asking(tracker, f"does not give the registered model {name!r}", remedy):
+        tracker.require(patient=True)
+        return tracker.client.get_registered_model(name)
+
+
+def _nothing_yet() -> bool:
+    """Whether MLflow's local database is still to be made, which takes seconds."""
+    settings = load_settings()
+    return not settings.tracking_uri and not (settings.root / "mlflow.db").exists()
+
+
+def _nothing_to_use(tracker: Tracker, name: str) -> ModelError:
+    there = list_versions(tracker, name)
+    example = there[0].uri if there else f"models:/{name}/1"
+    return ModelError(
+        f"{name} has neither a champion nor a challenger ({in_words(there)}); name a version, such "
+        f"as {example}"
+    )
+
+
+def list_versions(tracker: Tracker, name: str) -> list[ModelVersion]:
+    """All versions of a registered model, the newest first."""
+    there = map(version_of, tracker.versions(f"name = '{name}'"))
+    return sorted(there, key=lambda one: -int(one.version))
+
+
+def in_words(versions: Sequence[ModelVersion]) -> str:
+    """What is known of versions, in one line."""
+    said = [f"version {one.version}: {one.tags.get(VERDICT, 'no verdict')}" for one in versions]
+    more = [f"{len(said) - SHOWN} more"] if len(said) > SHOWN else []
+    return one_line("; ".join([*said[:SHOWN], *more]) or "no version")
+
+
+def is_registered(name: str) -> bool:
+    """Whether a name alone is a registered model's; one that cannot be asked for is none."""
+    if not BARE.fullmatch(name) or _nothing_yet():
+        return False
+    tracker = Tracker(load_settings())
+    with tolerated(f"the look for a registered model {name!r}"):
+        tracker.require()
+        return bool(tracker.client.search_registered_models(f"name = '{name}'"))
+    return False
 
 
 def download(tracker: Tracker, version: ModelVersion, into: Path) -> Path:

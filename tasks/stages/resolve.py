@@ -3,7 +3,12 @@
     sft/3fa81c2b                     a published stage, by digest or its beginning
     models:/quickstart-sft@champion  a registered model, by alias or number
     ~/models/mine                    a folder
+    quickstart-sft                   a registered model: its champion, else its challenger
     HuggingFaceTB/SmolLM2-135M@main  a model of the hub, perhaps with a revision
+
+A name without `/`, `@` and `:` may be any of the last three: it is a folder if there is one, else a
+registered model if MLflow has one, else the hub's. `models:/quickstart-sft` and `./quickstart-sft`
+leave no doubt.
 
 For a run, what is named comes back as a published stage: what is not one yet is adopted, so it is
 checked and made complete before anything is trained on it. For a conversation or a server nothing
@@ -18,10 +23,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from models.display import one_line
 from models.errors import ModelError, StoreError
 from models.language.screening import screen_model
 from tasks.catalogue import CATALOGUE, Role, stages_for
-from tasks.registry.versions import fetch_files, named_version
+from tasks.registry.versions import ModelVersion, fetch_files, is_registered, named_version
 from tasks.results.store import StageRef, Store
 from tasks.run.exchange import open_published
 from tasks.run.pipeline import PipelineRun
@@ -39,10 +45,16 @@ HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?(@[\w./-]+)?")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NamedFolder:
-    """A model folder, and a short name for it of letters, digits and `. _ -`."""
+    """A model folder.
+
+    Attributes:
+        name: As it was given.
+        version: Address of the registered version that it is of; empty for others.
+    """
 
     path: Path
     name: str
+    version: str = ""
 
 
 def find_model(name: str, *, role: Role, pipeline: PipelineRun) -> StageRef:
@@ -52,19 +64,16 @@ def find_model(name: str, *, role: Role, pipeline: PipelineRun) -> StageRef:
         ModelError: There is none by that name, or it is not what the role needs.
         StoreError: No published stage goes by that name, or it is damaged.
     """
-    name = name.strip()
-    if name.startswith("models:"):
-        return _find_registered(name, role, pipeline)
-    if published := _published_name(name):
-        return _find_published(*published, role)
-    folder = named_folder(name)
-    if folder is None and not HUB_ID.fullmatch(name):
-        raise ModelError(
-            f"{role} model {name!r} is no folder here, no stage/digest (such as "
-            f"{stages_for(role)[0]}/3fa81c2b), no models:/NAME@ALIAS and no hub id; check the "
-            "spelling, and give a folder as the flow's machine sees it"
-        )
-    return _adopt(name if folder is None else str(folder), role, pipeline)
+    match _meaning(name.strip()):
+        case (stage, digest):
+            return _find_published(stage, digest, role)
+        case ModelVersion(published=(stage, digest)) as version:
+            return _find_published(stage, digest, role, called=f"{name} ({version.uri})")
+        case ModelVersion() as version:
+            with tempfile.TemporaryDirectory(prefix="quartet-") as scratch:
+                return _adopt(str(fetch_files(version, Path(scratch))), role, pipeline)
+        case source:
+            return _adopt(str(source), role, pipeline)
 
 
 @contextlib.contextmanager
@@ -77,29 +86,43 @@ def model_folder(name: str) -> Iterator[NamedFolder]:
     """
     name = name.strip()
     with tempfile.TemporaryDirectory(prefix="quartet-") as scratch:
-        if name.startswith("models:"):
-            yield _registered_folder(name, Path(scratch))
-        elif (folder := named_folder(name)) is not None:
-            yield _local_folder(folder)
-        elif published := _published_name(name):
-            stage, digest = published
-            yield _folder_of(stage, digest, f"{stage}-{digest[:12]}")
-        else:
-            yield _hub_folder(name)
+        match _meaning(name):
+            case (stage, digest):
+                yield NamedFolder(path=_folder_of(stage, digest), name=name)
+            case ModelVersion() as version:
+                path = _files_of(version, Path(scratch))
+                yield NamedFolder(path=path, name=name, version=version.uri)
+            case Path() as folder:
+                yield NamedFolder(path=_inner_folder(folder), name=name)
+            case source:
+                from models.language.adoption import download_model  # imports torch
+
+                source, _, revision = source.partition("@")
+                yield NamedFolder(path=download_model(source, revision or None), name=name)
 
 
-def _published_name(name: str) -> tuple[str, str] | None:
-    """Stage and digest of `stage/digest`; None for what may be a hub id."""
+def _meaning(name: str) -> tuple[str, str] | ModelVersion | Path | str:
+    """Stage and digest, a registered version, a folder, or a hub id: the first that there is.
+
+    Raises:
+        ModelError: It can be nothing of all that.
+    """
     match = PUBLISHED.fullmatch(name)
-    return (match["stage"], match["digest"]) if match and match["stage"] in CATALOGUE else None
-
-
-def _find_registered(name: str, role: Role, pipeline: PipelineRun) -> StageRef:
-    version = named_version(name)
-    if version.published is not None:
-        return _find_published(*version.published, role, called=f"{name} ({version.uri})")
-    with tempfile.TemporaryDirectory(prefix="quartet-") as scratch:
-        return _adopt(str(fetch_files(version, Path(scratch))), role, pipeline)
+    if match and match["stage"] in CATALOGUE:  # else it may be a hub id
+        return match["stage"], match["digest"]
+    if name.startswith("models:"):
+        return named_version(name)
+    if (folder := named_folder(name)) is not None:
+        return folder
+    if is_registered(name):
+        return named_version(name)
+    if HUB_ID.fullmatch(name):
+        return name
+    raise ModelError(
+        f"model {one_line(name)!r} is no folder here, no stage/digest (such as sft/3fa81c2b), no "
+        "registered model and no hub id; check the spelling, and give a folder as the machine that "
+        "uses it sees it"
+    )
 
 
 def _find_published(stage: str, digest: str, role: Role, *, called: str = "") -> StageRef:
@@ -141,16 +164,14 @@ def _refuse_unfit(folder: Path, role: Role) -> None:
         )
 
 
-def _registered_folder(name: str, scratch: Path) -> NamedFolder:
-    version = named_version(name)
-    called = re.sub(r"[^\w.-]", "-", version.name)
+def _files_of(version: ModelVersion, scratch: Path) -> Path:
     if version.published is not None:
         with contextlib.suppress(StoreError):  # cleaned here: MLflow has the version's own files
-            return _folder_of(*version.published, called)
-    return NamedFolder(path=fetch_files(version, scratch), name=called)
+            return _folder_of(*version.published)
+    return fetch_files(version, scratch)
 
 
-def _folder_of(stage: str, digest: str, called: str) -> NamedFolder:
+def _folder_of(stage: str, digest: str) -> Path:
     ref = open_published(stage, digest)
     folder = Store(load_settings().store).folder(ref.stage, ref.digest) / "model"
     if not (folder / "config.json").is_file():
@@ -158,26 +179,12 @@ def _folder_of(stage: str, digest: str, called: str) -> NamedFolder:
             f"{stage}/{digest[:12]} holds no model; name a stage that trains one, such as "
             "pretrain, sft or ppo"
         )
-    return NamedFolder(path=folder, name=called)
+    return folder
 
 
-def _local_folder(folder: Path) -> NamedFolder:
+def _inner_folder(folder: Path) -> Path:
+    """The model in a published stage's folder, else the folder itself."""
     folder = folder.resolve()
     inner = folder / "model"
-    if not (folder / "config.json").is_file() and (inner / "config.json").is_file():
-        folder = inner
-    named = folder.parent if folder.name == "model" else folder
-    return NamedFolder(path=folder, name=re.sub(r"[^\w.-]", "-", named.name)[:40] or "model")
-
-
-def _hub_folder(name: str) -> NamedFolder:
-    if not HUB_ID.fullmatch(name):
-        raise ModelError(
-            f"{name!r} is no folder here, no stage/digest (such as ppo/3fa81c2b), no "
-            "models:/NAME@ALIAS and no hub id; check the spelling"
-        )
-    from models.language.adoption import download_model  # imports torch
-
-    source, _, revision = name.partition("@")
-    found = download_model(source, revision or None)
-    return NamedFolder(path=found, name=source.rpartition("/")[2])
+    alone = (folder / "config.json").is_file() or not (inner / "config.json").is_file()
+    return folder if alone else inner

@@ -1,7 +1,7 @@
 """All that is asked of MLflow.
 
-`client`: runs, metrics, artifacts, searches. `database`: the local one, made in one step.
-`metrics` on their way, and the machine's load.
+`client`: runs, metrics, artifacts, searches; `queries`: their filters and pages. `database`: the
+local one, made in one step. `metrics` on their way, and the machine's load.
 `recording` of results and pages, `facts` about cost and hardware, `datasets` as inputs.
 `views` of the list of runs, the best first.
 `outages`: notes of what could not be recorded, and `sync`, which delivers them.

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeAlias
 
 from models.errors import QuartetError
 from tasks.settings import Settings
@@ -29,13 +29,13 @@ from tasks.tracking.outages import (
     explain_unopened,
     write_note,
 )
+from tasks.tracking.queries import every, tagged
 
 PUBLISHED = "published"
 """Artifact folder of a stage run that holds what the store holds."""
 
-BELOW = ("stage", "comparison")
-PARENTS = " and ".join(f"tags.`quartet.kind` != '{kind}'" for kind in BELOW)
-"""Filter for runs of flows, which have the runs of stages below them."""
+Texts: TypeAlias = Mapping[str, str]
+Numbers: TypeAlias = Mapping[str, float]
 
 PARAMETERS = 100
 """Parameters of one request, MLflow's own limit."""
@@ -117,12 +117,7 @@ class Tracker:
         return True
 
     def start_run(
-        self,
-        name: str,
-        *,
-        parameters: Mapping[str, str],
-        tags: Mapping[str, str],
-        metrics: Mapping[str, float] = MappingProxyType({}),
+        self, name: str, *, parameters: Texts, tags: Texts, metrics: Numbers = MappingProxyType({})
     ) -> str:
         """Open a run with its parameters and return its id; one without them is closed again."""
         given = {"run_name": name, "start_time": _now(), "tags": dict(tags)}
@@ -139,10 +134,7 @@ class Tracker:
         return run_id
 
     def log_parameters(
-        self,
-        run_id: str,
-        parameters: Mapping[str, str],
-        metrics: Mapping[str, float] = MappingProxyType({}),
+        self, run_id: str, parameters: Texts, metrics: Numbers = MappingProxyType({})
     ) -> None:
         """Log parameters but for empty ones, which say nothing; to log them again does nothing."""
         params = [entities.Param(key, value[:6000]) for key, value in parameters.items() if value]
@@ -193,25 +185,12 @@ class Tracker:
         for start in range(0, len(metrics), BATCH):
             self.client.log_batch(run_id, metrics=metrics[start : start + BATCH])
 
-    def log_missing(self, run_id: str, curves: Mapping[str, Sequence[tuple[int, float]]]) -> int:
-        """Log those points of curves whose step a run lacks, and return how many they were."""
-        now = _now()
-        there = {name: dict(self.curve(run_id, name)) for name in curves}
-        missing = [
-            Point(name=name, value=value, step=step, time_ms=now)
-            for name, points in curves.items()
-            for step, value in points
-            if step not in there[name]
-        ]
-        self.log_points(run_id, missing)
-        return len(missing)
-
     def log(
         self,
         run_id: str,
         *,
-        metrics: Mapping[str, float] = MappingProxyType({}),
-        tags: Mapping[str, str] = MappingProxyType({}),
+        metrics: Numbers = MappingProxyType({}),
+        tags: Texts = MappingProxyType({}),
     ) -> None:
         """Log final metrics at step 0 and tags in one request."""
         points = [entities.Metric(name, value, _now(), 0) for name, value in metrics.items()]
@@ -294,19 +273,3 @@ def _migrate(database: Path) -> None:
 
 def _now() -> int:
     return int(time.time() * 1000)
-
-
-def every(search: Callable[..., Any], **query: Any) -> Iterator[Any]:
-    """All that one of the client's searches finds, page by page."""
-    token: str | None = None
-    while True:
-        page = search(**query, page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return
-
-
-def tagged(tags: Mapping[str, str]) -> str:
-    """Filter for what carries all these tags."""
-    return " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())

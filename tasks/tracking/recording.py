@@ -1,6 +1,7 @@
 """What a finished stage leaves in MLflow."""
 
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -15,7 +16,7 @@ from tasks.results.curves import read_history
 from tasks.results.store import Manifest
 from tasks.tracking.client import Tracker
 from tasks.tracking.facts import DIGITS, GROUP, manifest_cost, show_output
-from tasks.tracking.metrics import without_silent
+from tasks.tracking.metrics import Point, without_silent
 
 REPORT, PLOTS, ABOUT = "report.md", "plots", "page.json"
 
@@ -74,7 +75,7 @@ def record_result(
     missing = 0
     if repair:
         tracker.log_parameters(run_id, stage_parameters(manifest.seed, manifest.parameters))
-        missing = tracker.log_missing(run_id, curves)
+        missing = log_missing(tracker, run_id, curves)
         there = tracker.metrics(run_id)
         final = {name: value for name, value in final.items() if name not in there}
     tracker.log(run_id, metrics=final)
@@ -86,6 +87,22 @@ def record_result(
         show_output(tracker, parent, manifest, folder, run_id=run_id)
     record_page(tracker, page, run_id=run_id, parent=parent)
     return missing
+
+
+def log_missing(
+    tracker: Tracker, run_id: str, curves: Mapping[str, Sequence[tuple[int, float]]]
+) -> int:
+    """Log those points of curves whose step a run lacks, and return how many they were."""
+    now = int(time.time() * 1000)
+    there = {name: dict(tracker.curve(run_id, name)) for name in curves}
+    missing = [
+        Point(name=name, value=value, step=step, time_ms=now)
+        for name, points in curves.items()
+        for step, value in points
+        if step not in there[name]
+    ]
+    tracker.log_points(run_id, missing)
+    return len(missing)
 
 
 def record_samples(

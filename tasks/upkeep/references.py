@@ -15,8 +15,9 @@ from models.errors import QuartetError
 from tasks.machine.liveness import Note, runs_folder
 from tasks.results.digests import DIGEST
 from tasks.settings import Settings
-from tasks.tracking.client import BELOW, Tracker
+from tasks.tracking.client import Tracker
 from tasks.tracking.outages import describe, read_notes
+from tasks.tracking.queries import BELOW
 
 NAMING = ("quartet.digest", "quartet.published")
 """Tags that hold a digest, beside those of the inputs."""

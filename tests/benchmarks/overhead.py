@@ -84,7 +84,7 @@ def bare(settings: list[str]) -> dict[str, float]:
             module = MODULES.get(stage, stage)
             stack.enter_context(patch(f"tasks.stages.{module}.run_stage", _bare_stage(root)))
         for nobody_looks in (
-            "flows.pipeline.renew_cards",
+            "flows.pipeline.record_verdict",
             "tasks.stages.pretrain.register",
             "tasks.stages.sft.register",
             "tasks.stages.reward.register",

@@ -281,7 +281,7 @@ def test_pipeline_shows_few_cards_the_report_with_the_verdict_first(
     cards = {one["key"]: one for one in found}
     assert len(found) == len(cards)
     of_run = {key for key, one in cards.items() if one["task_run_id"] is None}
-    assert of_run == {"report", "progress"}  # Prefect shows these first
+    assert of_run == {"report", "plan", "progress"}  # Prefect shows these first
     pages = ("prepare", "reward", "reward-quality", "ppo")
     assert set(cards) - of_run == {f"{stage}-report" for stage in pages}
     assert all(one["description"] for one in found)

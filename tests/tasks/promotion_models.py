@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from models.evaluation.checks import Check, Verdict
+from models.evaluation.result import Comparison, EvaluationResult
 from models.evaluation.sampling import RewardScorer, sample_model
 from models.language.architectures import build_model
 from models.language.config import ArchitectureConfig, SamplingConfig, TokenizerConfig
@@ -136,12 +138,36 @@ def register_policy(
     folder: Path, digest: str, alarms: Mapping[str, float] | None = None, *, data: str = DATA
 ) -> str:
     """Publish and register a policy; the address of its version."""
-    from tasks.registry.versions import find_version
     from tasks.tracking.client import Tracker
+    from tasks.tracking.queries import tagged
 
     inputs = {"reference": SFT, "reward_model": REWARD, "prompts": data}
     register(publish("ppo", digest, folder, inputs=inputs, metrics=alarms), PIPELINE)
-    return find_version(Tracker(load_settings()), f"models:/{NAME}@challenger").uri
+    (version,) = Tracker(load_settings()).versions(tagged({"quartet.digest": digest}))
+    return f"models:/{NAME}/{version.version}"
+
+
+def publish_evaluation(policy: str, digest: str, low: float, *, accepted: bool = True) -> None:
+    """Publish an evaluation of a policy whose gain's interval begins at `low`, 0.05 wide."""
+    gain = {"mean": low + 0.025, "low": low, "high": low + 0.05}
+    checks = (
+        Check(name="judged_gain", value=low, low=0.0, passed=accepted, numbers=gain),
+        Check(name="kl_to_reference", value=1.6, high=10.0, passed=True),
+    )
+    verdict = Verdict(judge="gold", independent=True, overoptimised=None, prompts=40, checks=checks)
+    result = EvaluationResult(
+        prompts=40, samples_per_prompt=1, measures={"sft": {}, "ppo": {}}, win_rates={},
+        baseline="sft", comparisons={"ppo": Comparison(gains={}, ratios={}, verdict=verdict)},
+    )  # fmt: skip
+    store = Store(load_settings().store)
+    out = store.writing("evaluate", digest)
+    result.write(out)
+    manifest = Manifest(
+        stage="evaluate", digest=digest, seed=0, parameters={}, inputs={"policy": policy},
+        libraries={}, code="", run_id="", seconds=0.0, metrics={}, files=list_files(out),
+    )  # fmt: skip
+    write_manifest(out, manifest)
+    store.publish(out, "evaluate", digest)
 
 
 @torch.no_grad()

@@ -93,12 +93,12 @@ def talk(typed: str, *words: str) -> Result:
 
 def test_a_folder_is_used_where_it_lies(home: Path, folder: Path, tmp_path: Path) -> None:
     with model_folder(str(folder)) as found:
-        assert (found.path, found.name) == (folder.resolve(), "tiny")
+        assert (found.path, found.name) == (folder.resolve(), str(folder))
     (tmp_path / "my run!").mkdir()
     shutil.copytree(folder, tmp_path / "my run!" / "model")
     with model_folder(str(tmp_path / "my run!")) as found:
         assert found.path == (tmp_path / "my run!" / "model").resolve()
-        assert found.name == "my-run-"
+        assert found.name == str(tmp_path / "my run!")
 
 
 def test_a_published_stage_is_found_in_the_store(home: Path, folder: Path) -> None:
@@ -113,7 +113,7 @@ def test_a_published_stage_is_found_in_the_store(home: Path, folder: Path) -> No
     store.publish(out, "sft", digest)
     with model_folder("sft/abab") as found:
         assert found.path == store.folder("sft", digest) / "model"
-        assert found.name == "sft-abab"
+        assert found.name == "sft/abab"
 
 
 @pytest.mark.parametrize(
@@ -195,9 +195,9 @@ def test_serve_answers_the_openai_client(home: Path, folder: Path) -> None:
         client = openai.OpenAI(base_url=address, api_key=key, max_retries=0)
         with pytest.raises(openai.AuthenticationError):
             client.with_options(api_key="-").models.list()
-        assert [one.id for one in client.models.list()] == ["tiny"]
+        assert [one.id for one in client.models.list()] == [str(folder)]
         asked = {
-            "model": "tiny",
+            "model": str(folder),
             "messages": [{"role": "user", "content": "the cat"}],
             "temperature": 1.0,
             "seed": 3,
@@ -205,7 +205,7 @@ def test_serve_answers_the_openai_client(home: Path, folder: Path) -> None:
         }
         whole = client.chat.completions.create(**asked)
         text = whole.choices[0].message.content
-        assert whole.model == "tiny"
+        assert whole.model == str(folder)
         assert whole.usage.completion_tokens <= 8
         pieces = list(client.chat.completions.create(**asked, stream=True))
         streamed = "".join(one.choices[0].delta.content or "" for one in pieces)
@@ -220,9 +220,8 @@ def test_serve_answers_the_openai_client(home: Path, folder: Path) -> None:
         del asked["max_tokens"]
         longest = client.chat.completions.create(**asked)
         assert longest.usage.total_tokens <= 64  # the model's context
-        assert client.completions.create(model="tiny", prompt="the cat", max_tokens=3).choices
+        assert client.completions.create(model=str(folder), prompt="the cat", max_tokens=3).choices
         for wrong in (
-            {"model": "another/model"},
             {"messages": [{"role": "tool", "content": "x"}]},
             {"messages": [{"role": "user", "content": "cat " * 100}]},
             {"messages": [{"role": "user", "content": "cat " * 10_000}]},
@@ -233,13 +232,15 @@ def test_serve_answers_the_openai_client(home: Path, folder: Path) -> None:
         ):
             with pytest.raises(openai.BadRequestError):
                 client.chat.completions.create(**{**asked, **wrong})
+        with pytest.raises(openai.NotFoundError, match="only '"):
+            client.chat.completions.create(**{**asked, "model": "another/model"})
         for route in ("/load_model", "/reset"):
             with pytest.raises(openai.NotFoundError):
                 client.with_options(base_url=f"http://127.0.0.1:{port}").post(
                     route, body={"model": "another/model"}, cast_to=object
                 )
         _send_nonsense(port)
-        assert client.completions.create(model="tiny", prompt="the cat", max_tokens=3).choices
+        assert client.completions.create(model=str(folder), prompt="the cat", max_tokens=3).choices
         process.send_signal(signal.SIGINT)
         printed, said = process.communicate(timeout=SECONDS)
         assert process.returncode == 0
@@ -307,8 +308,18 @@ def test_serve_outlives_four_hundred_odd_requests(home: Path, folder: Path) -> N
                 text = bytearray(json.dumps(body).encode())
                 for _ in range(number % 3):
                     text[rng.randrange(len(text))] = rng.randrange(256)
-                answers[client.post(path, content=bytes(text)).status_code] += 1
-            assert set(answers) == {200, 400}, answers
+                answer = client.post(path, content=bytes(text))
+                answers[answer.status_code] += 1
+                if answer.status_code != 200:
+                    assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
+            assert set(answers) == {200, 400, 404}, answers
+            for method, path, wanted in (
+                ("GET", "/v1/nothing", 404), ("GET", "/v1/completions", 405),
+                ("DELETE", "/v1/models", 405), ("POST", "/v1/models", 404),
+            ):  # fmt: skip
+                answer = client.request(method, path)
+                assert answer.status_code == wanted
+                assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
             request = (
                 "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\n"
                 f"Authorization: Bearer {key}\r\n"
@@ -362,7 +373,7 @@ def test_a_served_folder_can_neither_hang_the_server_nor_widen_its_search(
     loop = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
     tokenizer.chat_template, tokenizer.response_template = loop, {"fields": {"x": {"open": "("}}}
     model.generation_config.update(num_beams=10**6, num_return_sequences=10**6, max_time=1e9)
-    app = Guard(_app(model, tokenizer, "tiny"), key=None, host="localhost", context=64)
+    app = Guard(_app(model, tokenizer, "tiny"), key=None, host="localhost", context=64, name="tiny")
     messages = [{"role": "user", "content": "x"}]
 
     async def run() -> None:

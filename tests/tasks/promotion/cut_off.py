@@ -109,6 +109,9 @@ class MemoryRegistry:
         assert version in self.models[name].versions
         self.models[name].aliases[alias] = version
 
+    def delete_registered_model_alias(self, name: str, alias: str) -> None:
+        self.models[name].aliases.pop(alias, None)
+
     def set_model_version_tag(self, name: str, version: str, key: str, value: str) -> None:
         self.models[name].versions[version].tags[key] = value
 

@@ -24,7 +24,6 @@ from tasks.promotion.promotion import promote
 from tasks.promotion.rollback import rollback
 from tasks.registry import turns
 from tasks.registry.aliases import (
-    CHAMPION,
     JOURNAL,
     PREVIOUS,
     Journal,
@@ -33,7 +32,7 @@ from tasks.registry.aliases import (
 )
 from tasks.registry.registration import finish_registrations
 from tasks.registry.turns import HOLDER
-from tasks.registry.versions import PROMOTION, ROLLBACK, UNFINISHED, find_version
+from tasks.registry.versions import CHAMPION, PROMOTION, ROLLBACK, UNFINISHED, find_version
 from tasks.results.store import StageRef
 from tasks.settings import load_settings
 from tasks.tracking.client import Tracker
@@ -240,6 +239,8 @@ def test_rollback_is_finished_on_another_machine(
     with pytest.raises(Killed):
         twice.rollback()
     twice.mlflow.go_on()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "mlflow.db").touch()  # in its place is the registry of both
     monkeypatch.setenv("QUARTET_HOME", str(tmp_path / "other"))
     monkeypatch.setattr(turns, "POLL_SECONDS", 0.01)
     monkeypatch.setattr(turns, "WAIT_SECONDS", 0.05)
@@ -275,9 +276,7 @@ def test_rollback_while_a_challenger_is_compared_is_not_undone(
     model = f"models:/{twice.name}/2"
     fresh = find_version(Tracker(load_settings()), model)
     stale = replace(fresh, tags={k: v for k, v in fresh.tags.items() if not k.startswith(ROLLBACK)})
-    seen = iter([stale])
-    real = promotion.find_version
-    monkeypatch.setattr(promotion, "find_version", lambda *args: next(seen, None) or real(*args))
+    monkeypatch.setattr(promotion, "find_challenger", lambda model: (stale, ""))
     monkeypatch.setattr(promotion, "rolled_back", lambda *args: None)
     with pytest.raises(ModelError, match="was rolled back while it was compared"):
         twice.promote("2")

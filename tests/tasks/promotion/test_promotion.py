@@ -16,8 +16,8 @@ from tasks.promotion import rollback as rollback_module
 from tasks.promotion.promotion import Answer, Promotion, promote
 from tasks.promotion.rollback import rollback
 from tasks.registry import registration
-from tasks.registry.aliases import CHAMPION, PREVIOUS, read_aliases, repair_aliases
-from tasks.registry.versions import find_version
+from tasks.registry.aliases import PREVIOUS, read_aliases, repair_aliases
+from tasks.registry.versions import CHAMPION, find_version
 from tasks.results.store import StageRef, Store
 from tasks.settings import load_settings
 from tasks.stages import challenge
@@ -94,7 +94,7 @@ def test_first_challenger_is_compared_with_its_sft_model(folders: Folders, said:
     model = register_policy(folders.middle, MIDDLE)
     done = run(model)
     assert (done.result, done.champion, done.previous) == ("promoted", "1", "")
-    assert aliases() == {"challenger": "1", CHAMPION: "1"}
+    assert aliases() == {CHAMPION: "1"}
     found = tags("1")
     assert found["quartet.promotion"] == "promoted"
     assert found["quartet.promotion.against"] == f"sft/{SFT}"
@@ -115,15 +115,15 @@ def test_better_challenger_replaces_the_champion_and_a_worse_one_does_not(
     run(register_policy(folders.middle, MIDDLE))
     best = run(register_policy(folders.best, BEST))
     assert (best.result, best.champion, best.previous) == ("promoted", "2", "1")
-    assert aliases() == {"challenger": "2", CHAMPION: "2", PREVIOUS: "1"}
+    assert aliases() == {CHAMPION: "2", PREVIOUS: "1"}
     assert tags("2")["quartet.promotion.against"] == f"models:/{NAME}/1"
     worse = run(f"models:/{NAME}/1")
     assert (worse.result, worse.champion) == ("rejected", "2")
-    assert aliases() == {"challenger": "2", CHAMPION: "2", PREVIOUS: "1"}
+    assert aliases() == {CHAMPION: "2", PREVIOUS: "1"}
     assert tags("1")["quartet.promotion"] == "rejected"
     assert "does not lie above 0" in tags("1")["quartet.promotion.reasons"]
     assert said[-1][0] == "quartet.model.rejected"
-    again = run(f"models:/{NAME}@challenger")
+    again = run(f"models:/{NAME}/2")
     assert (again.result, again.reasons) == (
         "unchanged",
         [f"models:/{NAME}/2 is the champion already: nothing to do"],
@@ -310,7 +310,7 @@ def test_crash_between_aliases_leaves_a_champion_and_is_finished_by_the_next_try
     assert aliases()[CHAMPION] == "1"
     mend()
     assert run(best).result == "unchanged"  # the journal was finished first
-    assert aliases() == {"challenger": "2", CHAMPION: "2", PREVIOUS: "1"}
+    assert aliases() == {CHAMPION: "2", PREVIOUS: "1"}
     assert tags("2")["quartet.promotion"] == "promoted"
 
 
@@ -327,7 +327,7 @@ def test_rollback_swaps_champion_and_previous(
     run(best)
     done = rollback(NAME, note="it swears")
     assert (done.champion, done.previous) == ("1", "2")
-    assert aliases() == {"challenger": "2", CHAMPION: "1", PREVIOUS: "2"}
+    assert aliases() == {CHAMPION: "1", PREVIOUS: "2"}
     assert tags("2")["quartet.rollback"] == "rolled back"
     assert tags("2")["quartet.rollback.note"] == "it swears"
     assert said[-1][0] == "quartet.model.rolled-back"
@@ -336,7 +336,7 @@ def test_rollback_swaps_champion_and_previous(
     mend = crash(2)  # champion is back, previous is not yet moved
     with pytest.raises(KeyboardInterrupt):
         rollback(NAME, to="2")
-    assert aliases() == {"challenger": "2", CHAMPION: "2", PREVIOUS: "2"}
+    assert aliases() == {CHAMPION: "2", PREVIOUS: "2"}
     mend()
     repair_aliases(load_settings(), tracker(), NAME)
-    assert aliases() == {"challenger": "2", CHAMPION: "2", PREVIOUS: "1"}
+    assert aliases() == {CHAMPION: "2", PREVIOUS: "1"}

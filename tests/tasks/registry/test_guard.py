@@ -43,7 +43,9 @@ def ask(
 ) -> Served:
     """Do some requests with the key, and return what reached the model."""
     served = Served()
-    app = Guard(served, **{"key": KEY, "host": "127.0.0.1", "context": 64} | options)
+    app = Guard(
+        served, **{"key": KEY, "host": "127.0.0.1", "context": 64, "name": "tiny"} | options
+    )
 
     async def run() -> None:
         async with httpx.AsyncClient(
@@ -67,7 +69,10 @@ def status(method: str, path: str, options: dict[str, Any] | None = None, **give
     served = ask(work, **(options or {}))
     assert bool(served.bodies) == (answers[0].status_code == 200)  # a refusal reaches no model
     if answers[0].status_code != 200:
-        assert answers[0].json()["error"]["message"]
+        error = answers[0].json()["error"]
+        assert set(error) == {"message", "type", "param", "code"}
+        assert error["message"]
+        assert error["type"] == "invalid_request_error"
         assert KEY not in answers[0].text
     return answers[0].status_code
 
@@ -188,7 +193,7 @@ def test_guard_refuses_a_body_that_is_no_request(body: bytes, expected: int) -> 
         {"tools": [{}]},
         {"generation_config": "{}"},
         {"chat_template_kwargs": {"chat_template": "x"}},
-        {"model": "x" * 1000},
+        {"model": "x" * 1001},
     ],
 )
 def test_guard_refuses_what_is_not_served(changes: dict[str, Any]) -> None:
@@ -212,6 +217,33 @@ def test_guard_refuses_a_request_before_it_reads_the_body(
     path: str, given: dict[str, Any], expected: int
 ) -> None:
     assert status("POST", path, **given) == expected
+
+
+def test_guard_names_the_field_and_the_case_as_the_api_does() -> None:
+    async def work(client: httpx.AsyncClient, _: Served) -> None:
+        for changes, param, code in (
+            ({"n": 2}, "n", None),
+            ({"messages": "hello"}, "messages", None),
+            ({"model": "another"}, "model", "model_not_found"),
+            ({"messages": [{"role": "user", "content": "x" * 9999}]}, "messages",
+             "context_length_exceeded"),
+        ):  # fmt: skip
+            answer = await client.post(CHAT, json={**ASKED, **changes})
+            error = answer.json()["error"]
+            assert (error["param"], error["code"]) == (param, code)
+            assert answer.status_code == (404 if param == "model" else 400)
+
+    ask(work)
+
+
+def test_guard_puts_an_error_in_a_stream_into_shape() -> None:
+    piece = b'data: {"x": 1}\n\ndata: {"error": "it said "no"\n twice"}\n\n'
+    before, error, rest = guarding._with_error_in_shape(piece).split(b"\n\n")
+    assert (before, rest) == (b'data: {"x": 1}', b"")
+    told = json.loads(error.removeprefix(b"data: "))["error"]
+    assert told["message"] == 'it said "no"\n twice'
+    said = b'data: {"content": "data: {\\"error\\": \\"x"}\n\n'
+    assert guarding._with_error_in_shape(said) == said
 
 
 def test_guard_stops_a_body_that_never_ends() -> None:
@@ -275,7 +307,7 @@ def test_guard_says_nothing_to_a_client_that_left(caplog: pytest.LogCaptureFixtu
             raise h11.LocalProtocolError("the connection ended")
 
         scope = {"type": "http", "method": "GET", "path": "/v1/models", "headers": []}
-        await Guard(served, key=KEY, host="::1", context=64)(scope, None, gone)  # type: ignore[arg-type]
+        await Guard(served, key=KEY, host="::1", context=64, name="tiny")(scope, None, gone)  # type: ignore[arg-type]
 
     ask(work)
     assert [one for one in caplog.records if one.levelname in ("WARNING", "ERROR")] == []

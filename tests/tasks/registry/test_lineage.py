@@ -186,7 +186,7 @@ def test_a_missing_ancestor_is_unknown_and_named_by_mlflows_tags(chain: Chain) -
 def test_a_registered_model_is_traced_even_when_its_stage_is_gone(chain: Chain) -> None:
     pipeline = PipelineRun(name="pipe", preset="toy", seed=3, run_id="")
     register(chain.refs["ppo"], pipeline)
-    name = "models:/toy-policy@challenger"
+    name = "models:/toy-policy/1"
     assert ancestry(load_settings(), name) == ancestry(load_settings(), chain.digest("ppo"))
     shutil.rmtree(load_settings().store / "ppo")
     Tracker(load_settings()).client.delete_run(chain.refs["ppo"].run_id)

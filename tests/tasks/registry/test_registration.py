@@ -13,7 +13,7 @@ from tasks.registry.registration import (
     make_missed_registrations,
     register,
 )
-from tasks.registry.versions import UNFINISHED
+from tasks.registry.versions import UNFINISHED, ModelVersion
 from tasks.settings import load_settings
 from tasks.tracking.client import Tracker
 from tests.tasks.promotion.cut_off import Killed, Requests
@@ -58,7 +58,7 @@ def test_registration_cut_off_at_each_request_is_finished_by_the_next(
 ) -> None:
     for at in itertools.count(0 if kind == "killed" else 1):
         digest = f"{at:064x}"
-        ref = publish("ppo", digest, model)
+        ref = publish("sft", digest, model)
         pipeline = PIPELINE.model_copy(update={"preset": f"toy{at}"})
         mlflow.cut_off(kind, at)
         with contextlib.suppress(Killed):
@@ -71,10 +71,10 @@ def test_registration_cut_off_at_each_request_is_finished_by_the_next(
         if first == "sync":
             finish_registrations(load_settings())
         register(ref, pipeline)
-        (found,) = mlflow.search_model_versions(f"name = 'toy{at}-policy'")
+        (found,) = mlflow.search_model_versions(f"name = 'toy{at}-sft'")
         assert UNFINISHED not in found.tags, at
         assert found.tags["quartet.digest"] == digest
-        assert found.description.startswith(f"# toy{at}-policy\n")
+        assert found.description.startswith("Supervised fine-tuning\n")
         assert mlflow.get_registered_model(found.name).aliases == {"challenger": 1}
         logged = mlflow.search_logged_models(
             [Tracker(load_settings()).experiment_id], filter_string=f"name = '{found.name}'"
@@ -86,15 +86,15 @@ def test_registration_cut_off_at_each_request_is_finished_by_the_next(
 def test_version_killed_before_its_alias_can_be_named_by_it(
     mlflow: Requests, said: list[Any], model: Path
 ) -> None:
-    """`quartet promote NAME` means the challenger, so it finishes the registration first."""
+    """A name alone may mean the challenger, so who uses it finishes the registration first."""
     mlflow.cut_off("killed", 0, "set_registered_model_alias")
     with pytest.raises(Killed):
-        register(publish("ppo", "a" * 64, model), PIPELINE)
+        register(publish("sft", "a" * 64, model), PIPELINE)
     mlflow.go_on()
     assert finish_registrations(load_settings(), "another") == []
-    (sentence,) = finish_registrations(load_settings(), "quickstart-policy")
-    assert sentence.startswith("models:/quickstart-policy/1: ")
-    assert mlflow.get_registered_model("quickstart-policy").aliases == {"challenger": 1}
+    (sentence,) = finish_registrations(load_settings(), "quickstart-sft")
+    assert sentence.startswith("models:/quickstart-sft/1: ")
+    assert mlflow.get_registered_model("quickstart-sft").aliases == {"challenger": 1}
 
 
 def test_card_waits_for_the_machine_that_has_the_stage(
@@ -102,13 +102,13 @@ def test_card_waits_for_the_machine_that_has_the_stage(
 ) -> None:
     mlflow.cut_off("killed", 0, "set_registered_model_alias")
     with pytest.raises(Killed):
-        register(publish("ppo", "a" * 64, model), PIPELINE)
+        register(publish("sft", "a" * 64, model), PIPELINE)
     mlflow.go_on()
     with monkeypatch.context() as patch:
         patch.setenv("QUARTET_HOME", str(tmp_path / "other"))
         (sentence,) = finish_registrations(load_settings())
     assert "its model card cannot be written here" in sentence
-    assert mlflow.get_registered_model("quickstart-policy").aliases == {"challenger": 1}
+    assert mlflow.get_registered_model("quickstart-sft").aliases == {"challenger": 1}
     (sentence,) = finish_registrations(load_settings())
     assert "is written" in sentence
     assert len(said) == 1
@@ -123,18 +123,18 @@ def test_challenger_is_the_newest_though_an_older_one_is_registered_at_the_same_
 
     def set_alias(name: str, alias: str, version: str) -> None:
         for digest in newer:
-            register(publish("ppo", digest, model), PIPELINE)
+            register(publish("sft", digest, model), PIPELINE)
         real(name, alias, version)
 
     monkeypatch.setattr(mlflow.client, "set_registered_model_alias", set_alias)
-    register(publish("ppo", "a" * 64, model), PIPELINE)
-    assert mlflow.get_registered_model("quickstart-policy").aliases == {"challenger": 2}
+    register(publish("sft", "a" * 64, model), PIPELINE)
+    assert mlflow.get_registered_model("quickstart-sft").aliases == {"challenger": 2}
 
 
 def test_registration_missed_in_an_outage_is_made_by_sync(
     mlflow: Requests, said: list[Any], model: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ref = publish("ppo", "c" * 64, model)
+    ref = publish("sft", "c" * 64, model)
 
     def away(*_: object, **__: object) -> None:
         raise ConnectionError("the server does not answer")
@@ -151,3 +151,23 @@ def test_registration_missed_in_an_outage_is_made_by_sync(
     assert not note.exists()
     note.write_bytes(b"\0" * 40)
     assert make_missed_registrations(load_settings()) == []  # a damaged note is a warning
+
+
+def test_version_is_named_in_the_report_of_each_run_that_has_it(
+    mlflow: Requests, said: list[Any], model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named: list[tuple[str, str]] = []
+
+    class Report:
+        """Stands in for the flow run's."""
+
+        def add_model(self, uri: str, address: str) -> None:
+            named.append((uri, address))
+
+    monkeypatch.setattr(registration, "overview", Report)
+    ref = publish("ppo", "a" * 64, model)
+    for _ in range(2):  # registered, then there already
+        register(ref, PIPELINE)
+    assert named == [("models:/quickstart-policy/1", "")] * 2  # no server, no page
+    version = ModelVersion(name="a b", version="3", source="", tags={})
+    assert version.page == "#/models/a%20b/versions/3"

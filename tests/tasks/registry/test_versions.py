@@ -17,11 +17,13 @@ import pytest
 
 from models.errors import ModelError, StoreError
 from tasks.registry import registration as registry
+from tasks.registry import verdicts
 from tasks.registry.registration import finish_registrations, register
 from tasks.registry.versions import (
     ModelVersion,
     download,
     find_version,
+    is_registered,
 )
 from tasks.results.store import Manifest, StageRef, Store, list_files, write_manifest
 from tasks.run.pipeline import PipelineRun
@@ -117,7 +119,7 @@ def test_register_logs_the_models_folder_and_its_card_and_nothing_else(
     assert sorted(path.name for path in folder.iterdir()) == ["README.md", "config.json"]
     assert (folder / "README.md").read_text().startswith("---\nlicense: unknown\n")
     described = Tracker(load_settings()).client.get_model_version("hh-rlhf-sft", "1").description
-    assert described.startswith("# hh-rlhf-sft\n")
+    assert described.startswith("Supervised fine-tuning\n")
     assert (folder / "config.json").read_text() == "a" * 64
 
 
@@ -132,7 +134,7 @@ def test_register_goes_on_without_a_card_that_cannot_be_written(
     def fail(*args: Any, **kwargs: Any) -> None:
         raise OSError("no such disk")
 
-    monkeypatch.setattr(registry, "write_card", fail)
+    monkeypatch.setattr(verdicts, "write_card", fail)
     with caplog.at_level(logging.WARNING):
         register(publish("sft", "a" * 64), PIPELINE)
     assert "MLflow failed at the model card of models:/hh-rlhf-sft/1" in caplog.text
@@ -228,7 +230,7 @@ def test_register_finishes_what_a_kill_cut_off(
     found = version("models:/hh-rlhf-sft@challenger")
     assert (found.version, found.published) == ("1", ("sft", ref.digest))
     assert registry.UNFINISHED not in found.tags
-    assert described("1").startswith("# hh-rlhf-sft\n")
+    assert described("1").startswith("Supervised fine-tuning\n")
     assert len(said) == 1
 
 
@@ -240,7 +242,7 @@ def test_sync_finishes_what_a_kill_cut_off_and_leaves_the_newest_its_alias(
     (sentence,) = finish_registrations(load_settings())
     assert sentence.startswith("models:/hh-rlhf-sft/1: ")
     assert version("models:/hh-rlhf-sft@challenger").version == "2"
-    assert described("1").startswith("# hh-rlhf-sft\n")
+    assert described("1").startswith("Supervised fine-tuning\n")
     assert finish_registrations(load_settings()) == []
 
 
@@ -251,12 +253,49 @@ def test_find_version_says_which_name_mlflow_does_not_have(publish: Publish, nam
     register(publish("sft", "a" * 64), PIPELINE)
     with pytest.raises(ModelError, match="does not give") as raised:
         version(name)
-    assert repr(name) in str(raised.value)
+    named = "the registered model 'nope'" if "/nope" in name else repr(name)
+    assert f"does not give {named}" in str(raised.value)
 
 
-@pytest.mark.parametrize("name", ["models:/only-a-name", "models:/a/b/c", "models:x@y"])
+def test_name_alone_is_the_champion_else_the_challenger(publish: Publish) -> None:
+    for digest in ("a" * 64, "b" * 64):
+        register(publish("sft", digest), PIPELINE)
+    client = Tracker(load_settings()).client
+    for name in ("hh-rlhf-sft", "models:/hh-rlhf-sft"):
+        assert version(name).version == "2"
+    client.set_registered_model_alias("hh-rlhf-sft", "champion", "1")
+    assert version("hh-rlhf-sft").version == "1"
+    for alias in ("champion", "challenger"):
+        client.delete_registered_model_alias("hh-rlhf-sft", alias)
+    client.set_model_version_tag("hh-rlhf-sft", "2", "verdict", "rejected, gold -0.1")
+    wanted = (
+        r"hh-rlhf-sft has neither a champion nor a challenger \(version 2: rejected, gold -0\.1; "
+        r"version 1: no verdict\); name a version, such as models:/hh-rlhf-sft/2"
+    )
+    with pytest.raises(ModelError, match=wanted):
+        version("hh-rlhf-sft")
+
+
+def test_name_is_registered_only_if_mlflow_has_it(
+    publish: Publish, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    register(publish("sft", "a" * 64), PIPELINE)
+    assert is_registered("hh-rlhf-sft")
+    for name in ("hh-rlhf", "hh-rlhf-sft@champion", "org/hh-rlhf-sft", "it's", ""):
+        assert not is_registered(name)
+    with monkeypatch.context() as patch:  # nothing is made only to see that there is nothing
+        patch.setenv("QUARTET_HOME", str(tmp_path / "new"))
+        assert not is_registered("hh-rlhf-sft")
+        with pytest.raises(ModelError, match=r"there is none in .*new yet; run a pipeline"):
+            version("hh-rlhf-sft")
+        assert not (tmp_path / "new" / "mlflow.db").exists()
+    monkeypatch.setenv("QUARTET_TRACKING_URI", "http://127.0.0.1:9")  # nobody
+    assert not is_registered("hh-rlhf-sft")
+
+
+@pytest.mark.parametrize("name", ["models:/a/b/c", "models:x@y", "a/b", "it's"])
 def test_find_version_refuses_a_name_of_another_form(home: Path, name: str) -> None:
-    with pytest.raises(ModelError, match="wanted models:/NAME@ALIAS"):
+    with pytest.raises(ModelError, match="wanted NAME, models:/NAME@ALIAS"):
         version(name)
 
 

@@ -1,21 +1,24 @@
-"""A model's name: whichever of the four kinds it is, a checked published stage comes back."""
+"""A model's name: whichever of the five kinds it is, a checked published stage comes back."""
 
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from models.errors import ModelError, StoreError
+from tasks.catalogue import Role
 from tasks.registry.registration import register
 from tasks.results.store import Manifest, StageRef, Store, list_files, write_manifest
 from tasks.run.exchange import open_input, open_published
 from tasks.run.pipeline import PipelineRun
+from tasks.run.planning import planned
 from tasks.settings import load_settings
 from tasks.stages import adopt as adoption
-from tasks.stages.resolve import find_model
+from tasks.stages.resolve import find_model, model_folder
 from tasks.tracking.client import Tracker
 
 PIPELINE = PipelineRun(name="toy-1", preset="toy", seed=0, run_id="")
@@ -96,9 +99,30 @@ def test_find_model_fetches_from_mlflow_what_the_store_lacks(publish: Publish) -
 def test_find_model_takes_a_registered_model_by_alias_and_number(publish: Publish) -> None:
     register(publish("ppo", SFT), PIPELINE)
     shutil.rmtree(load_settings().store)  # another machine
-    for name in ("models:/toy-policy@challenger", "models:/toy-policy/1"):
+    for name in ("models:/toy-policy/1", " models:/toy-policy/1 "):
         ref = find_model(name, role="policy", pipeline=PIPELINE)
         assert (ref.stage, ref.digest) == ("ppo", SFT)
+
+
+def test_name_alone_is_a_folder_else_a_registered_model(
+    publish: Publish, causal: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    register(publish("sft", SFT), PIPELINE)
+    assert find_model("toy-sft", role="sft", pipeline=PIPELINE).digest == SFT
+    with model_folder("toy-sft") as found:
+        assert (found.name, found.version) == ("toy-sft", "models:/toy-sft/1")
+        assert found.path == load_settings().store / "sft" / SFT / "model"
+    for name, role, said in (
+        ("toy-sft", "reward", r"toy-sft \(models:/toy-sft/1\) is the result of stage sft"),
+        ("sft/0123", "sft", "names 0 published stages"),
+        ("models:/toy-sft/7", "sft", "does not give 'models:/toy-sft/7'"),
+    ):
+        with planned(), pytest.raises((ModelError, StoreError), match=said):
+            find_model(name, role=cast(Role, role), pipeline=PIPELINE)
+    shutil.copytree(causal, tmp_path / "toy-sft")
+    monkeypatch.chdir(tmp_path)
+    with model_folder("toy-sft") as found:
+        assert (found.path, found.version) == (tmp_path / "toy-sft", "")
 
 
 def test_find_model_refuses_the_stage_of_another_kind_by_name(publish: Publish) -> None:
@@ -123,7 +147,7 @@ def test_find_model_refuses_what_is_no_name_without_asking_the_hub(
     home: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr(adoption, "HfApi")
-    with pytest.raises(ModelError, match=r"sft model .* is no folder here"):
+    with pytest.raises(ModelError, match=r"model .* is no folder here"):
         find_model(name, role="sft", pipeline=PIPELINE)
 
 

@@ -13,10 +13,11 @@ from mlflow.exceptions import MlflowException
 
 from models.errors import QuartetError, StoreError
 from tasks.settings import load_settings
-from tasks.tracking.client import Tracker, every, tagged
+from tasks.tracking.client import Tracker
 from tasks.tracking.metrics import Point
 from tasks.tracking.outages import tolerated
-from tasks.tracking.recording import flatten
+from tasks.tracking.queries import every, tagged
+from tasks.tracking.recording import flatten, log_missing
 from tasks.tracking.sync import sync
 
 
@@ -159,8 +160,8 @@ def test_tracker_logs_only_the_points_that_a_run_lacks(tracker: Tracker) -> None
     run_id = start(tracker)
     tracker.log_points(run_id, [Point(name="a", value=9.0, step=2, time_ms=1)])
     curves = {"a": [(1, 1.0), (2, 2.0), (3, 3.0)], "b": [(1, 5.0)]}
-    assert tracker.log_missing(run_id, curves) == 3
-    assert tracker.log_missing(run_id, curves) == 0
+    assert log_missing(tracker, run_id, curves) == 3
+    assert log_missing(tracker, run_id, curves) == 0
     history = tracker.client.get_metric_history(run_id, "a")
     # step 2 arrived before and stays as it is
     assert sorted((m.step, m.value) for m in history) == [(1, 1.0), (2, 9.0), (3, 3.0)]
