@@ -19,6 +19,7 @@ from flows.forms import StageForm
 from flows.lifecycle import opened
 from flows.parameters import PipelineParameters
 from flows.rates import REUSE_SECONDS, RUN_SECONDS, Cost, costs_of, data_numbers
+from models.errors import first_line
 from tasks.data.build import build_datasets
 from tasks.data.files import user_path
 from tasks.data.sources import folder_files
@@ -143,8 +144,17 @@ def make_plan(parameters: PipelineParameters, stages: Stages[object]) -> Plan:
     for stage in found:
         if stage.spec.name == "evaluate":
             _check_decision(parameters, stage, rows)
-    costs = costs_of(parameters, found, rows, load_settings())
-    return Plan(stages=found, costs=costs)
+    return Plan(stages=found, costs=_costs(parameters, found, rows))
+
+
+def _costs(
+    parameters: PipelineParameters, stages: list[PlannedStage], rows: Mapping[str, float]
+) -> list[Cost]:
+    try:
+        return costs_of(parameters, stages, rows, load_settings())
+    except Exception as error:  # whatever an old manifest lacks: a guess must not stop a run
+        run_logger().warning("what the run costs is not known (%s)", first_line(error))
+        return [Cost() for _ in stages]
 
 
 def _count_rows(parameters: PipelineParameters, stages: list[PlannedStage]) -> Mapping[str, float]:
