@@ -17,7 +17,7 @@ from prefect.exceptions import PrefectHTTPStatusError
 
 from flows.forms import RunForm, StageForm
 from tasks.run.spent import SPENT
-from tests.flows.browser import browser
+from tests.flows.browser import ROWS, browser
 from tests.flows.operated import Operation, operated, until
 
 pytestmark = pytest.mark.slow
@@ -349,7 +349,7 @@ def test_link_of_quartet_up_shows_which_policy_is_best(operation: Operation, fin
     operation.mlflow.create_run(
         experiment, run_name="a promotion", tags={"quartet.kind": "promote"}
     )
-    (link,) = re.findall(r"MLflow   (http\S+)", operation.log.read_text())
+    (link,) = re.findall(r"Compare them +(http\S+)", operation.log.read_text())
     with browser("--window-size=1700,1000") as tab:
         tab.log_in_to_mlflow(operation.mlflow_uri, operation.password)
         tab.open(link)
@@ -364,20 +364,6 @@ def test_link_of_quartet_up_shows_which_policy_is_best(operation: Operation, fin
         mine = cells[names.index(name)]
         assert mine["tags.`quartet.verdict`"] == "not enough prompts"
         assert "pretrain.steps=20" in mine["tags.`quartet.changed`"]
-
-
-ROWS = """(() => {
-  const rows = (where) => [...document.querySelectorAll(`${where} [role=row]`)]
-    .sort((one, other) => one.getAttribute("row-index") - other.getAttribute("row-index"));
-  const text = (cell) => cell.innerText.trim();
-  return [
-    rows(".ag-pinned-left-cols-container").map((row) => text(row.querySelector("a"))),
-    rows(".ag-center-cols-container").map((row) => Object.fromEntries(
-      [...row.querySelectorAll("[col-id]")].map((cell) => [cell.getAttribute("col-id"), text(cell)])
-    )),
-  ];
-})()"""
-"""Names and cells of MLflow's list of runs, as a reader sees them."""
 
 
 def _servers(operation: Operation) -> list[int]:
