@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import coolname
+import prefect
 from coolname.loader import load_config
 
 from flows.forms import StageForm
@@ -50,6 +51,12 @@ DIALOG = (
     "Practical|Ergonomic|Handcrafted|Tasty|Handmade|Incredible"
 )
 """Prefect's dialog fills a run's name in with one of these and a short animal: Tasty-Otter."""
+
+GREEK = (
+    "alpha|beta|gamma|delta|epsilon|zeta|eta|theta|iota|kappa|lambda|mu|nu|xi|omicron|pi|rho|sigma|"
+    "tau|upsilon|phi|chi|psi|omega"
+)
+"""Its classic pages fill it in with one of these, a number, and a star: nu613-palamar."""
 
 
 def name_of(form: StageForm | None, *, flow: str, run_id: str, typed: str, now: str) -> str:
@@ -94,16 +101,29 @@ def _word(field: str, value: Any) -> str:
 
 
 def is_from_prefect(name: str) -> bool:
-    """Whether Prefect made a name up: its server (crimson-fox), or its dialog for a run.
-
-    The dialog of its former interface is left out: its Greek letters, as in lambda95-lyrae, are
-    what people here call runs too.
-    """
+    """Whether Prefect made a name up: its server (crimson-fox), or a dialog for a run."""
+    first, _, second = name.partition("-")
     if re.fullmatch(rf"({DIALOG})-[A-Z][a-zñ]{{1,5}}", name):
         return True
-    first, _, second = name.partition("-")
+    if re.fullmatch(rf"({GREEK})\d*", first):
+        stars, ends = _dialog_words()
+        star, _, end = second.rpartition("-")
+        return second in stars or (star in stars and end in ends)
     words = _server_words()
     return first in words["adj_any"] and second in words["subj"]
+
+
+@functools.cache
+def _dialog_words() -> tuple[set[str], set[str]]:
+    """What may follow the Greek letter; nothing where Prefect is installed without its pages.
+
+    People call runs lambda95-test, so the letter alone says nothing.
+    """
+    pages = Path(str(prefect.__file__)).parent / "server" / "ui" / "assets"
+    text = "".join(one.read_text(encoding="utf-8") for one in pages.glob("index-*.js"))
+    lists = (re.search(rf"`({start}[^`]+)`", text) for start in (r"andromedae\.", r"a\.b\.c\."))
+    stars, ends = (set(found[1].split(".")) - {""} if found else set() for found in lists)
+    return stars, ends
 
 
 @functools.cache

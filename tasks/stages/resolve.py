@@ -80,24 +80,6 @@ def find_model(name: str, *, role: Role, pipeline: "PipelineRun") -> StageRef:
             return _adopt(str(source), role, pipeline)
 
 
-def want_model(name: str, *, role: Role) -> None:
-    """Refuse, before anything starts, a name that `find_model` would refuse.
-
-    Raises:
-        ModelError: There is none by that name, or it is not what the role needs.
-        StoreError: No published stage goes by that name, or it is damaged.
-    """
-    match _meaning(name.strip()):
-        case (stage, digest):
-            _find_published(stage, digest, role)
-        case ModelVersion(published=(stage, digest)) as version:
-            _find_published(stage, digest, role, called=f"{name} ({version.uri})")
-        case Path() as folder:
-            _refuse_unfit(folder, role)
-        case str() as source:
-            _want_hub(source)
-
-
 @contextlib.contextmanager
 def model_folder(name: str) -> Iterator[NamedFolder]:
     """Give a model's folder while the block lasts.
