@@ -21,7 +21,7 @@ from tests.flows.operated import Operation, until
 pytestmark = pytest.mark.slow
 
 POLICY = "models:/quickstart-policy/1"
-"""Rejected, for it was measured on too few prompts: so it is no challenger."""
+"""Rejected, so it is no challenger."""
 
 
 def stage_form(tiny: tuple[str, ...]) -> dict[str, Any]:
@@ -69,7 +69,7 @@ def test_policy_that_gained_nothing_is_not_promoted(
     run_id = operation.start("promote/promote", model=POLICY, run=form)
     assert operation.wait(run_id, "Rejected").startswith("rejected: ")
     version = operation.mlflow.get_model_version("quickstart-policy", "1")
-    assert version.tags["verdict"].startswith("not enough prompts")
+    assert version.tags["verdict.accepted"] == "false"
     assert version.tags["quartet.promotion"] == "rejected"
     assert version.tags["quartet.promotion.reasons"]
     aliases = operation.mlflow.get_registered_model("quickstart-policy").aliases
