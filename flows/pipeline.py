@@ -87,7 +87,7 @@ def rlhf_pipeline(run: RunForm) -> PipelineResult:
     pipeline, stages = perform(
         run,
         parameters,
-        lambda pipeline: (pipeline, run_stages(parameters, pipeline, ask=run.approval)),
+        lambda pipeline: (pipeline, _run_stages(parameters, pipeline, ask=run.approval)),
     )
     outcome, samples = published_outcome(stages[-1])
     if all(stage.reused for stage in stages):
@@ -106,7 +106,7 @@ def rlhf_pipeline(run: RunForm) -> PipelineResult:
     )
 
 
-def run_stages(
+def _run_stages(
     parameters: PipelineParameters, pipeline: PipelineRun, *, ask: bool
 ) -> list[StageRef]:
     """Run, or while planning foretell, every stage in order."""

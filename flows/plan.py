@@ -9,8 +9,9 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from prefect import Flow
 from prefect.runtime import flow_run
 
 from flows.checks import check_parameters
@@ -18,6 +19,7 @@ from flows.forms import StageForm
 from flows.lifecycle import opened
 from flows.parameters import PipelineParameters
 from flows.rates import REUSE_SECONDS, RUN_SECONDS, Cost, costs_of, data_numbers
+from models.errors import first_line
 from tasks.data.build import build_datasets
 from tasks.data.files import user_path
 from tasks.data.sources import folder_files
@@ -115,7 +117,13 @@ class Plan:
 
 
 def _number(value: float | None) -> str:
-    return f"{value:.3g}" if value and value < 1000 else f"{value:,.2e}" if value else ""
+    """Three digits and a thousand's name: 1.36 M; empty for nothing."""
+    for name in ("", "k", "M", "G", "T", "P"):
+        if value and value >= 999.5 and name != "P":
+            value /= 1000
+        elif value:
+            return f"{value:.3g} {name}".strip()
+    return ""
 
 
 def _minutes(seconds: float | None) -> str:
@@ -136,8 +144,17 @@ def make_plan(parameters: PipelineParameters, stages: Stages[object]) -> Plan:
     for stage in found:
         if stage.spec.name == "evaluate":
             _check_decision(parameters, stage, rows)
-    costs = costs_of(parameters, found, rows, load_settings())
-    return Plan(stages=found, costs=costs)
+    return Plan(stages=found, costs=_costs(parameters, found, rows))
+
+
+def _costs(
+    parameters: PipelineParameters, stages: list[PlannedStage], rows: Mapping[str, float]
+) -> list[Cost]:
+    try:
+        return costs_of(parameters, stages, rows, load_settings())
+    except Exception as error:  # whatever an old manifest lacks: a guess must not stop a run
+        run_logger().warning("what the run costs is not known (%s)", first_line(error))
+        return [Cost() for _ in stages]
 
 
 def _count_rows(parameters: PipelineParameters, stages: list[PlannedStage]) -> Mapping[str, float]:
@@ -169,6 +186,27 @@ def _check_decision(
         refuse_silent_endpoint(config.endpoint)
 
 
+class _Planned(BaseException):
+    """Ends a flow's function that is only planned. Not an Exception, so that nothing catches it."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+
+
+def plan_of(flow: Flow[..., Any], *args: Any, **kwargs: Any) -> Plan:
+    """Foretell what a flow would do if it was called like this.
+
+    Raises:
+        QuartetError: It would be refused.
+    """
+    with planned():
+        try:
+            flow.fn(*args, **kwargs)
+        except _Planned as end:
+            return end.plan
+    raise RuntimeError(f"flow {flow.name} runs no planned stages")
+
+
 def perform(form: StageForm, parameters: PipelineParameters, stages: Stages[T]) -> T:
     """Plan the stages of a flow run, show the plan, and run them under an MLflow parent.
 
@@ -176,6 +214,8 @@ def perform(form: StageForm, parameters: PipelineParameters, stages: Stages[T]) 
         QuartetError: The plan or a stage is refused; a refused plan leaves no MLflow run.
     """
     plan = make_plan(parameters, stages)
+    if planning() is not None:
+        raise _Planned(plan)
     run_logger().info("plan: %s", plan.summary())
     if flow_run.run_count <= 1:  # a retry has its page
         show_markdown("plan", plan.markdown(), "Plan: what runs, and what it costs")

@@ -28,8 +28,8 @@ RUN_SECONDS = 4.0
 REUSE_SECONDS = 0.2
 ROWS_PER_SECOND = 9000.0
 """Rows that are prepared, or learned from by a tokenizer, where no earlier run says it."""
-PROCESS_GIB = 0.65
-"""Of a process with all libraries, before it has a network."""
+PROCESS_GIB = 0.98
+"""Of a process with all libraries and small data, without its networks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

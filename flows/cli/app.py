@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, cast
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -21,10 +21,10 @@ from flows.checks import check_decision, check_parameters
 from flows.cli.arguments import NAME, NOTE, checked, want_file_to_write, want_home
 from flows.cli.environment import prepare_environment
 from flows.cli.evaluate import benchmark, compare, evaluate
-from flows.cli.prefect_runs import flows_run_here, quick_imports
+from flows.cli.prefect_runs import flows_run_here, foretold
 from flows.cli.presets import print_presets
 from flows.cli.registry import gc, lineage, promote, rollback
-from flows.cli.terminal import be_robust, say
+from flows.cli.terminal import be_robust, refusals, refuse, say
 from flows.cli.use import chat, serve
 from flows.forms import RunForm
 from models.errors import QuartetError
@@ -63,7 +63,7 @@ def presets(
     name: Annotated[str, typer.Argument(help="Show the values of this preset.")] = "",
 ) -> None:
     """List the presets, or show the values of one; * marks what differs from the defaults."""
-    with _refusals():
+    with refusals():
         print_presets(name)
 
 
@@ -85,20 +85,19 @@ def run(
 ) -> None:
     """Run the pipeline with a preset and print the result."""
     _check_settings()
-    with _refusals():
+    with refusals():
         form = RunForm.of(preset, settings or []).called(**checked({"name": name, "note": note}))
         parameters = form.to_parameters()
         check_parameters(parameters)
         check_decision(parameters)
         result = checked({"result": result})["result"]
         want_file_to_write("--result", result)
-    with _refusals(), faults_explained(load_settings()):
+    with refusals(), faults_explained(load_settings()):
         _prepare_environment()
-        with quick_imports():
-            from flows.cli.plan import plan_pipeline, print_plan  # Prefect: a second
-
-        planned = plan_pipeline(parameters)
+        planned = foretold("flows.pipeline", "rlhf_pipeline", form)
         if plan:
+            from flows.cli.plan import print_plan
+
             print_plan(planned)
             return
     with _errors_in_one_line():
@@ -148,9 +147,9 @@ def up(
 ) -> None:
     """Start or find both servers, register the deployments and run a worker, until Ctrl-C."""
     if prefect_port == mlflow_port:
-        _refuse(f"--prefect-port and --mlflow-port are both {mlflow_port}; choose two ports")
+        refuse(f"--prefect-port and --mlflow-port are both {mlflow_port}; choose two ports")
     _check_settings()
-    with _refusals():
+    with refusals():
         prefect_file = checked({"prefect-file": prefect_file})["prefect-file"]
     from flows.operation.up import Options
     from flows.operation.up import up as serve
@@ -227,7 +226,7 @@ def _add(command: Callable[..., None]) -> None:
     @functools.wraps(command)
     def run_command(*args: Any, **kwargs: Any) -> None:
         _check_settings()
-        with _refusals():
+        with refusals():
             kwargs = checked(kwargs)
         with _errors_in_one_line():
             _prepare_environment()
@@ -246,18 +245,9 @@ def main() -> None:
     app()
 
 
-@contextlib.contextmanager
-def _refusals() -> Iterator[None]:
-    """Print what is refused before anything starts in one line, and exit with status 2."""
-    try:
-        yield
-    except QuartetError as error:
-        _refuse(str(error))
-
-
 def _check_settings() -> None:
     """Refuse a wrong environment variable before anything starts."""
-    with _refusals():
+    with refusals():
         want_home(load_settings())
 
 
@@ -272,11 +262,6 @@ def _errors_in_one_line() -> Iterator[None]:
         raise typer.Exit(1) from error
 
 
-def _refuse(message: str) -> NoReturn:
-    say(f"quartet: {message}", err=True)
-    raise typer.Exit(2)
-
-
 def _prepare_environment() -> None:
-    with _refusals():
+    with refusals():
         prepare_environment(load_settings())

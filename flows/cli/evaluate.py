@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from flows.cli.arguments import NAME, NOTE
-from flows.cli.prefect_runs import flows_run_here
-from flows.cli.terminal import say
+from flows.cli.prefect_runs import flows_run_here, foretold
+from flows.cli.terminal import refusals, say
 from flows.forms import StageForm
 from flows.parameters import validated
 from models.benchmarks.config import MultipleChoiceConfig
-from tasks.catalogue import Role
 from tasks.escaping import from_markdown
 from tasks.judging.config import EvaluateModelsConfig
 from tasks.settings import load_settings
@@ -74,19 +73,14 @@ def evaluate(
     }
     judging = validated(EvaluateModelsConfig, values)
     run = _form(preset, seed, settings or []).called(name, note)
-    _want_models(models, reward=reward, judge=judge_model, reference=reference)
+    named = {"reward": reward, "judge": judge_model, "reference": reference}
+    given = {"prompts_file": str(prompts or ""), **named}
+    with refusals():
+        foretold("flows.evaluation", "evaluate_models_flow", models, run, judging, **given)
     with flows_run_here(load_settings(), "flows.evaluation"):
         from flows.evaluation import evaluate_models_flow
 
-        ref = evaluate_models_flow(
-            models,
-            run,
-            judging,
-            prompts_file=str(prompts or ""),
-            reward=reward,
-            judge=judge_model,
-            reference=reference,
-        )
+        ref = evaluate_models_flow(models, run, judging, **given)
     _print_report(cast("StageRef", ref))  # not a state: nobody can cancel it here
 
 
@@ -127,20 +121,19 @@ def benchmark(
     values = {"shots": shots, "prompt": "chat" if chat else "plain", "delimiter": delimiter}
     asking = validated(MultipleChoiceConfig, values)
     run = _form(preset, seed).called(name, note)
-    _want_models(models)
+    given: dict[str, Any] = {
+        "file": str(file or ""),
+        "examples": str(examples or ""),
+        "lm_eval_tasks": lm_eval_tasks,
+        "lm_eval_folder": str(lm_eval_folder or ""),
+        "lm_eval_rows": lm_eval_rows,
+    }
+    with refusals():
+        foretold("flows.benchmarks", "benchmark_flow", models, run, asking, **given)
     with flows_run_here(load_settings(), "flows.benchmarks"):
         from flows.benchmarks import benchmark_flow
 
-        refs = benchmark_flow(
-            models,
-            run,
-            asking,
-            file=str(file or ""),
-            examples=str(examples or ""),
-            lm_eval_tasks=lm_eval_tasks,
-            lm_eval_folder=str(lm_eval_folder or ""),
-            lm_eval_rows=lm_eval_rows,
-        )
+        refs = benchmark_flow(models, run, asking, **given)
     for ref in cast("list[StageRef]", refs):
         _print_report(ref)
 
@@ -188,19 +181,6 @@ def _form(preset: str, seed: int, settings: Any = ()) -> StageForm:
     form = validated(StageForm, StageForm.of(preset, settings).model_dump() | {"seed": seed})
     form.to_parameters()  # refuses before anything starts
     return form
-
-
-def _want_models(
-    models: list[str], *, reward: str = "", judge: str = "", reference: str = ""
-) -> None:
-    """Refuse names of no model before anything starts."""
-    from flows.evaluation import label_models
-    from tasks.stages.resolve import want_model
-
-    wanted: list[tuple[str, Role]] = [(one, "base") for one in label_models(models).values()]
-    for name, role in (*wanted, (reference, "base"), (reward, "reward"), (judge, "judge")):
-        if name:
-            want_model(name, role=role)
 
 
 def _print_report(ref: "StageRef") -> None:

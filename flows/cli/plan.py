@@ -6,14 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flows.cli.terminal import add_row, as_text
-from flows.parameters import PipelineParameters
-from flows.pipeline import run_stages
-from flows.plan import Plan, make_plan
-
-
-def plan_pipeline(parameters: PipelineParameters) -> Plan:
-    """Foretell the pipeline's stages."""
-    return make_plan(parameters, lambda pipeline: run_stages(parameters, pipeline, ask=False))
+from flows.plan import Plan
 
 
 def print_plan(plan: Plan) -> None:

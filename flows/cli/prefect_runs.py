@@ -4,10 +4,14 @@ import contextlib
 import gc
 import importlib
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from tasks.machine.liveness import command_announced
 from tasks.machine.temporary import ensure_prefect
 from tasks.settings import Settings
+
+if TYPE_CHECKING:
+    from flows.plan import Plan
 
 
 @contextlib.contextmanager
@@ -35,6 +39,18 @@ def flows_run_here(settings: Settings, module: str) -> Iterator[None]:
 
     with command_announced(settings) as tag, tags(tag), causes_left_out():
         yield
+
+
+def foretold(module: str, name: str, /, *args: Any, **kwargs: Any) -> "Plan":
+    """Plan a flow of a module, before a server is started for it.
+
+    Raises:
+        QuartetError: The run would be refused.
+    """
+    with quick_imports():
+        flow = getattr(importlib.import_module(module), name)
+        from flows.plan import plan_of
+    return plan_of(flow, *args, **kwargs)
 
 
 @contextlib.contextmanager

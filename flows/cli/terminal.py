@@ -1,19 +1,41 @@
 """The only way from a command to the terminal: foreign text is shown there and never obeyed."""
 
+import contextlib
 import logging
 import sys
+from collections.abc import Iterator
+from typing import NoReturn
 
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from models.errors import QuartetError
 from tasks.escaping import for_terminal
 
 
 def say(text: object = "", *, err: bool = False, end: str = "\n") -> None:
     """Print a text as it is, without what a terminal would take for an order."""
     typer.echo(for_terminal(str(text)) + end, nl=False, err=err)
+
+
+def refuse(message: str) -> NoReturn:
+    """Say what cannot be done, and exit with status 2."""
+    say(f"quartet: {message}", err=True)
+    raise typer.Exit(2)
+
+
+@contextlib.contextmanager
+def refusals() -> Iterator[None]:
+    """Print what is refused before anything starts in one line, and exit with status 2."""
+    try:
+        yield
+    except QuartetError as error:
+        message = str(error)
+    else:
+        return
+    refuse(message)  # outside, so that the exit has no cause that could be explained once more
 
 
 def as_text(text: object, style: str = "") -> Text:

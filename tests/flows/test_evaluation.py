@@ -11,8 +11,9 @@ import typer
 from typer.testing import CliRunner
 
 from flows.cli.evaluate import benchmark, evaluate
-from flows.evaluation import evaluate_models_flow, split_label
+from flows.evaluation import evaluate_models_flow
 from flows.forms import StageForm
+from flows.names import split_label
 from models.errors import ParameterError
 from models.evaluation.result import read_result
 from models.rows import write_rows

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from flows.cli.plan import plan_pipeline, print_plan
-from flows.parameters import load_preset
-from flows.pipeline import PipelineResult
-from flows.plan import Plan
+from flows.cli.plan import print_plan
+from flows.forms import RunForm
+from flows.pipeline import PipelineResult, rlhf_pipeline
+from flows.plan import Plan, plan_of
 from flows.rates import START_SECONDS
 from tasks.results.store import Manifest
 
@@ -25,7 +25,7 @@ def plan(first_home: Any, first_run: PipelineResult, monkeypatch: pytest.MonkeyP
     def make(*settings: str) -> Plan:
         first_home.set(monkeypatch)
         before = files(first_home.path)
-        made = plan_pipeline(load_preset("quickstart", [*first_home.TINY, *settings]))
+        made = plan_of(rlhf_pipeline, RunForm.of("quickstart", [*first_home.TINY, *settings]))
         assert files(first_home.path) == before
         return made
 
@@ -84,7 +84,7 @@ def test_plan_takes_minutes_and_memory_from_the_runs_of_the_home(
 def test_plan_of_an_empty_home_computes_all_and_makes_nothing(
     home: Path, first_home: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    made = plan_pipeline(load_preset("quickstart", first_home.TINY))
+    made = plan_of(rlhf_pipeline, RunForm.of("quickstart", first_home.TINY))
     assert len(new(made)) == len(made.stages) == 9
     assert not (home / "store").exists()
     assert made.seconds > sum(one.seconds or 0 for one in made.costs) > 0

@@ -21,7 +21,7 @@ from models.rows import write_rows
 
 DIGEST = "ab" * 32
 
-CASES: dict[str, tuple[Sequence[str], str]] = {
+CASES: dict[str, tuple[Sequence[str], str]] = {  # settings of a run, or the words of a command
     "base model that is nowhere": (["base.source=/no/such/folder"], "is no folder here"),
     "folder without a model": (["base.source={empty}"], "config.json of"),
     "base model of a wrong architecture": (
@@ -50,6 +50,11 @@ CASES: dict[str, tuple[Sequence[str], str]] = {
     ),
     "data with too few held-out prompts": (["data.folder={own}"], "leave 2 held-out prompts"),
     "data with wrong columns": (["data.folder={wrong}"], "sft.jsonl"),
+    "evaluate: a model that is nowhere": (("evaluate", "sft/ffffffff"), "names 0 published"),
+    "benchmark: a folder without a model": (
+        ("benchmark", "{empty}", "--file", "{own}/sft.jsonl"),
+        "config.json of",
+    ),
     "data folder that is nowhere": (["data.folder={empty}/none"], "nothing there"),
 }
 
@@ -103,7 +108,10 @@ def refusals(tmp_path_factory: pytest.TempPathFactory, mlflow_template: Path) ->
     home = root / "home"
     home.mkdir()
     (home / "mlflow.db").write_bytes(mlflow_template.read_bytes())
-    words = [_words([one.format(**places) for one in given]) for given, _ in CASES.values()]
+    words = [
+        [one.format(**places) for one in (given if isinstance(given, tuple) else _run(given))]
+        for given, _ in CASES.values()
+    ]
     environment = {
         key: value
         for key, value in os.environ.items()
@@ -120,7 +128,7 @@ def refusals(tmp_path_factory: pytest.TempPathFactory, mlflow_template: Path) ->
     return Refusals(home=home, printed=dict(zip(CASES, printed, strict=True)))
 
 
-def _words(settings: list[str]) -> list[str]:
+def _run(settings: Sequence[str]) -> list[str]:
     preset = "reviews" if any(one.startswith("data.folder") for one in settings) else "quickstart"
     return ["run", preset, *(word for one in settings for word in ("--set", one))]
 

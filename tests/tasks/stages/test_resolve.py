@@ -5,17 +5,20 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from models.errors import ModelError, StoreError
+from tasks.catalogue import Role
 from tasks.registry.registration import register
 from tasks.results.store import Manifest, StageRef, Store, list_files, write_manifest
 from tasks.run.exchange import open_input, open_published
 from tasks.run.pipeline import PipelineRun
+from tasks.run.planning import planned
 from tasks.settings import load_settings
 from tasks.stages import adopt as adoption
-from tasks.stages.resolve import find_model, model_folder, want_model
+from tasks.stages.resolve import find_model, model_folder
 from tasks.tracking.client import Tracker
 
 PIPELINE = PipelineRun(name="toy-1", preset="toy", seed=0, run_id="")
@@ -109,15 +112,13 @@ def test_name_alone_is_a_folder_else_a_registered_model(
     with model_folder("toy-sft") as found:
         assert (found.name, found.version) == ("toy-sft", "models:/toy-sft/1")
         assert found.path == load_settings().store / "sft" / SFT / "model"
-    want_model("toy-sft", role="sft")
-    with pytest.raises(
-        ModelError, match=r"toy-sft \(models:/toy-sft/1\) is the result of stage sft"
+    for name, role, said in (
+        ("toy-sft", "reward", r"toy-sft \(models:/toy-sft/1\) is the result of stage sft"),
+        ("sft/0123", "sft", "names 0 published stages"),
+        ("models:/toy-sft/7", "sft", "does not give 'models:/toy-sft/7'"),
     ):
-        want_model("toy-sft", role="reward")
-    with pytest.raises(StoreError, match="names 0 published stages"):
-        want_model("sft/0123", role="sft")
-    with pytest.raises(ModelError, match="does not give 'models:/toy-sft/7'"):
-        want_model("models:/toy-sft/7", role="sft")
+        with planned(), pytest.raises((ModelError, StoreError), match=said):
+            find_model(name, role=cast(Role, role), pipeline=PIPELINE)
     shutil.copytree(causal, tmp_path / "toy-sft")
     monkeypatch.chdir(tmp_path)
     with model_folder("toy-sft") as found:
