@@ -52,6 +52,7 @@ class _Parts:
     """What the report consists of."""
 
     run: str = ""
+    note: str = ""
     models: list[str] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
     rows: list[_Row] = field(default_factory=list)
@@ -73,10 +74,15 @@ class Overview:
         """Say which stages will run, in their order, and how many seconds each takes, if known."""
         self._expected = dict(stages)
 
-    def belongs_to(self, name: str, address: str) -> None:
-        """Name the run in MLflow; it has no address where no server serves it."""
+    def belongs_to(self, name: str, address: str, note: str = "") -> None:
+        """Name the run in MLflow, which has no address where no server serves it.
+
+        Args:
+            note: What a person wrote of the run.
+        """
         shown = for_markdown(name, CELL)
         self._parts.run = f"[{shown}]({address})" if address else shown
+        self._parts.note = for_markdown(note, HEADLINE)
 
     def begin(self, stage: str) -> Bar:
         """Show that a stage is being computed, and give what moves the bar for it."""
@@ -173,7 +179,8 @@ class Overview:
         parts = self._parts
         run = f"Run in MLflow: {parts.run}" if parts.run else ""
         models = f"Registered models: {', '.join(parts.models)}" if parts.models else ""
-        facts = "  \n".join(filter(None, (run, models)))
+        note = f"Note: {parts.note}" if parts.note else ""
+        facts = "  \n".join(filter(None, (note, run, models)))
         header = ("stage", "", "seconds", "more", "numbers")
         lines = [header, ("---", "---", "---:", "---", "---"), *(row.cells() for row in parts.rows)]
         stages = "\n".join(f"| {' | '.join(line)} |" for line in lines) if parts.rows else ""

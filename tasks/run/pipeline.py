@@ -93,7 +93,7 @@ def open_pipeline(
         tags |= {FLOW_RUN_TAG: flow_run_id} if flow_run_id else {}
         tags |= note_tags(note)
         run_id = tracker.start_run(name, parameters=flatten(parameters), tags=tags)
-    overview().belongs_to(name, page_address(settings, tracker, run_id))
+    overview().belongs_to(name, page_address(settings, tracker, run_id), note)
     status: Status = "KILLED"  # unless it ends otherwise than by a signal
     try:
         yield PipelineRun(

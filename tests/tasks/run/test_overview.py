@@ -53,7 +53,7 @@ def ref(stage: str, *, reused: bool = False, **metrics: float) -> StageRef:
 
 def test_overview_is_there_at_once_and_shows_each_stage(shown: Shown, page: Overview) -> None:
     assert shown.cards["report"] == ("started", "started")
-    page.belongs_to("a | run", "http://m/#/runs/1")
+    page.belongs_to("a | run", "http://m/#/runs/1", "why\nnot")
     overview().link("prepare", "http://m/#/runs/2")
     overview().end_stage(ref("prepare", reused=True))
     overview().begin("sft")
@@ -61,7 +61,8 @@ def test_overview_is_there_at_once_and_shows_each_stage(shown: Shown, page: Over
     assert shown.cards["report"][1] == "running: stage 2"
     page.end_stage(ref("sft", **{"sft/heldout_perplexity": 3.456}))
     lines = shown.report.splitlines()
-    assert lines[0] == r"Run in MLflow: [a \| run](http://m/#/runs/1)"
+    assert lines[0].strip() == "Note: why not"
+    assert lines[1] == r"Run in MLflow: [a \| run](http://m/#/runs/1)"
     assert lines[-2:] == [
         "| prepare | reused | 2.0 | [MLflow](http://m/#/runs/2) |  |",
         "| sft | new | 2.0 | [MLflow](http://m/#/runs/3), [report](/artifacts/artifact/4) | "
