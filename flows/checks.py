@@ -8,6 +8,7 @@ from flows.parameters import PipelineParameters
 from tasks.data.files import user_path
 from tasks.data.sources import folder_files
 from tasks.judging.possible import refuse_impossible
+from tasks.registry.versions import named_version
 from tasks.settings import load_settings
 
 
@@ -34,3 +35,13 @@ def check_decision(parameters: PipelineParameters) -> None:
         gold=parameters.data.source == "world",
         held_out=parameters.reward.judge_share > 0,
     )
+
+
+def check_registered(parameters: PipelineParameters) -> None:
+    """Refuse a base model that no registered version is, before Prefect is imported for a plan.
+
+    Raises:
+        ModelError: MLflow has none by that name.
+    """
+    if parameters.base.source.startswith("models:"):
+        named_version(parameters.base.name)

@@ -17,11 +17,11 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from flows.checks import check_decision, check_parameters
+from flows.checks import check_decision, check_parameters, check_registered
 from flows.cli.arguments import NAME, NOTE, checked, want_file_to_write, want_home
 from flows.cli.environment import prepare_environment
 from flows.cli.evaluate import benchmark, compare, evaluate
-from flows.cli.prefect_runs import flows_run_here, foretold
+from flows.cli.prefect_runs import flows_run_here, foretold, quick_imports
 from flows.cli.presets import print_presets
 from flows.cli.registry import gc, lineage, promote, rollback
 from flows.cli.terminal import be_robust, refusals, refuse, say
@@ -94,6 +94,8 @@ def run(
         want_file_to_write("--result", result)
     with refusals(), faults_explained(load_settings()):
         _prepare_environment()
+        with quick_imports():
+            check_registered(parameters)
         planned = foretold("flows.pipeline", "rlhf_pipeline", form)
         if plan:
             from flows.cli.plan import print_plan

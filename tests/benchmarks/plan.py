@@ -17,15 +17,15 @@ from pathlib import Path
 
 PROGRAM = """
 import json, sys, time
-from flows.cli.app import _prepare_environment
-_prepare_environment()
+from flows.cli.environment import prepare_environment
+from tasks.settings import load_settings
+prepare_environment(load_settings())
 from flows import plan as planning
 from flows.cli.prefect_runs import flows_run_here
 from flows.forms import PPOForm, RunForm
 from flows.pipeline import rlhf_pipeline
 from flows.stages import ppo_flow
 from tasks.results.store import Store
-from tasks.settings import load_settings
 
 kind, preset, *further = sys.argv[1:]
 made = []

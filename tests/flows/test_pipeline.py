@@ -214,6 +214,11 @@ def test_pipeline_registers_a_policy_whose_card_has_the_verdict(
     digest = by_name(first_run)["ppo"].digest
     wanted = f"name = 'quickstart-policy' and tags.`quartet.digest` = '{digest}'"
     (version,) = mlflow(first_home).search_model_versions(wanted)
+    assert version.description.startswith(version.tags["verdict"])
+    assert version.tags["verdict"].startswith(first_run.verdict)
+    assert version.tags["verdict.evaluation"] == first_run.stages[-1].digest
+    assert not first_run.accepted
+    assert "challenger" not in mlflow(first_home).get_registered_model(version.name).aliases
     assert f"its SFT model: **{first_run.verdict}**" in version.description
     assert first_run.reasons[0].split(" is ")[0] in version.description
 
