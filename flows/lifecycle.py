@@ -34,11 +34,12 @@ from tasks.promotion.promotion import Answer
 from tasks.reports.reward import explain_weaknesses, strength
 from tasks.reports.style import table
 from tasks.results.store import StageRef
+from tasks.run.cards import Card
 from tasks.run.faults import faults_explained
 from tasks.run.logs import say_causes_once
 from tasks.run.overview import shown_overview
 from tasks.run.pipeline import PipelineRun, open_pipeline
-from tasks.run.reporting import Card, run_logger
+from tasks.run.reporting import run_logger
 from tasks.run.spec import page_key, published_outcome, published_results, report_text
 from tasks.settings import load_settings
 from tasks.upkeep.reconcile import reconcile

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from prefect import Flow
-from prefect.runtime import flow_run
 
 from flows.checks import check_parameters
 from flows.forms import StageForm
@@ -29,7 +28,7 @@ from tasks.results.store import StageRef, Store
 from tasks.run.overview import overview
 from tasks.run.pipeline import PipelineRun
 from tasks.run.planning import PlannedStage, planned, planning
-from tasks.run.reporting import run_logger, show_markdown
+from tasks.run.reporting import run_logger
 from tasks.settings import load_settings
 
 MOST_COUNTED_BYTES = 2**23
@@ -217,14 +216,11 @@ def perform(form: StageForm, parameters: PipelineParameters, stages: Stages[T]) 
     if planning() is not None:
         raise _Planned(plan)
     run_logger().info("plan: %s", plan.summary())
-    if flow_run.run_count <= 1:  # a retry has its page
-        show_markdown("plan", plan.markdown(), "Plan: what runs, and what it costs")
-    overview().expect(
-        {
-            one.spec.name: 0.0 if one.reused else cost.seconds
-            for one, cost in zip(plan.stages, plan.costs, strict=True)
-        }
-    )
+    seconds = {
+        one.spec.name: 0.0 if one.reused else cost.seconds
+        for one, cost in zip(plan.stages, plan.costs, strict=True)
+    }
+    overview().expect(seconds, plan.markdown())
     with opened(form, parameters) as pipeline:
         return stages(pipeline)
 

@@ -1,14 +1,13 @@
 """What the page of a flow run says first: one report and one bar for all of its stages.
 
 The report is there from the run's first second and is renewed as stages begin and end: how the run
-stands, its runs in MLflow, its models, and in the end the verdict with its table, samples and
-pictures. Whoever has something to say of the run asks for `overview()`; outside a flow run it says
-nothing to nobody.
+stands, its runs in MLflow, its models, its plan, and in the end the verdict with its table, samples
+and pictures. The bar goes when the run is done. Whoever has something to say of the run asks for
+`overview()`; outside a flow run it says nothing to nobody.
 """
 
 import contextlib
 import functools
-import time
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -19,7 +18,8 @@ from prefect.context import FlowRunContext
 from tasks.catalogue import entry
 from tasks.escaping import for_markdown
 from tasks.results.store import StageRef
-from tasks.run.reporting import Bar, Card, try_to_show
+from tasks.run.cards import Card, try_to_show
+from tasks.run.reporting import Bar
 
 CELL = 200
 """Characters of a model's or a run's name."""
@@ -53,6 +53,7 @@ class _Parts:
 
     run: str = ""
     note: str = ""
+    plan: str = ""
     models: list[str] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
     rows: list[_Row] = field(default_factory=list)
@@ -67,12 +68,16 @@ class Overview:
         self._parts = _Parts()
         self._expected: dict[str, float | None] = {}
         self._headline = "started"
-        self._started = time.monotonic()
         self._show()
 
-    def expect(self, stages: Mapping[str, float | None]) -> None:
-        """Say which stages will run, in their order, and how many seconds each takes, if known."""
-        self._expected = dict(stages)
+    def expect(self, stages: Mapping[str, float | None], plan: str = "") -> None:
+        """Say which stages will run, in their order, and how many seconds each takes, if known.
+
+        Args:
+            plan: What the report says of it.
+        """
+        self._expected, self._parts.plan = dict(stages), plan
+        self._show()
 
     def belongs_to(self, name: str, address: str, note: str = "") -> None:
         """Name the run in MLflow, which has no address where no server serves it.
@@ -153,9 +158,8 @@ class Overview:
         for row in self._parts.rows:
             row.status = LEFT if row.status == RUNNING else row.status
         self._show()
-        seconds = time.monotonic() - self._started
-        if done:
-            self._bar.show(100.0, f"done in {duration(seconds)}: {headline}")
+        if done:  # the report says it all
+            self._bar.remove()
         if tag:
             try_to_show(_tag_run, headline[:TAG])
 
@@ -184,7 +188,8 @@ class Overview:
         header = ("stage", "", "seconds", "more", "numbers")
         lines = [header, ("---", "---", "---:", "---", "---"), *(row.cells() for row in parts.rows)]
         stages = "\n".join(f"| {' | '.join(line)} |" for line in lines) if parts.rows else ""
-        text = "\n\n".join(filter(None, (facts, *parts.texts, stages)))
+        plan = f"**Plan**\n\n{parts.plan}" if parts.plan else ""
+        text = "\n\n".join(filter(None, (facts, *parts.texts, stages, plan)))
         headline = for_markdown(self._headline, HEADLINE)
         self._report.show(text or headline, headline)
 

@@ -13,9 +13,10 @@ from models.rows import read_json
 from tasks.catalogue import entry
 from tasks.escaping import code_span, for_markdown
 from tasks.results.store import Manifest, StageRef, Store
+from tasks.run.cards import Card
 from tasks.run.overview import overview
 from tasks.run.pipeline import PipelineRun
-from tasks.run.reporting import Card, run_logger
+from tasks.run.reporting import run_logger
 from tasks.settings import Settings, load_settings
 from tasks.tracking.facts import code_tags
 from tasks.tracking.recording import ABOUT, PLOTS, REPORT, About, page_folder, read_about

@@ -78,9 +78,7 @@ def test_pipeline_reads_like_the_story(operation: Operation, finished: Any) -> N
         artifacts = sorted(one["key"] for one in operation.post("artifacts/filter", wanted))
     assert [one.name for one in sorted(tasks, key=lambda one: one.start_time)] == stages  # type: ignore[arg-type, return-value]
     pages = ("prepare", "reward", "reward-quality", "ppo")
-    assert artifacts == sorted(
-        ["plan", "progress", "report", *(f"{stage}-report" for stage in pages)]
-    )
+    assert artifacts == sorted(["report", *(f"{stage}-report" for stage in pages)])
     children = operation.children(finished)
     assert set(children) == set(stages)
     assert {run.info.status for run in children.values()} == {"FINISHED"}

@@ -28,6 +28,9 @@ class Shown:
         def show(self, data: str | float, description: str) -> None:
             self._shown.cards[self._key] = (data, description)
 
+        def remove(self) -> None:
+            self._shown.cards.pop(self._key, None)
+
     @property
     def report(self) -> str:
         return str(self.cards["report"][0])
@@ -84,8 +87,7 @@ def test_overview_ends_with_the_verdict_first_and_tags_the_run(
     assert str(text).startswith(
         "Registered models: [models:/toy-policy/1](http://m/#/models/1)\n\nThe evaluation.\n\n| st"
     )
-    assert shown.cards["progress"][0] == 100.0
-    assert shown.cards["progress"][1].endswith("s: accepted, gold +0.1 [+0.0, +0.2]")
+    assert "progress" not in shown.cards
     assert shown.tags == ["accepted, gold +0.1 [+0.0, +0.2]"]
 
 
@@ -97,6 +99,17 @@ def test_overview_of_a_run_that_fails_says_why_and_where(shown: Shown, page: Ove
     assert "| sft | not finished |" in shown.report
     assert shown.cards["progress"] == (40.0, "stage 1: sft: step 4 of 10")
     assert shown.tags == []
+
+
+def test_overview_shows_the_plan_before_anything_runs_and_last_in_the_end(
+    shown: Shown, page: Overview
+) -> None:
+    page.expect({"sft": 30.0}, "about 1 minute")
+    assert shown.report == "**Plan**\n\nabout 1 minute"
+    page.begin("sft")
+    page.end_stage(ref("sft"))
+    page.end("completed", done=True)
+    assert shown.report.endswith("| sft | new | 2.0 |  |  |\n\n**Plan**\n\nabout 1 minute")
 
 
 def test_bar_is_that_of_all_stages_by_the_seconds_they_take(shown: Shown, page: Overview) -> None:

@@ -13,9 +13,9 @@ import pytest
 from prefect import flow, task
 
 from tasks.results.store import StageRef
-from tasks.run import reporting
+from tasks.run import cards, reporting
+from tasks.run.cards import Card
 from tasks.run.reporting import (
-    Card,
     Progress,
     announce_stage,
     emit,
@@ -59,7 +59,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> Shown:
 
 
 def test_reporting_shows_nothing_outside_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reporting, "get_client", None)  # asking for one would fail
+    monkeypatch.setattr(cards, "get_client", None)  # asking for one would fail
     show_markdown("key", "text", "what")
     card = Card("key", "markdown")
     card.show("text", "what")
@@ -81,6 +81,9 @@ def test_card_is_made_once_and_renewed_by_a_retry(prefect_server: str) -> None:
         card.show(50.0, "half")
         card.show(10.0 * len(attempts), "renewed")
         stage()
+        gone = Card("gone", "progress")
+        gone.show(1.0, "for a while")
+        Card("gone", "progress").remove()
         if len(attempts) < 2:
             raise ValueError("once more")
         return card.address()
@@ -89,13 +92,13 @@ def test_card_is_made_once_and_renewed_by_a_retry(prefect_server: str) -> None:
     asked = {"artifacts": {"flow_run_id": {"any_": [str(state.state_details.flow_run_id)]}}}
     found = httpx.post(f"{prefect_server}/artifacts/filter", json=asked, timeout=10).json()
     ours = [one for one in found if one["key"]]  # the others are results of Prefect's
-    cards = {one["key"]: one for one in ours}
-    assert len(ours) == len(cards) == 2
-    assert (cards["whole"]["data"], cards["whole"]["description"]) == (20.0, "renewed")
-    assert cards["whole"]["task_run_id"] is None  # so it comes before those of tasks
-    assert cards["a-report"]["data"] == "attempt 2"
-    assert cards["a-report"]["task_run_id"]
-    assert state.result() == f"/artifacts/artifact/{cards['whole']['id']}"
+    shown = {one["key"]: one for one in ours}
+    assert len(ours) == len(shown) == 2
+    assert (shown["whole"]["data"], shown["whole"]["description"]) == (20.0, "renewed")
+    assert shown["whole"]["task_run_id"] is None  # so it comes before those of tasks
+    assert shown["a-report"]["data"] == "attempt 2"
+    assert shown["a-report"]["task_run_id"]
+    assert state.result() == f"/artifacts/artifact/{shown['whole']['id']}"
 
 
 def test_progress_moves_the_bar_now_and_then_and_at_the_end(shown: Shown) -> None:
@@ -288,7 +291,7 @@ def test_reporting_stops_nothing_when_prefect_is_away(
     progress.finish()
     emit("quartet.alarm", "quartet.stage.ppo", {})
     assert caplog.text.count("no Prefect server") == 3
-    monkeypatch.setattr(reporting, "get_client", away)
+    monkeypatch.setattr(cards, "get_client", away)
     card = Card("key", "markdown")
     card._flow_run = uuid.uuid4()
     card.show("text", "what")
