@@ -99,9 +99,8 @@ class StageRecord:
         with tolerated(f"the reuse of {self.spec.name}"):
             folder = Store(self.settings.store).folder(manifest.stage, manifest.digest)
             same = {"quartet.digest": self.digest, "mlflow.parentRunId": self.pipeline.run_id}
-            if self._is_first() or not self.tracker.find_tagged(
-                same
-            ):  # else an earlier attempt shows it
+            shown = not self._is_first() and self.tracker.find_tagged(same)
+            if not shown:  # by an earlier attempt of this flow run
                 made_by = {"quartet.reused": "true", "quartet.made_by": manifest.run_id}
                 run_id = self._start_run(made_by, shown_numbers(manifest, folder))
                 self.tracker.finish(run_id, "FINISHED")

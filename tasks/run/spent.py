@@ -19,15 +19,14 @@ NOTE_SECONDS = 5.0
 class Spent:
     """The clock of a stage: this attempt and those before it."""
 
-    def __init__(self, partial: Path, started: float) -> None:
+    def __init__(self, partial: Path) -> None:
         """Continue where earlier attempts ended.
 
         Args:
             partial: The stage's folder of checkpoints.
-            started: When this attempt began, by `time.monotonic()`.
         """
         self._path = partial / SPENT
-        self._started = self._noted = started
+        self._started = self._noted = time.monotonic()
         self._before = 0.0
         with contextlib.suppress(OSError, ValueError):  # the first attempt, or a torn note
             self._before = max(0.0, float(self._path.read_text(encoding="utf-8")))
@@ -42,4 +41,4 @@ class Spent:
         if at_once or now - self._noted >= NOTE_SECONDS:
             self._noted = now
             with contextlib.suppress(OSError):  # a full disk is told by what needs it
-                write_whole(self._path, f"{self.seconds():.3f}")
+                write_whole(self._path, str(self.seconds()))

@@ -164,12 +164,12 @@ class _StageRun:
 
     def _compute(self, learn: Learn) -> StageRef:
         partial = self.store.partial(self.spec.name, self.digest)
-        spent = Spent(partial, self.started)
         buffer = self.record.open(partial)
         bar, live = overview().begin(self.spec.name), live_page(self.spec, partial)
         progress = Progress(self.spec.name, self.spec.total_steps, bar, live)
         out = self.store.writing(self.spec.name, self.digest)
         self.logger.info("%s %s: starting", self.spec.name, self.digest[:12])
+        spent = Spent(partial)
         try:
             work = self._workspace(partial, out, buffer, progress, spent)
             with self._slot(work.device):

@@ -201,12 +201,7 @@ def headlines(manifest: Manifest, folder: Path) -> dict[str, float]:
 
 
 def show_output(
-    tracker: Tracker,
-    parent: str,
-    manifest: Manifest,
-    folder: Path,
-    *,
-    run_id: str = "",
+    tracker: Tracker, parent: str, manifest: Manifest, folder: Path, *, run_id: str = ""
 ) -> None:
     """Record on a parent run what one stage gave; to do it again changes nothing.
 

@@ -120,8 +120,8 @@ def test_stage_computes_and_records_what_it_made(toy: Toy) -> None:
     assert run.info.run_id == ref.run_id
     assert (run.info.run_name, run.info.status) == ("pipe/toy", "FINISHED")
     assert run.data.params == {"seed": "5", "toy.size": "1"}
-    seconds = manifest.seconds
-    assert run.data.metrics == {"toy/loss": 1 / 3, "toy/final": 42.0, "usage/seconds": seconds}
+    cost = {"usage/seconds": manifest.seconds, "usage/peak_memory_gib": manifest.peak_gib}
+    assert run.data.metrics == {"toy/loss": 1 / 3, "toy/final": 42.0} | cost
     assert run.data.tags["quartet.published"] == ref.digest
     history = client().get_metric_history(ref.run_id, "toy/loss")
     assert [(point.step, point.value) for point in history] == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
@@ -200,8 +200,9 @@ def test_stage_is_reused_by_another_pipeline(toy: Toy) -> None:
     assert run.data.tags["quartet.reused"] == "true"
     assert run.data.tags["quartet.made_by"] == first.run_id
     assert run.info.status == "FINISHED"
-    seconds = client().get_run(first.run_id).data.metrics["usage/seconds"]
-    assert run.data.metrics == {"toy/final": 42.0, "usage/seconds": seconds}
+    made = client().get_run(first.run_id).data.metrics
+    cost = {name: made[name] for name in ("usage/seconds", "usage/peak_memory_gib")}
+    assert run.data.metrics == {"toy/final": 42.0} | cost
     assert run.data.params == {"seed": "0", "toy.size": "1"}
 
 
@@ -301,8 +302,8 @@ def test_stage_shows_its_few_numbers_and_alarms_only_where_they_were_raised() ->
 
     ref = run_stage(spec("sft"), begin(), learn)
     shown = client().get_run(ref.run_id).data.metrics
-    few = {"sft/loss", "sft/alarm/kl", "sft/heldout_perplexity", "usage/seconds"}
-    assert shown.keys() == few
+    few = {"sft/loss", "sft/alarm/kl", "sft/heldout_perplexity"}
+    assert shown.keys() == few | {"usage/seconds", "usage/peak_memory_gib"}
     assert [one.step for one in client().get_metric_history(ref.run_id, "sft/alarm/kl")] == [2]
     manifest = Store(load_settings().store).find("sft", ref.digest)
     assert manifest is not None
