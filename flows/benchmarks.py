@@ -8,9 +8,9 @@ from pathlib import Path
 
 from prefect import flow
 
-from flows.evaluation import label_models
 from flows.forms import StageForm
 from flows.lifecycle import cancellable, name_run
+from flows.names import label_models
 from flows.plan import perform
 from models.benchmarks.config import MultipleChoiceConfig
 from models.config import CountOrZero

@@ -4,7 +4,6 @@ A model is stage/DIGEST, a registered model, a folder or a hub id; LABEL=NAME se
 report. The preset gives the sampling, and the prompts if no file does.
 """
 
-from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -12,8 +11,8 @@ from prefect import flow
 
 from flows.forms import StageForm
 from flows.lifecycle import cancellable, name_run
+from flows.names import label_models
 from flows.plan import perform
-from models.errors import ParameterError
 from tasks.judging.config import EvaluateModelsConfig
 from tasks.results.store import StageRef
 from tasks.run.exchange import open_input
@@ -82,37 +81,6 @@ def evaluate_models_flow(
         )
 
     return perform(run, p, stages)
-
-
-def split_label(name: str) -> tuple[str, str]:
-    """Split `label=name` into both; without a label, make a short one from the name."""
-    label, equals, rest = name.strip().partition("=")
-    if equals and label.strip() and "/" not in label:
-        return label.strip(), rest.strip()
-    name = name.strip()
-    if name.startswith("models:/"):
-        return name.removeprefix("models:/"), name
-    folder = Path(name).expanduser()
-    return (folder.resolve().name if name and folder.is_dir() else name), name
-
-
-def label_models(
-    models: Iterable[str], clean: Callable[[str], str] = lambda label: label
-) -> dict[str, str]:
-    """Map labels, made valid by `clean`, to the names of models.
-
-    Raises:
-        ParameterError: There are none, or two with the same label.
-    """
-    pairs = [split_label(name) for name in models]
-    labels = {clean(label): name for label, name in pairs}
-    if not labels or len(labels) < len(pairs):
-        raise ParameterError(
-            f"got the models {', '.join(label for label, _ in pairs) or '(none)'}, wanted at least "
-            "one, each once; put a label before those with the same name, such as "
-            "mine=quickstart-policy"
-        )
-    return labels
 
 
 def _common_origin(models: list[StageRef], role: str) -> StageRef | None:

@@ -150,7 +150,7 @@ def cancellable(function: Callable[P, R]) -> Callable[P, R | State[Any]]:
                 with faults_explained(load_settings()):
                     result = function(*args, **kwargs)
             except Cancellation as end:
-                report.end(f"cancelled: {end}")
+                report.end(str(end))
                 return Cancelled(message=str(end))
             except Pause:
                 report.end("waiting for an answer: the button Resume shows the question")

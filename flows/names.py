@@ -1,17 +1,19 @@
 """Names of runs: what a person typed, else what differs from the preset, the preset and an id.
 
 MLflow's list cuts a name after 18 characters, so what differs comes first. Two runs may have one
-name; only ids are unique, so nothing may read anything from a name.
+name; only ids are unique, so nothing may read anything from a name. Models of an evaluation have
+labels: LABEL=NAME, or one made of the name.
 """
 
 import contextlib
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import coolname
+import prefect
 from coolname.loader import load_config
 
 from flows.forms import StageForm
@@ -49,6 +51,12 @@ DIALOG = (
     "Practical|Ergonomic|Handcrafted|Tasty|Handmade|Incredible"
 )
 """Prefect's dialog fills a run's name in with one of these and a short animal: Tasty-Otter."""
+
+GREEK = (
+    "alpha|beta|gamma|delta|epsilon|zeta|eta|theta|iota|kappa|lambda|mu|nu|xi|omicron|pi|rho|sigma|"
+    "tau|upsilon|phi|chi|psi|omega"
+)
+"""Its classic pages fill it in with one of these, a number, and a star: nu613-palamar."""
 
 
 def name_of(form: StageForm | None, *, flow: str, run_id: str, typed: str, now: str) -> str:
@@ -93,16 +101,29 @@ def _word(field: str, value: Any) -> str:
 
 
 def is_from_prefect(name: str) -> bool:
-    """Whether Prefect made a name up: its server (crimson-fox), or its dialog for a run.
-
-    The dialog of its former interface is left out: its Greek letters, as in lambda95-lyrae, are
-    what people here call runs too.
-    """
+    """Whether Prefect made a name up: its server (crimson-fox), or a dialog for a run."""
+    first, _, second = name.partition("-")
     if re.fullmatch(rf"({DIALOG})-[A-Z][a-zñ]{{1,5}}", name):
         return True
-    first, _, second = name.partition("-")
+    if re.fullmatch(rf"({GREEK})\d*", first):
+        stars, ends = _dialog_words()
+        star, _, end = second.rpartition("-")
+        return second in stars or (star in stars and end in ends)
     words = _server_words()
     return first in words["adj_any"] and second in words["subj"]
+
+
+@functools.cache
+def _dialog_words() -> tuple[set[str], set[str]]:
+    """What may follow the Greek letter; nothing where Prefect is installed without its pages.
+
+    People call runs lambda95-test, so the letter alone says nothing.
+    """
+    pages = Path(str(prefect.__file__)).parent / "server" / "ui" / "assets"
+    text = "".join(one.read_text(encoding="utf-8") for one in pages.glob("index-*.js"))
+    lists = (re.search(rf"`({start}[^`]+)`", text) for start in (r"andromedae\.", r"a\.b\.c\."))
+    stars, ends = (set(found[1].split(".")) - {""} if found else set() for found in lists)
+    return stars, ends
 
 
 @functools.cache
@@ -115,3 +136,34 @@ def _server_words() -> dict[str, set[str]]:
         return set(config[name].get("words", ())).union(*inner)
 
     return {name: words(name) for name in ("adj_any", "subj")}
+
+
+def split_label(name: str) -> tuple[str, str]:
+    """Split `label=name` into both; without a label, make a short one from the name."""
+    label, equals, rest = name.strip().partition("=")
+    if equals and label.strip() and "/" not in label:
+        return label.strip(), rest.strip()
+    name = name.strip()
+    if name.startswith("models:/"):
+        return name.removeprefix("models:/"), name
+    folder = Path(name).expanduser()
+    return (folder.resolve().name if name and folder.is_dir() else name), name
+
+
+def label_models(
+    models: Iterable[str], clean: Callable[[str], str] = lambda label: label
+) -> dict[str, str]:
+    """Map labels, made valid by `clean`, to the names of models.
+
+    Raises:
+        ParameterError: There are none, or two with the same label.
+    """
+    pairs = [split_label(name) for name in models]
+    labels = {clean(label): name for label, name in pairs}
+    if not labels or len(labels) < len(pairs):
+        raise ParameterError(
+            f"got the models {', '.join(label for label, _ in pairs) or '(none)'}, wanted at least "
+            "one, each once; put a label before those with the same name, such as "
+            "mine=quickstart-policy"
+        )
+    return labels

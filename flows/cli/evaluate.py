@@ -172,7 +172,9 @@ def compare(
     say(result.sentence)
     say(f"Report  {result.folder / 'report.html'}")
     if result.run_id:
-        say(f"MLflow  run {result.name} ({result.run_id})")
+        from flows.cli.links import mlflow_page
+
+        say(f"MLflow  {mlflow_page(settings, result.run_id)}")
 
 
 def _form(preset: str, seed: int, settings: Any = ()) -> StageForm:
@@ -185,4 +187,8 @@ def _print_report(ref: "StageRef") -> None:
     from tasks.run.spec import report_text
 
     say(from_markdown(report_text(ref)))
-    say(f"All results: {load_settings().store / ref.stage / ref.digest}\n")
+    from flows.cli.links import mlflow_page
+
+    settings = load_settings()
+    say(f"Results  {settings.store / ref.stage / ref.digest}")
+    say(f"MLflow   {mlflow_page(settings, ref.run_id)}\n")

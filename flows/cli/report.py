@@ -1,19 +1,14 @@
 """The result of a run: tables in the terminal, and plain JSON values."""
 
-import shlex
-import sys
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from flows.cli.links import see_more
 from flows.cli.terminal import add_row, as_text
 from flows.pipeline import PipelineResult
 from tasks.catalogue import entry
-from tasks.machine.lookup import HOST, loopback_url
-from tasks.machine.temporary import started
 from tasks.reports.ppo import alarm_line
 from tasks.settings import Settings
 
@@ -71,7 +66,8 @@ def print_result(result: PipelineResult, settings: Settings) -> None:
     for reason in result.reasons:
         console.print(as_text(f"  - {reason}"))
     console.print()
-    for line in _addresses(result, settings):
+    ids = {"mlflow_run_id": result.mlflow_run_id, "flow_run_id": result.pipeline_run_id}
+    for line in see_more(settings, **ids):
         console.print(as_text(line), soft_wrap=True)
 
 
@@ -114,19 +110,3 @@ def _sample_table(samples: list[dict[str, str | float]]) -> Table:
     for sample in differing[::step][:SHOWN_SAMPLES]:
         add_row(table, *(sample[key] for key in ("prompt", "sft", "ppo")))
     return table
-
-
-def _addresses(result: PipelineResult, settings: Settings) -> Iterator[str]:
-    from prefect.settings import get_current_settings
-
-    prefect = get_current_settings()
-    served = prefect.api.url and prefect.api.url not in started
-    if not (settings.tracking_uri and served):
-        quartet = str(Path(sys.executable).parent / "quartet")
-        home = f"QUARTET_HOME={shlex.quote(str(settings.root))}"
-        yield f"See more, after {home} {shlex.quote(quartet)} up:"
-    else:
-        yield "See more:"
-    yield f"  MLflow   {settings.tracking_uri or loopback_url('MLflow', 5000)}, run {result.name}"
-    pages = prefect.ui_url if served else f"http://{HOST}:4200"
-    yield f"  Prefect  {pages}, flow run {result.name}"

@@ -41,8 +41,10 @@ def chat(
     from tasks.registry.serving import chat_options, open_chat
     from tasks.stages.resolve import model_folder
 
-    options = chat_options(temperature=temperature, max_tokens=max_tokens, seed=seed, system=system)
-    with model_folder(model) as found:
+    with model_folder(model) as found:  # first: a wrong name is refused before torch is loaded
+        options = chat_options(
+            temperature=temperature, max_tokens=max_tokens, seed=seed, system=system
+        )
         _say_which(found)
         talk = open_chat(found.path, options)
         if not talk.has_template:

@@ -104,7 +104,7 @@ def how_to_log_in(servers: Servers, settings: Settings) -> list[str]:
         ]
     lines = []
     if "Prefect" in servers.wanted:
-        lines.append(f'Log in to Prefect with what this prints:  echo "{USER}:$(cat {file})"')
+        lines.append(f'Prefect asks   for what this prints: echo "{USER}:$(cat {file})"')
     if "MLflow" in servers.wanted:
-        lines.append(f"Log in to MLflow as {USER}, with the password:  cat {file}")
+        lines.append(f"MLflow asks    for user {USER} and the password: cat {file}")
     return lines

@@ -125,11 +125,11 @@ class _Operation:
             log=self.log("deploy"),
             environment=self.environment,
         )
-        _say(f"Deployments: {', '.join(names)}")
+        _say(f"Deployments: {len(names)} registered")
         folder = self.options.prefect_file.parent / "infra" / "automations"
         automations = registration.apply_automations(self.servers.api, folder)
         if automations:
-            _say(f"Automations: {', '.join(automations)} (enable them in the UI)")
+            _say(f"Automations: {len(automations)}, at work once somebody enables them in Prefect")
         for sentence in reconcile(load_settings()):
             _say(sentence)
         with tolerated("its views of the runs"):
@@ -247,15 +247,16 @@ def up(options: Options) -> int:
 def _invitation(operation: _Operation, seconds: float) -> str:
     servers = operation.servers
     lines = [
-        f"Ready after {seconds:.0f} s.\n  Prefect  {servers.prefect}",
-        f"  MLflow   {servers.mlflow}/{operation.first_page}",
-        *how_to_log_in(servers, operation.settings),
-        "Start a run: Deployments > quickstart > Run in Prefect, or `quartet run quickstart` in",
-        "another terminal with this home folder.",
+        f"Ready after {seconds:.0f} s; Ctrl-C stops everything started here.",
+        f"  Start a run    {servers.prefect}/deployments?sort=CREATED_DESC",
+        "                 or, in another terminal: quartet run quickstart",
+        f"  Look at runs   {servers.prefect}/runs",
+        f"  Compare them   {servers.mlflow}/{operation.first_page}",
+        *(f"  {line}" for line in how_to_log_in(servers, operation.settings)),
     ]
     if not operation.options.worker:
-        lines.append("No worker; start one with `prefect worker start --pool quartet`.")
-    return "\n".join([*lines, "Ctrl-C stops everything started here."])
+        lines.append("  No worker: start one with `prefect worker start --pool quartet`")
+    return "\n".join(lines)
 
 
 @contextlib.contextmanager

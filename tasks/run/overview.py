@@ -44,7 +44,7 @@ class _Row:
         took = "" if self.seconds is None else f"{self.seconds:.1f}"
         links = [f"[MLflow]({self.address})"] if self.address else []
         links += [f"[report]({self.page})"] if self.page else []
-        return (self.stage, self.status, took, self.numbers, ", ".join(links))
+        return (self.stage, self.status, took, ", ".join(links), self.numbers)
 
 
 @dataclass(slots=True)
@@ -110,10 +110,11 @@ class Overview:
         """Put a page of a result into the report."""
         self._parts.texts.append(text)
 
-    def move(self, stage: str, share: float, description: str) -> None:
+    def move(self, stage: str, share: float, description: str, left: float | None = None) -> None:
         """Move the bar to where the whole run is when a share of a stage is done.
 
-        A stage of unknown length counts as much as the mean of the others.
+        A stage of unknown length counts as much as the mean of the others; of the one that runs,
+        the seconds that are left are better known than any plan says.
         """
         if not self.shown:
             return
@@ -126,9 +127,11 @@ class Overview:
             return
         before = list(lengths)[: list(lengths).index(stage)]
         done = sum(lengths[one] for one in before) + share * lengths[stage]
+        own = (1.0 - share) * lengths[stage]
+        whole = total - done - own + (own if left is None else left)
         is_known = None not in self._expected.values()
-        left = f"; about {duration(total - done)} left in all" if is_known else ""
-        self._bar.show(min(100.0, 100.0 * done / total), f"{place}: {description}{left}")
+        text = f"; about {duration(whole)} left in all" if is_known else ""
+        self._bar.show(min(100.0, 100.0 * done / total), f"{place}: {description}{text}")
 
     def end(self, headline: str, *, tag: bool = False, done: bool = False) -> None:
         """Say how the run ended.
@@ -171,7 +174,7 @@ class Overview:
         run = f"Run in MLflow: {parts.run}" if parts.run else ""
         models = f"Registered models: {', '.join(parts.models)}" if parts.models else ""
         facts = "  \n".join(filter(None, (run, models)))
-        header = ("stage", "", "seconds", "numbers", "more")
+        header = ("stage", "", "seconds", "more", "numbers")
         lines = [header, ("---", "---", "---:", "---", "---"), *(row.cells() for row in parts.rows)]
         stages = "\n".join(f"| {' | '.join(line)} |" for line in lines) if parts.rows else ""
         text = "\n\n".join(filter(None, (facts, *parts.texts, stages)))

@@ -99,12 +99,13 @@ class StageRecord:
         with tolerated(f"the reuse of {self.spec.name}"):
             folder = Store(self.settings.store).folder(manifest.stage, manifest.digest)
             same = {"quartet.digest": self.digest, "mlflow.parentRunId": self.pipeline.run_id}
-            first = self._is_first()
-            if first or not self.tracker.find_tagged(same):  # else an earlier attempt shows it
+            if self._is_first() or not self.tracker.find_tagged(
+                same
+            ):  # else an earlier attempt shows it
                 made_by = {"quartet.reused": "true", "quartet.made_by": manifest.run_id}
                 run_id = self._start_run(made_by, shown_numbers(manifest, folder))
                 self.tracker.finish(run_id, "FINISHED")
-            show_output(self.tracker, self.pipeline.run_id, manifest, folder, first=first)
+            show_output(self.tracker, self.pipeline.run_id, manifest, folder)
             record_samples(self.tracker, manifest.stage, folder, parent=self.pipeline.run_id)
             page = page_folder(self.settings.root, manifest.stage, manifest.digest)
             record_page(self.tracker, page, parent=self.pipeline.run_id)

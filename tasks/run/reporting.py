@@ -42,7 +42,8 @@ LIVE_SHARE = 0.01
 LIVE_SECONDS = 0.2
 """What drawing is taken to cost before it was done once."""
 
-Bar: TypeAlias = Callable[[float, str], None]
+Bar: TypeAlias = Callable[[float, str, float | None], None]
+"""Takes the share of a stage that is done, a description, and the seconds left, if known."""
 Live: TypeAlias = Callable[[], None]
 
 SILENT = logging.Logger("planning", level=logging.CRITICAL + 1)
@@ -183,7 +184,7 @@ class Progress:
         """Count up to `total` steps; 0 if the number is unknown, then the bar moves at the end.
 
         Args:
-            bar: Takes the share that is done, 0 to 1, and a description.
+            bar: Is moved now and then, and at the end.
             live: Shows what the stage has recorded so far; it is called at each tenth, as far as
                 that takes `LIVE_SHARE` of the time at most.
         """
@@ -206,7 +207,8 @@ class Progress:
         if now - self._shown >= UPDATE_SECONDS:
             self._shown = now
             share = min(1.0, step / self.total) if self.total else 0.0
-            self._show(share, self._describe(step, now), live=self._is_worth_a_picture(step, now))
+            live = self._is_worth_a_picture(step, now)
+            self._show(share, self._describe(step, now), self._left(step, now), live=live)
         if self._is_worth_a_line(step, now):
             self._logged = now
             headline = _headline(self.stage, metrics)
@@ -217,7 +219,7 @@ class Progress:
         seconds = time.monotonic() - self._started
         steps = f"{self._last_step} steps in " if self._last_step else ""
         self.wait(BAR_SECONDS)
-        self._show(1.0, f"{self.stage}: done, {steps}{seconds:.0f} s")
+        self._show(1.0, f"{self.stage}: done, {steps}{seconds:.0f} s", 0.0)
         self.wait(BAR_SECONDS)
 
     def wait(self, seconds: float) -> None:
@@ -240,13 +242,15 @@ class Progress:
         self._live_marks = marks
         return True
 
-    def _show(self, share: float, description: str, *, live: bool = False) -> None:
+    def _show(
+        self, share: float, description: str, left: float | None, *, live: bool = False
+    ) -> None:
         """Move the bar, unless it is still on its way to where it was to be before."""
         if self._sender is not None and self._sender.is_alive():
             return
 
         def send() -> None:
-            try_to_show(self._bar, share, description)
+            try_to_show(self._bar, share, description, left)
             if live and self._live is not None:
                 started = time.thread_time()  # what the training had to wait for
                 try_to_show(self._live)
@@ -256,16 +260,22 @@ class Progress:
         self._sender = threading.Thread(target=send, daemon=True)
         self._sender.start()
 
-    def _describe(self, step: int, now: float) -> str:
+    def _rate(self, step: int, now: float) -> float:
+        """Steps per second; 0 as long as it is unknown."""
         assert self._first is not None
         started, first_step = self._first
+        return (step - first_step) / (now - started) if step > first_step and now > started else 0.0
+
+    def _left(self, step: int, now: float) -> float | None:
+        rate = self._rate(step, now)
+        return max(0, self.total - step) / rate if rate and self.total else None
+
+    def _describe(self, step: int, now: float) -> str:
         text = f"{self.stage}: step {step}" + (f" of {self.total}" if self.total else "")
-        if step > first_step and now > started:
-            rate = (step - first_step) / (now - started)
+        if rate := self._rate(step, now):
             text += f", {rate:.3g} steps/s"
-            if self.total:
-                text += f", {max(0, self.total - step) / rate:.0f} s left"
-        return text
+        left = self._left(step, now)
+        return text if left is None else f"{text}, {left:.0f} s left"
 
 
 def _headline(stage: str, metrics: Mapping[str, float]) -> list[tuple[str, float]]:

@@ -17,11 +17,13 @@ first.
 """
 
 import contextlib
+import os
 import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from models.display import one_line
 from models.errors import ModelError, StoreError
@@ -30,16 +32,18 @@ from tasks.catalogue import CATALOGUE, Role, stages_for
 from tasks.registry.versions import ModelVersion, fetch_files, is_registered, named_version
 from tasks.results.store import StageRef, Store
 from tasks.run.exchange import open_published
-from tasks.run.pipeline import PipelineRun
 from tasks.run.planning import planning
-from tasks.run.stage import stage_task
 from tasks.settings import load_settings
-from tasks.stages.adopt import adopt, named_folder
+
+if TYPE_CHECKING:
+    from tasks.run.pipeline import PipelineRun
 
 PUBLISHED = re.compile(r"(?P<stage>[a-z][\w-]*)/(?P<digest>[0-9a-f]{1,64})")
 LANGUAGE_MODEL = ("ForCausalLM", "LMHeadModel")
 CLASSIFIER = ("ForSequenceClassification",)
 """How the names of fitting architectures end."""
+
+HUB_SECONDS = 10.0
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?(@[\w./-]+)?")
 
 
@@ -57,7 +61,7 @@ class NamedFolder:
     version: str = ""
 
 
-def find_model(name: str, *, role: Role, pipeline: PipelineRun) -> StageRef:
+def find_model(name: str, *, role: Role, pipeline: "PipelineRun") -> StageRef:
     """Find the published stage of a model, adopting one from elsewhere.
 
     Raises:
@@ -95,6 +99,7 @@ def model_folder(name: str) -> Iterator[NamedFolder]:
             case Path() as folder:
                 yield NamedFolder(path=_inner_folder(folder), name=name)
             case source:
+                _want_hub(source)
                 from models.language.adoption import download_model  # imports torch
 
                 source, _, revision = source.partition("@")
@@ -112,8 +117,8 @@ def _meaning(name: str) -> tuple[str, str] | ModelVersion | Path | str:
         return match["stage"], match["digest"]
     if name.startswith("models:"):
         return named_version(name)
-    if (folder := named_folder(name)) is not None:
-        return folder
+    if name and os.path.isdir(os.path.expanduser(name)):  # no error, whatever the name
+        return Path(name).expanduser()
     if is_registered(name):
         return named_version(name)
     if HUB_ID.fullmatch(name):
@@ -123,6 +128,23 @@ def _meaning(name: str) -> tuple[str, str] | ModelVersion | Path | str:
         "registered model and no hub id; check the spelling, and give a folder as the machine that "
         "uses it sees it"
     )
+
+
+def _want_hub(name: str) -> None:
+    """Refuse what neither the hub gives nor its cache here, before torch is loaded for it."""
+    from huggingface_hub import HfApi, snapshot_download
+
+    source, _, revision = name.partition("@")
+    try:
+        HfApi().model_info(source, revision=revision or None, timeout=HUB_SECONDS)
+    except Exception as error:  # the client raises errors of several libraries
+        try:
+            snapshot_download(source, revision=revision or None, local_files_only=True)
+        except Exception:
+            raise ModelError(
+                f"{name!r} is no folder here and no registered model, and the hub does not give it "
+                f"({one_line(error)}); check the spelling, or give stage/digest"
+            ) from error
 
 
 def _find_published(stage: str, digest: str, role: Role, *, called: str = "") -> StageRef:
@@ -143,8 +165,11 @@ def _find_published(stage: str, digest: str, role: Role, *, called: str = "") ->
     return ref
 
 
-def _adopt(source: str, role: Role, pipeline: PipelineRun) -> StageRef:
+def _adopt(source: str, role: Role, pipeline: "PipelineRun") -> StageRef:
     """Adopt under the role's name, so that the run's page shows it as the stage that it is."""
+    from tasks.run.stage import stage_task  # Prefect: only where there is a run
+    from tasks.stages.adopt import adopt, named_folder
+
     folder = named_folder(source)
     if planning() is not None and folder is not None:
         _refuse_unfit(folder, role)

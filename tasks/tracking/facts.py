@@ -23,6 +23,7 @@ from tasks.results.digests import library_versions
 from tasks.results.store import Manifest
 from tasks.settings import Settings
 from tasks.tracking.client import Tracker
+from tasks.tracking.queries import tagged
 
 BEST = "final/accepted_gain_low"
 """The lower end of the judged gain, of accepted runs only: the highest is the best run."""
@@ -44,7 +45,7 @@ GROUP = "usage/"
 """What runs cost. MLflow shows groups of charts in the order of their names: this one is last."""
 
 UNITS = ("seconds", "tokens", "flops")
-"""A stage's costs, as its own run names them, and its pipeline's run sums them."""
+"""A stage's costs, which its pipeline's run has in sum."""
 
 
 def manifest_cost(manifest: Manifest, folder: Path) -> dict[str, float]:
@@ -206,46 +207,31 @@ def show_output(
     folder: Path,
     *,
     run_id: str = "",
-    first: bool = False,
 ) -> None:
     """Record on a parent run what one stage gave; to do it again changes nothing.
 
     Args:
-        run_id: The run that computed it for this parent, whose cost the parent bears; empty for a
-            result that was reused, which cost nothing this time.
-        first: Whether no earlier attempt can have paid for it.
+        run_id: The run that computed it for this parent; empty for a result that was reused.
     """
     stage = manifest.stage
     tags = {
         f"output.{stage}": f"{stage}/{manifest.digest}",
         f"output.{stage}.run_id": run_id or manifest.run_id,
     }
-    cost = {
-        f"{GROUP}{stage}_{name.removeprefix(GROUP)}": value
-        for name, value in manifest_cost(manifest, folder).items()
-    }
-    if not run_id:  # paid for by another run, or by an earlier attempt of this one
-        there = {} if first else tracker.metrics(parent)
-        cost = {name: there.get(name, 0.0) for name in cost}
-    tracker.log(parent, metrics=headlines(manifest, folder) | cost, tags=tags)
-
-
-def totals(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Sum the costs that stages left on a parent run: `final/seconds`, `final/tokens`, …
-
-    A pipeline that reused everything spent 0 seconds on its stages.
-    """
-    sums: dict[str, float] = {"final/seconds": 0.0}
-    for name, value in metrics.items():
-        unit = name.rpartition("_")[2]
-        if name.startswith(GROUP) and unit in UNITS:
-            sums[f"final/{unit}"] = sums.get(f"final/{unit}", 0.0) + value
-    return sums
+    tracker.log(parent, metrics=headlines(manifest, folder), tags=tags)
 
 
 def show_totals(tracker: Tracker, parent: str) -> None:
-    """Log the sums on a parent run, unless it shows them already."""
+    """Log what a parent's stages cost in sum: `final/seconds`, `final/tokens`, `final/flops`.
+
+    A reused stage was paid for by another pipeline; who reused everything spent 0 seconds.
+    """
+    sums = {"final/seconds": 0.0}
+    for child in tracker.runs(tagged({"mlflow.parentRunId": parent})):
+        if "quartet.reused" not in child.data.tags:
+            for unit in UNITS:
+                if (cost := child.data.metrics.get(f"{GROUP}{unit}")) is not None:
+                    sums[f"final/{unit}"] = sums.get(f"final/{unit}", 0.0) + cost
     there = tracker.metrics(parent)
-    changed = {name: v for name, v in totals(there).items() if there.get(name) != v}
-    if changed:
+    if changed := {name: one for name, one in sums.items() if there.get(name) != one}:
         tracker.log(parent, metrics=changed)

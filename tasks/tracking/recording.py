@@ -68,10 +68,8 @@ def record_result(
     Returns:
         How many points of curves were missing.
     """
-    history = read_history(folder)
-    curves = without_silent(history)
-    final = shown_numbers(manifest, folder)  # at step 0: none of a curve, whose start it would be
-    final = {name: value for name, value in final.items() if name not in history}
+    curves = without_silent(read_history(folder))
+    final = shown_numbers(manifest, folder)
     missing = 0
     if repair:
         tracker.log_parameters(run_id, stage_parameters(manifest.seed, manifest.parameters))
@@ -132,9 +130,15 @@ def record_samples(
 
 
 def shown_numbers(manifest: Manifest, folder: Path) -> dict[str, float]:
-    """The single numbers that a stage's run shows: few, for MLflow draws a chart of each."""
+    """The single numbers that a stage's run shows: few, for MLflow draws a chart of each.
+
+    None of a curve: at step 0 it would stand at its beginning.
+    """
+    curves = read_history(folder)
+    shown = entry(manifest.stage).shown(manifest.metrics)
+    final = {name: value for name, value in shown.items() if name not in curves}
     peak = {f"{GROUP}peak_memory_gib": manifest.peak_gib} if manifest.peak_gib else {}
-    return entry(manifest.stage).shown(manifest.metrics) | manifest_cost(manifest, folder) | peak
+    return final | manifest_cost(manifest, folder) | peak
 
 
 class About(BaseModel, frozen=True):

@@ -22,13 +22,13 @@ PIPELINES = "tags.`quartet.kind` = 'pipeline'"
 
 COLUMNS: Mapping[str, int] = {
     "attributes.`Run Name`": 215,
-    "runDateAndNestInfo": 120,
+    "runDateAndNestInfo": 140,
     "tags.`quartet.verdict`": 110,
     "metrics.`final/gain`": 85,
     "metrics.`final/gain_low`": 110,
     "metrics.`final/kl`": 75,
     "metrics.`final/length_ratio`": 130,
-    "tags.`quartet.changed`": 320,
+    "tags.`quartet.changed`": 280,
 }
 """Of the list of pipelines, by MLflow's own ids, with their widths."""
 
@@ -84,7 +84,8 @@ def _curves(stage: str) -> dict[str, Any]:
         "compareRunSections": [section | {"isReordered": True}],
         "compareRunCharts": [
             {"type": "LINE", "uuid": curve.metric, "metricSectionId": "quartet"}
-            | {"metricKey": curve.metric, "useGlobalXaxisKey": True, "deleted": False}
+            | {"metricKey": curve.metric, "deleted": False}
+            | {"useGlobalXaxisKey": True, "useGlobalLineSmoothing": True}
             for curve in curves
         ],
     }

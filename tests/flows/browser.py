@@ -23,6 +23,20 @@ WORDS = [
 ]  # fmt: skip
 
 
+ROWS = """(() => {
+  const rows = (where) => [...document.querySelectorAll(`${where} [role=row]`)]
+    .sort((one, other) => one.getAttribute("row-index") - other.getAttribute("row-index"));
+  const text = (cell) => cell.innerText.trim();
+  return [
+    rows(".ag-pinned-left-cols-container").map((row) => text(row.querySelector("a"))),
+    rows(".ag-center-cols-container").map((row) => Object.fromEntries(
+      [...row.querySelectorAll("[col-id]")].map((cell) => [cell.getAttribute("col-id"), text(cell)])
+    )),
+  ];
+})()"""
+"""Names and cells of MLflow's list of runs, as a reader sees them."""
+
+
 class Browser:
     """One tab."""
 

@@ -11,8 +11,9 @@ import typer
 from typer.testing import CliRunner
 
 from flows.cli.evaluate import benchmark, evaluate
-from flows.evaluation import evaluate_models_flow, split_label
+from flows.evaluation import evaluate_models_flow
 from flows.forms import StageForm
+from flows.names import split_label
 from models.errors import ParameterError
 from models.evaluation.result import read_result
 from models.rows import write_rows
@@ -119,7 +120,7 @@ def test_benchmark_prints_its_page_and_where_the_numbers_are(
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output
     assert "## questions.jsonl: 1 questions, 0 examples shown, plain prompts" in done.output
-    folder = Path(done.output.split("All results: ")[1].strip())
+    folder = Path(done.output.split("Results  ")[1].split("\n")[0].strip())
     assert (folder / "answers.jsonl").is_file()
 
 

@@ -40,7 +40,18 @@ def test_changes_are_short_in_the_order_of_their_use_and_at_most_three() -> None
 
 
 @pytest.mark.parametrize(
-    "name", ["my best", "high-kl", "lambda95-test", "quickstart #f9bd", "Small-GPT2", "fox", ""]
+    "name",
+    [
+        "my best",
+        "high-kl",
+        "lambda95-test",
+        "alpha-vega-kl",
+        "beta",
+        "quickstart #f9bd",
+        "Small-GPT2",
+        "fox",
+        "",
+    ],
 )
 def test_name_that_a_person_may_have_typed_is_kept(name: str) -> None:
     assert not is_from_prefect(name)
@@ -59,6 +70,8 @@ def test_names_that_prefect_makes_up_are_known() -> None:
     short = [animal for animal in animals[1].split(".") if len(animal) <= 6]
     assert len(short) > 200
     assert all(is_from_prefect(f"Tasty-{animal}") for animal in short)
+    for name in ("nu613-palamar", "lambda95-lyrae", "alpha-canis-majoris-vector", "xi4-vega-k"):
+        assert is_from_prefect(name), name
 
 
 @pytest.mark.parametrize("name", ["two\nlines", "x" * 101])

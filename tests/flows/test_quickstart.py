@@ -5,6 +5,7 @@ The controls share one base model, for what they show comes after pretraining.
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,19 +14,31 @@ from typing import Any
 
 import pytest
 
+from tests.flows.browser import ROWS, browser
+from tests.flows.operated import operated
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 
 Run = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def quartet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+def results() -> list[dict[str, Any]]:
+    """What `--result` wrote for each run that came to a verdict."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def quartet(
+    tmp_path_factory: pytest.TempPathFactory, results: list[dict[str, Any]]
+) -> Iterator[Run]:
     """Run the preset as a user would, in one home folder; gives what `--result` wrote."""
     home = tmp_path_factory.mktemp("quickstart")
 
-    def run(*settings: str, refused: str = "") -> dict[str, Any]:
+    def run(*settings: str, refused: str = "", name: str = "") -> dict[str, Any]:
         result = home / "result.json"
         command = [str(Path(sys.executable).parent / "quartet"), "run", "quickstart"]
+        command += ["--name", name]
         for setting in settings:
             command += ["--set", setting]
         environment = {k: v for k, v in os.environ.items() if not k.startswith("QUARTET_")}
@@ -39,7 +52,8 @@ def quartet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
             assert refused in done.stderr
             return {}
         assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
-        return json.loads(result.read_text()) | {"output": done.stdout, "home": home}
+        results.append(json.loads(result.read_text()))
+        return results[-1] | {"output": done.stdout, "home": home}
 
     return run
 
@@ -101,6 +115,40 @@ def test_quickstart_goes_on_with_a_weak_reward_model_if_told_and_is_rejected(
     assert stage(control, "reward-quality")["metrics"]["reward_quality/weak"] == 1
     assert not control["verdict"]["accepted"]
     assert control["verdict"]["reasons"]
+
+
+def test_both_servers_show_the_best_policy_on_their_first_page(
+    quartet: Run, accepted: dict[str, Any], results: list[dict[str, Any]]
+) -> None:
+    """After all of this module's runs these are ten: accepted, rejected, failed and cancelled."""
+    quartet("ppo.iterations=20", name="half as long")
+    quartet("evaluate.max_kl_to_reference=0.01", "evaluate.prompts=64", name="too near")
+    good = [one for one in results if one["verdict"]["accepted"]]
+    top = max(one["final"]["final/gold_gain_low"] for one in good)
+    best = {one["name"] for one in good if one["final"]["final/gold_gain_low"] == top}
+    with operated(accepted["home"]) as operation, browser("--window-size=1700,1000") as tab:
+        cancelled = operation.start_pipeline("pretrain.steps=2300")
+        operation.wait_for_log(cancelled, "pretrain: step")
+        operation.cancel(cancelled)
+        operation.wait(cancelled, "Cancelled")
+        links = dict(
+            re.findall(r"(Look at runs|Compare them) +(http\S+)", operation.log.read_text())
+        )
+        tab.log_in_to_mlflow(operation.mlflow_uri, operation.password)
+        tab.open(links["Compare them"])
+        tab.wait_for("too near", *best, seconds=60)
+        names, cells = tab.run(ROWS)
+        assert names[0] in best
+        assert cells[0]["tags.`quartet.verdict`"] == "accepted"
+        assert float(cells[0]["metrics.`final/gain_low`"]) == pytest.approx(top, abs=1e-4)
+        tab.log_in_to_prefect(operation.api.removesuffix("/api"), operation.password)
+        tab.open(links["Look at runs"])
+        tab.wait_for("too near", "Rejected", "Cancelled", *best, seconds=60)
+        shown = re.findall(
+            r"\n([^\n]+)\n(?:command-\S+\n)?verdict: accepted, gold \S+ \[(\S+), ",
+            str(tab.run("document.body.innerText")),
+        )
+        assert max(shown, key=lambda run: float(run[1]))[0] in best
 
 
 def shuffled(accepted: dict[str, Any], seed: int) -> tuple[str, ...]:

@@ -312,7 +312,7 @@ def test_serve_outlives_four_hundred_odd_requests(home: Path, folder: Path) -> N
                 answers[answer.status_code] += 1
                 if answer.status_code != 200:
                     assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
-            assert set(answers) == {200, 400, 404}, answers
+            assert {200, 400} <= set(answers) <= {200, 400, 404}, answers
             for method, path, wanted in (
                 ("GET", "/v1/nothing", 404), ("GET", "/v1/completions", 405),
                 ("DELETE", "/v1/models", 405), ("POST", "/v1/models", 404),

@@ -63,9 +63,9 @@ def test_overview_is_there_at_once_and_shows_each_stage(shown: Shown, page: Over
     lines = shown.report.splitlines()
     assert lines[0] == r"Run in MLflow: [a \| run](http://m/#/runs/1)"
     assert lines[-2:] == [
-        "| prepare | reused | 2.0 |  | [MLflow](http://m/#/runs/2) |",
-        "| sft | new | 2.0 | held-out perplexity 3.46 | [MLflow](http://m/#/runs/3), "
-        "[report](/artifacts/artifact/4) |",
+        "| prepare | reused | 2.0 | [MLflow](http://m/#/runs/2) |  |",
+        "| sft | new | 2.0 | [MLflow](http://m/#/runs/3), [report](/artifacts/artifact/4) | "
+        "held-out perplexity 3.46 |",
     ]
 
 
@@ -105,6 +105,8 @@ def test_bar_is_that_of_all_stages_by_the_seconds_they_take(shown: Shown, page: 
     assert shown.cards["progress"] == (
         15.0, "stage 2 of 3: sft: step 5 of 10; about 85 s left in all"
     )  # fmt: skip
+    page.move("sft", 0.5, "half", 20.0)  # slower than planned: 20 s and the 70 s of PPO
+    assert shown.cards["progress"][1] == "stage 2 of 3: half; about 90 s left in all"
     page.move("ppo", 1.0, "ppo: done")
     assert shown.cards["progress"][0] == 100.0
     page.expect({"prepare": 0.0})

@@ -30,13 +30,15 @@ class Shown:
 
     def __init__(self) -> None:
         self.bars: list[tuple[float, str]] = []
+        self.left: list[float | None] = []
         self.events: list[dict[str, Any]] = []
         self.now = 1000.0
         self.outage = False
 
-    def move(self, share: float, description: str) -> None:
+    def move(self, share: float, description: str, left: float | None) -> None:
         if self.outage:
             raise ConnectionError("no Prefect server")
+        self.left.append(left)
         self.bars.append((share, description))
 
     def emit(self, event: str, **fields: Any) -> None:
@@ -107,6 +109,7 @@ def test_progress_moves_the_bar_now_and_then_and_at_the_end(shown: Shown) -> Non
     # 4 steps in 4 s after the first one; 195 steps left
     assert shown.bars[0][1] == "pretrain: step 5 of 200, 1 steps/s, 195 s left"
     assert shown.bars[-1][1] == "pretrain: done, 12 steps in 12 s"
+    assert shown.left == [195.0, 190.0, 0.0]
 
 
 def test_progress_shows_steps_and_rate_when_their_number_is_unknown(shown: Shown) -> None:
@@ -190,7 +193,7 @@ def test_progress_does_not_wait_for_a_server_that_hangs(shown: Shown) -> None:
     answered = threading.Event()
     asked: list[float] = []
 
-    def hang(share: float, description: str) -> None:
+    def hang(share: float, *_: object) -> None:
         asked.append(share)
         answered.wait(60)
 

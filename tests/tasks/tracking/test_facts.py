@@ -23,7 +23,6 @@ from tasks.tracking.facts import (
     manifest_cost,
     show_output,
     show_totals,
-    totals,
     worker_tags,
 )
 
@@ -202,62 +201,37 @@ def test_headlines_are_of_a_decision_and_the_few_that_stand_for_it(
         assert headlines(made, tmp_path) == expected
 
 
-def test_totals_sum_what_stages_cost() -> None:
-    metrics = {
-        "usage/sft_seconds": 2.0,
-        "usage/ppo_seconds": 3.5,
-        "usage/sft_tokens": 100.0,
-        "usage/ppo_flops": 1e9,
-        "final/seconds": 99.0,  # an older sum is no summand
-        "ppo/time/rollout_seconds": 7.0,
-    }
-    assert totals(metrics) == {"final/seconds": 5.5, "final/tokens": 100.0, "final/flops": 1e9}
-    assert totals({}) == {"final/seconds": 0.0}
-
-
 @pytest.fixture
 def tracker(home: Path) -> Tracker:
     return Tracker(load_settings())
 
 
-def test_show_output_puts_result_and_cost_on_the_parent(tracker: Tracker, tmp_path: Path) -> None:
-    parent = tracker.start_run("pipe", parameters={}, tags={})
-    model(tmp_path / "model", w=(5,))
-    made = manifest("sft", sft__tokens=10.0, sft__heldout_perplexity=4.0)
-    for _ in range(2):  # told again after an outage
-        show_output(tracker, parent, made, tmp_path, run_id="child")
-        show_totals(tracker, parent)
-    run = tracker.client.get_run(parent)
-    assert run.data.tags["output.sft"] == f"sft/{'d' * 64}"
-    assert run.data.tags["output.sft.run_id"] == "child"
-    assert run.data.metrics == {
-        "usage/sft_seconds": 12.5,
-        "usage/sft_tokens": 10.0,
-        "usage/sft_flops": 300.0,
-        "final/seconds": 12.5,
-        "final/tokens": 10.0,
-        "final/flops": 300.0,
-    }
-
-
-def test_show_output_counts_no_cost_of_what_was_reused(tracker: Tracker, tmp_path: Path) -> None:
-    parent = tracker.start_run("pipe", parameters={}, tags={})
-    show_output(tracker, parent, manifest("sft", sft__heldout_perplexity=4.0), tmp_path)
-    show_totals(tracker, parent)
-    run = tracker.client.get_run(parent)
-    assert run.data.tags["output.sft.run_id"] == "maker"
-    assert run.data.metrics == {
-        "usage/sft_seconds": 0.0,
-        "final/seconds": 0.0,
-    }
-
-
-def test_replay_of_a_stage_leaves_what_the_parent_paid_for_it(
+def test_show_output_names_the_result_on_the_parent_and_nothing_else(
     tracker: Tracker, tmp_path: Path
 ) -> None:
     parent = tracker.start_run("pipe", parameters={}, tags={})
-    made = manifest("sft")
-    show_output(tracker, parent, made, tmp_path, run_id="child")
-    show_output(tracker, parent, made, tmp_path)  # the flow run was retried and found it finished
+    made = manifest("sft", sft__tokens=10.0, sft__heldout_perplexity=4.0)
+    for run_id in ("child", "child", ""):  # told again after an outage; reused
+        show_output(tracker, parent, made, tmp_path, run_id=run_id)
+        run = tracker.client.get_run(parent)
+        assert run.data.tags["output.sft"] == f"sft/{'d' * 64}"
+        assert run.data.tags["output.sft.run_id"] == (run_id or "maker")
+        assert run.data.metrics == {}
+
+
+def test_show_totals_sums_what_was_computed_for_the_parent(tracker: Tracker) -> None:
+    parent = tracker.start_run("pipe", parameters={}, tags={})
     show_totals(tracker, parent)
-    assert tracker.metrics(parent)["final/seconds"] == 12.5
+    assert tracker.metrics(parent) == {"final/seconds": 0.0}
+    costs = {"usage/seconds": 2.5, "usage/tokens": 10.0, "usage/flops": 300.0}
+    other = {"ppo/time/rollout_seconds": 7.0}
+    for metrics, reused in ((costs, {}), ({"usage/seconds": 3.0} | other, {}), (costs, REUSED)):
+        tags = {"mlflow.parentRunId": parent, **reused}
+        tracker.log(tracker.start_run("stage", parameters={}, tags=tags), metrics=metrics)
+    sums = {"final/seconds": 5.5, "final/tokens": 10.0, "final/flops": 300.0}
+    for _ in range(2):
+        show_totals(tracker, parent)
+        assert tracker.metrics(parent) == sums
+
+
+REUSED = {"quartet.reused": "true"}
