@@ -23,9 +23,9 @@ from tasks.settings import Settings
 
 START_SECONDS = 1.5
 """Of a stage with networks, before and after its work."""
-RUN_SECONDS = 4.0
+RUN_SECONDS = 2.0
 """Of a run around its stages."""
-REUSE_SECONDS = 0.2
+REUSE_SECONDS = 0.1
 ROWS_PER_SECOND = 9000.0
 """Rows that are prepared, or learned from by a tokenizer, where no earlier run says it."""
 PROCESS_GIB = 0.98
