@@ -101,10 +101,11 @@ def _prefect_lines(api: str) -> Iterator[str]:
             at = f"{when.astimezone():%Y-%m-%d %H:%M}" if when else "not started"
             lasted = datetime.timedelta(seconds=round(run.estimated_run_time.total_seconds()))
             yield f"Run           {run.name:32} {run.state_name or '?':12} {at}  {lasted}"
-            form = run.parameters.get("run", run.parameters)
-            for about in (_how_it_ended(run.state), form.get("note", "")):
+            form = run.parameters.get("run")
+            given = form if isinstance(form, dict) else run.parameters
+            for about in (_how_it_ended(run.state), str(given.get("note") or "")):
                 if about:
-                    yield f"                {in_one_line(about)[:LONGEST_LINE]}"
+                    yield f"                {in_one_line(' '.join(about.split()))[:LONGEST_LINE]}"
             if run.state is not None and run.state.type.value in ACTIVE:
                 yield from _stage_lines(client, run.id)
         if not runs:

@@ -7,8 +7,6 @@ process knows, and runs under the guardian (`tasks/machine/guardian.py`).
 """
 
 import atexit
-import base64
-import http.client
 import logging
 import os
 import secrets
@@ -21,7 +19,7 @@ from pydantic import SecretStr
 
 from models.errors import QuartetError
 from tasks.machine.logs import remedy
-from tasks.machine.lookup import HOST, find_server
+from tasks.machine.lookup import HOST, find_server, loopback_url
 from tasks.machine.password import USER
 from tasks.machine.servers import Child, start_child
 from tasks.settings import Settings
@@ -34,7 +32,6 @@ OPTIONS = ("--log-level", "error", "--lifespan", "on")
 started: list[str] = []
 """Addresses of servers that this process has started."""
 
-ANSWER_SECONDS = 2.0
 LOOK_SECONDS = 0.1
 
 
@@ -66,7 +63,7 @@ def ensure_prefect(settings: Settings, meanwhile: Callable[[], object] = lambda:
     atexit.register(child.stop)  # after Prefect has sent what it still holds
     meanwhile()
     _wait(child, port, login, float(os.environ.get(TIMEOUT) or 120))
-    started.append(f"http://{HOST}:{port}/api")
+    started.append(loopback_url("Prefect", port))
     os.environ["PREFECT_API_URL"] = started[-1]
     os.environ["PREFECT_API_AUTH_STRING"] = login
     refresh_global_settings_context()
@@ -126,12 +123,8 @@ def _wait(child: Child, port: int, login: str, seconds: float) -> None:
 
 
 def _answers(port: int, login: str) -> bool:
-    connection = http.client.HTTPConnection(HOST, port, timeout=ANSWER_SECONDS)
-    word = base64.b64encode(login.encode()).decode()
+    environment = {**os.environ, "PREFECT_API_AUTH_STRING": login}
     try:
-        connection.request("GET", "/api/health", headers={"Authorization": f"Basic {word}"})
-        return connection.getresponse().status == http.client.OK
-    except (OSError, http.client.HTTPException):
+        return find_server("Prefect", loopback_url("Prefect", port), environment) is not None
+    except QuartetError:  # answers, but is not ready yet
         return False
-    finally:
-        connection.close()

@@ -85,7 +85,11 @@ class Operation:
             return client.read_flow_run(run_id)
 
     def wait(self, run_id: UUID, *states: str, seconds: float = RUN_SECONDS) -> str:
-        """Wait until a run is in one of some states, and give its message."""
+        """Wait until a run is in one of some states, and give its message.
+
+        A run whose policy is rejected, as that of a tiny one is, has completed too.
+        """
+        states = (*states, "Rejected") if "Completed" in states else states
 
         def reached() -> bool:
             state = self.run(run_id).state

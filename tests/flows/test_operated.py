@@ -218,7 +218,7 @@ def test_retry_after_sigkill_goes_on_with_the_same_runs(
         state = operation.run(run_id).state
         if state is not None and state.is_crashed():
             operation.retry(run_id)
-        return state is not None and state.name in ("Running", "Completed")
+        return state is not None and state.name in ("Running", "Rejected")
 
     until(goes_on, 60, "the retry")
     operation.wait(run_id, "Completed")  # one MLflow parent: `children` insists on it
@@ -328,7 +328,10 @@ def test_pages_show_what_a_user_must_see(operation: Operation, finished: Any) ->
         assert form.count("(Optional)") == 2  # name and note, which change no result
         tab.open(f"{ui}/runs/flow-run/{finished}")
         name = operation.run(finished).name
-        tab.wait_for("Completed", name, "Logs", "Artifacts", "Parameters")
+        verdict = "verdict: rejected, gold"
+        tab.wait_for("Rejected", verdict, name, "Logs", "Artifacts", "Parameters")
+        tab.open(f"{ui}/runs")
+        tab.wait_for(name, "Rejected", verdict)  # the list of runs shows it too
         tab.open(f"{ui}/artifacts/artifact/{artifact['id']}")
         tab.wait_for("Verdict", "gold score", "data:image/png")
         tab.log_in_to_mlflow(operation.mlflow_uri, operation.password)

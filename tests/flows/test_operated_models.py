@@ -69,7 +69,7 @@ def test_policy_that_gained_nothing_is_not_promoted(
     run_id = operation.start("promote/promote", model=POLICY, run=form)
     assert operation.wait(run_id, "Rejected").startswith("rejected: ")
     version = operation.mlflow.get_model_version("quickstart-policy", "1")
-    assert version.tags["verdict"].startswith("not enough prompts")
+    assert version.tags["verdict"].startswith("rejected")
     assert version.tags["quartet.promotion"] == "rejected"
     assert version.tags["quartet.promotion.reasons"]
     aliases = operation.mlflow.get_registered_model("quickstart-policy").aliases
