@@ -365,7 +365,7 @@ def test_link_of_quartet_up_shows_which_policy_is_best(operation: Operation, fin
         assert head == {"gain": "0.11", "kl": "1.5", "length_ratio": "1"}
         assert cells[0]["tags.`quartet.verdict`"] == "accepted"
         mine = cells[names.index(name)]
-        assert mine["tags.`quartet.verdict`"] == "not enough prompts"
+        assert mine["tags.`quartet.verdict`"] == "rejected"
         assert "pretrain.steps=20" in mine["tags.`quartet.changed`"]
 
 
