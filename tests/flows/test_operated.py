@@ -180,7 +180,8 @@ def test_cancel_saves_leaves_no_process_and_the_retry_goes_on(
         )
         operation.cancel(run)
         until(lambda: operation.flow_process(run) is None, 15, "the end of the process")
-        operation.wait(run, "Cancelled")
+        # The worker reports it a second time, which would overrule a retry in between.
+        until(lambda: "successfully" in operation.wait(run, "Cancelled"), 60, "the worker's report")
         return (partial / SPENT).stat().st_mtime - start
 
     spent = [(partial / SPENT).stat().st_mtime - operation.log_times(run_id, ": starting")[-1]]
