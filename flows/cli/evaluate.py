@@ -154,10 +154,11 @@ def compare(
     from tasks.tracking.client import Tracker
 
     settings = load_settings()
-    check_count(runs)
-    tracker = Tracker(settings)
-    tracker.check()
-    runs = [run.info.run_id for run in find_runs(tracker, runs)]  # refused before a run starts
+    with refusals():
+        check_count(runs)
+        tracker = Tracker(settings)
+        tracker.check()
+        runs = [run.info.run_id for run in find_runs(tracker, runs)]
     from prefect.settings import get_current_settings
 
     if out is None and get_current_settings().api.url:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 import typer
 
 from flows.cli.arguments import NAME, NOTE, want_file_to_write
-from flows.cli.prefect_runs import flows_run_here
-from flows.cli.terminal import add_row, say, wide_console
+from flows.cli.prefect_runs import flows_run_here, quick_imports
+from flows.cli.terminal import add_row, refusals, say, wide_console
 from flows.parameters import list_presets
 from models.errors import ParameterError
 from tasks.judging.judges import Decider
@@ -63,26 +63,23 @@ def promote(
     """
     if judge not in get_args(Decider):
         raise ParameterError(f"--judge got {judge!r}, wanted one of {', '.join(get_args(Decider))}")
-    from tasks.registry.versions import want_registered  # MLflow: a second
+    with refusals(), quick_imports():
+        from tasks.registry.versions import want_registered  # MLflow: a second
 
-    want_registered(model)
-    from tasks.promotion.challenger import find_challenger, refuse_too_few  # Prefect: another
+        want_registered(model)
+        from tasks.promotion.challenger import find_challenger, refuse_too_few  # Prefect: another
 
-    challenger, why = find_challenger(model)
-    preset = preset or _preset_of(challenger)
-    from flows.promotion import PromotionForm, promote_flow
+        challenger, why = find_challenger(model)
+        preset = preset or _preset_of(challenger)
+        from flows.promotion import PromotionForm, promote_flow
 
-    form = PromotionForm.of(preset, settings or [])
-    given = {"prompts": prompts, "samples_per_prompt": samples, "judge": judge}
-    gates = form.promotion.model_copy(update={**given, "max_kl_to_reference": max_kl})
-    form = form.model_copy(update={"promotion": gates}).called(name, note)
-    form.to_parameters()  # refuses before anything starts
-    refuse_too_few(
-        challenger,
-        prompts=prompts,
-        samples=samples,
-        wanted=gates.min_matched_completions if judge in ("auto", "gold") else 0,
-    )
+        form = PromotionForm.of(preset, settings or [])
+        given = {"prompts": prompts, "samples_per_prompt": samples, "judge": judge}
+        gates = form.promotion.model_copy(update={**given, "max_kl_to_reference": max_kl})
+        form = form.model_copy(update={"promotion": gates}).called(name, note)
+        form.to_parameters()
+        wanted = gates.min_matched_completions if judge in ("auto", "gold") else 0
+        refuse_too_few(challenger, prompts=prompts, samples=samples, wanted=wanted)
     if why:
         say(why)
     with flows_run_here(load_settings(), "flows.promotion"):
