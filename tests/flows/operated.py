@@ -62,9 +62,17 @@ class Operation:
         }
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
-        """What Prefect's API answers to a body."""
-        signed = ("admin", self.password)
-        return httpx.post(f"{self.api}/{path}", json=body, auth=signed, timeout=30).json()
+        """What Prefect's API answers to a body; a busy database is asked again, as clients do."""
+        answers: list[httpx.Response] = []
+
+        def answered() -> bool:
+            signed = ("admin", self.password)
+            answers.append(httpx.post(f"{self.api}/{path}", json=body, auth=signed, timeout=30))
+            return answers[-1].status_code != httpx.codes.SERVICE_UNAVAILABLE
+
+        until(answered, 60, f"an answer to {path}")
+        assert answers[-1].is_success, answers[-1].text
+        return answers[-1].json()
 
     def start(self, deployment: str, called: str = "Tasty-Otter", **parameters: Any) -> UUID:
         """Start a run as Prefect's dialog does, which fills in a name."""

@@ -59,8 +59,8 @@ def test_every_command_works_on_postgresql_and_no_secret_leaves(
         assert "pretrain" in _run(home, "lineage", "models:/quickstart-policy/1")
         _run(home, "gc", "--dry-run")
         _run(home, "sync")
-        promoted = _command(home, "promote", "quickstart-policy", "--prompts", "16")
-        assert promoted.returncode == 3, promoted.stdout + promoted.stderr  # too few prompts
+        promoted = _command(home, "promote", "models:/quickstart-policy/1", "--prompts", "30")
+        assert promoted.returncode == 3, promoted.stdout + promoted.stderr  # it gained nothing
         assert "is rejected" in promoted.stdout
         _look_for_secrets(databases, operation)
 
