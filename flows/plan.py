@@ -215,7 +215,7 @@ def perform(form: StageForm, parameters: PipelineParameters, stages: Stages[T]) 
     plan = make_plan(parameters, stages)
     if planning() is not None:
         raise _Planned(plan)
-    run_logger().info("plan: %s", plan.summary())
+    run_logger().info("plan: %s", plan.markdown() if plan.new else plan.summary())
     seconds = {
         one.spec.name: 0.0 if one.reused else cost.seconds
         for one, cost in zip(plan.stages, plan.costs, strict=True)
