@@ -137,14 +137,12 @@ class Progress:
     """How far a preparation is.
 
     Attributes:
-        step: "reading" or "writing".
-        label: The file that is read, or the collection that is written.
-        rows: Rows done in this step, over all files.
-        bytes: Of their texts.
+        label: The file that is read.
+        rows: Rows that were read, of all files.
+        bytes: Of the canonical rows that they became.
         share: Of the files' bytes that were read, from 0 to 1; None where that is not known.
     """
 
-    step: str
     label: str
     rows: int
     bytes: int
