@@ -20,8 +20,7 @@ from flows.parameters import PipelineParameters
 from flows.rates import REUSE_SECONDS, RUN_SECONDS, Cost, costs_of, data_numbers
 from models.errors import first_line
 from tasks.data.build import build_datasets
-from tasks.data.files import user_path
-from tasks.data.sources import folder_files
+from tasks.data.sources import found_files, uses_hub
 from tasks.judging.possible import refuse_few_prompts, refuse_impossible, refuse_silent_endpoint
 from tasks.reports.style import table
 from tasks.results.store import StageRef, Store
@@ -163,13 +162,13 @@ def _count_rows(parameters: PipelineParameters, stages: list[PlannedStage]) -> M
         DataError: A row of small files cannot be used.
     """
     data = next((one for one in stages if one.spec.name == "prepare"), None)
-    if data is None or data.reused or parameters.data.source != "folder":
+    config = parameters.data
+    if data is None or data.reused or config.source == "world" or uses_hub(config):
         return data.metrics if data is not None else {}
-    files = folder_files(user_path(parameters.data.folder), corpus=False).values()
-    if sum(path.stat().st_size for path in files) > MOST_COUNTED_BYTES:
+    if sum(file.path.stat().st_size for file in found_files(config)) > MOST_COUNTED_BYTES:
         return {}
     with tempfile.TemporaryDirectory(prefix="quartet-") as scratch:
-        build_datasets(parameters.data, parameters.seed, Path(scratch))
+        build_datasets(config, parameters.seed, Path(scratch))
         return data_numbers(Path(scratch))
 
 

@@ -21,9 +21,10 @@ from models.files import listed
 from models.rows import iterate_rows, write_rows
 from tasks.data.config import DataConfig
 from tasks.data.formats import COLLECTIONS, Collection
-from tasks.data.mixture import mix
 from tasks.data.report import OnProgress, PreparationReport, ignore_progress
-from tasks.data.selection import (
+from tasks.data.sources import corpus_weights, fingerprint, read_raw
+from tasks.data.spools.mixture import mix
+from tasks.data.spools.selection import (
     Selection,
     Sides,
     cross_overlaps,
@@ -31,9 +32,8 @@ from tasks.data.selection import (
     drop_overlap,
     split,
 )
-from tasks.data.sources import corpus_weights, fingerprint, read_raw
-from tasks.data.spool import BEATEN, TIED, Spool
-from tasks.data.spooling import Spooled, spool_rows
+from tasks.data.spools.spool import BEATEN, TIED, Spool
+from tasks.data.spools.spooling import Spooled, spool_rows
 from tasks.data.tally import FileTally
 
 # The world gives its own held-out prompts and pairs; this share of the rest is for perplexity.

@@ -126,7 +126,7 @@ def admit(
         file.kept += len(kept)
         if kept:
             yield number, kept
-    file.notes = tuple(getattr(rows, "notes", ()))
+    file.notes = (*file.notes, *getattr(rows, "notes", ()))
     _refuse_unusable(collection, file, columns, config)
 
 

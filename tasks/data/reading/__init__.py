@@ -1,0 +1,1 @@
+"""From bytes to raw rows; `paths` finds files and knows their endings."""
