@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from models.errors import DataError
-from models.files import listed, shown
+from models.files import shown
 from tasks.data.config import DataConfig
 from tasks.data.formats import (
     AS_IT_IS,
@@ -22,8 +22,8 @@ from tasks.data.formats import (
     Collection,
     Row,
     RowProblem,
-    accepted_columns,
     convert_row,
+    describe_unknown,
 )
 from tasks.data.split import Sides, content_key
 
@@ -135,8 +135,7 @@ def _refuse(
     if dropped[UNKNOWN_COLUMNS] == len(rows):
         got = sorted({str(column) for row in rows for column in row})
         raise DataError(
-            f"{shown(label)}: wrong columns for {collection}; got {listed(got) or 'none'}; wanted "
-            f"{accepted_columns(collection)}; rename the columns"
+            f"{shown(label)}: wrong columns for {collection}; {describe_unknown(collection, got)}"
         )
     reasons = "; ".join(f"{reason}: {count}" for reason, count in dropped.most_common())
     raise DataError(
