@@ -88,9 +88,9 @@ def columns_read(
 def unread_columns(
     collection: Collection | None, row: Row, config: DataConfig = AS_IT_IS
 ) -> list[str]:
-    """The columns of a row that conversion to a collection does not look at, in order."""
+    """The columns of a row that conversion to a collection does not look at, of those with a value."""
     read = set(columns_read(collection, row, config))
-    return [column for column in row if column not in read]
+    return [column for column, value in row.items() if column not in read and value is not None]
 
 
 def _found(row: Row, collection: Collection | None, config: DataConfig) -> Match | None:
@@ -133,7 +133,7 @@ def convert_row(
     """
     found = match(row, collection, config.format)
     if found is None:
-        raise RowProblem(UNKNOWN_COLUMNS)
+        raise RowProblem(_misfit(config.format) if config.format else UNKNOWN_COLUMNS)
     format, reading = found
     if collection not in format.serves:
         raise RowProblem(_not_for(collection, format))
@@ -146,12 +146,12 @@ def convert_row(
     examples = example if isinstance(example, list) else [example]
     if notes is not None:
         notes.update(chain.from_iterable(each.notes for each in examples))
-    if len(examples) == 1:
-        return rows_of(collection, examples[0], config, dropped)
-    return rows_of_tree(collection, examples, config, dropped)
+    if isinstance(example, list):
+        return rows_of_tree(collection, example, config, dropped)
+    return rows_of(collection, example, config, dropped)
 
 
-def gather(rows: Iterable[Row]) -> Iterator[Row]:
+def gather(rows: Iterable[Row], collection: Collection = "preferences") -> Iterator[Row]:
     """Rows as `convert_row` takes them: messages of trees, one a row, become trees.
 
     Only such rows are held in memory; all others pass one by one. A message whose parent is not
@@ -161,9 +161,17 @@ def gather(rows: Iterable[Row]) -> Iterator[Row]:
     first = next(waiting, None)
     if first is None:
         return
+    if collection == "corpus":  # each message is a text
+        yield from chain([first], waiting)
+        return
     found = _found(first, None, AS_IT_IS)
     rest = chain([first], waiting)
     yield from gather_trees(rest) if found and found.format.name == NODE else rest
+
+
+def _misfit(name: str) -> str:
+    named = format_named(name)
+    return f"columns do not fit data.format={name}" + (f": wanted {named.columns}" if named else "")
 
 
 def _not_for(collection: Collection, found: Format) -> str:

@@ -59,7 +59,7 @@ def read_prompt_file(path: Path) -> PromptFile:
             'one with a row such as {"prompt": "…"} a line, as the flow\'s machine sees it'
         )
     digest = digest_file(path, most_bytes=most_bytes())
-    raw = enumerate(gather(read_file(path)), 1)
+    raw = enumerate(gather(read_file(path), "prompts"), 1)
     rows = list(chain.from_iterable(_canonical(path, number, row) for number, row in raw))
     if digest_file(path, most_bytes=most_bytes()) != digest:
         raise DataError(f"{shown(path)} changed while it was read; start again when it is complete")

@@ -41,7 +41,8 @@ def word(value: object) -> str:
     """A cell as one word in lower case, for comparison with known words."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    return "_".join(str(value).strip().lower().replace("-", " ").split())
+    text = str(value).strip().lower()
+    return "_".join((text[:1] + text[1:].replace("-", " ")).split())  # the sign of -1 stays
 
 
 def number(value: object, column: str) -> float | None:

@@ -21,7 +21,7 @@ REJECTED = ("rejected", "rejected_response", "response_rejected", "declined", "r
 LISTS = ("completions", "answers", "responses", "candidates", "outputs", "generations", "replies")
 RANKS = ("ranks", "rank")
 SCORES = ("scores", "score", "ratings", "rating", "rewards")
-MARGIN = ("margin", "strength", "preference_strength", "preference_margin", "is_better")
+MARGIN = ("margin", "strength", "preference_strength", "preference_margin")
 VERDICT = ("preference", "preferred", "winner", "verdict", "better", "label", "labels", "choice",
            "better_response_id", "chosen", "preferred_output", "preferred_response")  # fmt: skip
 
@@ -36,7 +36,7 @@ BEFORE: Slots = {
 """What may stand before a prompt, or belong to it."""
 
 _STEMS = ("output", "response", "answer", "completion", "reply", "summary", "generation",
-          "conversation", "human_ref", "text", "option")  # fmt: skip
+          "conversation", "human_ref", "text")  # fmt: skip
 _ENDS = (("1", "2"), ("0", "1"), ("a", "b"))
 
 SYNONYMS = {

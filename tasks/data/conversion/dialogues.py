@@ -4,12 +4,12 @@ A prompt may stand in several columns: a system text, earlier turns, an instruct
 All of them become one prompt, so that nothing of them is lost.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 from tasks.data.conversion.cells import NO, YES, is_absent, text_cell, unpacked, word
 from tasks.data.conversion.messages import read_content, read_messages
 from tasks.data.conversion.records import Cells, Content, Example, LeftOut, Message, RowProblem
+from tasks.data.conversion.transcripts import ANSWER, is_transcript, read_transcript
 
 REPEATED = "an answer repeated its prompt: the repetition was cut"
 LATER_TURNS = "turns after the last answer were left out"
@@ -32,20 +32,25 @@ def read_prompt(cells: Cells) -> Content:
         RowProblem: There is no prompt, or it is not what a prompt can be.
     """
     prompt = cells["prompt"]
-    if isinstance(prompt, Mapping) and isinstance(prompt.get("full_text"), str):  # WebGPT
-        prompt = prompt["full_text"]
     prompt = read_content(prompt, "prompt")
     if isinstance(prompt, str):
         _refuse_rivals(cells, prompt)
         if not is_absent(cells.get("input")):
             given = text_cell(cells["input"], "input")
             prompt = f"{prompt}\n\n{given}" if prompt.strip() else given
+    elif not is_absent(cells.get("input")):
+        raise RowProblem("an input beside a prompt that is messages")
     elif prompt and prompt[-1] == {"role": "assistant", "content": ""}:
         prompt = prompt[:-1]  # the open turn of a transcript
     if not prompt:
         raise RowProblem("empty prompt")
-    earlier = _earlier_turns(cells)
-    return [*earlier, *as_turns(prompt, "user")] if earlier else prompt
+    earlier = earlier_turns(cells)
+    return after(earlier, as_turns(prompt, "user")) if earlier else prompt
+
+
+def after(earlier: list[Message], messages: list[Message]) -> list[Message]:
+    """Earlier turns and messages; a system text that stands in both columns counts once."""
+    return messages if messages[: len(earlier)] == earlier else [*earlier, *messages]
 
 
 def _refuse_rivals(cells: Cells, prompt: str) -> None:
@@ -55,7 +60,12 @@ def _refuse_rivals(cells: Cells, prompt: str) -> None:
             raise RowProblem("two columns could be the prompt, with different texts")
 
 
-def _earlier_turns(cells: Cells) -> list[Message]:
+def earlier_turns(cells: Cells) -> list[Message]:
+    """The turns in the cells ``system`` and ``history``.
+
+    Raises:
+        RowProblem: They hold something else.
+    """
     turns: list[Message] = []
     system = cells.get("system")
     if not is_absent(system):
@@ -81,7 +91,7 @@ def read_completion(cells: Cells, prompt: Content) -> tuple[Content, tuple[str, 
         RowProblem: It is not what a completion can be.
     """
     value = cells["completion"]
-    completion = without_space(read_content(value, "completion"), prompt, cells)
+    completion = following(read_content(value, "completion"), prompt, cells)
     for rival in cells.get("completion rivals", ()):
         if isinstance(rival, str) and rival.strip() and rival != value:
             raise RowProblem("two columns could be the completion, with different texts")
@@ -101,14 +111,19 @@ def repeats(prompt: object, answer: object) -> bool:
     )
 
 
-def without_space(completion: Content, prompt: Content | None, cells: Cells) -> Content:
-    """A text after a transcript loses the space that belongs to the transcript's last mark."""
+def following(completion: Content, prompt: Content | None, cells: Cells) -> Content:
+    """What follows a prompt; after a transcript its text goes on as a transcript.
+
+    So it loses the space that belongs to the last mark, and further turns in it become messages.
+    """
+    given = cells.get("prompt")
     if (
         isinstance(completion, str)
         and isinstance(prompt, list)
-        and isinstance(cells["prompt"], str)
+        and isinstance(given, str)
+        and is_transcript(given)
     ):
-        return completion.strip()
+        return read_transcript(f"{ANSWER}{completion}", "completion")
     return completion
 
 
@@ -119,41 +134,47 @@ def prompt_and_completion(cells: Cells) -> Example:
         completion, notes = read_completion(cells, prompt)
     except RowProblem as problem:  # the prompt may be all that is wanted
         return Example(prompt=prompt, problem=problem)
-    return Example(prompt=prompt, completion=completion, notes=notes)
+    return Example(prompt=prompt, completion=completion, problem=_thumb_down(cells), notes=notes)
 
 
 def conversation(cells: Cells) -> Example:
     """Read a dialogue: its last assistant turn is the completion, what follows is left out."""
-    messages = _earlier_turns(cells) + read_messages(cells["messages"], "messages")
-    turns = [index for index, turn in enumerate(messages) if turn["role"] == "assistant"]
-    if not turns:
+    messages = after(earlier_turns(cells), read_messages(cells["messages"], "messages"))
+    answers = [index for index, turn in enumerate(messages) if turn["role"] == "assistant"]
+    if not answers:
         return Example(prompt=messages, problem=RowProblem(NO_ANSWER))
-    last = turns[-1]
+    last = answers[-1]
     while last and messages[last - 1]["role"] == "assistant":
         last -= 1  # neighbours of one role belong together if `join_turns` joins them
-    notes = (LATER_TURNS,) if turns[-1] + 1 < len(messages) else ()
-    return Example(prompt=messages[:last], completion=messages[last : turns[-1] + 1], notes=notes)
+    notes = (LATER_TURNS,) if answers[-1] + 1 < len(messages) else ()
+    return Example(
+        prompt=messages[:last],
+        completion=messages[last : answers[-1] + 1],
+        problem=_thumb_down(cells),
+        notes=notes,
+    )
 
 
-def _thumbs(label: object) -> RowProblem | None:
-    """Why a completion with this label is no demonstration; None if it may be one."""
-    if word(label) in YES:
-        return None
-    if word(label) in NO:
-        return LeftOut(THUMBS_DOWN)
-    return RowProblem("label says neither good nor bad")
+def _thumb_down(cells: Cells) -> RowProblem | None:
+    """Why a row's label makes its completion no demonstration; None if it may be one."""
+    label = cells.get("label")
+    return LeftOut(THUMBS_DOWN) if label is not None and word(label) in NO else None
+
+
+def _judged(found: Example, cells: Cells) -> Example:
+    if found.problem is None and word(cells["label"]) not in YES:
+        return found._replace(problem=RowProblem("label says neither good nor bad"))
+    return found
 
 
 def thumbs(cells: Cells) -> Example:
     """Read a completion that somebody marked as good or bad (KTO)."""
-    found = prompt_and_completion(cells)
-    return found._replace(problem=found.problem or _thumbs(cells["label"]))
+    return _judged(prompt_and_completion(cells), cells)
 
 
 def thumbs_on_conversation(cells: Cells) -> Example:
     """Read a dialogue whose last answer somebody marked as good or bad (KTO)."""
-    found = conversation(cells)
-    return found._replace(problem=found.problem or _thumbs(cells["label"]))
+    return _judged(conversation(cells), cells)
 
 
 def prompt_only(cells: Cells) -> Example:

@@ -51,6 +51,10 @@ def read_content(value: object, column: str) -> Content:
         return value
     if is_absent(value):
         raise RowProblem(f"empty {column}")
+    if isinstance(value, Mapping) and not any(key in value for key in ROLE_KEYS):
+        text = _first(value, ("full_text", *TEXT_KEYS))  # whose it is follows from the column
+        if isinstance(text, str):
+            return text
     if not isinstance(value, list | Mapping):
         raise RowProblem(f"wrong type: {column} is neither text nor messages")
     return read_messages(value, column)
@@ -68,13 +72,14 @@ def read_messages(value: object, column: str) -> list[Message]:
     if isinstance(value, str) and is_transcript(value):
         return read_transcript(value, column)
     if isinstance(value, Mapping):
-        value = _rows_of(value)
+        value = rows_of_lists(value)
     if not isinstance(value, list):
-        raise RowProblem(f"wrong type: {column} is neither text nor messages")
+        kind = "a text" if isinstance(value, str) else "a value"
+        raise RowProblem(f"wrong type: {column} is {kind}, not a list of messages")
     return [_message(item, column) for item in value]
 
 
-def _rows_of(value: Mapping[str, Any]) -> list[Any]:
+def rows_of_lists(value: Mapping[str, Any]) -> list[Any]:
     """One message; or several, where an object holds a list for each key."""
     if all(isinstance(one, list) for one in value.values()):
         sizes = {len(one) for one in value.values()}

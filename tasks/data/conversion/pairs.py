@@ -8,16 +8,18 @@ one the preferred), which side is right cannot be known, so the pair is dropped 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tasks.data.conversion.cells import is_absent, number, unpacked, word
+from tasks.data.conversion.cells import YES, is_absent, number, unpacked, word
 from tasks.data.conversion.dialogues import (
     REPEATED,
+    after,
     as_turns,
+    earlier_turns,
+    following,
     read_prompt,
     repeats,
-    without_space,
 )
 from tasks.data.conversion.messages import read_content
-from tasks.data.conversion.records import Cells, Content, Example, Pair, RowProblem
+from tasks.data.conversion.records import Cells, Content, Example, Message, Pair, RowProblem
 from tasks.data.conversion.verdicts import Verdict, read_verdict
 
 MARGINS: Mapping[str, float] = {
@@ -26,10 +28,13 @@ MARGINS: Mapping[str, float] = {
     "slightly_better": 1 / 3,
     "negligibly_better": 0.0,
     "negligibly_better_or_unsure": 0.0,
-    "negligibly_better/unsure": 0.0,
+    "negligibly_better_/_unsure": 0.0,
     "unsure": 0.0,
 }
 """The words of Llama 2's annotators. Source: Touvron et al. 2023, arXiv:2307.09288, table 27."""
+
+
+NO_PROMPT = "there is no prompt column, and chosen and rejected are no whole dialogues"
 
 
 def read_margin(value: object) -> float | None:
@@ -86,43 +91,39 @@ def _placed(
     """Both completions without what they repeat of the prompt; no prompt with whole dialogues."""
     if isinstance(first, str) and isinstance(second, str):
         if prompt is None:
-            raise RowProblem("chosen is not a transcript of Human and Assistant turns")
+            raise RowProblem(NO_PROMPT)
         raw = cells["prompt"]
         if repeats(raw, first) and repeats(raw, second):
             return prompt, first[len(raw) :], second[len(raw) :], (REPEATED,)
-        if isinstance(prompt, list):
-            first, second = (without_space(one, prompt, cells) for one in (first, second))
-        return prompt, first, second, ()
+        return prompt, following(first, prompt, cells), following(second, prompt, cells), ()
     if _is_whole(first) and _is_whole(second):
-        shared = first[:-1]
-        if prompt is None or not isinstance(prompt, list):
-            _refuse_other_prompt(prompt, shared)
-            return None, first, second, ()
-        if prompt[-len(shared) :] == shared:  # it may have a system message too
-            return prompt, first[-1:], _after(shared, second), ()
-        _refuse_other_prompt(prompt, shared)
+        before = _before(cells, prompt, as_turns(first, "user"))
+        first, second = (after(before, as_turns(one, "user")) for one in (first, second))
         return None, first, second, ()
     if prompt is None:
-        raise RowProblem("there is no prompt: chosen and rejected are not whole dialogues")
-    return prompt, without_space(first, prompt, cells), without_space(second, prompt, cells), ()
+        raise RowProblem(NO_PROMPT)
+    return prompt, following(first, prompt, cells), following(second, prompt, cells), ()
 
 
 def _is_whole(content: Content) -> bool:
     return isinstance(content, list) and len(content) > 1 and content[0]["role"] != "assistant"
 
 
-def _after(shared: Content, dialogue: Content) -> Content:
-    if dialogue[:-1] != shared:
-        raise RowProblem("chosen and rejected differ before the last turn")
-    return dialogue[-1:]
+def _before(cells: Cells, prompt: Content | None, dialogue: list[Message]) -> list[Message]:
+    """What a row says before whole dialogues: a system text, or earlier turns.
 
-
-def _refuse_other_prompt(prompt: Content | None, shared: Content) -> None:
-    """Refuse whole dialogues in which the row's prompt does not stand."""
-    said = {turn["content"].strip() for turn in as_turns(shared, "user")}
-    asked = [] if prompt is None else as_turns(prompt, "user")
+    Raises:
+        RowProblem: The row's prompt does not stand in the dialogue.
+    """
+    if prompt is None:
+        return earlier_turns(cells)
+    asked, shared = as_turns(prompt, "user"), dialogue[:-1]
+    if asked[-len(shared) :] == shared:
+        return asked[: -len(shared)]
+    said = {turn["content"].strip() for turn in dialogue}
     if any(turn["content"].strip() not in said for turn in asked if turn["role"] == "user"):
         raise RowProblem("the prompt does not stand in the dialogues of chosen and rejected")
+    return [turn for turn in asked if turn["role"] == "system"]
 
 
 def _judged(cells: Cells) -> tuple[str, bool]:
@@ -131,9 +132,11 @@ def _judged(cells: Cells) -> tuple[str, bool]:
     if not is_absent(cells.get("verdict")):
         verdict = read_verdict(cells["verdict"], ("chosen", "rejected"))
         if verdict is None:
-            raise RowProblem("the verdict names neither chosen nor rejected, nor a tie")
+            raise _unknown_verdict(cells)
         if verdict == "second":
             return "contradiction: the verdict says that rejected is better", False
+    if word(cells.get("tie")) in YES:
+        verdict = "tie"
     high, low = (
         number(cells.get("score_chosen"), "score"),
         number(cells.get("score_rejected"), "score"),
@@ -147,9 +150,34 @@ def _judged(cells: Cells) -> tuple[str, bool]:
     return "", verdict == "tie"
 
 
+def _unknown_verdict(cells: Cells) -> RowProblem:
+    name = cells["verdict name"] or "winner"
+    return RowProblem(f"column {name} names neither of the two completions, nor a tie")
+
+
 def two_outputs(cells: Cells) -> Example:
     """Read two outputs and which of them is better, by a verdict or by their scores."""
+    questions, first, second = (unpacked(cells.get(name)) for name in ("prompt", "first", "second"))
+    if _are_texts(questions) and _are_texts(first) and _are_texts(second):
+        dialogues = [_interleaved(questions, answers) for answers in (first, second)]
+        return _two_outputs({**cells, "first": dialogues[0], "second": dialogues[1]}, None)
     return with_prompt(cells, _two_outputs)
+
+
+def _are_texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
+
+
+def _interleaved(questions: list[str], answers: list[str]) -> list[Message]:
+    """A dialogue of questions and answers that stand in two lists (Chatbot Arena)."""
+    if not questions or len(questions) != len(answers):
+        raise RowProblem("questions and answers differ in number")
+    turns = zip(questions, answers, strict=True)
+    return [
+        {"role": role, "content": text}
+        for turn in turns
+        for role, text in zip(("user", "assistant"), turn, strict=True)
+    ]
 
 
 def _two_outputs(cells: Cells, prompt: Content | None) -> Example:
@@ -204,7 +232,7 @@ def _verdict(cells: Cells) -> tuple[Verdict | None, float | None, str]:
     if not found:
         return None, None, "nobody said which of the two outputs is better"
     if None in found:
-        raise RowProblem("the verdict names neither of the two outputs, nor a tie")
+        raise _unknown_verdict(cells)
     verdict = found[0]
     if len(set(found)) > 1:
         return None, None, "contradiction: verdict and scores disagree"

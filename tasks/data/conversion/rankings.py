@@ -9,8 +9,8 @@ from itertools import combinations
 from typing import Any
 
 from tasks.data.conversion.cells import is_absent, number, text_cell, unpacked
-from tasks.data.conversion.dialogues import without_space
-from tasks.data.conversion.messages import TEXT_KEYS, read_content
+from tasks.data.conversion.dialogues import following
+from tasks.data.conversion.messages import TEXT_KEYS, read_content, rows_of_lists
 from tasks.data.conversion.pairs import with_prompt
 from tasks.data.conversion.records import Cells, Content, Example, LeftOut, Pair, RowProblem
 
@@ -47,9 +47,11 @@ def ranked_objects(cells: Cells) -> Example:
 
 def _ranked_objects(cells: Cells, prompt: Content | None) -> Example:
     items = unpacked(cells["completions"])
+    if isinstance(items, Mapping):
+        items = rows_of_lists(items)
     if not isinstance(items, list) or not all(isinstance(one, Mapping) for one in items):
         raise RowProblem("completions is not a list of objects with a text and a rank each")
-    ranked = [(without_space(_text_of(one), prompt, cells), _value_of(one)) for one in items]
+    ranked = [(following(_text_of(one), prompt, cells), _value_of(one)) for one in items]
     return ranking_example(prompt, ranked)
 
 
@@ -102,7 +104,7 @@ def _parallel_lists(cells: Cells, prompt: Content | None) -> Example:
     if len(texts) != len(values):
         raise RowProblem("completions and their ranks or scores differ in number")
     numbers = [number(value, "rank" if by_rank else "score") for value in values]
-    contents = [without_space(read_content(text, "completion"), prompt, cells) for text in texts]
+    contents = [following(read_content(text, "completion"), prompt, cells) for text in texts]
     signed = [-one if one is not None and by_rank else one for one in numbers]
     return ranking_example(prompt, list(zip(contents, signed, strict=True)))
 

@@ -66,12 +66,21 @@ _PROMPT_OF_PAIR = {"prompt": ("prompt", "instruction", "question", "query", "pro
                               *names.MESSAGES, "input", "context", "history")}  # fmt: skip
 _JUDGED: Slots = {
     "margin": names.MARGIN,
+    "tie": ("tie", "is_tie"),
     "verdict": tuple(name for name in names.VERDICT if name != "chosen"),
     "score_chosen": ("score_chosen", "chosen_score", "chosen_rating", "rating_chosen",
                      "chosen_avg_rating", "chosen_reward", "reward_chosen"),
     "score_rejected": ("score_rejected", "rejected_score", "rejected_rating", "rating_rejected",
                        "rejected_avg_rating", "rejected_reward", "reward_rejected"),
 }  # fmt: skip
+
+
+def _find_pair(present: Present) -> Reading | None:
+    found = fill(present, _PAIR, {**_PROMPT_OF_PAIR, **_JUDGED, **names.BEFORE})
+    return found and found._replace(constants={"verdict name": found.columns.get("verdict")})
+
+
+_DEMONSTRATED: Slots = {**names.BEFORE, "label": names.LABEL}
 
 FORMATS: tuple[Format, ...] = (
     Format(
@@ -92,7 +101,7 @@ FORMATS: tuple[Format, ...] = (
     Format(
         "pair", "a pair of completions, chosen and rejected",
         ("preferences", "prompts"), "preferences",
-        _needs(_PAIR, {**_PROMPT_OF_PAIR, **_JUDGED, **names.BEFORE}), pairs.chosen_and_rejected,
+        _find_pair, pairs.chosen_and_rejected,
         "prompt + chosen + rejected, or chosen + rejected as whole dialogues",
     ),
     Format(
@@ -117,7 +126,7 @@ FORMATS: tuple[Format, ...] = (
         "prompt + completions of text and rank (or score) each",
     ),
     Format(
-        "thumbs-messages", "a dialogue marked as good or bad (KTO)",
+        "thumbs-messages", "a dialogue with a thumb up or down (KTO)",
         ("demonstrations", "prompts"), "demonstrations",
         _needs({"messages": names.MESSAGES, "label": names.LABEL}, names.BEFORE),
         dialogues.thumbs_on_conversation, "messages + label",
@@ -125,10 +134,10 @@ FORMATS: tuple[Format, ...] = (
     Format(
         "messages", "a dialogue of messages (chat, ShareGPT)",
         ("demonstrations", "prompts"), "demonstrations",
-        _needs({"messages": names.MESSAGES}, names.BEFORE), dialogues.conversation, "messages",
+        _needs({"messages": names.MESSAGES}, _DEMONSTRATED), dialogues.conversation, "messages",
     ),
     Format(
-        "thumbs", "a completion marked as good or bad (KTO)",
+        "thumbs", "a completion with a thumb up or down (KTO)",
         ("demonstrations", "prompts"), "demonstrations",
         _needs(
             {"prompt": names.PROMPT, "completion": names.COMPLETION, "label": names.LABEL},
@@ -141,14 +150,14 @@ FORMATS: tuple[Format, ...] = (
         ("demonstrations", "prompts"), "demonstrations",
         _needs(
             {"prompt": names.PROMPT[:-1], "input": names.INPUT, "completion": names.COMPLETION},
-            names.BEFORE,
+            _DEMONSTRATED,
         ),
         dialogues.prompt_and_completion, "instruction + input + output",
     ),
     Format(
         "prompt-completion", "a prompt and its completion",
         ("demonstrations", "prompts"), "demonstrations",
-        _needs({"prompt": names.PROMPT, "completion": names.COMPLETION}, names.BEFORE),
+        _needs({"prompt": names.PROMPT, "completion": names.COMPLETION}, _DEMONSTRATED),
         dialogues.prompt_and_completion, "prompt + completion",
     ),
     Format(
@@ -220,7 +229,12 @@ def _match(
     everything = {plain: several[0] for plain, several in given.items()}
     filled = {plain: one for plain, one in everything.items() if one[1] is not type(None)}
     only = format_named(name)
-    formats = FORMATS if only is None else (only,)
+    if only is None:
+        formats = FORMATS
+    elif collection in (None, only.home):
+        formats = (only,)
+    else:  # files of another kind may stand beside those whose format is named
+        formats = (only, *FORMATS)
     found: list[Match] = []
     for present in (filled, everything):  # a column without value is no sign of a format
         for each in formats:

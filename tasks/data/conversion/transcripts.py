@@ -9,9 +9,14 @@ import re
 from tasks.data.conversion.records import Message, RowProblem
 
 _ROLES = {"human": "user", "user": "user", "assistant": "assistant", "system": "system"}
+ANSWER = "\n\nAssistant:"
+"""The mark of an answer."""
+
 _HUMAN = re.compile(r"(?:^|\n\n)(Human|Assistant):")
 _USER = re.compile(r"(?:^|\n\n)(User|Assistant):")
-_HASHES = re.compile(r"(?:^|\s*)### ?(Human|User|Assistant|System):")
+_HASHES = re.compile(r"\s*### ?(Human|User|Assistant|System):")
+_HASHED_START = re.compile(r"\s*### ?(Human|User|System):")
+_HASHED_ANSWER = re.compile(r"### ?Assistant:")
 _CHATML = re.compile(r"<\|im_start\|>(user|assistant|system)\n")
 
 
@@ -19,15 +24,16 @@ def _marks(text: str) -> re.Pattern[str] | None:
     """The marks of a text's turns; None where it is no transcript."""
     start = text.lstrip()[:12]
     if start.startswith("###"):
-        return _HASHES if _HASHES.match(text.lstrip()[:20]) else None
+        dialogue = _HASHED_START.match(text) and _HASHED_ANSWER.search(text)
+        return _HASHES if dialogue else None
     if start == "<|im_start|>":
         return _CHATML if _CHATML.match(text.lstrip()[:24]) else None
     # Prose may begin with such a word too: blank lines in front, or the other one's turn, decide.
     if start.startswith("Human:"):
-        return _HUMAN if text.startswith("\n\n") or "\n\nAssistant:" in text else None
+        return _HUMAN if text.startswith("\n\n") or ANSWER in text else None
     if start.startswith("User:"):
-        return _USER if "\n\nAssistant:" in text else None
-    return _HUMAN if text.startswith("\n\nAssistant:") else None
+        return _USER if ANSWER in text else None
+    return _HUMAN if text.startswith(ANSWER) else None
 
 
 def is_transcript(text: str) -> bool:

@@ -186,7 +186,7 @@ PROBLEMS: list[tuple[Collection, dict[str, Any], str]] = [
     (
         "preferences",
         {"chosen": "c", "rejected": HH + "r"},
-        "there is no prompt: chosen and rejected are not whole dialogues",
+        "there is no prompt column",
     ),
     (
         "preferences",
