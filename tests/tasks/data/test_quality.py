@@ -61,7 +61,7 @@ def test_admit_counts_every_row_once() -> None:
         {"prompt": "p", "completion": ""},
         {"prompt": "p", "completion": ""},
         {"prompt": 1, "completion": "x"},
-        {"instruction": "p", "output": "x"},
+        {"colour": "p", "size": "x"},
         {"prompt": "q", "completion": "\x1b[1mbold"},
         {"prompt": "q", "completion": "\x1b[1m"},  # empty once it is cleaned
     ]
@@ -88,17 +88,17 @@ def test_admit_adds_up_over_several_files() -> None:
     assert (tally.labels, tally.read, tally.dropped) == (["a", "b"], 4, {"empty text": 2})
 
 
-def test_admit_refuses_wrong_columns_and_names_all_accepted() -> None:
-    rows: list[Row] = [{"instruction": "p", "output": "x"}, {"input": ""}]
+def test_admit_refuses_wrong_columns_and_names_the_nearest() -> None:
+    rows: list[Row] = [{"prompts": "p", "completion": "x"}, {"id": ""}]
     with pytest.raises(DataError) as caught:
         admit_rows("demonstrations", rows, label="sft.json", tally=Tally())
     for words in (
         "sft.json: wrong columns for demonstrations",
-        "got input, instruction, output",
-        "wanted prompt + completion, or messages",
-        "rename the columns",
+        "got columns completion, id, prompts",
+        "nearest: a prompt and its completion (lacks prompt)",
     ):
         assert words in str(caught.value)
+    assert "rename" not in str(caught.value)
 
 
 def test_admit_refuses_a_file_without_usable_rows() -> None:

@@ -49,8 +49,8 @@ def test_rows_of_one_prompt_are_one_prompt_with_several_references(tmp_path: Pat
 
 
 def test_a_row_without_prompt_is_named(tmp_path: Path) -> None:
-    write_rows(tmp_path / "mine.jsonl", [{"prompt": "p"}, {"question": "q"}])
-    with pytest.raises(DataError, match=r"mine.jsonl, row 2: .* got columns question"):
+    write_rows(tmp_path / "mine.jsonl", [{"prompt": "p"}, {"colour": "q"}])
+    with pytest.raises(DataError, match=r"mine.jsonl, row 2: .* got columns colour"):
         read_prompt_file(tmp_path / "mine.jsonl")
     with pytest.raises(ParameterError, match="is no file ending in"):
         read_prompt_file(tmp_path / "absent.jsonl")
