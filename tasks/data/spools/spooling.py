@@ -1,9 +1,9 @@
 """From raw rows to spools in one form: the only pass over what people brought."""
 
+import json
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from tasks.data.config import DataConfig
 from tasks.data.formats import COLLECTIONS, Collection, Row, as_messages
@@ -100,15 +100,19 @@ def _spool_file(
     for number, several in rows:
         lost = _losers(several) if len(several) > 1 else ()
         for row in several:
-            spool.add(number, row, beaten=row.get("chosen") in lost)
+            spool.add(number, row, beaten=bool(lost) and _key(row, "chosen") in lost)
         meter.count(file.label, file.read - read, spool.bytes - size)
         size, read = spool.bytes, file.read
     meter.end_file(part.bytes)
 
 
-def _losers(pairs: list[Row]) -> list[Any]:
-    """The completions of a ranking that lost to another one."""
-    return [pair["rejected"] for pair in pairs if "rejected" in pair and not pair.get("tie")]
+def _losers(rows: list[Row]) -> set[str]:
+    """The completions of a ranking that lost to another one, with their prompts."""
+    return {_key(row, "rejected") for row in rows if "rejected" in row and not row.get("tie")}
+
+
+def _key(row: Row, column: str) -> str:
+    return json.dumps([row["prompt"], row[column]], ensure_ascii=False)
 
 
 @dataclass(frozen=True, slots=True)
