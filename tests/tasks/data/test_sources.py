@@ -64,12 +64,12 @@ def test_folder_refused_when_missing_or_a_file(tmp_path: Path) -> None:
 
 
 def test_folder_refused_when_a_needed_file_is_missing(folder: Path) -> None:
-    (folder / "sft.csv").rename(folder / "sft.tsv")
+    (folder / "sft.csv").rename(folder / "sft.xls")
     message = refused(folder)
     for words in (
         "no file for sft",
-        "got pairs_train.jsonl, pretrain.txt, sft.tsv",
-        "wanted sft with one of the endings .txt .jsonl .json .csv .txt.gz",
+        "got pairs_train.jsonl, pretrain.txt, sft.xls",
+        "wanted sft with one of the endings .jsonl .ndjson .json .csv .tsv .txt",
         "add or rename",
     ):
         assert words in message
