@@ -25,7 +25,8 @@ from tasks.data.formats import (
     recognise,
     unread_columns,
 )
-from tasks.data.report import PLACEHOLDER, REMOVED
+from tasks.data.reading.encodings import mojibake
+from tasks.data.report import MOJIBAKE, PLACEHOLDER, REMOVED
 from tasks.data.tally import FileTally, Tally
 
 _MOST_COLUMNS = 1000
@@ -194,6 +195,10 @@ def _note_findings(tally: Tally, file: FileTally, number: int, before: Row, row:
     if has_placeholder(row):
         tally.placeholders += 1
         tally.show(PLACEHOLDER, file, number, _around(_PLACEHOLDER, row))
+    garbled = next(filter(None, map(mojibake, _texts(row))), None)
+    if garbled is not None:
+        tally.mojibake += 1
+        tally.show(MOJIBAKE, file, number, garbled)
 
 
 _SUSPECT = re.compile("[\x1b\x85\ud800-\udfff]")

@@ -61,7 +61,7 @@ def test_a_field_holds_several_sources_with_weights(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_weights_are_refused(text: str, words: str) -> None:
-    with pytest.raises(DataError, match="data.corpus") as caught:
+    with pytest.raises(DataError, match=r"data\.corpus") as caught:
         parsed(text)
     assert words in str(caught.value)
 

@@ -8,7 +8,7 @@ from models.errors import DataError
 from tasks.data.config import DataConfig
 from tasks.data.formats import Row, RowProblem
 from tasks.data.quality import admit_rows, check_row
-from tasks.data.report import PLACEHOLDER, REMOVED
+from tasks.data.report import MOJIBAKE, PLACEHOLDER, REMOVED
 from tasks.data.tally import Tally
 
 
@@ -148,6 +148,9 @@ def test_admit_keeps_three_examples_a_reason_with_their_places() -> None:
     ]
     (removed,) = tally.examples[REMOVED]
     assert removed.text.startswith("\\x1b[2Jwiped far")
+    admit_rows("corpus", [{"text": "the caf\u00c3\u00a9 opens"}], label="d", tally=tally)
+    assert "caf\u00c3\u00a9" in tally.examples[MOJIBAKE][0].text
+    assert (tally.cleaned, tally.placeholders, tally.mojibake) == (1, 1, 1)
     (placeholder,) = tally.examples[PLACEHOLDER]
     assert placeholder.text.endswith("far {{name}}")
 
