@@ -165,12 +165,12 @@ def two_outputs(cells: Cells) -> Example:
 
 
 def _are_texts(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(one, str) for one in value)
+    return isinstance(value, list) and value != [] and all(isinstance(one, str) for one in value)
 
 
 def _interleaved(questions: list[str], answers: list[str]) -> list[Message]:
     """A dialogue of questions and answers that stand in two lists (Chatbot Arena)."""
-    if not questions or len(questions) != len(answers):
+    if len(questions) != len(answers):
         raise RowProblem("questions and answers differ in number")
     turns = zip(questions, answers, strict=True)
     return [
@@ -181,8 +181,7 @@ def _interleaved(questions: list[str], answers: list[str]) -> list[Message]:
 
 
 def _two_outputs(cells: Cells, prompt: Content | None) -> Example:
-    first, second = (unpacked(cells[name]) for name in ("first", "second"))
-    first, second = (_answer(one, name) for one, name in ((first, "first"), (second, "second")))
+    first, second = (_answer(cells[name], name) for name in ("first", "second"))
     if _is_whole(first) and _is_whole(second):
         first, second = (_to_turn(one, cells.get("turn")) for one in (first, second))
     prompt, first, second, notes = _placed(cells, prompt, first, second)
