@@ -88,7 +88,7 @@ def columns_read(
 def unread_columns(
     collection: Collection | None, row: Row, config: DataConfig = AS_IT_IS
 ) -> list[str]:
-    """The columns of a row that conversion to a collection does not look at, of those with a value."""
+    """The columns with a value that conversion of a row to a collection does not look at."""
     read = set(columns_read(collection, row, config))
     return [column for column, value in row.items() if column not in read and value is not None]
 
@@ -206,8 +206,9 @@ def describe_unknown(collection: Collection, columns: Iterable[str]) -> str:
             wanted = [part.split()[0] for part in each.columns.split(",")[0].split(" + ")]
             lacking = [name for name in wanted if not plain & set(SYNONYMS.get(name, (name,)))]
             if len(lacking) < len(wanted):
-                nearest.append((len(lacking), f"{each.title} (lacks {' and '.join(lacking)})"))
-    close = [text for _, text in sorted(nearest, key=lambda one: one[0])[:2]]
+                text = f"{each.title} (lacks {' and '.join(lacking)})"
+                nearest.append((len(lacking), -len(wanted), text))
+    close = [text for *_, text in sorted(nearest)[:2]]
     wanted_columns = f"wanted {accepted_columns(collection)}"
     ending = f"nearest: {'; or '.join(close)}" if close else wanted_columns
     return f"got columns {listed(seen) or 'none'}; {ending}"

@@ -4,12 +4,16 @@ import ast
 import contextlib
 import json
 import math
+import re
 from typing import Any
 
 from models.files import parse_json
 from tasks.data.conversion.records import RowProblem
 
 _KINDS = {bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "keys"}
+
+_WHOLE = re.compile(r"(?<=\d)\.0+$")
+"""How a table writes that a number is whole."""
 
 YES = frozenset({"true", "yes", "1", "+1", "good", "up", "thumbs_up", "desirable", "like", "liked"})
 NO = frozenset(
@@ -39,9 +43,7 @@ def text_cell(value: object, column: str) -> str:
 
 def word(value: object) -> str:
     """A cell as one word in lower case, for comparison with known words."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    text = str(value).strip().lower()
+    text = _WHOLE.sub("", str(value).strip().lower())
     return "_".join((text[:1] + text[1:].replace("-", " ")).split())  # the sign of -1 stays
 
 

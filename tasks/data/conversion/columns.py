@@ -11,19 +11,22 @@ Present: TypeAlias = Mapping[str, tuple[str, type]]
 
 Slots: TypeAlias = Mapping[str, tuple[str, ...]]
 
-PROMPT = ("prompt", "instruction", "question", "query", "problem", "input")
-COMPLETION = ("completion", "response", "output", "answer", "reply", "solution")
-MESSAGES = ("messages", "conversations", "conversation", "dialogue", "dialog", "chat")
+PROMPT = ("prompt", "instruction", "question", "query", "problem", "inputs", "input")
+COMPLETION = ("completion", "response", "output", "answer", "reply", "solution", "target",
+              "targets")  # fmt: skip
+MESSAGES = ("messages", "conversations", "conversation", "dialogue", "dialog", "chat", "trajectory")
 INPUT = ("input", "context")
-LABEL = ("label", "thumbs", "desirable")
+LABEL = ("label", "thumbs", "thumb", "thumbs_up", "desirable", "is_desirable", "kto_tag")
 CHOSEN = ("chosen", "chosen_response", "response_chosen", "accepted", "response_j")
 REJECTED = ("rejected", "rejected_response", "response_rejected", "declined", "response_k")
 LISTS = ("completions", "answers", "responses", "candidates", "outputs", "generations", "replies")
 RANKS = ("ranks", "rank")
 SCORES = ("scores", "score", "ratings", "rating", "rewards")
 MARGIN = ("margin", "strength", "preference_strength", "preference_margin")
-VERDICT = ("preference", "preferred", "winner", "verdict", "better", "label", "labels", "choice",
-           "better_response_id", "chosen", "preferred_output", "preferred_response")  # fmt: skip
+JUDGED = ("preference", "preferred", "winner", "verdict", "better", "label")
+VERDICT = (*JUDGED, "labels", "choice", "better_response_id", "chosen", "preferred_output",
+           "preferred_response", "preferred_answer", "best", "best_response", "human_preference",
+           "judgment", "judgement", "ranker")  # fmt: skip
 
 RIVALS = frozenset((*PROMPT, *COMPLETION)) - frozenset(INPUT)
 """Columns whose text could be the prompt or the completion where another one is taken for it."""
@@ -37,7 +40,7 @@ BEFORE: Slots = {
 
 _STEMS = ("output", "response", "answer", "completion", "reply", "summary", "generation",
           "conversation", "human_ref", "text")  # fmt: skip
-_ENDS = (("1", "2"), ("0", "1"), ("a", "b"))
+_ENDS = (("1", "2"), ("0", "1"), ("a", "b"), ("first", "second"), ("left", "right"))
 
 SYNONYMS = {
     each[0]: each for each in (PROMPT, COMPLETION, MESSAGES, LISTS, LABEL, CHOSEN, REJECTED)
@@ -82,6 +85,11 @@ def fill(present: Present, needed: Slots, optional: Slots | None = None) -> Read
             others = [name for name in found[1:] if name in RIVALS]
             rivals[f"{slot} rivals"] = tuple(present[name][0] for name in others)
     return Reading(columns, {slot: names for slot, names in rivals.items() if names})
+
+
+def text_alone(present: Present) -> Reading | None:
+    """A column of texts; content is one unless it is a message's."""
+    return fill(present, {"text": ("text",) if "role" in present else ("text", "content")})
 
 
 def paired(present: Present) -> Reading | None:

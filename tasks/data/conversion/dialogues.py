@@ -188,7 +188,7 @@ def turns(cells: Cells) -> Example:
     if not isinstance(questions, list) or not questions:
         raise RowProblem("empty turns" if is_absent(questions) else "turns is not a list of texts")
     notes = ("later turns of a prompt were left out",) if len(questions) > 1 else ()
-    return Example(prompt=text_cell(questions[0], "turns"), notes=notes)
+    return Example(prompt=read_content(questions[0], "turns"), notes=notes)
 
 
 def plain_text(cells: Cells) -> Example:

@@ -25,6 +25,8 @@ _TOOLS = frozenset(
 
 ROLE_KEYS = ("role", "from", "speaker", "author", "sender")
 TEXT_KEYS = ("content", "value", "text", "body", "message", "utterance")
+_ASKED = (("human", "assistant"), ("user", "assistant"), ("human", "gpt"), ("input", "output"),
+          ("question", "answer"), ("prompt", "response"))  # fmt: skip
 _CALLS = ("tool_calls", "function_call")
 
 
@@ -76,7 +78,22 @@ def read_messages(value: object, column: str) -> list[Message]:
     if not isinstance(value, list):
         kind = "a text" if isinstance(value, str) else "a value"
         raise RowProblem(f"wrong type: {column} is {kind}, not a list of messages")
+    if value and isinstance(value[0], Mapping) and not looks_like_messages(value[0]):
+        value = [turn for item in value for turn in _question_and_answer(item)]
     return [_message(item, column) for item in value]
+
+
+def _question_and_answer(item: Any) -> list[Any]:
+    """The messages of an object that holds a question and its answer, else the object."""
+    for question, answer in _ASKED:
+        if isinstance(item, Mapping) and question in item and answer in item:
+            roles = (("system", "system"), (question, "user"), (answer, "assistant"))
+            return [
+                {"role": role, "content": item[key]}
+                for key, role in roles
+                if not is_absent(item.get(key))
+            ]
+    return [item]
 
 
 def rows_of_lists(value: Mapping[str, Any]) -> list[Any]:

@@ -20,7 +20,7 @@ from tasks.data.conversion.dialogues import (
 )
 from tasks.data.conversion.messages import read_content
 from tasks.data.conversion.records import Cells, Content, Example, Message, Pair, RowProblem
-from tasks.data.conversion.verdicts import Verdict, read_verdict
+from tasks.data.conversion.verdicts import CHOSEN_AND_REJECTED, Verdict, read_verdict
 
 MARGINS: Mapping[str, float] = {
     "significantly_better": 1.0,
@@ -130,12 +130,12 @@ def _judged(cells: Cells) -> tuple[str, bool]:
     """Why a pair contradicts itself, and whether it is a tie, by its verdict and its scores."""
     verdict = None
     if not is_absent(cells.get("verdict")):
-        verdict = read_verdict(cells["verdict"], ("chosen", "rejected"))
+        verdict = read_verdict(cells["verdict"], CHOSEN_AND_REJECTED)
         if verdict is None:
             raise _unknown_verdict(cells)
         if verdict == "second":
             return "contradiction: the verdict says that rejected is better", False
-    if word(cells.get("tie")) in YES:
+    if word(cells.get("tie")) in {"tie", *YES}:
         verdict = "tie"
     high, low = (
         number(cells.get("score_chosen"), "score"),
@@ -152,7 +152,10 @@ def _judged(cells: Cells) -> tuple[str, bool]:
 
 def _unknown_verdict(cells: Cells) -> RowProblem:
     name = cells["verdict name"] or "winner"
-    return RowProblem(f"column {name} names neither of the two completions, nor a tie")
+    return RowProblem(
+        f"column {name} names neither of the two completions, nor a tie; leave "
+        "it out of the file if it says something else"
+    )
 
 
 def two_outputs(cells: Cells) -> Example:
@@ -165,12 +168,12 @@ def two_outputs(cells: Cells) -> Example:
 
 
 def _are_texts(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(one, str) for one in value)
+    return isinstance(value, list) and value != [] and all(isinstance(one, str) for one in value)
 
 
 def _interleaved(questions: list[str], answers: list[str]) -> list[Message]:
     """A dialogue of questions and answers that stand in two lists (Chatbot Arena)."""
-    if not questions or len(questions) != len(answers):
+    if len(questions) != len(answers):
         raise RowProblem("questions and answers differ in number")
     turns = zip(questions, answers, strict=True)
     return [
@@ -181,8 +184,7 @@ def _interleaved(questions: list[str], answers: list[str]) -> list[Message]:
 
 
 def _two_outputs(cells: Cells, prompt: Content | None) -> Example:
-    first, second = (unpacked(cells[name]) for name in ("first", "second"))
-    first, second = (_answer(one, name) for one, name in ((first, "first"), (second, "second")))
+    first, second = (_answer(cells[name], name) for name in ("first", "second"))
     if _is_whole(first) and _is_whole(second):
         first, second = (_to_turn(one, cells.get("turn")) for one in (first, second))
     prompt, first, second, notes = _placed(cells, prompt, first, second)

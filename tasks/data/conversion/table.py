@@ -66,8 +66,8 @@ _PROMPT_OF_PAIR = {"prompt": ("prompt", "instruction", "question", "query", "pro
                               *names.MESSAGES, "input", "context", "history")}  # fmt: skip
 _JUDGED: Slots = {
     "margin": names.MARGIN,
-    "tie": ("tie", "is_tie"),
-    "verdict": tuple(name for name in names.VERDICT if name != "chosen"),
+    "tie": ("tie", "is_tie", "status"),
+    "verdict": names.JUDGED,
     "score_chosen": ("score_chosen", "chosen_score", "chosen_rating", "rating_chosen",
                      "chosen_avg_rating", "chosen_reward", "reward_chosen"),
     "score_rejected": ("score_rejected", "rejected_score", "rejected_rating", "rating_rejected",
@@ -170,7 +170,7 @@ FORMATS: tuple[Format, ...] = (
     ),
     Format(
         "text", "a plain text", ("corpus", "prompts", "demonstrations"), "corpus",
-        _needs({"text": ("text",)}), dialogues.plain_text, "text",
+        names.text_alone, dialogues.plain_text, "text",
     ),
 )  # fmt: skip
 

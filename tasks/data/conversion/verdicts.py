@@ -1,5 +1,6 @@
 """Words and numbers in which a row says which of two completions is better."""
 
+import re
 from typing import Literal, TypeAlias
 
 from tasks.data.conversion.cells import number, word
@@ -10,10 +11,21 @@ Verdict: TypeAlias = Literal["first", "second", "tie"]
 _TIES = frozenset(
     {"tie", "tied", "ties", "tie_(bothbad)", "tie_(both_bad)", "bothbad", "both_bad", "both_good",
      "both", "neither", "equal", "equally_good", "same", "draw", "[[c]]", "none_better",
-     "no_preference"}
+     "no_preference", "about_the_same", "equally_bad", "a=b", "no_difference"}
 )  # fmt: skip
 _PREFIXES = ("", "model_", "output_", "response_", "answer_", "assistant_", "completion_",
              "option_", "conversation_", "human_ref_")  # fmt: skip
+
+CHOSEN_AND_REJECTED = ("chosen", "rejected")
+"""Names that say no order: "first" is neither of them."""
+
+_SIDES: dict[Verdict, tuple[str, ...]] = {"first": ("first", "left"), "second": ("second", "right")}
+_COMPARED = re.compile(r"([ab12])_?(>+|<+)_?([ab12])")
+
+
+def _winner(comparison: re.Match[str]) -> str:
+    """The name of the better one in a comparison such as A>>B."""
+    return comparison[1] if ">" in comparison[2] else comparison[3]
 
 
 def read_verdict(
@@ -40,12 +52,11 @@ def read_verdict(
         return "first" if said == word(models[0]) else "second"
     if isinstance(value, bool):
         return None
-    first, second = names
-    plain = said.strip("[]")
-    if plain in {prefix + first for prefix in _PREFIXES}:
-        return "first"
-    if plain in {prefix + second for prefix in _PREFIXES}:
-        return "second"
+    plain = _COMPARED.sub(_winner, said.strip("[]"))
+    for verdict, name in zip(_SIDES, names, strict=True):
+        by_side = plain in _SIDES[verdict] and names != CHOSEN_AND_REJECTED
+        if by_side or plain in {prefix + name for prefix in _PREFIXES}:
+            return verdict
     return _by_number(value, names, column)
 
 

@@ -151,7 +151,7 @@ def test_row_converts_to_canonical(
 HH = "\n\nHuman: hi\n\nAssistant: "
 
 PROBLEMS: list[tuple[Collection, dict[str, Any], str]] = [
-    ("corpus", {"content": "a"}, "columns fit no accepted format"),
+    ("corpus", {"body": "a"}, "columns fit no accepted format"),
     ("corpus", {"text": None}, "empty text"),
     ("demonstrations", {"prompt": 3, "completion": "a"}, "wrong type: prompt is neither text"),
     ("demonstrations", {"prompt": [], "completion": "a"}, "empty prompt"),

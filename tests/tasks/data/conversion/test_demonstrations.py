@@ -33,6 +33,7 @@ CASES: list[tuple[str, Row, Row]] = [
         for prompt, completion in (
             ("question", "answer"), ("instruction", "response"), ("input", "output"),
             ("QUERY", "Reply"), (" Prompt ", "Completion"), ("problem", "solution"),
+            ("inputs", "targets"), ("input", "target"),
         )
     ],
     (
@@ -76,6 +77,8 @@ CASES: list[tuple[str, Row, Row]] = [
                                                            {"type": "text", "text": "soft?"}]},
                           {"role": "model", "content": "Rather.", "tool_calls": []}]},
             {"conversations": {"from": ["human", "gpt"], "value": ["Is tin soft?", "Rather."]}},
+            {"conversation": [{"human": "Is tin soft?", "assistant": "Rather."}]},
+            {"conversation": [{"system": "", "input": "Is tin soft?", "output": "Rather."}]},
             {"messages": '[{"role": "user", "content": "Is tin soft?"}, '
                          '{"role": "assistant", "content": "Rather."}]'},
             {"messages": "[{'role': 'user', 'content': 'Is tin soft?'}, "
@@ -126,6 +129,7 @@ def test_demonstration_is_recognised_and_read(name: str, row: Row, demonstration
 
 PROMPTS: list[tuple[str, Row, Any]] = [
     ("turns", {"question_id": 1, "turns": ["Plan a walk.", "Shorter."]}, "Plan a walk."),
+    ("turns", {"turns": [{"content": "Plan a walk."}]}, "Plan a walk."),
     ("prompt", {"instruction": "Plan a walk."}, "Plan a walk."),
     ("prompt", {"prompt": "\n\nHuman: Plan a walk.\n\nAssistant:"}, [user("Plan a walk.")]),
     ("messages", {"conversations": [{"from": "human", "value": "Plan a walk."}]},
