@@ -6,6 +6,7 @@ an answer that follows from nothing.
 """
 
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 from tasks.data.conversion.cells import is_absent, unpacked
@@ -28,6 +29,8 @@ TEXT_KEYS = ("content", "value", "text", "body", "message", "utterance")
 _ASKED = (("human", "assistant"), ("user", "assistant"), ("human", "gpt"), ("input", "output"),
           ("question", "answer"), ("prompt", "response"))  # fmt: skip
 _CALLS = ("tool_calls", "function_call")
+MESSAGE_KEYS = frozenset((*ROLE_KEYS, *TEXT_KEYS, *_CALLS, "system", *chain(*_ASKED)))
+"""What is looked at in a message."""
 
 
 def looks_like_messages(value: object) -> bool:

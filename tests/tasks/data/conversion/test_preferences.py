@@ -269,7 +269,17 @@ def test_other_rows_pass_one_by_one() -> None:
         ),
         ("prompts", {"prompt": "a", "seen": True}, ["seen"]),
         ("corpus", {"text": "a", "url": "u"}, ["url"]),
-        ("corpus", {"colour": "a"}, ["colour"]),
+        ("corpus", {"colour": "a", "size": None}, ["colour"]),
+        (
+            "demonstrations",
+            {"messages": [user("q"), {**assistant("a"), "thinking": "hm", "name": None}]},
+            ["messages[].thinking"],
+        ),
+        (
+            "preferences",
+            {"prompt": Q, "answers": [{"answer": G, "rank": 1, "model": "m"}]},
+            ["answers[].model"],
+        ),
     ],
 )
 def test_columns_that_nobody_reads_are_named(
