@@ -157,9 +157,12 @@ def convert_row(
         cells |= {slot: [row[name] for name in names] for slot, names in reading.rivals.items()}
     example = format.read(cells)
     dropped = Counter() if dropped is None else dropped
-    examples = example if isinstance(example, list) else [example]
     if notes is not None:
-        notes.update(chain.from_iterable(each.notes for each in examples))
+        examples = example if isinstance(example, list) else [example]
+        for each in examples:
+            # Of a prompt alone only what belongs to prompts counts.
+            if collection != "prompts" or not (each.completion or each.pairs):
+                notes.update(each.notes)
     if isinstance(example, list):
         return rows_of_tree(collection, example, config, dropped)
     return rows_of(collection, example, config, dropped)
