@@ -16,6 +16,7 @@ from typing import Any
 from models.language.config import Turns
 from models.language.frames import PromptTokens
 from models.language.tokenizer import encode_completions, encode_prompts, lay_out_prompts
+from models.rows import prompt_key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +92,9 @@ class Pairs:
         prompts: Token ids, the same before both completions.
         chosen: Completions, EOS last.
         rejected: Completions, EOS last.
+        margins: By how much chosen is better; 0 where nothing is said, and of ties.
+        ties: Whether neither completion is better; which one stands as chosen means nothing then.
+        prompt_numbers: The same for pairs of one prompt, from 0.
         rows: Which row of the file each pair came from.
         equal: Rows dropped because both completions have the same tokens.
         too_long: Rows dropped because a completion alone was too long.
@@ -99,6 +103,9 @@ class Pairs:
     prompts: list[list[int]]
     chosen: list[list[int]]
     rejected: list[list[int]]
+    margins: list[float]
+    ties: list[bool]
+    prompt_numbers: list[int]
     rows: list[int]
     equal: int
     too_long: int
@@ -117,7 +124,9 @@ class Pairs:
         return [p + c for p, c in zip(self.prompts, self.rejected, strict=True)]
 
 
-def encode_pairs(tokenizer: Any, rows: list[dict[str, Any]], max_tokens: int) -> Pairs:
+def encode_pairs(
+    tokenizer: Any, rows: list[dict[str, Any]], max_tokens: int, *, one_cut: bool = False
+) -> Pairs:
     """Tokenise preferences so that both sides fit, completions whole and with EOS.
 
     Both sides see the same prompt: it is cut from the left to the room that the longer completion
@@ -125,20 +134,37 @@ def encode_pairs(tokenizer: Any, rows: list[dict[str, Any]], max_tokens: int) ->
 
     Args:
         max_tokens: Most tokens of a side; at least one of them is the prompt's.
+        one_cut: Whether all pairs of a prompt see the same of it: what the longest of all their
+            completions leaves room for.
     """
     chosen = encode_completions(tokenizer, [row["chosen"] for row in rows])
     rejected = encode_completions(tokenizer, [row["rejected"] for row in rows])
     longest = [max(len(c), len(r)) for c, r in zip(chosen, rejected, strict=True)]
     fitting = [index for index in range(len(rows)) if longest[index] < max_tokens]
     kept = [index for index in fitting if chosen[index] != rejected[index]]
+    numbers: dict[str, int] = {}
+    prompt_numbers = [numbers.setdefault(prompt_key(rows[index]), len(numbers)) for index in kept]
+    taken = [longest[index] for index in kept]
+    if one_cut:
+        most = [0] * len(numbers)
+        for number, tokens in zip(prompt_numbers, taken, strict=True):
+            most[number] = max(most[number], tokens)
+        taken = [most[number] for number in prompt_numbers]
+    ties = [bool(rows[index].get("tie")) for index in kept]
     return Pairs(
         prompts=encode_prompts(
             tokenizer,
             [rows[index]["prompt"] for index in kept],
-            [max_tokens - longest[index] for index in kept],
+            [max_tokens - tokens for tokens in taken],
         ),
         chosen=[chosen[index] for index in kept],
         rejected=[rejected[index] for index in kept],
+        margins=[
+            0.0 if tie else float(rows[index].get("margin", 0.0))
+            for index, tie in zip(kept, ties, strict=True)
+        ],
+        ties=ties,
+        prompt_numbers=prompt_numbers,
         rows=kept,
         equal=len(fitting) - len(kept),
         too_long=len(rows) - len(fitting),

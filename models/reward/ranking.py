@@ -14,6 +14,28 @@ from models.reward.quality import PairScores
 from models.rows import has_messages, read_rows
 from models.statistics.intervals import Interval, wilson_interval
 
+MOST_LEVELS = 8
+"""Of margins that the accuracy is measured by; more are no levels."""
+
+
+def decided(rows: list[dict[str, Any]], path: Path) -> list[dict[str, Any]]:
+    """Leave ties out of held-out pairs: no ranking of them is right or wrong.
+
+    Args:
+        path: Of their file.
+
+    Raises:
+        DataError: All of them are ties.
+    """
+    kept = [row for row in rows if not row.get("tie")]
+    if rows and not kept:
+        raise DataError(
+            f"{path} has {len(rows)} pairs, all of them ties; wanted at least one with a better "
+            "completion to measure the accuracy on: give other held-out pairs, or raise "
+            "data.heldout_fraction"
+        )
+    return kept
+
 
 def pair_margins(model: Any, pairs: Pairs) -> torch.Tensor:
     """Score of the chosen minus that of the rejected completion, (pairs,) float32 on the CPU."""
@@ -30,6 +52,26 @@ def pair_accuracy(model: Any, pairs: Pairs) -> Interval:
     return wilson_interval(int((pair_margins(model, pairs) > 0).sum()), len(pairs))
 
 
+def accuracy_by_margin(model: Any, pairs: Pairs) -> dict[str, float]:
+    """Name the accuracy on pairs of each margin, `reward/accuracy_margin_...`.
+
+    Nothing where all pairs have one margin, or where there are too many for levels of a grade.
+
+    Source:
+        Touvron et al., Llama 2 (2023), table 8: the more one completion is better, the more often
+        the reward model sees it.
+    """
+    levels = sorted(set(pairs.margins))
+    if not 2 <= len(levels) <= MOST_LEVELS:
+        return {}
+    right = (pair_margins(model, pairs) > 0).numpy()
+    margins = np.array(pairs.margins)
+    return {
+        f"reward/accuracy_margin_{level:g}": float(right[margins == level].mean())
+        for level in levels
+    }
+
+
 def longer_wins_accuracy(pairs: Pairs) -> float:
     """Accuracy of the simplest baseline, the longer completion; half a point for equal lengths."""
     points = [
@@ -44,9 +86,9 @@ def score_pairs(*, reward: Path, judge: Path | None, heldout: Path, device: str)
 
     Raises:
         ModelError: A folder is not a complete reward model, or the tokenizers differ.
-        DataError: There is no pair, or none that differs and fits the context.
+        DataError: There is no pair, only ties, or none that differs and fits the context.
     """
-    rows = read_rows(heldout)
+    rows = decided(read_rows(heldout), heldout)
     model = load_reward_model(reward).to(device)
     tokenizer = load_tokenizer(reward, wants_template=has_messages(rows))
     if judge is not None:
@@ -60,8 +102,6 @@ def score_pairs(*, reward: Path, judge: Path | None, heldout: Path, device: str)
             f"{pairs.too_long} too long for the reward model; wanted at least one to measure on: "
             "give preferences_test, or raise data.heldout_fraction"
         )
-    numbers: dict[str, int] = {}
-    prompts = [numbers.setdefault(str(rows[row]["prompt"]), len(numbers)) for row in pairs.rows]
     longer = [len(c) - len(r) for c, r in zip(pairs.chosen, pairs.rejected, strict=True)]
     judge_margins = None
     if judge is not None:
@@ -69,6 +109,6 @@ def score_pairs(*, reward: Path, judge: Path | None, heldout: Path, device: str)
     return PairScores(
         margins=pair_margins(model, pairs).double().numpy(),
         longer=np.array(longer, float),
-        prompts=np.array(prompts, np.intp),
+        prompts=np.array(pairs.prompt_numbers, np.intp),
         judge_margins=judge_margins,
     )
