@@ -63,12 +63,12 @@ class PipelineParameters(Config):
                 f"{self.data.source}; the simulated annotator knows only the embedded world: "
                 "set feedback.annotator=none"
             )
-        if self.needs_corpus and self.data.source == "hub" and not self.data.hub_corpus:
+        if self.needs_corpus and self.data.source == "sources" and not self.data.corpus:
             raise ValueError(
-                f"ppo.ptx_coef is {self.ppo.ptx_coef} but data.hub_corpus is empty; PPO's "
+                f"ppo.ptx_coef is {self.ppo.ptx_coef} but data.corpus is empty; PPO's "
                 "pretraining mix needs a corpus: name one, or set ppo.ptx_coef=0"
                 if self.base.source
-                else "there is neither base.source nor data.hub_corpus; a base model needs one of "
+                else "there is neither base.source nor data.corpus; a base model needs one of "
                 "them: name an existing model, or a corpus to pretrain on"
             )
         if self.base.source:

@@ -92,7 +92,7 @@ def _admit(config: DataConfig, raw: RawData) -> _AdmittedRows:
                 part.rows,
                 label=part.label,
                 tally=tallies[collection],
-                max_prompt_characters=config.max_prompt_characters,
+                config=config,
             )
             for collection, part in parts.items()
         }

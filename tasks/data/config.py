@@ -3,31 +3,47 @@
 Imports nothing but configs, so that forms and the command line start fast.
 """
 
-from typing import Literal, Self
+from typing import Literal, Self, TypeAlias
 
 from pydantic import Field, model_validator
 
 from models.config import Config, CountOrZero
 from tasks.world.config import WorldConfig
 
+TextMode: TypeAlias = Literal["ask", "lines", "documents"]
+
 
 class DataConfig(Config):
-    """One source of data: the embedded world, a folder of files, or datasets of the hub."""
+    """One source of data: the embedded world, a folder of files, or sources named one by one."""
 
-    source: Literal["world", "folder", "hub"] = "world"
-    """world: the embedded generator; folder: your own files; hub: Hugging Face."""
+    source: Literal["world", "folder", "sources"] = "world"
+    """world: the embedded generator; folder: files named by kind; sources: the fields below."""
     folder: str = ""
     """Your files (pretrain, sft, pairs_train, …), for source folder; absolute path for workers."""
-    hub_corpus: str = ""
-    """For source hub: dataset id of texts; may be empty."""
-    hub_demonstrations: str = ""
-    """For source hub: dataset id; empty = prompt and chosen of the preferences."""
-    hub_preferences: str = ""
-    """For source hub: dataset id; required."""
-    hub_prompts: str = ""
-    """For source hub: dataset id; empty = the prompts of the demonstrations."""
-    hub_revision: str = ""
-    """Branch, tag or commit of the hub ids; empty = the main branch."""
+    corpus: str = ""
+    """Texts to pretrain on: files, globs, folders, hub ids NAME[@REVISION]; weight as NAME=0.7."""
+    demonstrations: str = ""
+    """For SFT: files, globs, folders or hub ids; empty = prompt and chosen of the preferences."""
+    preferences: str = ""
+    """For the reward model: files, globs, folders or hub ids, separated by commas."""
+    prompts: str = ""
+    """To roll out in PPO: files, globs, folders or hub ids; empty = those of the demonstrations."""
+    heldout_preferences: str = ""
+    """Held-out preferences, named likewise; empty = a share is held out."""
+    heldout_prompts: str = ""
+    """Held-out prompts, named likewise; empty = a share is held out."""
+    format: str = ""
+    """Name of the format of your files (see tasks/README.md); empty = recognised."""
+    encoding: str = ""
+    """Encoding of your text files, such as gb18030; empty = detected."""
+    text: TextMode = "ask"
+    """What a .txt file holds: one text per line, or one running text; ask = refuse if unclear."""
+    ties: Literal["drop", "half"] = "drop"
+    """Preferences where neither is better: dropped and counted, or both orders at half weight."""
+    fold_system: bool = False
+    """Put the system message's text at the beginning of the first user message."""
+    join_turns: bool = False
+    """Join neighbouring messages of one role into one."""
     heldout_fraction: float = Field(0.05, gt=0, le=0.5)
     """Share of prompts (or texts) held out if no held-out part is given."""
     max_prompt_characters: CountOrZero = 0
@@ -47,9 +63,9 @@ class DataConfig(Config):
                 "source 'folder' was chosen but folder is empty; wanted the directory of your "
                 "files; set data.folder=DIR"
             )
-        if self.source == "hub" and not self.hub_preferences:
+        if self.source == "sources" and not self.preferences:
             raise ValueError(
-                "source 'hub' was chosen but hub_preferences is empty; wanted at least the id of "
-                "a preference dataset; set data.hub_preferences=OWNER/NAME"
+                "source 'sources' was chosen but preferences is empty; wanted at least the "
+                "source of preferences; set data.preferences=FILE or OWNER/NAME"
             )
         return self

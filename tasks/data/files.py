@@ -10,15 +10,18 @@ import io
 import json
 import os
 import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
 from models.errors import DataError
 from models.files import listed, open_file, parse_json, reading, shown, user_path
+from tasks.data.config import TextMode
 from tasks.data.formats import Row
 from tasks.data.limits import Guard, most_bytes, unpacked
 
-__all__ = ["ENDINGS", "read_file", "user_path"]
+__all__ = ["ENDINGS", "FileRows", "open_rows", "read_file", "user_path"]
 
 _TEXT_ENDINGS = (".txt", ".jsonl", ".json", ".csv")
 ENDINGS = (*_TEXT_ENDINGS, *(f"{ending}.gz" for ending in _TEXT_ENDINGS), ".parquet")
@@ -29,6 +32,37 @@ _MOST_HIGH_BYTES = 0.3
 
 PARQUET_BATCH_ROWS = 256
 """Few, so that a file that unpacks to more than it says is noticed early."""
+
+
+@dataclass(slots=True, kw_only=True)
+class FileRows:
+    """The rows of one file, read while they are iterated.
+
+    Attributes:
+        label: The file's name, for messages and the report.
+        notes: What had to be assumed to read it; complete after the last row.
+    """
+
+    label: str
+    rows: Iterable[Row]
+    notes: list[str] = field(default_factory=list)
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.rows)
+
+
+def open_rows(path: Path, *, encoding: str = "", text: TextMode = "ask") -> FileRows:
+    """Read a file's rows one after the other, by its ending.
+
+    Args:
+        path: A file whose name ends with one of `ENDINGS`.
+        encoding: Of a text file; empty = detected.
+        text: Whether each line of a text file is a text, or the whole file is one.
+
+    Raises:
+        DataError: If the file is empty, unreadable, or a line of it is broken; also in the middle.
+    """
+    return FileRows(label=path.name, rows=read_file(path))
 
 
 def read_file(path: Path) -> list[Row]:

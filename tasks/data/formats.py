@@ -13,11 +13,15 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 from models.errors import DataError
+from tasks.data.config import DataConfig
 
 Row: TypeAlias = dict[str, Any]
 Message: TypeAlias = dict[str, str]
 Collection: TypeAlias = Literal["corpus", "demonstrations", "preferences", "prompts"]
 COLLECTIONS: tuple[Collection, ...] = get_args(Collection)
+
+AS_IT_IS = DataConfig()
+"""No option chosen."""
 
 UNKNOWN_COLUMNS = "columns fit no accepted format"
 
@@ -211,8 +215,14 @@ def accepted_columns(collection: Collection) -> str:
     return ", or ".join(" + ".join(each.columns) for each in FORMATS[collection])
 
 
-def convert_row(collection: Collection, row: Row) -> Row:
-    """Convert a row of an accepted shape to a new canonical one; other columns are left out.
+def convert_row(collection: Collection, row: Row, config: DataConfig = AS_IT_IS) -> list[Row]:
+    """Convert a row of an accepted shape to new canonical ones; other columns are left out.
+
+    Args:
+        config: Its format, ties, fold_system and join_turns count.
+
+    Returns:
+        One row, or several: a ranking gives all its pairs.
 
     Raises:
         RowProblem: If the columns fit no format or a value has the wrong type or turns.
@@ -220,4 +230,4 @@ def convert_row(collection: Collection, row: Row) -> Row:
     found = find_format(collection, row)
     if found is None:
         raise RowProblem(UNKNOWN_COLUMNS)
-    return found.convert(row)
+    return [found.convert(row)]

@@ -86,5 +86,5 @@ def _unreachable(hub_id: str, revision: str, error: Exception) -> DataError:
     return DataError(
         f"hub dataset {shown(hub_id)} at revision {shown(revision or 'main')} cannot be loaded; "
         f"got {type(error).__name__}: {shorten(str(error), 400)}; wanted a public dataset and a "
-        "network; correct the id or data.hub_revision, or check the connection"
+        "network; correct the id or its @REVISION, or check the connection"
     )

@@ -15,7 +15,9 @@ import numpy as np
 
 from models.errors import DataError
 from models.files import listed, shown
+from tasks.data.config import DataConfig
 from tasks.data.formats import (
+    AS_IT_IS,
     UNKNOWN_COLUMNS,
     Collection,
     Row,
@@ -84,7 +86,7 @@ def admit_rows(
     *,
     label: str,
     tally: Tally,
-    max_prompt_characters: int = 0,
+    config: DataConfig = AS_IT_IS,
 ) -> list[Row]:
     """Convert, clean and judge rows as they were read.
 
@@ -93,7 +95,7 @@ def admit_rows(
         rows: Rows of any accepted shape.
         label: File or hub id, for messages and the report.
         tally: Counts rows read, dropped and cleaned.
-        max_prompt_characters: 0 is no bound.
+        config: Its options count.
 
     Returns:
         The usable rows in canonical form, in order.
@@ -105,15 +107,20 @@ def admit_rows(
     dropped: Counter[str] = Counter()
     for row in rows:
         try:
-            converted = convert_row(collection, row)
-            cleaned = clean_row(converted)
-            check_row(cleaned, max_prompt_characters)
+            several = convert_row(collection, row, config)
         except RowProblem as problem:
             dropped[str(problem)] += 1
             continue
-        tally.cleaned += cleaned != converted
-        tally.placeholders += has_placeholder(cleaned)
-        kept.append(cleaned)
+        for converted in several:
+            cleaned = clean_row(converted)
+            try:
+                check_row(cleaned, config.max_prompt_characters)
+            except RowProblem as problem:
+                dropped[str(problem)] += 1
+                continue
+            tally.cleaned += cleaned != converted
+            tally.placeholders += has_placeholder(cleaned)
+            kept.append(cleaned)
     tally.labels.append(label)
     tally.read += len(rows)
     tally.dropped += dropped

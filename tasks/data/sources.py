@@ -106,7 +106,8 @@ def fingerprint(config: DataConfig) -> str:
         if local.is_dir():
             name = _files_digest(local_files(local))
         else:
-            name = f"{hub_id}@{resolve_commit(hub_id, config.hub_revision)}"
+            owner_name, _, revision = hub_id.partition("@")
+            name = f"{owner_name}@{resolve_commit(owner_name, revision)}"
         digest.update(f"\0{collection}\0{name}".encode())
     return digest.hexdigest()
 
@@ -119,9 +120,9 @@ def require_corpus(config: DataConfig) -> None:
     """
     if config.source == "folder":
         folder_files(user_path(config.folder))
-    elif config.source == "hub" and not config.hub_corpus:
+    elif config.source == "sources" and not config.corpus:
         raise DataError(
-            "data.hub_corpus is empty, so there are no texts to pretrain on; wanted a dataset's "
+            "data.corpus is empty, so there are no texts to pretrain on; wanted a dataset's "
             f"id; {_WITHOUT_CORPUS}"
         )
 
@@ -182,10 +183,10 @@ def _found_files(config: DataConfig) -> dict[str, Path]:
 
 def _hub_ids(config: DataConfig) -> dict[Collection, str]:
     ids: dict[Collection, str] = {
-        "corpus": config.hub_corpus,
-        "demonstrations": config.hub_demonstrations,
-        "preferences": config.hub_preferences,
-        "prompts": config.hub_prompts,
+        "corpus": config.corpus,
+        "demonstrations": config.demonstrations,
+        "preferences": config.preferences,
+        "prompts": config.prompts,
     }
     return {collection: hub_id for collection, hub_id in ids.items() if hub_id}
 
@@ -194,7 +195,8 @@ def _read_hub(config: DataConfig) -> RawData:
     train: dict[Collection, RawRows] = {}
     heldout: dict[Collection, RawRows] = {}
     for collection, hub_id in _hub_ids(config).items():
-        splits = load_splits(hub_id, config.hub_revision, collection)
+        owner_name, _, revision = hub_id.partition("@")
+        splits = load_splits(owner_name, revision, collection)
         train[collection] = RawRows(label=f"{hub_id} {splits.train_name}", rows=splits.train)
         if splits.heldout:
             label = f"{hub_id} {splits.heldout_name}"

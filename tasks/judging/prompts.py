@@ -103,7 +103,8 @@ def draw_heldout_prompts(path: Path, count: int, seed: int) -> list[Content]:
 
 def _canonical(path: Path, number: int, row: Row) -> Row:
     try:
-        found = clean_row(convert_row("demonstrations" if "completion" in row else "prompts", row))
+        (row,) = convert_row("demonstrations" if "completion" in row else "prompts", row)
+        found = clean_row(row)
         check_row(found)
     except RowProblem as problem:
         raise DataError(

@@ -144,7 +144,10 @@ def test_load_preset_explains_a_setting_that_is_none(setting: str, wanted: str) 
         ("ppo.iterations=1.5", "ppo.iterations: got 1.5, input should be a valid integer"),
         ("model.family=bert", "model.family: got 'bert', input should be 'llama' or 'gpt2'"),
         ("seed=-1", "seed: got -1, input should be greater than or equal to 0"),
-        ("data.source=net", "data.source: got 'net', input should be 'world', 'folder' or 'hub'"),
+        (
+            "data.source=net",
+            "data.source: got 'net', input should be 'world', 'folder' or 'sources'",
+        ),
     ],
 )
 def test_load_preset_names_field_value_and_what_is_possible(setting: str, wanted: str) -> None:
@@ -170,20 +173,20 @@ def test_load_preset_names_every_wrong_value_at_once() -> None:
         (["data.source=folder"], ("data.folder",)),
         (["data.folder=mine"], ("data.source=folder",)),
         (["data.source=folder", "data.folder=x"], ("feedback.annotator=none",)),
-        (["data.source=hub"], ("data.hub_preferences",)),
+        (["data.source=sources"], ("data.preferences",)),
         (
-            ["data.source=hub", "data.hub_preferences=a/b", "feedback.annotator=none"],
-            ("base.source", "data.hub_corpus"),
+            ["data.source=sources", "data.preferences=a/b", "feedback.annotator=none"],
+            ("base.source", "data.corpus"),
         ),
         (
             [
-                "data.source=hub",
-                "data.hub_preferences=a/b",
+                "data.source=sources",
+                "data.preferences=a/b",
                 "feedback.annotator=none",
                 "base.source=some/model",
                 "ppo.ptx_coef=0.1",
             ],
-            ("ppo.ptx_coef is 0.1", "data.hub_corpus is empty"),
+            ("ppo.ptx_coef is 0.1", "data.corpus is empty"),
         ),
         (["evaluate.min_length_ratio=2"], ("min_length_ratio 2", "max_length_ratio 1.4")),
     ],

@@ -52,8 +52,8 @@ def test_reviews_wants_the_users_own_files_and_no_annotator() -> None:
 
 def test_hh_rlhf_fine_tunes_a_small_base_of_the_hub_on_human_preferences() -> None:
     p = load_preset("hh-rlhf")
-    assert (p.data.source, p.data.hub_preferences) == ("hub", "Anthropic/hh-rlhf")
-    assert p.data.hub_demonstrations == ""  # the chosen completions serve
+    assert (p.data.source, p.data.preferences) == ("sources", "Anthropic/hh-rlhf")
+    assert p.data.demonstrations == ""  # the chosen completions serve
     assert p.base.source == "HuggingFaceTB/SmolLM2-135M"
     assert p.feedback.annotator == "none"
     assert (p.sampling.temperature, p.sampling.max_completion_tokens) == (1.0, 128)

@@ -14,7 +14,7 @@ def test_config_default_is_the_world() -> None:
     ("values", "words"),
     [
         ({"source": "folder"}, ("source 'folder'", "empty", "wanted", "data.folder=")),
-        ({"source": "hub"}, ("source 'hub'", "empty", "wanted", "data.hub_preferences=")),
+        ({"source": "sources"}, ("source 'sources'", "empty", "wanted", "data.preferences=")),
         ({"folder": "reviews"}, ("'reviews'", "'world'", "data.source=folder")),
     ],
 )

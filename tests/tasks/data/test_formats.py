@@ -141,7 +141,7 @@ CASES: list[tuple[Collection, dict[str, Any], dict[str, Any]]] = [
 def test_row_converts_to_canonical(
     collection: Collection, row: dict[str, Any], canonical: dict[str, Any]
 ) -> None:
-    assert convert_row(collection, row) == canonical
+    assert convert_row(collection, row) == [canonical]
 
 
 HH = "\n\nHuman: hi\n\nAssistant: "

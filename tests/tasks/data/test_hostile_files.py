@@ -256,7 +256,7 @@ def test_names_that_no_terminal_can_show(name: bytes, tmp_path: Path) -> None:
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name))
     path.write_bytes(b'{"prompt": "p"\n')
     read_everywhere(path, tmp_path)
-    hub = DataConfig(source="hub", hub_preferences=str(tmp_path))
+    hub = DataConfig(source="sources", preferences=str(tmp_path))
     fingerprint(hub)
 
 

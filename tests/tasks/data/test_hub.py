@@ -40,14 +40,14 @@ def pairs(tmp_path: Path) -> Path:
 
 
 def config(pairs: Path | str, **values: str) -> DataConfig:
-    return DataConfig.model_validate({"source": "hub", "hub_preferences": str(pairs), **values})
+    return DataConfig.model_validate({"source": "sources", "preferences": str(pairs), **values})
 
 
 def read(path: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_hub_preferences_alone_make_all_but_the_corpus(pairs: Path, tmp_path: Path) -> None:
+def test_preferences_alone_make_all_but_the_corpus(pairs: Path, tmp_path: Path) -> None:
     write_pairs(pairs / "test.jsonl", range(100, 110))
     out = tmp_path / "out"
     report = build_datasets(config(pairs), 0, out)
@@ -88,9 +88,9 @@ def test_hub_takes_every_collection_it_is_told(pairs: Path, tmp_path: Path) -> N
         (tmp_path / name / "train.jsonl").write_text("\n".join(row % n for n in range(30)))
     told = config(
         pairs,
-        hub_corpus=str(tmp_path / "corpus"),
-        hub_demonstrations=str(tmp_path / "demos"),
-        hub_prompts=str(tmp_path / "asked"),
+        corpus=str(tmp_path / "corpus"),
+        demonstrations=str(tmp_path / "demos"),
+        prompts=str(tmp_path / "asked"),
     )
     report = build_datasets(told, 0, tmp_path / "out")
     assert [each.train + each.heldout for each in report.collections] == [30, 30, 40, 30]
@@ -154,7 +154,7 @@ def test_hub_fingerprint_follows_id_and_commit(monkeypatch: pytest.MonkeyPatch) 
         lambda self, hub_id, revision: SimpleNamespace(sha=commits[hub_id]),
     )
     first = fingerprint(config("owner/a"))
-    assert fingerprint(config("owner/a", hub_revision="main")) == first
+    assert fingerprint(config("owner/a@main")) == first
     assert fingerprint(config("owner/b")) != first
     commits["owner/a"] = "2"
     assert fingerprint(config("owner/a")) != first
@@ -178,7 +178,7 @@ def test_hub_refused_when_it_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) 
         "hub dataset owner/name at revision v2",
         "got ConnectionError: no route",
         "wanted a public dataset and a network",
-        "data.hub_revision",
+        "@REVISION",
     ):
         assert words in str(caught.value)
 

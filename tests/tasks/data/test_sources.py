@@ -87,10 +87,10 @@ def test_folder_needs_no_corpus_where_none_is_trained_on(folder: Path) -> None:
 
 
 def test_hub_without_a_corpus_is_refused_where_one_is_trained_on() -> None:
-    hub = DataConfig(source="hub", hub_preferences="a/b")
-    with pytest.raises(DataError, match=r"data\.hub_corpus is empty"):
+    hub = DataConfig(source="sources", preferences="a/b")
+    with pytest.raises(DataError, match=r"data\.corpus is empty"):
         require_corpus(hub)
-    require_corpus(hub.model_copy(update={"hub_corpus": "a/texts"}))
+    require_corpus(hub.model_copy(update={"corpus": "a/texts"}))
     require_corpus(DataConfig())
 
 
