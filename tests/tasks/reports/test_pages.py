@@ -53,6 +53,24 @@ def test_data_page_shows_counts_reasons_and_notes(tmp_path: Path) -> None:
     assert "others" not in page.markdown
 
 
+def test_ranking_page_shows_accuracy_by_margin_and_counts_ties(tmp_path: Path) -> None:
+    numbers = {
+        "reward/accuracy": 0.8,
+        "reward/accuracy_low": 0.7,
+        "reward/accuracy_high": 0.9,
+        "reward/accuracy_margin_0.5": 0.75,
+        "reward/accuracy_margin_1": 0.95,
+        "reward/longer_wins_accuracy": 0.5,
+        "reward/heldout_ties": 12.0,
+    }
+    lines = ranking_page(result(tmp_path, **numbers), tmp_path, group="reward").markdown.split("\n")
+    assert lines[4:] == [
+        "| pairs with margin 0.5 | 0.750 |",
+        "| pairs with margin 1 | 0.950 |",
+        "| ties: 12 | left out |",
+    ]
+
+
 def test_ranking_page_shows_accuracy_beside_its_baseline_and_by_respect(tmp_path: Path) -> None:
     numbers = {
         "judge/accuracy": 0.75,
