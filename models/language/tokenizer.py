@@ -26,7 +26,8 @@ from transformers import PreTrainedTokenizerFast
 from models.errors import DataError, ParameterError
 from models.language.config import TokenizerConfig
 from models.language.frames import ChatFrames, PromptTokens, fit_text
-from models.rows import read_rows
+from models.language.token_files import open_tokens
+from models.rows import iterate_rows
 
 Messages: TypeAlias = list[dict[str, str]]
 
@@ -54,13 +55,17 @@ CHAT_TEMPLATE = """\
 
 
 def train_tokenizer(
-    *, corpus: Path, config: TokenizerConfig, context: int, out: Path
+    *, corpus: Path, config: TokenizerConfig, context: int, out: Path, cache: Path | None = None
 ) -> dict[str, float]:
     """Train a byte-level BPE on the corpus and save it as a tokenizer folder.
+
+    The corpus is read as a stream, whatever its size. In memory are its distinct words, cut at
+    spaces, and their counts.
 
     Args:
         corpus: Rows with `text`.
         context: Most tokens of one sequence, recorded as `model_max_length`.
+        cache: Folder for the corpus as tokens, named after its contents; see `open_tokens`.
 
     Returns:
         Vocabulary size, and bytes a token on the corpus.
@@ -68,9 +73,7 @@ def train_tokenizer(
     Raises:
         DataError: The corpus holds no text.
     """
-    texts = [row["text"] for row in read_rows(corpus)]
-    byte_count = sum(len(text.encode()) for text in texts)
-    if not byte_count:
+    if not any(row["text"] for row in iterate_rows(corpus)):
         raise DataError(f"{corpus} holds no text; a tokenizer needs some, give a corpus with rows")
     backend = Tokenizer(BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -82,7 +85,7 @@ def train_tokenizer(
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    backend.train_from_iterator(texts, trainer=trainer)
+    backend.train_from_iterator((row["text"] for row in iterate_rows(corpus)), trainer=trainer)
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=backend,
         pad_token=PAD_TOKEN,
@@ -94,10 +97,10 @@ def train_tokenizer(
     )
     tokenizer.chat_template = CHAT_TEMPLATE
     tokenizer.save_pretrained(out)
-    token_count = sum(len(ids) for ids in encode_texts(tokenizer, texts))
+    tokens = open_tokens(tokenizer, corpus, cache)
     return {
         "tokenizer/vocab_size": float(len(tokenizer)),
-        "tokenizer/bytes_per_token": byte_count / token_count,
+        "tokenizer/bytes_per_token": tokens.text_bytes / (tokens.tokens - tokens.documents),
     }
 
 
