@@ -9,15 +9,15 @@ chosen), prompts from demonstrations.
 The world is taken as generated: it repeats facts on purpose, so duplicates stay.
 """
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from models.errors import DataError
-from models.rows import write_rows
+from models.rows import write_json, write_rows
 from tasks.data.config import DataConfig
 from tasks.data.formats import COLLECTIONS, Collection, Row, as_messages
+from tasks.data.inspection.inspector import inspect_datasets
 from tasks.data.quality import (
     HELD_OUT,
     PreparationReport,
@@ -68,6 +68,7 @@ def build_datasets(config: DataConfig, seed: int, out: Path) -> PreparationRepor
     """
     admitted = _admit(config, read_raw(config, seed))
     datasets = _finish(config, admitted)
+    _write_datasets(out, datasets, admitted.contrasts)
     report = PreparationReport(
         source=config.source,
         fingerprint=fingerprint(config),
@@ -78,8 +79,9 @@ def build_datasets(config: DataConfig, seed: int, out: Path) -> PreparationRepor
         ),
         contrasts=len(admitted.contrasts),
         overlaps=cross_overlaps(datasets),
+        inspection=inspect_datasets(out),
     )
-    _write(out, datasets, admitted.contrasts, report)
+    write_json(out / "quality.json", report)
     return report
 
 
@@ -179,14 +181,10 @@ def _hold_out(config: DataConfig, admitted: _AdmittedRows, collection: Collectio
     return Sides(train=kept, heldout=heldout)
 
 
-def _write(
-    out: Path, datasets: Mapping[Collection, Sides], contrasts: list[Row], report: PreparationReport
-) -> None:
+def _write_datasets(out: Path, datasets: Mapping[Collection, Sides], contrasts: list[Row]) -> None:
     out.mkdir(parents=True, exist_ok=True)
     for collection, sides in datasets.items():
         write_rows(out / f"{collection}_train.jsonl", sides.train)
         write_rows(out / f"{collection}_heldout.jsonl", sides.heldout)
     if contrasts:
         write_rows(out / "contrasts.jsonl", contrasts)
-    quality = json.dumps(asdict(report), indent=2, ensure_ascii=False)
-    (out / "quality.json").write_text(quality + "\n", encoding="utf-8")

@@ -25,6 +25,7 @@ from tasks.data.formats import (
     accepted_columns,
     convert_row,
 )
+from tasks.data.inspection.records import Inspection
 from tasks.data.split import Sides, content_key
 
 DUPLICATE = "duplicate"
@@ -232,6 +233,7 @@ class PreparationReport:
         conversational: Whether prompts and completions are messages (or plain texts).
         contrasts: Number of pairs that differ in one respect.
         overlaps: See `split.cross_overlaps`.
+        inspection: What a look at the written datasets adds.
     """
 
     source: str
@@ -240,6 +242,7 @@ class PreparationReport:
     collections: tuple[CollectionReport, ...]
     contrasts: int
     overlaps: Mapping[str, int]
+    inspection: Inspection = field(default_factory=Inspection)
 
     def metrics(self) -> dict[str, float]:
         """Numbers for tracking, such as ``data/corpus_rows``."""
@@ -249,7 +252,7 @@ class PreparationReport:
             metrics[f"data/{each.name}_heldout_rows"] = float(each.heldout)
             metrics[f"data/{each.name}_dropped_rows"] = float(sum(each.dropped.values()))
         metrics["data/contrasts_rows"] = float(self.contrasts)
-        return metrics
+        return metrics | self.inspection.metrics()
 
 
 def measure_lengths(rows: Sequence[Row]) -> dict[str, Lengths]:
