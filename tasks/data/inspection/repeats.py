@@ -160,8 +160,7 @@ class Repeats:
         """Whether a row of a file holds a text that is flagged."""
         rows = self._index(kind).rows.get(file, ())
         per_row = len(COMPLETIONS[COLLECTIONS[file % _TRAIN]]) if kind == "text" else 1
-        found: Flags = flags[np.array(rows, dtype=np.intp)].reshape(-1, per_row).any(axis=1)
-        return found
+        return np.asarray(flags[np.array(rows, dtype=np.intp)].reshape(-1, per_row).any(axis=1))
 
     def _worth(self, kind: Kind) -> Callable[[Numbers, Numbers], Flags]:
         """Pairs that are counted: within one training file, or held-out against training."""
