@@ -22,7 +22,7 @@ from pathlib import Path
 from models.errors import DataError
 from models.files import digest_file, listed, reading, shown, user_path
 from tasks.data.config import DataConfig
-from tasks.data.files import ENDINGS, read_file
+from tasks.data.files import ENDINGS, open_rows
 from tasks.data.formats import Collection, Row
 from tasks.data.hub import load_splits, resolve_commit
 from tasks.data.limits import local_files, most_bytes
@@ -51,15 +51,17 @@ class RawRows:
     """Rows of one file or hub split as they were read, and its name."""
 
     label: str
-    rows: list[Row]
+    rows: Iterable[Row]
+    source: str = ""
+    bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RawData:
-    """Rows of a source; what it lacks is derived later, in `build`."""
+    """Rows of a source by collection; what it lacks is derived later, in `build`."""
 
-    train: dict[Collection, RawRows]
-    heldout: dict[Collection, RawRows]
+    train: dict[Collection, list[RawRows]]
+    heldout: dict[Collection, list[RawRows]]
     contrasts: list[Row] = field(default_factory=list)
 
 
@@ -77,14 +79,22 @@ def read_raw(config: DataConfig, seed: int) -> RawData:
         return _read_world(config, seed)
     if config.source == "folder":
         files = _found_files(config)
-        rows = {
-            stem: RawRows(label=path.name, rows=read_file(path)) for stem, path in files.items()
-        }
+
+        def opened(stem: str) -> list[RawRows]:
+            rows = open_rows(files[stem], encoding=config.encoding, text=config.text)
+            size = files[stem].stat().st_size
+            return [RawRows(label=rows.label, rows=rows, bytes=size)]
+
         return RawData(
-            train={collection: rows[stem] for collection, stem in _TRAIN_STEMS if stem in rows},
-            heldout={collection: rows[stem] for collection, stem in _HELDOUT_STEMS if stem in rows},
+            train={each: opened(stem) for each, stem in _TRAIN_STEMS if stem in files},
+            heldout={each: opened(stem) for each, stem in _HELDOUT_STEMS if stem in files},
         )
     return _read_hub(config)
+
+
+def corpus_weights(config: DataConfig) -> dict[str, float]:
+    """Sampling weights by source of the corpus; none where all is taken as it is."""
+    return {}
 
 
 def fingerprint(config: DataConfig) -> str:
@@ -192,30 +202,34 @@ def _hub_ids(config: DataConfig) -> dict[Collection, str]:
 
 
 def _read_hub(config: DataConfig) -> RawData:
-    train: dict[Collection, RawRows] = {}
-    heldout: dict[Collection, RawRows] = {}
+    train: dict[Collection, list[RawRows]] = {}
+    heldout: dict[Collection, list[RawRows]] = {}
     for collection, hub_id in _hub_ids(config).items():
         owner_name, _, revision = hub_id.partition("@")
         splits = load_splits(owner_name, revision, collection)
-        train[collection] = RawRows(label=f"{hub_id} {splits.train_name}", rows=splits.train)
+        train[collection] = [RawRows(label=f"{hub_id} {splits.train_name}", rows=splits.train)]
         if splits.heldout:
             label = f"{hub_id} {splits.heldout_name}"
-            heldout[collection] = RawRows(label=label, rows=splits.heldout)
+            heldout[collection] = [RawRows(label=label, rows=splits.heldout)]
     return RawData(train=train, heldout=heldout)
 
 
 def _read_world(config: DataConfig, seed: int) -> RawData:
     world = generate_world(config.world, seed)
+
+    def given(rows: list[Row], label: str = "world") -> list[RawRows]:
+        return [RawRows(label=label, rows=rows)]
+
     return RawData(
         train={
-            "corpus": RawRows(label="world", rows=world.corpus),
-            "demonstrations": RawRows(label="world", rows=world.demonstrations),
-            "preferences": RawRows(label="world", rows=world.preferences),
-            "prompts": RawRows(label="world", rows=world.prompts),
+            "corpus": given(world.corpus),
+            "demonstrations": given(world.demonstrations),
+            "preferences": given(world.preferences),
+            "prompts": given(world.prompts),
         },
         heldout={
-            "preferences": RawRows(label="world held out", rows=world.heldout_preferences),
-            "prompts": RawRows(label="world held out", rows=world.heldout_prompts),
+            "preferences": given(world.heldout_preferences, "world held out"),
+            "prompts": given(world.heldout_prompts, "world held out"),
         },
         contrasts=world.contrasts,
     )

@@ -51,9 +51,8 @@ class LengthCounter:
             texts = [content_of(row[column]) for row in sample]
             tokens = limits and [len(ids) for ids in limits.encode(texts)]
             found[column] = ColumnLengths(
-                characters=measure(counted, total),
-                words=measure([len(text.split()) for text in texts], total),
                 histogram=histogram(counted),
+                words=measure([len(text.split()) for text in texts], total),
                 tokens=measure(tokens, total) if tokens else None,
             )
         return found

@@ -10,59 +10,35 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.statistics.intervals import wilson_interval
 from tasks.data.formats import Row
 from tasks.data.inspection.lengths import BINS, count_bins, measure
 from tasks.data.inspection.records import Agreement, PairNumbers
 from tasks.data.inspection.texts import content_of
+from tasks.data.inspection.words import Hashes
 
 MOST_MARGINS = 12
-_SEVERAL = 2**20
-"""More judgements of one pair than there are."""
 
 
-@dataclass(slots=True, kw_only=True)
-class JudgementCounter:
-    """Counts judgements of each pair, as they are read and before duplicates are dropped."""
+def find_agreement(pairs: Hashes, turned: NDArray[np.bool_]) -> Agreement | None:
+    """How often two judgements of one pair are equal; None where no pair has two.
 
-    _counts: dict[int, int] = field(default_factory=dict)
-
-    def add(self, row: Row) -> None:
-        """Take a canonical preference; ties are no judgement."""
-        if row.get("tie"):
-            return
-        chosen, rejected = (
-            json.dumps(row[side], sort_keys=True) for side in ("chosen", "rejected")
-        )
-        text = "\0".join((json.dumps(row["prompt"], sort_keys=True), *sorted((chosen, rejected))))
-        key = hashlib.blake2b(text.encode(), digest_size=8).digest()
-        first = chosen < rejected
-        self.add_key(int.from_bytes(key, "big"), first=first)
-
-    def add_key(self, key: int, *, first: bool) -> None:
-        """Take a judgement of a pair that is known by a number.
-
-        Args:
-            key: The same for both orders of the two completions.
-            first: Whether the completion won that comes first in any fixed order.
-        """
-        self._counts[key] = self._counts.get(key, 0) + (1 if first else _SEVERAL)
-
-    def agreement(self) -> Agreement | None:
-        """How often two judgements of one pair are equal; None where no pair has two."""
-        pairs = judgements = equal = both = 0
-        for count in self._counts.values():
-            second, first = divmod(count, _SEVERAL)
-            total = first + second
-            if total > 1:
-                pairs += 1
-                judgements += total
-                equal += first * (first - 1) + second * (second - 1)
-                both += total * (total - 1)
-        if not pairs:
-            return None
-        return Agreement(pairs=pairs, judgements=judgements, equal=equal / both)
+    Args:
+        pairs: A number for each judgement that is the same for both orders of the completions,
+            (judgements,), before duplicates are dropped.
+        turned: Whether the one of the two is chosen that comes second in some fixed order.
+    """
+    _, numbers, totals = np.unique(pairs, return_inverse=True, return_counts=True)
+    second = np.bincount(numbers, weights=turned, minlength=len(totals))
+    several = totals > 1
+    if not several.any():
+        return None
+    total, second = totals[several].astype(np.float64), second[several]
+    first = total - second
+    equal = (first * (first - 1) + second * (second - 1)).sum() / (total * (total - 1)).sum()
+    return Agreement(pairs=len(total), judgements=int(total.sum()), equal=float(equal))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -100,7 +76,11 @@ class PairCounter:
         edges = np.linspace(-most, most, BINS + 2)
         return PairNumbers(
             pairs=len(difference),
-            chosen_longer=wilson_interval(longer, len(difference) - equal),
+            chosen_longer=(
+                wilson_interval(longer, len(difference) - equal)
+                if len(difference) > equal
+                else None
+            ),
             equal_length=equal,
             difference=count_bins(np.clip(difference, -most, most), edges),
             prompts=len(self._prompts),

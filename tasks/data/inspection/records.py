@@ -48,16 +48,16 @@ class Histogram:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ColumnLengths:
-    """Lengths of one column; words and tokens are those of a sample of the training rows.
+    """Lengths of one column beyond the characters that the report counts in all rows.
 
     Attributes:
         histogram: Of the characters.
+        words: Of a sample of the training rows, like the tokens.
         tokens: Only where a tokenizer is known, without those of a chat template.
     """
 
-    characters: Sizes
-    words: Sizes
     histogram: Histogram
+    words: Sizes
     tokens: Sizes | None = None
 
 
@@ -134,7 +134,8 @@ class PairNumbers:
 
     Attributes:
         pairs: Pairs that were looked at, held-out ones included, ties excluded.
-        chosen_longer: Share of the pairs of unequal length whose chosen side is the longer one.
+        chosen_longer: Share of the pairs of unequal length whose chosen side is the longer one;
+            None where all are equally long.
         equal_length: Pairs whose sides are equally long.
         difference: Length of chosen minus that of rejected.
         prompts: Different prompts.
@@ -145,7 +146,7 @@ class PairNumbers:
     """
 
     pairs: int
-    chosen_longer: Interval
+    chosen_longer: Interval | None
     equal_length: int
     difference: Histogram
     prompts: int
@@ -227,7 +228,7 @@ class Inspection:
         for leak in self.leaks:
             name = f"data/leaked_{leak.heldout}_rows"
             metrics[name] = max(metrics.get(name, 0.0), float(leak.exact + leak.near))
-        if self.pairs is not None and self.pairs.pairs > self.pairs.equal_length:
+        if self.pairs is not None and self.pairs.chosen_longer is not None:
             metrics["data/chosen_longer_share"] = self.pairs.chosen_longer.mean
         if self.agreement is not None:
             metrics["data/agreement_share"] = self.agreement.equal

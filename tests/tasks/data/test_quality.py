@@ -6,14 +6,8 @@ import pytest
 
 from models.errors import DataError
 from tasks.data.formats import Row, RowProblem
-from tasks.data.quality import (
-    BOTH_DIRECTIONS,
-    DUPLICATE,
-    Tally,
-    admit_rows,
-    check_row,
-    drop_duplicates,
-)
+from tasks.data.quality import admit_rows, check_row
+from tasks.data.tally import Tally
 
 
 def turn(role: str, content: str) -> dict[str, str]:
@@ -118,36 +112,3 @@ def test_admit_refuses_a_file_without_usable_rows() -> None:
         "repair the file",
     ):
         assert words in str(caught.value)
-
-
-def test_duplicates_keep_the_first_row() -> None:
-    tally = Tally()
-    rows: list[Row] = [{"text": "a"}, {"text": "b"}, {"text": "a"}, {"text": "a"}]
-    assert drop_duplicates("corpus", rows, tally) == [{"text": "a"}, {"text": "b"}]
-    assert tally.dropped == {DUPLICATE: 2}
-
-
-def test_duplicates_of_demonstrations_are_equal_in_prompt_and_completion() -> None:
-    tally = Tally()
-    rows: list[Row] = [{"prompt": "p", "completion": "a"}, {"prompt": "p", "completion": "b"}]
-    assert drop_duplicates("demonstrations", rows, tally) == rows
-    assert tally.dropped == {}
-
-
-def test_duplicates_drop_both_directions_of_a_pair() -> None:
-    tally = Tally()
-
-    def pair(prompt: str, chosen: str, rejected: str) -> Row:
-        return {"prompt": prompt, "chosen": chosen, "rejected": rejected}
-
-    rows = [
-        pair("p", "a", "b"),
-        pair("p", "b", "a"),  # tie with the first
-        pair("p", "a", "b"),  # and once more
-        pair("q", "b", "a"),  # another prompt: no tie
-        pair("p", "a", "c"),
-        pair("p", "a", "c"),
-    ]
-    assert drop_duplicates("preferences", rows, tally) == [pair("q", "b", "a"), pair("p", "a", "c")]
-    # Six rows, two kept: the tie's two directions, and one more copy of each of two pairs.
-    assert tally.dropped == {BOTH_DIRECTIONS: 2, DUPLICATE: 2}

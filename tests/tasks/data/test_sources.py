@@ -46,12 +46,15 @@ def test_folder_reads_what_is_there_and_leaves_other_files_alone(folder: Path) -
     (folder / "sft_old.jsonl").write_text("broken")
     (folder / "prompts_test.txt").write_text("q\n")
     raw = read_raw(config(folder), seed=0)
-    assert {key: (part.label, part.rows) for key, part in raw.train.items()} == {
+    found = {key: (part.label, list(part.rows)) for key, (part,) in raw.train.items()}
+    assert found == {
         "corpus": ("pretrain.txt", [{"text": "one"}, {"text": "two"}]),
         "demonstrations": ("sft.csv", [{"prompt": "p", "completion": "c"}]),
         "preferences": ("pairs_train.jsonl", [json.loads(NEEDED["pairs_train.jsonl"])]),
     }
-    assert {key: part.rows for key, part in raw.heldout.items()} == {"prompts": [{"text": "q"}]}
+    assert {key: list(part.rows) for key, (part,) in raw.heldout.items()} == {
+        "prompts": [{"text": "q"}]
+    }
     assert raw.contrasts == []
 
 

@@ -15,8 +15,8 @@ from models.rows import write_rows
 from tasks.comparison.compare import _to_html, to_markdown
 from tasks.comparison.runs import to_samples
 from tasks.comparison.tables import Contents, compile_contents
-from tasks.data.quality import PreparationReport, Tally, report_collection
-from tasks.data.split import Sides
+from tasks.data.report import PreparationReport
+from tasks.data.tally import Tally
 from tasks.registry.card import CardFacts, card_body, write_card
 from tasks.reports.benchmarks import lm_eval_page, multiple_choice_page
 from tasks.reports.data import data_page
@@ -43,13 +43,13 @@ def result(folder: Path, parameters: Any = None, **files: Any) -> Result:
 
 def data(folder: Path) -> str:
     tally = Tally(labels=[HOSTILE], read=2, dropped=Counter({HOSTILE: 1}))
-    row = {"prompt": "a", "completion": "b"}
-    sides = Sides(train=[row], heldout=[row])
     report = PreparationReport(
         source="folder",
         fingerprint="f",
         conversational=False,
-        collections=(report_collection("demonstrations", tally, sides),),
+        collections=(
+            tally.report("demonstrations", train=1, heldout=1, lengths={"prompt": [1, 1]}),
+        ),
         contrasts=0,
         overlaps={},
     )

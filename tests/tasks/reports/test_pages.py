@@ -5,9 +5,8 @@ from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
-from tasks.data.formats import Row
-from tasks.data.quality import PreparationReport, Tally, report_collection
-from tasks.data.split import Sides
+from tasks.data.report import PreparationReport
+from tasks.data.tally import Tally
 from tasks.reports.data import data_page
 from tasks.reports.reward import ranking_page
 from tasks.reports.style import cell
@@ -23,13 +22,17 @@ def test_data_page_shows_counts_reasons_and_notes(tmp_path: Path) -> None:
         labels=["a|b.csv"], read=7, dropped=Counter({"duplicate": 1, "empty prompt": 2}), cleaned=1
     )
     tally.placeholders = 2
-    row: Row = {"prompt": "ab", "completion": "cde"}
     report = PreparationReport(
         source="folder",
         fingerprint="f00",
         conversational=False,
         collections=(
-            report_collection("demonstrations", tally, Sides(train=[row] * 3, heldout=[row])),
+            tally.report(
+                "demonstrations",
+                train=3,
+                heldout=1,
+                lengths={"prompt": [2] * 4, "completion": [3] * 4},
+            ),
         ),
         contrasts=5,
         overlaps={"held-out prompts also in training demonstrations": 3, "others": 0},
