@@ -75,13 +75,14 @@ class _Inspector:
     def _collection(self, name: Collection) -> CollectionInspection:
         train = COLLECTIONS.index(name)
         heldout = train + len(COLLECTIONS)
-        rows = self._rows[train] + self._rows[heldout]
+        looked_at = self._rows[train] + self._rows[heldout]
         every = sum(self._rows[file] / self._shares[file] for file in (train, heldout))
         sample = self._sample(train) or self._sample(heldout)
         return CollectionInspection(
             name=name,
-            rows=rows,
-            share=rows / every if every else 1.0,
+            train=self._rows[train],
+            heldout=self._rows[heldout],
+            share=looked_at / every if every else 1.0,
             columns=self._lengths[name].columns(sample, round(every), self._limits),
             near_duplicates=self._repeats.near_duplicates(name),
             template_share=self._repeats.template_shares[name],

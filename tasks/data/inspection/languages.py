@@ -6,11 +6,10 @@ from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
-from tasks.data.inspection.records import Languages
+from tasks.data.inspection.records import UNSURE, Languages
 
 MOST_TEXTS = 1_000
 """Of one side of a collection: a share of one half is then known within three points."""
-UNSURE = "und"
 _CHARACTERS = 300
 """Of a text; more add time and no certainty."""
 _SURE = 0.5

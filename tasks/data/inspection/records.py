@@ -2,13 +2,19 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 from models.statistics.intervals import Interval
 from tasks.data.formats import Collection
 
 Encode: TypeAlias = Callable[[list[str]], list[list[int]]]
 """Texts to their token ids, such as a tokenizer's own function."""
+
+UNSURE = "und"
+"""Code of a language that is not known."""
+
+Severity: TypeAlias = Literal["wrong", "look", "fine"]
+SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,9 +114,18 @@ class Languages:
         scripts: Shares of the scripts of the unsure texts, such as `latin`, of all texts.
     """
 
-    texts: int
-    shares: Mapping[str, float]
+    texts: int = 0
+    shares: Mapping[str, float] = field(default_factory=dict)
     scripts: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def known(self) -> float:
+        """Number of texts whose language is known."""
+        return self.texts * (1 - self.shares.get(UNSURE, 0.0))
+
+    def share(self, name: str) -> float:
+        """Share of a language, of the texts whose language is known."""
+        return self.shares.get(name, 0.0) * self.texts / self.known if self.known else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,7 +196,8 @@ class CollectionInspection:
     """One collection.
 
     Attributes:
-        rows: Rows on both sides that were looked at.
+        train: Training rows that were looked at.
+        heldout: Held-out rows that were looked at.
         share: Share of all rows that this is; below 1 they are a sample by content.
         columns: Lengths by column, of both sides.
         near_duplicates: Within the training rows.
@@ -191,13 +207,14 @@ class CollectionInspection:
     """
 
     name: Collection
-    rows: int
+    train: int
+    heldout: int
     share: float
     columns: Mapping[str, ColumnLengths]
     near_duplicates: NearDuplicates = NearDuplicates()
     template_share: float = 0.0
-    languages: Languages = Languages(texts=0, shares={})
-    heldout_languages: Languages = Languages(texts=0, shares={})
+    languages: Languages = Languages()
+    heldout_languages: Languages = Languages()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,3 +250,25 @@ class Inspection:
         if self.agreement is not None:
             metrics["data/agreement_share"] = self.agreement.equal
         return metrics
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One verdict on the data.
+
+    Attributes:
+        severity: wrong: training on it would be wrong; look: worth a look; fine: nothing found.
+        text: What was found, with the count; reasons in it may be foreign text.
+        remedy: What to do about it.
+        example: Foreign text.
+    """
+
+    severity: Severity
+    text: str
+    remedy: str = ""
+    example: str = ""
+
+
+def percent(share: float) -> str:
+    """Write a share so that a small one is not taken for none."""
+    return "under 1%" if 0 < share < 0.01 else f"{share:.0%}"
