@@ -34,8 +34,8 @@ MOJIBAKE_WRONG = 0.01
 NEAR_LOOK = 0.05
 """Of the training rows: from here on repeated texts weigh visibly more than the others."""
 LEAK_LOOK, LEAK_WRONG = 0.02, 0.5
-"""Of the held-out rows: two in a hundred are within the error of most measurements; with half of them
-seen in training there is nothing left that is held out."""
+"""Of the held-out rows: two in a hundred are within the error of most measurements; with half of
+them seen in training there is nothing left that is held out."""
 FEW_PAIRS = 100
 """Held-out pairs below which an accuracy is known within ten points only."""
 
@@ -135,7 +135,7 @@ def _near(each: CollectionInspection) -> Iterator[Finding]:
     elif train:
         yield Finding(
             severity="fine",
-            text=f"{each.name}: {found.rows} training rows nearly repeat another one",
+            text=f"{each.name}: {found.rows} of {train} training rows nearly repeat another one",
         )
 
 
@@ -146,7 +146,7 @@ def _leaks(report: PreparationReport) -> Iterator[Finding]:
         worst = max(leaks, key=_leaked, default=None)
         if worst is not None and _leaked(worst) / worst.rows >= LEAK_LOOK:
             yield _leak(worst, why)
-        elif any(one.name == heldout and one.heldout for one in report.collections):
+        elif any(one.name == heldout and one.heldout for one in report.inspection.collections):
             yield Finding(
                 severity="fine",
                 text=f"{heldout}: {_leaked(worst) if worst else 0} held-out {what}s stand in "

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from tasks.data.formats import Collection, Row
 from tasks.data.inspection.records import (
@@ -19,7 +19,7 @@ from tasks.data.inspection.texts import COMPLETIONS, content_of
 
 BINS = 40
 SPREAD = 20.0
-"""Ratio of the longest to the median from which a histogram's bins grow by a factor."""
+"""Ratio of the longest text to the median from which a histogram's bins grow by a factor."""
 COLUMNS = ("text", "prompt", "completion", "chosen", "rejected")
 
 
@@ -51,11 +51,17 @@ class LengthCounter:
             texts = [content_of(row[column]) for row in sample]
             tokens = limits and [len(ids) for ids in limits.encode(texts)]
             found[column] = ColumnLengths(
-                histogram=histogram(counted),
+                histogram=count_bins(counted, self._edges(column)),
                 words=measure([len(text.split()) for text in texts], total),
                 tokens=measure(tokens, total) if tokens else None,
             )
         return found
+
+    def _edges(self, column: str) -> NDArray[np.float64]:
+        """One scale for chosen and rejected, which are compared."""
+        both = ("chosen", "rejected")
+        columns = both if column in both else (column,)
+        return choose_edges(np.concatenate([np.array(self._characters[one]) for one in columns]))
 
 
 def measure(lengths: ArrayLike, rows: int) -> Sizes:
@@ -75,21 +81,19 @@ def measure(lengths: ArrayLike, rows: int) -> Sizes:
     )
 
 
-def histogram(lengths: ArrayLike) -> Histogram:
-    """Count lengths in bins, of equal width or, where a few are very long, of equal ratio."""
+def choose_edges(lengths: ArrayLike) -> NDArray[np.float64]:
+    """Edges of bins of equal width or, where a few texts are very long, of equal ratio."""
     values = np.asarray(lengths, dtype=np.int64)
     longest, middle = max(1, int(values.max())), max(1.0, float(np.median(values)))
     if longest > SPREAD * middle:
-        edges = np.geomspace(1, longest + 1, BINS + 1)
-        edges[0] = 0
-    else:
-        edges = np.linspace(0, longest + 1, min(BINS, longest + 1) + 1)
-    return count_bins(values, edges)
+        return np.geomspace(1, longest + 1, BINS + 1)
+    return np.linspace(0, longest + 1, min(BINS, longest + 1) + 1)
 
 
 def count_bins(values: ArrayLike, edges: ArrayLike) -> Histogram:
-    """Count values between edges."""
-    counts, edges = np.histogram(values, edges)
+    """Count values between edges; what lies beyond the ends counts in the bins there."""
+    edges = np.asarray(edges, dtype=np.float64)
+    counts, _ = np.histogram(np.clip(values, edges[0], edges[-1]), edges)
     return Histogram(edges=tuple(edges.tolist()), counts=tuple(counts.tolist()))
 
 

@@ -82,7 +82,7 @@ class PairCounter:
                 else None
             ),
             equal_length=equal,
-            difference=count_bins(np.clip(difference, -most, most), edges),
+            difference=count_bins(difference, edges),
             prompts=len(self._prompts),
             most_pairs=max(self._prompts.values()),
             ties=self._ties,

@@ -166,24 +166,19 @@ class Repeats:
         """Pairs that are counted: within one training file, or held-out against training."""
         index = self._index(kind)
         bits = np.array(index.files, dtype=np.uint8)
-        within = sum(
-            1 << n
-            for n, name in enumerate(COLLECTIONS)
-            if bool(COMPLETIONS[name]) == (kind == "text")
-        )
-        demonstrated = self._in_file(index, COLLECTIONS.index("demonstrations"))
+        train = np.uint8(2**_TRAIN - 1)
+        ranked = np.uint8(1 << COLLECTIONS.index("preferences"))
+        within = np.uint8(sum(1 << n for n, name in enumerate(COLLECTIONS) if _kind(name) == kind))
 
         def worth(first: Numbers, second: Numbers) -> Flags:
             one, other = bits[first], bits[second]
-            train = np.uint8(2**_TRAIN - 1)
             across = np.logical_or(
                 ((one & train) > 0) & (other > train), ((other & train) > 0) & (one > train)
             )
-            counted = np.logical_or((one & other & np.uint8(within)) > 0, across)
-            if kind == "prompt":
-                return counted
-            alike = _same_prompt(index, first, second)
-            return counted & (~alike | (demonstrated[first] & demonstrated[second]))
+            both = one & other & within
+            # The answers of one ranking may be alike: they are no rows that repeat each other.
+            both = np.where(_same_prompt(index, first, second), both & ~ranked, both)
+            return np.logical_or(both > 0, across)
 
         return worth
 
