@@ -73,8 +73,8 @@ def _draw_lengths(
 
 def _draw_difference(axes: Any, pairs: PairNumbers) -> None:
     title = "preferences: chosen minus rejected"
-    if pairs.chosen_longer is not None:
-        title = f"preferences: chosen is longer in {pairs.chosen_longer.mean:.0%}"
+    if pairs.unequal:
+        title = f"preferences: chosen is longer in {pairs.longer / pairs.unequal:.0%}"
     style_axes(axes, title, "characters of chosen minus rejected", "pairs (%)")
     edges = np.array(pairs.difference.edges)
     shares = _shares(pairs.difference)

@@ -75,8 +75,8 @@ def _pair_rows(pairs: PairNumbers) -> Iterator[tuple[str, str]]:
     yield "prompts", str(pairs.prompts)
     yield "pairs per prompt", f"{(pairs.pairs + pairs.ties) / pairs.prompts:.1f}"
     yield "most pairs of one prompt", str(pairs.most_pairs)
-    if pairs.chosen_longer is not None:
-        share = pairs.chosen_longer
+    if pairs.unequal:
+        share = pairs.chosen_longer()
         interval = f"{share.mean:.1%} [{share.low:.1%}, {share.high:.1%}]"
         yield "chosen is longer, of the pairs of unequal length", interval
     yield "equally long", str(pairs.equal_length)

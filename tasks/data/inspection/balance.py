@@ -43,8 +43,8 @@ def judge_balance(found: Inspection) -> Iterator[Finding]:
 
 
 def _pairs(pairs: PairNumbers) -> Iterator[Finding]:
-    longer = pairs.chosen_longer
-    if longer is not None:
+    if pairs.unequal:
+        longer = pairs.chosen_longer()
         side = "longer" if longer.mean >= 0.5 else "shorter"
         low, high = (
             (longer.low, longer.high) if side == "longer" else (1 - longer.high, 1 - longer.low)

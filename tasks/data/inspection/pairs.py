@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from models.statistics.intervals import wilson_interval
 from tasks.data.formats import Row
 from tasks.data.inspection.lengths import BINS, count_bins, measure
 from tasks.data.inspection.records import Agreement, PairNumbers
@@ -76,11 +75,7 @@ class PairCounter:
         edges = np.linspace(-most, most, BINS + 2)
         return PairNumbers(
             pairs=len(difference),
-            chosen_longer=(
-                wilson_interval(longer, len(difference) - equal)
-                if len(difference) > equal
-                else None
-            ),
+            longer=longer,
             equal_length=equal,
             difference=count_bins(difference, edges),
             prompts=len(self._prompts),

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, get_args
 
-from models.statistics.intervals import Interval
+from models.statistics.intervals import Interval, wilson_interval
 from tasks.data.formats import Collection
 
 Encode: TypeAlias = Callable[[list[str]], list[list[int]]]
@@ -149,8 +149,7 @@ class PairNumbers:
 
     Attributes:
         pairs: Pairs that were looked at, held-out ones included, ties excluded.
-        chosen_longer: Share of the pairs of unequal length whose chosen side is the longer one;
-            None where all are equally long.
+        longer: Pairs whose chosen side is the longer one.
         equal_length: Pairs whose sides are equally long.
         difference: Length of chosen minus that of rejected.
         prompts: Different prompts.
@@ -161,7 +160,7 @@ class PairNumbers:
     """
 
     pairs: int
-    chosen_longer: Interval | None
+    longer: int
     equal_length: int
     difference: Histogram
     prompts: int
@@ -169,6 +168,15 @@ class PairNumbers:
     ties: int
     margins: Mapping[str, int]
     first_difference: Sizes | None
+
+    @property
+    def unequal(self) -> int:
+        """Pairs of unequal length."""
+        return self.pairs - self.equal_length
+
+    def chosen_longer(self) -> Interval:
+        """Share of the pairs of unequal length whose chosen side is the longer one, 95%."""
+        return wilson_interval(self.longer, self.unequal)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -245,8 +253,8 @@ class Inspection:
         for leak in self.leaks:
             name = f"data/leaked_{leak.heldout}_rows"
             metrics[name] = max(metrics.get(name, 0.0), float(leak.exact + leak.near))
-        if self.pairs is not None and self.pairs.chosen_longer is not None:
-            metrics["data/chosen_longer_share"] = self.pairs.chosen_longer.mean
+        if self.pairs is not None and self.pairs.unequal:
+            metrics["data/chosen_longer_share"] = self.pairs.longer / self.pairs.unequal
         if self.agreement is not None:
             metrics["data/agreement_share"] = self.agreement.equal
         return metrics

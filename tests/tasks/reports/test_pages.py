@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from models.rows import write_json
-from models.statistics.intervals import Interval
 from tasks.data.inspection.records import (
     Agreement,
     CollectionInspection,
@@ -92,9 +91,8 @@ def test_data_page_begins_with_what_was_found(tmp_path: Path) -> None:
 
 
 def test_data_page_shows_what_the_inspection_found(tmp_path: Path) -> None:
-    share = Interval(mean=0.75, low=0.7, high=0.8)
     pairs = PairNumbers(
-        pairs=300, chosen_longer=share, equal_length=4, prompts=100, most_pairs=7, ties=2,
+        pairs=304, longer=225, equal_length=4, prompts=100, most_pairs=7, ties=2,
         difference=Histogram(edges=(-3.0, -1.0, 1.0, 3.0), counts=(1, 2, 7)),
         margins={"1": 200, "0.5": 100}, first_difference=None,
     )  # fmt: skip
@@ -131,7 +129,7 @@ def test_data_page_shows_what_the_inspection_found(tmp_path: Path) -> None:
         "left out**. Raise the limit or the context, or shorten them.",
         "| demonstrations | completion | 3 | 3 | 3 | 1 | 4 | 5 | 6 | 1,234 |",
         "| demonstrations | 16 | 10 | 4 | 6 | 0 |",
-        "| chosen is longer, of the pairs of unequal length | 75.0% [70.0%, 80.0%] |",
+        "| chosen is longer, of the pairs of unequal length | 75.0% [69.8%, 79.6%] |",
         "| two judgements of one pair agree | 55.0% (30 such pairs) |",
         "| pairs by margin | 1: 200, 0.5: 100 |",
         "| prompts | demonstrations | prompts | one \\| text | 40 | 3 | 1 | 10% |",

@@ -33,10 +33,10 @@ def test_preferences_are_counted(tmp_path: Path) -> None:
     assert pairs.equal_length == 1
     # Longer in three of four. Wilson, z = 1.96: centre (3 + 1.92) / (4 + 3.84) = 0.6275, half
     # width 1.96 / 7.84 * sqrt(3 * 1 / 4 + 0.96) = 0.327.
-    assert pairs.chosen_longer is not None
-    assert pairs.chosen_longer.mean == 0.75
-    assert pairs.chosen_longer.low == pytest.approx(0.301, abs=1e-3)
-    assert pairs.chosen_longer.high == pytest.approx(0.954, abs=1e-3)
+    longer = pairs.chosen_longer()
+    assert longer.mean == 0.75
+    assert longer.low == pytest.approx(0.301, abs=1e-3)
+    assert longer.high == pytest.approx(0.954, abs=1e-3)
     assert pairs.margins == {"1": 2, "0": 2, "0.5": 1}
     assert pairs.first_difference is not None
     assert (pairs.first_difference.median, pairs.first_difference.maximum) == (0.0, 2)
@@ -47,7 +47,7 @@ def test_pairs_that_are_all_equally_long_have_no_share(tmp_path: Path) -> None:
     rows = [{"prompt": "p", "chosen": "a", "rejected": "b"}]
     found = inspect_datasets(write(tmp_path, preferences_train=rows))
     assert found.pairs is not None
-    assert found.pairs.chosen_longer is None
+    assert found.pairs.unequal == 0
     assert "data/chosen_longer_share" not in found.metrics()
 
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from models.statistics.intervals import wilson_interval
 from tasks.data.formats import Collection
 from tasks.data.inspection.findings import is_wrong, judge_data
 from tasks.data.inspection.records import (
@@ -52,7 +51,7 @@ def only(found: PreparationReport, word: str) -> Finding:
 
 
 PAIRS = PairNumbers(
-    pairs=1000, chosen_longer=wilson_interval(930, 1000), equal_length=0, prompts=500, most_pairs=3,
+    pairs=1000, longer=930, equal_length=0, prompts=500, most_pairs=3,
     ties=0, difference=Histogram(edges=(0.0, 1.0), counts=(1,)), margins={}, first_difference=None,
 )  # fmt: skip
 
@@ -105,7 +104,7 @@ def test_mojibake_is_wrong_beyond_one_row_in_a_hundred(rows: int, severity: str)
 def test_a_bias_to_length_counts_where_it_is_certain(
     longer: int, severity: str, words: str
 ) -> None:
-    pairs = replace(PAIRS, chosen_longer=wilson_interval(longer, 1000))
+    pairs = replace(PAIRS, longer=longer)
     found = only(report(inspected={"pairs": pairs}), "unequal length")
     assert found.severity == severity
     assert words in found.text
