@@ -4,5 +4,5 @@
 `files`, which `reading` turns into raw rows, or the `hub`, within `limits`; `formats` recognises
 rows, by the table in `conversion`; `quality` checks and cleans them, `tally` counts them; what is
 left goes to `spools` on disk; `split` decides by hashes what is held out; `build` writes the
-datasets and the `report`.
+datasets and the `report`, and `inspection` looks at them.
 """

@@ -16,11 +16,16 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
+
 from models.errors import DataError
 from models.files import listed
 from models.rows import iterate_rows, write_rows
 from tasks.data.config import DataConfig
 from tasks.data.formats import COLLECTIONS, Collection
+from tasks.data.inspection.inspector import inspect_datasets
+from tasks.data.inspection.pairs import find_agreement
+from tasks.data.inspection.records import Agreement
 from tasks.data.report import OnProgress, PreparationReport, ignore_progress
 from tasks.data.sources import corpus_weights, fingerprint, read_raw
 from tasks.data.spools.mixture import mix
@@ -32,7 +37,7 @@ from tasks.data.spools.selection import (
     drop_overlap,
     split,
 )
-from tasks.data.spools.spool import BEATEN, TIED, Spool
+from tasks.data.spools.spool import BEATEN, TIED, TURNED, Spool
 from tasks.data.spools.spooling import Spooled, spool_rows
 from tasks.data.tally import FileTally
 
@@ -98,10 +103,22 @@ def _written(config: DataConfig, spooled: Spooled, out: Path) -> PreparationRepo
         ),
         contrasts=len(spooled.contrasts),
         overlaps=cross_overlaps(datasets, iterate_rows(out / "preferences_heldout.jsonl")),
+        inspection=inspect_datasets(out, agreement=_agreement(spooled)),
     )
     quality = json.dumps(asdict(report), indent=2, ensure_ascii=False)
     (out / "quality.json").write_text(quality + "\n", encoding="utf-8")
     return report
+
+
+def _agreement(spooled: Spooled) -> Agreement | None:
+    """How far the judgements agree of pairs that were read more than once."""
+    spools = [
+        side["preferences"] for side in (spooled.train, spooled.heldout) if "preferences" in side
+    ]
+    pairs = np.concatenate([spool.contents for spool in spools])
+    flags = np.concatenate([spool.flags for spool in spools])
+    judged = (flags & TIED) == 0
+    return find_agreement(pairs[judged], (flags[judged] & TURNED) > 0)
 
 
 def _decide(config: DataConfig, spooled: Spooled) -> dict[Collection, Sides]:

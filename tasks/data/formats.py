@@ -17,6 +17,8 @@ from tasks.data.config import DataConfig
 from tasks.data.conversion.canonical import TIE, as_messages, rows_of, rows_of_tree
 from tasks.data.conversion.columns import SYNONYMS, plain_name
 from tasks.data.conversion.dialogues import NO_ANSWER, TEXT_ALONE, THUMBS_DOWN
+from tasks.data.conversion.messages import MESSAGE_KEYS
+from tasks.data.conversion.rankings import RANKED_KEYS
 from tasks.data.conversion.records import COLLECTIONS, Collection, LeftOut, Row, RowProblem
 from tasks.data.conversion.table import FORMAT_NAMES, FORMATS, Format, Match, format_named, match
 from tasks.data.conversion.trees import NODE, gather_trees
@@ -50,6 +52,8 @@ AS_IT_IS = DataConfig()
 
 NO_DEMONSTRATION = ("empty completion", NO_ANSWER, THUMBS_DOWN, TEXT_ALONE)
 """Reasons of rows that have a prompt, but no completion to learn from."""
+
+_KEYS_READ = MESSAGE_KEYS | RANKED_KEYS
 
 UNKNOWN_COLUMNS = "columns fit no accepted format"
 
@@ -88,9 +92,19 @@ def columns_read(
 def unread_columns(
     collection: Collection | None, row: Row, config: DataConfig = AS_IT_IS
 ) -> list[str]:
-    """The columns with a value that conversion of a row to a collection does not look at."""
+    """The columns with a value that conversion of a row to a collection does not look at.
+
+    Keys of messages and ranked completions are named too, such as ``messages[].thinking``.
+    """
     read = set(columns_read(collection, row, config))
-    return [column for column, value in row.items() if column not in read and value is not None]
+    unread = []
+    for column, value in row.items():
+        if column not in read:
+            unread += [column] if value is not None else []
+        elif isinstance(value, list) and value and isinstance(value[-1], dict):
+            keys = value[-1].keys() - _KEYS_READ
+            unread += sorted(f"{column}[].{key}" for key in keys if value[-1][key] is not None)
+    return unread
 
 
 def _found(row: Row, collection: Collection | None, config: DataConfig) -> Match | None:
@@ -143,9 +157,12 @@ def convert_row(
         cells |= {slot: [row[name] for name in names] for slot, names in reading.rivals.items()}
     example = format.read(cells)
     dropped = Counter() if dropped is None else dropped
-    examples = example if isinstance(example, list) else [example]
     if notes is not None:
-        notes.update(chain.from_iterable(each.notes for each in examples))
+        examples = example if isinstance(example, list) else [example]
+        for each in examples:
+            # Of a prompt alone only what belongs to prompts counts.
+            if collection != "prompts" or not (each.completion or each.pairs):
+                notes.update(each.notes)
     if isinstance(example, list):
         return rows_of_tree(collection, example, config, dropped)
     return rows_of(collection, example, config, dropped)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from tasks.data.formats import Collection
+from tasks.data.inspection.records import Inspection
 
 REMOVED = "control characters were removed"
 MOJIBAKE = "the text was decoded wrongly once (mojibake)"
@@ -112,6 +113,7 @@ class PreparationReport:
         conversational: Whether prompts and completions are messages (or plain texts).
         contrasts: Number of pairs that differ in one respect.
         overlaps: See `split.cross_overlaps`.
+        inspection: What a look at the written datasets adds.
     """
 
     source: str
@@ -120,6 +122,7 @@ class PreparationReport:
     collections: tuple[CollectionReport, ...]
     contrasts: int
     overlaps: Mapping[str, int]
+    inspection: Inspection = field(default_factory=Inspection)
 
     def metrics(self) -> dict[str, float]:
         """Numbers for tracking, such as ``data/corpus_rows``.
@@ -137,7 +140,7 @@ class PreparationReport:
                 for number, count in enumerate(epochs.values(), 1):
                     metrics[f"data/{each.name}_epochs_{number}"] = count
         metrics["data/contrasts_rows"] = float(self.contrasts)
-        return metrics
+        return metrics | self.inspection.metrics()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

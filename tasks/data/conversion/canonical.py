@@ -97,7 +97,7 @@ def rows_of_tree(
 
 
 def fold_system(messages: list[Message]) -> list[Message]:
-    """Put the text of the system messages at the beginning at the front of the first user turn."""
+    """Put the text of leading system messages in front of the first user turn's."""
     first = next((i for i, turn in enumerate(messages) if turn["role"] != "system"), 0)
     if not first or messages[first]["role"] != "user":
         return messages
@@ -132,8 +132,10 @@ def _ends_with_user(messages: list[Message]) -> list[Message]:
 
 
 def _prompt(example: Example, config: DataConfig) -> Content:
-    prompt = example.prompt
+    prompt = example.question or example.prompt
     if prompt is None:
+        if not example.pairs:
+            raise example.problem or RowProblem("empty prompt")
         prompt = _split_pair(prompt, example.pairs[0], config)[0]
     if isinstance(prompt, str):
         return prompt
@@ -167,7 +169,7 @@ def _split_pair(
     shared, chosen = _split(prompt, pair.chosen, "chosen", config)
     other, rejected = _split(prompt, pair.rejected, "rejected", config)
     if shared != other:
-        raise RowProblem("chosen and rejected differ before the last turn")
+        raise LeftOut("chosen and rejected differ before the last turn")
     return shared, chosen, rejected
 
 

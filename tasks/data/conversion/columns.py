@@ -94,12 +94,12 @@ def text_alone(present: Present) -> Reading | None:
 
 def paired(present: Present) -> Reading | None:
     """Two outputs, such as output_1 and output_2, and whatever says which is better."""
-    for stem in _STEMS:
-        for first, second in _ENDS:
-            for join in ("_", ""):
-                names = (f"{stem}{join}{first}", f"{stem}{join}{second}")
-                if names[0] in present and names[1] in present:
-                    return _paired(present, names, (first, second))
+    for shape in ("{stem}_{end}", "{stem}{end}", "{end}_{stem}", "model_{end}_{stem}"):
+        for stem in _STEMS:
+            for ends in _ENDS:
+                first, second = (shape.format(stem=stem, end=end) for end in ends)
+                if first in present and second in present:
+                    return _paired(present, (first, second), ends)
     return None
 
 

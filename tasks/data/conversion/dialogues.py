@@ -31,8 +31,7 @@ def read_prompt(cells: Cells) -> Content:
     Raises:
         RowProblem: There is no prompt, or it is not what a prompt can be.
     """
-    prompt = cells["prompt"]
-    prompt = read_content(prompt, "prompt")
+    prompt = read_content(cells["prompt"], "prompt")
     if isinstance(prompt, str):
         _refuse_rivals(cells, prompt)
         if not is_absent(cells.get("input")):
@@ -91,13 +90,16 @@ def read_completion(cells: Cells, prompt: Content) -> tuple[Content, tuple[str, 
         RowProblem: It is not what a completion can be.
     """
     value = cells["completion"]
-    completion = following(read_content(value, "completion"), prompt, cells)
     for rival in cells.get("completion rivals", ()):
         if isinstance(rival, str) and rival.strip() and rival != value:
             raise RowProblem("two columns could be the completion, with different texts")
     if repeats(cells["prompt"], value):
-        return value[len(cells["prompt"]) :], (REPEATED,)
-    return completion, ()
+        return following(value[len(cells["prompt"]) :], prompt, cells), (REPEATED,)
+    completion = read_content(value, "completion")
+    asked = as_turns(prompt, "user")
+    if isinstance(completion, list) and completion[: len(asked)] == asked:
+        return completion[len(asked) :], (REPEATED,)
+    return following(completion, prompt, cells), ()
 
 
 def repeats(prompt: object, answer: object) -> bool:
@@ -150,6 +152,7 @@ def conversation(cells: Cells) -> Example:
     return Example(
         prompt=messages[:last],
         completion=messages[last : answers[-1] + 1],
+        question=messages if notes else None,
         problem=_thumb_down(cells),
         notes=notes,
     )

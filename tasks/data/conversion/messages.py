@@ -6,10 +6,11 @@ an answer that follows from nothing.
 """
 
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 from tasks.data.conversion.cells import is_absent, unpacked
-from tasks.data.conversion.records import Content, Message, RowProblem
+from tasks.data.conversion.records import Content, LeftOut, Message, RowProblem
 from tasks.data.conversion.transcripts import is_transcript, read_transcript
 
 _ROLES = dict.fromkeys(("system", "developer"), "system")
@@ -28,6 +29,8 @@ TEXT_KEYS = ("content", "value", "text", "body", "message", "utterance")
 _ASKED = (("human", "assistant"), ("user", "assistant"), ("human", "gpt"), ("input", "output"),
           ("question", "answer"), ("prompt", "response"))  # fmt: skip
 _CALLS = ("tool_calls", "function_call")
+MESSAGE_KEYS = frozenset((*ROLE_KEYS, *TEXT_KEYS, *_CALLS, "system", *chain(*_ASKED)))
+"""What is looked at in a message."""
 
 
 def looks_like_messages(value: object) -> bool:
@@ -116,7 +119,7 @@ def _message(item: object, column: str) -> Message:
     if role not in ("user", "assistant", "system"):
         role = _role(_first(item, ROLE_KEYS), column, item)
     if any(item.get(key) for key in _CALLS):
-        raise RowProblem(f"{column} has tool calls, which cannot be kept as text")
+        raise LeftOut(f"{column} has tool calls, which cannot be kept as text")
     if not isinstance(content, str):
         content = _text(_first(item, TEXT_KEYS), column)
     return {"role": role, "content": content}
@@ -135,7 +138,7 @@ def _role(name: object, column: str, item: Mapping[str, Any]) -> str:
         raise RowProblem(f"wrong type: {column} has a message without role{keys}")
     plain = name.strip().lower()
     if plain in _TOOLS:
-        raise RowProblem(f"{column} has a message of role {plain}, which cannot be kept as text")
+        raise LeftOut(f"{column} has a message of role {plain}, which cannot be kept as text")
     if plain not in _ROLES:
         raise RowProblem(f"{column} has a role other than system, user, assistant")
     return _ROLES[plain]
@@ -157,6 +160,6 @@ def _text(content: object, column: str) -> str:
         if not isinstance(text, str):
             kind = part.get("type") if isinstance(part, Mapping) else None
             known = kind if kind in ("image", "image_url", "audio", "input_audio", "video") else ""
-            raise RowProblem(f"{column} has a part that is no text" + (f" ({known})" * bool(known)))
+            raise LeftOut(f"{column} has a part that is no text" + (f" ({known})" * bool(known)))
         texts.append(text)
     return "".join(texts)

@@ -20,6 +20,8 @@ _TEXTS = ("answer", "response", "completion", "output", "reply", "generation", *
 _RANKS = ("rank",)
 _SCORES = ("score", "rating", "reward", "pm_score")
 _ULTRAFEEDBACK = ("fine-grained_score", "overall_score")
+RANKED_KEYS = frozenset((*_TEXTS, *_RANKS, *_SCORES, *_ULTRAFEEDBACK, "annotations"))
+"""What is looked at in a ranked completion."""
 
 
 def ranked_pairs(ranked: Sequence[tuple[Content, float | None]]) -> tuple[Pair, ...]:

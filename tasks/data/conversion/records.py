@@ -51,6 +51,7 @@ class Example(NamedTuple):
     Attributes:
         prompt: None where it is the beginning of whole dialogues.
         completion: Of a demonstration.
+        question: A later prompt, without completion; None if there is none.
         pairs: Of preferences.
         problem: Why the completion is no demonstration.
         text: A text without prompt.
@@ -59,6 +60,7 @@ class Example(NamedTuple):
 
     prompt: Content | None = None
     completion: Content | None = None
+    question: Content | None = None
     pairs: tuple[Pair, ...] = ()
     problem: RowProblem | None = None
     text: str | None = None

@@ -227,7 +227,11 @@ def _match(
     if twice:
         raise RowProblem("two columns have one name, but for letter case or separators")
     everything = {plain: several[0] for plain, several in given.items()}
-    filled = {plain: one for plain, one in everything.items() if one[1] is not type(None)}
+    filled = {
+        plain: one
+        for plain, one in everything.items()
+        if one[1] is not type(None) or plain in names.LABEL
+    }
     only = format_named(name)
     if only is None:
         formats = FORMATS
@@ -236,7 +240,7 @@ def _match(
     else:  # files of another kind may stand beside those whose format is named
         formats = (only, *FORMATS)
     found: list[Match] = []
-    for present in (filled, everything):  # a column without value is no sign of a format
+    for present in (filled, everything):  # without a value only a label says something
         for each in formats:
             reading = each.find(present)
             if reading is not None:

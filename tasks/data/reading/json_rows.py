@@ -216,6 +216,9 @@ class _Values:
 
     def _peek(self, behind: int = 0) -> str:
         """The next character that is no space, or one behind it; empty at the end."""
+        here = self._buffer[self._position : self._position + 1]
+        if here and here not in _SPACE and not behind:
+            return here
         while True:
             while self._position < len(self._buffer) and self._buffer[self._position] in _SPACE:
                 self._position += 1

@@ -20,13 +20,21 @@ _LATIN = {
     "it": "èàòùìé|íóîúç", "nl": "éëïó|öüèêáçäí", "sv": "äåö|éàüè", "da": "øåæ|éüöäó",
     "nb": "åøæ|éòôóöäü", "no": "åøæ|éòôóöäü", "nn": "åøæ|éòôóöäü", "fi": "äö|åšžé",
     "is": "áðíóéöúþæý|", "fo": "ðáíøóúýæ|", "pl": "łóąężśćńź|éüö", "cs": "íáéěřčšžýůúňóťď|üöä",
-    "sk": "áíéčýžúšľťôňäďó|ĺŕöü", "hu": "áéöóüőíúű|ä", "ro": "ășțîâşţ|é", "hr": "čšžćđ|",
+    "sk": "áíéčýžúšľťôňäďó|ĺŕöü", "hu": "áéöóüőíúű|ä", "ro": "ășțîâ|é", "hr": "čšžćđ|",
     "bs": "čšžćđ|", "sl": "čšž|ćđ", "lt": "ėųšįžąūčę|", "lv": "āīēšūņļžčķģ|", "et": "äõüö|šžé",
     "tr": "ıüşçğöi̇|âîû", "sq": "ëç|", "ga": "áíéóú|", "eu": "ñ|é", "af": "êëéôîïû|",
 }  # fmt: skip
 """Letters beyond ASCII of languages in Latin script by how common they are; behind the bar rare."""
+_CYRILLIC = {
+    "Russian": "абвгдежзийклмнопрстуфхцчшщъыьэюяё",
+    "Ukrainian": "абвгґдеєжзиіїйклмнопрстуфхцчшщьюя",
+    "Bulgarian": "абвгдежзийклмнопрстуфхцчшщъьюя",
+    "Serbian": "абвгдђежзијклљмнњопрстћуфхцчџш",
+    "Kazakh": "аәбвгғдеёжзийкқлмнңоөпрстуұүфхһцчшщъыіьэюя",
+}
 _STRANGE = math.log(1e-4)
 """Of a letter that a language does not have."""
+_RARE_LETTER = math.log(0.002)
 _ILL = -8.0
 """Of a word that can be none."""
 _FAULT = -4.0
@@ -36,16 +44,18 @@ _SYMBOL = {True: math.log(0.1), False: math.log(5e-4)}
 _COMMON_SYMBOLS = frozenset("“”‘’–—…«»„‚€£§©®™°•·¿¡\xa0、。，！？：；（）「」『』《》・ー～〜―‥　")
 _PLAIN_SIGNS = frozenset("“”‘’–—…•€™\xa0")
 """Signs that a text may have without any letter beyond ASCII."""
-_DASHED = re.compile(r"(?<!\S)[–—](?=[^\W\d_])")
+_DASHED = re.compile(r"(?<!\S)(?:[–—](?=[^\W\d_])|’(?=[^\W\d_A-Za-z]))")
 _GLUED = -3.0
-"""Of a word with a dash in front: in some encodings that is a capital of others."""
+"""Of a word with a dash or an apostrophe in front: that byte is a capital in other encodings."""
 _SPACES = re.compile(r"[ \t\r\n]+")
 _CAPITAL = {True: -1.0, False: -1.5}
 """Of a capital at the beginning of a word, and of another."""
 _SINGLE = -2.0
 """Of a word of one letter in another alphabet than Latin."""
-_OF_LANGUAGE = 0.3
+_OF_LANGUAGE = 0.6
 """How much the language's own likelihood counts, which letters were not drawn independently."""
+_CLOSE = 15.0
+"""By how much another language may be likelier by whole words."""
 _MOST_CHARACTERS = 4_000
 _COMMON_TRADITIONAL = "個們來為國說時會對過發後裡樣種經麼學當沒動還進開從實這現點間問話長東見"
 _LIKELY_LETTER = -3.35
@@ -130,7 +140,7 @@ def _latin(text: str, letters: dict[str, int]) -> Judgement:
         evidence += sum(n * chances.get(one, _STRANGE) for one, n in lowered.items())
         if evidence > best.evidence:
             strange = sum(n for one, n in lowered.items() if one not in chances)
-            fault = ""
+            fault = "" if ranked[language] >= top - _CLOSE else "another language by its words"
             if strange > 0.03 * lowered.total():
                 fault = "letters of no one language"
                 evidence += _FAULT
@@ -148,6 +158,8 @@ def _latin_chances() -> dict[str, dict[str, float]]:
         chances[language] = {
             one: math.log(0.95 / rank / total) for rank, one in enumerate(usual, 1)
         } | {one: math.log(0.001) for one in rare}
+    for cedilla, comma in ("şș", "ţț"):  # two ways to write Romanian, with the same bytes
+        chances["ro"][cedilla] = chances["ro"][comma]
     return chances
 
 
@@ -184,15 +196,21 @@ def _alphabet(text: str, letters: dict[str, int], script: str) -> Judgement:
     for language, ranks in _ranked().items():
         if script_of(ranks[:1]) != script or "—" in language:
             continue
+        own = _CYRILLIC.get(language, "")
         chances = {one: math.log(math.log(34 / rank) / 33) for rank, one in enumerate(ranks, 1)}
+        strange = {
+            one: count
+            for one, count in lowered.items()
+            if (one not in own if own else script_of(one) != script)
+        }
         evidence = sum(
-            count * (chances.get(one, math.log(0.002)) if script_of(one) == script else _STRANGE)
+            count * (_STRANGE if one in strange else chances.get(one, _RARE_LETTER))
             for one, count in lowered.items()
         )
         if evidence > best.evidence:
-            mixed = any(script_of(one) != script for one in lowered)
             fault = "letters too rare" if evidence < _LIKELY_LETTER * total else ""
-            fault = "two alphabets" if mixed else fault
+            if sum(strange.values()) > 0.005 * total:
+                fault = "letters of no one language"
             best = Judgement(language=language, evidence=evidence, fault=fault)
     singles = sum(
         len(letters_in) == 1

@@ -11,7 +11,7 @@ SCRIPTS = (
     "LATIN", "CYRILLIC", "GREEK", "HEBREW", "ARABIC", "THAI", "HIRAGANA", "KATAKANA", "HANGUL",
 )  # fmt: skip
 _IN_WORDS = frozenset("'’‘-–—…·/.,:;()_&+#=@*\u00ad\u200c\u200d")
-_BEHIND = frozenset("°™®©²³»”’…")
+_BEHIND = frozenset("°™®©²³ªº»”’…")
 _OPENING = frozenset("¿¡«„‚“‘‹")
 LETTERS = (*SCRIPTS, "HAN", "OTHER")
 CASED = ("LATIN", "CYRILLIC", "GREEK")

@@ -112,6 +112,11 @@ CASES: list[tuple[str, Row, Row]] = [
         {"prompt": "Is tin soft, I ask you?", "completion": "Is tin soft, I ask you? Yes"},
         {"prompt": "Is tin soft, I ask you?", "completion": " Yes"},
     ),
+    ("prompt-completion", {"prompt": [user("Is tin soft?")],
+                           "completion": [user("Is tin soft?"), assistant("Rather.")]}, CHAT),
+    ("prompt-completion",
+     {"prompt": "\n\nHuman: Is tin soft?\n\nAssistant:",
+      "completion": "\n\nHuman: Is tin soft?\n\nAssistant: Rather."}, CHAT),
     ("thumbs", {"prompt": "Is tin soft?", "completion": "Rather.", "label": True}, TEXT),
     ("thumbs-messages",
      {"messages": [*CHAT["prompt"], *CHAT["completion"]], "label": "good"}, CHAT),
@@ -130,6 +135,8 @@ def test_demonstration_is_recognised_and_read(name: str, row: Row, demonstration
 PROMPTS: list[tuple[str, Row, Any]] = [
     ("turns", {"question_id": 1, "turns": ["Plan a walk.", "Shorter."]}, "Plan a walk."),
     ("turns", {"turns": [{"content": "Plan a walk."}]}, "Plan a walk."),
+    ("messages", {"messages": [user("a"), assistant("b"), user("c")]},
+     [user("a"), assistant("b"), user("c")]),
     ("prompt", {"instruction": "Plan a walk."}, "Plan a walk."),
     ("prompt", {"prompt": "\n\nHuman: Plan a walk.\n\nAssistant:"}, [user("Plan a walk.")]),
     ("messages", {"conversations": [{"from": "human", "value": "Plan a walk."}]},
@@ -179,6 +186,8 @@ PROBLEMS: list[tuple[Collection, Row, str]] = [
                         "completion": " a\n\nHuman: more\n\nAssistant: b"},
      "completion is not one assistant message"),
     ("demonstrations", {"text": "A plain text."}, "a text alone has no completion"),
+    ("demonstrations", {"prompt": "q", "completion": "a", "label": None},
+     "label says neither good nor bad"),
     ("demonstrations", {"prompt": "q", "completion": "a", "label": 3},
      "label says neither good nor bad"),
     ("demonstrations", {"prompt": "q", "completion": "a", "Text": "x", "text": "y"},
@@ -238,6 +247,7 @@ def test_notes_count_what_was_left_out() -> None:
     for _ in range(2):
         convert_row("demonstrations", row, notes=notes)
     convert_row("prompts", {"turns": ["a", "b"]}, notes=notes)
+    convert_row("prompts", row, notes=notes)
     assert notes == {
         "turns after the last answer were left out": 2,
         "later turns of a prompt were left out": 1,

@@ -82,6 +82,9 @@ CASES: list[tuple[str, Row, Row]] = [
     ("two-outputs", {"prompt": Q, "response_0": B, "response_1": G, "better_response_id": 1}, TEXT),
     ("two-outputs", {"prompt": Q, "response_a": B, "response_b": G, "chosen": "response_b"}, TEXT),
     ("two-outputs", {"prompt": Q, "response_left": B, "response_right": G, "best": "Right"}, TEXT),
+    ("two-outputs", {"prompt": Q, "first_answer": B, "second_answer": G, "best": "second"}, TEXT),
+    ("two-outputs", {"prompt": Q, "Model A response": G, "Model B response": B, "winner": "A"},
+     TEXT),
     ("two-outputs", {"prompt": Q, "answer1": G, "answer2": B, "ranker": "left"}, TEXT),
     ("two-outputs", {"prompt": Q, "answer_a": B, "answer_b": G, "verdict": "[[B>>A]]"}, TEXT),
     ("two-outputs", {"prompt": Q, "output_1": B, "output_2": G, "winner": "2.0"}, TEXT),
@@ -160,6 +163,7 @@ PROBLEMS: list[tuple[Row, type[RowProblem], str]] = [
     ({"prompt": "Why do dogs bark?", "chosen": [user(Q), assistant(G)],
       "rejected": [user(Q), assistant(B)]}, RowProblem, "the prompt does not stand"),
     ({"chosen": G, "rejected": B}, RowProblem, "there is no prompt column"),
+    ({"prompt": None, "answers": [{"answer": G, "rank": 1}]}, LeftOut, "fewer than two"),
     ({"prompt": Q, "answers": [{"answer": G}, {"answer": B}]}, LeftOut, "fewer than two"),
     ({"prompt": Q, "answers": [G, B]}, RowProblem, "completions is not a list of objects"),
     ({"prompt": Q, "answers": [G, B], "ranks": [1]}, RowProblem, "completions and their ranks"),
@@ -269,7 +273,17 @@ def test_other_rows_pass_one_by_one() -> None:
         ),
         ("prompts", {"prompt": "a", "seen": True}, ["seen"]),
         ("corpus", {"text": "a", "url": "u"}, ["url"]),
-        ("corpus", {"colour": "a"}, ["colour"]),
+        ("corpus", {"colour": "a", "size": None}, ["colour"]),
+        (
+            "demonstrations",
+            {"messages": [user("q"), {**assistant("a"), "thinking": "hm", "name": None}]},
+            ["messages[].thinking"],
+        ),
+        (
+            "preferences",
+            {"prompt": Q, "answers": [{"answer": G, "rank": 1, "model": "m"}]},
+            ["answers[].model"],
+        ),
     ],
 )
 def test_columns_that_nobody_reads_are_named(
