@@ -1,6 +1,7 @@
 """Language models.
 
-`tokenizer`, `rendering` of chat templates within limits, `architectures`; `folders` (complete model
+`tokenizer`, `frames` of chat templates and their `rendering` within limits; `examples` (rows as
+tokens) and `views` of them; `architectures`; `folders` (complete model
 folders), `screening` of what is in them, `reading` by libraries, `adoption` of foreign models;
 `packing` and `decoding_cache` (no padding); `sequences` and their logprobs; `generation`,
 `scoring` by reward models, `likelihood`, `chat`; `config`.

@@ -14,19 +14,18 @@ What differs from the usual:
   then the beginning of the newest one; role tokens and the generation prompt stay.
 """
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import jinja2
 from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
 from transformers import PreTrainedTokenizerFast
 
-from models.errors import DataError, ModelError, ParameterError
+from models.errors import DataError, ParameterError
 from models.language.config import TokenizerConfig
+from models.language.frames import ChatFrames, PromptTokens, fit_text
 from models.rows import read_rows
 
 Messages: TypeAlias = list[dict[str, str]]
@@ -52,9 +51,6 @@ CHAT_TEMPLATE = """\
 {%- endfor -%}
 {%- if add_generation_prompt -%}{{- '<|assistant|>' -}}{%- endif -%}
 """
-
-_CONTENT_MARK = "content\u2063{}\u2063"  # invisible separators: no template treats them specially
-_CONTENT_MARKS = re.compile("content\u2063([0-9]+)\u2063")
 
 
 def train_tokenizer(
@@ -155,6 +151,13 @@ def encode_prompt(tokenizer: Any, prompt: str | Messages, max_tokens: int) -> li
 def encode_prompts(
     tokenizer: Any, prompts: Sequence[str | Messages], max_tokens: int | Sequence[int]
 ) -> list[list[int]]:
+    """Encode prompts to their token ids; see `lay_out_prompts`."""
+    return [prompt.ids for prompt in lay_out_prompts(tokenizer, prompts, max_tokens)]
+
+
+def lay_out_prompts(
+    tokenizer: Any, prompts: Sequence[str | Messages], max_tokens: int | Sequence[int]
+) -> list[PromptTokens]:
     """Encode prompts, ready to be continued by a completion, shortened from the left to fit.
 
     A string is encoded plainly (after the BOS of a tokenizer that begins texts with one);
@@ -176,90 +179,16 @@ def encode_prompts(
         )
     contents = encode_texts(tokenizer, [text for prompt in prompts for text in _texts(prompt)])
     leading = _leading_ids(tokenizer)
-    frames: dict[tuple[str, ...], list[list[int]]] = {}
+    frames = ChatFrames(tokenizer)
     encoded, start = [], 0
     for prompt, limit in zip(prompts, limits, strict=True):
         own = contents[start : start + len(_texts(prompt))]
         start += len(own)
         if isinstance(prompt, str):
-            room = max(limit - len(leading), 0)
-            ids = leading + own[0][max(len(own[0]) - room, 0) :]
-            encoded.append(ids[-limit:])
+            encoded.append(fit_text(leading, own[0], limit))
         else:
-            roles = tuple(message["role"] for message in prompt)
-            encoded.append(_fit_messages(tokenizer, roles, own, limit, frames))
+            encoded.append(frames.fit(tuple(one["role"] for one in prompt), own, limit))
     return encoded
-
-
-def _fit_messages(
-    tokenizer: Any,
-    roles: tuple[str, ...],
-    contents: list[list[int]],
-    limit: int,
-    frames: dict[tuple[str, ...], list[list[int]]],
-) -> list[int]:
-    """Assemble the newest messages that fit; cut into the oldest of them only if it must be."""
-
-    def assemble(kept: list[int], shortened: list[list[int]]) -> list[int]:
-        kept_roles = tuple(roles[index] for index in kept)
-        if kept_roles not in frames:
-            frames[kept_roles] = _frame_ids(tokenizer, kept_roles)
-        head, *tails = frames[kept_roles]
-        ids = list(head)
-        for index, tail in zip(kept, tails, strict=True):
-            ids += shortened[index] + tail
-        return ids
-
-    kept: list[int] = []
-    ids: list[int] = []
-    for kept in _newest_messages(roles):
-        ids = assemble(kept, contents)
-        if len(ids) <= limit:
-            return ids
-    shortened = list(contents)
-    shortened[kept[0]] = contents[kept[0]][len(ids) - limit :]
-    return assemble(kept, shortened)[-limit:]
-
-
-def _newest_messages(roles: tuple[str, ...]) -> list[list[int]]:
-    """Choices of messages to keep, longest first; a leading system message goes last of all.
-
-    Starting elsewhere than at a user's message would break templates that want turns in order.
-    """
-    everything = list(range(len(roles)))
-    system = [0] if roles[0] == "system" else []
-    users = [index for index in everything if roles[index] == "user"]
-    choices = [everything, *(system + everything[start:] for start in users[1:])]
-    return [*choices, everything[users[-1] :]] if system and users else choices
-
-
-def _frame_ids(tokenizer: Any, roles: tuple[str, ...]) -> list[list[int]]:
-    """Token ids of what the chat template writes before, between and after the contents."""
-    messages = [
-        {"role": role, "content": _CONTENT_MARK.format(index)} for index, role in enumerate(roles)
-    ]
-    if not tokenizer.chat_template:
-        raise ModelError(
-            "the tokenizer has no chat template, but prompts are lists of messages; take the model "
-            "through adoption, which adds one, or give prompts as strings"
-        )
-    try:
-        rendered = tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True
-        )
-    except jinja2.TemplateError as error:
-        raise DataError(
-            f"the chat template refuses messages with roles {roles}: {error}"
-        ) from error
-    pieces = _CONTENT_MARKS.split(rendered)  # text, number, text, number, …, text
-    if pieces[1::2] != [str(index) for index in range(len(roles))]:
-        raise ModelError(
-            f"the chat template does not show each of {len(roles)} messages once and in order; "
-            "give the tokenizer a template that does"
-        )
-    encoded = tokenizer(pieces[0::2], add_special_tokens=False, verbose=False)
-    ids: list[list[int]] = encoded["input_ids"]
-    return ids
 
 
 def _leading_ids(tokenizer: Any) -> list[int]:

@@ -1,6 +1,5 @@
 """Pairs of completions as tokens, and how well a reward model ranks them."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,74 +7,12 @@ import numpy as np
 import torch
 
 from models.errors import DataError
+from models.language.examples import Pairs, encode_pairs
 from models.language.folders import load_reward_model, load_tokenizer, refuse_other_tokenizer
 from models.language.scoring import score_sequences
-from models.language.tokenizer import encode_completions, encode_prompts
 from models.reward.quality import PairScores
 from models.rows import has_messages, read_rows
 from models.statistics.intervals import Interval, wilson_interval
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pairs:
-    """Tokenised preferences; row i of each list belongs to one pair.
-
-    Attributes:
-        prompts: Token ids, the same before both completions.
-        chosen: Completions, EOS last.
-        rejected: Completions, EOS last.
-        rows: Which row of the file each pair came from.
-        equal: Rows dropped because both completions have the same tokens.
-        too_long: Rows dropped because a completion alone was too long.
-    """
-
-    prompts: list[list[int]]
-    chosen: list[list[int]]
-    rejected: list[list[int]]
-    rows: list[int]
-    equal: int
-    too_long: int
-
-    def __len__(self) -> int:
-        return len(self.prompts)
-
-    @property
-    def chosen_sequences(self) -> list[list[int]]:
-        """Prompt and chosen completion."""
-        return [p + c for p, c in zip(self.prompts, self.chosen, strict=True)]
-
-    @property
-    def rejected_sequences(self) -> list[list[int]]:
-        """Prompt and rejected completion."""
-        return [p + c for p, c in zip(self.prompts, self.rejected, strict=True)]
-
-
-def encode_pairs(tokenizer: Any, rows: list[dict[str, Any]], max_tokens: int) -> Pairs:
-    """Tokenise preferences so that both sides fit, completions whole and with EOS.
-
-    Both sides see the same prompt: it is cut from the left to the room that the longer completion
-    leaves.
-
-    Args:
-        max_tokens: Most tokens of a side; at least one of them is the prompt's.
-    """
-    chosen = encode_completions(tokenizer, [row["chosen"] for row in rows])
-    rejected = encode_completions(tokenizer, [row["rejected"] for row in rows])
-    longest = [max(len(c), len(r)) for c, r in zip(chosen, rejected, strict=True)]
-    fitting = [index for index in range(len(rows)) if longest[index] < max_tokens]
-    kept = [index for index in fitting if chosen[index] != rejected[index]]
-    return Pairs(
-        prompts=encode_prompts(
-            tokenizer,
-            [rows[index]["prompt"] for index in kept],
-            [max_tokens - longest[index] for index in kept],
-        ),
-        chosen=[chosen[index] for index in kept],
-        rejected=[rejected[index] for index in kept],
-        rows=kept,
-        equal=len(fitting) - len(kept),
-        too_long=len(rows) - len(fitting),
-    )
 
 
 def pair_margins(model: Any, pairs: Pairs) -> torch.Tensor:

@@ -25,13 +25,14 @@ from trl import RewardConfig
 
 from models.errors import DataError, ParameterError
 from models.language.config import SamplingConfig
+from models.language.examples import Pairs, encode_pairs
 from models.language.folders import load_causal_model, load_tokenizer, new_reward_model, save_model
 from models.language.generation import sample_completions
 from models.language.scoring import ScoreMoments, score_sequences, write_score_moments
 from models.language.tokenizer import encode_prompts
 from models.randomness import derive_seed
 from models.reward.config import RewardStageConfig
-from models.reward.ranking import Pairs, encode_pairs, longer_wins_accuracy, pair_accuracy
+from models.reward.ranking import longer_wins_accuracy, pair_accuracy
 from models.rows import has_messages, read_rows
 from models.runtime import TrainingRun
 from models.statistics.intervals import Interval

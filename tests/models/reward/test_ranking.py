@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 import torch
 
+from models.language.examples import Pairs, encode_pairs
 from models.language.tokenizer import encode_completion, encode_prompt
-from models.reward.ranking import Pairs, encode_pairs, longer_wins_accuracy, pair_accuracy
+from models.reward.ranking import longer_wins_accuracy, pair_accuracy
 
 
 def _pairs(chosen: list[list[int]], rejected: list[list[int]]) -> Pairs:

@@ -12,12 +12,11 @@ from typing import Any
 import pytest
 import torch
 
+from models.language.examples import Demonstrations, Pairs
 from models.reward.config import RewardStageConfig
-from models.reward.ranking import Pairs
 from models.reward.training import _build_trainer as reward_trainer
 from models.training import packed_trainers
 from models.training.config import SFTStageConfig
-from models.training.sft import Demonstrations
 from models.training.sft import _build_trainer as sft_trainer
 
 FAMILIES = pytest.mark.parametrize("family", ["llama", "gpt2"])
@@ -31,7 +30,12 @@ def _tokens(*lengths: int) -> list[list[int]]:
     return [torch.randint(5, VOCAB, (n,), generator=generator).tolist() for n in lengths]
 
 
-ROWS = Demonstrations(prompts=_tokens(3, 1, 7, 3), completions=_tokens(4, 9, 2, 4), dropped=0)
+def _demonstrations(prompts: list[list[int]], completions: list[list[int]]) -> Demonstrations:
+    none: list[list[tuple[int, int]]] = [[] for _ in prompts]
+    return Demonstrations(prompts=prompts, completions=completions, turns=none, dropped=0)
+
+
+ROWS = _demonstrations(_tokens(3, 1, 7, 3), _tokens(4, 9, 2, 4))
 PAIRS = Pairs(
     prompts=_tokens(3, 1, 7, 2),
     chosen=_tokens(4, 2, 8, 5),
@@ -145,7 +149,7 @@ def test_reward_loss_and_gradients_equal_the_padded_ones(
 def test_sft_loss_is_the_sum_over_rows_alone(make_sft: Any, family: str) -> None:
     total = 0.0
     for prompt, completion in zip(ROWS.prompts, ROWS.completions, strict=True):
-        alone = Demonstrations(prompts=[prompt], completions=[completion], dropped=0)
+        alone = _demonstrations([prompt], [completion])
         total += float(_loss(make_sft(family, alone)).detach()) * len(completion)
     tokens = sum(map(len, ROWS.completions))
     assert float(_loss(make_sft(family)).detach()) == pytest.approx(total / tokens, rel=TOLERANCE)
@@ -213,9 +217,7 @@ def test_sft_is_set_up_without_a_warning(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
-    some = Demonstrations(
-        prompts=ROWS.prompts[:rows], completions=ROWS.completions[:rows], dropped=0
-    )
+    some = _demonstrations(ROWS.prompts[:rows], ROWS.completions[:rows])
     _loss(make_sft("llama", some))
     assert [r.message for r in caplog.records if r.levelno >= logging.WARNING] == []
     assert [str(w.message) for w in recwarn if "padding" in str(w.message)] == []
