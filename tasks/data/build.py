@@ -20,12 +20,12 @@ from tasks.data.config import DataConfig
 from tasks.data.formats import COLLECTIONS, Collection, Row, as_messages
 from tasks.data.quality import (
     HELD_OUT,
-    PreparationReport,
     Tally,
     admit_rows,
     drop_duplicates,
     report_collection,
 )
+from tasks.data.report import OnProgress, PreparationReport, ignore_progress
 from tasks.data.sources import RawData, fingerprint, read_raw
 from tasks.data.split import Sides, cross_overlaps, drop_overlap, split_rows
 
@@ -51,7 +51,9 @@ class _AdmittedRows:
     conversational: bool
 
 
-def build_datasets(config: DataConfig, seed: int, out: Path) -> PreparationReport:
+def build_datasets(
+    config: DataConfig, seed: int, out: Path, progress: OnProgress = ignore_progress
+) -> PreparationReport:
     """Prepare all datasets of a pipeline.
 
     Writes ``{corpus,demonstrations,preferences,prompts}_{train,heldout}.jsonl`` and
@@ -62,6 +64,7 @@ def build_datasets(config: DataConfig, seed: int, out: Path) -> PreparationRepor
         config: What to read and how to split.
         seed: Root seed, used by the world only.
         out: Folder to write into; created if missing.
+        progress: Is told how far it is.
 
     Raises:
         DataError: If the source cannot be read or leaves a collection or a side of it empty.

@@ -7,7 +7,7 @@ beside the datasets.
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -25,6 +25,7 @@ from tasks.data.formats import (
     accepted_columns,
     convert_row,
 )
+from tasks.data.report import CollectionReport, Lengths
 from tasks.data.split import Sides, content_key
 
 DUPLICATE = "duplicate"
@@ -196,60 +197,6 @@ def has_placeholder(row: Row) -> bool:
     messages = [one for value in row.values() if isinstance(value, list) for one in value]
     texts = [*values, *(message["content"] for message in messages)]
     return any(_PLACEHOLDER.search(text) for text in texts)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lengths:
-    """Characters of the texts of one column."""
-
-    median: float
-    p95: float
-    maximum: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CollectionReport:
-    """Numbers of rows; read = train + heldout + the sum of dropped."""
-
-    name: Collection
-    sources: tuple[str, ...]
-    read: int
-    train: int
-    heldout: int
-    dropped: Mapping[str, int]
-    cleaned: int
-    placeholders: int
-    lengths: Mapping[str, Lengths]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PreparationReport:
-    """All collections of one preparation.
-
-    Attributes:
-        source: world, folder or hub.
-        fingerprint: See `sources.fingerprint`.
-        conversational: Whether prompts and completions are messages (or plain texts).
-        contrasts: Number of pairs that differ in one respect.
-        overlaps: See `split.cross_overlaps`.
-    """
-
-    source: str
-    fingerprint: str
-    conversational: bool
-    collections: tuple[CollectionReport, ...]
-    contrasts: int
-    overlaps: Mapping[str, int]
-
-    def metrics(self) -> dict[str, float]:
-        """Numbers for tracking, such as ``data/corpus_rows``."""
-        metrics: dict[str, float] = {}
-        for each in self.collections:
-            metrics[f"data/{each.name}_rows"] = float(each.train)
-            metrics[f"data/{each.name}_heldout_rows"] = float(each.heldout)
-            metrics[f"data/{each.name}_dropped_rows"] = float(sum(each.dropped.values()))
-        metrics["data/contrasts_rows"] = float(self.contrasts)
-        return metrics
 
 
 def measure_lengths(rows: Sequence[Row]) -> dict[str, Lengths]:

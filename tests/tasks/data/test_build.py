@@ -14,7 +14,7 @@ from tasks.data import sources
 from tasks.data.build import build_datasets
 from tasks.data.config import DataConfig
 from tasks.data.formats import COLLECTIONS, Row
-from tasks.data.quality import CollectionReport, PreparationReport
+from tasks.data.report import CollectionReport, PreparationReport
 from tasks.data.split import content_key, group_key
 
 FILES = [f"{each}_{side}.jsonl" for each in COLLECTIONS for side in ("train", "heldout")]

@@ -5,7 +5,8 @@ from collections import Counter
 from dataclasses import asdict
 
 from tasks.data.formats import Row
-from tasks.data.quality import Lengths, PreparationReport, Tally, measure_lengths, report_collection
+from tasks.data.quality import Tally, measure_lengths, report_collection
+from tasks.data.report import Lengths, PreparationReport
 from tasks.data.split import Sides
 
 

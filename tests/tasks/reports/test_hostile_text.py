@@ -15,7 +15,8 @@ from models.rows import write_rows
 from tasks.comparison.compare import _to_html, to_markdown
 from tasks.comparison.runs import to_samples
 from tasks.comparison.tables import Contents, compile_contents
-from tasks.data.quality import PreparationReport, Tally, report_collection
+from tasks.data.quality import Tally, report_collection
+from tasks.data.report import PreparationReport
 from tasks.data.split import Sides
 from tasks.registry.card import CardFacts, card_body, write_card
 from tasks.reports.benchmarks import lm_eval_page, multiple_choice_page

@@ -6,7 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from tasks.data.formats import Row
-from tasks.data.quality import PreparationReport, Tally, report_collection
+from tasks.data.quality import Tally, report_collection
+from tasks.data.report import PreparationReport
 from tasks.data.split import Sides
 from tasks.reports.data import data_page
 from tasks.reports.reward import ranking_page
