@@ -100,12 +100,12 @@ def check_rows(data: Path, model: Path, name: str) -> None:
 
 
 def _tokenizer(folder: Path) -> object:
-    from models.language.reading import read_tokenizer  # imports torch
-    from models.language.tokenizer import CHAT_TEMPLATE
+    from models.language.adoption import complete_tokenizer  # imports torch
+    from models.language.reading import read_tokenizer
 
     inner = (folder / part for part in ("model", "tokenizer"))
     tokenizer = read_tokenizer(next((one for one in inner if one.is_dir()), folder))
-    tokenizer.chat_template = tokenizer.chat_template or CHAT_TEMPLATE
+    complete_tokenizer(tokenizer)
     return tokenizer
 
 
