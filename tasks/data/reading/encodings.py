@@ -40,8 +40,7 @@ _MOJIBAKE = re.compile(
     "|ï»¿|ï¿½|\ufffd"
 )
 _MOJIBAKE_STARTS = re.compile(  # one class after the other: searched ten times as fast
-    "[ÃÂâÐÑРСäåæçèéï]"
-    "[\x80-\xbf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸѓЉЊЌЋЏђљњќћџЎўЈҐЁЄЇІіґё№єјЅѕї]"
+    "[ÃÂâÐÑРСäåæçèéï][\x80-\xbf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸѓЉЊЌЋЏђљњќћџЎўЈҐЁЄЇІіґё№єјЅѕї]"
 )
 
 
