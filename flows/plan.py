@@ -29,6 +29,8 @@ from tasks.run.pipeline import PipelineRun
 from tasks.run.planning import PlannedStage, planned, planning
 from tasks.run.reporting import run_logger
 from tasks.settings import load_settings
+from tasks.stages.adopt import named_folder
+from tasks.stages.templates import check_rows
 
 MOST_COUNTED_BYTES = 2**23
 """Of own files, packed: what is larger takes too long to be read only for a plan."""
@@ -159,7 +161,7 @@ def _count_rows(parameters: PipelineParameters, stages: list[PlannedStage]) -> M
     """Rows of the data, as the stage prepare reports them; of small files before it has run.
 
     Raises:
-        DataError: A row of small files cannot be used.
+        DataError: A row of small files cannot be used, by the model's chat template or at all.
     """
     data = next((one for one in stages if one.spec.name == "prepare"), None)
     config = parameters.data
@@ -169,7 +171,18 @@ def _count_rows(parameters: PipelineParameters, stages: list[PlannedStage]) -> M
         return {}
     with tempfile.TemporaryDirectory(prefix="quartet-") as scratch:
         build_datasets(config, parameters.seed, Path(scratch), inspected=False)
+        model = _model_folder(parameters, stages)
+        if model is not None:
+            check_rows(Path(scratch), model, str(model))
         return data_numbers(Path(scratch))
+
+
+def _model_folder(parameters: PipelineParameters, stages: list[PlannedStage]) -> Path | None:
+    """A model that the stages start from, as far as it is here already."""
+    store = Store(load_settings().store)
+    models = [ref for one in stages for ref in one.spec.inputs.values() if ref.stage != "prepare"]
+    folders = (store.folder(ref.stage, ref.digest) for ref in models)
+    return next(filter(Path.is_dir, folders), named_folder(parameters.base.source))
 
 
 def _check_decision(

@@ -7,7 +7,7 @@ becomes a special token.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,6 +102,22 @@ class ChatFrames:
             )
             ids += tail
         return PromptTokens(ids=ids, contents=places)
+
+
+def refused_roles(tokenizer: Any, orders: Iterable[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
+    """Render each order of roles once, as prompts are rendered.
+
+    Returns:
+        What the template says of each order that it refuses.
+    """
+    frames = ChatFrames(tokenizer)
+    refused = {}
+    for roles in orders:
+        try:
+            frames.of(roles)
+        except (DataError, ModelError) as error:
+            refused[roles] = str(error.__cause__ or error)
+    return refused
 
 
 def fit_text(leading: list[int], ids: list[int], limit: int) -> PromptTokens:
