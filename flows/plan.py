@@ -167,7 +167,7 @@ def _count_rows(parameters: PipelineParameters, stages: list[PlannedStage]) -> M
     config = parameters.data
     if data is None or data.reused or config.source == "world" or uses_hub(config):
         return data.metrics if data is not None else {}
-    if sum(file.path.stat().st_size for file in found_files(config)) > MOST_COUNTED_BYTES:
+    if sum(file.size for file in found_files(config)) > MOST_COUNTED_BYTES:
         return {}
     with tempfile.TemporaryDirectory(prefix="quartet-") as scratch:
         build_datasets(config, parameters.seed, Path(scratch), inspected=False)

@@ -58,6 +58,11 @@ class Found:
     source: str = ""
     notes: tuple[str, ...] = ()
 
+    @property
+    def size(self) -> int:
+        """Bytes of the file; 0 where there is none, which is said when it is read."""
+        return self.path.stat().st_size if self.path.exists() else 0
+
 
 def fields(config: DataConfig) -> list[tuple[str, Collection, bool, list[NamedSource]]]:
     """The sources that are given: name of the field, collection, whether held out, sources.

@@ -159,7 +159,7 @@ def _opened(config: DataConfig, file: Found) -> RawRows:
         label=file.label,
         rows=open_rows(file.path, encoding=config.encoding, text=config.text),
         source=file.source,
-        bytes=file.path.stat().st_size if file.path.exists() else 0,
+        bytes=file.size,
         notes=file.notes,
     )
 

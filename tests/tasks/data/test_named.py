@@ -130,6 +130,15 @@ def test_a_missing_file_is_named_before_anything_is_read(tmp_path: Path) -> None
         check_source(given, corpus=False)
 
 
+def test_a_broken_link_in_a_folder_is_one_line(tmp_path: Path) -> None:
+    write(tmp_path / "a" / "one.jsonl", pairs(0, 3))
+    (tmp_path / "a" / "two.jsonl").symlink_to(tmp_path / "nowhere")
+    given = config(preferences=f"{tmp_path}/a")
+    assert [file.size > 0 for file in found_files(given)] == [True, False]
+    with pytest.raises(DataError, match=r"two.jsonl cannot be read"):
+        fingerprint(given)
+
+
 def test_build_reads_several_files_and_reports_each(tmp_path: Path) -> None:
     one = write(tmp_path / "one.jsonl", pairs(0, 30))
     other = write(tmp_path / "other.jsonl", [*pairs(20, 20), {"colour": "p"}])
