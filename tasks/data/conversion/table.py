@@ -230,7 +230,7 @@ def _match(
     filled = {
         plain: one
         for plain, one in everything.items()
-        if one[1] is not type(None) or plain in names.LABEL
+        if one[1] is not type(None) or plain in names.TELLING
     }
     only = format_named(name)
     if only is None:
@@ -240,7 +240,7 @@ def _match(
     else:  # files of another kind may stand beside those whose format is named
         formats = (only, *FORMATS)
     found: list[Match] = []
-    for present in (filled, everything):  # without a value only a label says something
+    for present in (filled, everything):  # a column without value says nothing, mostly
         for each in formats:
             reading = each.find(present)
             if reading is not None:

@@ -102,9 +102,14 @@ CASES: list[tuple[str, Row, Row]] = [
      {"prompt": "\n\nHuman: Is tin soft?\n\nAssistant:", "completion": " Rather."}, CHAT),
     ("prompt-completion",
      {"instruction": "Human: Is tin soft?\n\nAssistant: ", "output": "Rather."}, CHAT),
+    ("prompt-completion",
+     {"prompt": "Human: Is tin soft?\nAssistant:", "completion": "Rather."}, CHAT),
+    ("prompt-completion",
+     {"prompt": "### Instruction:\nIs tin soft?\n\n### Response:", "completion": "Rather."}, CHAT),
     ("text", {"text": "### Human: Is tin soft?### Assistant: Rather."}, CHAT),
     ("text", {"text": "<|im_start|>user\nIs tin soft?<|im_end|>\n<|im_start|>assistant\n"
                       "Rather.<|im_end|>\n"}, CHAT),
+    ("messages", {"chat": "USER: Is tin soft?\n\n\nASSISTANT: Rather."}, CHAT),
     ("messages", {"conversation": "User: Is tin soft?\n\nAssistant: Rather."}, CHAT),
     # An answer that repeats its prompt.
     (
