@@ -2,8 +2,8 @@
 
 Only marks that plain prose does not have are read: Anthropic's "\\n\\nHuman: …\\n\\nAssistant: …",
 the same with User, "### Human: …### Assistant: …" (Guanaco) or Instruction and Response (Alpaca),
-and ChatML's "<|im_start|>user". Prose may begin with such a word too: the other one's turn decides, or
-blank lines in front.
+and ChatML's "<|im_start|>user". Prose may begin with such a word too: the other one's turn decides,
+or blank lines in front.
 """
 
 import re
