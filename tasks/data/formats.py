@@ -54,7 +54,7 @@ AS_IT_IS = DataConfig()
 NO_DEMONSTRATION = ("empty completion", NO_ANSWER, THUMBS_DOWN, TEXT_ALONE)
 """Reasons of rows that have a prompt, but no completion to learn from."""
 
-WRONG_KIND = "this is "
+WRONG_KIND = "recognised as "
 """How the reason of rows begins that are recognised, but not as what was wanted."""
 
 _FEW = 5

@@ -200,10 +200,10 @@ PROBLEMS: list[tuple[Collection, Row, str]] = [
     ("prompts", {"turns": []}, "empty turns"),
     ("prompts", {"prompt": "q", "history": "x"}, "wrong type: history is not a list"),
     ("corpus", {"prompt": "q", "completion": "a"},
-     "this is a prompt and its completion, which gives no corpus; wanted a column text"),
-    ("demonstrations", {"prompt": "q"}, "this is a prompt alone, which gives no demonstrations"),
+     "recognised as a prompt and its completion, which gives no corpus; wanted a column text"),
+    ("demonstrations", {"prompt": "q"}, "recognised as a prompt alone, which gives no demo"),
     ("demonstrations", {"prompt": "q", "chosen": "a", "rejected": "b"},
-     "this is a pair of completions, chosen and rejected, which gives no demonstrations; "
+     "recognised as a pair of completions, chosen and rejected, which gives no demonstrations; "
      "name it as preferences only"),
 ]  # fmt: skip
 

@@ -170,7 +170,7 @@ PROBLEMS: list[tuple[Row, type[RowProblem], str]] = [
     ({"prompt": Q, "answers": [{"rank": 1}]}, RowProblem, "a completion of the ranking has"),
     ({"info": {"post": Q}, "summaries": [{"text": G}], "choice": 2}, RowProblem, "choice is not"),
     ({"prompt": Q, "completion": G}, RowProblem,
-     "this is a prompt and its completion, which gives no preferences; wanted two completions"),
+     "recognised as a prompt and its completion, which gives no preferences; wanted two completions"),
     ({"model_a": "x", "winner": "model_a", "turn": 9, "conversation_a": [user(Q), assistant(G)],
       "conversation_b": [user(Q), assistant(B)]}, RowProblem, "turn is not the number"),
 ]  # fmt: skip

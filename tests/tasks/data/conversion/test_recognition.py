@@ -97,7 +97,7 @@ def test_a_file_of_another_kind_is_refused_as_what_it_is() -> None:
     with pytest.raises(DataError) as caught:
         admit_rows("preferences", rows, label="votes.jsonl", tally=Tally())
     assert str(caught.value) == (
-        "votes.jsonl: this is a completion with a thumb up or down (KTO), which gives no "
+        "votes.jsonl: recognised as a completion with a thumb up or down (KTO), which gives no "
         "preferences; wanted two completions of one prompt and which is better; name it as "
         "demonstrations"
     )
