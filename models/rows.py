@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -13,15 +13,25 @@ Content: TypeAlias = str | list[dict[str, str]]
 """A prompt or a completion as people give it: plain text or chat messages."""
 
 
+def iterate_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """Read a JSON-lines file that a stage has published, one row at a time."""
+    with path.open(encoding="utf-8") as lines:
+        yield from map(json.loads, lines)
+
+
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """Read all rows of a JSON-lines file that a stage has published."""
-    with path.open(encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]
+    return list(iterate_rows(path))
 
 
 def has_messages(rows: Sequence[Mapping[str, Any]]) -> bool:
     """Whether the prompts of rows are lists of messages, which need a chat template."""
     return bool(rows) and not isinstance(rows[0]["prompt"], str)
+
+
+def prompt_key(row: Mapping[str, Any]) -> str:
+    """Text by which rows of one prompt are known, whatever else they hold."""
+    return json.dumps(row["prompt"], sort_keys=True, ensure_ascii=False)
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:

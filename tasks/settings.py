@@ -60,6 +60,11 @@ class Settings(BaseSettings):
         return self.root / "store"
 
     @property
+    def cache(self) -> Path:
+        """Where lies what can be made again."""
+        return self.root / "cache"
+
+    @property
     def mlflow_uri(self) -> str:
         """The MLflow server, or the local database that stands in for one."""
         return self.tracking_uri or f"sqlite:///{self.root / 'mlflow.db'}"
