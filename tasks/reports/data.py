@@ -143,8 +143,8 @@ def _notes(report: PreparationReport) -> list[str]:
             )
     if report.inspection.unchecked:
         notes.append(
-            f"{report.inspection.unchecked} pairs of texts may be near duplicates and were too "
-            "many to compare"
+            f"{report.inspection.unchecked} pairs of texts that are probably alike were too many "
+            "to compare word by word: they are judged by their MinHash sketches"
         )
     if report.contrasts:
         notes.append(f"{report.contrasts} contrasts: pairs that differ in one respect")

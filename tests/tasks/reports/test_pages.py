@@ -135,7 +135,8 @@ def test_data_page_shows_what_the_inspection_found(tmp_path: Path) -> None:
         "| prompts | demonstrations | prompts | one \\| text | 40 | 3 | 1 | 10% |",
         "| demonstrations | one \\| text | another | 0.81 |",
         "| demonstrations | train | en 67%, unsure 33% (latin) | 3 |",
-        "- 9 pairs of texts may be near duplicates and were too many to compare",
+        "- 9 pairs of texts that are probably alike were too many to compare word by word: they "
+        "are judged by their MinHash sketches",
     ):
         assert line in lines
     assert any("25.0% were looked at" in line for line in lines)
