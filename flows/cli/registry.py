@@ -158,11 +158,13 @@ def gc(
     older_than_days: Annotated[
         float,
         typer.Option(
-            help="Keep unfinished work that changed within this many days.", min=0.0, max=100_000
+            help="Keep unfinished work and caches that were used within this many days.",
+            min=0.0,
+            max=100_000,
         ),
     ] = 7.0,
 ) -> None:
-    """List and remove stages and checkpoints that nothing refers to."""
+    """List and remove stages and checkpoints that nothing refers to, and unused caches."""
     if yes and dry_run:
         raise ParameterError("--yes and --dry-run exclude each other; give one of them")
     from tasks.upkeep.garbage import find_garbage, remove_garbage
@@ -230,7 +232,7 @@ def _print_garbage(found: "Garbage") -> None:
     for sentence in found.notices:
         say(sentence)
     if not found.items:
-        say("nothing to remove: everything in the store is referred to, or too recent")
+        say("nothing to remove: everything is referred to, or too recent")
         return
     table = Table("stage", "digest", "what", "age", "size", "reason")
     for index, column in enumerate(table.columns):

@@ -14,20 +14,20 @@ What differs from the usual:
   then the beginning of the newest one; role tokens and the generation prompt stay.
 """
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import jinja2
 from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
 from transformers import PreTrainedTokenizerFast
 
-from models.errors import DataError, ModelError, ParameterError
+from models.errors import DataError, ParameterError
 from models.language.config import TokenizerConfig
-from models.rows import read_rows
+from models.language.frames import ChatFrames, PromptTokens, fit_text
+from models.language.token_files import open_tokens
+from models.rows import iterate_rows
 
 Messages: TypeAlias = list[dict[str, str]]
 
@@ -53,18 +53,19 @@ CHAT_TEMPLATE = """\
 {%- if add_generation_prompt -%}{{- '<|assistant|>' -}}{%- endif -%}
 """
 
-_CONTENT_MARK = "content\u2063{}\u2063"  # invisible separators: no template treats them specially
-_CONTENT_MARKS = re.compile("content\u2063([0-9]+)\u2063")
-
 
 def train_tokenizer(
-    *, corpus: Path, config: TokenizerConfig, context: int, out: Path
+    *, corpus: Path, config: TokenizerConfig, context: int, out: Path, cache: Path | None = None
 ) -> dict[str, float]:
     """Train a byte-level BPE on the corpus and save it as a tokenizer folder.
+
+    The corpus is read as a stream, whatever its size. In memory are its distinct words, cut at
+    spaces, and their counts.
 
     Args:
         corpus: Rows with `text`.
         context: Most tokens of one sequence, recorded as `model_max_length`.
+        cache: Folder for the corpus as tokens, named after its contents; see `open_tokens`.
 
     Returns:
         Vocabulary size, and bytes a token on the corpus.
@@ -72,9 +73,7 @@ def train_tokenizer(
     Raises:
         DataError: The corpus holds no text.
     """
-    texts = [row["text"] for row in read_rows(corpus)]
-    byte_count = sum(len(text.encode()) for text in texts)
-    if not byte_count:
+    if not any(row["text"] for row in iterate_rows(corpus)):
         raise DataError(f"{corpus} holds no text; a tokenizer needs some, give a corpus with rows")
     backend = Tokenizer(BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -86,7 +85,7 @@ def train_tokenizer(
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    backend.train_from_iterator(texts, trainer=trainer)
+    backend.train_from_iterator((row["text"] for row in iterate_rows(corpus)), trainer=trainer)
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=backend,
         pad_token=PAD_TOKEN,
@@ -98,10 +97,10 @@ def train_tokenizer(
     )
     tokenizer.chat_template = CHAT_TEMPLATE
     tokenizer.save_pretrained(out)
-    token_count = sum(len(ids) for ids in encode_texts(tokenizer, texts))
+    tokens = open_tokens(tokenizer, corpus, cache)
     return {
         "tokenizer/vocab_size": float(len(tokenizer)),
-        "tokenizer/bytes_per_token": byte_count / token_count,
+        "tokenizer/bytes_per_token": tokens.text_bytes / (tokens.tokens - tokens.documents),
     }
 
 
@@ -155,6 +154,13 @@ def encode_prompt(tokenizer: Any, prompt: str | Messages, max_tokens: int) -> li
 def encode_prompts(
     tokenizer: Any, prompts: Sequence[str | Messages], max_tokens: int | Sequence[int]
 ) -> list[list[int]]:
+    """Encode prompts to their token ids; see `lay_out_prompts`."""
+    return [prompt.ids for prompt in lay_out_prompts(tokenizer, prompts, max_tokens)]
+
+
+def lay_out_prompts(
+    tokenizer: Any, prompts: Sequence[str | Messages], max_tokens: int | Sequence[int]
+) -> list[PromptTokens]:
     """Encode prompts, ready to be continued by a completion, shortened from the left to fit.
 
     A string is encoded plainly (after the BOS of a tokenizer that begins texts with one);
@@ -176,90 +182,16 @@ def encode_prompts(
         )
     contents = encode_texts(tokenizer, [text for prompt in prompts for text in _texts(prompt)])
     leading = _leading_ids(tokenizer)
-    frames: dict[tuple[str, ...], list[list[int]]] = {}
+    frames = ChatFrames(tokenizer)
     encoded, start = [], 0
     for prompt, limit in zip(prompts, limits, strict=True):
         own = contents[start : start + len(_texts(prompt))]
         start += len(own)
         if isinstance(prompt, str):
-            room = max(limit - len(leading), 0)
-            ids = leading + own[0][max(len(own[0]) - room, 0) :]
-            encoded.append(ids[-limit:])
+            encoded.append(fit_text(leading, own[0], limit))
         else:
-            roles = tuple(message["role"] for message in prompt)
-            encoded.append(_fit_messages(tokenizer, roles, own, limit, frames))
+            encoded.append(frames.fit(tuple(one["role"] for one in prompt), own, limit))
     return encoded
-
-
-def _fit_messages(
-    tokenizer: Any,
-    roles: tuple[str, ...],
-    contents: list[list[int]],
-    limit: int,
-    frames: dict[tuple[str, ...], list[list[int]]],
-) -> list[int]:
-    """Assemble the newest messages that fit; cut into the oldest of them only if it must be."""
-
-    def assemble(kept: list[int], shortened: list[list[int]]) -> list[int]:
-        kept_roles = tuple(roles[index] for index in kept)
-        if kept_roles not in frames:
-            frames[kept_roles] = _frame_ids(tokenizer, kept_roles)
-        head, *tails = frames[kept_roles]
-        ids = list(head)
-        for index, tail in zip(kept, tails, strict=True):
-            ids += shortened[index] + tail
-        return ids
-
-    kept: list[int] = []
-    ids: list[int] = []
-    for kept in _newest_messages(roles):
-        ids = assemble(kept, contents)
-        if len(ids) <= limit:
-            return ids
-    shortened = list(contents)
-    shortened[kept[0]] = contents[kept[0]][len(ids) - limit :]
-    return assemble(kept, shortened)[-limit:]
-
-
-def _newest_messages(roles: tuple[str, ...]) -> list[list[int]]:
-    """Choices of messages to keep, longest first; a leading system message goes last of all.
-
-    Starting elsewhere than at a user's message would break templates that want turns in order.
-    """
-    everything = list(range(len(roles)))
-    system = [0] if roles[0] == "system" else []
-    users = [index for index in everything if roles[index] == "user"]
-    choices = [everything, *(system + everything[start:] for start in users[1:])]
-    return [*choices, everything[users[-1] :]] if system and users else choices
-
-
-def _frame_ids(tokenizer: Any, roles: tuple[str, ...]) -> list[list[int]]:
-    """Token ids of what the chat template writes before, between and after the contents."""
-    messages = [
-        {"role": role, "content": _CONTENT_MARK.format(index)} for index, role in enumerate(roles)
-    ]
-    if not tokenizer.chat_template:
-        raise ModelError(
-            "the tokenizer has no chat template, but prompts are lists of messages; take the model "
-            "through adoption, which adds one, or give prompts as strings"
-        )
-    try:
-        rendered = tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True
-        )
-    except jinja2.TemplateError as error:
-        raise DataError(
-            f"the chat template refuses messages with roles {roles}: {error}"
-        ) from error
-    pieces = _CONTENT_MARKS.split(rendered)  # text, number, text, number, …, text
-    if pieces[1::2] != [str(index) for index in range(len(roles))]:
-        raise ModelError(
-            f"the chat template does not show each of {len(roles)} messages once and in order; "
-            "give the tokenizer a template that does"
-        )
-    encoded = tokenizer(pieces[0::2], add_special_tokens=False, verbose=False)
-    ids: list[list[int]] = encoded["input_ids"]
-    return ids
 
 
 def _leading_ids(tokenizer: Any) -> list[int]:

@@ -11,13 +11,14 @@ from typing import Any
 import torch
 
 from models.language.sequences import Sequences, in_chunks, token_logprobs
+from models.training.blocks import BlockTable
 
 BLOCK_TOKENS = 128
 
 
 def ptx_backward(
     actor: Any,
-    blocks: torch.Tensor,
+    blocks: BlockTable,
     *,
     rows: int,
     coefficient: float,

@@ -16,7 +16,7 @@ from models.ppo.session import Session
 from models.ppo.trainer import PPOTrainer
 from models.rows import read_rows, write_rows
 from models.runtime import TrainingRun
-from models.training.order import corpus_blocks
+from models.training.blocks import corpus_blocks
 
 WATCHED_PROMPTS = 8
 
@@ -31,6 +31,7 @@ def train_ppo(
     config: PPOConfig,
     sampling: SamplingConfig,
     run: TrainingRun,
+    cache: Path | None = None,
 ) -> dict[str, float]:
     """Train the actor with PPO and publish it.
 
@@ -42,6 +43,7 @@ def train_ppo(
         run: Its log is called once per iteration, its `out` gets `model/` (the actor),
             `model_adapter/` with LoRA, `ema/` if there is one, `critic/`, `samples.jsonl` and
             `alarms.jsonl`.
+        cache: Folder for the corpus as tokens, named after its contents; see `open_tokens`.
 
     Returns:
         The last iteration's monitors, named `ppo/...`, the number of `ppo/iterations`, and for
@@ -60,7 +62,7 @@ def train_ppo(
         raise DataError(f"{prompts.name} holds no prompts; PPO needs at least one to sample from")
     block_tokens = min(BLOCK_TOKENS, networks.actor.config.max_position_embeddings)
     blocks = (
-        corpus_blocks(tokenizer, corpus, block_tokens, run.seed)
+        corpus_blocks(tokenizer, corpus, block_tokens, run.seed, cache=cache)
         if (corpus and config.ptx_coef)
         else None
     )

@@ -43,6 +43,7 @@ from models.ppo.rollout import (
 from models.ppo.side_by_side import SideBySide
 from models.ppo.updates import actor_step, adamw, critic_step
 from models.randomness import derive_seed
+from models.training.blocks import BlockTable
 
 FINAL_LEARNING_RATE = 0.1
 """Share of its peak at which the actor's learning rate ends."""
@@ -61,7 +62,7 @@ class PPOTrainer:
         moments: ScoreMoments,
         eos_token_id: int,
         seed: int,
-        corpus: torch.Tensor | None = None,
+        corpus: BlockTable | None = None,
         interruption: Interruption | None = None,
     ) -> None:
         """Freeze reference and reward model and set up the optimisers.

@@ -6,15 +6,8 @@ length-grouped one is not restored exactly when a run resumes in its second epoc
 """
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 import torch
-
-from models.errors import DataError
-from models.language.tokenizer import encode_texts
-from models.randomness import derive_seed
-from models.rows import read_rows
 
 WINDOW_BATCHES = 16
 
@@ -40,8 +33,8 @@ def training_order(
     """
     drawn: list[int] = []
     while len(drawn) < total:
-        drawn += torch.randperm(len(lengths), generator=generator).tolist()
-    drawn = drawn[:total]
+        wanted = total - len(drawn)
+        drawn += torch.randperm(len(lengths), generator=generator)[:wanted].tolist()
     window = WINDOW_BATCHES * batch_size
     ordered: list[int] = []
     for start in range(0, total, window):
@@ -52,23 +45,3 @@ def training_order(
             ordered += batches[batch]
         ordered += [row for batch in batches[full:] for row in batch]
     return ordered
-
-
-def corpus_blocks(encoder: Any, path: Path, block_tokens: int, seed: int) -> torch.Tensor:
-    """Shuffle `text` of a row file, join with EOS, cut into (blocks, block) int64, drop the rest.
-
-    Raises:
-        DataError: The corpus fills no block.
-    """
-    documents = encode_texts(encoder, [row["text"] for row in read_rows(path)])
-    generator = torch.Generator().manual_seed(derive_seed(seed, "pretrain.documents"))
-    stream: list[int] = []
-    for index in torch.randperm(len(documents), generator=generator).tolist():
-        stream += [*documents[index], encoder.eos_token_id]
-    count = len(stream) // block_tokens
-    if not count:
-        raise DataError(
-            f"{path} holds {len(stream)} tokens, wanted at least one block of {block_tokens}; "
-            "give more text or lower block_tokens"
-        )
-    return torch.tensor(stream[: count * block_tokens]).view(count, block_tokens)

@@ -6,6 +6,8 @@ Documents are shuffled, joined with EOS between them and cut into blocks of equa
 token is padding. Attention crosses the documents of a block, as in GPT-3. AdamW 0.9/0.95/1e-8,
 weight decay on matrices only, clipping, warm-up and cosine to 10%, as in the LLaMA report.
 
+The corpus may be larger than memory: its tokens lie in a file, from which blocks are read.
+
 Held-out loss is exact: blocks overlap by one token and the stream begins with an EOS, so each
 token of each held-out document, and the EOS behind it, is predicted exactly once. Bits per byte
 divide that by the documents' UTF-8 bytes and so compare models across tokenizers.
@@ -23,13 +25,13 @@ from models.errors import DataError, ParameterError
 from models.language.architectures import build_model, parameter_count
 from models.language.config import ArchitectureConfig
 from models.language.folders import load_tokenizer, save_model
-from models.language.likelihood import bits_per_byte, held_out_loss
-from models.language.tokenizer import encode_texts
+from models.language.likelihood import WINDOWS_AT_ONCE, HeldOutLoss, held_out_loss
+from models.language.token_files import open_tokens
 from models.randomness import derive_seed
-from models.rows import read_rows
 from models.runtime import TrainingRun
+from models.training.blocks import Blocks, corpus_blocks
 from models.training.config import PretrainConfig
-from models.training.order import corpus_blocks, training_order
+from models.training.order import training_order
 from models.training.setup import GuardedTrainer, train, trainer_settings
 
 
@@ -41,8 +43,13 @@ def pretrain(
     architecture: ArchitectureConfig,
     config: PretrainConfig,
     run: TrainingRun,
+    cache: Path | None = None,
 ) -> dict[str, float]:
     """Train a causal language model from scratch and publish its folder.
+
+    Args:
+        cache: Folder for the tokens of both row files, named after their contents; see
+            `open_tokens`.
 
     Returns:
         Final metrics: held-out loss, perplexity, bits per byte, tokens learned from, parameters.
@@ -58,8 +65,8 @@ def pretrain(
             "lower block_tokens or raise the context"
         )
     encoder = load_tokenizer(tokenizer)
-    blocks = corpus_blocks(encoder, corpus, config.block_tokens, run.seed)
-    held_out = _HeldOut(encoder, heldout, config.block_tokens)
+    blocks = corpus_blocks(encoder, corpus, config.block_tokens, run.seed, cache=cache)
+    held_out = _HeldOut(encoder, heldout, config.block_tokens, cache)
     model = build_model(architecture, encoder, seed=derive_seed(run.seed, "pretrain.weights"))
     order = training_order(
         [config.block_tokens] * len(blocks),
@@ -71,7 +78,7 @@ def pretrain(
     trainer = GuardedTrainer(
         model=model,
         args=TrainingArguments(**settings),
-        train_dataset=_Blocks(blocks, order),
+        train_dataset=_Rows(blocks, order),
         data_collator=default_data_collator,
     )
     train(trainer, run, stage="pretrain", measure=held_out.measure)
@@ -81,15 +88,15 @@ def pretrain(
     return {
         **measured,
         "pretrain/tokens": float(len(order) * config.block_tokens),
-        "pretrain/corpus_tokens": float(blocks.numel()),
+        "pretrain/corpus_tokens": float(len(blocks) * config.block_tokens),
         "pretrain/parameters": float(parameter_count(model)),
     }
 
 
-class _Blocks(Dataset[dict[str, torch.Tensor]]):
-    """Packed blocks in the order of training; `blocks` is (blocks, block) int64."""
+class _Rows(Dataset[dict[str, torch.Tensor]]):
+    """Packed blocks in the order of training."""
 
-    def __init__(self, blocks: torch.Tensor, order: list[int]) -> None:
+    def __init__(self, blocks: Blocks, order: list[int]) -> None:
         self._blocks = blocks
         self._order = order
 
@@ -104,26 +111,34 @@ class _Blocks(Dataset[dict[str, torch.Tensor]]):
 class _HeldOut:
     """Held-out documents as blocks in which every token is predicted exactly once."""
 
-    def __init__(self, encoder: Any, path: Path, block_tokens: int) -> None:
-        texts = [row["text"] for row in read_rows(path)]
-        self._byte_count = sum(len(text.encode()) for text in texts)
-        if not self._byte_count:
+    def __init__(self, encoder: Any, path: Path, block_tokens: int, cache: Path | None) -> None:
+        self._tokens = open_tokens(encoder, path, cache)
+        self._eos: int = encoder.eos_token_id
+        self._predicted = block_tokens - 1
+        if not self._tokens.text_bytes:
             raise DataError(
                 f"{path} holds no text, held-out documents were wanted to measure the loss on; "
                 "give more rows or hold out a larger share"
             )
-        stream = [encoder.eos_token_id]
-        for ids in encode_texts(encoder, texts):
-            stream += [*ids, encoder.eos_token_id]
-        starts = range(0, len(stream) - 1, block_tokens - 1)
-        self._first = [stream[start : start + 1] for start in starts]
-        self._rest = [stream[start + 1 : start + block_tokens] for start in starts]
 
     def measure(self, model: Any) -> Mapping[str, float]:
         """Held-out loss in nats per token, as perplexity, and as bits per byte."""
-        loss = held_out_loss(model, self._first, self._rest)
+        nll_sum = 0.0
+        window = WINDOWS_AT_ONCE * self._predicted
+        for start in range(0, self._tokens.tokens, window):
+            before = self._tokens.read(start - 1, 1).tolist() if start else [self._eos]
+            stream = before + self._tokens.read(start, window).tolist()
+            places = range(0, len(stream) - 1, self._predicted)
+            first = [stream[at : at + 1] for at in places]
+            rest = [stream[at + 1 : at + 1 + self._predicted] for at in places]
+            nll_sum += held_out_loss(model, first, rest).nll_sum
+        loss = HeldOutLoss(
+            nll_sum=nll_sum,
+            token_count=self._tokens.tokens,
+            byte_count=self._tokens.text_bytes,
+        )
         return {
             "pretrain/heldout_loss": loss.mean,
             "pretrain/perplexity": loss.perplexity,
-            "pretrain/bits_per_byte": bits_per_byte(loss.nll_sum, self._byte_count),
+            "pretrain/bits_per_byte": loss.bits_per_byte,
         }

@@ -26,9 +26,10 @@ from tasks.data.formats import COLLECTIONS, Collection
 from tasks.data.inspection.inspector import inspect_datasets
 from tasks.data.inspection.pairs import find_agreement
 from tasks.data.inspection.records import Agreement
-from tasks.data.mixture import mix
 from tasks.data.report import OnProgress, PreparationReport, ignore_progress
-from tasks.data.selection import (
+from tasks.data.sources import corpus_weights, fingerprint, read_raw
+from tasks.data.spools.mixture import mix
+from tasks.data.spools.selection import (
     Selection,
     Sides,
     cross_overlaps,
@@ -36,9 +37,8 @@ from tasks.data.selection import (
     drop_overlap,
     split,
 )
-from tasks.data.sources import corpus_weights, fingerprint, read_raw
-from tasks.data.spool import BEATEN, TIED, TURNED, Spool
-from tasks.data.spooling import Spooled, spool_rows
+from tasks.data.spools.spool import BEATEN, TIED, TURNED, Spool
+from tasks.data.spools.spooling import Spooled, spool_rows
 from tasks.data.tally import FileTally
 
 # The world gives its own held-out prompts and pairs; this share of the rest is for perplexity.

@@ -23,7 +23,7 @@ class DataConfig(Config):
     corpus: str = ""
     """Texts to pretrain on: files, globs, folders, hub ids NAME[@REVISION]; weight as NAME=0.7."""
     demonstrations: str = ""
-    """For SFT: files, globs, folders or hub ids; empty = prompt and chosen of the preferences."""
+    """For SFT, named likewise; empty = each prompt of the preferences with its best completion."""
     preferences: str = ""
     """For the reward model: files, globs, folders or hub ids, separated by commas."""
     prompts: str = ""

@@ -125,12 +125,20 @@ class PreparationReport:
     inspection: Inspection = field(default_factory=Inspection)
 
     def metrics(self) -> dict[str, float]:
-        """Numbers for tracking, such as ``data/corpus_rows``."""
+        """Numbers for tracking, such as ``data/corpus_rows``.
+
+        Where weights changed how often texts are taken, ``data/corpus_epochs_1`` is how often those
+        of the first source are.
+        """
         metrics: dict[str, float] = {}
         for each in self.collections:
             metrics[f"data/{each.name}_rows"] = float(each.train)
             metrics[f"data/{each.name}_heldout_rows"] = float(each.heldout)
             metrics[f"data/{each.name}_dropped_rows"] = float(sum(each.dropped.values()))
+            if any(file.epochs != 1 for file in each.files):
+                epochs = {file.source: file.epochs for file in each.files if not file.heldout}
+                for number, count in enumerate(epochs.values(), 1):
+                    metrics[f"data/{each.name}_epochs_{number}"] = count
         metrics["data/contrasts_rows"] = float(self.contrasts)
         return metrics | self.inspection.metrics()
 

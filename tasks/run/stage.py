@@ -57,12 +57,14 @@ class Workspace:
         inputs: Verified folder of each input by role.
         out: Empty folder for the result.
         checkpoints: Folder that outlives a crash.
+        cache: Folder of what can be made again.
         log: Takes step metrics.
     """
 
     inputs: Mapping[str, Path]
     out: Path
     checkpoints: Path
+    cache: Path
     device: str
     log: Log
 
@@ -232,6 +234,7 @@ class _StageRun:
             inputs=inputs,
             out=out,
             checkpoints=checkpoints,
+            cache=self.settings.cache,
             device=use_device(self.settings.device, self.settings.threads),
             log=log,
         )

@@ -7,6 +7,7 @@ from models.ppo.alarms import raised_alarms
 from models.ppo.config import PPOConfig
 from tasks.registry.registration import register
 from tasks.reports.ppo import ppo_page
+from tasks.results.cache import token_folder
 from tasks.results.store import StageRef
 from tasks.run.pipeline import PipelineRun
 from tasks.run.reporting import emit
@@ -29,16 +30,18 @@ def align(
     def learn(work: Workspace) -> Mapping[str, float]:
         from models.ppo.run import train_ppo  # imports torch
 
-        corpus = work.inputs["prompts"] / "corpus_train.jsonl"
+        data = work.inputs["prompts"]
+        corpus = data / "corpus_train.jsonl"
         return train_ppo(
             sft=work.inputs["actor"] / "model",
             reward=work.inputs["reward_model"] / "model",
-            prompts=work.inputs["prompts"] / "prompts_train.jsonl",
-            heldout_prompts=work.inputs["prompts"] / "prompts_heldout.jsonl",
+            prompts=data / "prompts_train.jsonl",
+            heldout_prompts=data / "prompts_heldout.jsonl",
             corpus=corpus if corpus.is_file() else None,
             config=config,
             sampling=sampling,
             run=work.training_run(work.out, pipeline.seed),
+            cache=token_folder(work.cache, data, "corpus_"),
         )
 
     spec = StageSpec(

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from models.language.config import ArchitectureConfig
 from models.training.config import PretrainConfig
 from tasks.registry.registration import register
+from tasks.results.cache import token_folder
 from tasks.results.store import StageRef
 from tasks.run.pipeline import PipelineRun
 from tasks.run.spec import StageSpec
@@ -25,13 +26,15 @@ def pretrain(
     def learn(work: Workspace) -> Mapping[str, float]:
         from models.training.pretraining import pretrain  # imports torch
 
+        data = work.inputs["corpus"]
         return pretrain(
             tokenizer=work.inputs["tokenizer"] / "tokenizer",
-            corpus=work.inputs["corpus"] / "corpus_train.jsonl",
-            heldout=work.inputs["corpus"] / "corpus_heldout.jsonl",
+            corpus=data / "corpus_train.jsonl",
+            heldout=data / "corpus_heldout.jsonl",
             architecture=architecture,
             config=config,
             run=work.training_run(work.out / "model", pipeline.seed),
+            cache=token_folder(work.cache, data, "corpus_"),
         )
 
     spec = StageSpec(

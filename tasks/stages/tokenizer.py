@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from models.language.config import TokenizerConfig
+from tasks.results.cache import token_folder
 from tasks.results.store import StageRef
 from tasks.run.pipeline import PipelineRun
 from tasks.run.spec import StageSpec
@@ -23,6 +24,7 @@ def train_tokenizer(
             config=config,
             context=context,
             out=work.out / "tokenizer",
+            cache=token_folder(work.cache, work.inputs["corpus"], "corpus_"),
         )
 
     spec = StageSpec(

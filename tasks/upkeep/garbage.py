@@ -9,6 +9,8 @@ stage while a pipeline runs, which may be about to reuse it.
 To remove, the locks are taken first, then references are read again, then each folder is renamed
 away and emptied. Whoever looks for a stage takes its lock, so nobody can have found what is
 removed: a run that did so before either still runs, or has left its reference.
+
+Caches go by age alone: whoever reads one holds it open, whoever misses one makes it again.
 """
 
 import contextlib
@@ -30,6 +32,7 @@ from tasks.upkeep.references import References, read_references
 
 logger = logging.getLogger(__name__)
 
+CACHES = {"tokens": "texts as tokens"}
 UNFINISHED = {"partial": "checkpoints", "writing": "half a result", "removed": "a removed stage"}
 DAY_SECONDS = 86400.0
 BATCH = 100
@@ -62,7 +65,7 @@ class Garbage:
 
     Attributes:
         notices: Sentences for people.
-        older_than_days: Younger unfinished work is kept.
+        older_than_days: Younger unfinished work and caches are kept.
     """
 
     items: tuple[Item, ...]
@@ -74,7 +77,7 @@ def find_garbage(settings: Settings, *, older_than_days: float) -> Garbage:
     """Find what nothing refers to; nothing is changed.
 
     Args:
-        older_than_days: Unfinished work that changed more recently is kept.
+        older_than_days: Unfinished work and caches that changed more recently are kept.
 
     Raises:
         QuartetError: MLflow does not answer, so that nobody knows what is referred to.
@@ -158,18 +161,25 @@ def _judge(
                 known = manifests[one.path] is not None and one.digest not in reached
                 why = "nothing refers to it" if known and not references.running else ""
             if why:
-                item = Item(
-                    path=one.path,
-                    stage=one.stage,
-                    digest=one.digest,
-                    what=UNFINISHED.get(one.suffix, "published stage"),
-                    age_days=_age_days(one.path),
-                    size=sum(at.lstat().st_size for at in one.path.rglob("*") if at.is_file()),
-                    why=why,
-                )
-                items.append(item)
+                items.append(_item(one, UNFINISHED.get(one.suffix, "published stage"), why))
+    for one in list_entries(settings.cache):
+        with contextlib.suppress(FileNotFoundError):  # another `quartet gc` is at it
+            if one.stage in CACHES and (one.suffix == "removed" or _age_days(one.path) >= days):
+                items.append(_item(one, CACHES[one.stage], "not used lately; made again if needed"))
     notices = _notices(references, foreign, manifests.values(), tracker)
     return Garbage(items=tuple(items), notices=tuple(notices), older_than_days=days)
+
+
+def _item(one: Entry, what: str, why: str) -> Item:
+    return Item(
+        path=one.path,
+        stage=one.stage,
+        digest=one.digest,
+        what=what,
+        age_days=_age_days(one.path),
+        size=sum(at.lstat().st_size for at in one.path.rglob("*") if at.is_file()),
+        why=why,
+    )
 
 
 def _why_unfinished(one: Entry, reached: set[str], days: float, *, published: bool) -> str:

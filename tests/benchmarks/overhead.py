@@ -83,6 +83,9 @@ def bare(settings: list[str]) -> dict[str, float]:
         for stage in STAGES:
             module = MODULES.get(stage, stage)
             stack.enter_context(patch(f"tasks.stages.{module}.run_stage", _bare_stage(root)))
+        for module in ("tokenizer", "pretrain", "ppo"):
+            tokens = f"tasks.stages.{module}.token_folder"  # bare stages have no manifest
+            stack.enter_context(patch(tokens, lambda *_: root / "tokens"))
         for nobody_looks in (
             "flows.pipeline.record_verdict",
             "tasks.stages.pretrain.register",
@@ -127,6 +130,7 @@ def _bare_stage(root: Path) -> Callable[..., Any]:
                 inputs={role: store.folder(ref.stage, DIGEST) for role, ref in spec.inputs.items()},
                 out=out,
                 checkpoints=checkpoints,
+                cache=root / "cache",
                 device=use_device("auto", load_settings().threads),
                 log=lambda values, step: append_history(out, values, step),
             )

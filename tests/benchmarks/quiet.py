@@ -33,13 +33,13 @@ class Span:
 
     def __init__(self) -> None:
         """Begin."""
-        self._busy, self._own, self._wall = _busy_seconds(), time.process_time(), _wall()
+        self._busy, self._own, self._wall = _busy_seconds(), _own_seconds(), _wall()
         self.seconds = self.cpu_seconds = self.foreign_share = 0.0
 
     def end(self) -> "Span":
         """Fill in wall seconds, own CPU seconds and the share of the machine that others took."""
         self.seconds = _wall() - self._wall
-        self.cpu_seconds = time.process_time() - self._own
+        self.cpu_seconds = _own_seconds() - self._own
         foreign = _busy_seconds() - self._busy - self.cpu_seconds
         self.foreign_share = max(0.0, foreign) / (self.seconds * (os.cpu_count() or 1))
         return self
@@ -153,6 +153,11 @@ def _busy_seconds() -> float:
     """CPU seconds that the machine has spent, on anybody's work, other guests' included."""
     numbers = [int(number) for number in Path("/proc/stat").read_text().split()[1:9]]
     return (sum(numbers) - numbers[3] - numbers[4]) / _TICKS  # but for idle and iowait
+
+
+def _own_seconds() -> float:
+    """CPU seconds of this process and of the children that it has waited for."""
+    return time.process_time() + sum(os.times()[2:4])
 
 
 def _wall() -> float:

@@ -6,8 +6,14 @@ from pathlib import Path
 import pytest
 
 from tasks.data.formats import Collection, Row
-from tasks.data.selection import Selection, Sides, cross_overlaps, drop_duplicates, drop_overlap
-from tasks.data.spool import Spool
+from tasks.data.spools.selection import (
+    Selection,
+    Sides,
+    cross_overlaps,
+    drop_duplicates,
+    drop_overlap,
+)
+from tasks.data.spools.spool import Spool
 from tasks.data.tally import BOTH_DIRECTIONS, DUPLICATE, HELD_OUT, FileTally, Tally
 
 

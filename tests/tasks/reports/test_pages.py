@@ -143,6 +143,24 @@ def test_data_page_shows_what_the_inspection_found(tmp_path: Path) -> None:
     assert (tmp_path / "lengths.png").stat().st_size > 10_000
 
 
+def test_ranking_page_shows_accuracy_by_margin_and_counts_ties(tmp_path: Path) -> None:
+    numbers = {
+        "reward/accuracy": 0.8,
+        "reward/accuracy_low": 0.7,
+        "reward/accuracy_high": 0.9,
+        "reward/accuracy_margin_0.5": 0.75,
+        "reward/accuracy_margin_1": 0.95,
+        "reward/longer_wins_accuracy": 0.5,
+        "reward/heldout_ties": 12.0,
+    }
+    lines = ranking_page(result(tmp_path, **numbers), tmp_path, group="reward").markdown.split("\n")
+    assert lines[4:] == [
+        "| pairs with margin 0.5 | 0.750 |",
+        "| pairs with margin 1 | 0.950 |",
+        "| ties: 12 | left out |",
+    ]
+
+
 def test_ranking_page_shows_accuracy_beside_its_baseline_and_by_respect(tmp_path: Path) -> None:
     numbers = {
         "judge/accuracy": 0.75,

@@ -441,3 +441,31 @@ def test_a_stage_and_its_leftovers_go_together(place: Place) -> None:
         place.beside(1, kind, days=OLD)
     assert place.clean() == names
     assert place.left() == set()
+
+
+def test_caches_go_by_age_alone(place: Place) -> None:
+    folders = {}
+    for number, (kind, days) in enumerate([("tokens", 8.0), ("tokens", 6.0), ("other", 8.0)]):
+        folder = folders[number] = place.settings.cache / kind / digest(number)
+        folder.mkdir(parents=True)
+        (folder / "train.tokens").write_bytes(b"\x00" * 10)
+        then = time.time() - days * 86400
+        for path in (folder / "train.tokens", folder):
+            os.utime(path, (then, then))
+    [item] = find_garbage(place.settings, older_than_days=7.0).items
+    assert (item.path, item.what, item.size) == (folders[0], "texts as tokens", 10)
+    assert place.clean() == {digest(0)}
+    assert [folder.exists() for folder in folders.values()] == [False, True, True]
+
+
+def test_cache_that_was_used_meanwhile_stays(place: Place) -> None:
+    folder = place.settings.cache / "tokens" / digest(1)
+    folder.mkdir(parents=True)
+    file = folder / "train.tokens"
+    file.write_bytes(b"")
+    for path in (file, folder):
+        os.utime(path, (0, 0))
+    found = find_garbage(place.settings, older_than_days=7.0)
+    os.utime(file)  # as a run does that reads it
+    assert remove_garbage(place.settings, found) == []
+    assert file.exists()

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from models.errors import DataError
 from models.files import shown
-from tasks.data.selection import Selection
 from tasks.data.split import Keys
+from tasks.data.spools.selection import Selection
 from tasks.data.tally import Tally
 
 MOST_EPOCHS = 1000

@@ -1,17 +1,16 @@
 """From raw rows to spools in one form: the only pass over what people brought."""
 
+import json
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from tasks.data.config import DataConfig
 from tasks.data.formats import COLLECTIONS, Collection, Row, as_messages
 from tasks.data.quality import admit
 from tasks.data.report import OnProgress, Progress
 from tasks.data.sources import RawData, RawRows
-from tasks.data.spool import FILLED, Spool
+from tasks.data.spools.spool import FILLED, Spool
 from tasks.data.tally import FileTally, Tally
 
 _PROGRESS_SECONDS = 0.5
@@ -72,18 +71,14 @@ def spool_rows(config: DataConfig, raw: RawData, folder: Path, tell: OnProgress)
         DataError: A file cannot be read, or is not what it is taken for.
     """
     tallies: dict[Collection, Tally] = {collection: Tally() for collection in COLLECTIONS}
-    parts = [part for side in (raw.train, raw.heldout) for files in side.values() for part in files]
-    meter = Meter(tell, sum(part.bytes for part in parts))
-
-    def spooled(collection: Collection, files: Iterable[RawRows], *, heldout: bool) -> Spool:
-        spool = Spool(folder / f"{collection}_{heldout}", collection)
-        for part in files:
-            file = FileTally(label=part.label, source=part.source, heldout=heldout)
-            _spool_file(spool, part, file, tallies[collection], config, meter)
-        return spool
-
-    train = {each: spooled(each, files, heldout=False) for each, files in raw.train.items()}
-    heldout = {each: spooled(each, files, heldout=True) for each, files in raw.heldout.items()}
+    meter = Meter(tell, sum(part.bytes for part in raw.parts))
+    sides: tuple[Spools, Spools] = ({}, {})
+    for part in sorted(raw.parts, key=lambda part: COLLECTIONS.index(part.collection)):
+        spools = sides[part.heldout]
+        name, side = part.collection, "heldout" if part.heldout else "train"
+        spool = spools.setdefault(name, Spool(folder / f"{name}_{side}", name))
+        _spool_file(spool, part, tallies[name], config, meter)
+    train, heldout = sides
     form = _Form.of([*train.values(), *heldout.values()])
     return Spooled(
         folder=folder,
@@ -96,23 +91,28 @@ def spool_rows(config: DataConfig, raw: RawData, folder: Path, tell: OnProgress)
 
 
 def _spool_file(
-    spool: Spool, part: RawRows, file: FileTally, tally: Tally, config: DataConfig, meter: Meter
+    spool: Spool, part: RawRows, tally: Tally, config: DataConfig, meter: Meter
 ) -> None:
+    file = FileTally(label=part.label, source=part.source, heldout=part.heldout, notes=part.notes)
     spool.begin(file)
     size, read = spool.bytes, 0
     rows = admit(spool.collection, part.rows, file=file, tally=tally, config=config)
     for number, several in rows:
         lost = _losers(several) if len(several) > 1 else ()
         for row in several:
-            spool.add(number, row, beaten=row.get("chosen") in lost)
+            spool.add(number, row, beaten=bool(lost) and _key(row, "chosen") in lost)
         meter.count(file.label, file.read - read, spool.bytes - size)
         size, read = spool.bytes, file.read
     meter.end_file(part.bytes)
 
 
-def _losers(pairs: list[Row]) -> list[Any]:
-    """The completions of a ranking that lost to another one."""
-    return [pair["rejected"] for pair in pairs if "rejected" in pair and not pair.get("tie")]
+def _losers(rows: list[Row]) -> set[str]:
+    """The completions of a ranking that lost to another one, with their prompts."""
+    return {_key(row, "rejected") for row in rows if "rejected" in row and not row.get("tie")}
+
+
+def _key(row: Row, column: str) -> str:
+    return json.dumps([row["prompt"], row[column]], ensure_ascii=False)
 
 
 @dataclass(frozen=True, slots=True)

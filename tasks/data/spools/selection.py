@@ -24,7 +24,7 @@ from tasks.data.split import (
     hashed,
     held_out,
 )
-from tasks.data.spool import TIED, TURNED, Spool
+from tasks.data.spools.spool import TIED, TURNED, Spool
 from tasks.data.tally import BOTH_DIRECTIONS, DUPLICATE, HELD_OUT, MOST_EXAMPLES, Tally
 
 # A pair that one person calls a tie and another does not is two different judgements.

@@ -95,14 +95,17 @@ class Spool:
             place: Number of the raw row in its file.
             beaten: Whether its chosen completion lost to another one of the same ranking.
         """
-        line = json.dumps(row, ensure_ascii=False).encode() + b"\n"
+        group = group_key(self.collection, row)
+        is_text = self.collection == "corpus"  # whose only value is written already
+        line = f'{{"text": {group}}}' if is_text else json.dumps(row, ensure_ascii=False)
+        data = line.encode() + b"\n"
         if self._file is None:
             self._file = self._path.open("wb", buffering=_BUFFER)
-        self._file.write(line)
-        self.bytes += len(line)
+        self._file.write(data)
+        self.bytes += len(data)
         self._ends.append(self.bytes)
         self._places.append(place)
-        self._groups.append(hashed(group_key(self.collection, row)))
+        self._groups.append(hashed(group))
         if self.collection in ("demonstrations", "preferences"):
             self._contents.append(hashed(content_key(self.collection, row)))
         tied = bool(row.get("tie"))

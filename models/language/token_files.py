@@ -1,0 +1,188 @@
+"""A corpus as token ids in a file: written once as a stream, kept, and read piece by piece.
+
+    ids      (tokens,) uint16, or uint32 for a vocabulary that needs it: each document, then EOS
+    ends     (documents,) int64: the number of tokens up to and with each document's EOS
+    trailer  what is in it, and a checksum of everything before
+
+Peak memory does not grow with the texts, only by a few numbers a document. Nothing is mapped:
+the pages of a map count as this process's memory, what is read from a file does not.
+
+A file appears under its name in one step, when it is whole, and its checksum is compared before it
+is used. So two runs may write one at once, and what is damaged is written again.
+"""
+
+import contextlib
+import hashlib
+import logging
+import os
+import struct
+import tempfile
+import zlib
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, BinaryIO, TypeAlias
+
+import numpy as np
+import torch
+
+from models.rows import iterate_rows
+
+Numbers: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
+
+BATCH_CHARACTERS = 2**20
+"""Of the texts that one thread encodes at once."""
+CHUNK = 2**24
+"""Bytes that are read at once to compare a checksum."""
+TRAILER = struct.Struct("<8sIIQQQ")
+FORMAT = b"tokens-1"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenFile:
+    """The documents of a row file as token ids, in their order.
+
+    Attributes:
+        file: Stays readable when its name goes.
+        width: Bytes of an id.
+        tokens: Ids, an EOS behind each document included.
+        text_bytes: Of the texts in UTF-8.
+    """
+
+    file: BinaryIO
+    width: int
+    tokens: int
+    documents: int
+    text_bytes: int
+
+    def read(self, start: int, count: int) -> Numbers:
+        """Read ids, (count,) int64, fewer at the end."""
+        count = max(0, min(count, self.tokens - start))
+        data = os.pread(self.file.fileno(), count * self.width, start * self.width)
+        return np.frombuffer(data, dtype=f"<u{self.width}").astype(np.int64)
+
+    def ends(self) -> Numbers:
+        """Number of tokens up to each document's end, (documents,) int64."""
+        self.file.seek(self.tokens * self.width)
+        return np.fromfile(self.file, dtype="<i8", count=self.documents)
+
+
+def open_tokens(tokenizer: Any, rows: Path, cache: Path | None = None) -> TokenFile:
+    """Encode the `text` of a row file as it stands, an EOS behind each, or find that it was done.
+
+    All of torch's threads encode; no part of a text becomes a special token.
+
+    Args:
+        cache: Folder for what is made from this row file, named after the file's contents; without
+            one the result is kept no longer than it is open.
+    """
+    backend = tokenizer.backend_tokenizer
+    backend.no_truncation()
+    backend.no_padding()
+    backend.encode_special_tokens = True
+    if cache is None:
+        file: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115 - the result holds it
+        return _write(backend, tokenizer.eos_token_id, rows, file)
+    identity = f"{backend.to_str()} {tokenizer.eos_token_id} {version('tokenizers')}"
+    name = hashlib.sha256(f"{identity} {rows.stat().st_size}".encode()).hexdigest()
+    path = cache / f"{rows.stem}-{name}.tokens"
+    with contextlib.suppress(FileNotFoundError):
+        found = _open(path)
+        if found is not None:
+            os.utime(path)  # when it was last of use
+            return found
+        logger.warning("%s is damaged and is written again", path)
+    cache.mkdir(parents=True, exist_ok=True)
+    descriptor, scratch = tempfile.mkstemp(dir=cache, prefix=f"{path.stem}.", suffix=".writing")
+    try:
+        written = _write(backend, tokenizer.eos_token_id, rows, os.fdopen(descriptor, "w+b"))
+        os.replace(scratch, path)
+    finally:
+        Path(scratch).unlink(missing_ok=True)
+    return written
+
+
+def _open(path: Path) -> TokenFile | None:
+    """Open a file of tokens; None if it is not exactly what was written."""
+    file = path.open("rb")
+    left = path.stat().st_size - TRAILER.size
+    checksum, chunk = 0, b"?"
+    while left > 0 and chunk:
+        chunk = file.read(min(CHUNK, left))
+        checksum = zlib.crc32(chunk, checksum)
+        left -= len(chunk)
+    trailer = file.read()
+    if left or len(trailer) != TRAILER.size:
+        return None
+    known, width, found, tokens, documents, text_bytes = TRAILER.unpack(trailer)
+    if (
+        known != FORMAT
+        or found != checksum
+        or file.tell() != width * tokens + 8 * documents + TRAILER.size
+    ):
+        return None
+    return TokenFile(
+        file=file, width=width, tokens=tokens, documents=documents, text_bytes=text_bytes
+    )
+
+
+def _write(backend: Any, eos: int, rows: Path, file: BinaryIO) -> TokenFile:
+    width = 2 if max(eos, *backend.get_vocab().values()) < 2**16 else 4
+    checksum = tokens = text_bytes = 0
+    ends: list[Numbers] = []
+
+    def encode(texts: list[str]) -> tuple[Numbers, Numbers, int]:
+        ids: list[int] = []
+        stops: list[int] = []
+        for encoding in backend.encode_batch_fast(texts, add_special_tokens=False):
+            ids += encoding.ids
+            ids.append(eos)
+            stops.append(len(ids))
+        size = sum(len(text.encode()) for text in texts)
+        return np.array(ids, dtype=f"<u{width}"), np.array(stops, dtype="<i8"), size
+
+    texts = (row["text"] for row in iterate_rows(rows))
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        for ids, stops, size in _in_order(pool, encode, _batches(texts)):
+            file.write(ids.data)
+            checksum = zlib.crc32(ids.data, checksum)
+            ends.append(stops + tokens)
+            tokens, text_bytes = tokens + len(ids), text_bytes + size
+    for part in ends:
+        file.write(part.data)
+        checksum = zlib.crc32(part.data, checksum)
+    documents = sum(map(len, ends))
+    file.write(TRAILER.pack(FORMAT, width, checksum, tokens, documents, text_bytes))
+    file.flush()
+    return TokenFile(
+        file=file, width=width, tokens=tokens, documents=documents, text_bytes=text_bytes
+    )
+
+
+def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
+    batch: list[str] = []
+    characters = 0
+    for text in texts:
+        batch.append(text)
+        characters += len(text)
+        if characters >= BATCH_CHARACTERS:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch
+
+
+def _in_order(pool: ThreadPoolExecutor, encode: Any, batches: Iterable[list[str]]) -> Iterator[Any]:
+    """Encode on all threads and give results in order; few wait, whatever the number of batches."""
+    waiting: deque[Future[Any]] = deque()
+    for batch in batches:
+        waiting.append(pool.submit(encode, batch))
+        if len(waiting) > 2 * torch.get_num_threads():
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()

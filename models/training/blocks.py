@@ -1,0 +1,80 @@
+"""The corpus in packed blocks, read from its file of tokens as they are asked for.
+
+Documents are shuffled, each followed by EOS, joined and cut into blocks of equal length; what fills
+no block at the end is left out. Only the shuffled order is held: two numbers a document.
+"""
+
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from models.errors import DataError
+from models.language.token_files import TokenFile, open_tokens
+from models.randomness import derive_seed
+
+
+class Blocks(Dataset[torch.Tensor]):
+    """Blocks of documents in an order; `blocks[index]` is (block,) int64."""
+
+    def __init__(self, tokens: TokenFile, order: torch.Tensor, block_tokens: int) -> None:
+        """Lay the documents out.
+
+        Args:
+            order: (documents,) int64, a permutation.
+        """
+        self._tokens = tokens
+        self.block_tokens = block_tokens
+        starts = tokens.ends()
+        lengths = np.diff(starts, prepend=0)
+        starts -= lengths
+        self._starts = starts[order.numpy()]  # in the file, of each document of the stream
+        self._ends = np.cumsum(lengths[order.numpy()])  # in the stream
+
+    def __len__(self) -> int:
+        return self._tokens.tokens // self.block_tokens
+
+    def __getitem__(self, index: int | torch.Tensor) -> torch.Tensor:
+        """Read a block, or those that a tensor of numbers names: (blocks, block)."""
+        if isinstance(index, torch.Tensor):
+            return torch.stack([self[one] for one in index.tolist()])
+        if not 0 <= index < len(self):
+            raise IndexError(f"block {index} of {len(self)}")
+        at, stop = index * self.block_tokens, (index + 1) * self.block_tokens
+        document = int(np.searchsorted(self._ends, at, side="right"))
+        pieces = []
+        while at < stop:
+            end = int(self._ends[document])
+            length = end - int(self._ends[document - 1]) if document else end
+            start = int(self._starts[document]) + length - (end - at)
+            pieces.append(self._tokens.read(start, min(end, stop) - at))
+            at, document = min(end, stop), document + 1
+        return torch.from_numpy(np.concatenate(pieces))
+
+
+BlockTable: TypeAlias = torch.Tensor | Blocks
+"""(blocks, block) int64 by numbers of blocks, from memory or from a file."""
+
+
+def corpus_blocks(
+    encoder: Any, path: Path, block_tokens: int, seed: int, *, cache: Path | None = None
+) -> Blocks:
+    """Shuffle `text` of a row file, join with EOS, cut into blocks, drop the rest.
+
+    Args:
+        cache: See `open_tokens`.
+
+    Raises:
+        DataError: The corpus fills no block.
+    """
+    tokens = open_tokens(encoder, path, cache)
+    if tokens.tokens < block_tokens:
+        raise DataError(
+            f"{path} holds {tokens.tokens} tokens, wanted at least one block of {block_tokens}; "
+            "give more text or lower block_tokens"
+        )
+    generator = torch.Generator().manual_seed(derive_seed(seed, "pretrain.documents"))
+    order = torch.randperm(tokens.documents, generator=generator)
+    return Blocks(tokens, order, block_tokens)
