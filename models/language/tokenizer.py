@@ -28,6 +28,7 @@ from transformers import PreTrainedTokenizerFast
 from models.errors import DataError, ModelError, ParameterError
 from models.language.config import TokenizerConfig
 from models.language.token_files import open_tokens
+from models.language.vocabulary import training_texts
 from models.rows import iterate_rows
 
 Messages: TypeAlias = list[dict[str, str]]
@@ -63,8 +64,7 @@ def train_tokenizer(
 ) -> dict[str, float]:
     """Train a byte-level BPE on the corpus and save it as a tokenizer folder.
 
-    The corpus is read as a stream, whatever its size. In memory are its distinct words, cut at
-    spaces, and their counts.
+    The corpus is read as a stream; of a huge one, part is learned from: see `training_texts`.
 
     Args:
         corpus: Rows with `text`.
@@ -89,7 +89,7 @@ def train_tokenizer(
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    backend.train_from_iterator((row["text"] for row in iterate_rows(corpus)), trainer=trainer)
+    backend.train_from_iterator(training_texts(corpus), trainer=trainer)
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=backend,
         pad_token=PAD_TOKEN,
