@@ -5,23 +5,21 @@ What depends on files, stages and models is refused by the plan (`flows/plan.py`
 
 from flows.memory import check_memory
 from flows.parameters import PipelineParameters
-from tasks.data.files import user_path
-from tasks.data.sources import folder_files
+from tasks.data.sources import check_source
 from tasks.judging.possible import refuse_impossible
 from tasks.registry.versions import named_version
 from tasks.settings import load_settings
 
 
 def check_parameters(parameters: PipelineParameters) -> None:
-    """Refuse what cannot fit in memory, and a folder without the needed files.
+    """Refuse what cannot fit in memory, and data of which a file is missing.
 
     Raises:
         ParameterError: It needs more memory than there is.
-        DataError: The folder or a file in it is missing.
+        DataError: A folder or a file is missing.
     """
     check_memory(parameters, load_settings())
-    if parameters.data.source == "folder":
-        folder_files(user_path(parameters.data.folder), corpus=parameters.needs_corpus)
+    check_source(parameters.data, corpus=parameters.needs_corpus)
 
 
 def check_decision(parameters: PipelineParameters) -> None:

@@ -37,6 +37,7 @@ from tasks.stages.pretrain import pretrain
 from tasks.stages.resolve import find_model
 from tasks.stages.reward_quality import refuse_weak
 from tasks.stages.sft import finetune
+from tasks.stages.templates import check_template
 from tasks.stages.tokenizer import train_tokenizer
 
 
@@ -115,10 +116,12 @@ def _run_stages(
     stages = [data]
     if p.base.source:
         base = find_model(p.base.name, role="base", pipeline=pipeline)
+        check_template(data, base)
     else:
         tokenizer = train_tokenizer(
             p.tokenizer, context=p.model.context, pipeline=pipeline, data=data
         )
+        check_template(data, tokenizer)
         base = pretrain(p.pretrain, p.model, pipeline=pipeline, data=data, tokenizer=tokenizer)
         stages.append(tokenizer)
     sft = finetune(p.sft, pipeline=pipeline, data=data, base=base)

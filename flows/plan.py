@@ -20,8 +20,7 @@ from flows.parameters import PipelineParameters
 from flows.rates import REUSE_SECONDS, RUN_SECONDS, Cost, costs_of, data_numbers
 from models.errors import first_line
 from tasks.data.build import build_datasets
-from tasks.data.files import user_path
-from tasks.data.sources import folder_files
+from tasks.data.sources import found_files, uses_hub
 from tasks.judging.possible import refuse_few_prompts, refuse_impossible, refuse_silent_endpoint
 from tasks.reports.style import table
 from tasks.results.store import StageRef, Store
@@ -30,6 +29,8 @@ from tasks.run.pipeline import PipelineRun
 from tasks.run.planning import PlannedStage, planned, planning
 from tasks.run.reporting import run_logger
 from tasks.settings import load_settings
+from tasks.stages.adopt import named_folder
+from tasks.stages.templates import check_rows
 
 MOST_COUNTED_BYTES = 2**23
 """Of own files, packed: what is larger takes too long to be read only for a plan."""
@@ -160,17 +161,28 @@ def _count_rows(parameters: PipelineParameters, stages: list[PlannedStage]) -> M
     """Rows of the data, as the stage prepare reports them; of small files before it has run.
 
     Raises:
-        DataError: A row of small files cannot be used.
+        DataError: A row of small files cannot be used, by the model's chat template or at all.
     """
     data = next((one for one in stages if one.spec.name == "prepare"), None)
-    if data is None or data.reused or parameters.data.source != "folder":
+    config = parameters.data
+    if data is None or data.reused or config.source == "world" or uses_hub(config):
         return data.metrics if data is not None else {}
-    files = folder_files(user_path(parameters.data.folder), corpus=False).values()
-    if sum(path.stat().st_size for path in files) > MOST_COUNTED_BYTES:
+    if sum(file.path.stat().st_size for file in found_files(config)) > MOST_COUNTED_BYTES:
         return {}
     with tempfile.TemporaryDirectory(prefix="quartet-") as scratch:
-        build_datasets(parameters.data, parameters.seed, Path(scratch))
+        build_datasets(config, parameters.seed, Path(scratch))
+        model = _model_folder(parameters, stages)
+        if model is not None:
+            check_rows(Path(scratch), model, str(model))
         return data_numbers(Path(scratch))
+
+
+def _model_folder(parameters: PipelineParameters, stages: list[PlannedStage]) -> Path | None:
+    """A model that the stages start from, as far as it is here already."""
+    store = Store(load_settings().store)
+    models = [ref for one in stages for ref in one.spec.inputs.values() if ref.stage != "prepare"]
+    folders = (store.folder(ref.stage, ref.digest) for ref in models)
+    return next(filter(Path.is_dir, folders), named_folder(parameters.base.source))
 
 
 def _check_decision(

@@ -25,6 +25,7 @@ from tasks.stages.prepare import prepare
 from tasks.stages.pretrain import pretrain
 from tasks.stages.resolve import find_model
 from tasks.stages.sft import finetune
+from tasks.stages.templates import check_template
 from tasks.stages.tokenizer import train_tokenizer
 
 
@@ -57,9 +58,9 @@ def sft_flow(base: str, run: StageForm) -> StageRef:
 
     def stages(pipeline: PipelineRun) -> StageRef:
         model = find_model(base, role="base", pipeline=pipeline)
-        return finetune(
-            p.sft, pipeline=pipeline, data=prepare(p.data, pipeline=pipeline), base=model
-        )
+        data = prepare(p.data, pipeline=pipeline)
+        check_template(data, model)
+        return finetune(p.sft, pipeline=pipeline, data=data, base=model)
 
     return perform(run, p, stages)
 
@@ -78,6 +79,7 @@ def reward_flow(sft: str, run: StageForm) -> StageRef:
     def stages(pipeline: PipelineRun) -> StageRef:
         model = find_model(sft, role="sft", pipeline=pipeline)
         data = prepare(p.data, pipeline=pipeline)
+        check_template(data, model)
         return learn_preferences(p, pipeline, data=data, sft=model).reward
 
     return perform(run, p, stages)
@@ -98,11 +100,13 @@ def ppo_flow(sft: str, reward: str, run: PPOForm) -> StageRef:
     def stages(pipeline: PipelineRun) -> StageRef:
         actor = find_model(sft, role="sft", pipeline=pipeline)
         reward_model = find_model(reward, role="reward", pipeline=pipeline)
+        data = prepare(p.data, corpus=p.ppo.ptx_coef > 0, pipeline=pipeline)
+        check_template(data, actor)
         return align(
             p.ppo,
             p.sampling,
             pipeline=pipeline,
-            data=prepare(p.data, corpus=p.ppo.ptx_coef > 0, pipeline=pipeline),
+            data=data,
             sft=actor,
             reward=reward_model,
         )
@@ -130,12 +134,14 @@ def evaluate_flow(
     def stages(pipeline: PipelineRun) -> StageRef:
         ppo = find_model(policy, role="policy", pipeline=pipeline)
         reference = _given_or_origin("sft", sft, ppo, pipeline)
+        data = prepare(p.data, pipeline=pipeline)
+        check_template(data, ppo)
         evaluation = evaluate(
             p.evaluate,
             p.sampling,
             gold=p.data.source == "world",
             pipeline=pipeline,
-            data=prepare(p.data, pipeline=pipeline),
+            data=data,
             base=open_input(reference, "base"),
             sft=reference,
             reward=_given_or_origin("reward", reward, ppo, pipeline),

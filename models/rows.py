@@ -29,6 +29,11 @@ def has_messages(rows: Sequence[Mapping[str, Any]]) -> bool:
     return bool(rows) and not isinstance(rows[0]["prompt"], str)
 
 
+def prompt_key(row: Mapping[str, Any]) -> str:
+    """Text by which rows of one prompt are known, whatever else they hold."""
+    return json.dumps(row["prompt"], sort_keys=True, ensure_ascii=False)
+
+
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
     """Write rows as UTF-8 JSON lines and return how many there were."""
     count = 0

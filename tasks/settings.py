@@ -35,6 +35,10 @@ class Settings(BaseSettings):
     @classmethod
     def _tracker_is_a_server(cls, uri: str) -> str:
         """Refuse what MLflow would take for a database or a folder, and try for minutes."""
+        if re.fullmatch(r"[\w.-]+:\d+(/\S*)?", uri):
+            raise PydanticCustomError(
+                "scheme", f"Input should begin with http:// or https://, as in http://{uri}"
+            )
         if uri and not re.fullmatch(r"https?://[^\s/][^\s]*", uri):
             raise PydanticCustomError("server", "Input should be an http(s) address of a server")
         if "@" in uri:

@@ -176,7 +176,7 @@ FLOORS: dict[str, tuple[set[str], ...]] = {
         {"machine", "results", "world"},
         {"data", "tracking"},
         {"run", "upkeep"},
-        {"judging", "registry"},
+        {"judging", "preview", "registry"},
         {"reports"},
         {"comparison", "stages"},
         {"promotion"},

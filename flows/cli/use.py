@@ -1,6 +1,7 @@
 """Commands that use a model: `quartet chat` in the terminal and `quartet serve` over HTTP."""
 
 import contextlib
+import io
 import json
 import os
 import shlex
@@ -139,7 +140,10 @@ def _key_in_shell() -> str:
 
 
 def _prompts() -> Iterator[str]:
-    """Typed or piped lines; empty ones are skipped."""
+    """Typed or piped lines in UTF-8; empty ones are skipped, and other bytes become U+FFFD."""
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        piped = None if sys.stdin.isatty() else "utf-8"  # whatever the locale says
+        sys.stdin.reconfigure(encoding=piped, errors="replace")
     while True:
         try:
             line = input("> ") if sys.stdin.isatty() else next(sys.stdin)
@@ -148,6 +152,8 @@ def _prompts() -> Iterator[str]:
         except KeyboardInterrupt:
             _note(f"\n{HELP}")
             continue
+        if "\ufffd" in line:
+            _note("the prompt has bytes that are not UTF-8: they became \ufffd")
         if line.strip():
             yield line.strip()
 

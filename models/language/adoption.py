@@ -124,7 +124,7 @@ def _complete(source: str, model: Any, tokenizer: Any) -> dict[str, float]:
         )
     rows = model.get_input_embeddings().weight.shape[0]
     known = len(tokenizer)
-    _add_tokens(tokenizer)
+    complete_tokenizer(tokenizer)
     # Tokens may have been added to the tokenizer before, without rows of their own.
     _make_room(model, min(known, rows), len(tokenizer))
     tokenizer.model_max_length = min(tokenizer.model_max_length, context)
@@ -176,7 +176,8 @@ def _fetch(folder: Path, loader: Any) -> tuple[Any, Any]:
     return model, tokenizer
 
 
-def _add_tokens(tokenizer: Any) -> None:
+def complete_tokenizer(tokenizer: Any) -> None:
+    """Add what this pipeline relies on where it is missing: EOS, pad, role tokens and template."""
     if tokenizer.eos_token_id is None:
         tokenizer.add_special_tokens({"eos_token": EOS_TOKEN})
     if tokenizer.pad_token_id in (None, tokenizer.eos_token_id):

@@ -1,10 +1,13 @@
 """The configs of language models: tokenizer, architecture, existing base model, sampling."""
 
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from pydantic import Field, model_validator
 
 from models.config import BatchSize, Config, Count, Positive, Tokens
+
+Turns: TypeAlias = Literal["all", "last"]
+"""Which of the assistant's turns a demonstration teaches."""
 
 
 class TokenizerConfig(Config):

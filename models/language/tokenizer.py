@@ -14,27 +14,32 @@ What differs from the usual:
   then the beginning of the newest one; role tokens and the generation prompt stay.
 """
 
-import re
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import jinja2
 from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
 from transformers import PreTrainedTokenizerFast
 
-from models.errors import DataError, ModelError, ParameterError
+from models.errors import DataError, ParameterError
 from models.language.config import TokenizerConfig
-from models.language.token_files import open_tokens
-from models.language.vocabulary import training_texts
+from models.language.frames import ChatFrames, PromptTokens, fit_text
 from models.rows import iterate_rows
+from models.token_files import open_tokens
 
 Messages: TypeAlias = list[dict[str, str]]
 
+logger = logging.getLogger(__name__)
+
 NO_LIMIT = 2**31 - 1
 """Of the tokens of a prompt."""
+
+DISTINCT_BYTES = 12_000_000
+"""Of the distinct words, cut at spaces; BPE's training was seen to take 90 times as much memory."""
 
 PAD_TOKEN = "<|pad|>"
 EOS_TOKEN = "<|eos|>"
@@ -54,9 +59,6 @@ CHAT_TEMPLATE = """\
 {%- endfor -%}
 {%- if add_generation_prompt -%}{{- '<|assistant|>' -}}{%- endif -%}
 """
-
-_CONTENT_MARK = "content\u2063{}\u2063"  # invisible separators: no template treats them specially
-_CONTENT_MARKS = re.compile("content\u2063([0-9]+)\u2063")
 
 
 def train_tokenizer(
@@ -106,6 +108,44 @@ def train_tokenizer(
         "tokenizer/vocab_size": float(len(tokenizer)),
         "tokenizer/bytes_per_token": tokens.text_bytes / (tokens.tokens - tokens.documents),
     }
+
+
+def training_texts(corpus: Path) -> Iterator[str]:
+    """Stream the texts of a row file: all of them, or part where they have too many words.
+
+    BPE's training holds every distinct word and its count. These grow slowly in languages with
+    spaces (5 MB in 100 MB of English prose) and with the corpus in those without. Where they would
+    take more than about a gigabyte, every second document is taken, every fourth, and so on; the
+    log says so.
+    """
+    stride = 1
+    while _too_many_words(corpus, stride):
+        stride *= 2
+    if stride > 1:
+        logger.warning(
+            "the vocabulary is learned from 1 in %d documents of %s: its distinct words would not "
+            "fit into a gigabyte",
+            stride, corpus.name,
+        )  # fmt: skip
+    return _every(corpus, stride)
+
+
+def _every(corpus: Path, stride: int) -> Iterator[str]:
+    return (row["text"] for row in islice(iterate_rows(corpus), 0, None, stride))
+
+
+def _too_many_words(corpus: Path, stride: int) -> bool:
+    if corpus.stat().st_size <= stride * DISTINCT_BYTES:
+        return False
+    words: set[str] = set()
+    size = 0
+    for text in _every(corpus, stride):
+        fresh = set(text.split()) - words
+        words |= fresh
+        size += sum(len(word.encode()) for word in fresh)
+        if size > DISTINCT_BYTES:
+            return True
+    return False
 
 
 def encode_texts(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
@@ -158,6 +198,13 @@ def encode_prompt(tokenizer: Any, prompt: str | Messages, max_tokens: int) -> li
 def encode_prompts(
     tokenizer: Any, prompts: Sequence[str | Messages], max_tokens: int | Sequence[int]
 ) -> list[list[int]]:
+    """Encode prompts to their token ids; see `lay_out_prompts`."""
+    return [prompt.ids for prompt in lay_out_prompts(tokenizer, prompts, max_tokens)]
+
+
+def lay_out_prompts(
+    tokenizer: Any, prompts: Sequence[str | Messages], max_tokens: int | Sequence[int]
+) -> list[PromptTokens]:
     """Encode prompts, ready to be continued by a completion, shortened from the left to fit.
 
     A string is encoded plainly (after the BOS of a tokenizer that begins texts with one);
@@ -179,90 +226,16 @@ def encode_prompts(
         )
     contents = encode_texts(tokenizer, [text for prompt in prompts for text in _texts(prompt)])
     leading = _leading_ids(tokenizer)
-    frames: dict[tuple[str, ...], list[list[int]]] = {}
+    frames = ChatFrames(tokenizer)
     encoded, start = [], 0
     for prompt, limit in zip(prompts, limits, strict=True):
         own = contents[start : start + len(_texts(prompt))]
         start += len(own)
         if isinstance(prompt, str):
-            room = max(limit - len(leading), 0)
-            ids = leading + own[0][max(len(own[0]) - room, 0) :]
-            encoded.append(ids[-limit:])
+            encoded.append(fit_text(leading, own[0], limit))
         else:
-            roles = tuple(message["role"] for message in prompt)
-            encoded.append(_fit_messages(tokenizer, roles, own, limit, frames))
+            encoded.append(frames.fit(tuple(one["role"] for one in prompt), own, limit))
     return encoded
-
-
-def _fit_messages(
-    tokenizer: Any,
-    roles: tuple[str, ...],
-    contents: list[list[int]],
-    limit: int,
-    frames: dict[tuple[str, ...], list[list[int]]],
-) -> list[int]:
-    """Assemble the newest messages that fit; cut into the oldest of them only if it must be."""
-
-    def assemble(kept: list[int], shortened: list[list[int]]) -> list[int]:
-        kept_roles = tuple(roles[index] for index in kept)
-        if kept_roles not in frames:
-            frames[kept_roles] = _frame_ids(tokenizer, kept_roles)
-        head, *tails = frames[kept_roles]
-        ids = list(head)
-        for index, tail in zip(kept, tails, strict=True):
-            ids += shortened[index] + tail
-        return ids
-
-    kept: list[int] = []
-    ids: list[int] = []
-    for kept in _newest_messages(roles):
-        ids = assemble(kept, contents)
-        if len(ids) <= limit:
-            return ids
-    shortened = list(contents)
-    shortened[kept[0]] = contents[kept[0]][len(ids) - limit :]
-    return assemble(kept, shortened)[-limit:]
-
-
-def _newest_messages(roles: tuple[str, ...]) -> list[list[int]]:
-    """Choices of messages to keep, longest first; a leading system message goes last of all.
-
-    Starting elsewhere than at a user's message would break templates that want turns in order.
-    """
-    everything = list(range(len(roles)))
-    system = [0] if roles[0] == "system" else []
-    users = [index for index in everything if roles[index] == "user"]
-    choices = [everything, *(system + everything[start:] for start in users[1:])]
-    return [*choices, everything[users[-1] :]] if system and users else choices
-
-
-def _frame_ids(tokenizer: Any, roles: tuple[str, ...]) -> list[list[int]]:
-    """Token ids of what the chat template writes before, between and after the contents."""
-    messages = [
-        {"role": role, "content": _CONTENT_MARK.format(index)} for index, role in enumerate(roles)
-    ]
-    if not tokenizer.chat_template:
-        raise ModelError(
-            "the tokenizer has no chat template, but prompts are lists of messages; take the model "
-            "through adoption, which adds one, or give prompts as strings"
-        )
-    try:
-        rendered = tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True
-        )
-    except jinja2.TemplateError as error:
-        raise DataError(
-            f"the chat template refuses messages with roles {roles}: {error}"
-        ) from error
-    pieces = _CONTENT_MARKS.split(rendered)  # text, number, text, number, …, text
-    if pieces[1::2] != [str(index) for index in range(len(roles))]:
-        raise ModelError(
-            f"the chat template does not show each of {len(roles)} messages once and in order; "
-            "give the tokenizer a template that does"
-        )
-    encoded = tokenizer(pieces[0::2], add_special_tokens=False, verbose=False)
-    ids: list[list[int]] = encoded["input_ids"]
-    return ids
 
 
 def _leading_ids(tokenizer: Any) -> list[int]:

@@ -45,8 +45,10 @@ class RewardStageConfig(Config):
 
     epochs: Positive = 1.0
     """Passes over the pairs."""
+    batch_element: Literal["pair", "prompt"] = Field("pair", title="Batch element")
+    """pair: each pair alone; prompt: all pairs of a prompt, each completion computed once."""
     batch_size: BatchSize = 64
-    """Pairs per optimiser step."""
+    """Batch elements, i.e. pairs or prompts, per optimiser step."""
     max_tokens: BlockTokens = 1024
     """Of prompt and completion together; at most the model's context length."""
     learning_rate: LearningRate = 5e-4

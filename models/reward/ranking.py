@@ -1,6 +1,5 @@
 """Pairs of completions as tokens, and how well a reward model ranks them."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,74 +7,34 @@ import numpy as np
 import torch
 
 from models.errors import DataError
+from models.language.examples import Pairs, encode_pairs
 from models.language.folders import load_reward_model, load_tokenizer, refuse_other_tokenizer
 from models.language.scoring import score_sequences
-from models.language.tokenizer import encode_completions, encode_prompts
 from models.reward.quality import PairScores
 from models.rows import has_messages, read_rows
 from models.statistics.intervals import Interval, wilson_interval
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pairs:
-    """Tokenised preferences; row i of each list belongs to one pair.
-
-    Attributes:
-        prompts: Token ids, the same before both completions.
-        chosen: Completions, EOS last.
-        rejected: Completions, EOS last.
-        rows: Which row of the file each pair came from.
-        equal: Rows dropped because both completions have the same tokens.
-        too_long: Rows dropped because a completion alone was too long.
-    """
-
-    prompts: list[list[int]]
-    chosen: list[list[int]]
-    rejected: list[list[int]]
-    rows: list[int]
-    equal: int
-    too_long: int
-
-    def __len__(self) -> int:
-        return len(self.prompts)
-
-    @property
-    def chosen_sequences(self) -> list[list[int]]:
-        """Prompt and chosen completion."""
-        return [p + c for p, c in zip(self.prompts, self.chosen, strict=True)]
-
-    @property
-    def rejected_sequences(self) -> list[list[int]]:
-        """Prompt and rejected completion."""
-        return [p + c for p, c in zip(self.prompts, self.rejected, strict=True)]
+MOST_LEVELS = 8
+"""Of margins that the accuracy is measured by; more are no levels."""
 
 
-def encode_pairs(tokenizer: Any, rows: list[dict[str, Any]], max_tokens: int) -> Pairs:
-    """Tokenise preferences so that both sides fit, completions whole and with EOS.
-
-    Both sides see the same prompt: it is cut from the left to the room that the longer completion
-    leaves.
+def decided(rows: list[dict[str, Any]], path: Path) -> list[dict[str, Any]]:
+    """Leave ties out of held-out pairs: no ranking of them is right or wrong.
 
     Args:
-        max_tokens: Most tokens of a side; at least one of them is the prompt's.
+        path: Of their file.
+
+    Raises:
+        DataError: All of them are ties.
     """
-    chosen = encode_completions(tokenizer, [row["chosen"] for row in rows])
-    rejected = encode_completions(tokenizer, [row["rejected"] for row in rows])
-    longest = [max(len(c), len(r)) for c, r in zip(chosen, rejected, strict=True)]
-    fitting = [index for index in range(len(rows)) if longest[index] < max_tokens]
-    kept = [index for index in fitting if chosen[index] != rejected[index]]
-    return Pairs(
-        prompts=encode_prompts(
-            tokenizer,
-            [rows[index]["prompt"] for index in kept],
-            [max_tokens - longest[index] for index in kept],
-        ),
-        chosen=[chosen[index] for index in kept],
-        rejected=[rejected[index] for index in kept],
-        rows=kept,
-        equal=len(fitting) - len(kept),
-        too_long=len(rows) - len(fitting),
-    )
+    kept = [row for row in rows if not row.get("tie")]
+    if rows and not kept:
+        raise DataError(
+            f"{path} has {len(rows)} pairs, all of them ties; wanted at least one with a better "
+            "completion to measure the accuracy on: give other held-out pairs, or raise "
+            "data.heldout_fraction"
+        )
+    return kept
 
 
 def pair_margins(model: Any, pairs: Pairs) -> torch.Tensor:
@@ -93,6 +52,26 @@ def pair_accuracy(model: Any, pairs: Pairs) -> Interval:
     return wilson_interval(int((pair_margins(model, pairs) > 0).sum()), len(pairs))
 
 
+def accuracy_by_margin(model: Any, pairs: Pairs) -> dict[str, float]:
+    """Name the accuracy on pairs of each margin, `reward/accuracy_margin_...`.
+
+    Nothing where all pairs have one margin, or where there are too many for levels of a grade.
+
+    Source:
+        Touvron et al., Llama 2 (2023), table 8: the more one completion is better, the more often
+        the reward model sees it.
+    """
+    levels = sorted(set(pairs.margins))
+    if not 2 <= len(levels) <= MOST_LEVELS:
+        return {}
+    right = (pair_margins(model, pairs) > 0).numpy()
+    margins = np.array(pairs.margins)
+    return {
+        f"reward/accuracy_margin_{level:g}": float(right[margins == level].mean())
+        for level in levels
+    }
+
+
 def longer_wins_accuracy(pairs: Pairs) -> float:
     """Accuracy of the simplest baseline, the longer completion; half a point for equal lengths."""
     points = [
@@ -107,9 +86,9 @@ def score_pairs(*, reward: Path, judge: Path | None, heldout: Path, device: str)
 
     Raises:
         ModelError: A folder is not a complete reward model, or the tokenizers differ.
-        DataError: There is no pair, or none that differs and fits the context.
+        DataError: There is no pair, only ties, or none that differs and fits the context.
     """
-    rows = read_rows(heldout)
+    rows = decided(read_rows(heldout), heldout)
     model = load_reward_model(reward).to(device)
     tokenizer = load_tokenizer(reward, wants_template=has_messages(rows))
     if judge is not None:
@@ -123,8 +102,6 @@ def score_pairs(*, reward: Path, judge: Path | None, heldout: Path, device: str)
             f"{pairs.too_long} too long for the reward model; wanted at least one to measure on: "
             "give preferences_test, or raise data.heldout_fraction"
         )
-    numbers: dict[str, int] = {}
-    prompts = [numbers.setdefault(str(rows[row]["prompt"]), len(numbers)) for row in pairs.rows]
     longer = [len(c) - len(r) for c, r in zip(pairs.chosen, pairs.rejected, strict=True)]
     judge_margins = None
     if judge is not None:
@@ -132,6 +109,6 @@ def score_pairs(*, reward: Path, judge: Path | None, heldout: Path, device: str)
     return PairScores(
         margins=pair_margins(model, pairs).double().numpy(),
         longer=np.array(longer, float),
-        prompts=np.array(prompts, np.intp),
+        prompts=np.array(pairs.prompt_numbers, np.intp),
         judge_margins=judge_margins,
     )

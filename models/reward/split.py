@@ -9,13 +9,13 @@ Source: Gao, Schulman and Hilton, Scaling Laws for Reward Model Overoptimization
 model that is optimised cannot also judge; here the judge is no larger model, only another sample.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from models.errors import DataError
 from models.randomness import derive_seed
+from models.rows import prompt_key
 
 MIN_PAIRS = 16
 """Fewest pairs of a side: a floor against a split gone wrong, far below what teaches anything."""
@@ -58,7 +58,7 @@ def split_preferences(
         if len(side) < MIN_PAIRS:
             raise DataError(
                 f"reward.judge_share {judge_share:g} leaves the {name} {len(side)} of the "
-                f"{len(rows)} training pairs, which have {len({_key(row) for row in rows})} "
+                f"{len(rows)} training pairs, which have {len({prompt_key(row) for row in rows})} "
                 f"different prompts; wanted at least {MIN_PAIRS}: give more preferences, choose a "
                 "share nearer to 0.5, or 0 for no judge"
             )
@@ -67,8 +67,4 @@ def split_preferences(
 
 def _position(row: Mapping[str, Any], seed: int) -> float:
     """Place a row's prompt in [0, 1), evenly and always the same."""
-    return derive_seed(seed, f"judge_share/{_key(row)}") / SEEDS
-
-
-def _key(row: Mapping[str, Any]) -> str:
-    return json.dumps(row["prompt"], sort_keys=True, ensure_ascii=False)
+    return derive_seed(seed, f"judge_share/{prompt_key(row)}") / SEEDS

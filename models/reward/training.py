@@ -2,7 +2,11 @@
 
 Reads the SFT model and preferences; publishes the reward model, which PPO maximises and from
 which its critic starts. TRL's RewardTrainer does the learning, Bradley-Terry with an optional
-margin: -log sigmoid(r_chosen - r_rejected - margin).
+margin: -log sigmoid(r_chosen - r_rejected - margin). A tie counts as both orders at half weight.
+
+A batch is made of pairs, or of prompts with all their pairs (`reward.batch_element`). With prompts
+each completion of a ranking is computed once, and the loss is the mean over the prompts of the mean
+over the pairs of each, as in InstructGPT: a prompt with six pairs counts as much as one with one.
 
 What differs from the papers: the published folder also holds the mean and standard deviation of
 its scores on completions of the SFT model, with which PPO normalises; and the accuracy is reported
@@ -25,18 +29,24 @@ from trl import RewardConfig
 
 from models.errors import DataError, ParameterError
 from models.language.config import SamplingConfig
+from models.language.examples import Pairs, encode_pairs
 from models.language.folders import load_causal_model, load_tokenizer, new_reward_model, save_model
 from models.language.generation import sample_completions
 from models.language.scoring import ScoreMoments, score_sequences, write_score_moments
 from models.language.tokenizer import encode_prompts
 from models.randomness import derive_seed
 from models.reward.config import RewardStageConfig
-from models.reward.ranking import Pairs, encode_pairs, longer_wins_accuracy, pair_accuracy
+from models.reward.ranking import (
+    accuracy_by_margin,
+    decided,
+    longer_wins_accuracy,
+    pair_accuracy,
+)
 from models.rows import has_messages, read_rows
 from models.runtime import TrainingRun
 from models.statistics.intervals import Interval
 from models.training.order import rows_to_learn, training_order
-from models.training.packed_trainers import PackedRewardTrainer
+from models.training.packed_trainers import PackedRewardTrainer, batch_elements
 from models.training.setup import train, trainer_settings
 
 logger = logging.getLogger(__name__)
@@ -57,12 +67,13 @@ def train_reward_model(
 
     Args:
         sft: Folder of the SFT model: gives the trunk, and samples for the score moments.
-        preferences: Rows with `prompt`, `chosen`, `rejected` and perhaps `margin`.
+        preferences: Rows with `prompt`, `chosen`, `rejected` and perhaps `margin` and `tie`.
         contrasts: Rows of pairs that differ in one `respect`; nothing where there are none.
 
     Returns:
         Final metrics: held-out pair accuracy and its 95% interval, the baseline's, the accuracy
-        by respect, score moments, pairs used and dropped, tokens learned from in all epochs.
+        by respect and by margin, score moments, pairs and ties used and dropped, tokens computed
+        in all epochs.
 
     Raises:
         ModelError: The SFT folder is not a complete causal language model.
@@ -73,11 +84,12 @@ def train_reward_model(
     rows = read_rows(preferences)
     tokenizer = load_tokenizer(sft, wants_template=has_messages(rows))
     room = min(config.max_tokens, model.config.max_position_embeddings)
-    learned = _encode_file(tokenizer, preferences, rows, room)
-    held_out = _encode_file(tokenizer, heldout, read_rows(heldout), room)
+    by_prompt = config.batch_element == "prompt"
+    learned = _encode_file(tokenizer, preferences, rows, room, one_cut=by_prompt)
+    judged = read_rows(heldout)
+    held_out = _encode_file(tokenizer, heldout, decided(judged, heldout), room)
     sampled_prompts = _draw_prompts(tokenizer, prompts, model.config, config, sampling, run.seed)
-    margins = [float(rows[row].get("margin", 0.0)) for row in learned.rows]
-    trainer = _build_trainer(model, tokenizer, learned, margins, config, run)
+    trainer = _build_trainer(model, tokenizer, learned, config, run)
     train(
         trainer,
         run,
@@ -85,6 +97,8 @@ def train_reward_model(
         measure=lambda model: {"reward/accuracy": pair_accuracy(model, held_out).mean},
     )
     metrics = _accuracies(model, tokenizer, held_out, contrasts, room)
+    if "margin" in judged[0]:
+        metrics |= accuracy_by_margin(model, held_out)
     run.log(metrics, trainer.state.global_step)
     moments = measure_score_moments(
         model,
@@ -97,15 +111,17 @@ def train_reward_model(
     )
     save_model(model, tokenizer, run.out)
     write_score_moments(run.out, moments)
-    trained = trainer.train_dataset  # a pair once for each epoch
     return {
         **metrics,
         "reward/score_mean": moments.mean,
         "reward/score_std": moments.std,
         "reward/score_raw_std": moments.raw_std,
         "reward/pairs": float(len(learned)),
-        "reward/tokens": float(
-            sum(len(ids) for side in ("chosen_ids", "rejected_ids") for ids in trained[side])
+        "reward/prompts": float(len(set(learned.prompt_numbers))),
+        "reward/ties": float(sum(learned.ties)),
+        "reward/heldout_ties": float(sum(bool(row.get("tie")) for row in judged)),
+        "reward/tokens": float(  # of each element, once for each epoch
+            sum(len(ids) for some in trainer.train_dataset["sequences"] for ids in some)
         ),
         "reward/dropped_equal": float(learned.equal),
         "reward/dropped_too_long": float(learned.too_long),
@@ -173,28 +189,24 @@ def _draw_prompts(
 
 
 def _build_trainer(
-    model: Any,
-    tokenizer: Any,
-    learned: Pairs,
-    margins: list[float],
-    config: RewardStageConfig,
-    run: TrainingRun,
+    model: Any, tokenizer: Any, learned: Pairs, config: RewardStageConfig, run: TrainingRun
 ) -> Any:
-    chosen, rejected = learned.chosen_sequences, learned.rejected_sequences
+    elements = batch_elements(learned, by_prompt=config.batch_element == "prompt")
     order = training_order(
-        [max(len(c), len(r)) for c, r in zip(chosen, rejected, strict=True)],
-        total=rows_to_learn(len(learned), config.epochs),
+        [max(map(len, one["sequences"])) for one in elements],
+        total=rows_to_learn(len(elements), config.epochs),
         batch_size=config.batch_size,
         generator=torch.Generator().manual_seed(derive_seed(run.seed, "reward.order")),
     )
-    rows = Dataset.from_dict({"chosen_ids": chosen, "rejected_ids": rejected, "margin": margins})
     steps = -(-len(order) // config.batch_size)
     settings = trainer_settings(config, run, stage="reward", steps=steps)
     return PackedRewardTrainer(
         model=model,
-        args=RewardConfig(**settings, max_length=None),  # pairs fit already
-        train_dataset=rows.select(order),
+        args=RewardConfig(**settings, max_length=None, remove_unused_columns=False),
+        train_dataset=Dataset.from_list(elements).select(order),
         processing_class=tokenizer,
+        # A batch of prompts takes the memory of as many pairs, however many completions they have.
+        most_tokens=2 * config.batch_size * config.max_tokens,
     )
 
 
@@ -230,9 +242,16 @@ def _accuracy_by_respect(
     return {name: pair_accuracy(model, found) for name, found in pairs.items() if len(found)}
 
 
-def _encode_file(tokenizer: Any, path: Path, rows: list[dict[str, Any]], max_tokens: int) -> Pairs:
+def _encode_file(
+    tokenizer: Any,
+    path: Path,
+    rows: list[dict[str, Any]],
+    max_tokens: int,
+    *,
+    one_cut: bool = False,
+) -> Pairs:
     """Tokenise a file's pairs; warn of dropped ones, raise if nothing is left."""
-    pairs = encode_pairs(tokenizer, rows, max_tokens)
+    pairs = encode_pairs(tokenizer, rows, max_tokens, one_cut=one_cut)
     if pairs.equal or pairs.too_long:
         logger.warning(
             "of %d pairs in %s, %d were dropped as equal and %d as too long for %d tokens",

@@ -1,5 +1,7 @@
 """The configs of pretraining and supervised fine-tuning."""
 
+from pydantic import Field
+
 from models.config import (
     BatchSize,
     BlockTokens,
@@ -10,6 +12,7 @@ from models.config import (
     ShareBelowOne,
     Steps,
 )
+from models.language.config import Turns
 
 
 class PretrainConfig(Config):
@@ -34,7 +37,7 @@ class PretrainConfig(Config):
 
 
 class SFTStageConfig(Config):
-    """Supervised fine-tuning on demonstrations; loss on completion and EOS only."""
+    """Supervised fine-tuning on demonstrations; loss on the assistant's turns only."""
 
     epochs: Positive = 1.0
     """Passes over the demonstrations."""
@@ -42,6 +45,8 @@ class SFTStageConfig(Config):
     """Demonstrations per optimiser step."""
     max_tokens: BlockTokens = 1024
     """Of prompt and completion together; at most the model's context length."""
+    turns: Turns = Field("all", title="Assistant turns learned from")
+    """Of a conversation; all: earlier turns of the assistant as well; last: the final one only."""
     learning_rate: LearningRate = 1e-3
     """Peak learning rate."""
     warmup_ratio: ShareBelowOne = 0.05

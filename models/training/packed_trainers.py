@@ -1,21 +1,27 @@
 """TRL's trainers for SFT and reward modelling on rows without padding.
 
-Both keep TRL's loss and everything it logs: TRL computes them from what it takes for the model's
-output, and that output is made here, from one packed row instead of a padded batch. Where the
-output is only read, it is only computed: logits at the positions before completion tokens, scores
-at the last token of each row. Nothing of TRL or transformers is replaced.
+Both keep everything that TRL logs, and SFT its loss: TRL computes them from what it takes for the
+model's output, and that output is made here, from one packed row instead of a padded batch. Where
+the output is only read, it is only computed: logits at the positions before completion tokens,
+scores at the last token of each row. The reward model's loss is our own: TRL's has neither ties nor
+batch elements of several pairs, and is the same where there are none.
 """
 
+from collections import defaultdict
 from functools import partial
 from typing import Any
 
 import torch
+from torch.nn.functional import logsigmoid
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.checkpoint import checkpoint
 from transformers.modeling_outputs import SequenceClassifierOutput
 from trl import RewardTrainer, SFTTrainer
 from trl.trainer.utils import FusedCausalLMOutput
 
+from models.language.examples import Pairs
 from models.language.packing import use_packed_attention
-from models.language.sequences import Sequences, sequence_scores
+from models.language.sequences import Sequences, in_chunks, sequence_scores
 from models.training.setup import GuardedTrainer
 
 IGNORED_LABEL = -100
@@ -45,17 +51,124 @@ class PackedSFTTrainer(GuardedTrainer, SFTTrainer):  # type: ignore[misc]
 
 
 class PackedRewardTrainer(GuardedTrainer, RewardTrainer):  # type: ignore[misc]
-    """TRL's RewardTrainer that scores chosen and rejected rows as one packed row."""
+    """TRL's RewardTrainer whose batch elements are prompts with completions and pairs of these.
 
-    def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        """Compute TRL's loss, the mean over the pairs."""
+    Each completion of a batch is scored once, all in one packed row. TRL logs what it logs, of the
+    pairs that are no ties.
+    """
 
-        def score(**batch: Any) -> SequenceClassifierOutput:
-            # accelerate puts mixed precision around the model's own forward, which is not called.
-            with self.accelerator.autocast():
-                return _score_rows(model, **batch)
+    def __init__(self, *, most_tokens: int, **settings: Any) -> None:
+        """Take rows of `batch_elements`.
 
-        return super().compute_loss(score, inputs, *args, **kwargs)
+        Args:
+            most_tokens: Of sequences at once. A batch with more is computed in parts, and again for
+                its gradients: the same loss in more time, not in more memory.
+        """
+        self._most_tokens = most_tokens
+        super().__init__(data_collator=collate_rankings, **settings)
+
+    def _prepare_dataset(self, dataset: Any, *args: Any) -> Any:
+        """Take the rows as they are: tokenised, with columns that TRL does not know."""
+        return dataset
+
+    def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Compute the mean over the batch's elements of `pair_losses`, averaged within each."""
+        # accelerate puts mixed precision around the model's own forward, which is not called.
+        with self.accelerator.autocast():
+            scores = _score_rows(
+                model, inputs["input_ids"], inputs["attention_mask"], self._most_tokens
+            )
+        chosen, rejected = scores[inputs["chosen"]], scores[inputs["rejected"]]  # (pairs,)
+        tie, margin = inputs["tie"], inputs["margin"]
+        decided = ~tie
+        if decided.any():
+            seen = torch.cat([chosen[decided], rejected[decided]]).detach()[:, None]
+            super().compute_loss(
+                lambda **_: SequenceClassifierOutput(logits=seen),
+                {"attention_mask": inputs["attention_mask"], "margin": margin[decided]},
+            )
+        losses = pair_losses(chosen, rejected, margin, tie)
+        return torch.sum(inputs["weight"] * losses)
+
+
+def pair_losses(
+    chosen: torch.Tensor, rejected: torch.Tensor, margin: torch.Tensor, tie: torch.Tensor
+) -> torch.Tensor:
+    """Compute the Bradley-Terry loss of pairs, -log sigmoid(chosen - rejected - margin), (pairs,).
+
+    A tie counts as both orders at half weight: its loss is least where the scores are equal.
+
+    Args:
+        chosen: Scores, (pairs,); so is `rejected`.
+        margin: (pairs,), 0 for ties.
+        tie: (pairs,) bool.
+
+    Source:
+        Touvron et al., Llama 2 (2023), equation 2, for the margin.
+    """
+    won = -logsigmoid(chosen - rejected - margin)
+    return torch.where(tie, 0.5 * (won - logsigmoid(rejected - chosen)), won)
+
+
+def batch_elements(pairs: Pairs, *, by_prompt: bool) -> list[dict[str, Any]]:
+    """Arrange pairs as the trainer's batch elements, in the order of their first pairs.
+
+    Returns:
+        Of each element its distinct `sequences`, prompt and completion; and of its pairs `chosen`
+        and `rejected`, places among these, `margin` and `tie`.
+    """
+    grouped: dict[int, list[int]] = defaultdict(list)
+    for row, number in enumerate(pairs.prompt_numbers):
+        grouped[number if by_prompt else row].append(row)
+    elements = []
+    for rows in grouped.values():
+        places: dict[tuple[int, ...], int] = {}
+        sides = {
+            name: [places.setdefault(tuple(ids[row]), len(places)) for row in rows]
+            for name, ids in (("chosen", pairs.chosen), ("rejected", pairs.rejected))
+        }
+        elements.append(
+            {
+                "sequences": [pairs.prompts[rows[0]] + list(ids) for ids in places],
+                **sides,
+                "margin": [pairs.margins[row] for row in rows],
+                "tie": [pairs.ties[row] for row in rows],
+            }
+        )
+    return elements
+
+
+def collate_rankings(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    """Join batch elements: their sequences padded, their pairs as places among these.
+
+    Args:
+        rows: Of `batch_elements`.
+
+    Returns:
+        input_ids and attention_mask, (sequences, seq); chosen, rejected, margin, tie and weight,
+        (pairs,). Pairs of one element share its weight, and all elements have the same.
+    """
+    # First sequences of all elements, then all second ones: with pairs, chosen before rejected.
+    places = sorted(
+        ((at, place) for at, row in enumerate(rows) for place in range(len(row["sequences"]))),
+        key=lambda one: one[::-1],
+    )
+    number = {place: index for index, place in enumerate(places)}
+    ids = [torch.tensor(rows[at]["sequences"][place]) for at, place in places]
+    pairs = [(at, pair) for at, row in enumerate(rows) for pair in range(len(row["chosen"]))]
+
+    def column(name: str) -> list[Any]:
+        return [rows[at][name][pair] for at, pair in pairs]
+
+    return {
+        "input_ids": pad_sequence(ids, batch_first=True),
+        "attention_mask": pad_sequence([torch.ones_like(row) for row in ids], batch_first=True),
+        "chosen": torch.tensor([number[at, rows[at]["chosen"][pair]] for at, pair in pairs]),
+        "rejected": torch.tensor([number[at, rows[at]["rejected"][pair]] for at, pair in pairs]),
+        "margin": torch.tensor(column("margin"), dtype=torch.float32),
+        "tie": torch.tensor(column("tie")),
+        "weight": torch.tensor([1 / len(rows[at]["chosen"]) / len(rows) for at, _ in pairs]),
+    }
 
 
 def _predict_labels(
@@ -82,9 +195,9 @@ def _predict_labels(
 
 
 def _score_rows(
-    model: Any, *, input_ids: torch.Tensor, attention_mask: torch.Tensor, **others: Any
-) -> SequenceClassifierOutput:
-    """Score padded rows, (batch, seq), as one packed row."""
+    model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor, most_tokens: int
+) -> torch.Tensor:
+    """Score padded rows, (batch, seq), as packed rows of at most so many tokens; (batch,)."""
     lengths = attention_mask.sum(1)
     rows = Sequences(
         input_ids=input_ids,
@@ -93,5 +206,11 @@ def _score_rows(
         completion_lengths=lengths,
     )
     order = lengths.argsort(stable=True)  # neighbours of equal length share a call of attention
-    scores = sequence_scores(model, rows.select(order))
-    return SequenceClassifierOutput(logits=scores[order.argsort(), None])
+    parts = [part for _, part in in_chunks(rows.select(order), most_tokens)]
+    if len(parts) == 1:
+        scores = sequence_scores(model, parts[0])
+    else:
+        scores = torch.cat(
+            [checkpoint(sequence_scores, model, part, use_reentrant=False) for part in parts]
+        )
+    return scores[order.argsort()]

@@ -2,16 +2,16 @@
 
 Reads a base model and rows of prompt and completion; publishes the SFT model, from which PPO's
 actor and reference start. TRL's SFTTrainer does the learning, on rows that are tokenised here:
-prompt and completion apart, as at generation, with the loss on the completion and its EOS only.
+prompt and completion apart, as at generation, with the loss on the completion and its EOS only, and
+in a conversation on the assistant's earlier turns as well (`models.language.examples`).
 
-A row that is too long keeps its completion and loses the beginning of its prompt. A row whose
-completion alone leaves no room for a prompt is dropped and counted, never cut: cut, it would teach
-to end without EOS.
+What differs from the usual: the loss's mask comes from the encoding itself, not from the text of a
+rendered conversation, so it is exact with every chat template. The held-out loss is of the last
+turns only, whatever is learned from: of what the model will be asked for.
 """
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,10 @@ from datasets import Dataset
 from trl import SFTConfig
 
 from models.errors import DataError
+from models.language.config import Turns
+from models.language.examples import Demonstrations, encode_demonstrations
 from models.language.folders import load_causal_model, load_tokenizer, save_model
 from models.language.likelihood import held_out_loss
-from models.language.tokenizer import encode_completions, encode_prompts
 from models.randomness import derive_seed
 from models.rows import has_messages, read_rows
 from models.runtime import TrainingRun
@@ -32,21 +33,6 @@ from models.training.packed_trainers import IGNORED_LABEL, PackedSFTTrainer
 from models.training.setup import train, trainer_settings
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Demonstrations:
-    """Tokenised rows.
-
-    Attributes:
-        prompts: Token ids, at least one each, possibly without their beginning.
-        completions: Token ids, EOS last.
-        dropped: Rows whose completion alone was too long.
-    """
-
-    prompts: list[list[int]]
-    completions: list[list[int]]
-    dropped: int
 
 
 def finetune(
@@ -75,8 +61,8 @@ def finetune(
     rows = read_rows(demonstrations)
     tokenizer = load_tokenizer(base, wants_template=has_messages(rows))
     room = min(config.max_tokens, model.config.max_position_embeddings)
-    learned = _encode_file(tokenizer, demonstrations, rows, room)
-    held_out = _encode_file(tokenizer, heldout, read_rows(heldout), room)
+    learned = _encode_file(tokenizer, demonstrations, rows, room, config.turns)
+    held_out = _encode_file(tokenizer, heldout, read_rows(heldout), room, "last")
 
     def measure(model: Any) -> Mapping[str, float]:
         loss = held_out_loss(model, held_out.prompts, held_out.completions)
@@ -98,43 +84,22 @@ def finetune(
     }
 
 
-def encode_demonstrations(
-    tokenizer: Any, rows: list[dict[str, Any]], max_tokens: int
-) -> Demonstrations:
-    """Tokenise rows so that each fits, its completion whole and with EOS.
-
-    Args:
-        rows: With `prompt` and `completion`, both strings or both lists of messages.
-        max_tokens: Most tokens of a row; at least one of them is the prompt's.
-    """
-    completions = encode_completions(tokenizer, [row["completion"] for row in rows])
-    kept = [index for index, ids in enumerate(completions) if len(ids) < max_tokens]
-    return Demonstrations(
-        prompts=encode_prompts(
-            tokenizer,
-            [rows[index]["prompt"] for index in kept],
-            [max_tokens - len(completions[index]) for index in kept],
-        ),
-        completions=[completions[index] for index in kept],
-        dropped=len(rows) - len(kept),
-    )
-
-
 def _build_trainer(
     model: Any, tokenizer: Any, learned: Demonstrations, config: SFTStageConfig, run: TrainingRun
 ) -> Any:
-    prompts, completions = learned.prompts, learned.completions
+    ids = [p + c for p, c in zip(learned.prompts, learned.completions, strict=True)]
     order = training_order(
-        [len(p) + len(c) for p, c in zip(prompts, completions, strict=True)],
-        total=rows_to_learn(len(prompts), config.epochs),
+        [len(row) for row in ids],
+        total=rows_to_learn(len(ids), config.epochs),
         batch_size=config.batch_size,
         generator=torch.Generator().manual_seed(derive_seed(run.seed, "sft.order")),
     )
     rows = Dataset.from_dict(
         {
-            "input_ids": [[*p, *c] for p, c in zip(prompts, completions, strict=True)],
+            "input_ids": ids,
             "labels": [
-                [IGNORED_LABEL] * len(p) + c for p, c in zip(prompts, completions, strict=True)
+                [token if counts else IGNORED_LABEL for token, counts in zip(*row, strict=True)]
+                for row in zip(ids, map(learned.loss_mask, range(len(ids))), strict=True)
             ],
         }
     )
@@ -155,10 +120,10 @@ def _build_trainer(
 
 
 def _encode_file(
-    tokenizer: Any, path: Path, rows: list[dict[str, Any]], max_tokens: int
+    tokenizer: Any, path: Path, rows: list[dict[str, Any]], max_tokens: int, turns: Turns
 ) -> Demonstrations:
     """Tokenise a file's rows; warn of dropped ones, raise if nothing is left."""
-    encoded = encode_demonstrations(tokenizer, rows, max_tokens)
+    encoded = encode_demonstrations(tokenizer, rows, max_tokens, turns)
     if encoded.dropped:
         logger.warning(
             "%d of %d demonstrations in %s were dropped: their completions alone fill %d tokens",

@@ -1,33 +1,45 @@
 """The work of stage prepare: from raw rows to eight canonical files and a report.
 
-Order: convert, clean and judge every row; bring all collections to one form (if any is
-conversational, plain prompts become a user message and plain completions an assistant message, so
-that every stage sees prompts alike); drop duplicates; hold out by content; drop training rows that
-are held out. What a source does not give is derived: demonstrations from preferences (prompt and
-chosen), prompts from demonstrations.
+Order: convert, clean and judge every row, once, into spools on disk; bring all collections to one
+form (if any is conversational, plain prompts become a user message and plain completions an
+assistant message, so that every stage sees prompts alike); drop duplicates; hold out by content;
+drop training rows that are held out; repeat what weights repeat; write. What a source does not give
+is derived: demonstrations from preferences (prompt and chosen), prompts from demonstrations.
 
 The world is taken as generated: it repeats facts on purpose, so duplicates stay.
 """
 
 import json
+import shutil
+import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
+
 from models.errors import DataError
-from models.rows import write_rows
+from models.files import listed
+from models.rows import iterate_rows, write_rows
 from tasks.data.config import DataConfig
-from tasks.data.formats import COLLECTIONS, Collection, Row, as_messages
-from tasks.data.quality import (
-    HELD_OUT,
-    PreparationReport,
-    Tally,
-    admit_rows,
+from tasks.data.formats import COLLECTIONS, Collection
+from tasks.data.inspection.inspector import inspect_datasets
+from tasks.data.inspection.pairs import find_agreement
+from tasks.data.inspection.records import Agreement
+from tasks.data.report import OnProgress, PreparationReport, ignore_progress
+from tasks.data.sources import corpus_weights, fingerprint, read_raw
+from tasks.data.spools.mixture import mix
+from tasks.data.spools.selection import (
+    Selection,
+    Sides,
+    cross_overlaps,
     drop_duplicates,
-    report_collection,
+    drop_overlap,
+    split,
 )
-from tasks.data.sources import RawData, fingerprint, read_raw
-from tasks.data.split import Sides, cross_overlaps, drop_overlap, split_rows
+from tasks.data.spools.spool import BEATEN, TIED, TURNED, Spool
+from tasks.data.spools.spooling import Spooled, spool_rows
+from tasks.data.tally import FileTally
 
 # The world gives its own held-out prompts and pairs; this share of the rest is for perplexity.
 _WORLD_HELDOUT_FRACTION = 0.02
@@ -37,156 +49,139 @@ _DERIVED_FROM: Mapping[Collection, Collection] = {
     "prompts": "demonstrations",
 }
 
-_Rows = dict[Collection, list[Row]]
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _AdmittedRows:
-    """Canonical rows by collection, in one form; `heldout` only where the source gives it."""
-
-    train: _Rows
-    heldout: _Rows
-    contrasts: list[Row]
-    tallies: dict[Collection, Tally]
-    conversational: bool
-
-
-def build_datasets(config: DataConfig, seed: int, out: Path) -> PreparationReport:
+def build_datasets(
+    config: DataConfig, seed: int, out: Path, progress: OnProgress = ignore_progress
+) -> PreparationReport:
     """Prepare all datasets of a pipeline.
 
     Writes ``{corpus,demonstrations,preferences,prompts}_{train,heldout}.jsonl`` and
     ``quality.json``, and ``contrasts.jsonl`` where the source has contrasts. Without a corpus
-    (a folder or a hub source may have none) its two files are empty.
+    (a folder or named sources may have none) its two files are empty.
 
     Args:
         config: What to read and how to split.
         seed: Root seed, used by the world only.
         out: Folder to write into; created if missing.
+        progress: Is told how far it is.
 
     Raises:
         DataError: If the source cannot be read or leaves a collection or a side of it empty.
     """
-    admitted = _admit(config, read_raw(config, seed))
-    datasets = _finish(config, admitted)
+    raw = read_raw(config, seed)
+    is_new = not out.exists()
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".spool-", dir=out) as scratch:
+            spooled = spool_rows(config, raw, Path(scratch), progress)
+            return _written(config, spooled, out)
+    except BaseException:
+        if is_new:
+            shutil.rmtree(out, ignore_errors=True)
+        raise
+
+
+def _written(config: DataConfig, spooled: Spooled, out: Path) -> PreparationReport:
+    datasets = _decide(config, spooled)
+    for collection, sides in datasets.items():
+        sides.train.write(out / f"{collection}_train.jsonl")
+        sides.heldout.write(out / f"{collection}_heldout.jsonl")
+    if spooled.contrasts:
+        write_rows(out / "contrasts.jsonl", spooled.contrasts)
     report = PreparationReport(
         source=config.source,
         fingerprint=fingerprint(config),
-        conversational=admitted.conversational,
+        conversational=spooled.conversational,
         collections=tuple(
-            report_collection(collection, admitted.tallies[collection], datasets[collection])
+            spooled.tallies[collection].report(
+                collection,
+                train=len(datasets[collection].train),
+                heldout=len(datasets[collection].heldout),
+                lengths=datasets[collection].lengths(),
+            )
             for collection in COLLECTIONS
         ),
-        contrasts=len(admitted.contrasts),
-        overlaps=cross_overlaps(datasets),
+        contrasts=len(spooled.contrasts),
+        overlaps=cross_overlaps(datasets, iterate_rows(out / "preferences_heldout.jsonl")),
+        inspection=inspect_datasets(out, agreement=_agreement(spooled)),
     )
-    _write(out, datasets, admitted.contrasts, report)
+    quality = json.dumps(asdict(report), indent=2, ensure_ascii=False)
+    (out / "quality.json").write_text(quality + "\n", encoding="utf-8")
     return report
 
 
-def _admit(config: DataConfig, raw: RawData) -> _AdmittedRows:
-    tallies: dict[Collection, Tally] = {collection: Tally() for collection in COLLECTIONS}
-    sides: list[_Rows] = [
-        {
-            collection: admit_rows(
-                collection,
-                part.rows,
-                label=part.label,
-                tally=tallies[collection],
-                config=config,
-            )
-            for collection, part in parts.items()
-        }
-        for parts in (raw.train, raw.heldout)
+def _agreement(spooled: Spooled) -> Agreement | None:
+    """How far the judgements agree of pairs that were read more than once."""
+    spools = [
+        side["preferences"] for side in (spooled.train, spooled.heldout) if "preferences" in side
     ]
-    prompts = (row.get("prompt") for side in sides for rows in side.values() for row in rows)
-    conversational = any(isinstance(prompt, list) for prompt in prompts)
-    contrasts = raw.contrasts
-    if conversational:
-        contrasts = [as_messages(row) for row in contrasts]
-        sides = [
-            {collection: [as_messages(row) for row in rows] for collection, rows in side.items()}
-            for side in sides
-        ]
-    train, heldout = sides
-    _fill_margins(train, heldout)
-    return _AdmittedRows(
-        train=train,
-        heldout=heldout,
-        contrasts=contrasts,
-        tallies=tallies,
-        conversational=conversational,
-    )
+    pairs = np.concatenate([spool.contents for spool in spools])
+    flags = np.concatenate([spool.flags for spool in spools])
+    judged = (flags & TIED) == 0
+    return find_agreement(pairs[judged], (flags[judged] & TURNED) > 0)
 
 
-def _fill_margins(*sides: _Rows) -> None:
-    """Give every pair a margin if one has it: 0 is the same loss, and the columns stay equal."""
-    if any("margin" in row for rows in sides for row in rows.get("preferences", [])):
-        for rows in sides:
-            pairs = rows.get("preferences", [])
-            pairs[:] = [{**row, "margin": row.get("margin", 0.0)} for row in pairs]
-
-
-def _finish(config: DataConfig, admitted: _AdmittedRows) -> dict[Collection, Sides]:
-    datasets: dict[Collection, Sides] = {"corpus": Sides(train=[], heldout=[])}
+def _decide(config: DataConfig, spooled: Spooled) -> dict[Collection, Sides]:
+    """Choose the rows of each side; what a source does not give is derived."""
+    nothing = Selection.all_of(spooled.new("corpus", "none"))
+    datasets: dict[Collection, Sides] = {"corpus": Sides(train=nothing, heldout=nothing)}
     for collection in ("corpus", "preferences", "demonstrations", "prompts"):
-        if collection in _DERIVED_FROM and collection not in admitted.train:
-            _derive(admitted, collection, datasets[_DERIVED_FROM[collection]])
-        if collection in admitted.train:
-            datasets[collection] = _hold_out(config, admitted, collection)
+        if collection in _DERIVED_FROM and collection not in spooled.train:
+            _derive(spooled, collection, datasets[_DERIVED_FROM[collection]])
+        if collection in spooled.train:
+            datasets[collection] = _hold_out(config, spooled, collection)
+    if config.corpus:
+        tally = spooled.tallies["corpus"]
+        sides = datasets["corpus"]
+        mixed = mix(sides.train, corpus_weights(config), tally)
+        datasets["corpus"] = Sides(train=mixed, heldout=sides.heldout)
     return datasets
 
 
-def _derive(admitted: _AdmittedRows, collection: Collection, source: Sides) -> None:
-    """Derive a collection from another one; held-out rows of its own are kept."""
+def _derive(spooled: Spooled, collection: Collection, source: Sides) -> None:
+    """Derive a collection from another one; held-out rows of its own are kept.
 
-    def derived(row: Row) -> Row:
-        completion = {"completion": row["chosen"]} if collection == "demonstrations" else {}
-        return {"prompt": row["prompt"]} | completion
+    The chosen completion of a tie, or one that lost to another of its ranking, is no demonstration.
+    """
+    tally = spooled.tallies[collection]
+    origin = _DERIVED_FROM[collection]
+    tally.labels.append(origin)
 
-    tally = admitted.tallies[collection]
-    tally.labels.append(_DERIVED_FROM[collection])
-    tally.read += len(source.train)
-    admitted.train[collection] = [derived(row) for row in source.train]
-    if collection not in admitted.heldout:
-        tally.read += len(source.heldout)
-        admitted.heldout[collection] = [derived(row) for row in source.heldout]
+    def derived(rows: Selection, side: str) -> Spool:
+        spool = spooled.new(collection, side)
+        spool.begin(FileTally(label=f"{origin}_{side}"))
+        for index, row in rows.rows():
+            if spool.collection == "prompts":
+                spool.add(index + 1, {"prompt": row["prompt"]})
+            elif not rows.spool.flags[index] & (TIED | BEATEN):
+                spool.add(index + 1, {"prompt": row["prompt"], "completion": row["chosen"]})
+        tally.read += len(spool)
+        return spool
+
+    spooled.train[collection] = derived(source.train, "train")
+    if collection not in spooled.heldout:
+        spooled.heldout[collection] = derived(source.heldout, "heldout")
 
 
-def _hold_out(config: DataConfig, admitted: _AdmittedRows, collection: Collection) -> Sides:
+def _hold_out(config: DataConfig, spooled: Spooled, collection: Collection) -> Sides:
     """Drop duplicates, split where no held-out rows are given, drop held-out training rows."""
-    tally = admitted.tallies[collection]
-    train = admitted.train[collection]
-    heldout = admitted.heldout.get(collection)
-    fraction = config.heldout_fraction
-    if config.source == "world":
-        fraction = _WORLD_HELDOUT_FRACTION
+    tally = spooled.tallies[collection]
+    is_world = config.source == "world"
+    train = Selection.all_of(spooled.train[collection])
+    if not is_world:
+        train = drop_duplicates(train, tally)
+    if collection in spooled.heldout:
+        heldout = Selection.all_of(spooled.heldout[collection])
+        sides = Sides(train=train, heldout=heldout if is_world else drop_duplicates(heldout, tally))
     else:
-        train = drop_duplicates(collection, train, tally)
-        heldout = None if heldout is None else drop_duplicates(collection, heldout, tally)
-    if heldout is None:
-        sides = split_rows(collection, train, fraction)
-        train, heldout = sides.train, sides.heldout
-    kept = drop_overlap(collection, train, heldout)
-    tally.drop(HELD_OUT, len(train) - len(kept))
+        sides = split(train, _WORLD_HELDOUT_FRACTION if is_world else config.heldout_fraction)
+    sides = drop_overlap(sides, tally)
     # The world needs no training pairs: the annotator may give them later.
-    if not heldout or not (kept or config.source == "world"):
+    if not len(sides.heldout) or not (len(sides.train) or is_world):
         raise DataError(
-            f"{collection} from {', '.join(tally.labels)}: got {len(kept)} training and "
-            f"{len(heldout)} held-out rows out of {tally.read} read (dropped: "
+            f"{collection} from {listed(tally.labels)}: got {len(sides.train)} training and "
+            f"{len(sides.heldout)} held-out rows out of {tally.read} read (dropped: "
             f"{dict(tally.dropped)}); wanted at least one of each, with different "
             f"{'texts' if collection == 'corpus' else 'prompts'}; add rows"
         )
-    return Sides(train=kept, heldout=heldout)
-
-
-def _write(
-    out: Path, datasets: Mapping[Collection, Sides], contrasts: list[Row], report: PreparationReport
-) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    for collection, sides in datasets.items():
-        write_rows(out / f"{collection}_train.jsonl", sides.train)
-        write_rows(out / f"{collection}_heldout.jsonl", sides.heldout)
-    if contrasts:
-        write_rows(out / "contrasts.jsonl", contrasts)
-    quality = json.dumps(asdict(report), indent=2, ensure_ascii=False)
-    (out / "quality.json").write_text(quality + "\n", encoding="utf-8")
+    return sides

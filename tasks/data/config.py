@@ -7,7 +7,7 @@ from typing import Literal, Self, TypeAlias
 
 from pydantic import Field, model_validator
 
-from models.config import Config, CountOrZero
+from models.config import Config, CountOrZero, Share
 from tasks.world.config import WorldConfig
 
 TextMode: TypeAlias = Literal["ask", "lines", "documents"]
@@ -23,7 +23,7 @@ class DataConfig(Config):
     corpus: str = ""
     """Texts to pretrain on: files, globs, folders, hub ids NAME[@REVISION]; weight as NAME=0.7."""
     demonstrations: str = ""
-    """For SFT: files, globs, folders or hub ids; empty = prompt and chosen of the preferences."""
+    """For SFT, named likewise; empty = each prompt of the preferences with its best completion."""
     preferences: str = ""
     """For the reward model: files, globs, folders or hub ids, separated by commas."""
     prompts: str = ""
@@ -46,6 +46,8 @@ class DataConfig(Config):
     """Join neighbouring messages of one role into one."""
     heldout_fraction: float = Field(0.05, gt=0, le=0.5)
     """Share of prompts (or texts) held out if no held-out part is given."""
+    unreadable_share: Share = 0.5
+    """A file of which a larger share of rows cannot be converted stops the run."""
     max_prompt_characters: CountOrZero = 0
     """Rows with a longer prompt are dropped and counted; 0 = no limit."""
     world: WorldConfig = WorldConfig()

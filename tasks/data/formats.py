@@ -1,233 +1,231 @@
-"""Conversion of a row of any accepted shape to a canonical row.
+"""Conversion of a row of any accepted shape to canonical rows.
 
-Stands between `sources` and `quality`. A format is a pure function, chosen by the columns of a row;
-a new one is such a function and one line in `FORMATS`.
+Stands between `sources` and `quality`. The formats are the rows of the table `FORMATS`
+(`conversion.table`), chosen by the columns of a row; a new one is a function and a row there.
 
 Canonical rows are TRL's own dataset types. A prompt is a text or a list of messages, and a row is
 all texts or all messages: where one value of a row is messages, a prompt text becomes one user
 message and a completion text one assistant message.
 """
 
-import re
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from itertools import chain
 
-from models.errors import DataError
+from models.files import listed
 from tasks.data.config import DataConfig
+from tasks.data.conversion.canonical import TIE, as_messages, rows_of, rows_of_tree
+from tasks.data.conversion.columns import SYNONYMS, plain_name
+from tasks.data.conversion.dialogues import NO_ANSWER, TEXT_ALONE, THUMBS_DOWN
+from tasks.data.conversion.messages import MESSAGE_KEYS
+from tasks.data.conversion.rankings import RANKED_KEYS
+from tasks.data.conversion.records import COLLECTIONS, Collection, LeftOut, Row, RowProblem
+from tasks.data.conversion.table import FORMAT_NAMES, FORMATS, Format, Match, format_named, match
+from tasks.data.conversion.trees import NODE, gather_trees
 
-Row: TypeAlias = dict[str, Any]
-Message: TypeAlias = dict[str, str]
-Collection: TypeAlias = Literal["corpus", "demonstrations", "preferences", "prompts"]
-COLLECTIONS: tuple[Collection, ...] = get_args(Collection)
+__all__ = [
+    "AS_IT_IS",
+    "COLLECTIONS",
+    "FORMATS",
+    "FORMAT_NAMES",
+    "NO_DEMONSTRATION",
+    "TIE",
+    "UNKNOWN_COLUMNS",
+    "Collection",
+    "Format",
+    "LeftOut",
+    "Row",
+    "RowProblem",
+    "accepted_columns",
+    "as_messages",
+    "columns_read",
+    "convert_row",
+    "describe_unknown",
+    "format_named",
+    "gather",
+    "recognise",
+    "unread_columns",
+]
 
 AS_IT_IS = DataConfig()
 """No option chosen."""
 
+NO_DEMONSTRATION = ("empty completion", NO_ANSWER, THUMBS_DOWN, TEXT_ALONE)
+"""Reasons of rows that have a prompt, but no completion to learn from."""
+
+_KEYS_READ = MESSAGE_KEYS | RANKED_KEYS
+
 UNKNOWN_COLUMNS = "columns fit no accepted format"
 
-_ROLES = ("system", "user", "assistant")
 
+def recognise(row: Row, config: DataConfig = AS_IT_IS) -> Format | None:
+    """The format of a row; None where it is of none.
 
-class RowProblem(DataError):
-    """One row cannot be used; its text is the reason under which the row is counted."""
+    Its `home` is the collection that such a file is made for, `serves` all that it can become.
 
-
-class Format(NamedTuple):
-    """An accepted shape of rows: the columns that it needs, and its conversion."""
-
-    columns: tuple[str, ...]
-    convert: Callable[[Row], Row]
-
-
-def as_messages(row: Mapping[str, Any]) -> Row:
-    """The conversational form of a canonical row; other columns stay as they are."""
-    roles = dict.fromkeys(("completion", "chosen", "rejected"), "assistant") | {"prompt": "user"}
-    return {
-        column: [{"role": roles[column], "content": value}]
-        if column in roles and isinstance(value, str)
-        else value
-        for column, value in row.items()
-    }
-
-
-def _messages(value: object, column: str) -> list[Message]:
-    """Check a list of messages (or a single one) and keep role and content only."""
-    if isinstance(value, Mapping):
-        value = [value]
-    if not isinstance(value, list):
-        raise RowProblem(f"wrong type: {column} is neither text nor messages")
-    messages = []
-    for item in value:
-        role = item.get("role") if isinstance(item, Mapping) else None
-        content = item.get("content") if isinstance(item, Mapping) else None
-        if not isinstance(role, str) or not isinstance(content, str):
-            raise RowProblem(f"wrong type: {column} has a message without role and content texts")
-        if role not in _ROLES:
-            raise RowProblem(f"{column} has a role other than system, user, assistant")
-        messages.append({"role": role, "content": content})
-    return messages
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise RowProblem("wrong type: text is not text")
-    return value
-
-
-def _prompt(value: object) -> str | list[Message]:
-    if isinstance(value, str):
-        return value
-    messages = _messages(value, "prompt")
-    if not messages:
-        raise RowProblem("empty prompt")
-    if messages[-1]["role"] != "user":
-        raise RowProblem("prompt does not end with the user's turn")
-    return messages
-
-
-def _completion(value: object, column: str) -> str | list[Message]:
-    if isinstance(value, str):
-        return value
-    messages = _messages(value, column)
-    if not messages:
-        raise RowProblem(f"empty {column}")
-    if len(messages) > 1 or messages[0]["role"] != "assistant":
-        raise RowProblem(f"{column} is not one assistant message")
-    return messages
-
-
-def _row(prompt: object, **completions: object) -> Row:
-    """A row of a prompt and completions; all of them messages if one is."""
-    row: Row = {"prompt": _prompt(prompt)}
-    row |= {column: _completion(value, column) for column, value in completions.items()}
-    return as_messages(row) if any(isinstance(value, list) for value in row.values()) else row
-
-
-def _with_margin(row: Row, source: Row) -> Row:
-    """Take over the margin where one is given (CSV gives it as text)."""
-    margin = source.get("margin")
-    if margin is None or margin == "":
-        return row
-    try:
-        value = float(margin)
-    except (TypeError, ValueError, OverflowError):
-        value = -1.0
-    if isinstance(margin, bool) or not 0 <= value < float("inf"):
-        raise RowProblem("margin is not a number from 0 upwards")
-    return {**row, "margin": value}
-
-
-def _last_assistant(messages: list[Message]) -> int | None:
-    turns = [index for index, turn in enumerate(messages) if turn["role"] == "assistant"]
-    return turns[-1] if turns else None
-
-
-def _conversation(row: Row) -> Row:
-    """The last assistant turn is the completion; what follows it is left out."""
-    messages = _messages(row["messages"], "messages")
-    last = _last_assistant(messages)
-    if last is None:
-        raise RowProblem("messages have no assistant turn")
-    return _row(messages[:last], completion=messages[last : last + 1])
-
-
-def _whole_dialogues(chosen: object, rejected: object, prompt: object = None) -> Row:
-    """Chosen and rejected are whole dialogues: the turns before the last are the prompt.
-
-    A given prompt that ends with these turns is kept, since it may have a system message too.
+    Raises:
+        ParameterError: `config.format` names no format.
     """
-    chosen_turns, rejected_turns = _messages(chosen, "chosen"), _messages(rejected, "rejected")
-    shared = chosen_turns[:-1]
-    if shared != rejected_turns[:-1]:
-        raise RowProblem("chosen and rejected differ before the last turn")
-    if isinstance(prompt, list):
-        given = _messages(prompt, "prompt")
-        shared = given if given[-len(shared) :] == shared else shared
-    return _row(shared, chosen=chosen_turns[-1:], rejected=rejected_turns[-1:])
+    found = _found(row, None, config)
+    return None if found is None else found.format
 
 
-def _prompt_chosen_rejected(row: Row) -> Row:
-    chosen, rejected = row["chosen"], row["rejected"]
-    if isinstance(chosen, list) and isinstance(rejected, list) and len(chosen) > 1:
-        return _with_margin(_whole_dialogues(chosen, rejected, row["prompt"]), row)
-    return _with_margin(_row(row["prompt"], chosen=chosen, rejected=rejected), row)
+def columns_read(
+    collection: Collection | None, row: Row, config: DataConfig = AS_IT_IS
+) -> list[str]:
+    """The columns of a row that conversion to a collection reads, in the row's order.
+
+    Args:
+        collection: None: the one that the row's format is made for.
+
+    Raises:
+        ParameterError: `config.format` names no format.
+    """
+    found = _found(row, collection, config)
+    if found is None:
+        return []
+    rivals = chain.from_iterable(found.reading.rivals.values())
+    read = {*found.reading.columns.values(), *rivals}
+    return [column for column in row if column in read]
 
 
-_TURN = re.compile(r"(?:^|\n\n)(Human|Assistant):")
+def unread_columns(
+    collection: Collection | None, row: Row, config: DataConfig = AS_IT_IS
+) -> list[str]:
+    """The columns with a value that conversion of a row to a collection does not look at.
+
+    Keys of messages and ranked completions are named too, such as ``messages[].thinking``.
+    """
+    read = set(columns_read(collection, row, config))
+    unread = []
+    for column, value in row.items():
+        if column not in read:
+            unread += [column] if value is not None else []
+        elif isinstance(value, list) and value and isinstance(value[-1], dict):
+            keys = value[-1].keys() - _KEYS_READ
+            unread += sorted(f"{column}[].{key}" for key in keys if value[-1][key] is not None)
+    return unread
 
 
-def _transcript(text: str, column: str) -> list[Message]:
-    """Read an Anthropic transcript, turns of "\\n\\nHuman: …" and "\\n\\nAssistant: …"."""
-    before, *turns = _TURN.split(text)
-    if before.strip() or not turns:
-        raise RowProblem(f"{column} is not a transcript of Human and Assistant turns")
-    names = {"Human": "user", "Assistant": "assistant"}
-    return [
-        {"role": names[name], "content": content.strip()}
-        for name, content in zip(turns[::2], turns[1::2], strict=True)
-    ]
-
-
-def _chosen_rejected(row: Row) -> Row:
-    """No prompt column: it is implicit, in messages or in Anthropic's HH transcripts."""
-    chosen, rejected = (
-        _transcript(row[column], column) if isinstance(row[column], str) else row[column]
-        for column in ("chosen", "rejected")
-    )
-    return _with_margin(_whole_dialogues(chosen, rejected), row)
-
-
-def _prompt_of_conversation(row: Row) -> Row:
-    messages = _messages(row["messages"], "messages")
-    return {"prompt": _prompt(messages[: _last_assistant(messages)])}
-
-
-# The first format whose columns a row has is taken: the more telling ones stand first.
-FORMATS: Mapping[Collection, tuple[Format, ...]] = {
-    "corpus": (Format(("text",), lambda row: {"text": _text(row["text"])}),),
-    "demonstrations": (
-        Format(
-            ("prompt", "completion"), lambda row: _row(row["prompt"], completion=row["completion"])
-        ),
-        Format(("messages",), _conversation),
-    ),
-    "preferences": (
-        Format(("prompt", "chosen", "rejected"), _prompt_chosen_rejected),
-        Format(("chosen", "rejected"), _chosen_rejected),
-    ),
-    "prompts": (
-        Format(("prompt",), lambda row: {"prompt": _prompt(row["prompt"])}),
-        Format(("messages",), _prompt_of_conversation),
-        Format(("chosen", "rejected"), lambda row: {"prompt": _chosen_rejected(row)["prompt"]}),
-        Format(("text",), lambda row: {"prompt": _text(row["text"])}),
-    ),
-}
-
-
-def find_format(collection: Collection, columns: Iterable[str]) -> Format | None:
-    """The format of a row by its columns; None if no format fits."""
-    present = frozenset(columns)
-    return next((each for each in FORMATS[collection] if present.issuperset(each.columns)), None)
+def _found(row: Row, collection: Collection | None, config: DataConfig) -> Match | None:
+    try:
+        return match(row, collection, config.format)
+    except RowProblem:
+        return None
 
 
 def accepted_columns(collection: Collection) -> str:
     """All sets of columns that a collection accepts, for messages."""
-    return ", or ".join(" + ".join(each.columns) for each in FORMATS[collection])
+    return "; or ".join(each.columns for each in FORMATS if collection in each.serves)
 
 
-def convert_row(collection: Collection, row: Row, config: DataConfig = AS_IT_IS) -> list[Row]:
-    """Convert a row of an accepted shape to new canonical ones; other columns are left out.
+def convert_row(
+    collection: Collection,
+    row: Row,
+    config: DataConfig = AS_IT_IS,
+    *,
+    dropped: Counter[str] | None = None,
+    notes: Counter[str] | None = None,
+) -> list[Row]:
+    """Convert a row of an accepted shape to new canonical ones.
 
     Args:
+        collection: What the row is to become.
+        row: As it was read.
         config: Its format, ties, fold_system and join_turns count.
+        dropped: Counts pairs of a ranking that are left out while others are kept, by reason.
+        notes: Counts what was left out of a row or changed in it.
 
     Returns:
-        One row, or several: a ranking gives all its pairs.
+        One row, or several adjacent ones: a ranking gives all its pairs.
 
     Raises:
-        RowProblem: If the columns fit no format or a value has the wrong type or turns.
+        LeftOut: The row can be read, but holds nothing to learn from; a kind of RowProblem.
+        RowProblem: The row is of no format, or of one that the collection cannot take, or a value
+            has the wrong type or turns.
+        ParameterError: `config.format` names no format.
     """
-    found = find_format(collection, row)
+    found = match(row, collection, config.format)
     if found is None:
-        raise RowProblem(UNKNOWN_COLUMNS)
-    return [found.convert(row)]
+        raise RowProblem(_misfit(config.format) if config.format else UNKNOWN_COLUMNS)
+    format, reading = found
+    if collection not in format.serves:
+        raise RowProblem(_not_for(collection, format))
+    cells = {slot: row[column] for slot, column in reading.columns.items()}
+    if reading.rivals or reading.constants:
+        cells |= reading.constants
+        cells |= {slot: [row[name] for name in names] for slot, names in reading.rivals.items()}
+    example = format.read(cells)
+    dropped = Counter() if dropped is None else dropped
+    if notes is not None:
+        examples = example if isinstance(example, list) else [example]
+        for each in examples:
+            # Of a prompt alone only what belongs to prompts counts.
+            if collection != "prompts" or not (each.completion or each.pairs):
+                notes.update(each.notes)
+    if isinstance(example, list):
+        return rows_of_tree(collection, example, config, dropped)
+    return rows_of(collection, example, config, dropped)
+
+
+def gather(rows: Iterable[Row], collection: Collection = "preferences") -> Iterator[Row]:
+    """Rows as `convert_row` takes them: messages of trees, one a row, become trees.
+
+    Only such rows are held in memory; all others pass one by one. A message whose parent is not
+    among the rows stays a row of its own, which `convert_row` refuses.
+    """
+    waiting = iter(rows)
+    first = next(waiting, None)
+    if first is None:
+        return
+    if collection == "corpus":  # each message is a text
+        yield from chain([first], waiting)
+        return
+    found = _found(first, None, AS_IT_IS)
+    rest = chain([first], waiting)
+    yield from gather_trees(rest) if found and found.format.name == NODE else rest
+
+
+def _misfit(name: str) -> str:
+    named = format_named(name)
+    return f"columns do not fit data.format={name}" + (f": wanted {named.columns}" if named else "")
+
+
+def _not_for(collection: Collection, found: Format) -> str:
+    """Why a format cannot become a collection, and what to do."""
+    return f"this is {found.title}, which gives no {collection}; {_remedy(collection, found)}"
+
+
+def _remedy(collection: Collection, found: Format) -> str:
+    if collection == "demonstrations" and found.home == "preferences":
+        return (
+            "name it as preferences only: demonstrations are then made of its prompts and chosen "
+            "completions"
+        )
+    if collection == "preferences":
+        return f"wanted two completions of one prompt and which is better; name it as {found.home}"
+    if collection == "corpus":
+        return f"wanted a column text; name it as {found.home}"
+    return f"name it as {found.home}"
+
+
+def describe_unknown(collection: Collection, columns: Iterable[str]) -> str:
+    """What is said of rows of no format: the columns that were seen, and what they lack.
+
+    Returns:
+        Such as ``got columns id, chosen; nearest: a pair … (lacks rejected)``.
+    """
+    seen = list(columns)
+    plain = {plain_name(column) for column in seen}
+    nearest = []
+    for each in FORMATS:
+        if collection in each.serves:
+            wanted = [part.split()[0] for part in each.columns.split(",")[0].split(" + ")]
+            lacking = [name for name in wanted if not plain & set(SYNONYMS.get(name, (name,)))]
+            if len(lacking) < len(wanted):
+                text = f"{each.title} (lacks {' and '.join(lacking)})"
+                nearest.append((len(lacking), -len(wanted), text))
+    close = [text for *_, text in sorted(nearest)[:2]]
+    wanted_columns = f"wanted {accepted_columns(collection)}"
+    ending = f"nearest: {'; or '.join(close)}" if close else wanted_columns
+    return f"got columns {listed(seen) or 'none'}; {ending}"

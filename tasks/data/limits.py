@@ -1,21 +1,26 @@
-"""How much data this machine can work on, and how packed data is unpacked within that.
+"""How much data is taken, and how packed data is unpacked within that.
 
-Rows in memory take about eight times their bytes, before they are tokenised.
+Rows that are read one after the other may be as many as they like. What is held in memory is not:
+rows take about eight times their bytes there, before they are tokenised.
 """
 
 import bz2
 import gzip
 import lzma
 import os
+import re
 import stat
+import sys
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from models.errors import DataError
-from models.files import CHUNK, kind_of, open_file, read_chunks, reading, shown, too_large
+from models.files import kind_of, open_file, read_chunks, reading, shown, too_large
+from tasks.data.reading.paths import MOST_FILES
+from tasks.data.reading.recognition import packing_of
 from tasks.machine.memory import main_memory
 
 BYTES_PER_BYTE = 8
@@ -27,12 +32,13 @@ HIGHEST_RATIO = 200
 """Texts are packed to a third or a tenth; what unpacks to more than this is a bomb."""
 BEYOND_DOUBT = 2**26
 """Bytes below which no ratio is suspicious."""
-MOST_FILES = 10_000
-_UNPACKERS: dict[str, tuple[str, Callable[[BinaryIO], Any]]] = {
-    ".gz": ("gzip", lambda file: gzip.GzipFile(fileobj=file)),
-    ".bz2": ("bzip2", bz2.BZ2File),
-    ".xz": ("xz", lzma.LZMAFile),
-}
+CHUNK = 2**20
+_SLICE = 2**12
+"""Packed bytes that zstd gets at once: each may become 32,768 at most."""
+WRAPPERS = ("data", "rows", "examples", "instances", "items", "records", "samples", "train")
+"""Keys of a JSON object that may hold all rows in a list."""
+_ONE_VALUE = re.compile(rb'\[|\{\s*("\w+"\s*:\s*("[^"]*"|[\w.-]+)\s*,\s*)*"(%s)"\s*:\s*\['
+                        % "|".join(WRAPPERS).encode())  # fmt: skip
 
 
 def most_bytes() -> int:
@@ -43,16 +49,18 @@ def most_bytes() -> int:
 class Guard:
     """Counts what comes out of a file, and stops where it would not fit."""
 
-    def __init__(self, path: Path, *, packed_bytes: int | None = None) -> None:
+    def __init__(self, path: Path, *, packed_bytes: int | None = None, held: bool = True) -> None:
         """Start at nothing.
 
         Args:
             packed_bytes: Size of a packed file; None of a plain one.
+            held: Whether all that is counted will be in memory at once.
         """
         self._path = path
-        self._packed = packed_bytes
+        self.packed_bytes = packed_bytes
+        self._held = held
         self._bytes = self._rows = self._line = 0
-        self._is_array = False
+        self._is_one_value = False
 
     def count(self, count: int, *, rows: int = 0) -> None:
         """Count more bytes and rows.
@@ -62,16 +70,16 @@ class Guard:
         """
         self._bytes += count
         self._rows += rows
-        if self._bytes > most_bytes():
+        if self._held and self._bytes > most_bytes():
             raise too_large(self._path, most_bytes())
-        if self._rows * BYTES_PER_ROW > main_memory():
+        if self._held and self._rows * BYTES_PER_ROW > main_memory():
             raise DataError(
                 f"{shown(self._path)} holds more than {main_memory() // BYTES_PER_ROW:,} rows, "
                 "which is what this machine's memory can work on; give fewer, or use a machine "
                 "with more memory"
             )
-        if self._packed is not None and self._bytes > max(
-            BEYOND_DOUBT, HIGHEST_RATIO * self._packed
+        if self.packed_bytes is not None and self._bytes > max(
+            BEYOND_DOUBT, HIGHEST_RATIO * self.packed_bytes
         ):
             raise DataError(
                 f"{shown(self._path)} unpacks to more than {HIGHEST_RATIO} times its size; wanted "
@@ -82,13 +90,14 @@ class Guard:
         """Hand on the bytes of a text file, counting its lines.
 
         Raises:
-            DataError: A line is too long; one JSON array may stand in one line.
+            DataError: A line is too long; one JSON value with all rows may stand in one line.
         """
         for chunk in chunks:
             if not self._bytes:
-                self._is_array = chunk.lstrip(b"\xef\xbb\xbf\xff\xfe\0 \t\r\n").startswith(b"[")
-            self.count(len(chunk), rows=0 if self._is_array else chunk.count(b"\n"))
-            if not self._is_array:
+                start = chunk.lstrip(b"\xef\xbb\xbf\xff\xfe\0 \t\r\n")[:4096]
+                self._is_one_value = _ONE_VALUE.match(start.replace(b"\0", b"")) is not None
+            self.count(len(chunk), rows=0 if self._is_one_value else chunk.count(b"\n"))
+            if not self._is_one_value:
                 self._count_lines(chunk)
             yield chunk
 
@@ -104,28 +113,57 @@ class Guard:
             self._line = len(chunk) - chunk.rfind(b"\n") - 1
 
 
-def unpacked(file: BinaryIO, path: Path) -> Iterator[bytes]:
-    """The content of a file, unpacked if its ending says that it is packed.
+def unpacked(file: BinaryIO, path: Path, packing: str = "") -> Iterator[bytes]:
+    """The content of a file.
+
+    Args:
+        packing: How it is packed: gzip, bzip2, xz or zstd; empty for a plain file.
 
     Raises:
-        DataError: It is damaged or not what its ending says, or too large.
+        DataError: It is damaged.
     """
-    if path.suffix not in _UNPACKERS:
-        yield from read_chunks(file, path, most_bytes=most_bytes())
+    if not packing:
+        yield from read_chunks(file, path, most_bytes=sys.maxsize)
         return
-    name, unpack = _UNPACKERS[path.suffix]
-    stream = unpack(file)
-    while True:
-        try:
-            chunk = stream.read(CHUNK)
-        except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
-            raise DataError(
-                f"{shown(path)} is not a whole {name} file ({error}); wanted {name} data because "
-                f"of its ending {path.suffix}; copy the file again or rename it"
-            ) from error
-        if not chunk:
-            return
+    unpack = _unzstd if packing == "zstd" else _stream
+    try:
+        yield from unpack(file, packing)
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+        raise DataError(
+            f"{shown(path)} is not a whole {packing} file ({error}): it was not written or copied "
+            "to its end, or damaged; copy the file again"
+        ) from error
+
+
+def _stream(file: BinaryIO, packing: str) -> Iterator[bytes]:
+    stream: Any
+    if packing == "gzip":
+        stream = gzip.GzipFile(fileobj=file)
+    else:
+        stream = bz2.BZ2File(file) if packing == "bzip2" else lzma.LZMAFile(file)  # noqa: SIM115
+    while chunk := stream.read(CHUNK):
         yield chunk
+
+
+def _unzstd(file: BinaryIO, packing: str) -> Iterator[bytes]:
+    """Unpack frame by frame: the library's own stream takes a cut file for a whole one."""
+    import zstandard
+
+    frame = zstandard.ZstdDecompressor().decompressobj()
+    whole = True
+    try:
+        while part := file.read(_SLICE):
+            while part:
+                if frame.eof:
+                    frame = zstandard.ZstdDecompressor().decompressobj()
+                if chunk := frame.decompress(part):
+                    yield chunk
+                part = frame.unused_data if frame.eof else b""
+                whole = frame.eof
+    except zstandard.ZstdError as error:
+        raise OSError(str(error)) from error
+    if not whole:
+        raise EOFError("its last frame is cut")
 
 
 def local_files(folder: Path) -> list[Path]:
@@ -166,8 +204,9 @@ def _check_packed(path: Path, guard: Guard) -> None:
             for packed, size in sizes:
                 Guard(path, packed_bytes=packed).count(size)
                 guard.count(size)
-        elif path.suffix in _UNPACKERS:
+        elif packing := packing_of(file.read(8)):
+            file.seek(0)
             own = Guard(path, packed_bytes=os.fstat(file.fileno()).st_size)
-            for chunk in unpacked(file, path):
+            for chunk in unpacked(file, path, packing):
                 own.count(len(chunk))
                 guard.count(len(chunk))

@@ -1,51 +1,36 @@
-"""Which rows a stage can learn from, and the quality report: read, kept, dropped and why.
+"""Which rows a stage can learn from: converted, cleaned, judged and counted, one after the other.
 
 Stands between `formats` and `split`. Nothing is repaired beyond `clean_text`; a row is kept or is
-dropped under one reason, and every reason is counted in the report, which is logged and stored
-beside the datasets.
+dropped under one reason, and every reason is counted, with examples, in the `report`.
 """
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NoReturn
-
-import numpy as np
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from models.errors import DataError
-from models.files import listed, shown
+from models.files import shown
 from tasks.data.config import DataConfig
 from tasks.data.formats import (
     AS_IT_IS,
     UNKNOWN_COLUMNS,
     Collection,
+    LeftOut,
     Row,
     RowProblem,
-    accepted_columns,
     convert_row,
+    describe_unknown,
+    gather,
+    recognise,
+    unread_columns,
 )
-from tasks.data.split import Sides, content_key
+from tasks.data.reading.encodings import mojibake
+from tasks.data.report import MOJIBAKE, PLACEHOLDER, REMOVED
+from tasks.data.tally import FileTally, Tally
 
-DUPLICATE = "duplicate"
-BOTH_DIRECTIONS = "the pair stands in both directions"
-HELD_OUT = "held-out row in training"
-
-
-@dataclass(slots=True, kw_only=True)
-class Tally:
-    """Counts what happens to the rows of one collection, from every file it is read from."""
-
-    labels: list[str] = field(default_factory=list)
-    read: int = 0
-    dropped: Counter[str] = field(default_factory=Counter)
-    cleaned: int = 0
-    placeholders: int = 0
-
-    def drop(self, reason: str, rows: int) -> None:
-        """Count dropped rows; a reason without rows is not listed."""
-        if rows:
-            self.dropped[reason] += rows
+_MOST_COLUMNS = 1000
+"""Names of columns that are kept: what has more has keys where it should have values."""
 
 
 def size(value: object) -> int:
@@ -82,86 +67,138 @@ def check_row(row: Row, max_prompt_characters: int = 0) -> None:
 
 def admit_rows(
     collection: Collection,
-    rows: Sequence[Row],
+    rows: Iterable[Row],
     *,
     label: str,
     tally: Tally,
     config: DataConfig = AS_IT_IS,
 ) -> list[Row]:
-    """Convert, clean and judge rows as they were read.
+    """Convert, clean and judge rows as they were read, all at once; see `admit`."""
+    admitted = admit(collection, rows, file=FileTally(label=label), tally=tally, config=config)
+    return [row for _, several in admitted for row in several]
+
+
+def admit(
+    collection: Collection,
+    rows: Iterable[Row],
+    *,
+    file: FileTally,
+    tally: Tally,
+    config: DataConfig = AS_IT_IS,
+) -> Iterator[tuple[int, list[Row]]]:
+    """Convert, clean and judge rows as they are read.
 
     Args:
         collection: What the rows are to become.
         rows: Rows of any accepted shape.
-        label: File or hub id, for messages and the report.
+        file: Where they are from, for messages and the report.
         tally: Counts rows read, dropped and cleaned.
         config: Its options count.
 
-    Returns:
-        The usable rows in canonical form, in order.
+    Yields:
+        A row's number from 1, and the canonical rows that it gives, if any.
 
     Raises:
-        DataError: If there are rows, but none fits an accepted set of columns or can be used.
+        DataError: At the end, if there were rows, but none can be used, or if too many could not
+            be converted.
     """
-    kept: list[Row] = []
-    dropped: Counter[str] = Counter()
-    for row in rows:
+    tally.labels.append(file.label)
+    tally.files.append(file)
+    columns: dict[str, None] = {}
+    notes: Counter[str] = Counter()
+    for number, raw in enumerate(gather(rows), 1):
+        file.read += 1
+        tally.read += 1
+        left: Counter[str] = Counter()
         try:
-            several = convert_row(collection, row, config)
+            several = convert_row(collection, raw, config, dropped=left, notes=notes)
         except RowProblem as problem:
-            dropped[str(problem)] += 1
+            file.unreadable += not isinstance(problem, LeftOut)
+            if str(problem) == UNKNOWN_COLUMNS and len(columns) < _MOST_COLUMNS:
+                columns |= dict.fromkeys(raw)
+            _drop(tally, file, str(problem), number, raw)
             continue
-        for converted in several:
-            cleaned = clean_row(converted)
-            try:
-                check_row(cleaned, config.max_prompt_characters)
-            except RowProblem as problem:
-                dropped[str(problem)] += 1
-                continue
-            tally.cleaned += cleaned != converted
-            tally.placeholders += has_placeholder(cleaned)
-            kept.append(cleaned)
-    tally.labels.append(label)
-    tally.read += len(rows)
-    tally.dropped += dropped
-    if rows and not kept:
-        _refuse(collection, rows, label, dropped)
-    return kept
+        finally:
+            _recognise(collection, file, raw, config)
+        kept = list(_judged(several, file, tally, number, raw, config))
+        for reason, count in left.items():
+            _drop(tally, file, reason, number, raw, count)
+        tally.expanded += len(several) + left.total() - 1
+        file.kept += len(kept)
+        if kept:
+            yield number, kept
+    changes = [f"{what}: {count:,} rows" for what, count in notes.most_common()]
+    file.notes = (*file.notes, *getattr(rows, "notes", ()), *changes)
+    _refuse_unusable(collection, file, columns, config)
 
 
-def _refuse(
-    collection: Collection, rows: Sequence[Row], label: str, dropped: Counter[str]
-) -> NoReturn:
-    if dropped[UNKNOWN_COLUMNS] == len(rows):
-        got = sorted({str(column) for row in rows for column in row})
-        raise DataError(
-            f"{shown(label)}: wrong columns for {collection}; got {listed(got) or 'none'}; wanted "
-            f"{accepted_columns(collection)}; rename the columns"
-        )
-    reasons = "; ".join(f"{reason}: {count}" for reason, count in dropped.most_common())
-    raise DataError(
-        f"{shown(label)}: no row can be used for {collection}; got {len(rows)} rows ({reasons}); "
-        "wanted at least one usable row; repair the file"
-    )
-
-
-def drop_duplicates(collection: Collection, rows: list[Row], tally: Tally) -> list[Row]:
-    """Keep the first of equal rows; of a pair that stands in both directions keep neither.
-
-    Such a pair is a tie: its two rows cancel out, and which came first means nothing.
-    """
-    first: dict[str, Row] = {}
-    ties: set[str] = set()
+def _judged(
+    rows: Iterable[Row], file: FileTally, tally: Tally, number: int, raw: Row, config: DataConfig
+) -> Iterator[Row]:
     for row in rows:
-        key = content_key(collection, row)
-        known = first.setdefault(key, row)
-        if collection == "preferences" and known["chosen"] != row["chosen"]:
-            ties.add(key)
-    for key in ties:
-        del first[key]
-    tally.drop(BOTH_DIRECTIONS, 2 * len(ties))
-    tally.drop(DUPLICATE, len(rows) - len(first) - 2 * len(ties))
-    return list(first.values())
+        cleaned = clean_row(row)
+        try:
+            check_row(cleaned, config.max_prompt_characters)
+        except RowProblem as problem:
+            _drop(tally, file, str(problem), number, raw)
+            continue
+        _note_findings(tally, file, number, row, cleaned)
+        yield cleaned
+
+
+def _recognise(collection: Collection, file: FileTally, raw: Row, config: DataConfig) -> None:
+    found = recognise(raw, config)
+    if found is not None:
+        file.formats[found.name] += 1
+        if len(file.unread) < _MOST_COLUMNS:
+            file.unread.update(map(str, unread_columns(collection, raw, config)))
+
+
+def _drop(
+    tally: Tally, file: FileTally, reason: str, number: int, raw: Row, count: int = 1
+) -> None:
+    tally.drop(reason, count)
+    file.dropped[reason] += count
+    tally.show(reason, file, number, raw)
+
+
+def _refuse_unusable(
+    collection: Collection, file: FileTally, columns: Iterable[str], config: DataConfig
+) -> None:
+    """Stop where a file is not what it is taken for; a few bad rows are dropped and counted."""
+    if not file.read:
+        return
+    if file.dropped[UNKNOWN_COLUMNS] == file.read:
+        raise DataError(
+            f"{shown(file.label)}: wrong columns for {collection}; "
+            f"{describe_unknown(collection, sorted(map(str, columns)))}"
+        )
+    reasons = "; ".join(f"{reason}: {count:,}" for reason, count in file.dropped.most_common())
+    if not file.kept:
+        raise DataError(
+            f"{shown(file.label)}: no row can be used for {collection}; got {file.read:,} rows "
+            f"({reasons}); wanted at least one usable row; repair the file"
+        )
+    if file.unreadable > config.unreadable_share * file.read:
+        raise DataError(
+            f"{shown(file.label)}: {file.unreadable:,} of {file.read:,} rows cannot be read for "
+            f"{collection} ({reasons}), more than a share of {config.unreadable_share:g}; the file "
+            "is probably not what it is taken for: repair it, name its format in data.format, or "
+            "raise data.unreadable_share to train on the rest"
+        )
+
+
+def _note_findings(tally: Tally, file: FileTally, number: int, before: Row, row: Row) -> None:
+    if row != before:
+        tally.cleaned += 1
+        tally.show(REMOVED, file, number, _around(_SUSPECT, before))
+    if has_placeholder(row):
+        tally.placeholders += 1
+        tally.show(PLACEHOLDER, file, number, _around(_PLACEHOLDER, row))
+    garbled = next(filter(None, map(mojibake, _texts(row))), None)
+    if garbled is not None:
+        tally.mojibake += 1
+        tally.show(MOJIBAKE, file, number, garbled)
 
 
 _SUSPECT = re.compile("[\x1b\x85\ud800-\udfff]")
@@ -169,10 +206,23 @@ _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _PLACEHOLDER = re.compile(r"\{\{\s*\w+\s*\}\}")
 
+_AROUND = 60
+"""Characters on each side of what is shown of a text."""
+
+
+def _is_suspect(text: str) -> bool:
+    """Whether `_SUSPECT` finds something, twenty times as fast."""
+    if "\x1b" in text or text.isascii():
+        return "\x1b" in text
+    try:
+        return "\x85" in text or not text.encode()
+    except UnicodeEncodeError:  # a lone surrogate
+        return True
+
 
 def clean_text(text: str) -> str:
     """Remove ANSI escapes, stray \\x85 and lone surrogates."""
-    if not _SUSPECT.search(text):
+    if not _is_suspect(text):
         return text
     return _SURROGATE.sub("\ufffd", _ANSI.sub("", text).replace("\x85", " "))
 
@@ -192,87 +242,20 @@ def clean_row(row: Row) -> Row:
 
 def has_placeholder(row: Row) -> bool:
     """Whether a text of the row still holds a template's ``{{name}}``."""
-    values = [value for value in row.values() if isinstance(value, str)]
-    messages = [one for value in row.values() if isinstance(value, list) for one in value]
-    texts = [*values, *(message["content"] for message in messages)]
-    return any(_PLACEHOLDER.search(text) for text in texts)
+    return any("{{" in text and _PLACEHOLDER.search(text) for text in _texts(row))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lengths:
-    """Characters of the texts of one column."""
-
-    median: float
-    p95: float
-    maximum: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CollectionReport:
-    """Numbers of rows; read = train + heldout + the sum of dropped."""
-
-    name: Collection
-    sources: tuple[str, ...]
-    read: int
-    train: int
-    heldout: int
-    dropped: Mapping[str, int]
-    cleaned: int
-    placeholders: int
-    lengths: Mapping[str, Lengths]
+def _texts(row: Row) -> Iterator[str]:
+    for value in row.values():
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, list):
+            yield from (message["content"] for message in value)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PreparationReport:
-    """All collections of one preparation.
-
-    Attributes:
-        source: world, folder or hub.
-        fingerprint: See `sources.fingerprint`.
-        conversational: Whether prompts and completions are messages (or plain texts).
-        contrasts: Number of pairs that differ in one respect.
-        overlaps: See `split.cross_overlaps`.
-    """
-
-    source: str
-    fingerprint: str
-    conversational: bool
-    collections: tuple[CollectionReport, ...]
-    contrasts: int
-    overlaps: Mapping[str, int]
-
-    def metrics(self) -> dict[str, float]:
-        """Numbers for tracking, such as ``data/corpus_rows``."""
-        metrics: dict[str, float] = {}
-        for each in self.collections:
-            metrics[f"data/{each.name}_rows"] = float(each.train)
-            metrics[f"data/{each.name}_heldout_rows"] = float(each.heldout)
-            metrics[f"data/{each.name}_dropped_rows"] = float(sum(each.dropped.values()))
-        metrics["data/contrasts_rows"] = float(self.contrasts)
-        return metrics
-
-
-def measure_lengths(rows: Sequence[Row]) -> dict[str, Lengths]:
-    """Characters of every text column of canonical rows."""
-    columns = [column for column in rows[0] if column != "margin"] if rows else []
-    lengths = {}
-    for column in columns:
-        sizes = np.array([size(row[column]) for row in rows])
-        median, p95 = np.percentile(sizes, (50, 95))
-        lengths[column] = Lengths(median=float(median), p95=float(p95), maximum=int(sizes.max()))
-    return lengths
-
-
-def report_collection(name: Collection, tally: Tally, sides: Sides) -> CollectionReport:
-    """The report of one collection."""
-    return CollectionReport(
-        name=name,
-        sources=tuple(tally.labels),
-        read=tally.read,
-        train=len(sides.train),
-        heldout=len(sides.heldout),
-        dropped=dict(tally.dropped.most_common()),
-        cleaned=tally.cleaned,
-        placeholders=tally.placeholders,
-        lengths=measure_lengths([*sides.train, *sides.heldout]),
-    )
+def _around(pattern: re.Pattern[str], row: Row) -> str:
+    """What stands around the first place where a row's texts match a pattern."""
+    for text in _texts(row):
+        if found := pattern.search(text):
+            return text[max(0, found.start() - _AROUND) : found.end() + _AROUND]
+    return ""

@@ -1,97 +1,74 @@
-"""Reads raw rows from the configured source: the world, a folder of files, or the hub.
+"""What is read for which collection, and the digest of its content: world, files and the hub.
 
-First step of preparation; rows stay as they are in their files. A folder holds, each
-with any ending of `files.ENDINGS` (`sft.jsonl.gz`, `sft.csv`, …):
-
-    pretrain       for a base model of one's own, or PPO's pretraining mix   -> corpus
-    sft            needed   prompt + completion, or messages                 -> demonstrations
-    pairs_train    needed   prompt + chosen + rejected, or chosen + rejected -> preferences
-    pairs_test     optional the same; otherwise a share of pairs_train is held out
-    prompts_train  optional prompts to roll out; otherwise those of sft
-    prompts_test   optional held-out prompts; otherwise a share is held out
-
-Other files are ignored.
+First step of preparation; rows stay as they are in their files. What a data folder holds is said in
+`folders`, what sources named one by one mean in `named`.
 """
 
 import hashlib
 import os
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from models.errors import DataError
-from models.files import digest_file, listed, reading, shown, user_path
+from models.files import digest_file, user_path
 from tasks.data.config import DataConfig
-from tasks.data.files import ENDINGS, read_file
+from tasks.data.files import open_rows
+from tasks.data.folders import WITHOUT_CORPUS, folder_files, found_in
 from tasks.data.formats import Collection, Row
 from tasks.data.hub import load_splits, resolve_commit
-from tasks.data.limits import local_files, most_bytes
+from tasks.data.named import Found, NamedSource, fields, find
 from tasks.world.generate import generate_world
-
-_CORPUS = "pretrain"
-_NEEDED = ("sft", "pairs_train")
-_WITHOUT_CORPUS = (
-    "do without by naming a model in base.source, with ppo.ptx_coef=0 (no pretraining mix)"
-)
-_OPTIONAL = ("pairs_test", "prompts_train", "prompts_test")
-_TRAIN_STEMS: tuple[tuple[Collection, str], ...] = (
-    ("corpus", "pretrain"),
-    ("demonstrations", "sft"),
-    ("preferences", "pairs_train"),
-    ("prompts", "prompts_train"),
-)
-_HELDOUT_STEMS: tuple[tuple[Collection, str], ...] = (
-    ("preferences", "pairs_test"),
-    ("prompts", "prompts_test"),
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RawRows:
-    """Rows of one file or hub split as they were read, and its name."""
+    """Rows of one file or hub split as they were read, and its name.
 
+    Attributes:
+        source: What named it, see `SourceReport`.
+        bytes: Of the file; 0 if not known.
+        notes: What had to be decided to find it.
+    """
+
+    collection: Collection
+    heldout: bool
     label: str
-    rows: list[Row]
+    rows: Iterable[Row]
+    source: str = ""
+    bytes: int = 0
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RawData:
     """Rows of a source; what it lacks is derived later, in `build`."""
 
-    train: dict[Collection, RawRows]
-    heldout: dict[Collection, RawRows]
+    parts: list[RawRows]
     contrasts: list[Row] = field(default_factory=list)
 
 
 def read_raw(config: DataConfig, seed: int) -> RawData:
-    """Read all rows of the configured source.
+    """Open the configured source; files are read while their rows are iterated.
 
     Args:
         config: What to read.
         seed: Root seed, used by the world only.
 
     Raises:
-        DataError: If a folder, file, hub dataset or line is missing or cannot be read.
+        DataError: If a folder, file or hub dataset is missing or cannot be read.
     """
     if config.source == "world":
         return _read_world(config, seed)
-    if config.source == "folder":
-        files = _found_files(config)
-        rows = {
-            stem: RawRows(label=path.name, rows=read_file(path)) for stem, path in files.items()
-        }
-        return RawData(
-            train={collection: rows[stem] for collection, stem in _TRAIN_STEMS if stem in rows},
-            heldout={collection: rows[stem] for collection, stem in _HELDOUT_STEMS if stem in rows},
-        )
-    return _read_hub(config)
+    parts = [_opened(config, found) for found in found_files(config)]
+    return RawData(parts=parts + _read_hub(config))
 
 
 def fingerprint(config: DataConfig) -> str:
     """The sha256 of a source's content in hexadecimal, for the stage's digest.
 
-    It is made of the names and bytes of the files of a folder that are read; of a hub dataset's id
-    and current commit; and of a constant for the world, which is code.
+    It is made of the names and bytes of the files that are read, and what each is read for; of a
+    hub dataset's id and current commit; of weights; and of a constant for the world, which is code.
 
     Raises:
         DataError: If a folder or a needed file is missing, or the hub does not know an id.
@@ -99,123 +76,141 @@ def fingerprint(config: DataConfig) -> str:
     if config.source == "world":
         return hashlib.sha256(b"world").hexdigest()
     if config.source == "folder":
-        return _files_digest(_found_files(config).values())
-    digest = hashlib.sha256(b"hub")
-    for collection, hub_id in _hub_ids(config).items():
-        local = user_path(hub_id)
-        if local.is_dir():
-            name = _files_digest(local_files(local))
-        else:
-            owner_name, _, revision = hub_id.partition("@")
-            name = f"{owner_name}@{resolve_commit(owner_name, revision)}"
-        digest.update(f"\0{collection}\0{name}".encode())
+        return _files_digest(found_files(config))
+    digest = hashlib.sha256(b"sources")
+    for name, collection, heldout, sources in fields(config):
+        for source in sources:
+            if source.is_local:
+                content = _files_digest(find(collection, heldout, source))
+            else:
+                owner_name, _, revision = source.name.partition("@")
+                content = f"{owner_name}@{resolve_commit(owner_name, revision)}"
+            digest.update(f"\0{name}\0{content}\0{source.weight}".encode())
     return digest.hexdigest()
 
 
-def require_corpus(config: DataConfig) -> None:
-    """Refuse a source without texts to pretrain on.
+def corpus_weights(config: DataConfig) -> dict[str, float]:
+    """Sampling weights by source of the corpus; none where all is taken as it is."""
+    if config.source != "sources":
+        return {}
+    given = [sources for name, _, _, sources in fields(config) if name == "corpus"]
+    return {each.name: each.weight for sources in given for each in sources if each.weight}
+
+
+def found_files(config: DataConfig) -> list[Found]:
+    """The files that are read, without those of the hub; training files first.
 
     Raises:
-        DataError: It has none.
+        DataError: A folder, a file or a needed kind of files is missing.
     """
+    if config.source == "world":
+        return []
     if config.source == "folder":
-        folder_files(user_path(config.folder))
-    elif config.source == "sources" and not config.corpus:
-        raise DataError(
-            "data.corpus is empty, so there are no texts to pretrain on; wanted a dataset's "
-            f"id; {_WITHOUT_CORPUS}"
-        )
+        found = found_in(user_path(config.folder))
+    else:
+        found = [
+            file
+            for _, collection, heldout, sources in fields(config)
+            for source in sources
+            if source.is_local
+            for file in find(collection, heldout, source)
+        ]
+    return sorted(found, key=lambda file: file.heldout)
 
 
-def _files_digest(paths: Iterable[Path]) -> str:
-    digest = hashlib.sha256()
-    for path in sorted(paths):
-        content = digest_file(path, most_bytes=most_bytes())
-        digest.update(os.fsencode(path.name) + f"\0{content}\0".encode())
-    return digest.hexdigest()
-
-
-def folder_files(folder: Path, *, corpus: bool = True) -> dict[str, Path]:
-    """Find the files of a folder that are read, by stem, in the order of the layout.
+def check_source(config: DataConfig, *, corpus: bool) -> None:
+    """Refuse a source of which something is missing, without reading a file or asking the hub.
 
     Args:
-        folder: The data folder.
-        corpus: Whether the texts to pretrain on are needed.
+        corpus: Whether texts to pretrain on are needed.
 
     Raises:
-        DataError: If the folder or a needed file is missing, or a stem has several files.
+        DataError: A folder, a file or a needed kind of files is missing.
     """
-    needed = (_CORPUS, *_NEEDED) if corpus else _NEEDED
-    if not folder.is_dir():
-        got = "a file" if folder.exists() else "nothing there"
-        raise DataError(
-            f"data folder {shown(folder)}: got {got}; wanted a directory with {', '.join(needed)} "
-            "files; correct data.folder"
-        )
-    with reading(f"data folder {folder}", "a directory that can be read"):
-        entries = {path.name: path.is_file() for path in sorted(folder.iterdir())}
-    names = [name for name, is_file in entries.items() if is_file]
-    found: dict[str, Path] = {}
-    for stem in (_CORPUS, *_NEEDED, *_OPTIONAL):
-        matches = [name for name in names if name in {stem + ending for ending in ENDINGS}]
-        if len(matches) > 1:
+    if config.source == "folder":
+        folder_files(user_path(config.folder), corpus=corpus)
+    elif config.source == "sources":
+        found_files(config)
+        if corpus and not config.corpus:
             raise DataError(
-                f"data folder {shown(folder)}: got {len(matches)} files for {stem} "
-                f"({', '.join(matches)}); wanted one; remove or rename the others"
+                "data.corpus is empty, so there are no texts to pretrain on; wanted files or a "
+                f"dataset's id; {WITHOUT_CORPUS}"
             )
-        if matches:
-            found[stem] = folder / matches[0]
-    missing = [stem for stem in needed if stem not in found]
-    if missing:
-        others = [f"{name} (no regular file)" for name, is_file in entries.items() if not is_file]
-        raise DataError(
-            f"data folder {shown(folder)}: no file for {', '.join(missing)}; got "
-            f"{listed(names + others) or 'an empty folder'}; wanted {missing[0]} with one of the "
-            f"endings {' '.join(ENDINGS)}; add or rename the file"
-            + (f", or {_WITHOUT_CORPUS}" if missing == [_CORPUS] else "")
+
+
+def uses_hub(config: DataConfig) -> bool:
+    """Whether a source is a dataset of the hub."""
+    given = fields(config) if config.source == "sources" else []
+    return any(not source.is_local for *_, sources in given for source in sources)
+
+
+def _files_digest(files: Iterable[Found]) -> str:
+    digest = hashlib.sha256()
+    for file in sorted(files, key=lambda file: file.label):
+        content = digest_file(file.path, most_bytes=sys.maxsize)
+        digest.update(os.fsencode(file.label) + f"\0{content}\0".encode())
+    return digest.hexdigest()
+
+
+def _opened(config: DataConfig, file: Found) -> RawRows:
+    return RawRows(
+        collection=file.collection,
+        heldout=file.heldout,
+        label=file.label,
+        rows=open_rows(file.path, encoding=config.encoding, text=config.text),
+        source=file.source,
+        bytes=file.path.stat().st_size if file.path.exists() else 0,
+        notes=file.notes,
+    )
+
+
+def _read_hub(config: DataConfig) -> list[RawRows]:
+    parts: list[RawRows] = []
+    for _, collection, heldout, sources in fields(config):
+        for source in sources:
+            if not source.is_local:
+                parts += _hub_splits(collection, heldout, source)
+    return parts
+
+
+def _hub_splits(collection: Collection, heldout: bool, source: NamedSource) -> list[RawRows]:
+    owner_name, _, revision = source.name.partition("@")
+    splits = load_splits(owner_name, revision, collection)
+    parts = [(splits.train_name, splits.train, heldout)]
+    if splits.heldout:
+        parts = [
+            *([] if heldout else parts),
+            (splits.heldout_name, splits.heldout, True),
+        ]
+    return [
+        RawRows(
+            collection=collection,
+            heldout=side,
+            label=f"{source.name} {name}",
+            rows=rows,
+            source=source.name,
         )
-    return found
-
-
-def _found_files(config: DataConfig) -> dict[str, Path]:
-    return folder_files(user_path(config.folder), corpus=False)
-
-
-def _hub_ids(config: DataConfig) -> dict[Collection, str]:
-    ids: dict[Collection, str] = {
-        "corpus": config.corpus,
-        "demonstrations": config.demonstrations,
-        "preferences": config.preferences,
-        "prompts": config.prompts,
-    }
-    return {collection: hub_id for collection, hub_id in ids.items() if hub_id}
-
-
-def _read_hub(config: DataConfig) -> RawData:
-    train: dict[Collection, RawRows] = {}
-    heldout: dict[Collection, RawRows] = {}
-    for collection, hub_id in _hub_ids(config).items():
-        owner_name, _, revision = hub_id.partition("@")
-        splits = load_splits(owner_name, revision, collection)
-        train[collection] = RawRows(label=f"{hub_id} {splits.train_name}", rows=splits.train)
-        if splits.heldout:
-            label = f"{hub_id} {splits.heldout_name}"
-            heldout[collection] = RawRows(label=label, rows=splits.heldout)
-    return RawData(train=train, heldout=heldout)
+        for name, rows, side in parts
+    ]
 
 
 def _read_world(config: DataConfig, seed: int) -> RawData:
     world = generate_world(config.world, seed)
-    return RawData(
-        train={
-            "corpus": RawRows(label="world", rows=world.corpus),
-            "demonstrations": RawRows(label="world", rows=world.demonstrations),
-            "preferences": RawRows(label="world", rows=world.preferences),
-            "prompts": RawRows(label="world", rows=world.prompts),
-        },
-        heldout={
-            "preferences": RawRows(label="world held out", rows=world.heldout_preferences),
-            "prompts": RawRows(label="world held out", rows=world.heldout_prompts),
-        },
-        contrasts=world.contrasts,
-    )
+    given: list[tuple[Collection, bool, list[Row]]] = [
+        ("corpus", False, world.corpus),
+        ("demonstrations", False, world.demonstrations),
+        ("preferences", False, world.preferences),
+        ("prompts", False, world.prompts),
+        ("preferences", True, world.heldout_preferences),
+        ("prompts", True, world.heldout_prompts),
+    ]
+    parts = [
+        RawRows(
+            collection=collection,
+            heldout=heldout,
+            label="world held out" if heldout else "world",
+            rows=rows,
+        )
+        for collection, heldout, rows in given
+    ]
+    return RawData(parts=parts, contrasts=world.contrasts)

@@ -1,6 +1,6 @@
 """The prompts that models are evaluated on: a preset's held-out ones, or the user's own file.
 
-A file has a `prompt` a row and perhaps a `completion`, a reference, in any form that the data
+A file has a prompt a row and perhaps a completion, a reference, in any format that the data
 stages read. Rows with the same prompt are one prompt with several references: the intervals take
 prompts for independent.
 """
@@ -8,13 +8,22 @@ prompts for independent.
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from models.errors import DataError, ParameterError
 from models.files import digest_file, listed, shown, user_path
 from models.rows import Content, read_rows, text_of
 from tasks.data.files import ENDINGS, read_file
-from tasks.data.formats import Row, RowProblem, as_messages, convert_row
+from tasks.data.formats import (
+    NO_DEMONSTRATION,
+    Row,
+    RowProblem,
+    as_messages,
+    convert_row,
+    gather,
+    recognise,
+)
 from tasks.data.limits import most_bytes
 from tasks.data.quality import check_row, clean_row
 from tasks.results.digests import canonical_json
@@ -50,7 +59,8 @@ def read_prompt_file(path: Path) -> PromptFile:
             'one with a row such as {"prompt": "…"} a line, as the flow\'s machine sees it'
         )
     digest = digest_file(path, most_bytes=most_bytes())
-    rows = [_canonical(path, number, row) for number, row in enumerate(read_file(path), 1)]
+    raw = enumerate(gather(read_file(path), "prompts"), 1)
+    rows = list(chain.from_iterable(_canonical(path, number, row) for number, row in raw))
     if digest_file(path, most_bytes=most_bytes()) != digest:
         raise DataError(f"{shown(path)} changed while it was read; start again when it is complete")
     if any(isinstance(row["prompt"], list) for row in rows):
@@ -101,17 +111,33 @@ def draw_heldout_prompts(path: Path, count: int, seed: int) -> list[Content]:
     return [one.prompt for one in draw(different, count, seed)]
 
 
-def _canonical(path: Path, number: int, row: Row) -> Row:
+def _canonical(path: Path, number: int, row: Row) -> list[Row]:
     try:
-        (row,) = convert_row("demonstrations" if "completion" in row else "prompts", row)
-        found = clean_row(row)
-        check_row(found)
+        return _with_reference(row) or [_sound(one) for one in convert_row("prompts", row)]
     except RowProblem as problem:
         raise DataError(
             f"{shown(path)}, row {number}: {problem}; got columns {listed(list(row))}; wanted a "
             "prompt, and perhaps a completion, as text or messages; repair or remove the row"
         ) from problem
-    return found
+
+
+def _with_reference(row: Row) -> list[Row]:
+    """The row with its completion; none where it has none, or one that is marked as bad."""
+    found = recognise(row)
+    if found is None or "demonstrations" not in found.serves:
+        return []
+    try:
+        return [_sound(one) for one in convert_row("demonstrations", row)]
+    except RowProblem as problem:
+        if str(problem) in NO_DEMONSTRATION:
+            return []
+        raise
+
+
+def _sound(row: Row) -> Row:
+    cleaned = clean_row(row)
+    check_row(cleaned)
+    return cleaned
 
 
 def _grouped(rows: Iterable[Row]) -> list[EvaluationPrompt]:

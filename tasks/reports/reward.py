@@ -152,7 +152,7 @@ def _share(value: Interval) -> str:
 
 
 def ranking_page(result: Result, _plots: Path, *, group: str) -> Page:
-    """Show the accuracy, metric `<group>/accuracy`, beside its baseline and by respect."""
+    """Show the accuracy, `<group>/accuracy`, beside its baseline, by respect and by margin."""
     numbers = {
         name.removeprefix(f"{group}/"): value
         for name, value in result.metrics.items()
@@ -165,7 +165,11 @@ def ranking_page(result: Result, _plots: Path, *, group: str) -> Page:
     ]
     for name, value in sorted(numbers.items()):
         respect = name.removeprefix("accuracy_")
-        if respect not in (name, "low", "high"):
+        if respect.startswith("margin_"):
+            rows.append((f"pairs with margin {respect.removeprefix('margin_')}", f"{value:.3f}"))
+        elif respect not in (name, "low", "high"):
             rows.append((f"pairs that differ in one respect: {respect}", f"{value:.3f}"))
+    if ties := numbers.get("heldout_ties"):
+        rows.append((f"ties: {ties:.0f}", "left out"))
     text = table(("held-out pairs", "accuracy"), rows)
     return Page(title="How well it ranks held-out pairs", markdown=text)

@@ -5,6 +5,7 @@ and log lines go to the module's logger. What cannot be shown never stops a stag
 it is shown by a thread of its own, so that a Prefect server that hangs costs no training step.
 """
 
+import json
 import logging
 import math
 import threading
@@ -18,6 +19,7 @@ from prefect.events import emit_event
 from prefect.exceptions import MissingContextError
 from prefect.logging import get_run_logger
 
+from models.rows import prompt_key
 from tasks.catalogue import entry
 from tasks.results.store import StageRef
 from tasks.run.cards import Card, try_to_show
@@ -100,14 +102,20 @@ def announce_stage(ref: StageRef, pipeline: str) -> None:
     )
 
 
-def steps_to_learn(rows: Path, *, epochs: float, batch_size: int) -> int:
+def steps_to_learn(rows: Path, *, epochs: float, batch_size: int, by_prompt: bool = False) -> int:
     """Count a stage's optimiser steps, for its bar; 0 where the rows are not here yet.
 
     A few too many if some rows turn out too long to train on.
+
+    Args:
+        by_prompt: Whether batches are of prompts, each with all its rows.
     """
     try:
         with rows.open("rb") as lines:
-            count = sum(1 for _ in lines)
+            if by_prompt:
+                count = len({prompt_key(json.loads(line)) for line in lines})
+            else:
+                count = sum(1 for _ in lines)
     except OSError:
         return 0
     return math.ceil(max(1, round(count * epochs)) / batch_size)

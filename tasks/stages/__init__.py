@@ -2,7 +2,8 @@
 
 `prepare`, `tokenizer`, `pretrain`, `sft`, `feedback`, `reward` (with the judge),
 `reward_quality`, `ppo`, `evaluate`; beside the pipeline `adopt`, `evaluate_models`, `challenge`,
-`multiple_choice`, `lm_eval`. `resolve` finds models by name.
+`multiple_choice`, `lm_eval`. `resolve` finds models by name;
+`templates` checks that a chat template renders all rows.
 
 Parameters that stages have in common, explained here only:
 

@@ -141,11 +141,18 @@ def _pick_prompts(prompts: list[Any], count: int, seed: int) -> list[Any]:
     return [prompts[index] for index in itertools.islice(itertools.cycle(order), count)]
 
 
+def _with_equal_columns(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Give every pair a margin and a mark of ties if one has it; 0 and no tie change nothing."""
+    missing = {"margin": 0.0, "tie": False}
+    wanted = [name for name in missing if any(name in row for row in rows)]
+    return [row | {name: row.get(name, missing[name]) for name in wanted} for row in rows]
+
+
 def _write(
     out: Path, annotated: list[dict[str, Any]], given: list[dict[str, Any]],
     outcomes: Counter[str], config: FeedbackConfig, annotator: Annotator, seed: int,
 ) -> dict[str, float]:  # fmt: skip
-    rows = annotated + given
+    rows = _with_equal_columns(annotated + given)
     random.Random(derive_seed(seed, "feedback.mix")).shuffle(rows)
     write_rows(out / "preferences_train.jsonl", rows)
     numbers = {

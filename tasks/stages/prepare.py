@@ -1,16 +1,25 @@
 """Prepare: files, hub or the embedded generator -> canonical datasets and a quality report."""
 
+import time
 from collections.abc import Mapping
 
 from models.errors import DataError
 from tasks.data.build import build_datasets
 from tasks.data.config import DataConfig
-from tasks.data.sources import fingerprint, require_corpus
+from tasks.data.report import OnProgress, Progress
+from tasks.data.sources import check_source, fingerprint
 from tasks.reports.data import data_page
 from tasks.results.store import StageRef
 from tasks.run.pipeline import PipelineRun
+from tasks.run.reporting import LOG_SECONDS, run_logger
 from tasks.run.spec import StageSpec
 from tasks.run.stage import Workspace, run_stage, stage_task
+
+PLACES = (
+    "folder", "corpus", "demonstrations", "preferences", "prompts",
+    "heldout_preferences", "heldout_prompts",
+)  # fmt: skip
+"""Fields that say where data lie."""
 
 
 @stage_task("prepare")
@@ -23,11 +32,10 @@ def prepare(config: DataConfig, *, pipeline: PipelineRun, corpus: bool = False) 
     Raises:
         DataError: A file or a row is not what a stage can learn from.
     """
-    if corpus:
-        require_corpus(config)
+    check_source(config, corpus=corpus)
 
     def learn(work: Workspace) -> Mapping[str, float]:
-        report = build_datasets(config, pipeline.seed, work.out)
+        report = build_datasets(config, pipeline.seed, work.out, _logged())
         if report.fingerprint != files:
             raise DataError(
                 "the data changed while they were read; start again when the files are complete"
@@ -35,7 +43,7 @@ def prepare(config: DataConfig, *, pipeline: PipelineRun, corpus: bool = False) 
         return report.metrics()
 
     files = fingerprint(config)
-    parameters = config.model_dump(mode="json", exclude={"folder"})  # its content counts, not where
+    parameters = config.model_dump(mode="json", exclude=_without_effect(config))
     spec = StageSpec(
         name="prepare",
         module=__name__,
@@ -44,3 +52,29 @@ def prepare(config: DataConfig, *, pipeline: PipelineRun, corpus: bool = False) 
         view=data_page,
     )
     return run_stage(spec, pipeline, learn)
+
+
+def _without_effect(config: DataConfig) -> set[str]:
+    """Fields that change no row: where files lie (their content counts), what is not read."""
+    if config.source == "world":
+        return {*PLACES, "format", "encoding", "text"}
+    return {*PLACES, "world"}
+
+
+def _logged() -> OnProgress:
+    """Log how far the preparation is, every few seconds of one that takes long."""
+    begin = last = time.monotonic()
+
+    def tell(progress: Progress) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= LOG_SECONDS:
+            last = now
+            share = "" if progress.share is None else f", {progress.share:.0%}"
+            run_logger().info(
+                "prepare: %s rows, %.0f MB, %.0f MB/s%s (%s)",
+                f"{progress.rows:,}", progress.bytes / 1e6, progress.bytes / 1e6 / (now - begin),
+                share, progress.label,
+            )  # fmt: skip
+
+    return tell

@@ -138,7 +138,10 @@ def _steps(name: Name, config: RewardStageConfig, preferences: StageRef) -> int:
     folder = Store(load_settings().store).folder(preferences.stage, preferences.digest)
     share = config.judge_share if name == "judge" else 1.0 - config.judge_share
     return steps_to_learn(
-        folder / TRAINING_ROWS, epochs=config.epochs * share, batch_size=config.batch_size
+        folder / TRAINING_ROWS,
+        epochs=config.epochs * share,
+        batch_size=config.batch_size,
+        by_prompt=config.batch_element == "prompt",
     )
 
 

@@ -80,6 +80,12 @@ def test_settings_refuse_a_password_in_an_address_and_do_not_show_it(
     assert "secret" not in str(raised.value)
 
 
+def test_settings_say_that_an_address_lacks_http(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUARTET_TRACKING_URI", "localhost:5000")
+    with pytest.raises(ParameterError, match=r"begin with http:// .*, as in http://localhost:5000"):
+        load_settings()
+
+
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValidationError):
         Settings().threads = 3

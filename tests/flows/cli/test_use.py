@@ -79,7 +79,7 @@ def environment(home: Path) -> dict[str, str]:
     return os.environ | more | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 
 
-def talk(typed: str, *words: str) -> Result:
+def talk(typed: str | bytes, *words: str) -> Result:
     """The command in this process, with lines that are piped in."""
     app = typer.Typer(pretty_exceptions_enable=False)
     app.command()(chat)
@@ -142,6 +142,12 @@ def test_chat_answers_each_line_and_repeats_itself_after_reset(home: Path, folde
     assert first == again != ""
     assert rest == ""
     assert done.stderr.strip() == "conversation cleared"
+
+
+def test_chat_takes_bytes_that_are_no_text(home: Path, plain: Path) -> None:
+    done = talk(b"caf\xe9\n", str(plain), "--max-tokens", "4")
+    assert "not UTF-8" in done.stderr
+    assert done.stdout.strip()
 
 
 def test_chat_says_that_there_is_no_template(home: Path, plain: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from sklearn.metrics import brier_score_loss, cohen_kappa_score, log_loss
 
 from models.errors import DataError, ModelError, ParameterError
+from models.language.examples import encode_pairs
 from models.language.folders import load_reward_model, new_reward_model, save_model
 from models.language.scoring import score_sequences
 from models.reward.best_of_n import best_of_n, best_of_n_kl, measure_best_of_n
@@ -23,7 +24,7 @@ from models.reward.calibration import (
 )
 from models.reward.config import RewardQualityConfig
 from models.reward.quality import PairScores, agreement, measure_pairs, weaknesses
-from models.reward.ranking import encode_pairs, pair_accuracy, score_pairs
+from models.reward.ranking import pair_accuracy, score_pairs
 from models.rows import write_rows
 
 LN3 = math.log(3)  # sigmoid(log 3) = 3/4

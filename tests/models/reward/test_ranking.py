@@ -1,19 +1,32 @@
 """Pairs as tokens; accuracy and its baseline by hand."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from models.errors import DataError
+from models.language.examples import Pairs, encode_pairs
 from models.language.tokenizer import encode_completion, encode_prompt
-from models.reward.ranking import Pairs, encode_pairs, longer_wins_accuracy, pair_accuracy
+from models.reward.ranking import (
+    accuracy_by_margin,
+    decided,
+    longer_wins_accuracy,
+    pair_accuracy,
+)
 
 
-def _pairs(chosen: list[list[int]], rejected: list[list[int]]) -> Pairs:
+def _pairs(
+    chosen: list[list[int]], rejected: list[list[int]], margins: list[float] | None = None
+) -> Pairs:
     return Pairs(
         prompts=[[5]] * len(chosen),
         chosen=chosen,
         rejected=rejected,
+        margins=margins or [0.0] * len(chosen),
+        ties=[False] * len(chosen),
+        prompt_numbers=list(range(len(chosen))),
         rows=list(range(len(chosen))),
         equal=0,
         too_long=0,
@@ -63,3 +76,65 @@ def test_equal_and_overlong_pairs_are_dropped_and_counted(tokenizer: Any) -> Non
     ]
     pairs = encode_pairs(tokenizer, rows, 64)
     assert (pairs.rows, pairs.equal, pairs.too_long, len(pairs)) == ([2], 1, 1, 1)
+
+
+RANKED = [
+    {"prompt": "the cat sat", "chosen": " on the mat", "rejected": " home", "margin": 0.5},
+    {"prompt": "a dog", "chosen": " ran", "rejected": " slept all day", "margin": 1.0},
+    {"prompt": "the cat sat", "chosen": " home", "rejected": " it", "margin": 0.25, "tie": True},
+]
+
+
+def test_pairs_know_their_prompt_margin_and_whether_they_are_ties(tokenizer: Any) -> None:
+    pairs = encode_pairs(tokenizer, RANKED, 64)
+    assert pairs.prompt_numbers == [0, 1, 0]
+    assert pairs.margins == [0.5, 1.0, 0.0]  # a tie has none
+    assert pairs.ties == [False, False, True]
+
+
+@pytest.mark.parametrize("one_cut", [False, True])
+def test_one_cut_of_a_prompt_leaves_room_for_its_longest_completion(
+    tokenizer: Any, one_cut: bool
+) -> None:
+    words = ["the cat sat on the mat and slept", " on the mat all day", " home", " it"]
+    text, longest, second, third = words
+    rows = [
+        {"prompt": text, "chosen": longest, "rejected": second},
+        {"prompt": text, "chosen": second, "rejected": third},
+        {"prompt": text, "chosen": second, "rejected": " mat" * 99},
+    ]
+    lengths = [len(encode_completion(tokenizer, word)) for word in words[1:]]
+    room = lengths[0] + 2
+    pairs = encode_pairs(tokenizer, rows, room, one_cut=one_cut)
+    assert pairs.too_long == 1  # and it takes no room from the others
+    whole = encode_prompt(tokenizer, text, 64)
+    assert pairs.prompts[0] == whole[-2:]
+    assert pairs.prompts[1] == whole[-(2 if one_cut else room - max(lengths[1:])) :]
+
+
+def test_held_out_ties_are_left_out(tmp_path: Path) -> None:
+    assert decided(RANKED, tmp_path) == RANKED[:2]
+    assert decided([], tmp_path) == []
+    with pytest.raises(DataError, match="has 2 pairs, all of them ties"):
+        decided([RANKED[2]] * 2, tmp_path)
+
+
+def test_accuracy_is_measured_at_each_margin(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = {6: 1.0, 16: 0.0, 7: 0.5, 17: 0.5, 8: 0.0, 18: 1.0, 9: 2.0, 19: 1.0}
+    monkeypatch.setattr(
+        "models.reward.ranking.score_sequences",
+        lambda model, sequences: torch.tensor([scores[ids[-1]] for ids in sequences]),
+    )
+    sides = [[6], [7], [8], [9]], [[16], [17], [18], [19]]
+    graded = _pairs(*sides, margins=[1.0, 1 / 3, 1 / 3, 1 / 3])
+    assert accuracy_by_margin(None, graded) == {
+        "reward/accuracy_margin_1": 1.0,
+        "reward/accuracy_margin_0.333333": pytest.approx(1 / 3),
+    }
+    assert accuracy_by_margin(None, _pairs(*sides)) == {}
+
+
+def test_margins_that_are_no_levels_are_not_measured_one_by_one() -> None:
+    many = [[token] for token in range(9)]
+    pairs = _pairs(many, [[token + 50] for token in range(9)], [at / 9 for at in range(9)])
+    assert accuracy_by_margin(None, pairs) == {}

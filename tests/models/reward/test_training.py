@@ -11,12 +11,12 @@ import torch
 from models.checkpoints import latest
 from models.errors import DataError, ParameterError
 from models.language.config import SamplingConfig
+from models.language.examples import encode_pairs
 from models.language.folders import load_causal_model, load_reward_model, new_reward_model
 from models.language.generation import Completion
 from models.language.scoring import read_score_moments, score_sequences
 from models.randomness import derive_seed
 from models.reward.config import RewardStageConfig
-from models.reward.ranking import encode_pairs
 from models.reward.training import measure_score_moments, train_reward_model
 from models.rows import write_rows
 from models.runtime import TrainingRun
@@ -134,6 +134,52 @@ def test_first_loss_is_bradley_terry_with_the_margin(
     ]
     # Float32 scores, a mean of 24.
     assert seen[1]["reward/loss"] == pytest.approx(sum(losses) / 24, rel=1e-5)
+
+
+@pytest.mark.parametrize("element", ["pair", "prompt"])
+def test_ties_and_margins_are_counted_with_either_batch_element(
+    run: Any, tmp_path: Path, element: Any
+) -> None:
+    """Rankings of three, given as all their pairs, the last two completions equally good."""
+    rows = []
+    for first in WORDS:
+        best, second, third = f"the {first}", f"a {first}", f"it {first}"
+        pairs = [(best, second, 1.0, False), (best, third, 0.5, False), (second, third, 0.0, True)]
+        rows += [
+            {**_chat(first, chosen, rejected), "margin": margin, "tie": tie}
+            for chosen, rejected, margin, tie in pairs
+        ]
+    write_rows(tmp_path / "pairs.jsonl", rows)
+    config = CONFIG.model_copy(update={"batch_element": element, "batch_size": 4})
+    steps: list[int] = []
+    metrics = run(config=config, log=lambda found, step: steps.append(step))
+    # 2 epochs of 24 pairs or of 8 prompts, in batches of 4
+    assert max(steps) == (12 if element == "pair" else 4)
+    names = ("pairs", "prompts", "ties", "heldout_ties")
+    assert [metrics[f"reward/{name}"] for name in names] == [24.0, 8.0, 8.0, 8.0]
+    assert metrics["reward/accuracy"] > 0.9
+    levels = [metrics[f"reward/accuracy_margin_{level}"] for level in ("0.5", "1")]
+    assert sum(levels) / 2 == pytest.approx(metrics["reward/accuracy"])  # ties are in neither
+    assert "reward/accuracy_margin_0" not in metrics
+
+
+def test_prompts_as_batch_elements_compute_each_completion_once(run: Any, tmp_path: Path) -> None:
+    texts = [f"the {word}" for word in WORDS[:4]]
+    ranked = [
+        _chat("cat", better, worse) for at, better in enumerate(texts) for worse in texts[at + 1 :]
+    ]
+    write_rows(tmp_path / "pairs.jsonl", ranked)
+    by_pair = run("pairs", config=CONFIG.model_copy(update={"epochs": 1.0}))
+    config = CONFIG.model_copy(update={"epochs": 1.0, "batch_element": "prompt"})
+    by_prompt = run("prompts", config=config)
+    assert by_pair["reward/pairs"] == by_prompt["reward/pairs"] == 6.0
+    assert by_pair["reward/tokens"] == 3 * by_prompt["reward/tokens"]  # 12 completions and 4
+
+
+def test_held_out_ties_alone_are_refused(run: Any, tmp_path: Path) -> None:
+    write_rows(tmp_path / "ties.jsonl", [{**row, "tie": True} for row in PAIRS[:3]])
+    with pytest.raises(DataError, match="has 3 pairs, all of them ties"):
+        run(heldout=tmp_path / "ties.jsonl")
 
 
 def test_equal_seeds_give_equal_bits_and_others_do_not(run: Any, tmp_path: Path) -> None:

@@ -12,12 +12,11 @@ from typing import Any
 import pytest
 import torch
 
+from models.language.examples import Demonstrations, Pairs
 from models.reward.config import RewardStageConfig
-from models.reward.ranking import Pairs
 from models.reward.training import _build_trainer as reward_trainer
 from models.training import packed_trainers
 from models.training.config import SFTStageConfig
-from models.training.sft import Demonstrations
 from models.training.sft import _build_trainer as sft_trainer
 
 FAMILIES = pytest.mark.parametrize("family", ["llama", "gpt2"])
@@ -31,14 +30,48 @@ def _tokens(*lengths: int) -> list[list[int]]:
     return [torch.randint(5, VOCAB, (n,), generator=generator).tolist() for n in lengths]
 
 
-ROWS = Demonstrations(prompts=_tokens(3, 1, 7, 3), completions=_tokens(4, 9, 2, 4), dropped=0)
-PAIRS = Pairs(
-    prompts=_tokens(3, 1, 7, 2),
-    chosen=_tokens(4, 2, 8, 5),
-    rejected=_tokens(1, 9, 3, 5),
-    rows=[0, 1, 2, 3],
-    equal=0,
-    too_long=0,
+def _demonstrations(prompts: list[list[int]], completions: list[list[int]]) -> Demonstrations:
+    none: list[list[tuple[int, int]]] = [[] for _ in prompts]
+    return Demonstrations(prompts=prompts, completions=completions, turns=none, dropped=0)
+
+
+ROWS = _demonstrations(_tokens(3, 1, 7, 3), _tokens(4, 9, 2, 4))
+
+
+def _pairs(
+    prompts: list[list[int]],
+    chosen: list[list[int]],
+    rejected: list[list[int]],
+    margins: list[float],
+    **changes: Any,
+) -> Pairs:
+    count = len(prompts)
+    fields: dict[str, Any] = {
+        "prompts": prompts,
+        "chosen": chosen,
+        "rejected": rejected,
+        "margins": margins,
+        "ties": [False] * count,
+        "prompt_numbers": list(range(count)),
+        "rows": list(range(count)),
+        "equal": 0,
+        "too_long": 0,
+    }
+    return Pairs(**fields | changes)
+
+
+PAIRS = _pairs(_tokens(3, 1, 7, 2), _tokens(4, 2, 8, 5), _tokens(1, 9, 3, 5), MARGINS)
+
+A, B, C, D, E = _tokens(4, 2, 8, 5, 3)
+ASKED, ASKED_ALSO = _tokens(3, 6)
+# Of one prompt the ranking A > B > C, its last pair a tie; of another one pair. Not adjacent.
+RANKED = _pairs(
+    [ASKED, ASKED, ASKED_ALSO, ASKED],
+    [A, A, D, B],
+    [B, C, E, C],
+    [0.5, 1.0, 0.25, 0.0],
+    ties=[False, False, False, True],
+    prompt_numbers=[0, 0, 1, 0],
 )
 
 
@@ -54,10 +87,10 @@ def make_sft(make_network: Any, tokenizer: Any, make_run: Any, tmp_path: Path) -
 
 @pytest.fixture
 def make_reward(make_network: Any, tokenizer: Any, make_run: Any, tmp_path: Path) -> Any:
-    def make(family: str, pairs: Pairs = PAIRS, margins: list[float] = MARGINS) -> Any:
-        config = RewardStageConfig(batch_size=len(pairs))
+    def make(family: str, pairs: Pairs = PAIRS, **changes: Any) -> Any:
+        config = RewardStageConfig(batch_size=len(pairs), **changes)
         network = make_network(family, vocab=VOCAB, score_head=True)
-        return reward_trainer(network, tokenizer, pairs, margins, config, make_run(tmp_path))
+        return reward_trainer(network, tokenizer, pairs, config, make_run(tmp_path))
 
     return make
 
@@ -104,12 +137,17 @@ def _padded_scores(model: Any, rows: list[list[int]]) -> torch.Tensor:
     return scores
 
 
-def _padded_reward_loss(model: Any, centre: float) -> torch.Tensor:
-    """Bradley-Terry with margins; TRL's centring is the mean of squared sums."""
-    chosen = _padded_scores(model, PAIRS.chosen_sequences)
-    rejected = _padded_scores(model, PAIRS.rejected_sequences)
-    wins = torch.sigmoid(chosen - rejected - torch.tensor(MARGINS))
-    return -wins.log().mean() + centre * ((chosen + rejected) ** 2).mean()
+def _padded_reward_losses(model: Any, pairs: Pairs) -> torch.Tensor:
+    """Bradley-Terry with margins, and both orders at half weight for ties, pair by pair."""
+    chosen = _padded_scores(model, pairs.chosen_sequences)
+    rejected = _padded_scores(model, pairs.rejected_sequences)
+    losses = []
+    for c, r, margin, tie in zip(chosen, rejected, pairs.margins, pairs.ties, strict=True):
+        if tie:
+            losses.append(-torch.sigmoid(c - r).log() / 2 - torch.sigmoid(r - c).log() / 2)
+        else:
+            losses.append(-torch.sigmoid(c - r - margin).log())
+    return torch.stack(losses)
 
 
 def _assert_same(model: Any, loss: torch.Tensor, plain: Any, wanted: torch.Tensor) -> None:
@@ -131,21 +169,88 @@ def test_sft_loss_and_gradients_equal_the_padded_ones(
 
 
 @FAMILIES
-@pytest.mark.parametrize("centre", [None, 0.3])
+@pytest.mark.parametrize("pairs", [PAIRS, RANKED], ids=["pairs", "ranked"])
 def test_reward_loss_and_gradients_equal_the_padded_ones(
-    make_reward: Any, make_network: Callable[..., Any], family: str, centre: float | None
+    make_reward: Any, make_network: Callable[..., Any], family: str, pairs: Pairs
 ) -> None:
-    trainer = make_reward(family)
-    trainer.args.center_rewards_coefficient = centre
+    trainer = make_reward(family, pairs)
     plain = make_network(family, vocab=VOCAB, score_head=True)  # the same weights
-    _assert_same(trainer.model, _loss(trainer), plain, _padded_reward_loss(plain, centre or 0.0))
+    _assert_same(trainer.model, _loss(trainer), plain, _padded_reward_losses(plain, pairs).mean())
+
+
+@FAMILIES
+@pytest.mark.parametrize("most_tokens", [None, 20], ids=["at once", "in parts"])
+def test_loss_of_prompts_is_the_mean_over_prompts_of_the_means_over_their_pairs(
+    make_reward: Any, make_network: Callable[..., Any], family: str, most_tokens: int | None
+) -> None:
+    trainer = make_reward(family, RANKED, batch_element="prompt")
+    trainer._most_tokens = most_tokens or trainer._most_tokens
+    plain = make_network(family, vocab=VOCAB, score_head=True)  # the same weights
+    first, second, other, third = _padded_reward_losses(plain, RANKED)
+    wanted = ((first + second + third) / 3 + other) / 2
+    _assert_same(trainer.model, _loss(trainer), plain, wanted)
+
+
+def test_each_completion_of_a_prompt_is_computed_once(
+    make_reward: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    inner = packed_trainers.sequence_scores
+
+    def count(model: Any, rows: Any) -> torch.Tensor:
+        seen.append(len(rows))
+        return inner(model, rows)
+
+    monkeypatch.setattr(packed_trainers, "sequence_scores", count)
+    _loss(make_reward("llama", RANKED))
+    _loss(make_reward("llama", RANKED, batch_element="prompt"))
+    assert seen == [8, 5]  # two a pair; A, B, C, and D, E
+
+
+def test_a_batch_in_parts_keeps_little_at_once(
+    make_reward: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tokens in one call are bounded, forwards and again backwards."""
+    seen: list[int] = []
+    inner = packed_trainers.sequence_scores
+
+    def count(model: Any, rows: Any) -> torch.Tensor:
+        seen.append(int(rows.lengths.sum()))
+        return inner(model, rows)
+
+    monkeypatch.setattr(packed_trainers, "sequence_scores", count)
+    trainer = make_reward("llama", RANKED, batch_element="prompt")
+    assert trainer._most_tokens == 2 * 4 * 1024  # as many as four pairs can have
+    trainer._most_tokens = 20
+    _loss(trainer).backward()  # type: ignore[no-untyped-call]
+    assert max(seen) <= 20
+    # Twice 3 * 3 + 4 + 2 + 8 tokens of the one prompt and 2 * 6 + 5 + 3 of the other.
+    assert sum(seen) == 2 * (23 + 20)
+
+
+def test_a_tie_is_lost_least_at_equal_scores() -> None:
+    chosen = torch.tensor([0.0, 1.0, -1.0], requires_grad=True)
+    none, tie = torch.zeros(3), torch.ones(3, dtype=torch.bool)
+    losses = packed_trainers.pair_losses(chosen, none, none, tie)
+    # log 2; and -(log sigmoid(1) + log sigmoid(-1)) / 2 = (0.31326 + 1.31326) / 2 both ways
+    torch.testing.assert_close(losses, torch.tensor([0.69315, 0.81326, 0.81326]), rtol=0, atol=1e-5)
+    (slopes,) = torch.autograd.grad(losses.sum(), chosen)
+    assert slopes[0] == 0
+    assert slopes[1] > 0 > slopes[2]
+
+
+def test_ties_alone_are_learned_from_and_not_logged(make_reward: Any) -> None:
+    ties = _pairs([ASKED], [A], [B], [0.0], ties=[True])
+    trainer = make_reward("llama", ties)
+    assert float(_loss(trainer).detach()) >= 0.6931
+    assert not trainer._metrics["train"]
 
 
 @FAMILIES
 def test_sft_loss_is_the_sum_over_rows_alone(make_sft: Any, family: str) -> None:
     total = 0.0
     for prompt, completion in zip(ROWS.prompts, ROWS.completions, strict=True):
-        alone = Demonstrations(prompts=[prompt], completions=[completion], dropped=0)
+        alone = _demonstrations([prompt], [completion])
         total += float(_loss(make_sft(family, alone)).detach()) * len(completion)
     tokens = sum(map(len, ROWS.completions))
     assert float(_loss(make_sft(family)).detach()) == pytest.approx(total / tokens, rel=TOLERANCE)
@@ -155,15 +260,8 @@ def test_sft_loss_is_the_sum_over_rows_alone(make_sft: Any, family: str) -> None
 def test_reward_loss_is_the_mean_over_pairs_alone(make_reward: Any, family: str) -> None:
     losses = []
     for at in range(len(PAIRS)):
-        alone = Pairs(
-            prompts=[PAIRS.prompts[at]],
-            chosen=[PAIRS.chosen[at]],
-            rejected=[PAIRS.rejected[at]],
-            rows=[0],
-            equal=0,
-            too_long=0,
-        )
-        losses.append(float(_loss(make_reward(family, alone, [MARGINS[at]])).detach()))
+        alone = _pairs([PAIRS.prompts[at]], [PAIRS.chosen[at]], [PAIRS.rejected[at]], [MARGINS[at]])
+        losses.append(float(_loss(make_reward(family, alone)).detach()))
     wanted = sum(losses) / len(losses)
     assert float(_loss(make_reward(family)).detach()) == pytest.approx(wanted, rel=TOLERANCE)
 
@@ -213,9 +311,7 @@ def test_sft_is_set_up_without_a_warning(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
-    some = Demonstrations(
-        prompts=ROWS.prompts[:rows], completions=ROWS.completions[:rows], dropped=0
-    )
+    some = _demonstrations(ROWS.prompts[:rows], ROWS.completions[:rows])
     _loss(make_sft("llama", some))
     assert [r.message for r in caplog.records if r.levelno >= logging.WARNING] == []
     assert [str(w.message) for w in recwarn if "padding" in str(w.message)] == []

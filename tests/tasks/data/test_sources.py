@@ -10,7 +10,8 @@ import pytest
 
 from models.errors import DataError
 from tasks.data.config import DataConfig
-from tasks.data.sources import fingerprint, folder_files, read_raw, require_corpus
+from tasks.data.folders import folder_files
+from tasks.data.sources import check_source, fingerprint, read_raw
 
 NEEDED = {
     "pretrain.txt": "one\ntwo\n",
@@ -46,12 +47,12 @@ def test_folder_reads_what_is_there_and_leaves_other_files_alone(folder: Path) -
     (folder / "sft_old.jsonl").write_text("broken")
     (folder / "prompts_test.txt").write_text("q\n")
     raw = read_raw(config(folder), seed=0)
-    assert {key: (part.label, part.rows) for key, part in raw.train.items()} == {
-        "corpus": ("pretrain.txt", [{"text": "one"}, {"text": "two"}]),
-        "demonstrations": ("sft.csv", [{"prompt": "p", "completion": "c"}]),
-        "preferences": ("pairs_train.jsonl", [json.loads(NEEDED["pairs_train.jsonl"])]),
-    }
-    assert {key: part.rows for key, part in raw.heldout.items()} == {"prompts": [{"text": "q"}]}
+    assert [(part.collection, part.heldout, part.label, [*part.rows]) for part in raw.parts] == [
+        ("corpus", False, "pretrain.txt", [{"text": "one"}, {"text": "two"}]),
+        ("demonstrations", False, "sft.csv", [{"prompt": "p", "completion": "c"}]),
+        ("preferences", False, "pairs_train.jsonl", [json.loads(NEEDED["pairs_train.jsonl"])]),
+        ("prompts", True, "prompts_test.txt", [{"text": "q"}]),
+    ]
     assert raw.contrasts == []
 
 
@@ -64,12 +65,12 @@ def test_folder_refused_when_missing_or_a_file(tmp_path: Path) -> None:
 
 
 def test_folder_refused_when_a_needed_file_is_missing(folder: Path) -> None:
-    (folder / "sft.csv").rename(folder / "sft.tsv")
+    (folder / "sft.csv").rename(folder / "sft.xlsx")
     message = refused(folder)
     for words in (
         "no file for sft",
-        "got pairs_train.jsonl, pretrain.txt, sft.tsv",
-        "wanted sft with one of the endings .txt .jsonl .json .csv .txt.gz",
+        "got pairs_train.jsonl, pretrain.txt, sft.xlsx",
+        "wanted sft with an ending such as .jsonl, .json, .csv, .tsv, .txt or .parquet",
         "add or rename",
     ):
         assert words in message
@@ -79,19 +80,21 @@ def test_folder_needs_no_corpus_where_none_is_trained_on(folder: Path) -> None:
     with_corpus = fingerprint(config(folder))
     (folder / "pretrain.txt").unlink()
     assert list(folder_files(folder, corpus=False)) == ["sft", "pairs_train"]
-    assert set(read_raw(config(folder), seed=0).train) == {"demonstrations", "preferences"}
+    parts = read_raw(config(folder), seed=0).parts
+    assert [part.collection for part in parts] == ["demonstrations", "preferences"]
     assert fingerprint(config(folder)) != with_corpus
     for words in ("no file for pretrain;", "base.source", "ppo.ptx_coef=0"):
         with pytest.raises(DataError, match=re.escape(words)):
-            require_corpus(config(folder))
+            check_source(config(folder), corpus=True)
 
 
 def test_hub_without_a_corpus_is_refused_where_one_is_trained_on() -> None:
     hub = DataConfig(source="sources", preferences="a/b")
     with pytest.raises(DataError, match=r"data\.corpus is empty"):
-        require_corpus(hub)
-    require_corpus(hub.model_copy(update={"corpus": "a/texts"}))
-    require_corpus(DataConfig())
+        check_source(hub, corpus=True)
+    check_source(hub, corpus=False)
+    check_source(hub.model_copy(update={"corpus": "a/texts"}), corpus=True)
+    check_source(DataConfig(), corpus=True)
 
 
 def test_fingerprint_of_a_folder_is_what_it_was(folder: Path) -> None:

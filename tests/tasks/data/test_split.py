@@ -2,12 +2,14 @@
 
 import hashlib
 import random
+from typing import NamedTuple
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.data.formats import Collection, Row
-from tasks.data.split import Sides, content_key, cross_overlaps, drop_overlap, group_key, split_rows
+from tasks.data.split import content_key, group_key, hashed, held_out
 
 rows_of_few_prompts = st.lists(
     st.builds(
@@ -18,6 +20,20 @@ rows_of_few_prompts = st.lists(
     max_size=40,
 )
 fractions = st.floats(0.01, 0.5)
+
+
+class Sides(NamedTuple):
+    train: list[Row]
+    heldout: list[Row]
+
+
+def split_rows(collection: Collection, rows: list[Row], fraction: float) -> Sides:
+    keys = np.array([hashed(group_key(collection, row)) for row in rows], np.uint64)
+    held = held_out(keys, fraction)
+    return Sides(
+        [row for row, is_held in zip(rows, held, strict=True) if not is_held],
+        [row for row, is_held in zip(rows, held, strict=True) if is_held],
+    )
 
 
 def prompts(rows: list[Row]) -> set[str]:
@@ -111,40 +127,3 @@ def test_content_key_of_a_pair_is_the_same_in_both_directions() -> None:
     turned = {"prompt": "p", "chosen": "b", "rejected": "a"}
     assert content_key("preferences", pair) == content_key("preferences", turned)
     assert content_key("preferences", pair) != content_key("preferences", pair | {"prompt": "q"})
-
-
-def test_overlap_is_by_content_and_for_prompts_by_prompt() -> None:
-    train: list[Row] = [{"prompt": "p", "completion": "a"}, {"prompt": "p", "completion": "b"}]
-    heldout: list[Row] = [{"prompt": "p", "completion": "b"}]
-    assert drop_overlap("demonstrations", train, heldout) == train[:1]
-    assert drop_overlap("prompts", train, heldout) == []
-
-
-def test_overlap_drops_the_turned_pair() -> None:
-    train: list[Row] = [{"prompt": "p", "chosen": "a", "rejected": "b"}]
-    heldout: list[Row] = [{"prompt": "p", "chosen": "b", "rejected": "a"}]
-    assert drop_overlap("preferences", train, heldout) == []
-
-
-def test_cross_overlaps_count_heldout_rows_met_elsewhere() -> None:
-    def pair(prompt: str, chosen: str, rejected: str) -> Row:
-        return {"prompt": prompt, "chosen": chosen, "rejected": rejected}
-
-    datasets: dict[Collection, Sides] = {
-        "corpus": Sides(train=[{"text": "p2 c2"}], heldout=[]),
-        "demonstrations": Sides(
-            train=[{"prompt": "p1", "completion": " c1"}, {"prompt": "p3", "completion": "x"}],
-            heldout=[],
-        ),
-        "preferences": Sides(
-            train=[pair("p3", "a", "b")],
-            heldout=[pair("p1", "z", " c1"), pair("p2", " c2", "y"), pair("p9", "y", "z")],
-        ),
-        "prompts": Sides(train=[], heldout=[{"prompt": "p1"}, {"prompt": "p3"}, {"prompt": "p9"}]),
-    }
-    assert list(cross_overlaps(datasets).values()) == [
-        2,  # p1 and p3 are prompts of demonstrations
-        1,  # p3 is a prompt of pairs
-        1,  # p1 + " c1" is a demonstration, though it is the rejected one
-        1,  # "p2" + " c2" is a text
-    ]

@@ -49,11 +49,39 @@ def test_rows_of_one_prompt_are_one_prompt_with_several_references(tmp_path: Pat
 
 
 def test_a_row_without_prompt_is_named(tmp_path: Path) -> None:
-    write_rows(tmp_path / "mine.jsonl", [{"prompt": "p"}, {"question": "q"}])
-    with pytest.raises(DataError, match=r"mine.jsonl, row 2: .* got columns question"):
+    write_rows(tmp_path / "mine.jsonl", [{"prompt": "p"}, {"colour": "q"}])
+    with pytest.raises(DataError, match=r"mine.jsonl, row 2: .* got columns colour"):
         read_prompt_file(tmp_path / "mine.jsonl")
     with pytest.raises(ParameterError, match="is no file ending in"):
         read_prompt_file(tmp_path / "absent.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("row", "prompt", "references"),
+    [
+        ({"question_id": 1, "turns": ["a", "b"]}, "a", ()),
+        ({"instruction": "a", "output": "b", "generator": "g"}, "a", ("b",)),
+        ({"messages": [*CHAT, {"role": "assistant", "content": "b"}]}, CHAT, ("b",)),
+        ({"messages": CHAT}, CHAT, ()),
+        ({"prompt": "a", "completion": None}, "a", ()),
+        ({"prompt": "a", "completion": "b", "label": False}, "a", ()),
+        ({"prompt": "a", "chosen": "b", "rejected": "c"}, "a", ()),
+        ({"prompt": "a", "answers": [{"answer": "b", "rank": 1}]}, "a", ()),
+        ({"text": "a"}, "a", ()),
+    ],
+)
+def test_prompts_are_read_in_every_format(
+    tmp_path: Path, row: dict[str, Any], prompt: Any, references: tuple[str, ...]
+) -> None:
+    write_rows(tmp_path / "mine.jsonl", [row])
+    (found,) = read_prompt_file(tmp_path / "mine.jsonl").prompts
+    assert (found.prompt, found.references) == (prompt, references)
+
+
+def test_a_completion_of_a_wrong_type_is_no_missing_reference(tmp_path: Path) -> None:
+    write_rows(tmp_path / "mine.jsonl", [{"prompt": "a", "completion": 3}])
+    with pytest.raises(DataError, match=r"mine.jsonl, row 1: wrong type: completion"):
+        read_prompt_file(tmp_path / "mine.jsonl")
 
 
 def test_prompts_become_messages_where_one_is(tmp_path: Path) -> None:

@@ -15,8 +15,15 @@ from models.rows import write_rows
 from tasks.comparison.compare import _to_html, to_markdown
 from tasks.comparison.runs import to_samples
 from tasks.comparison.tables import Contents, compile_contents
-from tasks.data.quality import PreparationReport, Tally, report_collection
-from tasks.data.split import Sides
+from tasks.data.inspection.records import (
+    CollectionInspection,
+    Inspection,
+    Leak,
+    Match,
+    NearDuplicates,
+)
+from tasks.data.report import MOJIBAKE, PreparationReport
+from tasks.data.tally import FileTally, Tally
 from tasks.registry.card import CardFacts, card_body, write_card
 from tasks.reports.benchmarks import lm_eval_page, multiple_choice_page
 from tasks.reports.data import data_page
@@ -42,16 +49,31 @@ def result(folder: Path, parameters: Any = None, **files: Any) -> Result:
 
 
 def data(folder: Path) -> str:
-    tally = Tally(labels=[HOSTILE], read=2, dropped=Counter({HOSTILE: 1}))
-    row = {"prompt": "a", "completion": "b"}
-    sides = Sides(train=[row], heldout=[row])
+    tally = Tally(labels=[HOSTILE], read=2, dropped=Counter({HOSTILE: 1}), mojibake=1)
+    file = FileTally(label=HOSTILE, notes=[HOSTILE])
+    file.formats[HOSTILE] = file.unread[HOSTILE] = 1
+    tally.files.append(file)
+    for reason in (HOSTILE, MOJIBAKE):
+        tally.show(reason, file, 1, {HOSTILE: HOSTILE})
+    match = Match(first=HOSTILE, second=HOSTILE, similarity=1.0)
+    inspected = CollectionInspection(
+        name="demonstrations", train=1, heldout=1, share=0.5, columns={},
+        near_duplicates=NearDuplicates(rows=1, examples=(match,)),
+    )  # fmt: skip
+    leak = Leak(
+        heldout="prompts", train="demonstrations", what="prompt", rows=1, exact=1, near=0,
+        examples=(match,),
+    )  # fmt: skip
     report = PreparationReport(
         source="folder",
         fingerprint="f",
         conversational=False,
-        collections=(report_collection("demonstrations", tally, sides),),
+        collections=(
+            tally.report("demonstrations", train=1, heldout=1, lengths={"prompt": [1, 1]}),
+        ),
         contrasts=0,
         overlaps={},
+        inspection=Inspection(collections=(inspected,), leaks=(leak,)),
     )
     return data_page(result(folder, quality=asdict(report)), folder).markdown
 

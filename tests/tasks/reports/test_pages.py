@@ -1,13 +1,26 @@
 """Pages that views make of published numbers: the data's and a reward model's."""
 
-import json
 from collections import Counter
-from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from tasks.data.formats import Row
-from tasks.data.quality import PreparationReport, Tally, report_collection
-from tasks.data.split import Sides
+from models.rows import write_json
+from tasks.data.inspection.records import (
+    Agreement,
+    CollectionInspection,
+    ColumnLengths,
+    Histogram,
+    Inspection,
+    Languages,
+    Leak,
+    Match,
+    NearDuplicates,
+    PairNumbers,
+    Sizes,
+    Truncation,
+)
+from tasks.data.report import PreparationReport
+from tasks.data.tally import FileTally, Tally
 from tasks.reports.data import data_page
 from tasks.reports.reward import ranking_page
 from tasks.reports.style import cell
@@ -18,36 +31,133 @@ def result(folder: Path, **metrics: float) -> Result:
     return Result(folder=folder, metrics=metrics, parameters={}, inputs={})
 
 
-def test_data_page_shows_counts_reasons_and_notes(tmp_path: Path) -> None:
+def data_report(**inspected: Any) -> PreparationReport:
     tally = Tally(
         labels=["a|b.csv"], read=7, dropped=Counter({"duplicate": 1, "empty prompt": 2}), cleaned=1
     )
     tally.placeholders = 2
-    row: Row = {"prompt": "ab", "completion": "cde"}
-    report = PreparationReport(
+    file = FileTally(label="a|b.csv", read=7, kept=5, notes=["read as gb18030"])
+    file.formats["alpaca"] = 7
+    file.unread["id"] = 6
+    tally.files.append(file)
+    tally.show("empty prompt", file, 3, {"prompt": "", "completion": "an answer"})
+    return PreparationReport(
         source="folder",
         fingerprint="f00",
         conversational=False,
         collections=(
-            report_collection("demonstrations", tally, Sides(train=[row] * 3, heldout=[row])),
+            tally.report(
+                "demonstrations",
+                train=3,
+                heldout=1,
+                lengths={"prompt": [2] * 4, "completion": [3] * 4},
+            ),
         ),
         contrasts=5,
         overlaps={"held-out prompts also in training demonstrations": 3, "others": 0},
+        inspection=Inspection(**inspected),
     )
-    (tmp_path / "quality.json").write_text(json.dumps(asdict(report)), encoding="utf-8")
-    page = data_page(result(tmp_path), tmp_path)
+
+
+def data_text(folder: Path, report: PreparationReport) -> list[str]:
+    write_json(folder / "quality.json", report)
+    return data_page(result(folder), folder).markdown.splitlines()
+
+
+def test_data_page_shows_counts_reasons_and_notes(tmp_path: Path) -> None:
+    lines = data_text(tmp_path, data_report())
     for line in (
         "Source: folder. Prompts and completions are plain texts.",
         "| demonstrations | a\\|b.csv | 7 | 3 | 1 | 3 |",
-        "| demonstrations | empty prompt | 2 |",
-        "| demonstrations | completion | 3 | 3 | 3 |",
+        "| demonstrations | a\\|b.csv | alpaca (7) | read as gb18030; columns that nobody reads: "
+        "id (6 rows) | 7 | 5 |",
+        "| demonstrations | empty prompt | a\\|b.csv, row 3: "
+        '\\{"prompt": "", "completion": "an answer"\\} | 2 |',
+        "| demonstrations | completion | 3 | 3 | 3 |  |",
         "- 3 held-out prompts also in training demonstrations",
-        "- 1 demonstrations rows freed of control characters",
-        "- 2 demonstrations rows hold a {{placeholder}}",
         "- 5 contrasts: pairs that differ in one respect",
     ):
-        assert line in page.markdown.splitlines()
-    assert "others" not in page.markdown
+        assert line in lines
+    assert not any("others" in line for line in lines)
+
+
+def test_data_page_begins_with_what_was_found(tmp_path: Path) -> None:
+    lines = data_text(tmp_path, data_report())
+    # Two of seven rows have an empty prompt: more than a tenth, less than half.
+    headings = [line for line in lines if line.startswith("#")]
+    assert headings[:3] == ["# Data", "## Worth a look", "## Rows"]
+    assert any(line.startswith("- demonstrations: 29% of 7 rows are dropped") for line in lines)
+    assert any("2 rows (50%): the text holds a \\{\\{placeholder\\}\\}" in line for line in lines)
+
+
+def test_data_page_shows_what_the_inspection_found(tmp_path: Path) -> None:
+    pairs = PairNumbers(
+        pairs=304, longer=225, equal_length=4, prompts=100, most_pairs=7, ties=2,
+        difference=Histogram(edges=(-3.0, -1.0, 1.0, 3.0), counts=(1, 2, 7)),
+        margins={"1": 200, "0.5": 100}, first_difference=None,
+    )  # fmt: skip
+    match = Match(first="one | text", second="another", similarity=0.8123)
+    column = ColumnLengths(
+        histogram=Histogram(edges=(0.0, 2.0, 4.0), counts=(1, 3)),
+        words=Sizes(median=1.0, p95=2.0, maximum=2, total=5),
+        tokens=Sizes(median=4.0, p95=5.0, maximum=6, total=1234),
+    )
+    lines = data_text(
+        tmp_path,
+        data_report(
+            collections=(
+                CollectionInspection(
+                    name="demonstrations", train=3, heldout=1, share=0.25,
+                    columns={"completion": column},
+                    near_duplicates=NearDuplicates(rows=1, examples=(match,)),
+                    languages=Languages(texts=3, shares={"en": 2 / 3, "und": 1 / 3},
+                                        scripts={"latin": 1 / 3}),
+                ),
+            ),
+            leaks=(Leak(heldout="prompts", train="demonstrations", what="prompt", rows=40,
+                        exact=3, near=1, examples=(match,)),),
+            pairs=pairs,
+            agreement=Agreement(pairs=30, judgements=61, equal=0.55),
+            truncations=(Truncation(collection="demonstrations", limit=16, rows=10, cut=4,
+                                    dropped=6),),
+            unchecked=9,
+        ),
+    )  # fmt: skip
+    for line in (
+        "## Wrong: do not train on this",
+        "- **demonstrations: 60% of 10 sampled rows have a completion of 16 tokens or more and are "
+        "left out**. Raise the limit or the context, or shorten them.",
+        "| demonstrations | completion | 3 | 3 | 3 | 1 | 4 | 5 | 6 | 1,234 |",
+        "| demonstrations | 16 | 10 | 4 | 6 | 0 |",
+        "| chosen is longer, of the pairs of unequal length | 75.0% [69.8%, 79.6%] |",
+        "| two judgements of one pair agree | 55.0% (30 such pairs) |",
+        "| pairs by margin | 1: 200, 0.5: 100 |",
+        "| prompts | demonstrations | prompts | one \\| text | 40 | 3 | 1 | 10% |",
+        "| demonstrations | one \\| text | another | 0.81 |",
+        "| demonstrations | train | en 67%, unsure 33% (latin) | 3 |",
+        "- 9 pairs of texts may be near duplicates and were too many to compare",
+    ):
+        assert line in lines
+    assert any("25.0% were looked at" in line for line in lines)
+    assert (tmp_path / "lengths.png").stat().st_size > 10_000
+
+
+def test_ranking_page_shows_accuracy_by_margin_and_counts_ties(tmp_path: Path) -> None:
+    numbers = {
+        "reward/accuracy": 0.8,
+        "reward/accuracy_low": 0.7,
+        "reward/accuracy_high": 0.9,
+        "reward/accuracy_margin_0.5": 0.75,
+        "reward/accuracy_margin_1": 0.95,
+        "reward/longer_wins_accuracy": 0.5,
+        "reward/heldout_ties": 12.0,
+    }
+    lines = ranking_page(result(tmp_path, **numbers), tmp_path, group="reward").markdown.split("\n")
+    assert lines[4:] == [
+        "| pairs with margin 0.5 | 0.750 |",
+        "| pairs with margin 1 | 0.950 |",
+        "| ties: 12 | left out |",
+    ]
 
 
 def test_ranking_page_shows_accuracy_beside_its_baseline_and_by_respect(tmp_path: Path) -> None:

@@ -222,6 +222,13 @@ def test_reporting_counts_the_steps_of_an_epoch(
     assert steps_to_learn(tmp_path / "none.jsonl", epochs=epochs, batch_size=batch) == 0
 
 
+def test_reporting_counts_the_steps_of_batches_of_prompts(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"prompt": "a"}\n{"prompt": "b"}\n{"prompt": "a"}\n' * 5)
+    assert steps_to_learn(path, epochs=3.0, batch_size=2, by_prompt=True) == 3  # 2 prompts
+    assert steps_to_learn(path, epochs=3.0, batch_size=2) == 23  # 15 rows
+
+
 def test_emit_reaches_the_server_with_labels_that_an_automation_can_match(
     prefect_server: str,
 ) -> None:

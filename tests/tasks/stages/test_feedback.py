@@ -111,19 +111,24 @@ def sampler(home: Path, monkeypatch: pytest.MonkeyPatch) -> Sampler:
     return sampler
 
 
-def prepared(prompts: list[Any], given: int = 8) -> StageRef:
-    """Publish training prompts and ready-made preferences."""
+def prepared(prompts: list[Any], given: int = 8, **columns: Any) -> StageRef:
+    """Publish training prompts and ready-made preferences, perhaps with more columns."""
 
     def learn(work: Any) -> dict[str, float]:
         write_rows(work.out / "prompts_train.jsonl", [{"prompt": prompt} for prompt in prompts])
         write_rows(
             work.out / "preferences_train.jsonl",
-            [{"prompt": f"given {i}", "chosen": "good", "rejected": "bad"} for i in range(given)],
+            [
+                {"prompt": f"given {i}", "chosen": "good", "rejected": "bad", **columns}
+                for i in range(given)
+            ],
         )
         return {}
 
     return run_stage(
-        StageSpec(name="prepare", module="models.rows", parameters={"of": [prompts, given]}),
+        StageSpec(
+            name="prepare", module="models.rows", parameters={"of": [prompts, given, columns]}
+        ),
         PIPELINE,
         learn,
     )
@@ -151,6 +156,18 @@ def test_feedback_mixes_annotated_and_given_pairs_at_the_stated_share(sampler: S
     report = json.loads((folder / "feedback.json").read_text())
     assert report["wanted"] == {"annotated": 6, "given": 4}
     assert report["annotator"]["annotator"] == "simulated"
+
+
+@pytest.mark.parametrize("columns", [{}, {"margin": 0.5}, {"margin": 0.5, "tie": True}])
+def test_feedback_gives_annotated_pairs_the_columns_of_the_given_ones(
+    sampler: Sampler, columns: dict[str, Any]
+) -> None:
+    _, folder = collect(prepared(PROMPTS, **columns))
+    rows = read_rows(folder / "preferences_train.jsonl")
+    for row in rows:
+        given = row["prompt"].startswith("given")
+        wanted = columns if given else {name: type(one)() for name, one in columns.items()}
+        assert {name: row[name] for name in row.keys() - {"prompt", "chosen", "rejected"}} == wanted
 
 
 def test_feedback_samples_two_completions_of_each_prompt_and_reuses_prompts(

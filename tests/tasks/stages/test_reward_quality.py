@@ -12,10 +12,11 @@ import torch
 from models.errors import DataError, QuartetError, WeakRewardError
 from models.language.architectures import build_model
 from models.language.config import ArchitectureConfig, SamplingConfig, TokenizerConfig
+from models.language.examples import encode_pairs
 from models.language.folders import load_tokenizer, new_reward_model, save_model
 from models.language.tokenizer import train_tokenizer
 from models.reward.config import RewardQualityConfig
-from models.reward.ranking import encode_pairs, pair_margins
+from models.reward.ranking import pair_margins
 from models.rows import write_rows
 from tasks.results.curves import read_history
 from tasks.results.store import StageRef, Store
