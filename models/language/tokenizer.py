@@ -26,8 +26,8 @@ from transformers import PreTrainedTokenizerFast
 from models.errors import DataError, ParameterError
 from models.language.config import TokenizerConfig
 from models.language.frames import ChatFrames, PromptTokens, fit_text
-from models.language.token_files import open_tokens
 from models.rows import iterate_rows
+from models.token_files import open_tokens
 
 Messages: TypeAlias = list[dict[str, str]]
 
