@@ -25,7 +25,7 @@ from tasks.data.config import DataConfig
 from tasks.data.formats import COLLECTIONS, Collection
 from tasks.data.inspection.inspector import inspect_datasets
 from tasks.data.inspection.pairs import find_agreement
-from tasks.data.inspection.records import Agreement
+from tasks.data.inspection.records import Agreement, Inspection
 from tasks.data.report import OnProgress, PreparationReport, ignore_progress
 from tasks.data.sources import corpus_weights, fingerprint, read_raw
 from tasks.data.spools.mixture import mix
@@ -51,7 +51,12 @@ _DERIVED_FROM: Mapping[Collection, Collection] = {
 
 
 def build_datasets(
-    config: DataConfig, seed: int, out: Path, progress: OnProgress = ignore_progress
+    config: DataConfig,
+    seed: int,
+    out: Path,
+    progress: OnProgress = ignore_progress,
+    *,
+    inspected: bool = True,
 ) -> PreparationReport:
     """Prepare all datasets of a pipeline.
 
@@ -64,6 +69,8 @@ def build_datasets(
         seed: Root seed, used by the world only.
         out: Folder to write into; created if missing.
         progress: Is told how far it is.
+        inspected: Whether the written datasets are looked at for the report, which takes as long
+            again; their rows are the same.
 
     Raises:
         DataError: If the source cannot be read or leaves a collection or a side of it empty.
@@ -74,14 +81,16 @@ def build_datasets(
     try:
         with tempfile.TemporaryDirectory(prefix=".spool-", dir=out) as scratch:
             spooled = spool_rows(config, raw, Path(scratch), progress)
-            return _written(config, spooled, out)
+            return _written(config, spooled, out, inspected=inspected)
     except BaseException:
         if is_new:
             shutil.rmtree(out, ignore_errors=True)
         raise
 
 
-def _written(config: DataConfig, spooled: Spooled, out: Path) -> PreparationReport:
+def _written(
+    config: DataConfig, spooled: Spooled, out: Path, *, inspected: bool
+) -> PreparationReport:
     datasets = _decide(config, spooled)
     for collection, sides in datasets.items():
         sides.train.write(out / f"{collection}_train.jsonl")
@@ -103,7 +112,9 @@ def _written(config: DataConfig, spooled: Spooled, out: Path) -> PreparationRepo
         ),
         contrasts=len(spooled.contrasts),
         overlaps=cross_overlaps(datasets, iterate_rows(out / "preferences_heldout.jsonl")),
-        inspection=inspect_datasets(out, agreement=_agreement(spooled)),
+        inspection=(
+            inspect_datasets(out, agreement=_agreement(spooled)) if inspected else Inspection()
+        ),
     )
     quality = json.dumps(asdict(report), indent=2, ensure_ascii=False)
     (out / "quality.json").write_text(quality + "\n", encoding="utf-8")
