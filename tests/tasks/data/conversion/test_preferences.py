@@ -165,12 +165,12 @@ PROBLEMS: list[tuple[Row, type[RowProblem], str]] = [
     ({"chosen": G, "rejected": B}, RowProblem, "there is no prompt column"),
     ({"prompt": None, "answers": [{"answer": G, "rank": 1}]}, LeftOut, "fewer than two"),
     ({"prompt": Q, "answers": [{"answer": G}, {"answer": B}]}, LeftOut, "fewer than two"),
-    ({"prompt": Q, "answers": [G, B]}, RowProblem, "completions is not a list of objects"),
+    ({"prompt": Q, "answers": [G, B]}, RowProblem, "completions have neither ranks nor scores"),
     ({"prompt": Q, "answers": [G, B], "ranks": [1]}, RowProblem, "completions and their ranks"),
     ({"prompt": Q, "answers": [{"rank": 1}]}, RowProblem, "a completion of the ranking has"),
     ({"info": {"post": Q}, "summaries": [{"text": G}], "choice": 2}, RowProblem, "choice is not"),
     ({"prompt": Q, "completion": G}, RowProblem,
-     "this is a prompt and its completion, which gives no preferences; wanted two completions"),
+     "recognised as a prompt and its completion, which gives no preferences; wanted two completions"),
     ({"model_a": "x", "winner": "model_a", "turn": 9, "conversation_a": [user(Q), assistant(G)],
       "conversation_b": [user(Q), assistant(B)]}, RowProblem, "turn is not the number"),
 ]  # fmt: skip
@@ -234,9 +234,7 @@ def flat(tree: Row, parent: str | None, number: str) -> list[Row]:
 
 def test_messages_of_trees_are_gathered_whatever_their_order() -> None:
     rows = [*flat(TREE, None, "1"), *flat(TREE, "gone", "2")][::-1]
-    found = recognise(rows[0])
-    assert found is not None
-    assert found.name == "tree-messages"
+    assert {found.name for row in rows if (found := recognise(row))} == {"tree-messages"}
     gathered = list(gather(rows))
     orphans = [row for row in gathered if "prompt" not in row]
     assert [row["message_id"] for row in orphans] == ["2"]
