@@ -4,7 +4,7 @@
 
 Writes a corpus of random words to a temporary folder, in rows of about that size, a tenth of them
 with accents and one in fifty a duplicate, and prepares it in this process. Memory grows with the
-number of rows, by about 40 bytes each, and not with the texts. The processor time means something
+number of rows, by about 60 bytes each, and not with the texts. The processor time means something
 on a busy machine too.
 """
 
