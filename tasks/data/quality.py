@@ -181,7 +181,7 @@ def _refuse_unusable(
     if not file.kept:
         raise DataError(
             f"{shown(file.label)}: no row can be used for {collection}; got {file.read:,} rows "
-            f"({reasons}); wanted at least one usable row; repair the file"
+            f"({reasons}); wanted at least one usable row; repair the file or name another one"
         )
     if file.unreadable > config.unreadable_share * file.read:
         raise DataError(

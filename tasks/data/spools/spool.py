@@ -2,8 +2,8 @@
 
 Preparation reads every raw row once. What it makes of it goes to a spool, one JSON line a row; in
 memory stay about thirty bytes a row: hashes of what must be on one side of the split and of the
-whole content, the length of each text, the row's number in its file. So the memory that a
-preparation takes does not grow with the texts.
+whole content, the length of each text, the row's number in its file (and as many again while it is
+decided which rows are taken). So the memory that a preparation takes does not grow with the texts.
 
 Hashes are the first 8 bytes of a sha256. Two different rows are taken for one with a probability of
 n²/2^65 in n rows: 3 in 100 million for a million rows, 3 in 10,000 for a hundred million.
