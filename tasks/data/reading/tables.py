@@ -66,7 +66,8 @@ def read_table(content: Content, decoding: Decoding, notes: list[str]) -> Iterat
         while sample and not sample[0].strip():
             sample, skipped = sample[1:], skipped + 1
         dialect = _Dialect(delimiter=given[1]) if given else _dialect(content, sample)
-        if dialect.delimiter != ("\t" if content.ending == ".tsv" else ","):
+        usual = "\t" if content.ending == ".tsv" else ","
+        if dialect.delimiter != usual and dialect.delimiter in "".join(sample[:1]):
             named = _DELIMITERS.get(dialect.delimiter, repr(dialect.delimiter))
             notes.append(f"cells are separated by {named}")
         if not dialect.quoted:
