@@ -83,9 +83,7 @@ def test_a_named_format_is_taken_and_must_fit() -> None:
 
 
 def test_an_unknown_format_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(
-        ValidationError, match=r"'csv' is no format; choose .*pair.* leave it"
-    ):
+    with pytest.raises(ValidationError, match=r"'csv' is no format; choose .*pair.* leave it"):
         DataConfig(format="csv")
     with pytest.raises(ParameterError, match="'csv' is no format"):
         format_named("csv")
