@@ -5,9 +5,10 @@ Imports nothing but configs, so that forms and the command line start fast.
 
 from typing import Literal, Self, TypeAlias
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from models.config import Config, CountOrZero, Share
+from models.errors import ParameterError
 from tasks.world.config import WorldConfig
 
 TextMode: TypeAlias = Literal["ask", "lines", "documents"]
@@ -61,6 +62,17 @@ class DataConfig(Config):
     """Rows with a longer prompt are dropped and counted; 0 = no limit."""
     world: WorldConfig = WorldConfig()
     """For source world: the sizes of the embedded generator."""
+
+    @field_validator("format")
+    @classmethod
+    def _format_is_known(cls, name: str) -> str:
+        from tasks.data.conversion.table import format_named  # only where a format is named
+
+        try:
+            format_named(name)
+        except ParameterError as error:
+            raise ValueError(str(error)) from error
+        return name
 
     @model_validator(mode="after")
     def _source_is_complete(self) -> Self:

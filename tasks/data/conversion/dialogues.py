@@ -15,6 +15,10 @@ REPEATED = "an answer repeated its prompt: the repetition was cut"
 LATER_TURNS = "turns after the last answer were left out"
 NO_ANSWER = "messages have no assistant turn"
 TEXT_ALONE = "a text alone has no completion"
+UNKNOWN_LABEL = (
+    "label says neither good nor bad; if it is no verdict, data.format=prompt-completion (or "
+    "messages) leaves it out"
+)
 THUMBS_DOWN = "marked as bad: no demonstration"
 _SHORTEST_REPEATED = 20
 """Characters of a prompt from which an answer that begins with it is taken to repeat it."""
@@ -166,7 +170,7 @@ def _thumb_down(cells: Cells) -> RowProblem | None:
 
 def _judged(found: Example, cells: Cells) -> Example:
     if found.problem is None and word(cells["label"]) not in YES:
-        return found._replace(problem=RowProblem("label says neither good nor bad"))
+        return found._replace(problem=RowProblem(UNKNOWN_LABEL))
     return found
 
 

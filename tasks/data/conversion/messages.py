@@ -5,6 +5,7 @@ cannot hold, such as tool calls and pictures, is a problem of the row: leaving i
 an answer that follows from nothing.
 """
 
+import re
 from collections.abc import Mapping
 from itertools import chain
 from typing import Any
@@ -28,6 +29,7 @@ ROLE_KEYS = ("role", "from", "speaker", "author", "sender")
 TEXT_KEYS = ("content", "value", "text", "body", "message", "utterance")
 _ASKED = (("human", "assistant"), ("user", "assistant"), ("human", "gpt"), ("input", "output"),
           ("question", "answer"), ("prompt", "response"))  # fmt: skip
+_BROKEN = re.compile(r"""\s*\[?\s*\{\s*["'](role|content|from|value)["']\s*:""")
 _CALLS = ("tool_calls", "function_call")
 MESSAGE_KEYS = frozenset((*ROLE_KEYS, *TEXT_KEYS, *_CALLS, "system", *chain(*_ASKED)))
 """What is looked at in a message."""
@@ -53,6 +55,8 @@ def read_content(value: object, column: str) -> Content:
             parsed = unpacked(value)
             if parsed is not value and looks_like_messages(parsed):
                 return read_messages(parsed, column)
+            if parsed is value and _BROKEN.match(value):
+                raise RowProblem(f"{column} holds messages as text that is no JSON")
         return value
     if is_absent(value):
         raise RowProblem(f"empty {column}")

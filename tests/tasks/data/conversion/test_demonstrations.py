@@ -177,6 +177,9 @@ PROBLEMS: list[tuple[Collection, Row, str]] = [
     ("demonstrations", {"messages": "[broken"}, "wrong type: messages is a text, not a list"),
     ("demonstrations", {"prompt": "q", "completion": 4.5},
      "wrong type: completion is neither text nor messages"),
+    # As pandas prints a column of arrays: without commas.
+    ("demonstrations", {"prompt": "[{'content': 'q', 'role': 'user'}\n {'content': 'a'}]",
+                        "completion": "a"}, "prompt holds messages as text that is no JSON"),
     ("demonstrations", {"prompt": "q", "completion": True}, "wrong type: completion is neither"),
     ("demonstrations", {"prompt": "q", "completion": float("nan")}, "empty completion"),
     ("demonstrations", {"instruction": "q", "input": {"a": 1}, "output": "x"},

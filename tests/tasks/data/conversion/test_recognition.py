@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from models.errors import DataError, ParameterError
 from tasks.data.config import DataConfig
@@ -16,6 +17,7 @@ from tasks.data.formats import (
     RowProblem,
     convert_row,
     describe_unknown,
+    format_named,
     recognise,
     unread_columns,
 )
@@ -78,8 +80,13 @@ def test_a_named_format_is_taken_and_must_fit() -> None:
     # Files for other purposes are recognised as ever.
     assert convert_row("corpus", {"text": "t"}, named) == [{"text": "t"}]
     assert convert_row("prompts", {"turns": ["t"]}, named) == [{"prompt": "t"}]
-    with pytest.raises(ParameterError, match=r"'csv' is no format; choose .*pair.* leave it empty"):
-        convert_row("demonstrations", row, DataConfig(format="csv"))
+
+
+def test_an_unknown_format_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(ValidationError, match=r"'csv' is no format; choose .*pair.* leave it"):
+        DataConfig(format="csv")
+    with pytest.raises(ParameterError, match="'csv' is no format"):
+        format_named("csv")
 
 
 def test_unknown_columns_are_described_by_the_nearest_format() -> None:
