@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
+from unicodedata import normalize
 
 from models.errors import DataError
 from models.files import shown
@@ -27,7 +28,7 @@ from tasks.data.formats import (
     unread_columns,
 )
 from tasks.data.reading.encodings import mojibake
-from tasks.data.report import MOJIBAKE, PLACEHOLDER, REMOVED
+from tasks.data.report import CONTROLS, ENTITIES, MOJIBAKE, PLACEHOLDER, REMOVED
 from tasks.data.tally import FileTally, Tally
 
 _MOST_COLUMNS = 1000
@@ -41,9 +42,23 @@ def size(value: object) -> int:
     return len(str(value))
 
 
-def _stripped(value: object) -> str:
-    """The text of a value, or of its last message, without spaces at the ends."""
-    return (value[-1]["content"] if isinstance(value, list) else str(value)).strip()
+_INVISIBLE = dict.fromkeys(map(ord, "\u200b\u2060\ufeff\xad"))
+"""Characters without width that mean nothing; joiners, which do, are not among them."""
+
+
+def _visible(value: object) -> str:
+    """The text of a value, or of its last message, without outer spaces and what is invisible."""
+    text: str = value[-1]["content"] if isinstance(value, list) else str(value)
+    return text.strip() if text.isascii() else text.translate(_INVISIBLE).strip()
+
+
+def _alike(one: str, other: str) -> bool:
+    """Whether texts look the same but for white space."""
+    if one.split() == other.split():
+        return True
+    if one.isascii() or other.isascii():
+        return False
+    return normalize("NFC", one).split() == normalize("NFC", other).split()
 
 
 def check_row(row: Row, max_prompt_characters: int = 0) -> None:
@@ -55,13 +70,17 @@ def check_row(row: Row, max_prompt_characters: int = 0) -> None:
 
     Raises:
         RowProblem: With the reason, if a text is empty (white space counts as empty), chosen
-            equals rejected up to white space at the ends, or the prompt is too long.
+            equals rejected up to white space and what is invisible, or the prompt is too long.
     """
     for column in ("text", "prompt", "completion", "chosen", "rejected"):
-        if column in row and not _stripped(row[column]):
+        if column in row and not _visible(row[column]):
             raise RowProblem(f"empty {column}")
-    if "chosen" in row and _stripped(row["chosen"]) == _stripped(row["rejected"]):
-        raise RowProblem("chosen equal to rejected")
+    if "chosen" in row:
+        chosen, rejected = _visible(row["chosen"]), _visible(row["rejected"])
+        if chosen == rejected:
+            raise RowProblem("chosen equal to rejected")
+        if _alike(chosen, rejected):
+            raise RowProblem("chosen equal to rejected but for white space")
     if max_prompt_characters and size(row.get("prompt", "")) > max_prompt_characters:
         raise RowProblem(f"prompt longer than {max_prompt_characters} characters")
 
@@ -203,12 +222,22 @@ def _note_findings(tally: Tally, file: FileTally, number: int, before: Row, row:
     if garbled is not None:
         tally.mojibake += 1
         tally.show(MOJIBAKE, file, number, garbled)
+    if any(map(_has_controls, _texts(row))):
+        tally.controls += 1
+        tally.show(CONTROLS, file, number, _around(_CONTROL, row))
+    if any("&" in text and _ENTITY.search(text) for text in _texts(row)):
+        tally.entities += 1
+        tally.show(ENTITIES, file, number, _around(_ENTITY, row))
 
 
 _SUSPECT = re.compile("[\x1b\x85\ud800-\udfff]")
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])|\x1b")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _PLACEHOLDER = re.compile(r"\{\{\s*\w+\s*\}\}")
+
+_CONTROL = re.compile("[\0-\x08\x0e-\x1f\x7f\u202a-\u202e\u2066-\u2069]")
+_CONTROL_BYTES = bytes({*range(32), 127} - {*b"\t\n\v\f\r"})
+_ENTITY = re.compile("&(?:amp|lt|gt|quot|apos|nbsp|#[0-9]{1,6}|#[xX][0-9a-fA-F]{1,5});")
 
 _AROUND = 60
 """Characters on each side of what is shown of a text."""
@@ -222,6 +251,18 @@ def _is_suspect(text: str) -> bool:
         return "\x85" in text or not text.encode()
     except UnicodeEncodeError:  # a lone surrogate
         return True
+
+
+def _has_controls(text: str) -> bool:
+    """Whether `_CONTROL` finds something, several times as fast."""
+    data = text.encode()
+    if len(data.translate(None, _CONTROL_BYTES)) < len(data):
+        return True
+    return (
+        not text.isascii()
+        and (b"\xe2\x80" in data or b"\xe2\x81" in data)
+        and (_CONTROL.search(text) is not None)
+    )
 
 
 def clean_text(text: str) -> str:

@@ -16,7 +16,15 @@ from tasks.data.inspection.records import (
     Leak,
     percent,
 )
-from tasks.data.report import MOJIBAKE, PLACEHOLDER, REMOVED, CollectionReport, PreparationReport
+from tasks.data.report import (
+    CONTROLS,
+    ENTITIES,
+    MOJIBAKE,
+    PLACEHOLDER,
+    REMOVED,
+    CollectionReport,
+    PreparationReport,
+)
 
 DROPPED_LOOK, DROPPED_WRONG = 0.1, 0.5
 """Of the rows read: a tenth is more than dirt; half says that the file is not what it is taken
@@ -108,6 +116,8 @@ def _damaged(each: CollectionReport) -> Iterator[Finding]:
         (each.mojibake, MOJIBAKE, MOJIBAKE_WRONG, "give the right data.encoding, or repair the "
          "file where it was made"),
         (each.cleaned, REMOVED, 1.0, "nothing, if the texts read well without them"),
+        (each.controls, CONTROLS, 1.0, "remove them, or drop these rows"),
+        (each.entities, ENTITIES, 1.0, "unescape them (html.unescape), unless they teach HTML"),
         (each.placeholders, PLACEHOLDER, 1.0, "fill the template in, or drop these rows"),
     ):  # fmt: skip
         if count:
