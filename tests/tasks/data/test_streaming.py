@@ -87,7 +87,7 @@ def test_streamed_preparation_writes_what_the_simple_one_does(seed: int, tmp_pat
         collection, side = STEMS[stem]
         given[side][collection] = content
     wanted = oracle.prepare(given["train"], given["heldout"], fraction)
-    report = build_datasets(config, 0, tmp_path / "out")
+    report = build_datasets(config, 0, tmp_path / "out", inspected=False)
     for collection in COLLECTIONS:
         for side in ("train", "heldout"):
             expected = getattr(wanted, side)[collection]

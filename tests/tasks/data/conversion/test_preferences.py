@@ -170,7 +170,7 @@ PROBLEMS: list[tuple[Row, type[RowProblem], str]] = [
     ({"prompt": Q, "answers": [{"rank": 1}]}, RowProblem, "a completion of the ranking has"),
     ({"info": {"post": Q}, "summaries": [{"text": G}], "choice": 2}, RowProblem, "choice is not"),
     ({"prompt": Q, "completion": G}, RowProblem,
-     "recognised as a prompt and its completion, which gives no preferences; wanted two completions"),
+     "recognised as a prompt and its completion, which gives no preferences; wanted two"),
     ({"model_a": "x", "winner": "model_a", "turn": 9, "conversation_a": [user(Q), assistant(G)],
       "conversation_b": [user(Q), assistant(B)]}, RowProblem, "turn is not the number"),
 ]  # fmt: skip
@@ -237,14 +237,22 @@ def test_messages_of_trees_are_gathered_whatever_their_order() -> None:
     assert {found.name for row in rows if (found := recognise(row))} == {"tree-messages"}
     gathered = list(gather(rows))
     orphans = [row for row in gathered if "prompt" not in row]
-    assert [row["message_id"] for row in orphans] == ["2"]
-    with pytest.raises(RowProblem, match="whose parent is not in the file"):
-        convert_row("preferences", orphans[0])
+    # Neither an orphan nor what was written below it gets lost.
+    assert sorted(row["message_id"] for row in orphans) == ["2", "2.0", "2.1", "2.1.0", "2.1.0.0",
+                                                            "2.2"]  # fmt: skip
+    for orphan in orphans:
+        with pytest.raises(LeftOut, match="belongs to no tree of the file"):
+            convert_row("preferences", orphan)
     pairs = [
         pair for row in gathered if "prompt" in row for pair in convert_row("preferences", row)
     ]
     assert pairs == [CHAT]
     assert list(gather(rows, "corpus")) == rows
+    odd: list[Row] = [
+        {"message_id": name, "parent_id": parent, "text": "a", "role": "prompter"}
+        for name, parent in (("1", "2"), ("2", "1"), ("3", None), ("3", None), ([], "3"))
+    ]
+    assert len(list(gather(odd))) == len(odd)  # a circle, twice the same, no name
 
 
 def test_other_rows_pass_one_by_one() -> None:
