@@ -1,17 +1,16 @@
 """Which rows a stage can learn from: converted, cleaned, judged and counted, one after the other.
 
-Stands between `formats` and `split`. Nothing is repaired beyond `clean_text`; a row is kept or is
+Stands between `formats` and `split`. Nothing is repaired beyond `cleaning`; a row is kept or is
 dropped under one reason, and every reason is counted, with examples, in the `report`.
 """
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import Any
 from unicodedata import normalize
 
 from models.errors import DataError
 from models.files import shown
+from tasks.data.cleaning import clean_row, findings
 from tasks.data.config import DataConfig
 from tasks.data.formats import (
     AS_IT_IS,
@@ -27,7 +26,6 @@ from tasks.data.formats import (
     recognise,
     unread_columns,
 )
-from tasks.data.reading.encodings import mojibake
 from tasks.data.report import CONTROLS, ENTITIES, MOJIBAKE, PLACEHOLDER, REMOVED
 from tasks.data.tally import FileTally, Tally
 
@@ -212,95 +210,17 @@ def _refuse_unusable(
 
 
 def _note_findings(tally: Tally, file: FileTally, number: int, before: Row, row: Row) -> None:
-    if row != before:
-        tally.cleaned += 1
-        tally.show(REMOVED, file, number, _around(_SUSPECT, before))
-    if has_placeholder(row):
-        tally.placeholders += 1
-        tally.show(PLACEHOLDER, file, number, _around(_PLACEHOLDER, row))
-    garbled = next(filter(None, map(mojibake, _texts(row))), None)
-    if garbled is not None:
-        tally.mojibake += 1
-        tally.show(MOJIBAKE, file, number, garbled)
-    if any(map(_has_controls, _texts(row))):
-        tally.controls += 1
-        tally.show(CONTROLS, file, number, _around(_CONTROL, row))
-    if any("&" in text and _ENTITY.search(text) for text in _texts(row)):
-        tally.entities += 1
-        tally.show(ENTITIES, file, number, _around(_ENTITY, row))
+    for finding, place in findings(before, row):
+        counter = _COUNTERS[finding]
+        setattr(tally, counter, getattr(tally, counter) + 1)
+        tally.show(finding, file, number, place)
 
 
-_SUSPECT = re.compile("[\x1b\x85\ud800-\udfff]")
-_ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])|\x1b")
-_SURROGATE = re.compile("[\ud800-\udfff]")
-_PLACEHOLDER = re.compile(r"\{\{\s*\w+\s*\}\}")
-
-_CONTROL = re.compile("[\0-\x08\x0e-\x1f\x7f\u202a-\u202e\u2066-\u2069]")
-_CONTROL_BYTES = bytes({*range(32), 127} - {*b"\t\n\v\f\r"})
-_ENTITY = re.compile("&(?:amp|lt|gt|quot|apos|nbsp|#[0-9]{1,6}|#[xX][0-9a-fA-F]{1,5});")
-
-_AROUND = 60
-"""Characters on each side of what is shown of a text."""
-
-
-def _is_suspect(text: str) -> bool:
-    """Whether `_SUSPECT` finds something, twenty times as fast."""
-    if "\x1b" in text or text.isascii():
-        return "\x1b" in text
-    try:
-        return "\x85" in text or not text.encode()
-    except UnicodeEncodeError:  # a lone surrogate
-        return True
-
-
-def _has_controls(text: str) -> bool:
-    """Whether `_CONTROL` finds something, several times as fast."""
-    data = text.encode()
-    if len(data.translate(None, _CONTROL_BYTES)) < len(data):
-        return True
-    return (
-        not text.isascii()
-        and (b"\xe2\x80" in data or b"\xe2\x81" in data)
-        and (_CONTROL.search(text) is not None)
-    )
-
-
-def clean_text(text: str) -> str:
-    """Remove ANSI escapes, stray \\x85 and lone surrogates."""
-    if not _is_suspect(text):
-        return text
-    return _SURROGATE.sub("\ufffd", _ANSI.sub("", text).replace("\x85", " "))
-
-
-def clean_row(row: Row) -> Row:
-    """Clean all texts of a canonical row, those in messages included."""
-
-    def clean(value: Any) -> Any:
-        if isinstance(value, str):
-            return clean_text(value)
-        if isinstance(value, list):
-            return [message | {"content": clean_text(message["content"])} for message in value]
-        return value
-
-    return {column: clean(value) for column, value in row.items()}
-
-
-def has_placeholder(row: Row) -> bool:
-    """Whether a text of the row still holds a template's ``{{name}}``."""
-    return any("{{" in text and _PLACEHOLDER.search(text) for text in _texts(row))
-
-
-def _texts(row: Row) -> Iterator[str]:
-    for value in row.values():
-        if isinstance(value, str):
-            yield value
-        elif isinstance(value, list):
-            yield from (message["content"] for message in value)
-
-
-def _around(pattern: re.Pattern[str], row: Row) -> str:
-    """What stands around the first place where a row's texts match a pattern."""
-    for text in _texts(row):
-        if found := pattern.search(text):
-            return text[max(0, found.start() - _AROUND) : found.end() + _AROUND]
-    return ""
+_COUNTERS = {
+    REMOVED: "cleaned",
+    PLACEHOLDER: "placeholders",
+    MOJIBAKE: "mojibake",
+    CONTROLS: "controls",
+    ENTITIES: "entities",
+}
+"""The field of a tally that counts a finding."""
