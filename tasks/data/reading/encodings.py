@@ -164,7 +164,7 @@ def _unicode(content: Content, head: bytes) -> str:
     shifts: set[str] = set()
     if _first_fault(content, "utf-8", shifts):
         return ""
-    return next((name for name in shifts if not _first_fault(content, name)), "utf-8")
+    return next((name for name in sorted(shifts) if not _first_fault(content, name)), "utf-8")
 
 
 def _binary(content: Content, got: str) -> DataError:
