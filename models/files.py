@@ -8,9 +8,11 @@ import contextlib
 import errno
 import hashlib
 import json
+import lzma
 import os
 import stat
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -50,7 +52,7 @@ def reading(what: object, wanted: str = "a readable file") -> Iterator[None]:
         raise _unread(what, "does not fit into memory", wanted) from error
     except (
         OSError, EOFError, ValueError, OverflowError, NotImplementedError, TypeError, LookupError,
-        RuntimeError, zipfile.BadZipFile,
+        RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError,
     ) as error:  # fmt: skip
         raise _unread(what, f"cannot be read ({reason(error)})", wanted) from error
 

@@ -2,7 +2,7 @@
 
 `config`; `sources` reads the world, a folder of files (`folders`), or sources that are `named`:
 `files`, which `reading` turns into raw rows, or the `hub`, within `limits`; `formats` recognises
-rows, by the table in `conversion`; `quality` checks and cleans them, `tally` counts them; what is
-left goes to `spools` on disk; `split` decides by hashes what is held out; `build` writes the
-datasets and the `report`, and `inspection` looks at them.
+rows, by the table in `conversion`; `quality` checks them after `cleaning`, `tally` counts them;
+what is left goes to `spools` on disk; `split` decides by hashes what is held out; `build` writes
+the datasets and the `report`, and `inspection` looks at them.
 """

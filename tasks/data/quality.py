@@ -1,16 +1,16 @@
 """Which rows a stage can learn from: converted, cleaned, judged and counted, one after the other.
 
-Stands between `formats` and `split`. Nothing is repaired beyond `clean_text`; a row is kept or is
+Stands between `formats` and `split`. Nothing is repaired beyond `cleaning`; a row is kept or is
 dropped under one reason, and every reason is counted, with examples, in the `report`.
 """
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import Any
+from unicodedata import normalize
 
 from models.errors import DataError
 from models.files import shown
+from tasks.data.cleaning import clean_row, findings
 from tasks.data.config import DataConfig
 from tasks.data.formats import (
     AS_IT_IS,
@@ -26,8 +26,7 @@ from tasks.data.formats import (
     recognise,
     unread_columns,
 )
-from tasks.data.reading.encodings import mojibake
-from tasks.data.report import MOJIBAKE, PLACEHOLDER, REMOVED
+from tasks.data.report import CONTROLS, ENTITIES, MOJIBAKE, PLACEHOLDER, REMOVED
 from tasks.data.tally import FileTally, Tally
 
 _MOST_COLUMNS = 1000
@@ -41,9 +40,23 @@ def size(value: object) -> int:
     return len(str(value))
 
 
-def _stripped(value: object) -> str:
-    """The text of a value, or of its last message, without spaces at the ends."""
-    return (value[-1]["content"] if isinstance(value, list) else str(value)).strip()
+_INVISIBLE = dict.fromkeys(map(ord, "\u200b\u2060\ufeff\xad"))
+"""Characters without width that mean nothing; joiners, which do, are not among them."""
+
+
+def _visible(value: object) -> str:
+    """The text of a value, or of its last message, without outer spaces and what is invisible."""
+    text: str = value[-1]["content"] if isinstance(value, list) else str(value)
+    return text.strip() if text.isascii() else text.translate(_INVISIBLE).strip()
+
+
+def _alike(one: str, other: str) -> bool:
+    """Whether texts look the same but for white space."""
+    if one.split() == other.split():
+        return True
+    if one.isascii() or other.isascii():
+        return False
+    return normalize("NFC", one).split() == normalize("NFC", other).split()
 
 
 def check_row(row: Row, max_prompt_characters: int = 0) -> None:
@@ -55,13 +68,17 @@ def check_row(row: Row, max_prompt_characters: int = 0) -> None:
 
     Raises:
         RowProblem: With the reason, if a text is empty (white space counts as empty), chosen
-            equals rejected up to white space at the ends, or the prompt is too long.
+            equals rejected up to white space and what is invisible, or the prompt is too long.
     """
     for column in ("text", "prompt", "completion", "chosen", "rejected"):
-        if column in row and not _stripped(row[column]):
+        if column in row and not _visible(row[column]):
             raise RowProblem(f"empty {column}")
-    if "chosen" in row and _stripped(row["chosen"]) == _stripped(row["rejected"]):
-        raise RowProblem("chosen equal to rejected")
+    if "chosen" in row:
+        chosen, rejected = _visible(row["chosen"]), _visible(row["rejected"])
+        if chosen == rejected:
+            raise RowProblem("chosen equal to rejected")
+        if _alike(chosen, rejected):
+            raise RowProblem("chosen equal to rejected but for white space")
     if max_prompt_characters and size(row.get("prompt", "")) > max_prompt_characters:
         raise RowProblem(f"prompt longer than {max_prompt_characters} characters")
 
@@ -193,73 +210,17 @@ def _refuse_unusable(
 
 
 def _note_findings(tally: Tally, file: FileTally, number: int, before: Row, row: Row) -> None:
-    if row != before:
-        tally.cleaned += 1
-        tally.show(REMOVED, file, number, _around(_SUSPECT, before))
-    if has_placeholder(row):
-        tally.placeholders += 1
-        tally.show(PLACEHOLDER, file, number, _around(_PLACEHOLDER, row))
-    garbled = next(filter(None, map(mojibake, _texts(row))), None)
-    if garbled is not None:
-        tally.mojibake += 1
-        tally.show(MOJIBAKE, file, number, garbled)
+    for finding, place in findings(before, row):
+        counter = _COUNTERS[finding]
+        setattr(tally, counter, getattr(tally, counter) + 1)
+        tally.show(finding, file, number, place)
 
 
-_SUSPECT = re.compile("[\x1b\x85\ud800-\udfff]")
-_ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])|\x1b")
-_SURROGATE = re.compile("[\ud800-\udfff]")
-_PLACEHOLDER = re.compile(r"\{\{\s*\w+\s*\}\}")
-
-_AROUND = 60
-"""Characters on each side of what is shown of a text."""
-
-
-def _is_suspect(text: str) -> bool:
-    """Whether `_SUSPECT` finds something, twenty times as fast."""
-    if "\x1b" in text or text.isascii():
-        return "\x1b" in text
-    try:
-        return "\x85" in text or not text.encode()
-    except UnicodeEncodeError:  # a lone surrogate
-        return True
-
-
-def clean_text(text: str) -> str:
-    """Remove ANSI escapes, stray \\x85 and lone surrogates."""
-    if not _is_suspect(text):
-        return text
-    return _SURROGATE.sub("\ufffd", _ANSI.sub("", text).replace("\x85", " "))
-
-
-def clean_row(row: Row) -> Row:
-    """Clean all texts of a canonical row, those in messages included."""
-
-    def clean(value: Any) -> Any:
-        if isinstance(value, str):
-            return clean_text(value)
-        if isinstance(value, list):
-            return [message | {"content": clean_text(message["content"])} for message in value]
-        return value
-
-    return {column: clean(value) for column, value in row.items()}
-
-
-def has_placeholder(row: Row) -> bool:
-    """Whether a text of the row still holds a template's ``{{name}}``."""
-    return any("{{" in text and _PLACEHOLDER.search(text) for text in _texts(row))
-
-
-def _texts(row: Row) -> Iterator[str]:
-    for value in row.values():
-        if isinstance(value, str):
-            yield value
-        elif isinstance(value, list):
-            yield from (message["content"] for message in value)
-
-
-def _around(pattern: re.Pattern[str], row: Row) -> str:
-    """What stands around the first place where a row's texts match a pattern."""
-    for text in _texts(row):
-        if found := pattern.search(text):
-            return text[max(0, found.start() - _AROUND) : found.end() + _AROUND]
-    return ""
+_COUNTERS = {
+    REMOVED: "cleaned",
+    PLACEHOLDER: "placeholders",
+    MOJIBAKE: "mojibake",
+    CONTROLS: "controls",
+    ENTITIES: "entities",
+}
+"""The field of a tally that counts a finding."""

@@ -12,6 +12,8 @@ from tasks.data.inspection.records import Inspection
 
 REMOVED = "control characters were removed"
 MOJIBAKE = "the text was decoded wrongly once (mojibake)"
+CONTROLS = "the text has control characters, such as NUL or a change of writing direction"
+ENTITIES = "the text has references of HTML, such as &amp;"
 PLACEHOLDER = "the text holds a {{placeholder}}"
 """Findings: rows that are kept, but that a person should look at."""
 
@@ -81,10 +83,12 @@ class CollectionReport:
         cleaned: Rows of which control characters were removed.
         placeholders: Rows with a template's ``{{name}}``.
         mojibake: Rows that look as if they were decoded wrongly once.
+        controls: Rows with control characters that were not removed.
+        entities: Rows with references of HTML.
         lengths: By column, over all rows kept.
         files: What was read, one entry a file.
-        examples: Up to three a reason of `dropped`, and a finding (`REMOVED`, `MOJIBAKE`,
-            `PLACEHOLDER`).
+        examples: Up to three a reason of `dropped`, and a finding (`REMOVED` and its
+            like above).
     """
 
     name: Collection
@@ -98,6 +102,8 @@ class CollectionReport:
     cleaned: int
     placeholders: int
     mojibake: int = 0
+    controls: int = 0
+    entities: int = 0
     lengths: Mapping[str, Lengths]
     files: tuple[SourceReport, ...] = ()
     examples: Mapping[str, tuple[Example, ...]] = field(default_factory=dict)

@@ -66,6 +66,8 @@ class Tally:
     cleaned: int = 0
     placeholders: int = 0
     mojibake: int = 0
+    controls: int = 0
+    entities: int = 0
     files: list[FileTally] = field(default_factory=list)
     examples: dict[str, list[Example]] = field(default_factory=dict)
 
@@ -101,6 +103,8 @@ class Tally:
             cleaned=self.cleaned,
             placeholders=self.placeholders,
             mojibake=self.mojibake,
+            controls=self.controls,
+            entities=self.entities,
             lengths={column: measure_lengths(sizes) for column, sizes in lengths.items()},
             files=tuple(file.report() for file in self.files),
             examples={reason: tuple(rows) for reason, rows in self.examples.items()},

@@ -14,6 +14,7 @@ from pathlib import Path
 from models.errors import DataError, ParameterError
 from models.files import digest_file, listed, shown, user_path
 from models.rows import Content, read_rows, text_of
+from tasks.data.cleaning import clean_row
 from tasks.data.files import ENDINGS, read_file
 from tasks.data.formats import (
     NO_DEMONSTRATION,
@@ -25,7 +26,7 @@ from tasks.data.formats import (
     recognise,
 )
 from tasks.data.limits import most_bytes
-from tasks.data.quality import check_row, clean_row
+from tasks.data.quality import check_row
 from tasks.results.digests import canonical_json
 
 

@@ -21,6 +21,10 @@ NO = frozenset(
 )
 
 
+_UNKNOWN = frozenset({"n/a", "na", "null", "none", "unknown", "-", "?"})
+"""Words in the place of a number that is not known."""
+
+
 def is_absent(value: object) -> bool:
     """Whether a cell holds nothing: null, NaN, an empty text or list."""
     if isinstance(value, str):
@@ -53,7 +57,7 @@ def number(value: object, column: str) -> float | None:
     Raises:
         RowProblem: It holds something else, or infinity.
     """
-    if is_absent(value):
+    if is_absent(value) or (isinstance(value, str) and value.strip().lower() in _UNKNOWN):
         return None
     if not isinstance(value, bool):
         with contextlib.suppress(TypeError, ValueError, OverflowError):

@@ -17,6 +17,8 @@ COMPLETION = ("completion", "response", "output", "answer", "reply", "solution",
 MESSAGES = ("messages", "conversations", "conversation", "dialogue", "dialog", "chat", "trajectory")
 INPUT = ("input", "context")
 LABEL = ("label", "thumbs", "thumb", "thumbs_up", "desirable", "is_desirable", "kto_tag")
+OPINION = (*LABEL, "feedback", "is_correct", "correct", "approved", "vote", "liked", "is_good")
+"""What may call a completion bad where no column is a label."""
 TELLING = frozenset((*LABEL, "parent_id"))
 """Columns that tell a format without a value too."""
 

@@ -16,6 +16,9 @@ from tasks.data.conversion.records import Cells, Content, Example, LeftOut, Pair
 
 UNRANKED = "completions without rank or score were left out"
 TOO_FEW = "fewer than two completions with a rank or score"
+DISAGREE = "contradiction: ranks and scores disagree"
+MOST_RANKED = 100
+"""Completions of one ranking; more would be more pairs of one prompt than of all others."""
 _TEXTS = ("answer", "response", "completion", "output", "reply", "generation", *TEXT_KEYS)
 _RANKS = ("rank",)
 _SCORES = ("score", "rating", "reward", "pm_score")
@@ -25,8 +28,14 @@ RANKED_KEYS = frozenset((*_TEXTS, *_RANKS, *_SCORES, *_ULTRAFEEDBACK, "annotatio
 
 
 def ranked_pairs(ranked: Sequence[tuple[Content, float | None]]) -> tuple[Pair, ...]:
-    """All pairs of completions of which both have a value; the higher one is chosen."""
+    """All pairs of completions of which both have a value; the higher one is chosen.
+
+    Raises:
+        RowProblem: There are too many.
+    """
     known = [(content, value) for content, value in ranked if value is not None]
+    if len(known) > MOST_RANKED:
+        raise LeftOut(f"a ranking of more than {MOST_RANKED} completions")
     pairs = []
     for (one, high), (other, low) in combinations(known, 2):
         chosen, rejected = (one, other) if high >= low else (other, one)
@@ -53,8 +62,23 @@ def _ranked_objects(cells: Cells, prompt: Content | None) -> Example:
         items = rows_of_lists(items)
     if not isinstance(items, list) or not all(isinstance(one, Mapping) for one in items):
         raise RowProblem("completions have neither ranks nor scores")
+    _refuse_disagreement(items)
     ranked = [(following(_text_of(one), prompt, cells), _value_of(one)) for one in items]
     return ranking_example(prompt, ranked)
+
+
+def _refuse_disagreement(items: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse completions whose ranks and scores say the opposite of each other."""
+    both = []
+    for one in items[:MOST_RANKED]:
+        rank, score = (
+            next((number(one[key], key) for key in keys if key in one), None)
+            for keys in (_RANKS, _SCORES)
+        )
+        if rank is not None and score is not None:
+            both.append((rank, score))
+    if any((a - c) * (b - d) > 0 for (a, b), (c, d) in combinations(both, 2)):
+        raise LeftOut(DISAGREE)
 
 
 def _text_of(item: Mapping[str, Any]) -> Content:

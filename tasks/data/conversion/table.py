@@ -80,7 +80,7 @@ def _find_pair(present: Present) -> Reading | None:
     return found and found._replace(constants={"verdict name": found.columns.get("verdict")})
 
 
-_DEMONSTRATED: Slots = {**names.BEFORE, "label": names.LABEL}
+_DEMONSTRATED: Slots = {**names.BEFORE, "label": names.OPINION}
 
 FORMATS: tuple[Format, ...] = (
     Format(

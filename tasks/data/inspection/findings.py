@@ -16,7 +16,15 @@ from tasks.data.inspection.records import (
     Leak,
     percent,
 )
-from tasks.data.report import MOJIBAKE, PLACEHOLDER, REMOVED, CollectionReport, PreparationReport
+from tasks.data.report import (
+    CONTROLS,
+    ENTITIES,
+    MOJIBAKE,
+    PLACEHOLDER,
+    REMOVED,
+    CollectionReport,
+    PreparationReport,
+)
 
 DROPPED_LOOK, DROPPED_WRONG = 0.1, 0.5
 """Of the rows read: a tenth is more than dirt; half says that the file is not what it is taken
@@ -27,6 +35,7 @@ DELIBERATE = (
     "held-out row",
     "tie",
     "prompt longer",
+    "marked as bad",
 )
 """How reasons begin that say nothing against a file."""
 MOJIBAKE_WRONG = 0.01
@@ -66,7 +75,7 @@ def judge_data(report: PreparationReport) -> tuple[Finding, ...]:
     inspected = {one.name: one for one in report.inspection.collections}
     found: list[Finding] = []
     for each in report.collections:
-        found += chain(_dropped(each), _damaged(each))
+        found += chain(_sides(each), _dropped(each), _damaged(each))
         if each.name in inspected:
             found += _near(inspected[each.name])
     found += chain(_leaks(report), _few(report), judge_balance(report.inspection))
@@ -76,6 +85,17 @@ def judge_data(report: PreparationReport) -> tuple[Finding, ...]:
 def is_wrong(findings: tuple[Finding, ...]) -> bool:
     """Whether training on the data would be wrong."""
     return any(one.severity == "wrong" for one in findings)
+
+
+def _sides(each: CollectionReport) -> Iterator[Finding]:
+    """Whether anything is left to measure on: without it a run stops."""
+    if each.train and not each.heldout:
+        unit = "text" if each.name == "corpus" else "prompt"
+        yield Finding(
+            severity="wrong",
+            text=f"{each.name}: no row can be held out of {each.train}, which have one {unit}",
+            remedy=f"add rows with other {unit}s, or name held-out ones of their own",
+        )
 
 
 def _dropped(each: CollectionReport) -> Iterator[Finding]:
@@ -108,6 +128,8 @@ def _damaged(each: CollectionReport) -> Iterator[Finding]:
         (each.mojibake, MOJIBAKE, MOJIBAKE_WRONG, "give the right data.encoding, or repair the "
          "file where it was made"),
         (each.cleaned, REMOVED, 1.0, "nothing, if the texts read well without them"),
+        (each.controls, CONTROLS, 1.0, "remove them, or drop these rows"),
+        (each.entities, ENTITIES, 1.0, "unescape them (html.unescape), unless they teach HTML"),
         (each.placeholders, PLACEHOLDER, 1.0, "fill the template in, or drop these rows"),
     ):  # fmt: skip
         if count:

@@ -1,5 +1,6 @@
 """Rows of parquet and Arrow files, a few at a time, as JSON can hold them."""
 
+import contextlib
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -90,8 +91,7 @@ def _is_plain(kind: Any, types: Any) -> bool:
 def for_json(value: Any) -> Any:
     """A value as JSON can hold it: moments as ISO 8601, numbers as numbers, bytes as their text.
 
-    Raises:
-        UnicodeDecodeError: Bytes that are no UTF-8 text.
+    Bytes that are no text stay bytes, such as those of pictures in a column that nobody reads.
     """
     import decimal
 
@@ -106,5 +106,7 @@ def for_json(value: Any) -> Any:
     if isinstance(value, decimal.Decimal):
         return float(value)
     if isinstance(value, bytes):
-        return value.decode()
+        with contextlib.suppress(UnicodeDecodeError):
+            return value.decode()
+        return value
     return value.isoformat() if hasattr(value, "isoformat") else str(value)

@@ -109,12 +109,23 @@ def _require_codec(content: Content, encoding: str) -> None:
         ) from None
 
 
-def _first_fault(content: Content, encoding: str) -> tuple[int, str] | None:
-    """The line and the bytes where a file is not of an encoding; None if it is."""
+def _first_fault(
+    content: Content, encoding: str, shifts: set[str] | None = None
+) -> tuple[int, str] | None:
+    """The line and the bytes where a file is not of an encoding; None if it is.
+
+    Args:
+        shifts: Is told the encodings of seven bits that the file has the marks of.
+    """
     decoder = codecs.getincrementaldecoder(encoding)()
     line = 1
+    last = b""
     try:
         for chunk in content.text_bytes():
+            if shifts is not None:
+                seen = last + chunk if b"\x1b" in last else chunk
+                shifts.update(name for mark, name in _SHIFTS.items() if mark in seen)
+                last = chunk[-3:]
             line += decoder.decode(chunk).count("\n")
         decoder.decode(b"", final=True)
     except UnicodeError as error:
@@ -147,13 +158,13 @@ def _unicode(content: Content, head: bytes) -> str:
             return wide
         if nuls > 0.05 * len(head) or b"\0" * 16 in head:
             raise _binary(content, f"{nuls:,} NUL bytes in its beginning")
-    shifted = next((name for mark, name in _SHIFTS.items() if mark in head), "")
-    if shifted and not _first_fault(content, shifted):
-        return shifted
     controls = len(head) - len(head.translate(None, _CONTROLS))
     if controls - nuls > _MOST_CONTROLS * len(head):
         raise _binary(content, "control characters")
-    return "" if _first_fault(content, "utf-8") else "utf-8"
+    shifts: set[str] = set()
+    if _first_fault(content, "utf-8", shifts):
+        return ""
+    return next((name for name in sorted(shifts) if not _first_fault(content, name)), "utf-8")
 
 
 def _binary(content: Content, got: str) -> DataError:

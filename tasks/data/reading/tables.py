@@ -144,9 +144,12 @@ def _rows(
     reader = dialect.reader(lines)
     header: list[str] = []
     missing = 0
+    again: list[int] = []
     try:
-        header = _header(content, next(reader, []), notes)
-        cells_of = ((reader.line_num + skipped, cells) for cells in reader if cells)
+        heading: list[str] = next(reader, [])
+        header = _header(content, heading, notes)
+        numbered = ((reader.line_num + skipped, cells) for cells in reader if cells)
+        cells_of = _without(heading, numbered, again)
         first = list(itertools.islice(_even(cells_of, header), _SAMPLE))
         structured = _structured(header, [cells for _, cells in first])
         if structured:
@@ -168,8 +171,21 @@ def _rows(
             f"{_DELIMITERS.get(dialect.delimiter, 'delimiters')}, quotes or line breaks; repair "
             "or remove it"
         ) from error
+    if again:
+        notes.append(f"the header stands again in lines left out: {listed(list(map(str, again)))}")
     if missing:
         notes.append(f"cells that say NaN, NULL or None and are missing: {missing:,}")
+
+
+def _without(
+    heading: list[str], cells_of: Iterator[tuple[int, list[str]]], again: list[int]
+) -> Iterator[tuple[int, list[str]]]:
+    """Leave out lines that repeat the header, and keep their numbers."""
+    for number, cells in cells_of:
+        if cells == heading:
+            again.append(number)
+        else:
+            yield number, cells
 
 
 def _even(

@@ -359,6 +359,12 @@ PAIR_KINDS = {
         says="",
         right=pairs_of(("Fir.", "Oak.")),
     ),
+    "a ranking of 150": ranking(
+        {"prompt": "Count.", "answers": [{"answer": f"{n}", "rank": n} for n in range(150)]},
+        ranked(1, 2),
+        right=pairs_of(("Oak.", "Fir.")),
+        says="more than 100",
+    ),
     "a ranking of one": ranking(
         ranked(1), ranked(1, 2), right=pairs_of(("Oak.", "Fir.")), says="one|single|fewer|two"
     ),

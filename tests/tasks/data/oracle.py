@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tasks.data.cleaning import clean_row
 from tasks.data.formats import COLLECTIONS, Collection, Row, RowProblem, as_messages, convert_row
-from tasks.data.quality import check_row, clean_row
+from tasks.data.quality import check_row
 
 Rows = dict[Collection, list[Row]]
 

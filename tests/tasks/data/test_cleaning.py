@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.data.quality import clean_row, clean_text, has_placeholder
+from tasks.data.cleaning import clean_row, clean_text, has_placeholder
 
 
 @pytest.mark.parametrize(

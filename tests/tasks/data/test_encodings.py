@@ -150,7 +150,7 @@ def test_what_was_assumed_or_could_be_meant_is_said(
 
 LATE = [
     (language, encoding) for language, about in LANGUAGES.items() for encoding in about.encodings
-] + [("Chinese", "hz")]
+]
 
 
 @pytest.mark.parametrize(("language", "encoding"), LATE)
@@ -162,7 +162,4 @@ def test_foreign_rows_behind_many_english_ones_are_right_or_refused(
     path = tmp_path / "a.txt"
     path.write_bytes("".join(f"{text}\n" for text in texts).encode(encoding))
     found = bring(path, "corpus", text="lines")
-    right = found.refused or [row["text"] for row in found.kept] == texts
-    if not right and encoding in ("iso2022_jp", "hz"):
-        pytest.xfail("seven bits, behind the bytes that are looked at")
-    assert right, found.kept[-3:]
+    assert found.refused or [row["text"] for row in found.kept] == texts, found.kept[-3:]

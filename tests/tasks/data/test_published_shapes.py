@@ -150,20 +150,9 @@ SHAPES = {
 }  # fmt: skip
 
 
-OPEN = frozenset(
-    {
-        "rank against score",
-        "labels as words",
-        "thumbs under another name",
-        "answers marked as wrong",
-    }
-)
-"""Shapes that are not right yet."""
-
-
 @pytest.mark.parametrize("name", SHAPES)
 def test_a_published_shape_is_read_right_or_refused(name: str, tmp_path: Path) -> None:
     found = outcome(SHAPES[name], tmp_path)
     if wrong := [*faults(SHAPES[name], found)]:
         message = f"{'; '.join(wrong)}; it says: {found.said[:1000]}"
-        pytest.xfail(message) if name in OPEN else pytest.fail(message, pytrace=False)
+        pytest.fail(message, pytrace=False)

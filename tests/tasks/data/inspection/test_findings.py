@@ -202,6 +202,19 @@ def test_few_held_out_pairs_are_reported() -> None:
     assert not [one for one in judge_data(report(heldout=100)) if "accuracy" in one.text]
 
 
+def test_nothing_held_out_is_wrong() -> None:
+    found = only(report(heldout=0), "held out of 800")
+    assert found.severity == "wrong"
+    assert "which have one prompt" in found.text
+    assert "one text" in only(report("corpus", heldout=0), "held out of 800").text
+    assert not [one for one in judge_data(report(heldout=1)) if one.severity == "wrong"]
+
+
+def test_completions_that_are_marked_as_bad_say_nothing_against_a_file() -> None:
+    dropped = {"marked as bad: no demonstration": 700}
+    assert only(report("demonstrations", dropped), "rows").severity == "fine"
+
+
 def test_findings_come_with_the_worst_first() -> None:
     found = judge_data(report(dropped={"x": 900}, mojibake=1, inspected={"pairs": PAIRS}))
     assert [one.severity for one in found] == ["wrong", "look", "look"]
