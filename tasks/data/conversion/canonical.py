@@ -111,7 +111,7 @@ def join_turns(messages: list[Message]) -> list[Message]:
     for turn in messages:
         if joined and joined[-1]["role"] == turn["role"]:
             text = joined[-1]["content"] + _APART + turn["content"]
-            joined[-1] = {"role": turn["role"], "content": text}
+            joined[-1] = joined[-1] | turn | {"content": text}
         else:
             joined.append(turn)
     return joined
@@ -121,6 +121,11 @@ def _with_options(messages: list[Message], config: DataConfig) -> list[Message]:
     if config.fold_system:
         messages = fold_system(messages)
     return join_turns(messages) if config.join_turns else messages
+
+
+def _without_weights(messages: list[Message]) -> list[Message]:
+    """Messages as they are outside demonstrations, where no turn is learned from."""
+    return [{"role": turn["role"], "content": turn["content"]} for turn in messages]
 
 
 def _ends_with_user(messages: list[Message]) -> list[Message]:
@@ -139,7 +144,7 @@ def _prompt(example: Example, config: DataConfig) -> Content:
         prompt = _split_pair(prompt, example.pairs[0], config)[0]
     if isinstance(prompt, str):
         return prompt
-    return _ends_with_user(_with_options(prompt, config))
+    return _ends_with_user(_without_weights(_with_options(prompt, config)))
 
 
 def _split(
@@ -151,6 +156,8 @@ def _split(
     if not after:
         raise RowProblem(f"empty {column}")
     messages = _with_options([*before, *after], config)
+    if column != "completion":
+        messages = _without_weights(messages)
     return messages[:-1], messages[-1:]
 
 
@@ -160,6 +167,8 @@ def _demonstration(prompt: Content | None, completion: Content, config: DataConf
     if any(turn["role"] != "assistant" for turn in as_turns(completion, "assistant")):
         raise RowProblem("completion is not one assistant message")
     before, last = _split(prompt, completion, "completion", config)
+    if "weight" in last[0]:
+        raise LeftOut("the last turn has weight 0: it is not to be learned from")
     return {"prompt": _ends_with_user(before), "completion": last}
 
 

@@ -31,7 +31,9 @@ _ASKED = (("human", "assistant"), ("user", "assistant"), ("human", "gpt"), ("inp
           ("question", "answer"), ("prompt", "response"))  # fmt: skip
 _BROKEN = re.compile(r"""\s*\[?\s*\{\s*["'](role|content|from|value)["']\s*:""")
 _CALLS = ("tool_calls", "function_call")
-MESSAGE_KEYS = frozenset((*ROLE_KEYS, *TEXT_KEYS, *_CALLS, "system", *chain(*_ASKED)))
+_WEIGHT = "weight"
+"""0 in a turn of the assistant that a demonstration shows and does not teach (OpenAI's files)."""
+MESSAGE_KEYS = frozenset((*ROLE_KEYS, *TEXT_KEYS, *_CALLS, _WEIGHT, "system", *chain(*_ASKED)))
 """What is looked at in a message."""
 
 
@@ -128,7 +130,8 @@ def _message(item: object, column: str) -> Message:
         raise LeftOut(f"{column} has an answer of weight 0, which is not to be learned from")
     if not isinstance(content, str):
         content = _text(_first(item, TEXT_KEYS), column)
-    return {"role": role, "content": content}
+    excluded = role == "assistant" and item.get(_WEIGHT) == 0
+    return {"role": role, "content": content} | ({_WEIGHT: 0} if excluded else {})
 
 
 def _first(item: Mapping[str, Any], keys: tuple[str, ...]) -> Any:

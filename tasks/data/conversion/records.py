@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 from models.errors import DataError
 
 Row: TypeAlias = dict[str, Any]
-Message: TypeAlias = dict[str, str]
+Message: TypeAlias = dict[str, Any]
 Content: TypeAlias = str | list[Message]
 Cells: TypeAlias = Mapping[str, Any]
 """Values of a row by what its format calls them, such as ``prompt`` for a column `Question`."""

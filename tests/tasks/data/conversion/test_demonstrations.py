@@ -280,3 +280,15 @@ def test_options_apply_before_the_last_turn_is_split_off() -> None:
     ]
     folded = convert_row("prompts", {"system": "S", "prompt": "q"}, DataConfig(fold_system=True))
     assert folded == [{"prompt": [user("S\n\nq")]}]
+
+
+def test_a_turn_of_weight_zero_stays_marked_in_demonstrations_only() -> None:
+    turns = [user("Is tin soft?"), {**assistant("No."), "weight": 0}, user("Sure?")]
+    row = {"messages": [*turns, {**assistant("Rather."), "weight": 1}]}
+    (converted,) = convert_row("demonstrations", row)
+    assert converted == {"prompt": turns, "completion": [assistant("Rather.")]}
+    (prompt,) = convert_row("prompts", {"prompt": turns})
+    assert prompt == {"prompt": [user("Is tin soft?"), assistant("No."), user("Sure?")]}
+    row["messages"][-1]["weight"] = 0
+    with pytest.raises(LeftOut, match="the last turn has weight 0"):
+        convert_row("demonstrations", row)
