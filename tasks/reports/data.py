@@ -69,8 +69,8 @@ def quality_text(report: PreparationReport) -> str:
             _FILES,
             (row for c in report.collections for row in _files(c)),
             text_columns=3,
-            text_last=True,
         ),
+        "\n".join(line for c in report.collections for line in _file_notes(c)),
         "## Dropped, by reason",
         _table(
             ("collection", "reason", "rows", "example"),
@@ -114,23 +114,27 @@ def _finding(one: Finding) -> str:
     return line
 
 
-_FILES = ("collection", "file", "recognised as", "read", "kept", "assumed, unread")
+_FILES = ("collection", "file", "recognised as", "read", "kept")
 
 
 def _files(each: CollectionReport) -> Iterator[Sequence[object]]:
     for one in each.files:
         formats = ", ".join(f"{name} ({rows})" for name, rows in one.formats.items())
-        unread = ", ".join(f"{name} ({rows} rows)" for name, rows in one.unread.items())
-        notes = "; ".join(
-            [*one.notes, *([f"columns that nobody reads: {unread}"] if unread else [])]
-        )
         label = f"{one.label}, held out" if one.heldout else one.label
         if one.epochs != 1:
             label += f", {one.epochs:.2g} epochs"
-        yield (
-            each.name, cell(label, CELL), cell(formats, CELL), one.read, one.kept,
-            cell(notes, 3 * CELL),
-        )  # fmt: skip
+        yield each.name, cell(label, CELL), cell(formats, CELL), one.read, one.kept
+
+
+def _file_notes(each: CollectionReport) -> Iterator[str]:
+    """What was assumed of each file, and which of its columns nobody reads."""
+    for one in each.files:
+        notes = list(one.notes)
+        if one.unread:
+            unread = ", ".join(f"{name} ({rows} rows)" for name, rows in one.unread.items())
+            notes.append(f"columns that nobody reads: {unread}")
+        for note in notes:
+            yield f"- {cell(one.label, CELL)}: {cell(note, 3 * CELL)}"
 
 
 def _example(each: CollectionReport, reason: str) -> str:

@@ -7,7 +7,8 @@ it is shown.
 from collections.abc import Iterator, Mapping
 from itertools import chain
 
-from tasks.data.formats import Collection
+from tasks.data.conversion.dialogues import THUMBS_DOWN
+from tasks.data.formats import TIE, Collection
 from tasks.data.inspection.balance import judge_balance
 from tasks.data.inspection.records import (
     SEVERITIES,
@@ -25,18 +26,12 @@ from tasks.data.report import (
     CollectionReport,
     PreparationReport,
 )
+from tasks.data.tally import BOTH_DIRECTIONS, DUPLICATE, HELD_OUT
 
 DROPPED_LOOK, DROPPED_WRONG = 0.1, 0.5
 """Of the rows read: a tenth is more than dirt; half says that the file is not what it is taken
 for."""
-DELIBERATE = (
-    "duplicate",
-    "the pair stands in both directions",
-    "held-out row",
-    "tie",
-    "prompt longer",
-    "marked as bad",
-)
+DELIBERATE = (DUPLICATE, BOTH_DIRECTIONS, HELD_OUT, TIE, THUMBS_DOWN, "prompt longer than")
 """How reasons begin that say nothing against a file."""
 MOJIBAKE_WRONG = 0.01
 """Of the rows kept: stray ones come with every crawl, one in a hundred from a wrong decoding."""
@@ -75,7 +70,7 @@ def judge_data(report: PreparationReport) -> tuple[Finding, ...]:
     inspected = {one.name: one for one in report.inspection.collections}
     found: list[Finding] = []
     for each in report.collections:
-        found += chain(_sides(each), _dropped(each), _damaged(each))
+        found += chain(_sides(each), _dropped(each), _ties(each), _damaged(each))
         if each.name in inspected:
             found += _near(inspected[each.name])
     found += chain(_leaks(report), _few(report), judge_balance(report.inspection))
@@ -120,6 +115,18 @@ def _dropped(each: CollectionReport) -> Iterator[Finding]:
         remedy="look at these rows in the file, and at what it was recognised as",
         example=examples[0].text if examples else "",
     )
+
+
+def _ties(each: CollectionReport) -> Iterator[Finding]:
+    ties = each.dropped.get(TIE, 0) + each.dropped.get(BOTH_DIRECTIONS, 0)
+    share = ties / max(1, each.read + each.expanded)
+    if share >= DROPPED_LOOK:
+        yield Finding(
+            severity="look",
+            text=f"{each.name}: {ties} rows ({percent(share)}) say that neither side is better, "
+            "and are dropped",
+            remedy="data.ties=half trains on those that are marked as ties, in both orders",
+        )
 
 
 def _damaged(each: CollectionReport) -> Iterator[Finding]:

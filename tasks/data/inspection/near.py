@@ -29,7 +29,7 @@ MOST_CHECKED = 40_000
 """Pairs of texts that are checked; some four seconds of one core."""
 MOST_PARTNERS = 3
 """Earlier texts that one text is checked against: the likeliest ones."""
-_AT_A_TIME, _AT_ONCE = 1_000, 100_000
+_AT_A_TIME, _AT_ONCE = 500, 100_000
 
 Flags: TypeAlias = NDArray[np.bool_]
 

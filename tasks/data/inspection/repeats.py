@@ -7,7 +7,6 @@ collection.
 """
 
 import functools
-import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -18,9 +17,10 @@ from numpy.typing import NDArray
 from tasks.data.formats import COLLECTIONS, Collection, Row
 from tasks.data.inspection.near import NearPairs, find_near
 from tasks.data.inspection.records import Leak, Match, NearDuplicates
-from tasks.data.inspection.sampling import PlacedRow, placed_rows, rows_at
-from tasks.data.inspection.sketches import Place, Template, TextIndex
+from tasks.data.inspection.sampling import PlacedRow, first_rows, rows_at
+from tasks.data.inspection.sketches import Template, TextIndex
 from tasks.data.inspection.texts import COMPLETIONS, Parts, prompt_of, texts_of
+from tasks.data.inspection.words import LONGEST
 
 Kind: TypeAlias = Literal["prompt", "text"]
 Flags: TypeAlias = NDArray[np.bool_]
@@ -30,7 +30,7 @@ EXAMPLES = 3
 EXAMPLE_CHARACTERS = 300
 _TEMPLATE_ROWS = 1_000
 _AT_A_TIME = 100_000
-"""Characters of texts that become one array: small enough for a processor's cache."""
+"""Bytes of rows whose texts become one array: small enough for a processor's cache."""
 _TRAIN = len(COLLECTIONS)
 """Files below this number hold training rows, those from it on the held-out ones."""
 
@@ -48,7 +48,7 @@ class Repeats:
         template = Template()
         self.template_shares: dict[Collection, float] = {}
         for name, path in zip(COLLECTIONS, paths, strict=False):
-            rows = [one.row for one in itertools.islice(placed_rows(path), _TEMPLATE_ROWS)]
+            rows = [one.row for one in first_rows(path, _TEMPLATE_ROWS)]
             prompts = template.learn([prompt_of(row).prompt for row in rows if "prompt" in row])
             texts = [one.whole for row in rows for one in texts_of(name, row)[:1]]
             self.template_shares[name] = template.learn(texts) if texts else prompts
@@ -61,7 +61,7 @@ class Repeats:
     def add(self, file: int, placed: PlacedRow) -> None:
         """Take a row of the file of this number; `flush` ends a file."""
         self._waiting.append(placed)
-        self._waiting_size += sum(len(str(value)) for value in placed.row.values())
+        self._waiting_size += placed.size
         if self._waiting_size >= _AT_A_TIME:
             self.flush(file)
 
@@ -71,15 +71,15 @@ class Repeats:
         name = COLLECTIONS[file % _TRAIN]
         prompts = [-1] * len(waiting)
         if waiting and name != "corpus":
-            places = [Place(file=file, offset=one.offset, part=0) for one in waiting]
             texts = [prompt_of(one.row).prompt for one in waiting]
-            prompts = self._prompts.add(texts, places, prompts)
+            prompts = self._prompts.add(texts, file, [one.offset for one in waiting], prompts)
         if waiting and COMPLETIONS[name]:
-            parts = range(len(COMPLETIONS[name]))
+            per_row = len(COMPLETIONS[name])
             self._texts.add(
                 [one.whole for placed in waiting for one in texts_of(name, placed.row)],
-                [Place(file=file, offset=one.offset, part=n) for one in waiting for n in parts],
-                [prompt for prompt in prompts for _ in parts],
+                file,
+                [one.offset for one in waiting for _ in range(per_row)],
+                [prompt for prompt in prompts for _ in range(per_row)],
             )
 
     def compare(self) -> int:
@@ -213,7 +213,8 @@ def _kind(name: Collection) -> Kind:
 
 
 def _part(kind: Kind, file: int, row: Row, part: int) -> Parts:
-    return prompt_of(row) if kind == "prompt" else texts_of(COLLECTIONS[file % _TRAIN], row)[part]
+    found = prompt_of(row) if kind == "prompt" else texts_of(COLLECTIONS[file % _TRAIN], row)[part]
+    return found.beginning(LONGEST)
 
 
 def _shown(text: Parts) -> str:

@@ -18,15 +18,18 @@ MOST_BYTES = 256 * 2**20
 """Of a file; some ten seconds of one core."""
 MOST_ROWS = 120_000
 """Of a file; some hundred bytes of memory each."""
+MOST_SAMPLED_BYTES = 32 * 2**20
+"""Of the rows that are held in memory at once."""
 _FIRST_ROWS = 2_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlacedRow:
-    """A row, the byte at which it begins, and a hash of its content, in [0, 2**32)."""
+    """A row, the byte at which it begins, its bytes, and a hash of its content, in [0, 2**32)."""
 
     row: Row
     offset: int
+    size: int
     position: int
 
 
@@ -46,8 +49,19 @@ def placed_rows(path: Path, share: float = 1.0) -> Iterator[PlacedRow]:
         for line in lines:
             position = zlib.crc32(line)
             if position < share * 2**32:
-                yield PlacedRow(row=json.loads(line.decode()), offset=offset, position=position)
+                row = json.loads(line.decode())
+                yield PlacedRow(row=row, offset=offset, size=len(line), position=position)
             offset += len(line)
+
+
+def first_rows(path: Path, most: int) -> Iterator[PlacedRow]:
+    """Read the first rows of a file, fewer where they are long."""
+    size = 0
+    for placed in itertools.islice(placed_rows(path), most):
+        size += placed.size
+        yield placed
+        if size > MOST_SAMPLED_BYTES:
+            return
 
 
 def rows_at(path: Path, offsets: Iterable[int]) -> Iterator[Row]:
@@ -63,16 +77,22 @@ class SmallSample:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._heap: list[tuple[int, int]] = []
+        self._heap: list[tuple[int, int, int]] = []
 
     def add(self, row: PlacedRow) -> None:
         """Take a row if it belongs to the sample so far."""
-        entry = (-row.position, row.offset)
+        entry = (-row.position, row.offset, row.size)
         if len(self._heap) < self._most:
             heapq.heappush(self._heap, entry)
         elif entry > self._heap[0]:
             heapq.heapreplace(self._heap, entry)
 
     def offsets(self) -> list[int]:
-        """Where the rows begin, in the order of the file."""
-        return sorted(offset for _, offset in self._heap)
+        """Where the rows begin, in the order of the file; fewer where they are long."""
+        found, size = [], 0
+        for _, offset, bytes_ in sorted(self._heap, reverse=True):
+            found.append(offset)
+            size += bytes_
+            if size > MOST_SAMPLED_BYTES:
+                break
+        return sorted(found)

@@ -9,6 +9,7 @@ Source: Broder, On the resemblance and containment of documents (1997); Leskovec
 Ullman, Mining of Massive Datasets, section 3.4.
 """
 
+import bisect
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -100,9 +101,16 @@ class TextIndex:
         return len(self.files)
 
     def add(
-        self, texts: Sequence[str], places: Sequence[Place], prompts: Sequence[int]
+        self, texts: Sequence[str], file: int, offsets: Sequence[int], prompts: Sequence[int]
     ) -> list[int]:
-        """Take the texts of some rows, and give their numbers."""
+        """Take the texts of some rows of a file, and give their numbers.
+
+        Args:
+            texts: Those of one row one after the other.
+            file: Number of the file.
+            offsets: Where the row of each text begins.
+            prompts: Number of each text's prompt.
+        """
         hashes = [hash(text) for text in texts]  # most texts stand in several collections
         fresh = [index for index, one in enumerate(hashes) if one not in self._seen]
         words = split_words([texts[index] for index in fresh])
@@ -110,21 +118,19 @@ class TextIndex:
         for turn, (index, key) in enumerate(zip(fresh, identify(words).tolist(), strict=True)):
             if key not in self._numbers:
                 first[turn] = True
-                self._numbers[key] = self._append(places[index], prompts[index])
+                self._numbers[key] = len(self.files)
+                part = index - bisect.bisect_left(offsets, offsets[index])
+                for column, value in zip(self._at, (file, offsets[index], part), strict=True):
+                    column.append(value)
+                self.files.append(0)
+                self.prompts.append(prompts[index])
             self._seen[hashes[index]] = self._numbers[key]
         numbers = [self._seen[one] for one in hashes]
-        for number, place in zip(numbers, places, strict=True):
-            self.files[number] |= 1 << place.file
-            self.rows.setdefault(place.file, array("i")).append(number)
+        for number in numbers:
+            self.files[number] |= 1 << file
+        self.rows.setdefault(file, array("i")).extend(numbers)
         self._sketch(words.of_texts(first), np.array(numbers, dtype=np.intp)[fresh][first])
         return numbers
-
-    def _append(self, place: Place, prompt: int) -> int:
-        for column, value in zip(self._at, (place.file, place.offset, place.part), strict=True):
-            column.append(value)
-        self.files.append(0)
-        self.prompts.append(prompt)
-        return len(self.files) - 1
 
     def place(self, number: int) -> Place:
         """Where a text was first met."""

@@ -32,6 +32,14 @@ class Parts:
             f"{self.prompt}\n{self.completion}" if self.messages else self.prompt + self.completion
         )
 
+    def beginning(self, characters: int) -> "Parts":
+        """The first characters of each part."""
+        return Parts(
+            prompt=self.prompt[:characters],
+            completion=self.completion[:characters],
+            messages=self.messages,
+        )
+
 
 def content_of(value: Any) -> str:
     """A plain text, or what the messages but those of the system say."""

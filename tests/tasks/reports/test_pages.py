@@ -69,8 +69,9 @@ def test_data_page_shows_counts_reasons_and_notes(tmp_path: Path) -> None:
     for line in (
         "Source: folder. Prompts and completions are plain texts.",
         "| demonstrations | a\\|b.csv | 7 | 3 | 1 | 3 |",
-        "| demonstrations | a\\|b.csv | alpaca (7) | 7 | 5 | read as gb18030; columns that nobody "
-        "reads: id (6 rows) |",
+        "| demonstrations | a\\|b.csv | alpaca (7) | 7 | 5 |",
+        "- a\\|b.csv: read as gb18030",
+        "- a\\|b.csv: columns that nobody reads: id (6 rows)",
         "| demonstrations | empty prompt | 2 | a\\|b.csv, row 3: "
         '\\{"prompt": "", "completion": "an answer"\\} |',
         "| demonstrations | completion | 3 | 3 | 3 |  |",

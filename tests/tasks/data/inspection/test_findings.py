@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tasks.data.formats import Collection
+from tasks.data.conversion.dialogues import THUMBS_DOWN
+from tasks.data.formats import TIE, Collection
 from tasks.data.inspection.findings import is_wrong, judge_data
 from tasks.data.inspection.records import (
     Agreement,
@@ -22,6 +23,7 @@ from tasks.data.inspection.records import (
     Truncation,
 )
 from tasks.data.report import MOJIBAKE, CollectionReport, Example, PreparationReport
+from tasks.data.tally import DUPLICATE, HELD_OUT
 
 
 def report(
@@ -82,9 +84,13 @@ def test_the_most_frequent_reason_is_named_with_an_example() -> None:
 
 
 def test_what_is_dropped_on_purpose_says_nothing_against_a_file() -> None:
-    reasons = ("duplicate", "held-out row in training", "tie: neither is better")
-    found = only(report(dropped=dict.fromkeys(reasons, 300)), "cannot be used")
+    reasons = (DUPLICATE, HELD_OUT, TIE, THUMBS_DOWN)
+    dropped = report(dropped=dict.fromkeys(reasons, 200))
+    found = only(dropped, "cannot be used")
     assert (found.severity, found.text) == ("fine", "preferences: 0 of 1000 rows cannot be used")
+    assert "data.ties=half" in only(dropped, "200 rows (20%) say that neither").remedy
+    few = judge_data(report(dropped={TIE: 99}))
+    assert not [one for one in few if "neither" in one.text]
 
 
 @pytest.mark.parametrize(("rows", "severity"), [(10, "look"), (11, "wrong")])

@@ -41,7 +41,7 @@ def test_texts_with_other_words_or_another_order_are_different() -> None:
 
 
 def test_very_long_texts_are_known_by_their_beginning_and_length() -> None:
-    long = "word " * (LONGEST // 5 + 1)  # of 100,005 characters
+    long = "word " * (LONGEST // 5 + 1)
     one, same, longer = identify(
         split_words([long + "a", long.upper() + "A", long + "ab"])
     ).tolist()
