@@ -25,7 +25,7 @@ from tasks.data.config import DataConfig
 from tasks.data.formats import COLLECTIONS, Collection
 from tasks.data.inspection.inspector import inspect_datasets
 from tasks.data.inspection.pairs import find_agreement
-from tasks.data.inspection.records import Agreement, TokenLimits
+from tasks.data.inspection.records import Agreement, Inspection, TokenLimits
 from tasks.data.report import OnProgress, PreparationReport, ignore_progress
 from tasks.data.sources import corpus_weights, fingerprint, read_raw
 from tasks.data.spools.mixture import mix
@@ -56,6 +56,7 @@ def build_datasets(
     out: Path,
     progress: OnProgress = ignore_progress,
     *,
+    inspected: bool = True,
     alone: bool = False,
     limits: TokenLimits | None = None,
 ) -> PreparationReport:
@@ -70,6 +71,8 @@ def build_datasets(
         seed: Root seed, used by the world only.
         out: Folder to write into; created if missing.
         progress: Is told how far it is.
+        inspected: Whether the written datasets are looked at for the report, which takes as long
+            again; their rows are the same.
         alone: Only look at what is given: nothing is derived, and a collection may stay empty.
         limits: A tokenizer and its limits, to count tokens too.
 
@@ -83,7 +86,7 @@ def build_datasets(
         with tempfile.TemporaryDirectory(prefix=".spool-", dir=out) as scratch:
             spooled = spool_rows(config, raw, Path(scratch), progress)
             datasets = _decide(config, spooled, alone)
-            return _written(config, spooled, datasets, out, limits)
+            return _written(config, spooled, datasets, out, inspected=inspected, limits=limits)
     except BaseException:
         if is_new:
             shutil.rmtree(out, ignore_errors=True)
@@ -95,6 +98,8 @@ def _written(
     spooled: Spooled,
     datasets: Mapping[Collection, Sides],
     out: Path,
+    *,
+    inspected: bool,
     limits: TokenLimits | None,
 ) -> PreparationReport:
     for collection, sides in datasets.items():
@@ -117,7 +122,11 @@ def _written(
         ),
         contrasts=len(spooled.contrasts),
         overlaps=cross_overlaps(datasets, iterate_rows(out / "preferences_heldout.jsonl")),
-        inspection=inspect_datasets(out, agreement=_agreement(spooled), limits=limits),
+        inspection=(
+            inspect_datasets(out, agreement=_agreement(spooled), limits=limits)
+            if inspected
+            else Inspection()
+        ),
     )
     quality = json.dumps(asdict(report), indent=2, ensure_ascii=False)
     (out / "quality.json").write_text(quality + "\n", encoding="utf-8")

@@ -1,16 +1,31 @@
-"""Reads datasets of the Hugging Face hub, or a local folder of such files in place of an id."""
+"""Reads datasets of the Hugging Face hub, in memory that does not grow with them."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from models.errors import DataError
-from models.files import reading, shorten, shown, user_path
+from models.files import listed, reading, shorten, shown
 from tasks.data.formats import Collection, Row
-from tasks.data.limits import Guard, local_files
+from tasks.data.reading.columnar import BATCH_ROWS, for_json
 
 # Some datasets hold several stages, with splits such as train_sft and test_prefs.
 _SUFFIXES: dict[Collection, str] = {"demonstrations": "_sft", "preferences": "_prefs"}
+_HELD_OUT = ("test", "validation", "valid", "val", "dev", "eval", "heldout")
+
+
+@dataclass(frozen=True, slots=True)
+class SplitRows:
+    """The rows of one split, which lies on disk and is read while they are iterated."""
+
+    hub_id: str
+    split: Any
+
+    def __iter__(self) -> Iterator[Row]:
+        for table in self.split.with_format("arrow").iter(BATCH_ROWS):
+            with reading(f"hub dataset {self.hub_id}", "rows of plain values"):
+                rows: list[Row] = [for_json(row) for row in table.to_pylist()]
+            yield from rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,9 +33,9 @@ class HubSplits:
     """Rows of the training split and, if there is one, of the held-out split."""
 
     train_name: str
-    train: list[Row]
+    train: SplitRows
     heldout_name: str
-    heldout: list[Row]
+    heldout: SplitRows | None
 
 
 def resolve_commit(hub_id: str, revision: str) -> str:
@@ -31,8 +46,9 @@ def resolve_commit(hub_id: str, revision: str) -> str:
     """
     from huggingface_hub import HfApi  # slow to import, and needed for hub sources only
 
+    name = hub_id.partition(":")[0]
     try:
-        return str(HfApi().dataset_info(hub_id, revision=revision or None).sha)
+        return str(HfApi().dataset_info(name, revision=revision or None).sha)
     except Exception as error:  # the client raises errors of several libraries
         raise _unreachable(hub_id, revision, error) from error
 
@@ -41,7 +57,7 @@ def load_splits(hub_id: str, revision: str, collection: Collection) -> HubSplits
     """Load a dataset's rows for one collection.
 
     Args:
-        hub_id: Hub id ``owner/name``, or a local directory of data files.
+        hub_id: Hub id ``owner/name``, or ``owner/name:config`` of a dataset with several.
         revision: Branch, tag or commit; empty is the main branch.
         collection: Some datasets have splits of their own for each.
 
@@ -50,36 +66,48 @@ def load_splits(hub_id: str, revision: str, collection: Collection) -> HubSplits
     """
     from datasets import load_dataset  # slow to import, and needed for hub sources only
 
-    local = user_path(hub_id)
-    if local.is_dir():
-        local_files(local)
-    commit = None if local.is_dir() else resolve_commit(hub_id, revision)
+    name, _, config = hub_id.partition(":")
+    commit = resolve_commit(hub_id, revision)
     try:
-        splits = load_dataset(hub_id, revision=commit)
+        splits = load_dataset(name, config or None, revision=commit)
     except Exception as error:  # the library lets errors of several others through
+        _refuse_choice(name, config, commit)
         raise _unreachable(hub_id, revision, error) from error
     suffix = _SUFFIXES.get(collection, "")
-    train = next((name for name in (f"train{suffix}", "train") if name in splits), None)
-    wanted = (f"test{suffix}", "test", "validation")
-    heldout = next((name for name in wanted if name in splits), None)
+    train = next((one for one in (f"train{suffix}", "train") if one in splits), None)
+    wanted = (*(f"{one}{suffix}" for one in _HELD_OUT), *_HELD_OUT)
+    heldout = next((one for one in wanted if one in splits), None)
     if train is None:
         raise DataError(
-            f"hub dataset {hub_id} for {collection}: got splits {', '.join(splits)}; wanted one "
+            f"hub dataset {hub_id} for {collection}: got splits {listed(list(splits))}; wanted one "
             "named train; choose another dataset"
         )
     return HubSplits(
         train_name=train,
-        train=_rows(splits[train], hub_id),
+        train=SplitRows(hub_id, splits[train]),
         heldout_name=heldout or "",
-        heldout=_rows(splits[heldout], hub_id) if heldout else [],
+        heldout=SplitRows(hub_id, splits[heldout]) if heldout else None,
     )
 
 
-def _rows(split: Any, hub_id: str) -> list[Row]:
-    Guard(Path(hub_id)).count(split.data.nbytes, rows=split.num_rows)
-    with reading(f"hub dataset {hub_id}", "rows of plain values"):
-        rows: list[Row] = split.to_list()
-    return rows
+def _refuse_choice(name: str, config: str, commit: str) -> None:
+    """Refuse an id without a configuration, where there are several, or with a wrong one.
+
+    Raises:
+        DataError: It is one.
+    """
+    from datasets import get_dataset_config_names
+
+    try:
+        names = get_dataset_config_names(name, revision=commit)
+    except Exception:  # the dataset cannot be loaded for another reason, which is told
+        return
+    if config not in names and len(names) > 1:
+        got = f"no configuration {shown(config)}" if config else "none named"
+        raise DataError(
+            f"hub dataset {shown(name)} has several configurations ({listed(names)}); got {got}, "
+            f"wanted one of them; name it behind a colon: {shown(name)}:{shown(names[0])}"
+        )
 
 
 def _unreachable(hub_id: str, revision: str, error: Exception) -> DataError:

@@ -1,7 +1,7 @@
 """Sources named one by one: `data.corpus` and its like, and the files that they mean.
 
 A field holds one or several sources, separated by commas: files, folders, globs, or ids of hub
-datasets (OWNER/NAME[@REVISION]); a corpus's may have weights (SOURCE=0.7).
+datasets (OWNER/NAME[:CONFIGURATION][@REVISION]); a corpus's may have weights (SOURCE=0.7).
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from tasks.data.config import DataConfig
 from tasks.data.formats import Collection
 from tasks.data.reading.paths import ending_of, expand
 
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w./-]+)?")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(:[\w.-]+)?(@[\w./-]+)?")
 _HELD_OUT = {"test", "validation", "valid", "val", "dev", "eval", "heldout"}
 # Some datasets hold files for several stages, named such as train_sft and test_prefs.
 _KINDS: dict[Collection, str] = {"demonstrations": "sft", "preferences": "prefs"}

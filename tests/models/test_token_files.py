@@ -12,7 +12,7 @@ import torch
 from tokenizers import AddedToken, Tokenizer
 from transformers import PreTrainedTokenizerFast
 
-from models.language import token_files
+from models import token_files
 from models.language.tokenizer import encode_texts
 from models.rows import write_rows
 from models.token_files import open_tokens

@@ -146,7 +146,7 @@ def _unicode(content: Content, head: bytes) -> str:
         if wide := _wide(content, head):
             return wide
         if nuls > 0.05 * len(head) or b"\0" * 16 in head:
-            raise _binary(content, f"{nuls:,} NUL bytes at its beginning")
+            raise _binary(content, f"{nuls:,} NUL bytes in its beginning")
     shifted = next((name for mark, name in _SHIFTS.items() if mark in head), "")
     if shifted and not _first_fault(content, shifted):
         return shifted

@@ -52,8 +52,10 @@ def read_json(content: Content, decoding: Decoding, notes: list[str]) -> Iterato
     """Read the rows of a JSON file, whatever its shape."""
     head: list[tuple[int, str]] = []
     with decoding.open(content) as text:
+        is_array = text.read(2**12).lstrip(_SPACE).startswith("[")
+    with decoding.open(content) as text:
         numbered = enumerate(iter(lambda: text.readline(LONGEST_LINE + 2), ""), 1)
-        for number, line in numbered:
+        for number, line in () if is_array else numbered:
             if stripped := line.strip(_SPACE):
                 head.append((number, stripped))
             if len(head) == 2 or len(line) > LONGEST_LINE:
@@ -68,10 +70,8 @@ def read_json(content: Content, decoding: Decoding, notes: list[str]) -> Iterato
 
 def _is_lines(head: list[tuple[int, str]]) -> bool:
     """Whether each line is a value of its own, by the first two that are not blank."""
-    if not head or head[0][1].startswith("["):
-        return False
-    if len(head) == 1:
-        return False  # one value, which may hold rows
+    if len(head) < 2:
+        return False  # an array, or one value, which may hold rows
     return any(_is_whole(line) for _, line in head) or not head[0][1].startswith("{")
 
 
@@ -101,6 +101,8 @@ def _refuse(content: Content, place: str, text: str, error: Exception) -> NoRetu
         got = f"{text[error.pos : error.pos + 20]!r} ({error.msg})"
         if error.pos >= len(text) or error.msg.startswith("Unterminated"):
             got += ", which ends in the middle of a row"
+        elif not error.pos and place == "line 1":
+            got += ", which may be the header of a table (then name it .csv) or a text (.txt)"
     elif isinstance(error, RecursionError):
         got = "a value that is nested too deeply"
     else:  # a key twice, or a number of thousands of digits

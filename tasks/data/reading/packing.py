@@ -155,7 +155,7 @@ def members(content: Content, container: str, notes: list[str]) -> Iterator[Cont
             f"{shown(content.name)} is not {wanted} ({error}); copy the file again"
         ) from error
     if others:
-        notes.append(f"left out of {shown(content.name)}: {listed(others)}")
+        notes.append(f"left out of {shown(Path(content.name).name)}: {listed(others)}")
     if not found:
         raise DataError(
             f"{shown(content.name)} holds no file that can be read: got "
@@ -201,13 +201,19 @@ def _counted(guard: Guard, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> I
 
 
 def _tarred(content: Content) -> Iterator[_Member]:
-    stream = io.BufferedReader(ByteStream(content.unpacked()), CHUNK)
+    sizes: list[int] = []
+    counted = (sizes.append(len(chunk)) or chunk for chunk in content.unpacked())  # type: ignore[func-returns-value]
+    stream = io.BufferedReader(ByteStream(counted), CHUNK)
     with tarfile.open(fileobj=stream, mode="r|") as archive:
         for member in archive:
             if member.isdir():
                 continue
             file = archive.extractfile(member) if member.isfile() else None
             yield member.name, None if file is None else _chunks(file)
+        while stream.read(CHUNK):
+            pass  # what is behind the end was packed with it, and is checked with it
+        if sum(sizes) < archive.offset + tarfile.BLOCKSIZE:
+            raise tarfile.ReadError("it has no end, so it was cut")
 
 
 def _chunks(file: IO[bytes]) -> Iterator[bytes]:

@@ -29,10 +29,6 @@ _SAMPLE = 100
 _SAMPLE_CHARACTERS = 2**20
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _LONGEST_NAME = 80
-_TEXTS = frozenset(
-    {"text", "prompt", "completion", "chosen", "rejected", "instruction", "input", "output",
-     "response", "answer", "question"}
-)  # fmt: skip
 _MESSAGE_KEYS = frozenset({"role", "content", "from", "value", "text"})
 
 
@@ -70,7 +66,8 @@ def read_table(content: Content, decoding: Decoding, notes: list[str]) -> Iterat
         while sample and not sample[0].strip():
             sample, skipped = sample[1:], skipped + 1
         dialect = _Dialect(delimiter=given[1]) if given else _dialect(content, sample)
-        if dialect.delimiter != ("\t" if content.ending == ".tsv" else ","):
+        usual = "\t" if content.ending == ".tsv" else ","
+        if dialect.delimiter != usual and dialect.delimiter in "".join(sample[:1]):
             named = _DELIMITERS.get(dialect.delimiter, repr(dialect.delimiter))
             notes.append(f"cells are separated by {named}")
         if not dialect.quoted:
@@ -215,9 +212,9 @@ def _is_data(name: str) -> bool:
 
 
 def _structured(header: list[str], sample: list[list[str]]) -> list[int]:
-    """The columns whose cells are all lists or objects, and where that is no text."""
+    """The columns whose cells are all messages."""
     found = []
-    for index, name in enumerate(header):
+    for index in range(len(header)):
         cells = [cells[index] for cells in sample if cells[index] and cells[index] not in MISSING]
         values = []
         for cell in cells:
@@ -227,12 +224,8 @@ def _structured(header: list[str], sample: list[list[str]]) -> list[int]:
                 values.append(_literal(cell))
             except ValueError:
                 break
-        if (
-            cells
-            and len(values) == len(cells)
-            and all(isinstance(value, list | dict) for value in values)
-            and (name not in _TEXTS or all(map(_is_messages, values)))
-        ):
+        # Other lists are read where a format wants one: here they may be texts.
+        if cells and len(values) == len(cells) and all(map(_is_messages, values)):
             found.append(index)
     return found
 

@@ -68,9 +68,14 @@ def _documents(lines: Iterator[str]) -> Iterator[str]:
 
 
 def _sample(content: Content, decoding: Decoding) -> list[str]:
-    sizes = itertools.accumulate(len(line) + 1 for line in decoding.lines(content))
-    lines = zip(decoding.lines(content), sizes, strict=True)
-    return [line.rstrip() for line, size in lines if size <= _SAMPLE_CHARACTERS]
+    sample: list[str] = []
+    size = 0
+    for line in decoding.lines(content):
+        size += len(line)
+        if size > _SAMPLE_CHARACTERS:
+            break
+        sample.append(line.rstrip())
+    return sample
 
 
 def _looks_running(lines: list[str]) -> str:

@@ -39,33 +39,27 @@ class Meter:
     """Tells how far a preparation is, about twice a second."""
 
     tell: OnProgress
-    total: int = 0
+    total: int
     _rows: int = 0
     _bytes: int = 0
     _done: int = 0
-    _file: int = 0
-    _of_file: int = 0
     _next: float = field(default_factory=time.monotonic)
 
-    def begin_file(self, size: int) -> None:
-        """Start with a file of so many bytes."""
-        self._file, self._of_file = size, 0
-
-    def count(self, label: str, rows: int, size: int) -> None:
-        """Count rows of a file and the bytes of what they became, about as many as they had."""
+    def count(self, part: RawRows, rows: int, size: int) -> None:
+        """Count rows of a file and the bytes of what they became."""
         self._rows += rows
         self._bytes += size
-        self._of_file = min(self._of_file + size, self._file)
         now = time.monotonic()
         if now >= self._next:
             self._next = now + _PROGRESS_SECONDS
-            share = (self._done + self._of_file) / self.total if self.total else None
-            self.tell(Progress(label=label, rows=self._rows, bytes=self._bytes, share=share))
+            done = self._done + getattr(part.rows, "position", int)()
+            share = min(1.0, done / self.total) if self.total else None
+            progress = Progress(label=part.label, rows=self._rows, bytes=self._bytes, share=share)
+            self.tell(progress)
 
-    def end_file(self) -> None:
-        """Count the file as read."""
-        self._done += self._file
-        self._of_file = 0
+    def end(self, part: RawRows) -> None:
+        """Count a file as read."""
+        self._done += part.bytes
 
 
 def spool_rows(config: DataConfig, raw: RawData, folder: Path, tell: OnProgress) -> Spooled:
@@ -103,16 +97,15 @@ def _spool_file(
 ) -> None:
     file = FileTally(label=part.label, source=part.source, heldout=part.heldout, notes=part.notes)
     spool.begin(file)
-    meter.begin_file(part.bytes)
     size, read = spool.bytes, 0
     rows = admit(spool.collection, part.rows, file=file, tally=tally, config=config)
     for number, several in rows:
         lost = _losers(several) if len(several) > 1 else ()
         for row in several:
             spool.add(number, row, beaten=bool(lost) and _key(row, "chosen") in lost)
-        meter.count(file.label, file.read - read, spool.bytes - size)
+        meter.count(part, file.read - read, spool.bytes - size)
         size, read = spool.bytes, file.read
-    meter.end_file()
+    meter.end(part)
 
 
 def _losers(rows: list[Row]) -> set[str]:

@@ -1,6 +1,8 @@
 """Hub ids, without a network: a local directory in place of an id, and a stubbed client."""
 
+import datetime
 import json
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -100,23 +102,43 @@ def test_hub_takes_every_collection_it_is_told(pairs: Path, tmp_path: Path) -> N
     assert {"prompt": [{"role": "user", "content": "q0"}]} in asked
 
 
+def stub(
+    monkeypatch: pytest.MonkeyPatch, load: Callable[..., dict[str, datasets.Dataset]]
+) -> list[tuple[str, str | None]]:
+    """A hub that knows every name; what it was asked for."""
+    asked: list[tuple[str, str | None]] = []
+
+    def info(self: object, hub_id: str, revision: str | None) -> SimpleNamespace:
+        asked.append((hub_id, revision))
+        return SimpleNamespace(sha="c0ffee")
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", info)
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    return asked
+
+
+def splits_named(*names: str) -> dict[str, datasets.Dataset]:
+    return {name: datasets.Dataset.from_list([{"text": name}]) for name in names}
+
+
 def test_hub_split_of_the_collection_goes_before_the_common_one(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    names = ["test_prefs", "test", "train", "train_prefs", "train_sft"]
-    splits = {name: datasets.Dataset.from_list([{"text": name}]) for name in names}
-    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: splits)
-    pairs = load_splits(str(tmp_path), "", "preferences")
-    assert (pairs.train, pairs.heldout) == ([{"text": "train_prefs"}], [{"text": "test_prefs"}])
-    demonstrations = load_splits(str(tmp_path), "", "demonstrations")
+    splits = splits_named("test_prefs", "test", "train", "train_prefs", "train_sft")
+    stub(monkeypatch, lambda *_, **__: splits)
+    pairs = load_splits("owner/name", "", "preferences")
+    assert list(pairs.train) == [{"text": "train_prefs"}]
+    assert pairs.heldout is not None
+    assert list(pairs.heldout) == [{"text": "test_prefs"}]
+    demonstrations = load_splits("owner/name", "", "demonstrations")
     assert (demonstrations.train_name, demonstrations.heldout_name) == ("train_sft", "test")
-    assert load_splits(str(tmp_path), "", "corpus").train_name == "train"
+    assert load_splits("owner/name", "", "corpus").train_name == "train"
 
 
-def test_hub_refused_without_train_split(tmp_path: Path) -> None:
-    write_pairs(tmp_path / "odd" / "validation.jsonl", range(3))
+def test_hub_refused_without_train_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    stub(monkeypatch, lambda *_, **__: splits_named("validation"))
     with pytest.raises(DataError) as caught:
-        load_splits(str(tmp_path / "odd"), "", "preferences")
+        load_splits("owner/name", "", "preferences")
     for words in ("got splits validation", "wanted one named train", "choose another"):
         assert words in str(caught.value)
 
@@ -124,26 +146,44 @@ def test_hub_refused_without_train_split(tmp_path: Path) -> None:
 def test_hub_loads_the_commit_that_the_revision_stands_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    asked = []
+    loaded = []
 
-    def info(self: object, hub_id: str, revision: str | None) -> SimpleNamespace:
-        asked.append((hub_id, revision))
-        return SimpleNamespace(sha="c0ffee")
+    def load(name: str, config: str | None, revision: str) -> dict[str, datasets.Dataset]:
+        loaded.append((name, config, revision))
+        return splits_named("train")
 
-    def load(hub_id: str, revision: str) -> dict[str, datasets.Dataset]:
-        asked.append((hub_id, revision))
-        return {"train": datasets.Dataset.from_list([{"text": "t"}])}
+    asked = stub(monkeypatch, load)
+    assert load_splits("owner/name", "", "corpus").heldout is None
+    assert list(load_splits("owner/name:small", "v2", "corpus").train) == [{"text": "train"}]
+    assert asked == [("owner/name", None), ("owner/name", "v2")]
+    assert loaded == [("owner/name", None, "c0ffee"), ("owner/name", "small", "c0ffee")]
 
-    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", info)
-    monkeypatch.setattr(datasets, "load_dataset", load)
-    assert load_splits("owner/name", "", "corpus").heldout == []
-    assert load_splits("owner/name", "v2", "corpus").train == [{"text": "t"}]
-    assert asked == [
-        ("owner/name", None),
-        ("owner/name", "c0ffee"),
-        ("owner/name", "v2"),
-        ("owner/name", "c0ffee"),
-    ]
+
+@pytest.mark.parametrize(("hub_id", "got"), [("o/n", "none named"), ("o/n:x", "configuration x")])
+def test_hub_names_the_configurations_of_a_dataset(
+    monkeypatch: pytest.MonkeyPatch, hub_id: str, got: str
+) -> None:
+    def load(*_: object, **__: object) -> dict[str, datasets.Dataset]:
+        raise ValueError("Config name is missing.")
+
+    stub(monkeypatch, load)
+    monkeypatch.setattr(datasets, "get_dataset_config_names", lambda *_, **__: ["large", "small"])
+    with pytest.raises(DataError) as caught:
+        load_splits(hub_id, "", "corpus")
+    for words in (got, "large, small", "o/n:large"):
+        assert words in str(caught.value)
+
+
+def test_hub_rows_are_read_while_they_are_iterated(monkeypatch: pytest.MonkeyPatch) -> None:
+    moment = datetime.datetime(2026, 1, 2)
+    rows = [{"n": n, "messages": [{"role": "user", "at": moment}]} for n in range(600)]
+    stub(monkeypatch, lambda *_, **__: {"train": datasets.Dataset.from_list(rows)})
+    train = load_splits("owner/name", "", "corpus").train
+    assert next(iter(train)) == {
+        "n": 0,
+        "messages": [{"role": "user", "at": "2026-01-02T00:00:00"}],
+    }
+    assert [row["n"] for row in train] == list(range(600))  # twice, and beyond one batch
 
 
 def test_hub_fingerprint_follows_id_and_commit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,7 +223,11 @@ def test_hub_refused_when_it_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) 
         assert words in str(caught.value)
 
 
-def test_hub_refused_when_nothing_can_be_loaded(tmp_path: Path) -> None:
-    (tmp_path / "hollow").mkdir()
+def test_hub_refused_when_nothing_can_be_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(*_: object, **__: object) -> dict[str, datasets.Dataset]:
+        raise ValueError("odd")
+
+    stub(monkeypatch, load)
+    monkeypatch.setattr(datasets, "get_dataset_config_names", load)
     with pytest.raises(DataError, match="hollow at revision main cannot be loaded"):
-        load_splits(str(tmp_path / "hollow"), "", "corpus")
+        load_splits("owner/hollow", "", "corpus")
