@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flows.cli.terminal import add_row, as_text, wide_console
+from tasks.escaping import in_one_line
 
 if TYPE_CHECKING:
     from tasks.data.inspection.records import CollectionInspection, Finding, Sizes
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from tasks.preview.given import GivenFile
 
 STYLES = {"wrong": "bold red", "look": "yellow", "fine": "green"}
+
+NOTES = 4
+"""Of one file that are shown."""
 
 EXAMPLE, NOTED = "bright_black", "yellow"
 
@@ -52,7 +56,7 @@ def print_findings(findings: "Iterable[Finding]") -> None:
         line = as_text(f"{finding.severity:5} ", STYLES[finding.severity])
         console.print(line + as_text(f"{finding.text}{remedy}"))
         if finding.example:
-            console.print(as_text(f"      such as: {finding.example}", EXAMPLE))
+            console.print(as_text(f"      such as: {in_one_line(finding.example)}", EXAMPLE))
 
 
 def print_counts(report: "PreparationReport") -> None:
@@ -66,7 +70,7 @@ def print_counts(report: "PreparationReport") -> None:
             console.print(as_text(f"{each.name}: {rows:,} dropped, {reason}"))
             for example in each.examples.get(reason, ())[:1]:
                 where = f"{example.file}, row {example.row}"
-                console.print(as_text(f"      {where}: {example.text}", EXAMPLE))
+                console.print(as_text(f"      {where}: {in_one_line(example.text)}", EXAMPLE))
     console.print(_lengths(present, inspected))
 
 
@@ -83,8 +87,10 @@ def _print_file(console: Console, file: "SourceReport") -> None:
     if file.unread:
         columns = ", ".join(f"{name} ({rows:,} rows)" for name, rows in file.unread.items())
         console.print(as_text(f"  ignores  {columns}", NOTED))
-    for note in file.notes:
+    for note in file.notes[:NOTES]:
         console.print(as_text(f"  assumes  {note}", NOTED))
+    if len(file.notes) > NOTES:
+        console.print(as_text(f"  assumes  … and {len(file.notes) - NOTES:,} more", NOTED))
     console.print(as_text(f"  rows     {file.read:,} read, {file.kept:,} usable"))
 
 

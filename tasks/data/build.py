@@ -192,8 +192,10 @@ def _hold_out(config: DataConfig, spooled: Spooled, collection: Collection, alon
     """Drop duplicates, split where no held-out rows are given, drop held-out training rows."""
     tally = spooled.tallies[collection]
     is_world = config.source == "world"
-    given = collection in spooled.train
-    train = Selection.all_of(spooled.train[collection] if given else spooled.new(collection, "no"))
+    if collection not in spooled.train:
+        spooled.train[collection] = spooled.new(collection, "none")
+        spooled.train[collection].begin(FileTally(label="nothing"))
+    train = Selection.all_of(spooled.train[collection])
     if not is_world:
         train = drop_duplicates(train, tally)
     if collection in spooled.heldout:

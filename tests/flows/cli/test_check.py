@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -144,6 +145,25 @@ def test_a_folder_laid_out_by_stems_keeps_its_held_out_files(
     assert "notes.txt" not in done.output
     counts = next(line for line in done.output.splitlines() if line.startswith("preferences  "))
     assert counts.split()[1:5] == ["60", "40", "20", "0"]  # read, train, held out, dropped
+
+
+def test_held_out_prompts_without_others_are_shown(check: Callable[..., Result]) -> None:
+    folder = Path("data")
+    folder.mkdir()
+    write_rows(folder / "sft.jsonl", [{"prompt": f"a {at}?", "answer": "b"} for at in range(20)])
+    write_rows(folder / "prompts_test.jsonl", [{"prompt": f"c {at}?"} for at in range(20)])
+    done = check(folder)
+    assert done.exit_code == 0, done.output
+    assert done.output.count("\nprompts, held-out row ") == 5
+
+
+def test_a_long_list_of_assumptions_is_shortened(check: Callable[..., Result]) -> None:
+    with zipfile.ZipFile("many.zip", "w") as archive:
+        for at in range(7):
+            archive.writestr(f"{at}.txt", f"A line of {at}.\nAnother of {at}.\n")
+    done = check("many.zip")
+    assert done.output.count("  assumes  ") == 5
+    assert "  assumes  … and " in done.output
 
 
 def test_what_would_be_wrong_to_train_on_has_status_1(check: Callable[..., Result]) -> None:
