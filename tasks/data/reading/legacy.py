@@ -97,7 +97,7 @@ def _decoded(encoding: str, sample: list[bytes]) -> str:
         decoded = [line.decode(encoding) for line in sample]
     except UnicodeError:
         return ""
-    parts = (part.strip() for line in decoded for part in _SEGMENTS.split(line))
+    parts = (part.strip(" ") for line in decoded for part in _SEGMENTS.split(line))
     return "\n".join(dict.fromkeys(part for part in parts if not part.isascii()))
 
 
