@@ -127,6 +127,14 @@ def load_preset(
     return validated(PipelineParameters, values)
 
 
+def given_fields(settings: Iterable[str]) -> dict[str, Any]:
+    """Plain values, groups nested, of ``path.to.field=value``; ParameterError as `load_preset`."""
+    values: dict[str, Any] = {}
+    for setting in settings:
+        _set(values, setting)
+    return values
+
+
 def changed_from_preset(parameters: PipelineParameters) -> dict[str, Any]:
     """What differs from the preset, by dotted name: {"seed": 1, "ppo.kl_coef": 0.16}.
 

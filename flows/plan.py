@@ -170,7 +170,7 @@ def _count_rows(parameters: PipelineParameters, stages: list[PlannedStage]) -> M
     if sum(file.path.stat().st_size for file in found_files(config)) > MOST_COUNTED_BYTES:
         return {}
     with tempfile.TemporaryDirectory(prefix="quartet-") as scratch:
-        build_datasets(config, parameters.seed, Path(scratch))
+        build_datasets(config, parameters.seed, Path(scratch), inspected=False)
         model = _model_folder(parameters, stages)
         if model is not None:
             check_rows(Path(scratch), model, str(model))

@@ -2,6 +2,6 @@
 
 Rooms: `language` and `statistics`; on them `training` and `evaluation`; on those `reward`, `ppo`
 and `benchmarks`. The ground: `errors`, `config` (base of configs), `rows` (files of rows),
-`files` (those that people give), `display` (of foreign text), `randomness`, `runtime` (device,
-`TrainingRun`), `interruption` (signals that wait), `checkpoints`.
+`token_files` (a corpus as tokens), `files` (those that people give), `display` (of foreign text),
+`randomness`, `runtime` (device, `TrainingRun`), `interruption` (signals that wait), `checkpoints`.
 """

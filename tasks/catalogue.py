@@ -59,6 +59,7 @@ class Entry:
         key_metrics: Shown when a run ends.
         final: Whether its numbers are what it is for: its run in MLflow shows all of them, not only
             those that stand for it.
+        detailed: Whether its own run in MLflow shows all of them, and the pipeline's does not.
         curves: Worth a picture, and compared between runs.
         loss_unit: Of its losses, where they have one.
         lineage: Metrics that stand for it in a lineage; the key metrics unless there are some.
@@ -76,6 +77,7 @@ class Entry:
     title: str
     key_metrics: tuple[KeyMetric, ...] = ()
     final: bool = False
+    detailed: bool = False
     curves: tuple[Curve, ...] = ()
     loss_unit: str = ""
     lineage: tuple[str, ...] = ()
@@ -99,7 +101,7 @@ class Entry:
     def shown(self, metrics: Mapping[str, float]) -> dict[str, float]:
         """The final numbers that its run in MLflow shows; its manifest has all of them."""
         wanted = {key.metric for key in self.key_metrics} | set(self.lineage)
-        everything = self.final or not wanted
+        everything = self.final or self.detailed or not wanted
         return {name: value for name, value in metrics.items() if everything or name in wanted}
 
 
@@ -126,6 +128,7 @@ def _reward_card(text: str) -> Card:
 CATALOGUE: Mapping[str, Entry] = {
     "prepare": Entry(
         title="Data",
+        detailed=True,
         key_metrics=(KeyMetric("data/demonstrations_rows", "demonstrations", ",.0f"),),
         lineage=("data/corpus_rows", "data/demonstrations_rows", "data/preferences_rows"),
     ),

@@ -19,6 +19,7 @@ import typer
 
 from flows.checks import check_decision, check_parameters, check_registered
 from flows.cli.arguments import NAME, NOTE, checked, want_file_to_write, want_home
+from flows.cli.check import check
 from flows.cli.environment import prepare_environment
 from flows.cli.evaluate import benchmark, compare, evaluate
 from flows.cli.prefect_runs import flows_run_here, foretold, quick_imports
@@ -237,6 +238,7 @@ def _add(command: Callable[..., None]) -> None:
     app.command()(run_command)
 
 
+app.command()(check)
 for _command in (compare, evaluate, benchmark, promote, rollback, lineage, gc, chat, serve):
     _add(_command)
 

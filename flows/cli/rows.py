@@ -47,7 +47,8 @@ def print_rows(rows: Sequence[ShownRow], unit: str) -> None:
 
 
 def _lines(row: ShownRow, unit: str, plain: bool) -> Iterator[Text]:
-    yield as_text(f"{row.collection}, row {row.number} of {row.file}", "bold")
+    part = "held-out" if row.heldout else "training"
+    yield as_text(f"{row.collection}, {part} row {row.number}", "bold")
     if row.dropped:
         yield as_text(f"  left out of training: {row.dropped}", "red")
     if len(row.sides) == 1:

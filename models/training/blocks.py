@@ -12,8 +12,8 @@ import torch
 from torch.utils.data import Dataset
 
 from models.errors import DataError
-from models.language.token_files import TokenFile, open_tokens
 from models.randomness import derive_seed
+from models.token_files import TokenFile, open_tokens
 
 
 class Blocks(Dataset[torch.Tensor]):

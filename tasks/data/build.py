@@ -25,7 +25,7 @@ from tasks.data.config import DataConfig
 from tasks.data.formats import COLLECTIONS, Collection
 from tasks.data.inspection.inspector import inspect_datasets
 from tasks.data.inspection.pairs import find_agreement
-from tasks.data.inspection.records import Agreement
+from tasks.data.inspection.records import Agreement, Inspection, TokenLimits
 from tasks.data.report import OnProgress, PreparationReport, ignore_progress
 from tasks.data.sources import corpus_weights, fingerprint, read_raw
 from tasks.data.spools.mixture import mix
@@ -51,7 +51,14 @@ _DERIVED_FROM: Mapping[Collection, Collection] = {
 
 
 def build_datasets(
-    config: DataConfig, seed: int, out: Path, progress: OnProgress = ignore_progress
+    config: DataConfig,
+    seed: int,
+    out: Path,
+    progress: OnProgress = ignore_progress,
+    *,
+    inspected: bool = True,
+    alone: bool = False,
+    limits: TokenLimits | None = None,
 ) -> PreparationReport:
     """Prepare all datasets of a pipeline.
 
@@ -64,6 +71,10 @@ def build_datasets(
         seed: Root seed, used by the world only.
         out: Folder to write into; created if missing.
         progress: Is told how far it is.
+        inspected: Whether the written datasets are looked at for the report, which takes as long
+            again; their rows are the same.
+        alone: Only look at what is given: nothing is derived, and a collection may stay empty.
+        limits: A tokenizer and its limits, to count tokens too.
 
     Raises:
         DataError: If the source cannot be read or leaves a collection or a side of it empty.
@@ -74,15 +85,23 @@ def build_datasets(
     try:
         with tempfile.TemporaryDirectory(prefix=".spool-", dir=out) as scratch:
             spooled = spool_rows(config, raw, Path(scratch), progress)
-            return _written(config, spooled, out)
+            datasets = _decide(config, spooled, alone)
+            return _written(config, spooled, datasets, out, inspected=inspected, limits=limits)
     except BaseException:
         if is_new:
             shutil.rmtree(out, ignore_errors=True)
         raise
 
 
-def _written(config: DataConfig, spooled: Spooled, out: Path) -> PreparationReport:
-    datasets = _decide(config, spooled)
+def _written(
+    config: DataConfig,
+    spooled: Spooled,
+    datasets: Mapping[Collection, Sides],
+    out: Path,
+    *,
+    inspected: bool,
+    limits: TokenLimits | None,
+) -> PreparationReport:
     for collection, sides in datasets.items():
         sides.train.write(out / f"{collection}_train.jsonl")
         sides.heldout.write(out / f"{collection}_heldout.jsonl")
@@ -103,7 +122,11 @@ def _written(config: DataConfig, spooled: Spooled, out: Path) -> PreparationRepo
         ),
         contrasts=len(spooled.contrasts),
         overlaps=cross_overlaps(datasets, iterate_rows(out / "preferences_heldout.jsonl")),
-        inspection=inspect_datasets(out, agreement=_agreement(spooled)),
+        inspection=(
+            inspect_datasets(out, agreement=_agreement(spooled), limits=limits)
+            if inspected
+            else Inspection()
+        ),
     )
     quality = json.dumps(asdict(report), indent=2, ensure_ascii=False)
     (out / "quality.json").write_text(quality + "\n", encoding="utf-8")
@@ -115,21 +138,23 @@ def _agreement(spooled: Spooled) -> Agreement | None:
     spools = [
         side["preferences"] for side in (spooled.train, spooled.heldout) if "preferences" in side
     ]
+    if not spools:
+        return None
     pairs = np.concatenate([spool.contents for spool in spools])
     flags = np.concatenate([spool.flags for spool in spools])
     judged = (flags & TIED) == 0
     return find_agreement(pairs[judged], (flags[judged] & TURNED) > 0)
 
 
-def _decide(config: DataConfig, spooled: Spooled) -> dict[Collection, Sides]:
+def _decide(config: DataConfig, spooled: Spooled, alone: bool) -> dict[Collection, Sides]:
     """Choose the rows of each side; what a source does not give is derived."""
     nothing = Selection.all_of(spooled.new("corpus", "none"))
-    datasets: dict[Collection, Sides] = {"corpus": Sides(train=nothing, heldout=nothing)}
+    datasets = dict.fromkeys(COLLECTIONS, Sides(train=nothing, heldout=nothing))
     for collection in ("corpus", "preferences", "demonstrations", "prompts"):
-        if collection in _DERIVED_FROM and collection not in spooled.train:
+        if collection in _DERIVED_FROM and collection not in spooled.train and not alone:
             _derive(spooled, collection, datasets[_DERIVED_FROM[collection]])
-        if collection in spooled.train:
-            datasets[collection] = _hold_out(config, spooled, collection)
+        if collection in {*spooled.train, *spooled.heldout}:
+            datasets[collection] = _hold_out(config, spooled, collection, alone)
     if config.corpus:
         tally = spooled.tallies["corpus"]
         sides = datasets["corpus"]
@@ -163,11 +188,12 @@ def _derive(spooled: Spooled, collection: Collection, source: Sides) -> None:
         spooled.heldout[collection] = derived(source.heldout, "heldout")
 
 
-def _hold_out(config: DataConfig, spooled: Spooled, collection: Collection) -> Sides:
+def _hold_out(config: DataConfig, spooled: Spooled, collection: Collection, alone: bool) -> Sides:
     """Drop duplicates, split where no held-out rows are given, drop held-out training rows."""
     tally = spooled.tallies[collection]
     is_world = config.source == "world"
-    train = Selection.all_of(spooled.train[collection])
+    given = collection in spooled.train
+    train = Selection.all_of(spooled.train[collection] if given else spooled.new(collection, "no"))
     if not is_world:
         train = drop_duplicates(train, tally)
     if collection in spooled.heldout:
@@ -177,7 +203,7 @@ def _hold_out(config: DataConfig, spooled: Spooled, collection: Collection) -> S
         sides = split(train, _WORLD_HELDOUT_FRACTION if is_world else config.heldout_fraction)
     sides = drop_overlap(sides, tally)
     # The world needs no training pairs: the annotator may give them later.
-    if not len(sides.heldout) or not (len(sides.train) or is_world):
+    if not alone and (not len(sides.heldout) or not (len(sides.train) or is_world)):
         raise DataError(
             f"{collection} from {listed(tally.labels)}: got {len(sides.train)} training and "
             f"{len(sides.heldout)} held-out rows out of {tally.read} read (dropped: "

@@ -13,6 +13,15 @@ from tasks.world.config import WorldConfig
 TextMode: TypeAlias = Literal["ask", "lines", "documents"]
 
 
+NAMED = (
+    "corpus", "demonstrations", "preferences", "prompts",
+    "heldout_preferences", "heldout_prompts",
+)  # fmt: skip
+"""Fields that name sources."""
+_HERE = "."
+"""The folder that a preset for own files begins with: nobody has named it."""
+
+
 class DataConfig(Config):
     """One source of data: the embedded world, a folder of files, or sources named one by one."""
 
@@ -55,10 +64,16 @@ class DataConfig(Config):
 
     @model_validator(mode="after")
     def _source_is_complete(self) -> Self:
-        if self.source != "folder" and self.folder:
+        if self.source != "folder" and self.folder not in ("", _HERE):
             raise ValueError(
                 f"folder {self.folder!r} is given but source is {self.source!r}, which reads no "
                 "folder; set data.source=folder or leave data.folder out"
+            )
+        named = [name for name in NAMED if getattr(self, name)]
+        if self.source != "sources" and named:
+            raise ValueError(
+                f"{named[0]} is given but source is {self.source!r}, which reads no named sources; "
+                f"set data.source=sources or leave data.{named[0]} out"
             )
         if self.source == "folder" and not self.folder:
             raise ValueError(

@@ -6,9 +6,10 @@ what had to be assumed stands in the notes. Columns are interpreted in `formats`
 """
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 from models.errors import DataError
 from models.files import open_file, shown, user_path
@@ -30,11 +31,13 @@ class FileRows:
     Attributes:
         label: The file's name, for messages and the report.
         notes: What had to be assumed to read it; complete after the last row.
+        position: How many bytes of the file were read so far, to show how far it is.
     """
 
     label: str
     rows: Iterable[Row]
     notes: list[str] = field(default_factory=list)
+    position: Callable[[], int] = int
 
     def __iter__(self) -> Iterator[Row]:
         return iter(self.rows)
@@ -52,8 +55,13 @@ def open_rows(path: Path, *, encoding: str = "", text: TextMode = "ask") -> File
         DataError: If the file is empty, unreadable, or a line of it is broken; also in the middle.
     """
     notes: list[str] = []
-    rows = _rows(path, encoding, text, notes, held=False)
-    return FileRows(label=path.name, rows=rows, notes=notes)
+    opened: list[BinaryIO] = []
+
+    def position() -> int:
+        return opened[0].tell() if opened and not opened[0].closed else 0
+
+    rows = _rows(path, encoding, text, notes, opened, held=False)
+    return FileRows(label=path.name, rows=rows, notes=notes, position=position)
 
 
 def read_file(path: Path, *, encoding: str = "", text: TextMode = "ask") -> list[Row]:
@@ -69,18 +77,25 @@ def read_file(path: Path, *, encoding: str = "", text: TextMode = "ask") -> list
     """
     guard = Guard(path)
     rows: list[Row] = []
-    for row in _rows(path, encoding, text, [], held=True):
+    for row in _rows(path, encoding, text, [], [], held=True):
         guard.count(0, rows=1)
         rows.append(row)
     return rows
 
 
 def _rows(
-    path: Path, encoding: str, text: TextMode, notes: list[str], *, held: bool
+    path: Path,
+    encoding: str,
+    text: TextMode,
+    notes: list[str],
+    opened: list[BinaryIO],
+    *,
+    held: bool,
 ) -> Iterator[Row]:
     refuse_pointer(path)
     count = 0
     with open_file(path, most_bytes=most_bytes() if held else sys.maxsize) as file:
+        opened.append(file)
         content = open_content(str(path), file, held=held)
         for row in read_content(content, encoding, text, notes):
             count += 1

@@ -36,17 +36,18 @@ _STEMS: dict[str, tuple[Collection, bool]] = {
 }
 
 
-def folder_files(folder: Path, *, corpus: bool = True) -> dict[str, Path]:
+def folder_files(folder: Path, *, corpus: bool = True, whole: bool = True) -> dict[str, Path]:
     """Find what a data folder holds, by stem, in the order of the layout: files or folders.
 
     Args:
         folder: The data folder.
         corpus: Whether the texts to pretrain on are needed.
+        whole: Whether anything is needed.
 
     Raises:
         DataError: If the folder or a needed file is missing, or a stem is there twice.
     """
-    needed = (_CORPUS, *_NEEDED) if corpus else _NEEDED
+    needed = ((_CORPUS, *_NEEDED) if corpus else _NEEDED) if whole else ()
     if not folder.is_dir():
         got = "a file" if folder.exists() else "nothing there"
         raise DataError(
@@ -84,14 +85,17 @@ def folder_files(folder: Path, *, corpus: bool = True) -> dict[str, Path]:
     return found
 
 
-def found_in(folder: Path) -> list[Found]:
+def found_in(folder: Path, *, whole: bool = True) -> list[Found]:
     """The files of a data folder that are read.
+
+    Args:
+        whole: Whether the needed ones must be there.
 
     Raises:
         DataError: The folder or a needed file is missing, or a stem is there twice.
     """
     found = []
-    for stem, path in folder_files(folder, corpus=False).items():
+    for stem, path in folder_files(folder, corpus=False, whole=whole).items():
         collection, heldout = _STEMS[stem]
         notes: list[str] = []
         files = expand(str(path), notes=notes) if path.is_dir() else [path]

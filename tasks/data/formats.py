@@ -31,6 +31,7 @@ __all__ = [
     "NO_DEMONSTRATION",
     "TIE",
     "UNKNOWN_COLUMNS",
+    "WRONG_KIND",
     "Collection",
     "Format",
     "LeftOut",
@@ -53,6 +54,10 @@ AS_IT_IS = DataConfig()
 NO_DEMONSTRATION = ("empty completion", NO_ANSWER, THUMBS_DOWN, TEXT_ALONE)
 """Reasons of rows that have a prompt, but no completion to learn from."""
 
+WRONG_KIND = "recognised as "
+"""How the reason of rows begins that are recognised, but not as what was wanted."""
+
+_FEW = 5
 _KEYS_READ = MESSAGE_KEYS | RANKED_KEYS
 
 UNKNOWN_COLUMNS = "columns fit no accepted format"
@@ -115,8 +120,10 @@ def _found(row: Row, collection: Collection | None, config: DataConfig) -> Match
 
 
 def accepted_columns(collection: Collection) -> str:
-    """All sets of columns that a collection accepts, for messages."""
-    return "; or ".join(each.columns for each in FORMATS if collection in each.serves)
+    """The first sets of columns that a collection accepts, for messages."""
+    accepted = [each.columns for each in FORMATS if collection in each.serves]
+    more = "; or another format of tasks/README.md" if len(accepted) > _FEW else ""
+    return "; or ".join(accepted[:_FEW]) + more
 
 
 def convert_row(
@@ -193,7 +200,7 @@ def _misfit(name: str) -> str:
 
 def _not_for(collection: Collection, found: Format) -> str:
     """Why a format cannot become a collection, and what to do."""
-    return f"this is {found.title}, which gives no {collection}; {_remedy(collection, found)}"
+    return f"{WRONG_KIND}{found.title}, which gives no {collection}; {_remedy(collection, found)}"
 
 
 def _remedy(collection: Collection, found: Format) -> str:

@@ -15,6 +15,7 @@ from tasks.data.config import DataConfig
 from tasks.data.formats import (
     AS_IT_IS,
     UNKNOWN_COLUMNS,
+    WRONG_KIND,
     Collection,
     LeftOut,
     Row,
@@ -106,7 +107,7 @@ def admit(
     tally.files.append(file)
     columns: dict[str, None] = {}
     notes: Counter[str] = Counter()
-    for number, raw in enumerate(gather(rows), 1):
+    for number, raw in enumerate(gather(rows, collection), 1):
         file.read += 1
         tally.read += 1
         left: Counter[str] = Counter()
@@ -173,6 +174,9 @@ def _refuse_unusable(
             f"{shown(file.label)}: wrong columns for {collection}; "
             f"{describe_unknown(collection, sorted(map(str, columns)))}"
         )
+    wrong_kind = next(iter(file.dropped), "")
+    if file.dropped[wrong_kind] == file.read and wrong_kind.startswith(WRONG_KIND):
+        raise DataError(f"{shown(file.label)}: {wrong_kind}")
     reasons = "; ".join(f"{reason}: {count:,}" for reason, count in file.dropped.most_common())
     if not file.kept:
         raise DataError(

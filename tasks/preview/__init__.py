@@ -1,1 +1,4 @@
-"""A look at data before anything is run: `rows` as a model sees them."""
+"""A look at data before anything is run.
+
+`given` says which collection each file is; `rows` shows a few prepared rows as a model sees them.
+"""

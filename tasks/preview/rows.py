@@ -16,6 +16,7 @@ from models.reward.config import RewardStageConfig
 from models.rows import Content, last_text, read_json
 from models.training.config import SFTStageConfig
 from tasks.data.formats import Collection
+from tasks.data.inspection.records import TokenLimits
 
 LOOKED_AT = 60
 """Rows of which those to show are chosen, so that a rare cut is among them."""
@@ -58,12 +59,13 @@ class ShownRow:
     """One row.
 
     Attributes:
-        number: Of the row in its file, from 1.
+        heldout: Whether it is one of the held-out rows.
+        number: Of the row among the prepared ones, from 1.
         dropped: Why training leaves it out; empty where it does not.
     """
 
     collection: Collection
-    file: str
+    heldout: bool
     number: int
     sides: Sequence[Side]
     dropped: str = ""
@@ -86,6 +88,17 @@ class Reader:
     context: int
     limits: Mapping[Collection, int]
     turns: Turns
+
+    def token_limits(self) -> TokenLimits:
+        """What counts tokens in an inspection."""
+        from models.language.tokenizer import encode_texts  # imports transformers
+
+        return TokenLimits(
+            encode=lambda texts: encode_texts(self.tokenizer, texts),
+            sft=self.limits["demonstrations"],
+            reward=self.limits["preferences"],
+            context=self.context,
+        )
 
 
 def open_reader(
@@ -140,10 +153,9 @@ def show_rows(
     Raises:
         ModelError: The model's chat template cannot be used.
     """
-    path = data / f"{collection}_train.jsonl"
-    if not path.stat().st_size:
-        path = data / f"{collection}_heldout.jsonl"
-    shown = [_shown(collection, path.name, *row, reader) for row in _spread(path, LOOKED_AT)]
+    heldout = not (data / f"{collection}_train.jsonl").stat().st_size
+    path = data / f"{collection}_{'heldout' if heldout else 'train'}.jsonl"
+    shown = [_shown(collection, heldout, *row, reader) for row in _spread(path, LOOKED_AT)]
     left_out = [row for row in shown if row.dropped]
     cut = [row for row in shown if any(side.cut for side in row.sides)]
     chosen = [*cut[: max(count // 3, 1)], *left_out[:1]][:count]
@@ -167,7 +179,7 @@ def _spread(path: Path, count: int) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _shown(
-    collection: Collection, file: str, number: int, row: dict[str, Any], reader: Reader | None
+    collection: Collection, heldout: bool, number: int, row: dict[str, Any], reader: Reader | None
 ) -> ShownRow:
     dropped, sides = "", []
     if reader is None:
@@ -177,7 +189,9 @@ def _shown(
             sides, dropped = _tokens(collection, row, reader)
         except DataError as error:  # the chat template refuses it
             dropped = str(error)
-    return ShownRow(collection=collection, file=file, number=number, sides=sides, dropped=dropped)
+    return ShownRow(
+        collection=collection, heldout=heldout, number=number, sides=sides, dropped=dropped
+    )
 
 
 def _tokens(collection: Collection, row: dict[str, Any], reader: Reader) -> tuple[list[Side], str]:

@@ -65,16 +65,21 @@ def quality_text(report: PreparationReport) -> str:
             ),
         ),
         "## Files",
-        _table(_FILES, (row for c in report.collections for row in _files(c)), text_columns=4),
+        _table(
+            _FILES,
+            (row for c in report.collections for row in _files(c)),
+            text_columns=3,
+            text_last=True,
+        ),
         "## Dropped, by reason",
         _table(
-            ("collection", "reason", "example", "rows"),
+            ("collection", "reason", "rows", "example"),
             (
-                (c.name, cell(why, CELL), _example(c, why), rows)
+                (c.name, cell(why, CELL), rows, _example(c, why))
                 for c in report.collections
                 for why, rows in c.dropped.items()
             ),
-            text_columns=3,
+            text_last=True,
         ),
         "## Lengths",
         lengths_table(report),
@@ -109,7 +114,7 @@ def _finding(one: Finding) -> str:
     return line
 
 
-_FILES = ("collection", "file", "recognised as", "assumed, unread", "read", "kept")
+_FILES = ("collection", "file", "recognised as", "read", "kept", "assumed, unread")
 
 
 def _files(each: CollectionReport) -> Iterator[Sequence[object]]:
@@ -123,8 +128,8 @@ def _files(each: CollectionReport) -> Iterator[Sequence[object]]:
         if one.epochs != 1:
             label += f", {one.epochs:.2g} epochs"
         yield (
-            each.name, cell(label, CELL), cell(formats, CELL), cell(notes, 3 * CELL), one.read,
-            one.kept,
+            each.name, cell(label, CELL), cell(formats, CELL), one.read, one.kept,
+            cell(notes, 3 * CELL),
         )  # fmt: skip
 
 
@@ -143,8 +148,8 @@ def _notes(report: PreparationReport) -> list[str]:
             )
     if report.inspection.unchecked:
         notes.append(
-            f"{report.inspection.unchecked} pairs of texts may be near duplicates and were too "
-            "many to compare"
+            f"{report.inspection.unchecked} pairs of texts that are probably alike were too many "
+            "to compare word by word: they are judged by their MinHash sketches"
         )
     if report.contrasts:
         notes.append(f"{report.contrasts} contrasts: pairs that differ in one respect")
@@ -152,7 +157,13 @@ def _notes(report: PreparationReport) -> list[str]:
 
 
 def _table(
-    header: Sequence[str], rows: Iterable[Sequence[object]], *, text_columns: int = 2
+    header: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    text_columns: int = 2,
+    text_last: bool = False,
 ) -> str:
     rows = list(rows)
-    return table(header, rows, text_columns=text_columns) if rows else "none"
+    if not rows:
+        return "none"
+    return table(header, rows, text_columns=text_columns, text_last=text_last)

@@ -14,7 +14,7 @@ from tasks.data.inspection.records import (
 from tasks.data.report import PreparationReport
 from tasks.reports.style import cell, table
 
-EXAMPLE = 160
+EXAMPLE = 100
 """Characters of a text in a cell."""
 MOST_LANGUAGES = 4
 
@@ -93,17 +93,18 @@ def leaks_table(leaks: Sequence[Leak]) -> str:
     if not leaks:
         return ""
     return table(
-        ("held out", "in training rows of", "compared", "example", "rows", "equal", "nearly",
-         "share"),
+        ("held out", "in training rows of", "compared", "rows", "equal", "nearly", "share",
+         "example"),
         [
             (
-                one.heldout, one.train, f"{one.what}s",
+                one.heldout, one.train, f"{one.what}s", one.rows, one.exact, one.near,
+                percent((one.exact + one.near) / one.rows),
                 cell(one.examples[0].first, EXAMPLE) if one.examples else "",
-                one.rows, one.exact, one.near, percent((one.exact + one.near) / one.rows),
             )
             for one in leaks
         ],
-        text_columns=4,
+        text_columns=3,
+        text_last=True,
     )  # fmt: skip
 
 
@@ -112,9 +113,9 @@ def near_duplicates_table(inspection: Inspection) -> str:
     rows = [
         (
             each.name,
+            f"{match.similarity:.2f}",
             cell(match.first, EXAMPLE),
             cell(match.second, EXAMPLE),
-            f"{match.similarity:.2f}",
         )
         for each in inspection.collections
         for match in each.near_duplicates.examples
@@ -130,7 +131,7 @@ def near_duplicates_table(inspection: Inspection) -> str:
         (
             "## Near duplicates",
             f"Training rows that nearly repeat another one: {counts}.",
-            table(("collection", "text", "another text", "similarity"), rows, text_columns=3),
+            table(("collection", "similarity", "text", "another text"), rows, text_columns=4),
         )
     )
 

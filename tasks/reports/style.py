@@ -81,15 +81,24 @@ def save_png(figure: "Figure", path: Path) -> None:
     FigureCanvasAgg(figure).print_png(path, metadata={"Software": None})
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[object]], *, text_columns: int = 1) -> str:
+def table(
+    header: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    text_columns: int = 1,
+    text_last: bool = False,
+) -> str:
     """Write a table.
 
     Args:
         header: Names of the columns.
         rows: Their cells; a bar in one would end it and is escaped by `cell` only.
         text_columns: How many of the first columns are texts; the others are aligned as numbers.
+        text_last: Whether the last column is text too: a long one there hides no number.
     """
     rules = ["---" if index < text_columns else "---:" for index in range(len(header))]
+    if text_last:
+        rules[-1] = "---"
     lines = [header, rules, *rows]
     return "\n".join(f"| {' | '.join(str(one) for one in line)} |" for line in lines)
 

@@ -6,6 +6,7 @@ the models are named.
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from models.errors import DataError, ParameterError
 from models.evaluation.result import EvaluationResult
 from models.language.config import SamplingConfig
 from models.randomness import derive_seed
-from models.rows import read_rows
+from models.rows import iterate_rows
 from models.statistics.intervals import Interval
 from tasks.judging.config import EvaluateModelsConfig
 from tasks.judging.evaluation import endpoint_identity, run_evaluation
@@ -150,12 +151,13 @@ def _further(
 
         folder = work.inputs.get("prompts")
         given = prompts if folder is None else prepared_demonstrations(folder)
-        rows = [] if folder is None else read_rows(folder / "corpus_heldout.jsonl")
+        rows = iterate_rows(folder / "corpus_heldout.jsonl") if folder is not None else ()
+        texts = [row["text"] for row in islice(rows, config.perplexity_texts)]
         pairs = [(one.prompt, text) for one in given for text in one.references]
         for name, model in models.items():
             found[name] |= measure_likelihood(
                 model,
-                texts=[row["text"] for row in rows[: config.perplexity_texts]],
+                texts=texts,
                 demonstrations=pairs[: config.perplexity_texts],
                 device=work.device,
             )

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from models.errors import DataError
 from tasks.data.build import build_datasets
-from tasks.data.config import DataConfig
+from tasks.data.config import NAMED, DataConfig
 from tasks.data.report import OnProgress, Progress
 from tasks.data.sources import check_source, fingerprint
 from tasks.reports.data import data_page
@@ -15,10 +15,7 @@ from tasks.run.reporting import LOG_SECONDS, run_logger
 from tasks.run.spec import StageSpec
 from tasks.run.stage import Workspace, run_stage, stage_task
 
-PLACES = (
-    "folder", "corpus", "demonstrations", "preferences", "prompts",
-    "heldout_preferences", "heldout_prompts",
-)  # fmt: skip
+PLACES = ("folder", *NAMED)
 """Fields that say where data lie."""
 
 

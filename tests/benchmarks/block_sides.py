@@ -35,6 +35,8 @@ def main() -> None:
         "again": _ours,
         "tokenizer": _tokenizer,
     }[arguments.side]
+    if arguments.side != "prepare":
+        import models.training.blocks  # noqa: F401 - no part of the first round
     rounds = Rounds(arguments)
     tokens = 0
     while True:

@@ -1,6 +1,6 @@
 """Prompts as batch elements against pairs as rows: pairs per second and held-out accuracy.
 
-    python tests/benchmarks/rankings.py SFT_FOLDER [--seeds 3] [--prompts 400] [--completions 4]
+    python tests/benchmarks/rankings.py SFT_FOLDER [--seeds 3] [--prompts 800] [--completions 4]
     python tests/benchmarks/rankings.py SFT_FOLDER --smoke    # the numbers mean nothing
 
 SFT_FOLDER is the SFT model of a quickstart (`store/sft/DIGEST/model`). Completions of the embedded
@@ -41,7 +41,7 @@ from tasks.world.generate import generate_world
 SHARPNESS = 1.5
 """Of the annotator: P(better) = sigmoid(1.5 * difference in utility)."""
 TONES = {"rude": -1, "neutral": 0, "polite": 1}
-ELEMENTS = ("pair", "prompt")
+ARMS = ("pairs", "prompts", "prompts, half a batch")
 
 
 def main() -> None:
@@ -49,30 +49,32 @@ def main() -> None:
     arguments = _arguments()
     torch.set_num_threads(arguments.threads)
     found: dict[tuple[float, str], list[dict[str, float]]] = {}
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as temporary:
         for seed in range(arguments.seeds):
-            data = _write_data(Path(folder) / f"data{seed}", arguments, seed)
             for epochs in arguments.epochs:
-                for element in ELEMENTS:  # in turn, so that both meet the same machine
-                    one = _train(arguments, Path(folder), data, seed, epochs, element)
-                    found.setdefault((epochs, element), []).append(one)
-                    print(f"seed {seed}, {epochs:g} epochs, {element}: {one}", file=sys.stderr)
+                folder = _write_data(Path(temporary) / f"{seed}-{epochs}", arguments, seed, epochs)
+                for arm in ARMS:  # in turn, so that all meet the same machine
+                    one = _train(arguments, folder, seed, epochs, arm)
+                    found.setdefault((epochs, arm), []).append(one)
+                    print(f"seed {seed}, {epochs:g} epochs, {arm}: {one}", file=sys.stderr)
     unit = "CPU s" if arguments.threads == 1 else "s"
-    headers = f"epochs|batch element|pairs/{unit}|tokens/{unit}|tokens|held-out accuracy|final loss"
+    headers = f"epochs|batch|pairs/{unit}|tokens/{unit}|tokens|held-out accuracy|final loss"
     print(table(headers.split("|"), [_row(key, runs) for key, runs in found.items()]))
     for epochs in arguments.epochs:
-        pairs, prompts = (found[epochs, element] for element in ELEMENTS)
-        ratios = [b["speed"] / a["speed"] for a, b in zip(pairs, prompts, strict=True)]
-        gains = [b["accuracy"] - a["accuracy"] for a, b in zip(pairs, prompts, strict=True)]
-        print(f"{epochs:g} epochs: pairs/s {spread(ratios)} times as many; ", end="")
-        print(f"accuracy {statistics.mean(gains):+.4f} (by seed: {_signed(gains)})")
+        pairs = found[epochs, ARMS[0]]
+        for arm in ARMS[1:]:
+            both = list(zip(pairs, found[epochs, arm], strict=True))
+            ratios = [b["speed"] / a["speed"] for a, b in both]
+            gains = [b["accuracy"] - a["accuracy"] for a, b in both]
+            print(f"{epochs:g} epochs, {arm}: pairs/s {spread(ratios)} times as many; ", end="")
+            print(f"accuracy {statistics.mean(gains):+.4f} (by seed: {_signed(gains)})")
 
 
 def _row(key: tuple[float, str], runs: list[dict[str, float]]) -> list[str]:
-    epochs, element = key
+    epochs, arm = key
     return [
         f"{epochs:g}",
-        element,
+        arm,
         *(spread([run[name] for run in runs], digits=0) for name in ("speed", "token_speed")),
         f"{statistics.median(run['tokens'] for run in runs):,.0f}",
         spread([run["accuracy"] for run in runs], digits=3),
@@ -85,7 +87,7 @@ def _signed(values: Iterable[float]) -> str:
 
 
 def _train(
-    arguments: Namespace, folder: Path, data: Path, seed: int, epochs: float, element: str
+    arguments: Namespace, folder: Path, seed: int, epochs: float, arm: str
 ) -> dict[str, float]:
     """Train one reward model; the time is of its optimiser steps, start and end left out."""
     clock = time.process_time if arguments.threads == 1 else time.perf_counter
@@ -97,26 +99,25 @@ def _train(
             times.append(clock())
             losses.append(metrics["reward/loss"])
 
-    pairs_of_a_prompt = math.comb(arguments.completions, 2)
-    size = arguments.batch_prompts * (pairs_of_a_prompt if element == "pair" else 1)
-    name = f"{seed}-{epochs}-{element}"
+    prompts = arguments.batch_prompts
+    sizes = (prompts * math.comb(arguments.completions, 2), prompts, prompts // 2)
     metrics = train_reward_model(
         sft=arguments.sft,
-        preferences=data / "train.jsonl",
-        heldout=data / "heldout.jsonl",
-        prompts=data / "prompts.jsonl",
+        preferences=folder / "train.jsonl",
+        heldout=folder / "heldout.jsonl",
+        prompts=folder / "prompts.jsonl",
         contrasts=None,
         config=RewardStageConfig(
-            batch_element=element,
-            batch_size=size,
+            batch_element="pair" if arm == ARMS[0] else "prompt",
+            batch_size=sizes[ARMS.index(arm)],
             epochs=epochs,
             checkpoint_steps=100_000,
             moment_samples=16,
         ),
         sampling=SamplingConfig(max_completion_tokens=8),
         run=TrainingRun(
-            out=folder / name,
-            checkpoints=folder / f"{name}.checkpoints",
+            out=folder / arm,
+            checkpoints=folder / f"{arm}.checkpoints",
             device="cpu",
             seed=seed,
             log=log,
@@ -133,7 +134,7 @@ def _train(
     }
 
 
-def _write_data(folder: Path, arguments: Namespace, seed: int) -> Path:
+def _write_data(folder: Path, arguments: Namespace, seed: int, epochs: float) -> Path:
     """Write rankings as all their pairs: noisy ones to training prompts, true ones to others."""
     folder.mkdir()
     world = generate_world(WorldConfig(), 0)  # the split by which the SFT model was trained
@@ -142,7 +143,7 @@ def _write_data(folder: Path, arguments: Namespace, seed: int) -> Path:
     train: list[dict[str, Any]] = []
     heldout: list[dict[str, Any]] = []
     for rows, prompts, count, sharpness in (
-        (train, world.prompts, arguments.prompts, SHARPNESS),
+        (train, world.prompts, round(arguments.prompts / epochs), SHARPNESS),
         (heldout, world.heldout_prompts, arguments.heldout_prompts, math.inf),
     ):
         texts = [row["prompt"][0]["content"] for row in prompts]
@@ -192,7 +193,7 @@ def _arguments() -> Namespace:
     parser.add_argument("sft", type=Path, metavar="SFT_FOLDER", help="a quickstart's SFT model")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=float, nargs="+", default=[1.0, 4.0])
-    parser.add_argument("--prompts", type=int, default=400, help="rankings to learn from")
+    parser.add_argument("--prompts", type=int, default=800, help="rankings seen in all epochs")
     parser.add_argument("--completions", type=int, default=4, help="of a ranking")
     parser.add_argument("--batch-prompts", type=int, default=8, help="per optimiser step")
     parser.add_argument("--heldout-prompts", type=int, default=300)
@@ -200,7 +201,7 @@ def _arguments() -> Namespace:
     parser.add_argument("--smoke", action="store_true", help="few rankings, one seed")
     arguments = parser.parse_args()
     if arguments.smoke:
-        arguments.seeds, arguments.prompts, arguments.heldout_prompts = 1, 24, 20
+        arguments.seeds, arguments.prompts, arguments.heldout_prompts = 1, 64, 20
     return arguments
 
 

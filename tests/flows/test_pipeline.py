@@ -116,6 +116,13 @@ def test_pipeline_publishes_complete_model_folders(
         assert (first_home.folder(stages[stage]) / "model" / "generation_config.json").is_file()
 
 
+def test_pipeline_encodes_each_corpus_once(first_run: PipelineResult, first_home: Any) -> None:
+    """The tokenizer's own measure and pretraining read the same tokens."""
+    files = (first_home.path / "cache" / "tokens").glob("*/*")
+    kinds = sorted(path.name.partition("-")[0] for path in files)
+    assert kinds == ["corpus_heldout", "corpus_train"]
+
+
 def test_pipeline_manifests_name_inputs_by_digest(
     first_run: PipelineResult, first_home: Any
 ) -> None:

@@ -17,6 +17,9 @@ COMPLETION = ("completion", "response", "output", "answer", "reply", "solution",
 MESSAGES = ("messages", "conversations", "conversation", "dialogue", "dialog", "chat", "trajectory")
 INPUT = ("input", "context")
 LABEL = ("label", "thumbs", "thumb", "thumbs_up", "desirable", "is_desirable", "kto_tag")
+TELLING = frozenset((*LABEL, "parent_id"))
+"""Columns that tell a format without a value too."""
+
 CHOSEN = ("chosen", "chosen_response", "response_chosen", "accepted", "response_j")
 REJECTED = ("rejected", "rejected_response", "response_rejected", "declined", "response_k")
 LISTS = ("completions", "answers", "responses", "candidates", "outputs", "generations", "replies")

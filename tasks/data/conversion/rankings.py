@@ -52,7 +52,7 @@ def _ranked_objects(cells: Cells, prompt: Content | None) -> Example:
     if isinstance(items, Mapping):
         items = rows_of_lists(items)
     if not isinstance(items, list) or not all(isinstance(one, Mapping) for one in items):
-        raise RowProblem("completions is not a list of objects with a text and a rank each")
+        raise RowProblem("completions have neither ranks nor scores")
     ranked = [(following(_text_of(one), prompt, cells), _value_of(one)) for one in items]
     return ranking_example(prompt, ranked)
 

@@ -84,6 +84,33 @@ _DEMONSTRATED: Slots = {**names.BEFORE, "label": names.LABEL}
 
 FORMATS: tuple[Format, ...] = (
     Format(
+        "pair", "a pair of completions, chosen and rejected",
+        ("preferences", "prompts"), "preferences",
+        _find_pair, pairs.chosen_and_rejected,
+        "prompt + chosen + rejected, or chosen + rejected as whole dialogues",
+    ),
+    Format(
+        "two-outputs", "two outputs and which is better",
+        ("preferences", "prompts"), "preferences", paired, pairs.two_outputs,
+        "prompt + output_1 + output_2 + preference (or a score for each)",
+    ),
+    Format(
+        "lists", "a list of completions with a list of ranks or scores",
+        ("preferences", "prompts"), "preferences", _find_lists, rankings.parallel_lists,
+        "prompt + completions + ranks (or scores)",
+    ),
+    Format(
+        "ranking", "completions with a rank or rating each (Nectar, UltraFeedback)",
+        ("preferences", "prompts"), "preferences", _find_ranked, rankings.ranked_objects,
+        "prompt + completions of text and rank (or score) each",
+    ),
+    Format(
+        "summaries", "summaries of a post and which was chosen (summarize_from_feedback)",
+        ("preferences", "prompts"), "preferences",
+        _needs({"info": ("info",), "summaries": ("summaries",), "choice": ("choice",)}),
+        rankings.summaries, "info + summaries + choice",
+    ),
+    Format(
         "tree", "a tree of messages with ranked replies (OpenAssistant)",
         ("preferences", "prompts"), "preferences", _find_tree, trees.tree,
         "message_tree_id + prompt with role, text and replies",
@@ -97,33 +124,6 @@ FORMATS: tuple[Format, ...] = (
             {"rank": ("rank",), "deleted": ("deleted",), "review_result": ("review_result",)},
         ),
         trees.lone_message, "message_id + parent_id + text + role + rank",
-    ),
-    Format(
-        "pair", "a pair of completions, chosen and rejected",
-        ("preferences", "prompts"), "preferences",
-        _find_pair, pairs.chosen_and_rejected,
-        "prompt + chosen + rejected, or chosen + rejected as whole dialogues",
-    ),
-    Format(
-        "two-outputs", "two outputs and which is better",
-        ("preferences", "prompts"), "preferences", paired, pairs.two_outputs,
-        "prompt + output_1 + output_2 + preference (or a score for each)",
-    ),
-    Format(
-        "summaries", "summaries of a post and which was chosen (summarize_from_feedback)",
-        ("preferences", "prompts"), "preferences",
-        _needs({"info": ("info",), "summaries": ("summaries",), "choice": ("choice",)}),
-        rankings.summaries, "info + summaries + choice",
-    ),
-    Format(
-        "lists", "a list of completions with a list of ranks or scores",
-        ("preferences", "prompts"), "preferences", _find_lists, rankings.parallel_lists,
-        "prompt + completions + ranks (or scores)",
-    ),
-    Format(
-        "ranking", "completions with a rank or rating each (Nectar, UltraFeedback)",
-        ("preferences", "prompts"), "preferences", _find_ranked, rankings.ranked_objects,
-        "prompt + completions of text and rank (or score) each",
     ),
     Format(
         "thumbs-messages", "a dialogue with a thumb up or down (KTO)",
@@ -230,7 +230,7 @@ def _match(
     filled = {
         plain: one
         for plain, one in everything.items()
-        if one[1] is not type(None) or plain in names.LABEL
+        if one[1] is not type(None) or plain in names.TELLING
     }
     only = format_named(name)
     if only is None:
@@ -240,7 +240,7 @@ def _match(
     else:  # files of another kind may stand beside those whose format is named
         formats = (only, *FORMATS)
     found: list[Match] = []
-    for present in (filled, everything):  # without a value only a label says something
+    for present in (filled, everything):  # a column without value says nothing, mostly
         for each in formats:
             reading = each.find(present)
             if reading is not None:

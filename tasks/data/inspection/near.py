@@ -7,6 +7,7 @@ thousands are alike.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +21,17 @@ SIMILAR = 0.7
 differ. BigCode's The Stack and others use 0.7 to 0.8."""
 FEWEST_TRIPLES = 8
 """Of a text's own, beside its template: shorter ones are alike by chance."""
+SURE = 0.8
+"""Estimate from which texts count as similar that were too many to check."""
 _HOPELESS = 0.5
 """Estimates below are not checked: 64 hashes give 0.7 with a standard error of 0.06."""
 MOST_CHECKED = 40_000
-"""Pairs of texts that are checked; some five seconds of one core."""
-_AT_A_TIME = 1_000
+"""Pairs of texts that are checked; some four seconds of one core."""
+MOST_PARTNERS = 3
+"""Earlier texts that one text is checked against: the likeliest ones."""
+_AT_A_TIME, _AT_ONCE = 1_000, 100_000
+
+Flags: TypeAlias = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +42,7 @@ class NearPairs:
         first: Numbers of texts, (pairs,).
         second: Numbers of texts, each above the one in first, (pairs,).
         similarity: Jaccard index, (pairs,).
-        unchecked: Candidates beyond `MOST_CHECKED`.
+        unchecked: Candidates beyond `MOST_CHECKED`, judged by their sketches alone.
     """
 
     first: NDArray[np.intp]
@@ -47,7 +54,7 @@ class NearPairs:
 def find_near(
     index: TextIndex,
     read: Callable[[Sequence[int]], list[Parts]],
-    worth: Callable[[NDArray[np.intp], NDArray[np.intp]], NDArray[np.bool_]],
+    worth: Callable[[NDArray[np.intp], NDArray[np.intp]], Flags],
 ) -> NearPairs:
     """Find the texts that nearly repeat an earlier one.
 
@@ -56,31 +63,34 @@ def find_near(
         read: Gives texts by their numbers.
         worth: Whether a pair of texts is one that counts, (pairs,); the others are not checked.
     """
-    first, second = _candidates(index)
+    first, second, similarity = _candidates(index)
     wanted = worth(first, second)
-    first, second = first[wanted], second[wanted]
-    unchecked = max(0, len(first) - MOST_CHECKED)
-    first, second = first[unchecked:], second[unchecked:]  # held-out texts have the last numbers
-    similarity = np.array(
-        [
-            one
-            for begin in range(0, len(first), _AT_A_TIME)
-            for one in _similarities(
-                first[begin : begin + _AT_A_TIME],
-                second[begin : begin + _AT_A_TIME],
-                read,
-                index.template,
-            )
-        ],
-        dtype=np.float64,
-    )
-    near = similarity >= SIMILAR
+    first, second, similarity = first[wanted], second[wanted], similarity[wanted]
+    checked = _to_check(len(first))
+    near = (similarity >= SURE) & ~index.same_prompt(first, second)
+    for begin in range(0, len(checked), _AT_A_TIME):
+        now = checked[begin : begin + _AT_A_TIME]
+        similarity[now] = list(_similarities(first[now], second[now], read, index.template))
+    near[checked] = similarity[checked] >= SIMILAR
     return NearPairs(
-        first=first[near], second=second[near], similarity=similarity[near], unchecked=unchecked
+        first=first[near],
+        second=second[near],
+        similarity=similarity[near],
+        unchecked=len(first) - len(checked),
     )
 
 
-def _candidates(index: TextIndex) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def _to_check(count: int) -> NDArray[np.intp]:
+    """Which of so many pairs are checked: the last ones, which are held out, and some others."""
+    last = np.arange(max(0, count - MOST_CHECKED // 2), count)
+    others = np.arange(0, count - len(last))
+    every = max(1, -(-len(others) // (MOST_CHECKED // 2)))
+    return np.concatenate([others[::every], last])
+
+
+def _candidates(
+    index: TextIndex,
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]:
     """Pairs of texts that share a band and may be similar, by rising number of the second one."""
     numbers, sketches = index.sketches()
     files = np.array(index.files, dtype=np.uint8)[numbers]
@@ -91,11 +101,23 @@ def _candidates(index: TextIndex) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         codes.append(_neighbours(part, files, len(numbers)))
     code = np.unique(np.concatenate(codes))
     second, first = code // max(1, len(numbers)), code % max(1, len(numbers))
-    likely = np.zeros(len(code), dtype=np.bool_)
-    for begin in range(0, len(code), 100_000):
-        one, other = first[begin : begin + 100_000], second[begin : begin + 100_000]
-        likely[begin : begin + 100_000] = (sketches[one] == sketches[other]).mean(1) >= _HOPELESS
-    return numbers[first[likely]], numbers[second[likely]]
+    estimates = np.zeros(len(code))
+    for begin in range(0, len(code), _AT_ONCE):
+        now = slice(begin, begin + _AT_ONCE)
+        estimates[now] = (sketches[first[now]] == sketches[second[now]]).mean(1)
+    likely = _best_of_each(second, estimates) & (estimates >= _HOPELESS)
+    return numbers[first[likely]], numbers[second[likely]], estimates[likely]
+
+
+def _best_of_each(second: NDArray[np.int64], estimates: NDArray[np.float64]) -> Flags:
+    """The few candidates of each text that are likeliest to be similar."""
+    order = np.lexsort((-estimates, second))
+    place = np.arange(len(order))
+    starts = np.ones(len(order), dtype=np.bool_)
+    starts[1:] = second[order][1:] != second[order][:-1]
+    best = np.zeros(len(order), dtype=np.bool_)
+    best[order] = place - np.maximum.accumulate(np.where(starts, place, 0)) < MOST_PARTNERS
+    return best
 
 
 def _neighbours(
@@ -118,7 +140,7 @@ def _neighbours(
         before = np.append(-1, last[:-1]) if count else last
         linked = np.flatnonzero((before >= begin) & ~starts)
         found.append(order[linked].astype(np.int64) * count + order[before[linked]])
-    return np.concatenate(found)
+    return np.unique(np.concatenate(found))
 
 
 def _similarities(

@@ -234,7 +234,7 @@ class Inspection:
         pairs: None without preferences.
         agreement: None where no pair was judged twice.
         truncations: Only where a tokenizer is known.
-        unchecked: Pairs of texts that may be near duplicates and were too many to check.
+        unchecked: Pairs of texts that were too many to compare, judged by their sketches alone.
     """
 
     collections: tuple[CollectionInspection, ...] = ()

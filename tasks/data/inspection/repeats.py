@@ -86,7 +86,7 @@ class Repeats:
         """Find what is nearly alike, when all files were taken.
 
         Returns:
-            The number of candidates that were too many to check.
+            The number of candidates that were too many to check, judged by their sketches alone.
         """
         for kind in ("prompt", "text"):
             self._near[kind] = find_near(
@@ -101,7 +101,7 @@ class Repeats:
         inside = self._in_file(index, file)
         kept = inside[near.first] & inside[near.second]
         if name == "preferences":
-            kept &= ~_same_prompt(index, near.first, near.second)
+            kept &= ~index.same_prompt(near.first, near.second)
         again = np.zeros(len(index), dtype=np.bool_)
         again[near.second[kept]] = True
         return NearDuplicates(
@@ -177,7 +177,7 @@ class Repeats:
             )
             both = one & other & within
             # The answers of one ranking may be alike: they are no rows that repeat each other.
-            both = np.where(_same_prompt(index, first, second), both & ~ranked, both)
+            both = np.where(index.same_prompt(first, second), both & ~ranked, both)
             return np.logical_or(both > 0, across)
 
         return worth
@@ -214,12 +214,6 @@ def _kind(name: Collection) -> Kind:
 
 def _part(kind: Kind, file: int, row: Row, part: int) -> Parts:
     return prompt_of(row) if kind == "prompt" else texts_of(COLLECTIONS[file % _TRAIN], row)[part]
-
-
-def _same_prompt(index: TextIndex, first: Numbers, second: Numbers) -> Flags:
-    prompts = np.array(index.prompts, dtype=np.intp)
-    same: Flags = (prompts[first] == prompts[second]) & (prompts[first] >= 0)
-    return same
 
 
 def _shown(text: Parts) -> str:

@@ -31,6 +31,7 @@ _TABLE = 2**20
 """Buckets of common triples; a few hundred of them hit another triple once in thousands."""
 
 Flags: TypeAlias = NDArray[np.bool_]
+Numbers: TypeAlias = NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +130,12 @@ class TextIndex:
         """Where a text was first met."""
         file, offset, part = self._at
         return Place(file=file[number], offset=offset[number], part=part[number])
+
+    def same_prompt(self, first: Numbers, second: Numbers) -> Flags:
+        """Whether pairs of texts have one prompt, (pairs,)."""
+        prompts = np.array(self.prompts, dtype=np.intp)
+        same: Flags = (prompts[first] == prompts[second]) & (prompts[first] >= 0)
+        return same
 
     def sketches(self) -> tuple[NDArray[np.intp], NDArray[np.uint32]]:
         """Numbers of the texts that have a sketch, (texts,), and these, (texts, `HASHES`)."""

@@ -26,6 +26,8 @@ _WITHOUT_SPACES = (
     (0x3400, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x2FFFF),
 )  # fmt: skip
 """Thai, Lao, Tibetan, Burmese, Khmer, kana and Han."""
+LONGEST = 100_000
+"""Characters of a text that count; a longer one is known by these and by its length."""
 _TRIPLE = 3
 _POWERS = 64
 
@@ -114,6 +116,8 @@ def triples(words: Words) -> Words:
 
 
 def _fold(text: str) -> str:
+    if len(text) > LONGEST:
+        text = f"{text[:LONGEST]} {len(text)}"
     return text.casefold() if text.isascii() else unicodedata.normalize("NFKC", text).casefold()
 
 

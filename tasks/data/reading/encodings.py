@@ -195,8 +195,8 @@ def _legacy(content: Content, notes: list[str]) -> str:
             if other := find_other(_foreign_lines(content), best):
                 raise DataError(
                     f"{shown(content.name)}, line {other[0]}: this line is rather {other[1]}, "
-                    f"while the others are {best.encoding}; wanted one encoding throughout; convert each "
-                    "part to UTF-8 (iconv -f ENCODING -t UTF-8)"
+                    f"while the others are {best.encoding}; wanted one encoding throughout; "
+                    "convert each part to UTF-8 (iconv -f ENCODING -t UTF-8)"
                 )
             notes.append(f"no UTF-8: {verdict.reason} (confidence {verdict.confidence:.2f})")
             return best.encoding

@@ -29,10 +29,6 @@ _SAMPLE = 100
 _SAMPLE_CHARACTERS = 2**20
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _LONGEST_NAME = 80
-_TEXTS = frozenset(
-    {"text", "prompt", "completion", "chosen", "rejected", "instruction", "input", "output",
-     "response", "answer", "question"}
-)  # fmt: skip
 _MESSAGE_KEYS = frozenset({"role", "content", "from", "value", "text"})
 
 
@@ -214,9 +210,9 @@ def _is_data(name: str) -> bool:
 
 
 def _structured(header: list[str], sample: list[list[str]]) -> list[int]:
-    """The columns whose cells are all lists or objects, and where that is no text."""
+    """The columns whose cells are all messages."""
     found = []
-    for index, name in enumerate(header):
+    for index in range(len(header)):
         cells = [cells[index] for cells in sample if cells[index] and cells[index] not in MISSING]
         values = []
         for cell in cells:
@@ -226,12 +222,8 @@ def _structured(header: list[str], sample: list[list[str]]) -> list[int]:
                 values.append(_literal(cell))
             except ValueError:
                 break
-        if (
-            cells
-            and len(values) == len(cells)
-            and all(isinstance(value, list | dict) for value in values)
-            and (name not in _TEXTS or all(map(_is_messages, values)))
-        ):
+        # Other lists are read where a format wants one: here they may be texts.
+        if cells and len(values) == len(cells) and all(map(_is_messages, values)):
             found.append(index)
     return found
 

@@ -39,25 +39,27 @@ class Meter:
     """Tells how far a preparation is, about twice a second."""
 
     tell: OnProgress
-    total: int = 0
+    total: int
     _rows: int = 0
     _bytes: int = 0
     _done: int = 0
     _next: float = field(default_factory=time.monotonic)
 
-    def count(self, label: str, rows: int, size: int) -> None:
+    def count(self, part: RawRows, rows: int, size: int) -> None:
         """Count rows of a file and the bytes of what they became."""
         self._rows += rows
         self._bytes += size
         now = time.monotonic()
         if now >= self._next:
             self._next = now + _PROGRESS_SECONDS
-            share = self._done / self.total if self.total else None
-            self.tell(Progress(label=label, rows=self._rows, bytes=self._bytes, share=share))
+            done = self._done + getattr(part.rows, "position", int)()
+            share = min(1.0, done / self.total) if self.total else None
+            progress = Progress(label=part.label, rows=self._rows, bytes=self._bytes, share=share)
+            self.tell(progress)
 
-    def end_file(self, size: int) -> None:
+    def end(self, part: RawRows) -> None:
         """Count a file as read."""
-        self._done += size
+        self._done += part.bytes
 
 
 def spool_rows(config: DataConfig, raw: RawData, folder: Path, tell: OnProgress) -> Spooled:
@@ -101,9 +103,9 @@ def _spool_file(
         lost = _losers(several) if len(several) > 1 else ()
         for row in several:
             spool.add(number, row, beaten=bool(lost) and _key(row, "chosen") in lost)
-        meter.count(file.label, file.read - read, spool.bytes - size)
+        meter.count(part, file.read - read, spool.bytes - size)
         size, read = spool.bytes, file.read
-    meter.end_file(part.bytes)
+    meter.end(part)
 
 
 def _losers(rows: list[Row]) -> set[str]:

@@ -50,6 +50,27 @@ CASES: dict[str, tuple[Sequence[str], str]] = {  # settings of a run, or the wor
     ),
     "data with too few held-out prompts": (["data.folder={own}"], "leave 2 held-out prompts"),
     "data with wrong columns": (["data.folder={wrong}"], "sft.jsonl"),
+    "named source that is nowhere": (
+        [
+            "data.source=sources",
+            "data.corpus={own}/pretrain.jsonl",
+            "data.preferences={empty}/no.csv",
+        ],
+        "no.csv for preferences: got nothing there",
+    ),
+    "weight of what has none": (
+        ["data.source=sources", "data.corpus={own}/pretrain.jsonl", "data.preferences={own}=0.5"],
+        "only texts of the corpus are weighted",
+    ),
+    "named sources with too few held-out prompts": (
+        [
+            "data.source=sources",
+            "data.corpus={own}/pretrain.jsonl",
+            "data.preferences={own}/pairs_train.jsonl",
+            "data.demonstrations={own}/sft.jsonl",
+        ],
+        "leave 2 held-out prompts",
+    ),
     "evaluate: a model that is nowhere": (("evaluate", "sft/ffffffff"), "names 0 published"),
     "benchmark: a folder without a model": (
         ("benchmark", "{empty}", "--file", "{own}/sft.jsonl"),
@@ -129,7 +150,7 @@ def refusals(tmp_path_factory: pytest.TempPathFactory, mlflow_template: Path) ->
 
 
 def _run(settings: Sequence[str]) -> list[str]:
-    preset = "reviews" if any(one.startswith("data.folder") for one in settings) else "quickstart"
+    preset = "reviews" if any(one.startswith("data.") for one in settings) else "quickstart"
     return ["run", preset, *(word for one in settings for word in ("--set", one))]
 
 

@@ -15,9 +15,7 @@ def learned(*texts: str) -> list[Piece]:
 
 
 def row(*sides: Side, dropped: str = "") -> ShownRow:
-    return ShownRow(
-        collection="preferences", file="f.jsonl", number=3, sides=sides, dropped=dropped
-    )
+    return ShownRow(collection="preferences", heldout=False, number=3, sides=sides, dropped=dropped)
 
 
 EOS = Piece(text="<eos>", learned=True, special=True)
@@ -30,7 +28,7 @@ PAIR = row(
 def test_marks_stand_around_what_is_learned_from(capsys: pytest.CaptureFixture[str]) -> None:
     print_rows([PAIR], "token")
     assert capsys.readouterr().out.splitlines()[2:] == [
-        "preferences, row 3 of f.jsonl",
+        "preferences, training row 3",
         "  prompt, 2 tokens: Who?",
         "  chosen, 4 tokens: ⟦It is me<eos>⟧",
         "  rejected, 4 tokens: ⟦It was me<eos>⟧",

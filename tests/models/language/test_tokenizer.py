@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from models.errors import DataError, ModelError, ParameterError
+from models.language import tokenizer as tokenizer_module
 from models.language.config import TokenizerConfig
 from models.language.tokenizer import (
     decode_completion,
@@ -21,6 +22,7 @@ from models.language.tokenizer import (
     encode_prompts,
     encode_texts,
     train_tokenizer,
+    training_texts,
 )
 from models.rows import write_rows
 
@@ -112,6 +114,43 @@ def test_training_refuses_a_corpus_without_text(tmp_path: Path) -> None:
         train_tokenizer(
             corpus=tmp_path / "c.jsonl", config=TokenizerConfig(), context=16, out=tmp_path / "o"
         )
+
+
+@pytest.mark.parametrize(
+    ("limit", "stride"),
+    [
+        # 64 words of 10 bytes, a document each, in rows of 22 bytes and a line's end.
+        (640, 1),
+        (639, 2),
+        (319, 4),
+        (160, 4),
+        (159, 8),
+    ],
+)
+def test_too_many_distinct_words_are_halved_until_they_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int, stride: int,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    texts = [f"{number:010}" for number in range(64)]
+    write_rows(tmp_path / "c.jsonl", [{"text": text} for text in texts])
+    monkeypatch.setattr(tokenizer_module, "DISTINCT_BYTES", limit)
+    assert list(training_texts(tmp_path / "c.jsonl")) == texts[::stride]
+    assert (f"learned from 1 in {stride} documents of c.jsonl" in caplog.text) == (stride > 1)
+
+
+def test_words_that_repeat_are_all_learned_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = ["the cat sat on", "the mat and sat"] * 50
+    write_rows(tmp_path / "c.jsonl", [{"text": text} for text in texts])
+    monkeypatch.setattr(tokenizer_module, "DISTINCT_BYTES", 17)  # the, cat, sat, on, mat, and
+    assert list(training_texts(tmp_path / "c.jsonl")) == texts
+
+
+def test_one_huge_document_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_rows(tmp_path / "c.jsonl", [{"text": "abc" * 100}])
+    monkeypatch.setattr(tokenizer_module, "DISTINCT_BYTES", 10)
+    assert list(training_texts(tmp_path / "c.jsonl")) == ["abc" * 100]
 
 
 def test_messages_are_encoded_as_the_template_renders_them(tokenizer: Any) -> None:

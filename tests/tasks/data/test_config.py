@@ -16,6 +16,14 @@ def test_config_default_is_the_world() -> None:
         ({"source": "folder"}, ("source 'folder'", "empty", "wanted", "data.folder=")),
         ({"source": "sources"}, ("source 'sources'", "empty", "wanted", "data.preferences=")),
         ({"folder": "reviews"}, ("'reviews'", "'world'", "data.source=folder")),
+        (
+            {"source": "sources", "preferences": "a/b", "folder": "reviews"},
+            ("'reviews'", "'sources'", "data.source=folder"),
+        ),
+        (
+            {"source": "folder", "folder": ".", "corpus": "a/b"},
+            ("corpus", "'folder'", "data.source=sources"),
+        ),
     ],
 )
 def test_config_refuses_incomplete_source(values: dict[str, str], words: tuple[str, ...]) -> None:
@@ -23,6 +31,10 @@ def test_config_refuses_incomplete_source(values: dict[str, str], words: tuple[s
         DataConfig.model_validate(values)
     for word in words:
         assert word in str(caught.value)
+
+
+def test_config_takes_named_sources_where_a_preset_names_the_folder_it_is_run_in() -> None:
+    DataConfig(source="sources", preferences="a/b", folder=".")
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.51, -0.1])

@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 
+from models.errors import DataError
 from models.rows import write_rows
 from tasks.data.build import build_datasets
 from tasks.data.config import DataConfig
 from tasks.data.formats import COLLECTIONS, Row
+from tasks.data.report import Progress
+from tasks.data.spools import spooling
 from tests.tasks.data import oracle
 
 STEMS = {
@@ -84,7 +87,7 @@ def test_streamed_preparation_writes_what_the_simple_one_does(seed: int, tmp_pat
         collection, side = STEMS[stem]
         given[side][collection] = content
     wanted = oracle.prepare(given["train"], given["heldout"], fraction)
-    report = build_datasets(config, 0, tmp_path / "out")
+    report = build_datasets(config, 0, tmp_path / "out", inspected=False)
     for collection in COLLECTIONS:
         for side in ("train", "heldout"):
             expected = getattr(wanted, side)[collection]
@@ -95,3 +98,37 @@ def test_streamed_preparation_writes_what_the_simple_one_does(seed: int, tmp_pat
         assert each.dropped == dict(wanted.dropped[each.name])
         assert sum(file.kept for file in each.files) <= each.read
     assert list(report.overlaps.values()) == wanted.overlaps
+
+
+def test_progress_tells_rows_and_the_share_of_the_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spooling, "_PROGRESS_SECONDS", 0.0)
+    for name in ("one", "two"):
+        texts = [{"text": f"{name} {number} {'far ' * 999}"} for number in range(100)]
+        write_rows(tmp_path / f"{name}.jsonl", texts)
+    judged = [{"prompt": f"p{n}", "chosen": "a", "rejected": "b"} for n in range(20)]
+    write_rows(tmp_path / "pairs.jsonl", judged)
+    config = DataConfig(
+        source="sources", corpus=f"{tmp_path}/*o*.jsonl", preferences=f"{tmp_path}/pairs.jsonl"
+    )
+    seen: list[Progress] = []
+    build_datasets(config, 0, tmp_path / "out", seen.append)
+    assert [one.rows for one in seen] == list(range(1, 221))
+    assert [one.label for one in seen[::100]] == ["one.jsonl", "two.jsonl", "pairs.jsonl"]
+    shares = [one.share or 0.0 for one in seen]
+    assert shares == sorted(shares)
+    assert shares[99] == pytest.approx(0.5, abs=0.01)
+    assert shares[-1] == 1.0
+    assert seen[-1].bytes > 800_000
+
+
+def test_a_refused_preparation_leaves_nothing_behind(tmp_path: Path) -> None:
+    write_rows(tmp_path / "pairs.jsonl", [{"prompt": "p", "chosen": "a", "rejected": "b"}])
+    config = DataConfig(source="sources", preferences=str(tmp_path / "pairs.jsonl"))
+    (tmp_path / "there").mkdir()
+    for out in ("new", "there"):
+        with pytest.raises(DataError):
+            build_datasets(config, 0, tmp_path / out)
+    assert not (tmp_path / "new").exists()
+    assert list((tmp_path / "there").iterdir()) == []

@@ -101,4 +101,4 @@ def test_held_out_rows_are_shown_where_there_are_no_others(tmp_path: Path) -> No
     write_rows(tmp_path / "prompts_train.jsonl", [])
     write_rows(tmp_path / "prompts_heldout.jsonl", [{"prompt": "who?"}])
     (shown,) = show_rows(tmp_path, "prompts", 3, None)
-    assert (shown.file, shown.number) == ("prompts_heldout.jsonl", 1)
+    assert (shown.heldout, shown.number) == (True, 1)

@@ -69,10 +69,10 @@ def test_data_page_shows_counts_reasons_and_notes(tmp_path: Path) -> None:
     for line in (
         "Source: folder. Prompts and completions are plain texts.",
         "| demonstrations | a\\|b.csv | 7 | 3 | 1 | 3 |",
-        "| demonstrations | a\\|b.csv | alpaca (7) | read as gb18030; columns that nobody reads: "
-        "id (6 rows) | 7 | 5 |",
-        "| demonstrations | empty prompt | a\\|b.csv, row 3: "
-        '\\{"prompt": "", "completion": "an answer"\\} | 2 |',
+        "| demonstrations | a\\|b.csv | alpaca (7) | 7 | 5 | read as gb18030; columns that nobody "
+        "reads: id (6 rows) |",
+        "| demonstrations | empty prompt | 2 | a\\|b.csv, row 3: "
+        '\\{"prompt": "", "completion": "an answer"\\} |',
         "| demonstrations | completion | 3 | 3 | 3 |  |",
         "- 3 held-out prompts also in training demonstrations",
         "- 5 contrasts: pairs that differ in one respect",
@@ -132,10 +132,11 @@ def test_data_page_shows_what_the_inspection_found(tmp_path: Path) -> None:
         "| chosen is longer, of the pairs of unequal length | 75.0% [69.8%, 79.6%] |",
         "| two judgements of one pair agree | 55.0% (30 such pairs) |",
         "| pairs by margin | 1: 200, 0.5: 100 |",
-        "| prompts | demonstrations | prompts | one \\| text | 40 | 3 | 1 | 10% |",
-        "| demonstrations | one \\| text | another | 0.81 |",
+        "| prompts | demonstrations | prompts | 40 | 3 | 1 | 10% | one \\| text |",
+        "| demonstrations | 0.81 | one \\| text | another |",
         "| demonstrations | train | en 67%, unsure 33% (latin) | 3 |",
-        "- 9 pairs of texts may be near duplicates and were too many to compare",
+        "- 9 pairs of texts that are probably alike were too many to compare word by word: they "
+        "are judged by their MinHash sketches",
     ):
         assert line in lines
     assert any("25.0% were looked at" in line for line in lines)

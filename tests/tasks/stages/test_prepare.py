@@ -71,3 +71,34 @@ def test_prepare_refuses_data_that_change_while_they_are_read(
     monkeypatch.setattr(stage, "build_datasets", build_and_change)
     with pytest.raises(DataError, match="changed while they were read"):
         prepare.fn(config, pipeline=PIPELINE)
+
+
+def test_prepare_has_one_digest_wherever_its_sources_lie(
+    config: DataConfig, tmp_path: Path
+) -> None:
+    def named(folder: Path) -> DataConfig:
+        return DataConfig(
+            source="sources",
+            preferences=str(folder / "pairs_train.jsonl"),
+            demonstrations=f"{folder}/sft*",
+            heldout_fraction=0.2,
+        )
+
+    first = prepare.fn(named(Path(config.folder)), pipeline=PIPELINE)
+    Path(config.folder).rename(tmp_path / "moved")
+    again = prepare.fn(named(tmp_path / "moved"), pipeline=PIPELINE)
+    assert (again.digest, again.reused) == (first.digest, True)
+    with (tmp_path / "moved" / "sft.jsonl").open("a") as file:
+        file.write("\n")
+    assert prepare.fn(named(tmp_path / "moved"), pipeline=PIPELINE).digest != first.digest
+
+
+def test_prepare_logs_how_far_it_is(
+    config: DataConfig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(stage, "LOG_SECONDS", 0.0)
+    with caplog.at_level("INFO"):
+        prepare.fn(config, pipeline=PIPELINE)
+    (line,) = [one for one in caplog.messages if one.startswith("prepare: 1 rows")]
+    assert line.startswith("prepare: 1 rows, 0 MB, ")
+    assert line.endswith("% (sft.jsonl)")

@@ -102,9 +102,14 @@ CASES: list[tuple[str, Row, Row]] = [
      {"prompt": "\n\nHuman: Is tin soft?\n\nAssistant:", "completion": " Rather."}, CHAT),
     ("prompt-completion",
      {"instruction": "Human: Is tin soft?\n\nAssistant: ", "output": "Rather."}, CHAT),
+    ("prompt-completion",
+     {"prompt": "Human: Is tin soft?\nAssistant:", "completion": "Rather."}, CHAT),
+    ("prompt-completion",
+     {"prompt": "### Instruction:\nIs tin soft?\n\n### Response:", "completion": "Rather."}, CHAT),
     ("text", {"text": "### Human: Is tin soft?### Assistant: Rather."}, CHAT),
     ("text", {"text": "<|im_start|>user\nIs tin soft?<|im_end|>\n<|im_start|>assistant\n"
                       "Rather.<|im_end|>\n"}, CHAT),
+    ("messages", {"chat": "USER: Is tin soft?\n\n\nASSISTANT: Rather."}, CHAT),
     ("messages", {"conversation": "User: Is tin soft?\n\nAssistant: Rather."}, CHAT),
     # An answer that repeats its prompt.
     (
@@ -195,10 +200,10 @@ PROBLEMS: list[tuple[Collection, Row, str]] = [
     ("prompts", {"turns": []}, "empty turns"),
     ("prompts", {"prompt": "q", "history": "x"}, "wrong type: history is not a list"),
     ("corpus", {"prompt": "q", "completion": "a"},
-     "this is a prompt and its completion, which gives no corpus; wanted a column text"),
-    ("demonstrations", {"prompt": "q"}, "this is a prompt alone, which gives no demonstrations"),
+     "recognised as a prompt and its completion, which gives no corpus; wanted a column text"),
+    ("demonstrations", {"prompt": "q"}, "recognised as a prompt alone, which gives no demo"),
     ("demonstrations", {"prompt": "q", "chosen": "a", "rejected": "b"},
-     "this is a pair of completions, chosen and rejected, which gives no demonstrations; "
+     "recognised as a pair of completions, chosen and rejected, which gives no demonstrations; "
      "name it as preferences only"),
 ]  # fmt: skip
 

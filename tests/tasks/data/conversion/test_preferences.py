@@ -165,12 +165,12 @@ PROBLEMS: list[tuple[Row, type[RowProblem], str]] = [
     ({"chosen": G, "rejected": B}, RowProblem, "there is no prompt column"),
     ({"prompt": None, "answers": [{"answer": G, "rank": 1}]}, LeftOut, "fewer than two"),
     ({"prompt": Q, "answers": [{"answer": G}, {"answer": B}]}, LeftOut, "fewer than two"),
-    ({"prompt": Q, "answers": [G, B]}, RowProblem, "completions is not a list of objects"),
+    ({"prompt": Q, "answers": [G, B]}, RowProblem, "completions have neither ranks nor scores"),
     ({"prompt": Q, "answers": [G, B], "ranks": [1]}, RowProblem, "completions and their ranks"),
     ({"prompt": Q, "answers": [{"rank": 1}]}, RowProblem, "a completion of the ranking has"),
     ({"info": {"post": Q}, "summaries": [{"text": G}], "choice": 2}, RowProblem, "choice is not"),
     ({"prompt": Q, "completion": G}, RowProblem,
-     "this is a prompt and its completion, which gives no preferences; wanted two completions"),
+     "recognised as a prompt and its completion, which gives no preferences; wanted two"),
     ({"model_a": "x", "winner": "model_a", "turn": 9, "conversation_a": [user(Q), assistant(G)],
       "conversation_b": [user(Q), assistant(B)]}, RowProblem, "turn is not the number"),
 ]  # fmt: skip
@@ -234,19 +234,25 @@ def flat(tree: Row, parent: str | None, number: str) -> list[Row]:
 
 def test_messages_of_trees_are_gathered_whatever_their_order() -> None:
     rows = [*flat(TREE, None, "1"), *flat(TREE, "gone", "2")][::-1]
-    found = recognise(rows[0])
-    assert found is not None
-    assert found.name == "tree-messages"
+    assert {found.name for row in rows if (found := recognise(row))} == {"tree-messages"}
     gathered = list(gather(rows))
     orphans = [row for row in gathered if "prompt" not in row]
-    assert [row["message_id"] for row in orphans] == ["2"]
-    with pytest.raises(RowProblem, match="whose parent is not in the file"):
-        convert_row("preferences", orphans[0])
+    # Neither an orphan nor what was written below it gets lost.
+    assert sorted(row["message_id"] for row in orphans) == ["2", "2.0", "2.1", "2.1.0", "2.1.0.0",
+                                                            "2.2"]  # fmt: skip
+    for orphan in orphans:
+        with pytest.raises(LeftOut, match="belongs to no tree of the file"):
+            convert_row("preferences", orphan)
     pairs = [
         pair for row in gathered if "prompt" in row for pair in convert_row("preferences", row)
     ]
     assert pairs == [CHAT]
     assert list(gather(rows, "corpus")) == rows
+    odd: list[Row] = [
+        {"message_id": name, "parent_id": parent, "text": "a", "role": "prompter"}
+        for name, parent in (("1", "2"), ("2", "1"), ("3", None), ("3", None), ([], "3"))
+    ]
+    assert len(list(gather(odd))) == len(odd)  # a circle, twice the same, no name
 
 
 def test_other_rows_pass_one_by_one() -> None:

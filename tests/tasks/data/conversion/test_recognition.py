@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from models.errors import ParameterError
+from models.errors import DataError, ParameterError
 from tasks.data.config import DataConfig
 from tasks.data.formats import (
     COLLECTIONS,
@@ -19,6 +19,8 @@ from tasks.data.formats import (
     recognise,
     unread_columns,
 )
+from tasks.data.quality import admit_rows
+from tasks.data.tally import Tally
 
 README = Path(__file__).resolve().parents[4] / "tasks" / "README.md"
 
@@ -84,4 +86,18 @@ def test_unknown_columns_are_described_by_the_nearest_format() -> None:
     text = describe_unknown("preferences", ["id", "prompt", "chosen"])
     assert text.startswith("got columns id, prompt, chosen; nearest: a pair of completions")
     assert "(lacks rejected)" in text
+    plainest = describe_unknown("preferences", ["size"])
+    assert "prompt + chosen + rejected" in plainest
+    assert plainest.endswith("or another format of tasks/README.md")
     assert describe_unknown("corpus", ["a\nb"]) == r"got columns a\nb; wanted text"
+
+
+def test_a_file_of_another_kind_is_refused_as_what_it_is() -> None:
+    rows = [{"prompt": "q", "completion": "a", "label": True}] * 3
+    with pytest.raises(DataError) as caught:
+        admit_rows("preferences", rows, label="votes.jsonl", tally=Tally())
+    assert str(caught.value) == (
+        "votes.jsonl: recognised as a completion with a thumb up or down (KTO), which gives no "
+        "preferences; wanted two completions of one prompt and which is better; name it as "
+        "demonstrations"
+    )

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tasks.data.inspection import near as near_module
 from tasks.data.inspection import sampling
 from tasks.data.inspection.inspector import inspect_datasets
 from tasks.data.inspection.records import Inspection, Leak
@@ -146,6 +147,20 @@ def test_large_files_are_looked_at_in_a_sample_of_their_rows(
     turned = inspect_datasets(tmp_path / "turned").collections[0]
     assert turned.train == corpus.train
     assert turned.columns == corpus.columns
+
+
+def test_what_is_too_much_to_compare_is_judged_by_sketches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # 40 texts of 100 words, each twice with one other word: 95 of 101 triples, Jaccard 0.94.
+    texts = [sentence(n, 100) for n in range(40)]
+    rows = [{"text": one} for one in [*texts, *(changed(one) for one in texts)]]
+    folder = write(tmp_path, corpus_train=rows)
+    assert inspect_datasets(folder).unchecked == 0
+    monkeypatch.setattr(near_module, "MOST_CHECKED", 10)
+    found = inspect_datasets(folder)
+    assert near(found)["corpus"] == 40
+    assert found.unchecked == 30
 
 
 def test_rows_are_found_again_where_they_begin(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from tasks.data.inspection.words import identify, split_words, triples
+from tasks.data.inspection.words import LONGEST, identify, split_words, triples
 
 TEXTS = ["Hello,  World again", "one two three four", "", " \n ", "ab", "naïve café", "中文好"]
 
@@ -38,6 +38,14 @@ def test_texts_with_other_words_or_another_order_are_different() -> None:
     found = identify(split_words(texts))
     assert len(set(found.tolist())) == len(texts)
     assert identify(split_words(["", " "])).tolist() == [0, 0]
+
+
+def test_very_long_texts_are_known_by_their_beginning_and_length() -> None:
+    long = "word " * (LONGEST // 5 + 1)  # of 100,005 characters
+    one, same, longer = identify(
+        split_words([long + "a", long.upper() + "A", long + "ab"])
+    ).tolist()
+    assert one == same != longer
 
 
 def test_the_identity_of_a_text_does_not_depend_on_its_neighbours() -> None:

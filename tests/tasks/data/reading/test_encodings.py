@@ -153,8 +153,17 @@ def test_a_mark_that_the_bytes_do_not_keep_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["cafÃ© noir", "itâ€™s", "ÐŸÑ€Ð¸Ð²ÐµÑ‚", "ä½\xa0å¥½", "ï»¿start", "Â£5", "РџСЂРёРІРµС‚"],
-)  # fmt: skip
+    [
+        "cafÃ© noir",
+        "itâ€™s",
+        "ÐŸÑ€Ð¸Ð²ÐµÑ‚",
+        "ä½\xa0å¥½",
+        "ï»¿start",
+        "Â£5",
+        "РџСЂРёРІРµС‚",
+        "a \ufffd",
+    ],
+)
 def test_mojibake_is_shown_with_what_stands_around(text: str) -> None:
     found = mojibake(f"before {text} behind")
     assert found

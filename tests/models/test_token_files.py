@@ -12,10 +12,10 @@ import torch
 from tokenizers import AddedToken, Tokenizer
 from transformers import PreTrainedTokenizerFast
 
-from models.language import token_files
-from models.language.token_files import open_tokens
+from models import token_files
 from models.language.tokenizer import encode_texts
 from models.rows import write_rows
+from models.token_files import open_tokens
 
 TEXTS = ["the cat sat", "", "你好 <|eos|> naïve", "a dog ran home", "", "🧑‍🚀" * 40, "mat"]
 

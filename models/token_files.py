@@ -132,6 +132,7 @@ def _open(path: Path) -> TokenFile | None:
 
 
 def _write(backend: Any, eos: int, rows: Path, file: BinaryIO) -> TokenFile:
+    logger.info("encoding %s, %.1f MB", rows.name, rows.stat().st_size / 1e6)
     width = 2 if max(eos, *backend.get_vocab().values()) < 2**16 else 4
     checksum = tokens = text_bytes = 0
     ends: list[Numbers] = []
@@ -180,9 +181,13 @@ def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
 def _in_order(pool: ThreadPoolExecutor, encode: Any, batches: Iterable[list[str]]) -> Iterator[Any]:
     """Encode on all threads and give results in order; few wait, whatever the number of batches."""
     waiting: deque[Future[Any]] = deque()
-    for batch in batches:
-        waiting.append(pool.submit(encode, batch))
-        if len(waiting) > 2 * torch.get_num_threads():
+    try:
+        for batch in batches:
+            waiting.append(pool.submit(encode, batch))
+            if len(waiting) > 2 * torch.get_num_threads():
+                yield waiting.popleft().result()
+        while waiting:
             yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
+    finally:  # what was stopped waits for no more than what is being encoded
+        for future in waiting:
+            future.cancel()
