@@ -85,8 +85,8 @@ def choose_decoding(content: Content, encoding: str, notes: list[str]) -> Decodi
             line, got = fault
             raise DataError(
                 f"{shown(content.name)}, line {line}: got {got}, which is not {shown(encoding)}; "
-                "wanted that because of data.encoding; name another, or leave data.encoding empty to "
-                "have it detected"
+                "wanted that because of data.encoding; name another, or leave data.encoding empty "
+                "to have it detected"
             )
         chosen = encoding
     else:
