@@ -36,7 +36,7 @@ def test_text_that_may_be_running_is_asked_about(refused: Refused, text: str, wh
 
 @pytest.mark.parametrize(
     "text",
-    ["A sentence.\nAnother one.\n", "One article, long.\n\nThe next one.\n\nA third.\n", "x\n"],
+    ["A sentence.\nAnother one.\n", "One article.\n\nThe next one.\n\nA third.\n", "ORCA x\n"],
 )
 def test_lines_that_are_clearly_texts_are_read_and_said(read: Read, text: str) -> None:
     rows, notes = read("a.txt", text)
