@@ -77,7 +77,7 @@ def test_cells_of_messages_are_read_and_other_json_stays_text(read: Read) -> Non
         (",,\na,b,c\n", ("no header",)),
         ("prompt;completion\na;b\nc\n", ("line 3", "1 cells", "prompt, completion", "semicolons")),
         (
-            'id,messages\n' + '1,"[{""role"": ""a""}]"\n' * 100 + "2,[{\n",
+            'id,messages\n' + '1,"[{""role"": ""a"", ""content"": ""b""}]"\n' * 100 + "2,[{\n",
             ("line 102", "column messages", "[{"),
         ),
     ],
