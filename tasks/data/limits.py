@@ -138,7 +138,7 @@ def unpacked(file: BinaryIO, path: Path, packing: str = "") -> Iterator[bytes]:
 def _stream(file: BinaryIO, packing: str) -> Iterator[bytes]:
     stream: Any
     if packing == "gzip":
-        stream = gzip.GzipFile(fileobj=file)
+        stream = gzip.GzipFile(fileobj=file, mode="rb")
     else:
         stream = bz2.BZ2File(file) if packing == "bzip2" else lzma.LZMAFile(file)  # noqa: SIM115
     while chunk := stream.read(CHUNK):

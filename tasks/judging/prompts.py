@@ -15,7 +15,7 @@ from models.errors import DataError, ParameterError
 from models.files import digest_file, listed, shown, user_path
 from models.rows import Content, read_rows, text_of
 from tasks.data.cleaning import clean_row
-from tasks.data.files import ENDINGS, read_file
+from tasks.data.files import ENDINGS, ending_of, read_file
 from tasks.data.formats import (
     NO_DEMONSTRATION,
     Row,
@@ -54,7 +54,7 @@ def read_prompt_file(path: Path) -> PromptFile:
         DataError: It is empty, or a row of it cannot be used; the message names the row.
     """
     path = user_path(path)
-    if not path.is_file() or not path.name.endswith(ENDINGS):
+    if not path.is_file() or not ending_of(path.name):
         raise ParameterError(
             f"the file of prompts {shown(path)} is no file ending in {', '.join(ENDINGS)}; give "
             'one with a row such as {"prompt": "…"} a line, as the flow\'s machine sees it'

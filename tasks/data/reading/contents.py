@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 
 from models.errors import DataError
-from models.files import shown
+from models.files import listed, shown
 from tasks.data.config import TextMode
 from tasks.data.reading.columnar import read_columnar
 from tasks.data.reading.encodings import choose_decoding
@@ -47,11 +47,13 @@ def read_content(
     if container in ("zip", "tar"):
         if inside:
             raise foreign(content.name, f"an archive ({container}) in an archive", "unpack it once")
+        said: dict[str, list[str]] = {}
         for member in members(content, container, notes):
             told: list[str] = []
             yield from read_content(member, encoding, text, told, inside=True)
-            name = member.name.removeprefix(f"{content.name}/")
-            notes += [f"{shown(name)}: {note}" for note in told]
+            for note in told:
+                said.setdefault(note, []).append(member.name.removeprefix(f"{content.name}/"))
+        notes += [f"{listed(names, 3)}: {note}" for note, names in said.items()]
         return
     if container:
         if content.ending not in (".parquet", ".arrow"):

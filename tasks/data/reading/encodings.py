@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from models.errors import DataError
 from models.files import shorten, shown
-from tasks.data.reading.legacy import Candidate, detect
+from tasks.data.reading.legacy import Candidate, detect, find_other
 from tasks.data.reading.lines import Decoding
 from tasks.data.reading.packing import ByteStream, Content
 from tasks.data.reading.recognition import HEAD
@@ -85,7 +85,8 @@ def choose_decoding(content: Content, encoding: str, notes: list[str]) -> Decodi
             line, got = fault
             raise DataError(
                 f"{shown(content.name)}, line {line}: got {got}, which is not {shown(encoding)}; "
-                f"wanted that because of data.encoding; {_remedy_of(content)}"
+                "wanted that because of data.encoding; name another, or leave data.encoding empty "
+                "to have it detected"
             )
         chosen = encoding
     else:
@@ -93,10 +94,6 @@ def choose_decoding(content: Content, encoding: str, notes: list[str]) -> Decodi
     if chosen not in ("utf-8", "utf-8-sig"):
         notes.append(f"decoded as {chosen}" + (", as named" if encoding else ""))
     return Decoding(encoding=chosen, newline=_newline(content, chosen))
-
-
-def _remedy_of(content: Content) -> str:
-    return "name another encoding, or leave data.encoding empty to have it detected"
 
 
 def _require_codec(content: Content, encoding: str) -> None:
@@ -206,6 +203,12 @@ def _legacy(content: Content, notes: list[str]) -> str:
     if best is not None:
         mixed = survey.sound and _is_utf8_text(survey.first_sound[1])
         if not mixed and not _first_fault(content, best.encoding):
+            if other := find_other(_foreign_lines(content), best):
+                raise DataError(
+                    f"{shown(content.name)}, line {other[0]}: this line is rather {other[1]}, "
+                    f"while the others are {best.encoding}; wanted one encoding throughout; "
+                    "convert each part to UTF-8 (iconv -f ENCODING -t UTF-8)"
+                )
             notes.append(f"no UTF-8: {verdict.reason} (confidence {verdict.confidence:.2f})")
             return best.encoding
     line, got = survey.first_broken
@@ -246,10 +249,7 @@ def _survey(content: Content) -> _Survey:
     """Look at all lines of a file that is not UTF-8, and keep a sample of those beyond ASCII."""
     survey = _Survey()
     size = 0
-    stream = io.BufferedReader(ByteStream(content.text_bytes()), 2**17)
-    for number, line in enumerate(stream, 1):
-        if line.isascii():
-            continue
+    for number, line in _foreign_lines(content):
         try:
             line.decode()
         except UnicodeDecodeError as error:
@@ -265,6 +265,14 @@ def _survey(content: Content) -> _Survey:
         if not _is_utf8_text(survey.first_sound[1]):
             survey.first_sound = number, line
     return survey
+
+
+def _foreign_lines(content: Content) -> Iterator[tuple[int, bytes]]:
+    """The lines that are not all ASCII, with their numbers."""
+    stream = io.BufferedReader(ByteStream(content.text_bytes()), 2**17)
+    for number, line in enumerate(stream, 1):
+        if not line.isascii():
+            yield number, line
 
 
 def _pieces(line: bytes) -> Iterator[bytes]:

@@ -248,9 +248,10 @@ class _Values:
                 where = place or f"line {self._line_here()}"
                 _refuse(self._content, where, self._buffer[self._position :], error)
             whole = isinstance(value, dict | list | str)
-            if end == len(self._buffer) and not whole and self._more():
+            length = end - self._position
+            if end > len(self._buffer) - _NEAR and not whole and self._more():
                 continue  # a number may go on
-            self._position = end
+            self._position += length
             return value
 
     def _more(self) -> bool:

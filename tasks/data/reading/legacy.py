@@ -6,6 +6,8 @@ more likely than the others. Everything else is left to the user: a wrong guess 
 """
 
 import re
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from tasks.data.reading.plausibility import Judgement, judge_text
@@ -31,6 +33,8 @@ LEAST_CONFIDENCE = 0.85
 
 _FAR_AHEAD = 10.0
 """Logarithm of the odds between the likeliest text and the next."""
+_USUAL = 3
+"""Lines of the sample in which a character stands that says nothing about another line."""
 _SEGMENTS = re.compile(r'["\t\r\n]+|\\\\[nrt"]')
 
 
@@ -91,13 +95,34 @@ def detect(sample: list[bytes]) -> Verdict:
     return Verdict(best=best, candidates=candidates, reason=reason, confidence=confidence)
 
 
+def find_other(lines: Iterable[tuple[int, bytes]], best: Candidate) -> tuple[int, str] | None:
+    """Find a line that is in another encoding than the rest of its file.
+
+    Only lines of characters that are new or rare in the sample are looked at closely.
+
+    Returns:
+        Its number and the encoding; None if there is none.
+    """
+    seen = Counter(one for part in best.text.split("\n") for one in set(part))
+    usual = {one for one, count in seen.items() if count >= _USUAL}
+    for number, line in lines:
+        characters = {one for one in line.decode(best.encoding) if not one.isascii()}
+        if len(characters) < _USUAL or len(characters - usual) <= len(characters) / 2:
+            continue
+        other = detect([line.strip(b"\r\n")]).best
+        own = judge_text(_decoded(best.encoding, [line.strip(b"\r\n")]))
+        if other and own.fault and other.judgement.evidence > own.evidence + 2 * _FAR_AHEAD:
+            return number, other.encoding
+    return None
+
+
 def _decoded(encoding: str, sample: list[bytes]) -> str:
     """The parts of a sample that are not ASCII, each once; empty if it is not in the encoding."""
     try:
         decoded = [line.decode(encoding) for line in sample]
     except UnicodeError:
         return ""
-    parts = (part.strip() for line in decoded for part in _SEGMENTS.split(line))
+    parts = (part.strip(" ") for line in decoded for part in _SEGMENTS.split(line))
     return "\n".join(dict.fromkeys(part for part in parts if not part.isascii()))
 
 

@@ -55,7 +55,7 @@ _SINGLE = -2.0
 _OF_LANGUAGE = 0.6
 """How much the language's own likelihood counts, which letters were not drawn independently."""
 _CLOSE = 15.0
-"""By how much another language may be likelier by whole words."""
+"""By how much another language may be likelier by whole words; less if few letters speak for it."""
 _MOST_CHARACTERS = 4_000
 _COMMON_TRADITIONAL = "個們來為國說時會對過發後裡樣種經麼學當沒動還進開從實這現點間問話長東見"
 _LIKELY_LETTER = -3.35
@@ -140,7 +140,8 @@ def _latin(text: str, letters: dict[str, int]) -> Judgement:
         evidence += sum(n * chances.get(one, _STRANGE) for one, n in lowered.items())
         if evidence > best.evidence:
             strange = sum(n for one, n in lowered.items() if one not in chances)
-            fault = "" if ranked[language] >= top - _CLOSE else "another language by its words"
+            close = ranked[language] >= top - min(_CLOSE, 4 + lowered.total())
+            fault = "" if close else "another language by its words"
             if strange > 0.03 * lowered.total():
                 fault = "letters of no one language"
                 evidence += _FAULT

@@ -83,7 +83,7 @@ def refuse_foreign(name: str, head: bytes) -> None:
         DataError: It is; the message says what it is and the way on.
     """
     for magic, (kind, remedy) in _FOREIGN.items():
-        if head.startswith(magic):
+        if head.startswith(magic) and (b"\0" in head or not magic.isalpha()):  # "ORC" or "ORCA"
             raise foreign(name, kind, remedy)
     if _PICKLE.match(head):
         raise foreign(name, "a pickle, which can run code when it is loaded", _EXPORT)

@@ -108,14 +108,12 @@ def _dialect(content: Content, sample: list[str]) -> _Dialect:
         widths = _widths(way, sample)
         if len(widths) == 1 and (width := widths.pop()) > most:
             best, most = way, width
-    if most == 1 and len(_widths(best, sample)) > 1:
-        one = [way for way in ways if _widths(way, sample) == {1}]
-        heading = len(next(best.reader(sample[:1]), []))
-        if one and heading == 1:  # texts with commas under one name
-            return one[0]
-        # A broken row: by the delimiter that the header has, so that the message can name it.
-        counts = {way: _header_width(way, sample) for way in ways if way.escape is None}
-        return max(counts, key=counts.__getitem__)
+    if most == 1:
+        # Texts under one name, or a broken row: then by the header, so that a message can say so.
+        headings = {way: _header_width(way, sample) for way in ways if way.escape is None}
+        widest = max(headings, key=headings.__getitem__)
+        even = [way for way in ways if _widths(way, sample) == {1}]
+        return even[0] if even and headings[widest] == 1 else widest
     return best
 
 

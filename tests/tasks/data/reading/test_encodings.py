@@ -95,6 +95,23 @@ def test_two_encodings_in_one_file_are_refused(tmp_path: Path, first: str, secon
         read_file(path, text="lines")
 
 
+@pytest.mark.parametrize(
+    ("most", "one"),
+    [
+        (("Russian", "cp1251"), ("Chinese", "gbk")),
+        (("Chinese", "gbk"), ("Russian", "koi8_r")),
+    ],
+)
+def test_one_line_in_another_encoding_is_refused(
+    tmp_path: Path, most: tuple[str, str], one: tuple[str, str]
+) -> None:
+    lines = [line.encode(most[1]) for line in LANGUAGES[most[0]] * 30]
+    lines[5_000] = LANGUAGES[one[0]][7].encode(one[1])
+    (tmp_path / "a.txt").write_bytes(b"\n".join(lines))
+    with pytest.raises(DataError, match=r"a\.txt, line "):
+        read_file(tmp_path / "a.txt", text="lines")
+
+
 def test_one_utf8_word_in_another_encoding_is_refused(tmp_path: Path) -> None:
     lines = [one.encode("cp1252") for one in LANGUAGES["French"]] + ["un café".encode()]
     (tmp_path / "a.txt").write_bytes(b"\n".join(lines))
