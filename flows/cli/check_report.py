@@ -15,10 +15,6 @@ if TYPE_CHECKING:
     from tasks.preview.given import GivenFile
 
 STYLES = {"wrong": "bold red", "look": "yellow", "fine": "green"}
-
-NOTES = 4
-"""Of one file that are shown."""
-
 EXAMPLE, NOTED = "bright_black", "yellow"
 
 LANGUAGES = 4
@@ -87,10 +83,8 @@ def _print_file(console: Console, file: "SourceReport") -> None:
     if file.unread:
         columns = ", ".join(f"{name} ({rows:,} rows)" for name, rows in file.unread.items())
         console.print(as_text(f"  ignores  {columns}", NOTED))
-    for note in file.notes[:NOTES]:
+    for note in file.notes:
         console.print(as_text(f"  assumes  {note}", NOTED))
-    if len(file.notes) > NOTES:
-        console.print(as_text(f"  assumes  … and {len(file.notes) - NOTES:,} more", NOTED))
     console.print(as_text(f"  rows     {file.read:,} read, {file.kept:,} usable"))
 
 
@@ -111,14 +105,16 @@ def _counts(
 def _lengths(
     collections: "Iterable[CollectionReport]", inspected: "Mapping[str, CollectionInspection]"
 ) -> Table:
-    """Characters, words and tokens: median, 95th percentile, longest."""
-    table = _table("median, 95%, longest", "", "characters", "words", "tokens", "tokens in all")
+    """Characters, words and, with a tokenizer, tokens: median, 95th percentile, longest."""
+    known = any(one.tokens for found in inspected.values() for one in found.columns.values())
+    counted = ("tokens", "tokens in all") if known else ()
+    table = _table("median, 95%, longest", "", "characters", "words", *counted)
     for each in collections:
         for column, lengths in each.lengths.items():
             found = inspected[each.name].columns.get(column) if each.name in inspected else None
             words, tokens = (found.words, found.tokens) if found else (None, None)
-            total = f"{tokens.total:,}" if tokens else ""
-            add_row(table, each.name, column, *map(_sizes, (lengths, words, tokens)), total)
+            cells = (_sizes(tokens), f"{tokens.total:,}" if tokens else "")[: len(counted)]
+            add_row(table, each.name, column, _sizes(lengths), _sizes(words), *cells)
     return table
 
 

@@ -57,18 +57,22 @@ def rows_of(
     if collection == "prompts":
         return [{"prompt": _prompt(example, config)}]
     if collection == "demonstrations":
-        if example.problem or example.completion is None:
-            raise example.problem or RowProblem("empty completion")
+        if example.problem:
+            raise example.problem
+        if example.completion is None:
+            raise RowProblem("empty completion")
         return [_demonstration(example.prompt, example.completion, config)]
     rows = []
-    problems = []
+    problems: list[RowProblem] = []
     for pair in example.pairs:
         try:
             rows.append(_preference(example.prompt, pair, config))
         except RowProblem as problem:
             problems.append(problem)
     if not rows:
-        raise problems[0] if problems else example.problem or LeftOut("no pairs")
+        for why in filter(None, (*problems, example.problem)):
+            raise why
+        raise LeftOut("no pairs")
     dropped.update(map(str, problems))
     return rows
 
@@ -139,8 +143,10 @@ def _ends_with_user(messages: list[Message]) -> list[Message]:
 def _prompt(example: Example, config: DataConfig) -> Content:
     prompt = example.question or example.prompt
     if prompt is None:
+        if example.problem and not example.pairs:
+            raise example.problem
         if not example.pairs:
-            raise example.problem or RowProblem("empty prompt")
+            raise RowProblem("empty prompt")
         prompt = _split_pair(prompt, example.pairs[0], config)[0]
     if isinstance(prompt, str):
         return prompt

@@ -126,11 +126,9 @@ def _message(item: object, column: str) -> Message:
         role = _role(_first(item, ROLE_KEYS), column, item)
     if any(item.get(key) for key in _CALLS):
         raise LeftOut(f"{column} has tool calls, which cannot be kept as text")
-    if role == "assistant" and item.get("weight") in (0, "0"):
-        raise LeftOut(f"{column} has an answer of weight 0, which is not to be learned from")
     if not isinstance(content, str):
         content = _text(_first(item, TEXT_KEYS), column)
-    excluded = role == "assistant" and item.get(_WEIGHT) == 0
+    excluded = role == "assistant" and item.get(_WEIGHT) in (0, "0")
     return {"role": role, "content": content} | ({_WEIGHT: 0} if excluded else {})
 
 

@@ -32,7 +32,8 @@ MARGINS: Mapping[str, float] = {
     "unsure": 0.0,
 }
 """The words of Llama 2's annotators. Source: Touvron et al. 2023, arXiv:2307.09288, table 27."""
-
+MOST_MARGIN = 100.0
+"""In units of the score: more cannot be learned, and makes the loss infinite in the end."""
 
 NO_PROMPT = "there is no prompt column, and chosen and rejected are no whole dialogues"
 
@@ -41,7 +42,7 @@ def read_margin(value: object) -> float | None:
     """How much better chosen is, as a number or in Llama 2's words; None where nothing is said.
 
     Raises:
-        RowProblem: It is neither such a word nor a number from 0 upwards.
+        RowProblem: It is neither such a word nor a number from 0 to `MOST_MARGIN`.
     """
     if is_absent(value):
         return None
@@ -52,8 +53,8 @@ def read_margin(value: object) -> float | None:
         given = number(value, "margin")
     except RowProblem:
         given = -1.0
-    if given is None or given < 0:
-        raise RowProblem("margin is not a number from 0 upwards")
+    if given is None or not 0 <= given <= MOST_MARGIN:
+        raise RowProblem(f"margin is not a number from 0 to {MOST_MARGIN:g}")
     return given
 
 

@@ -57,6 +57,11 @@ def expand(source: str, *, notes: list[str] | None = None) -> list[Path]:
     Raises:
         DataError: There is no such file, or none of them can be read.
     """
+    if "://" in source:
+        raise DataError(
+            f"{shown(source)} is an address, which is not fetched; wanted a file, a folder or a "
+            "glob; download it, or name a dataset of the hub as OWNER/NAME"
+        )
     path = user_path(source)
     with reading(source, "a file, a folder or a glob"):
         if path.is_dir():

@@ -5,7 +5,6 @@ import re
 import subprocess
 import sys
 import tempfile
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -155,15 +154,6 @@ def test_held_out_prompts_without_others_are_shown(check: Callable[..., Result])
     done = check(folder)
     assert done.exit_code == 0, done.output
     assert done.output.count("\nprompts, held-out row ") == 5
-
-
-def test_a_long_list_of_assumptions_is_shortened(check: Callable[..., Result]) -> None:
-    with zipfile.ZipFile("many.zip", "w") as archive:
-        for at in range(7):
-            archive.writestr(f"{at}.txt", f"A line of {at}.\nAnother of {at}.\n")
-    done = check("many.zip")
-    assert done.output.count("  assumes  ") == 5
-    assert "  assumes  … and " in done.output
 
 
 def test_what_would_be_wrong_to_train_on_has_status_1(check: Callable[..., Result]) -> None:

@@ -207,9 +207,9 @@ PROBLEMS: list[tuple[Collection, dict[str, Any], str]] = [
         (
             "preferences",
             {"prompt": "p", "chosen": "c", "rejected": "r", "margin": margin},
-            "margin is not a number from 0 upwards",
+            "margin is not a number from 0 to 100",
         )
-        for margin in (-0.5, float("inf"), "much", True, [1])
+        for margin in (-0.5, 1e308, float("inf"), "much", True, [1])
     ],
 ]
 

@@ -208,3 +208,8 @@ def test_files_of_a_source_are_found(tmp_path: Path) -> None:
     assert expand(str(tmp_path / "x.py")) == [tmp_path / "x.py"]
     with pytest.raises(DataError, match="no file that can be read: got x"):
         expand(str(tmp_path / "x.*"))
+
+
+def test_an_address_is_not_fetched() -> None:
+    with pytest.raises(DataError, match=r"is an address, which is not fetched.* OWNER/NAME"):
+        expand("https://example.org/pairs.jsonl")
