@@ -53,7 +53,8 @@ def _lines(row: ShownRow, unit: str, plain: bool) -> Iterator[Text]:
         yield as_text(f"  left out of training: {row.dropped}", "red")
     if len(row.sides) == 1:
         (side,) = row.sides
-        yield _line(side.name, side, side.pieces, unit, plain)
+        name = "prompt and completion" if side.name == "completion" else side.name
+        yield _line(name, side, side.pieces, unit, plain)
     elif row.sides:
         prompts = [list(takewhile(lambda piece: not piece.learned, s.pieces)) for s in row.sides]
         yield _line("prompt", row.sides[0], prompts[0], unit, plain)

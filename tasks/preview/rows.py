@@ -218,7 +218,7 @@ def _tokens(collection: Collection, row: dict[str, Any], reader: Reader) -> tupl
 def _words(collection: Collection, row: dict[str, Any]) -> list[Side]:
     if collection == "corpus":
         return [Side(name="text", pieces=_split(row["text"], learned=True))]
-    prompt = _turns(row["prompt"])
+    prompt = _turns(row["prompt"], learned=collection == "demonstrations")
     if collection == "prompts":
         return [Side(name="prompt", pieces=prompt)]
     columns = ("completion",) if collection == "demonstrations" else ("chosen", "rejected")
@@ -228,14 +228,20 @@ def _words(collection: Collection, row: dict[str, Any]) -> list[Side]:
     ]
 
 
-def _turns(prompt: Content) -> list[Piece]:
-    """The words of a prompt; each message begins with its role."""
+def _turns(prompt: Content, *, learned: bool) -> list[Piece]:
+    """The words of a prompt; each message begins with its role.
+
+    Args:
+        learned: Whether the assistant's turns are, but those of weight 0.
+    """
     if isinstance(prompt, str):
         return _split(prompt, learned=False)
     pieces = []
     for message in prompt:
         pieces.append(Piece(text=f"{message['role']}: ", learned=False, special=True))
-        pieces += _split(f"{message['content']}\n", learned=False)
+        counts = learned and message["role"] == "assistant" and "weight" not in message
+        pieces += _split(message["content"], learned=counts)
+        pieces.append(Piece(text="\n", learned=False, special=True))
     return pieces
 
 

@@ -97,6 +97,20 @@ def test_without_a_model_the_pieces_are_words(tmp_path: Path) -> None:
     assert [one.text for one in rejected.pieces if one.learned] == ["who", " knows"]
 
 
+def test_without_a_model_every_answer_is_learned_from_but_those_of_weight_0(tmp_path: Path) -> None:
+    turns = [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": "b", "weight": 0},
+        {"role": "user", "content": "c"},
+        {"role": "assistant", "content": "d"},
+        {"role": "user", "content": "e"},
+    ]
+    given = {"prompt": turns, "completion": [{"role": "assistant", "content": "f"}]}
+    (shown,) = show_rows(folder(tmp_path, [given], "demonstrations"), "demonstrations", 10, None)
+    (side,) = shown.sides
+    assert [piece.text for piece in side.pieces if piece.learned] == ["d", "f"]
+
+
 def test_held_out_rows_are_shown_where_there_are_no_others(tmp_path: Path) -> None:
     write_rows(tmp_path / "prompts_train.jsonl", [])
     write_rows(tmp_path / "prompts_heldout.jsonl", [{"prompt": "who?"}])
