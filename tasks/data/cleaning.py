@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tasks.data.formats import Row
-from tasks.data.reading.encodings import mojibake
+from tasks.data.reading.mojibake import mojibake
 from tasks.data.report import CONTROLS, ENTITIES, MOJIBAKE, PLACEHOLDER, REMOVED
 
 _SUSPECT = re.compile("[\x1b\x85\ud800-\udfff]")

@@ -5,10 +5,12 @@ that a later one proves wrong.
 """
 
 import codecs
+import contextlib
 import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 
 from models.errors import DataError
 from models.files import shorten, shown
@@ -27,33 +29,9 @@ _MARKS = (
 _CONTROLS = bytes({*range(32)} - {*b"\t\n\v\f\r\x1b\x1c\x1d\x1e\x1f"}) + b"\x7f"
 _MOST_CONTROLS = 0.02
 _SAMPLE_BYTES = 2**17
+_COMPARED_LINES = 100
 _SHIFTS = {b"\x1b$B": "iso2022_jp", b"\x1b$@": "iso2022_jp", b"\x1b$)C": "iso2022_kr"}
 _CONVERT = "name the encoding in data.encoding=…, or convert the file (iconv -f ENCODING -t UTF-8)"
-
-# What UTF-8 becomes when it is read as Windows-1252 (or Windows-1251) and written again.
-_MOJIBAKE = re.compile(
-    "[ÃÂ][\x80-\xbf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]"
-    "|â€[\x80-\xbf™œ\x9d˜“”¦¢]"
-    "|(?:[ÐÑ][\x80-\xbf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]){2}"
-    "|(?:[РС][\xa0-\xbf‚ѓ„…†‡€‰Љ‹ЊЌЋЏђ‘’“”•–—™љ›њќћџЎўЈҐЁЄЇІіґё№єјЅѕї]){2}"
-    "|(?:[äåæçèé][\x80-\xbf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]{2}){2}"
-    "|ï»¿|ï¿½|\ufffd"
-)
-_MOJIBAKE_STARTS = re.compile(  # one class after the other: searched ten times as fast
-    "[ÃÂâÐÑРСäåæçèéï][\x80-\xbf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸѓЉЊЌЋЏђљњќћџЎўЈҐЁЄЇІіґё№єјЅѕї]"
-)
-
-
-def mojibake(text: str) -> str | None:
-    """Find characters of a text that was decoded wrongly before it was written to its file.
-
-    Returns:
-        The first such place with what stands around it; None if there is none.
-    """
-    if text.isascii() or not (_MOJIBAKE_STARTS.search(text) or "\ufffd" in text):
-        return None
-    found = _MOJIBAKE.search(text)
-    return text[max(0, found.start() - 10) : found.end() + 10] if found else None
 
 
 @dataclass(slots=True)
@@ -93,7 +71,19 @@ def choose_decoding(content: Content, encoding: str, notes: list[str]) -> Decodi
         chosen = _unicode(content, head) or _legacy(content, notes)
     if chosen not in ("utf-8", "utf-8-sig"):
         notes.append(f"decoded as {chosen}" + (", as named" if encoding else ""))
+    if encoding and (other := _other_reading(content, head, encoding)):
+        notes.append(f"its bytes look like {other}, which makes other characters of them")
     return Decoding(encoding=chosen, newline=_newline(content, chosen))
+
+
+def _other_reading(content: Content, head: bytes, named: str) -> str:
+    """The encoding that a file would have been read in, where that is certain and not the same."""
+    with contextlib.suppress(DataError):
+        found = _unicode(content, head) or _legacy(content, [])
+        lines = islice(_foreign_lines(content), _COMPARED_LINES)
+        if any(one.decode(found, "replace") != one.decode(named, "replace") for _, one in lines):
+            return found
+    return ""
 
 
 def _require_codec(content: Content, encoding: str) -> None:

@@ -1,13 +1,15 @@
 """Encodings: the right text or a refusal that names the candidates, never a wrong text."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from models.errors import DataError
 from tasks.data.files import open_rows, read_file
-from tasks.data.reading.encodings import mojibake
+from tasks.data.reading.mojibake import mojibake
 from tests.tasks.data.reading.languages import ENCODINGS, LANGUAGES, UNICODE
 
 LEGACY = [(language, encoding) for language, names in ENCODINGS.items() for encoding in names]
@@ -142,6 +144,18 @@ def test_named_encoding_is_taken_at_its_word(
         read_file(path, encoding=encoding)
     for word in words:
         assert word in str(caught.value)
+
+
+def test_a_named_encoding_that_the_bytes_do_not_look_like_is_noted(
+    read: Callable[..., tuple[list[dict[str, Any]], str]],
+) -> None:
+    text = "".join(f'{{"text": "第{at}题：怎样修理自行车？先擦干净。"}}\n' for at in range(60))
+    for encoding, named in (("gb18030", "big5"), ("utf-8", "latin-1")):
+        _, notes = read("a.jsonl", text.encode(encoding), encoding=named)
+        assert f"its bytes look like {encoding}" in notes
+    for encoding, named in (("gb18030", "gbk"), ("utf-8", "utf-8")):  # the same characters
+        _, notes = read("a.jsonl", text.encode(encoding), encoding=named)
+        assert "look like" not in notes
 
 
 def test_a_mark_that_the_bytes_do_not_keep_is_refused(tmp_path: Path) -> None:
