@@ -11,7 +11,8 @@ from tasks.data.reading.columnar import BATCH_ROWS, for_json
 
 # Some datasets hold several stages, with splits such as train_sft and test_prefs.
 _SUFFIXES: dict[Collection, str] = {"demonstrations": "_sft", "preferences": "_prefs"}
-_HELD_OUT = ("test", "validation", "valid", "val", "dev", "eval", "heldout")
+HELD_OUT = ("test", "validation", "valid", "val", "dev", "eval", "heldout")
+"""Names of what is held out: of splits, the first one that there is, and in those of files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,7 @@ def load_splits(hub_id: str, revision: str, collection: Collection) -> HubSplits
         raise _unreachable(hub_id, revision, error) from error
     suffix = _SUFFIXES.get(collection, "")
     train = next((one for one in (f"train{suffix}", "train") if one in splits), None)
-    wanted = (*(f"{one}{suffix}" for one in _HELD_OUT), *_HELD_OUT)
+    wanted = (*(f"{one}{suffix}" for one in HELD_OUT), *HELD_OUT)
     heldout = next((one for one in wanted if one in splits), None)
     if train is None:
         raise DataError(

@@ -17,10 +17,10 @@ from models.errors import DataError
 from models.files import listed, shown, user_path
 from tasks.data.config import DataConfig
 from tasks.data.formats import Collection
+from tasks.data.hub import HELD_OUT
 from tasks.data.reading.paths import ending_of, expand
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(:[\w.-]+)?(@[\w./-]+)?")
-_HELD_OUT = {"test", "validation", "valid", "val", "dev", "eval", "heldout"}
 # Some datasets hold files for several stages, named such as train_sft and test_prefs.
 _KINDS: dict[Collection, str] = {"demonstrations": "sft", "preferences": "prefs"}
 
@@ -144,7 +144,7 @@ def find(collection: Collection, heldout: bool, source: NamedSource) -> list[Fou
         others = [names[one] for one in files if kind not in words[one]]
         notes += [f"left out, since not named {kind}: {listed(others)}"] if others else []
         files = [one for one in files if kind in words[one]]
-    sides = {one: heldout or bool(words[one] & _HELD_OUT) for one in files}
+    sides = {one: heldout or not words[one].isdisjoint(HELD_OUT) for one in files}
     if not heldout and all(sides.values()):
         raise DataError(
             f"{shown(source.name)} for {collection}: got only files named test or validation "

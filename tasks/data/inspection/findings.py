@@ -77,11 +77,6 @@ def judge_data(report: PreparationReport) -> tuple[Finding, ...]:
     return tuple(sorted(found, key=lambda one: SEVERITIES.index(one.severity)))
 
 
-def is_wrong(findings: tuple[Finding, ...]) -> bool:
-    """Whether training on the data would be wrong."""
-    return any(one.severity == "wrong" for one in findings)
-
-
 def _sides(each: CollectionReport) -> Iterator[Finding]:
     """Whether anything is left to measure on: without it a run stops."""
     if each.train and not each.heldout:

@@ -8,7 +8,7 @@ import pytest
 
 from tasks.data.conversion.dialogues import THUMBS_DOWN
 from tasks.data.formats import TIE, Collection
-from tasks.data.inspection.findings import is_wrong, judge_data
+from tasks.data.inspection.findings import judge_data
 from tasks.data.inspection.records import (
     Agreement,
     CollectionInspection,
@@ -80,7 +80,7 @@ def test_the_most_frequent_reason_is_named_with_an_example() -> None:
         "no <role>"
     )
     assert found.example == "{…}"
-    assert is_wrong((found,))
+    assert found.severity == "wrong"
 
 
 def test_what_is_dropped_on_purpose_says_nothing_against_a_file() -> None:
@@ -224,5 +224,3 @@ def test_completions_that_are_marked_as_bad_say_nothing_against_a_file() -> None
 def test_findings_come_with_the_worst_first() -> None:
     found = judge_data(report(dropped={"x": 900}, mojibake=1, inspected={"pairs": PAIRS}))
     assert [one.severity for one in found] == ["wrong", "look", "look"]
-    assert is_wrong(found)
-    assert not is_wrong(found[1:])
