@@ -182,7 +182,8 @@ FLOORS: dict[str, tuple[set[str], ...]] = {
         {"promotion"},
     ),
     "models": (
-        {"language", "statistics"},
+        {"distributed", "statistics"},
+        {"language"},
         {"evaluation", "training"},
         {"benchmarks", "ppo", "reward"},
     ),

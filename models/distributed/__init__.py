@@ -1,0 +1,4 @@
+"""Several processes that train one model together.
+
+team: who takes part, and what they tell each other; one process alone is a team too.
+"""

@@ -1,0 +1,49 @@
+"""What members of a team tell each other."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from models.distributed.team import Team, current_team
+from tests.models.distributed.processes import in_team
+
+
+def told() -> dict[str, Any]:
+    team = current_team()
+    mine = torch.tensor([1.0, 2.0]) * (team.rank + 1)
+    result = {
+        "total": team.total(mine).tolist(),
+        "greatest": team.greatest(mine).tolist(),
+        "kept": mine.tolist(),
+        "gather": team.gather({"rank": team.rank}),
+        "any": team.agree(team.rank == 1),
+        "none": team.agree(False),
+        "shares": [index for index in range(5) if team.deals_to_me(index)],
+        "leads": team.leads,
+    }
+    team.wait()
+    return result
+
+
+def test_members_hear_the_same(tmp_path: Path) -> None:
+    first, second, third = in_team(3, told, scratch=tmp_path)
+    for one in (first, second, third):
+        assert one["total"] == [6.0, 12.0]
+        assert one["greatest"] == [3.0, 6.0]
+        assert one["gather"] == [{"rank": 0}, {"rank": 1}, {"rank": 2}]
+        assert (one["any"], one["none"]) == (True, False)
+    assert [one["kept"] for one in (first, second, third)] == [[1, 2], [2, 4], [3, 6]]
+    assert [one["shares"] for one in (first, second, third)] == [[0, 3], [1, 4], [2]]
+    assert [one["leads"] for one in (first, second, third)] == [True, False, False]
+
+
+def test_one_process_is_a_team() -> None:
+    values = torch.ones(2)
+    team = current_team()
+    assert team == Team(0, 1)
+    assert team.deals_to_me(7)
+    assert team.total(values) is values
+    assert team.greatest(values) is values
+    assert team.gather("x") == ["x"]
+    assert (team.agree(True), team.agree(False)) == (True, False)
