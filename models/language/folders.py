@@ -18,7 +18,12 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from models.errors import ModelError
-from models.language.reading import read_tokenizer, read_weights, without_progress_bars
+from models.language.reading import (
+    known_score_heads,
+    read_tokenizer,
+    read_weights,
+    without_progress_bars,
+)
 
 IDENTITY_PARTS = ("model", "added_tokens", "normalizer", "pre_tokenizer")
 """What of a tokenizer.json decides the ids of a text."""
@@ -96,6 +101,7 @@ def new_reward_model(path: Path, *, seed: int) -> Any:
     causal = load_causal_model(path)
     config = copy.deepcopy(causal.config)
     config.num_labels = 1
+    known_score_heads(config)
     with torch.random.fork_rng(devices=[]):  # the weights drawn here are all replaced below
         model = AutoModelForSequenceClassification.from_config(
             config, dtype=torch.float32, trust_remote_code=False

@@ -1,10 +1,11 @@
 """Sampling completions: one engine for feedback, score moments, PPO rollouts and evaluation.
 
 Prompts are prefilled as one packed row, then decoded with a preallocated key-value cache
-(`models/language/decoding.py`); rows that have ended leave the batch. Every row owns its stream of uniform numbers and a token is drawn
-by inverting the cumulative distribution, so a row's completion depends neither on its neighbours
-nor on the batch size, and two models sampled with equal generators use the same random
-numbers: paired comparisons become sharper. The same softmax yields the token's logprob.
+(`models/language/decoding.py`); rows that have ended leave the batch. Every row owns its stream of
+uniform numbers and a token is drawn by inverting the cumulative distribution, so a row's completion
+depends neither on its neighbours nor on the batch size, and two models sampled with equal
+generators use the same random numbers: paired comparisons become sharper. The same softmax yields
+the token's logprob.
 
 Nothing but `TokenDistribution` shapes what is drawn. Top-p, top-k and repetition penalties would
 make the logprobs of another distribution than the one PPO learns about.
