@@ -12,7 +12,7 @@ from models.config import (
     ShareBelowOne,
     Steps,
 )
-from models.language.config import Turns
+from models.language.config import LoRAConfig, Turns
 
 
 class PretrainConfig(Config):
@@ -55,5 +55,7 @@ class SFTStageConfig(Config):
     """Of AdamW."""
     max_grad_norm: Positive = 1.0
     """Clips the global gradient norm."""
+    lora: LoRAConfig | None = None
+    """Train only adapters; none = all weights."""
     checkpoint_steps: Steps = 100
     """Optimiser steps between checkpoints."""
