@@ -7,19 +7,17 @@ compared, when it is adopted, with its own forward pass on each row alone. The f
 agrees is used and kept in its config; a model that agrees in none is refused.
 """
 
-import copy
 import logging
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from transformers import AutoModelForSequenceClassification
 
 from models.errors import ModelError
 from models.language.config import SamplingConfig
+from models.language.folders import reward_model_on
 from models.language.generation import sample_completions
 from models.language.packing import LAYOUT, row_layout
-from models.language.reading import known_score_heads
 from models.language.sequences import Sequences, sequence_scores, token_logprobs
 
 logger = logging.getLogger(__name__)
@@ -95,22 +93,12 @@ def prove_reward_head(model: Any, name: str) -> None:
     Raises:
         ModelError: It cannot.
     """
-    config = copy.deepcopy(model.config)
-    config.num_labels, config.pad_token_id = 1, None
     remedy = "choose a model such as Llama, Qwen, Gemma, Mistral, Granite or GPT-2"
     try:
-        known_score_heads(config)
-        with torch.device("meta"):
-            classifier = AutoModelForSequenceClassification.from_config(
-                config, dtype=torch.float32, trust_remote_code=False
-            )
-        head = torch.nn.Linear(classifier.score.in_features, 1, bias=False, device=model.device)
+        classifier = reward_model_on(model)
+        trunk, head = classifier.base_model, classifier.score
         with torch.no_grad():
-            head.weight.normal_(generator=torch.Generator().manual_seed(0))
-        trunk = model.base_model
-        setattr(classifier, classifier.base_model_prefix, trunk)
-        classifier.score = head
-        with torch.no_grad():
+            head.weight.normal_(generator=torch.Generator(model.device).manual_seed(0))
             _compare_scores(
                 classifier,
                 name,

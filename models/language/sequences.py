@@ -246,7 +246,18 @@ def in_chunks(
 
     A row longer than that stands alone. No run crosses from one group of rows into the next.
     """
-    lengths = sequences.lengths.tolist()
+    for rows in cut_rows(sequences.lengths.tolist(), max_tokens, group=group):
+        yield rows, sequences.select(rows)
+
+
+def cut_rows(
+    lengths: Sequence[int], max_tokens: int, *, group: int | None = None
+) -> Iterator[slice]:
+    """Say which rows make up each run of `in_chunks`.
+
+    Args:
+        lengths: Tokens of each row.
+    """
     start = 0
     while start < len(lengths):
         last = len(lengths) if group is None else min(len(lengths), start - start % group + group)
@@ -254,7 +265,7 @@ def in_chunks(
         while end < last and tokens + lengths[end] <= max_tokens:
             tokens += lengths[end]
             end += 1
-        yield slice(start, end), sequences.select(slice(start, end))
+        yield slice(start, end)
         start = end
 
 
