@@ -5,5 +5,5 @@ models from elsewhere); then `training` and `evaluation`; on those `reward`, `pp
 The ground: `errors`, `config` (base of configs), `rows` (files of rows), `token_files` (a corpus as
 tokens), `files` (those that people give), `display` (of foreign text), `randomness`, `runtime`
 (device, `TrainingRun`), `interruption` (signals that wait), `checkpoints`, `transport` (requests to
-servers).
+servers), `unfit` (what is no model).
 """

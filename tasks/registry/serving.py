@@ -130,7 +130,7 @@ def serve_model(
 
     constants.HF_HUB_OFFLINE = True  # everything is here; nothing is asked of the hub
     settings = load_settings()
-    tokenizer = load_tokenizer(folder)
+    tokenizer = load_tokenizer(folder, wants_pad=False)
     model = load_causal_model(folder).to(use_device(settings.device, settings.threads))
     refuse_short_embeddings(folder, tokenizer, model)
     context = context_tokens(model)
