@@ -50,6 +50,8 @@ class RewardStageConfig(Config):
     """pair: each pair alone; prompt: all pairs of a prompt, each completion computed once."""
     batch_size: BatchSize = 64
     """Batch elements, i.e. pairs or prompts, per optimiser step."""
+    tokens_per_microbatch: Count = 16384
+    """Maximum tokens per forward and backward pass; limits memory only. No element is cut."""
     max_tokens: BlockTokens = 1024
     """Of prompt and completion together; at most the model's context length."""
     learning_rate: LearningRate = 5e-4

@@ -6,7 +6,7 @@ dropout), so a run that was killed and resumed ends with the same bits as one th
 """
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -45,10 +45,36 @@ class OptimiserSettings(Protocol):
 
 
 class GuardedTrainer(Trainer):  # type: ignore[misc]
-    """A Trainer that stops at the first loss or gradient that is not finite.
+    """A Trainer of micro-batches that stops at the first loss or gradient that is not finite.
 
     Mixed in front of TRL's trainers as well. It also writes no model cards and reports nothing.
     """
+
+    def __init__(self, *, tokens_per_microbatch: int, **settings: Any) -> None:
+        self.tokens_per_microbatch = tokens_per_microbatch
+        super().__init__(**settings)
+
+    def accumulate(self, losses: Iterable[torch.Tensor]) -> torch.Tensor:
+        """Add the losses of micro-batches, for `compute_loss` to return.
+
+        All but the last are backpropagated here, each before the next one is computed: activations
+        exist of one at a time.
+
+        Args:
+            losses: Shares of the batch's loss.
+
+        Returns:
+            Their sum, with the last one's gradient.
+        """
+        total: torch.Tensor | None = None
+        for loss in losses:
+            if total is None:
+                total = loss
+                continue
+            self.accelerator.backward(total)
+            total = total.detach() + loss
+        assert total is not None  # a batch has at least one row
+        return total
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
         """Compute loss and gradients of one step; weights have not moved yet.

@@ -68,7 +68,9 @@ def finetune(
     held_out = _encode_file(tokenizer, heldout, read_rows(heldout), room, "last")
 
     def measure(model: Any) -> Mapping[str, float]:
-        loss = held_out_loss(model, held_out.prompts, held_out.completions)
+        loss = held_out_loss(
+            model, held_out.prompts, held_out.completions, config.tokens_per_microbatch
+        )
         return {
             "sft/heldout_loss": loss.mean,
             "sft/heldout_perplexity": loss.perplexity,
@@ -112,6 +114,7 @@ def _build_trainer(
     settings = trainer_settings(config, run, stage="sft", steps=steps)
     return PackedSFTTrainer(
         model=model,
+        tokens_per_microbatch=config.tokens_per_microbatch,
         args=SFTConfig(
             **settings,
             completion_only_loss=True,
