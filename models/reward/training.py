@@ -87,8 +87,7 @@ def train_reward_model(
         DataError: No pair is left to learn from or to measure on, or no prompt to sample for.
         DivergedError: The loss is not finite.
     """
-    head_seed = derive_seed(run.seed, "reward.head")
-    model = new_reward_model(sft, seed=head_seed)
+    model = _new_model(sft, config, run.seed)
     rows = read_rows(preferences)
     tokenizer = load_tokenizer(sft, wants_template=has_messages(rows))
     room = min(config.max_tokens, model.config.max_position_embeddings)
@@ -98,8 +97,6 @@ def train_reward_model(
     judged = read_rows(heldout)
     held_out = _encode_file(tokenizer, heldout, decided(judged, heldout), room)
     sampled_prompts = _draw_prompts(tokenizer, prompts, model.config, config, sampling, run.seed)
-    if config.lora:
-        add_adapter(model, config.lora, seed=derive_seed(run.seed, "reward.lora"))
     trainer = _build_trainer(model, tokenizer, learned, config, run)
     train(
         trainer,
@@ -120,7 +117,7 @@ def train_reward_model(
         sampling=sampling,
         seed=run.seed,
     )
-    publish(model, tokenizer, run.out, base=sft, load=partial(new_reward_model, seed=head_seed))
+    publish(model, tokenizer, run.out, base=sft, load=partial(new_reward_model, seed=0))
     write_score_moments(run.out, moments)
     return {
         **metrics,
@@ -137,6 +134,13 @@ def train_reward_model(
         "reward/dropped_equal": float(learned.equal),
         "reward/dropped_too_long": float(learned.too_long),
     }
+
+
+def _new_model(sft: Path, config: RewardStageConfig, seed: int) -> Any:
+    model = new_reward_model(sft, seed=derive_seed(seed, "reward.head"))
+    if config.lora:
+        add_adapter(model, config.lora, seed=derive_seed(seed, "reward.lora"))
+    return model
 
 
 def measure_score_moments(
