@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import torch
 
+from models.distributed.team import current_team
 from models.language.config import SamplingConfig
 from models.language.packing import packed_hidden
 
@@ -208,18 +209,24 @@ def sequence_scores(model: Any, sequences: Sequences) -> torch.Tensor:
 
 
 def in_chunks(
-    sequences: Sequences, max_tokens: int, *, group: int | None = None
+    sequences: Sequences, max_tokens: int, *, group: int | None = None, shares: int = 1
 ) -> Iterator[tuple[slice, Sequences]]:
     """Cut rows, in their order, into runs of at most `max_tokens` tokens.
 
     A row longer than that stands alone. No run crosses from one group of rows into the next.
+
+    Args:
+        shares: For how many there shall be work: no run is longer than this part of its group.
     """
     lengths = sequences.lengths.tolist()
-    start = 0
+    group = group or max(1, len(lengths))
+    start, most = 0, max_tokens
     while start < len(lengths):
-        last = len(lengths) if group is None else min(len(lengths), start - start % group + group)
+        last = min(len(lengths), start - start % group + group)
+        if start % group == 0:
+            most = min(max_tokens, -(-sum(lengths[start:last]) // shares))
         end, tokens = start + 1, lengths[start]
-        while end < last and tokens + lengths[end] <= max_tokens:
+        while end < last and tokens + lengths[end] <= most:
             tokens += lengths[end]
             end += 1
         yield slice(start, end), sequences.select(slice(start, end))
@@ -234,16 +241,21 @@ def map_chunks(
     *,
     group: int | None = None,
 ) -> torch.Tensor:
-    """Apply a frozen network chunk by chunk and join what it says, (batch, [completion, ...])."""
+    """Apply a frozen network chunk by chunk and join what it says, (batch, [completion, ...]).
+
+    The members of a team each do some of the chunks, and each gets the whole.
+    """
+    team = current_team()
     parts: list[torch.Tensor] = []
     width = int(sequences.completion_lengths.max())
-    for _, chunk in in_chunks(sequences, max_tokens, group=group):
+    chunks = in_chunks(sequences, max_tokens, group=group, shares=team.size)
+    for _, chunk in team.share(chunks):
         part = function(chunk)
         if part.dim() > 1:
             missing = part.new_zeros(len(part), width - part.shape[1], *part.shape[2:])
             part = torch.cat([part, missing], dim=1)
-        parts.append(part)
-    return torch.cat(parts)
+        parts.append(part if team.size == 1 else part.cpu())
+    return torch.cat(team.join(parts)).to(sequences.input_ids.device)
 
 
 def _scatter(values: torch.Tensor, sequences: Sequences) -> torch.Tensor:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel
 
+from models.distributed.team import current_team
 from models.errors import ModelError
 from models.language.folders import (
     load_causal_model,
@@ -151,6 +152,7 @@ def publish_actor(actor: Any, tokenizer: Any, *, sft: Path, folder: Path) -> Non
         return
     adapter = folder.with_name(f"{folder.name}_adapter")
     actor.save_pretrained(adapter)
+    current_team().wait()  # the first member has written
     merged = PeftModel.from_pretrained(load_causal_model(sft), str(adapter)).merge_and_unload()
     save_model(merged, tokenizer, folder)
 

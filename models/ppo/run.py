@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+from models.distributed.interruption import Interruption
+from models.distributed.team import current_team
 from models.errors import DataError, ModelError
-from models.interruption import Interruption
 from models.language.config import SamplingConfig
 from models.language.folders import load_tokenizer, save_model
 from models.language.generation import encode_to_fit
@@ -33,7 +34,7 @@ def train_ppo(
     run: TrainingRun,
     cache: Path | None = None,
 ) -> dict[str, float]:
-    """Train the actor with PPO and publish it.
+    """Train the actor with PPO and publish it; in a team, together with its other members.
 
     Args:
         sft: Model folder from which actor and reference start.
@@ -94,9 +95,10 @@ def _publish(session: Session, tokenizer: Any, sft: Path, out: Path) -> None:
     actor = trainer.networks.actor
     publish_actor(actor, tokenizer, sft=sft, folder=out / "model")
     save_model(trainer.networks.critic, tokenizer, out / "critic")
-    write_score_moments(out / "critic", trainer.moments)  # its values are in units of them
-    write_rows(out / "samples.jsonl", session.samples)
-    write_rows(out / "alarms.jsonl", session.alarms)
+    if current_team().leads:
+        write_score_moments(out / "critic", trainer.moments)  # its values are in units of them
+        write_rows(out / "samples.jsonl", session.samples)
+        write_rows(out / "alarms.jsonl", session.alarms)
     if trainer.ema is not None:
         load_learned_state(actor, trainer.ema.weights)
         publish_actor(actor, tokenizer, sft=sft, folder=out / "ema")
