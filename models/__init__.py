@@ -4,5 +4,5 @@ Rooms: `distributed` (several processes; signals that wait) and `statistics`; on
 then `training` and `evaluation`; on those `reward`, `ppo` and `benchmarks`. The ground: `errors`,
 `config` (base of configs), `rows` (files of rows), `token_files` (a corpus as tokens), `files`
 (those that people give), `display` (of foreign text), `randomness`, `runtime` (device,
-`TrainingRun`), `checkpoints`.
+`TrainingRun`), `checkpoints`, `transport` (requests to servers).
 """
