@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 from transformers import PrinterCallback, Trainer
 
 from models.checkpoints import latest
+from models.distributed.interruption import Interruption
 from models.errors import DivergedError
-from models.interruption import Interruption
 from models.language.reading import without_progress_bars
 from models.randomness import derive_seed
 from models.runtime import TrainingRun
