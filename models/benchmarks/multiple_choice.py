@@ -15,7 +15,6 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 from models.benchmarks.config import MultipleChoiceConfig
@@ -28,7 +27,6 @@ from models.benchmarks.continuations import (
 )
 from models.benchmarks.questions import Question, Questions, draw_examples
 from models.errors import DataError, ModelError
-from models.language.folders import load_causal_model, load_tokenizer
 from models.language.likelihood import perplexity
 from models.language.tokenizer import NO_LIMIT, encode_prompts, encode_texts
 from models.statistics.intervals import Interval, wilson_interval
@@ -95,34 +93,6 @@ class Answers:
             "rows": float(len(self.subjects)),
             "cut_contexts": float(self.cut),
         }
-
-
-def answer_each(
-    *,
-    models: Mapping[str, Path],
-    questions: Questions,
-    config: MultipleChoiceConfig,
-    seed: int,
-    device: str,
-    shown: Questions | None = None,
-) -> dict[str, Answers]:
-    """Have models answer, one after the other; see `answer_questions`.
-
-    Args:
-        models: Folders by name.
-    """
-    wants_template = config.prompt == "chat"
-    return {
-        name: answer_questions(
-            load_causal_model(folder).to(device),
-            load_tokenizer(folder, wants_template=wants_template),
-            questions,
-            config,
-            seed=seed,
-            shown=shown,
-        )
-        for name, folder in models.items()
-    }
 
 
 def answer_questions(

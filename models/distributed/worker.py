@@ -31,6 +31,9 @@ from models.distributed.team import current_team, joined_team
 from models.runtime import ignore
 
 LOG = "log.jsonl"
+STOPPED = 128 + signal.SIGTERM
+"""Status of a rank that was told to stop."""
+
 LOGGED = ("models", "tasks")
 """Loggers whose lines are passed on; others speak on the rank's standard error."""
 
@@ -84,9 +87,9 @@ def _work(spec: dict[str, Any], folder: Path) -> None:
     try:
         found = find(spec["function"])(**from_plain(spec["arguments"], log))
         peak = max(team.gather(_peak_memory(spec["device"])))  # and so all have come to the end
-    except SystemExit as leaving:  # told to stop: whoever waits for this rank is told so too
+    except (SystemExit, KeyboardInterrupt):  # told to stop, as all others are
         sys.stderr.flush()
-        os._exit(int(leaving.code or 0))
+        os._exit(STOPPED)
     except Exception as error:
         _fail(error, folder)
     if journal is not None:
@@ -112,9 +115,9 @@ def _fail(error: Exception, folder: Path) -> None:
     os._exit(1)
 
 
-def _leave(number: int, _: FrameType | None) -> None:
+def _leave(_number: int, _frame: FrameType | None) -> None:
     """Like every command of ours: raise where the training can save."""
-    raise SystemExit(128 + number)
+    raise SystemExit(STOPPED)
 
 
 def _peak_memory(device: str) -> int:

@@ -14,7 +14,6 @@ from models.errors import ParameterError
 from models.evaluation.config import EndpointConfig
 from models.evaluation.measures import Bootstrap
 from models.evaluation.result import SAMPLES, EvaluationResult
-from models.evaluation.samples import Judge
 from models.language.config import SamplingConfig
 from models.randomness import derive_seed
 from models.rows import write_rows
@@ -92,26 +91,19 @@ def run_evaluation(
             "lengths, KL and diversity of others cannot be compared; compare models trained with "
             "one tokenizer, or register the model under another name, where it has no champion yet",
         )  # fmt: skip
-    reward_models = {
-        judge: work.inputs[role] / "model"
-        for judge, role in JUDGE_ROLES.items()
-        if role in work.inputs
-    }
-    asked: dict[str, Judge | None] = {
+    reward_models = _reward_models(work)
+    asked = {
         name: make_judge(
-            name,
-            prompts,
-            reward_models=reward_models,
-            endpoint=config.endpoint,
+            name, prompts, reward_models=reward_models, endpoint=config.endpoint,
             answers=work.checkpoints,
         )
         for name in judges
-    }
+    }  # fmt: skip
     sampled = work.learn(
         sample_and_score,
         models=models,
         prompts=prompts,
-        reward_models={name: reward_models[name] for name, one in asked.items() if one is None},
+        reward_models={name: reward_models[name] for name, judge in asked.items() if judge is None},
         samples_per_prompt=config.samples_per_prompt,
         sampling=sampling,
         run=work.training_run(work.out, derive_seed(seed, "policies.sampling")),
@@ -134,6 +126,15 @@ def run_evaluation(
     result.write(work.out)
     write_rows(work.out / SAMPLES, evaluation.rows())
     return result
+
+
+def _reward_models(work: Workspace) -> dict[str, Path]:
+    """Folders of the judges that are reward models."""
+    return {
+        judge: work.inputs[role] / "model"
+        for judge, role in JUDGE_ROLES.items()
+        if role in work.inputs
+    }
 
 
 def refuse_known_overlap(judge: StageRef, *, reward: StageRef, policy: StageRef) -> None:

@@ -23,7 +23,6 @@ from typing import Any, ParamSpec, TypeVar
 from models import errors
 from models.distributed.records import from_plain, full_name, to_plain
 from models.errors import TeamError
-from models.interruption import Interruption
 from models.runtime import Log, TrainingRun, ignore
 from tasks.machine.teams import failures, held_lock, last_lines, start_team
 from tasks.results.curves import read_history
@@ -112,6 +111,8 @@ class Learner:
                 follower.take_over()
                 time.sleep(POLL_SECONDS)
         except BaseException:
+            from models.interruption import Interruption  # at this time: it may import torch
+
             with Interruption() as signals, signals.held():
                 child.stop(lambda: signals.requested)
                 with contextlib.suppress(Exception):

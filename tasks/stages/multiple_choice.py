@@ -103,7 +103,7 @@ def _measure(
     labels: list[str], seed: int,
 ) -> dict[str, float]:  # fmt: skip
     # Imports torch.
-    from models.benchmarks.multiple_choice import answer_each
+    from models.benchmarks.answering import answer_each
     from models.benchmarks.questions import read_questions
 
     asked = read_questions(questions.expanduser())
