@@ -5,6 +5,7 @@
     ├── DataError        a file, a row or a dataset is not what a stage can learn from
     ├── ModelError       a model folder lacks files, its tokenizer or a head
     ├── StoreError       a published stage is damaged, missing or cannot be written
+    ├── TeamError        a process of those that train together was killed, or did not answer
     ├── WeakRewardError  a reward model is no better than length or noise; PPO was not started
     └── DivergedError    the loss is no longer finite; a checkpoint was left behind
 
@@ -33,6 +34,10 @@ class ModelError(QuartetError):
 
 class StoreError(QuartetError):
     """A published stage is damaged, missing or cannot be written."""
+
+
+class TeamError(QuartetError):
+    """A process of those that train together was killed, or did not answer the others."""
 
 
 class WeakRewardError(QuartetError):

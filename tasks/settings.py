@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -30,6 +30,20 @@ class Settings(BaseSettings):
     threads: int = Field(
         default=0, ge=0, le=4096, description="CPU threads of torch; 0: its own choice."
     )
+    processes: int = Field(
+        default=0,
+        ge=0,
+        le=4096,
+        description="Processes that train together; 0: as many as there are GPUs, 1 on a CPU.",
+    )
+    sharding: Literal["replicate", "full", "hybrid"] = Field(
+        default="replicate",
+        description="Whether each process holds whole models, its share of them, or, hybrid, "
+        "groups of processes hold shares.",
+    )
+    tensor_parallel: int = Field(
+        default=1, ge=1, le=64, description="Processes that compute each layer together."
+    )
 
     @field_validator("tracking_uri")
     @classmethod
@@ -48,6 +62,17 @@ class Settings(BaseSettings):
                 "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
             )
         return uri
+
+    @field_validator("tensor_parallel")
+    @classmethod
+    def _tensor_parallel_divides(cls, wanted: int, info: ValidationInfo) -> int:
+        processes = info.data.get("processes", 0)
+        if processes % wanted:
+            raise PydanticCustomError(
+                "divisor",
+                f"Input should divide QUARTET_PROCESSES, which is {processes}; change one of them",
+            )
+        return wanted
 
     @property
     def root(self) -> Path:

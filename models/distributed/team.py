@@ -22,7 +22,7 @@ from torch import distributed
 T = TypeVar("T")
 
 TIMEOUT = timedelta(minutes=10)
-"""After which a member that waits for the others gives up."""
+"""Long enough for a checkpoint that only one member writes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,11 @@ def current_team() -> Team:
 
 @contextmanager
 def joined_team(
-    device: str, meeting: str = "env://", rank: int = -1, size: int = -1
+    device: str,
+    meeting: str = "env://",
+    rank: int = -1,
+    size: int = -1,
+    timeout: timedelta = TIMEOUT,
 ) -> Iterator[Team]:
     """Join the team that this process was started for, and leave it at the end.
 
@@ -98,10 +102,11 @@ def joined_team(
         device: cpu, or an accelerator; decides how members talk.
         meeting: Where they meet, an `init_method` of torch; by default torchrun says it, and who
             this process is.
+        timeout: After which a member that waits for the others gives up.
     """
     # Numbers that decide lie on the CPU and travel by gloo, also where weights are on accelerators.
     backend = "gloo" if device == "cpu" else "cpu:gloo,cuda:nccl"
-    distributed.init_process_group(backend, meeting, TIMEOUT, rank=rank, world_size=size)
+    distributed.init_process_group(backend, meeting, timeout, rank=rank, world_size=size)
     try:
         yield current_team()
     finally:

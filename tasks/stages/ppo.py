@@ -12,7 +12,8 @@ from tasks.results.store import StageRef
 from tasks.run.pipeline import PipelineRun
 from tasks.run.reporting import emit
 from tasks.run.spec import StageSpec
-from tasks.run.stage import Workspace, run_stage, stage_task
+from tasks.run.stage import run_stage, stage_task
+from tasks.run.workspace import Workspace
 
 
 @stage_task("ppo")
@@ -32,7 +33,8 @@ def align(
 
         data = work.inputs["prompts"]
         corpus = data / "corpus_train.jsonl"
-        return train_ppo(
+        return work.learn(
+            train_ppo,
             sft=work.inputs["actor"] / "model",
             reward=work.inputs["reward_model"] / "model",
             prompts=data / "prompts_train.jsonl",
