@@ -23,6 +23,7 @@ from models.language.folders import (
 from models.language.sequences import Sequences, token_logprobs
 from models.ppo.config import PPOConfig
 from models.randomness import derive_seed
+from models.training.memory import recompute_activations
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +124,7 @@ def prepare_networks(networks: Networks, config: PPOConfig) -> None:
                     module.p = 0.0
                 if hasattr(module, "attention_dropout"):
                     module.attention_dropout = 0.0
-            network.activation_checkpointing_enable({"use_reentrant": False})
+            recompute_activations(network)
             network.train()
 
 

@@ -210,7 +210,7 @@ def _build_trainer(
     settings = trainer_settings(config, run, stage="reward", steps=steps)
     return PackedRewardTrainer(
         model=model,
-        tokens_per_microbatch=config.tokens_per_microbatch,
+        config=config,
         args=RewardConfig(**settings, max_length=None, remove_unused_columns=False),
         train_dataset=Dataset.from_list(elements).select(order),
         processing_class=tokenizer,

@@ -35,6 +35,8 @@ class PretrainConfig(Config):
     """Of AdamW, on matrices only."""
     max_grad_norm: Positive = 1.0
     """Clips the global gradient norm."""
+    gradient_checkpointing: bool = False
+    """Recompute activations to save memory."""
     checkpoint_steps: Steps = 500
     """Optimiser steps between checkpoints."""
 
@@ -60,5 +62,7 @@ class SFTStageConfig(Config):
     """Of AdamW."""
     max_grad_norm: Positive = 1.0
     """Clips the global gradient norm."""
+    gradient_checkpointing: bool = False
+    """Recompute activations to save memory."""
     checkpoint_steps: Steps = 100
     """Optimiser steps between checkpoints."""

@@ -19,6 +19,7 @@ from models.language.reading import without_progress_bars
 from models.randomness import derive_seed
 from models.runtime import TrainingRun
 from models.training.callbacks import HeldOutCallback, LogCallback, SealCallback, StopCallback
+from models.training.memory import recompute_activations
 
 
 class OptimiserSettings(Protocol):
@@ -36,6 +37,10 @@ class OptimiserSettings(Protocol):
     def max_grad_norm(self) -> float: ...
     @property
     def checkpoint_steps(self) -> int: ...
+    @property
+    def tokens_per_microbatch(self) -> int: ...
+    @property
+    def gradient_checkpointing(self) -> bool: ...
 
 
 class GuardedTrainer(Trainer):  # type: ignore[misc]
@@ -44,9 +49,11 @@ class GuardedTrainer(Trainer):  # type: ignore[misc]
     Mixed in front of TRL's trainers as well. It also writes no model cards and reports nothing.
     """
 
-    def __init__(self, *, tokens_per_microbatch: int, **settings: Any) -> None:
-        self.tokens_per_microbatch = tokens_per_microbatch
-        super().__init__(**settings)
+    def __init__(self, *, config: OptimiserSettings, model: Any, **settings: Any) -> None:
+        self.tokens_per_microbatch = config.tokens_per_microbatch
+        if config.gradient_checkpointing:
+            recompute_activations(model)
+        super().__init__(model=model, **settings)
 
     def accumulate(self, losses: Iterable[torch.Tensor]) -> torch.Tensor:
         """Add the losses of micro-batches, for `compute_loss` to return.
@@ -135,7 +142,7 @@ def trainer_settings(
         "use_cpu": on_cpu,
         "bf16": run.device.startswith("cuda") and torch.cuda.is_bf16_supported(),
         "fp16": False,
-        "activation_checkpointing": False,
+        "activation_checkpointing": False,  # GuardedTrainer turns it on, where it is wanted
         "dataloader_num_workers": 0,
         "dataloader_pin_memory": not on_cpu,
     }

@@ -109,7 +109,7 @@ def _build_trainer(
     settings = trainer_settings(config, run, stage="sft", steps=steps)
     return PackedSFTTrainer(
         model=model,
-        tokens_per_microbatch=config.tokens_per_microbatch,
+        config=config,
         args=SFTConfig(
             **settings,
             completion_only_loss=True,
