@@ -17,6 +17,7 @@ from models.config import (
     ShareBelowOne,
     Steps,
 )
+from models.language.config import LoRAConfig
 
 
 class FeedbackConfig(Config):
@@ -61,6 +62,8 @@ class RewardStageConfig(Config):
     """Of AdamW."""
     max_grad_norm: Positive = 1.0
     """Clips the global gradient norm."""
+    lora: LoRAConfig | None = None
+    """Train only adapters and the score head; none = all weights."""
     moment_samples: int = Field(512, ge=16, le=1_000_000, title="Samples for score moments")
     """SFT completions whose scores give the mean and standard deviation for normalisation."""
     min_score_std: Positive = 0.1

@@ -20,6 +20,7 @@ Touvron et al., Llama 2 (2023), equation 2 for the margin.
 import logging
 import re
 from collections import defaultdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from trl import RewardConfig
 from models.errors import DataError, ParameterError
 from models.language.config import SamplingConfig
 from models.language.examples import Pairs, encode_pairs
-from models.language.folders import load_causal_model, load_tokenizer, new_reward_model, save_model
+from models.language.folders import load_causal_model, load_tokenizer, new_reward_model
 from models.language.generation import sample_completions
 from models.language.scoring import (
     SCORED_TOKENS,
@@ -50,6 +51,7 @@ from models.reward.ranking import (
 from models.rows import has_messages, read_rows
 from models.runtime import TrainingRun
 from models.statistics.intervals import Interval
+from models.training.adapters import add_adapter, publish
 from models.training.order import rows_to_learn, training_order
 from models.training.packed_trainers import PackedRewardTrainer, batch_elements
 from models.training.setup import train, trainer_settings
@@ -85,7 +87,8 @@ def train_reward_model(
         DataError: No pair is left to learn from or to measure on, or no prompt to sample for.
         DivergedError: The loss is not finite.
     """
-    model = new_reward_model(sft, seed=derive_seed(run.seed, "reward.head"))
+    head_seed = derive_seed(run.seed, "reward.head")
+    model = new_reward_model(sft, seed=head_seed)
     rows = read_rows(preferences)
     tokenizer = load_tokenizer(sft, wants_template=has_messages(rows))
     room = min(config.max_tokens, model.config.max_position_embeddings)
@@ -95,6 +98,8 @@ def train_reward_model(
     judged = read_rows(heldout)
     held_out = _encode_file(tokenizer, heldout, decided(judged, heldout), room)
     sampled_prompts = _draw_prompts(tokenizer, prompts, model.config, config, sampling, run.seed)
+    if config.lora:
+        add_adapter(model, config.lora, seed=derive_seed(run.seed, "reward.lora"))
     trainer = _build_trainer(model, tokenizer, learned, config, run)
     train(
         trainer,
@@ -115,7 +120,7 @@ def train_reward_model(
         sampling=sampling,
         seed=run.seed,
     )
-    save_model(model, tokenizer, run.out)
+    publish(model, tokenizer, run.out, base=sft, load=partial(new_reward_model, seed=head_seed))
     write_score_moments(run.out, moments)
     return {
         **metrics,

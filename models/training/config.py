@@ -13,7 +13,7 @@ from models.config import (
     ShareBelowOne,
     Steps,
 )
-from models.language.config import Turns
+from models.language.config import LoRAConfig, Turns
 
 
 class PretrainConfig(Config):
@@ -62,6 +62,8 @@ class SFTStageConfig(Config):
     """Of AdamW."""
     max_grad_norm: Positive = 1.0
     """Clips the global gradient norm."""
+    lora: LoRAConfig | None = None
+    """Train only adapters; none = all weights."""
     gradient_checkpointing: bool = False
     """Recompute activations to save memory."""
     checkpoint_steps: Steps = 100

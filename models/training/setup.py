@@ -7,9 +7,11 @@ dropout), so a run that was killed and resumed ends with the same bits as one th
 
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import PrinterCallback, Trainer
 
 from models.checkpoints import latest
@@ -18,8 +20,12 @@ from models.interruption import Interruption
 from models.language.reading import without_progress_bars
 from models.randomness import derive_seed
 from models.runtime import TrainingRun
+from models.training.adapters import has_adapter, learned_state, load_learned_state
 from models.training.callbacks import HeldOutCallback, LogCallback, SealCallback, StopCallback
 from models.training.memory import recompute_activations
+
+LEARNED = "learned.safetensors"
+"""In a checkpoint: the weights that learn, where only an adapter does."""
 
 
 class OptimiserSettings(Protocol):
@@ -89,6 +95,21 @@ class GuardedTrainer(Trainer):  # type: ignore[misc]
         if not torch.isfinite(loss + norm):
             self._stop(float(loss), float(norm))
         return loss
+
+    def _save(self, output_dir: Any = None, state_dict: Any = None) -> None:
+        """Save the weights that learn, where only an adapter does."""
+        if not has_adapter(self.model):
+            super()._save(output_dir, state_dict)
+        elif self.args.should_save:
+            Path(output_dir).mkdir(parents=True, exist_ok=True)
+            save_file(learned_state(self.model), Path(output_dir) / LEARNED)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: Any, model: Any = None) -> None:
+        """Load what `_save` saved."""
+        if not has_adapter(self.model):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        else:
+            load_learned_state(self.model, load_file(Path(resume_from_checkpoint) / LEARNED))
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Write none: checkpoints are private, and published folders carry their lineage."""
