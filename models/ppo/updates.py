@@ -17,18 +17,22 @@ from models.ppo.config import PPOConfig
 from models.ppo.losses import PolicyLoss, ValueLoss, policy_loss, value_loss
 from models.ppo.networks import forward_precision
 from models.ppo.rollout import Rollout, critic_values
+from models.training.memory import MasterAdamW, learned_weights
 
 
-def adamw(network: Any, learning_rate: float) -> torch.optim.AdamW:
-    """Build the optimiser of a network's trainable parameters."""
-    return torch.optim.AdamW(
-        [parameter for parameter in network.parameters() if parameter.requires_grad],
-        lr=learning_rate,
-        betas=(0.9, 0.95),
-        eps=1e-5,
-        weight_decay=0.0,
-        fused=True,
-    )
+def adamw(network: Any, learning_rate: float, config: PPOConfig) -> torch.optim.AdamW:
+    """Build the optimiser of a network's trainable parameters; it may put masters below them."""
+    learned = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    settings: dict[str, Any] = {
+        "lr": learning_rate,
+        "betas": (0.9, 0.95),
+        "eps": 1e-5,
+        "weight_decay": 0.0,
+        "fused": True,
+    }
+    if config.precision == "bfloat16" and config.lora is None:
+        return MasterAdamW(learned, network=network, **settings)
+    return torch.optim.AdamW(learned, **settings)
 
 
 def actor_step(
@@ -143,7 +147,7 @@ def _policy_metrics(losses: list[PolicyLoss], counted: int) -> dict[str, float]:
 
 def _apply(network: Any, optimizer: torch.optim.Optimizer, config: PPOConfig) -> float:
     """Clip, step, and return the gradient norm before clipping."""
-    norm = torch.nn.utils.clip_grad_norm_(network.parameters(), config.max_grad_norm)
+    norm = torch.nn.utils.clip_grad_norm_(learned_weights(network), config.max_grad_norm)
     _check_finite(norm, "gradient norm")
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)

@@ -104,7 +104,7 @@ def _measure(
     # Imports torch.
     from models.benchmarks.multiple_choice import answer_questions
     from models.benchmarks.questions import read_questions
-    from models.language.folders import load_causal_model, load_tokenizer
+    from models.language.folders import load_causal_model, load_frozen, load_tokenizer
 
     asked = read_questions(questions.expanduser())
     shown = None if examples is None else read_questions(examples.expanduser())
@@ -112,7 +112,7 @@ def _measure(
     for label in labels:
         folder = work.inputs[label] / "model"
         found[label] = answer_questions(
-            load_causal_model(folder).to(work.device),
+            load_frozen(load_causal_model, folder, work.device),
             load_tokenizer(folder, wants_template=config.prompt == "chat"),
             asked,
             config,

@@ -35,6 +35,7 @@ EPOCHS: dict[str, Any] = {
     "checkpoint_steps": 4,
     "tokens_per_microbatch": 32,
     "gradient_checkpointing": True,
+    "precision": "bfloat16",
 }
 
 Numbers = list[tuple[int, dict[str, float]]]
