@@ -25,7 +25,7 @@ from models.distributed.team import current_team
 from models.errors import ParameterError
 from models.language.config import SamplingConfig
 from models.language.decoding import decode
-from models.language.folders import load_causal_model, load_tokenizer
+from models.language.folders import load_causal_model, load_frozen, load_tokenizer
 from models.language.sequences import TokenDistribution, language_head
 from models.language.tokenizer import NO_LIMIT, Messages, decode_completion, encode_prompts
 from models.randomness import derive_seed
@@ -212,7 +212,7 @@ def complete(
 ) -> list[SampledText]:
     """Sample one completion, as text, for each prompt."""
     tokenizer = load_tokenizer(model)
-    network = load_causal_model(model).to(device)
+    network = load_frozen(load_causal_model, model, device)
     encoded = encode_to_fit(tokenizer, network, prompts, sampling)
     completions = sample_completions(
         network,

@@ -25,6 +25,7 @@ from models.rows import read_rows, write_rows
 from models.runtime import TrainingRun
 from models.training.adapters import load_learned_state, publish
 from models.training.blocks import corpus_blocks
+from models.training.memory import restore_float32
 
 WATCHED_PROMPTS = 8
 
@@ -100,6 +101,8 @@ def train_ppo(
 def _publish(session: Session, tokenizer: Any, sft: Path, reward: Path, out: Path) -> None:
     trainer = session.trainer
     networks = trainer.networks
+    for network in (networks.actor, networks.critic):
+        restore_float32(network)
     publish(networks.actor, tokenizer, out / "model", base=sft, load=load_causal_model)
     base, load = reward, load_reward_model
     if networks.one_trunk:

@@ -92,8 +92,8 @@ class PPOTrainer:
         self._unfinished: Iteration | None = None
         self._side_by_side = SideBySide(networks.actor.device)
         prepare_networks(networks, config)
-        self.actor_optimizer = adamw(networks.actor, config.actor_learning_rate)
-        self.critic_optimizer = adamw(networks.critic, config.critic_learning_rate)
+        self.actor_optimizer = adamw(networks.actor, config.actor_learning_rate, config)
+        self.critic_optimizer = adamw(networks.critic, config.critic_learning_rate, config)
         self.ema = MovingAverage(networks.actor, config.ema_decay) if config.ema_decay else None
 
     def step(self, record: Callable[[dict[str, float]], None] | None = None) -> dict[str, float]:

@@ -78,7 +78,7 @@ def pretrain(
     settings = trainer_settings(config, run, stage="pretrain", steps=config.steps)
     trainer = BlockTrainer(
         model=model,
-        tokens_per_microbatch=config.tokens_per_microbatch,
+        config=config,
         args=TrainingArguments(**settings),
         train_dataset=_Rows(blocks, order),
         data_collator=default_data_collator,
