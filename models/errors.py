@@ -6,6 +6,7 @@
     ├── ModelError       a model folder lacks files, its tokenizer or a head
     ├── StoreError       a published stage is damaged, missing or cannot be written
     ├── WeakRewardError  a reward model is no better than length or noise; PPO was not started
+    ├── RolloutError     a rollout server does not answer, or not as training needs it
     └── DivergedError    the loss is no longer finite; a checkpoint was left behind
 
 A message says what is wrong, what was got, what was wanted, and what to do about it.
@@ -37,6 +38,10 @@ class StoreError(QuartetError):
 
 class WeakRewardError(QuartetError):
     """A reward model is no better than length or noise, so PPO was not started."""
+
+
+class RolloutError(QuartetError):
+    """A rollout server does not answer, or not as training needs it."""
 
 
 class DivergedError(QuartetError):

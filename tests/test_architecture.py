@@ -184,7 +184,7 @@ FLOORS: dict[str, tuple[set[str], ...]] = {
     "models": (
         {"distributed", "statistics"},
         {"language"},
-        {"evaluation", "training"},
+        {"evaluation", "rollouts", "training"},
         {"benchmarks", "ppo", "reward"},
     ),
 }
