@@ -17,15 +17,7 @@ from models.config import (
     ShareBelowOne,
     Steps,
 )
-
-
-class LoRAConfig(Config):
-    """Low-rank adapters on every linear layer of the actor; without them it is the reference."""
-
-    rank: int = Field(16, ge=1, le=65_536)
-    """Rank of the adapters."""
-    alpha: Positive = 32.0
-    """The adapters' output is scaled by alpha / rank."""
+from models.language.config import LoRAConfig
 
 
 class AlarmConfig(Config):
@@ -107,7 +99,7 @@ class PPOConfig(Config):
     importance_cap: float = Field(2.0, ge=1, le=1e9)
     """Upper bound of the weights that correct the policy loss for a server's distribution."""
     lora: LoRAConfig | None = None
-    """Train only adapters of the actor."""
+    """Train only adapters of actor and critic; none = all weights."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of forward passes; auto = bfloat16 if the GPU supports it. Logprobs stay float32."""
     gradient_checkpointing: bool = False
