@@ -184,6 +184,7 @@ FLOORS: dict[str, tuple[set[str], ...]] = {
     "models": (
         {"distributed", "statistics"},
         {"language"},
+        {"adoption"},
         {"evaluation", "training"},
         {"benchmarks", "ppo", "reward"},
     ),

@@ -4,7 +4,7 @@ What depends on files, stages and models is refused by the plan (`flows/planning
 """
 
 from flows.parameters import PipelineParameters
-from flows.planning.memory import check_memory
+from flows.planning.limits import check_memory
 from tasks.data.sources import check_source
 from tasks.judging.possible import refuse_impossible
 from tasks.registry.versions import named_version

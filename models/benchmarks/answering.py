@@ -6,7 +6,7 @@ from pathlib import Path
 from models.benchmarks.config import MultipleChoiceConfig
 from models.benchmarks.multiple_choice import Answers, answer_questions
 from models.benchmarks.questions import Questions
-from models.language.folders import load_causal_model, load_tokenizer
+from models.language.folders import load_causal_model, load_frozen, load_tokenizer
 
 
 def answer_each(
@@ -26,7 +26,7 @@ def answer_each(
     wants_template = config.prompt == "chat"
     return {
         name: answer_questions(
-            load_causal_model(folder).to(device),
+            load_frozen(load_causal_model, folder, device),
             load_tokenizer(folder, wants_template=wants_template),
             questions,
             config,

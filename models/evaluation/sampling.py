@@ -22,6 +22,7 @@ from models.evaluation.samples import Samples, Scores
 from models.language.config import SamplingConfig
 from models.language.folders import (
     load_causal_model,
+    load_frozen,
     load_reward_model,
     load_tokenizer,
     same_tokenizer,
@@ -139,7 +140,7 @@ def sample_model(
         ParameterError: The longest completion leaves no room for any prompt.
     """
     tokenizer = load_tokenizer(model, wants_template=not isinstance(prompts[0], str))
-    network = load_causal_model(model).to(device)
+    network = load_frozen(load_causal_model, model, device)
     encoded = encode_to_fit(tokenizer, network, prompts, sampling)
     repeated = [ids for ids in encoded for _ in range(samples_per_prompt)]
     completions = sample_completions(
@@ -178,7 +179,7 @@ class RewardScorer:
         """
         self._folder = folder
         self._tokenizer = load_tokenizer(folder)
-        network = load_reward_model(folder).to(device)
+        network = load_frozen(load_reward_model, folder, device)
         self._context: int = network.config.max_position_embeddings
         self._scorer = SequenceScorer(network, CHUNK_TOKENS)
 
@@ -230,7 +231,7 @@ def _divergence(
             model, reference,
         )  # fmt: skip
         return None
-    other = load_causal_model(reference).to(network.device)
+    other = load_frozen(load_causal_model, reference, network.device)
     longest, context = int(sequences.lengths.max()), other.config.max_position_embeddings
     if longest > context:
         logger.warning(

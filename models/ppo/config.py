@@ -13,6 +13,7 @@ from models.config import (
     Positive,
     PositiveOrZero,
     PositiveShare,
+    Precision,
     Share,
     ShareBelowOne,
     Steps,
@@ -94,8 +95,9 @@ class PPOConfig(Config):
     """Clips the global gradient norm."""
     lora: LoRAConfig | None = None
     """Train only adapters of actor and critic; none = all weights."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of forward passes; auto = bfloat16 if the GPU supports it. Logprobs stay float32."""
+    precision: Precision = "auto"
+    """Of the weights; auto = bfloat16 for frozen networks and for computing if the GPU supports it.
+    With bfloat16 the optimisers keep float32 masters. Logprobs are float32 always."""
     gradient_checkpointing: bool = False
     """Recompute activations to save memory."""
     checkpoint_iterations: Count = 10

@@ -7,8 +7,9 @@ followed the position is reported with the win rates: a judge that follows it mo
 Answers are read strictly: one of A, B, TIE, alone or as {"winner": …}. A pair with an answer that
 cannot be read counts for nobody, and how many these were is reported.
 
-Plain `httpx` and not a client library: one request of one kind is all there is (`models.transport`). The
-API key is read from the environment, sent, and stands in no log, file, or message.
+Plain `httpx` and not a client library: one request of one kind is all there is
+(`models.transport`). The API key is read from the environment, sent, and stands in no log, file, or
+message.
 
 Source: Zheng et al., Judging LLM-as-a-Judge with MT-Bench and Chatbot Arena (2023), section 3.4.
 """

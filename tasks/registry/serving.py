@@ -124,14 +124,15 @@ def serve_model(
     from huggingface_hub import constants
 
     from models.language.chat import context_tokens
-    from models.language.folders import load_causal_model, load_tokenizer
+    from models.language.folders import load_causal_model, load_frozen, load_tokenizer
     from models.language.reading import refuse_short_embeddings
     from tasks.registry.connections import PromptConnection
 
     constants.HF_HUB_OFFLINE = True  # everything is here; nothing is asked of the hub
     settings = load_settings()
     tokenizer = load_tokenizer(folder)
-    model = load_causal_model(folder).to(use_device(settings.device, settings.threads))
+    device = use_device(settings.device, settings.threads)
+    model = load_frozen(load_causal_model, folder, device)
     refuse_short_embeddings(folder, tokenizer, model)
     context = context_tokens(model)
     app = Guard(_app(model, tokenizer, name), key=key, host=host, context=context, name=name)

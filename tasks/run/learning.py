@@ -111,7 +111,9 @@ class Learner:
                 follower.take_over()
                 time.sleep(POLL_SECONDS)
         except BaseException:
-            from models.interruption import Interruption  # at this time: it may import torch
+            from models.distributed.interruption import (
+                Interruption,
+            )  # at this time: it may import torch
 
             with Interruption() as signals, signals.held():
                 child.stop(lambda: signals.requested)

@@ -41,7 +41,7 @@ def adopt(source: str, *, role: Role, pipeline: PipelineRun) -> StageRef:
         content = f"{where}@{commit}"
 
     def learn(work: Workspace) -> Mapping[str, float]:
-        from models.language.adoption import adopt_model, adopt_reward_model  # imports torch
+        from models.adoption.adopt import adopt_model, adopt_reward_model  # imports torch
 
         take = adopt_reward_model if role in ("reward", "judge") else adopt_model
         return take(where, commit, work.out / "model")
