@@ -111,9 +111,7 @@ class Learner:
                 follower.take_over()
                 time.sleep(POLL_SECONDS)
         except BaseException:
-            from models.distributed.interruption import (
-                Interruption,
-            )  # at this time: it may import torch
+            from models.distributed.interruption import Interruption  # imports torch
 
             with Interruption() as signals, signals.held():
                 child.stop(lambda: signals.requested)

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 
 from models.checkpoints import latest, seal
+from models.distributed.interruption import Interruption
 from models.distributed.team import current_team
 from models.errors import DataError, DivergedError
-from models.distributed.interruption import Interruption
 from models.language.config import SamplingConfig
 from models.runtime import TrainingRun
 from tasks.results.curves import append_history
