@@ -27,6 +27,7 @@ import torch
 from datasets import Dataset
 from trl import RewardConfig
 
+from models.distributed.team import current_team
 from models.errors import DataError, ParameterError
 from models.language.config import SamplingConfig
 from models.language.examples import Pairs, encode_pairs
@@ -110,7 +111,8 @@ def train_reward_model(
         seed=run.seed,
     )
     save_model(model, tokenizer, run.out)
-    write_score_moments(run.out, moments)
+    if current_team().leads:
+        write_score_moments(run.out, moments)
     return {
         **metrics,
         "reward/score_mean": moments.mean,

@@ -19,12 +19,12 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from trl import RewardTrainer, SFTTrainer
 from trl.trainer.utils import FusedCausalLMOutput
 
+from models.distributed.team import current_team
 from models.language.examples import Pairs
 from models.language.packing import use_packed_attention
 from models.language.sequences import Sequences, in_chunks, sequence_scores
-from models.training.setup import GuardedTrainer
+from models.training.setup import IGNORED_LABEL, GuardedTrainer
 
-IGNORED_LABEL = -100
 MOST_LOGITS = 2**28
 """So many exist at once, 1 GiB in float32 and as much again for each step of the softmax; a batch
 with more goes through TRL's own head, which is slower on a CPU but takes them in tiles."""
@@ -54,7 +54,7 @@ class PackedRewardTrainer(GuardedTrainer, RewardTrainer):  # type: ignore[misc]
     """TRL's RewardTrainer whose batch elements are prompts with completions and pairs of these.
 
     Each completion of a batch is scored once, all in one packed row. TRL logs what it logs, of the
-    pairs that are no ties.
+    whole batch's pairs that are no ties.
     """
 
     def __init__(self, *, most_tokens: int, **settings: Any) -> None:
@@ -71,6 +71,14 @@ class PackedRewardTrainer(GuardedTrainer, RewardTrainer):  # type: ignore[misc]
         """Take the rows as they are: tokenised, with columns that TRL does not know."""
         return dataset
 
+    def collate(self, rows: list[Any], of: int) -> dict[str, torch.Tensor]:
+        """Lay out some elements of a batch of `of`, as `collate_rankings`."""
+        return collate_rankings(rows, of)
+
+    def without_effect(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Make an element that can be computed and has no pairs."""
+        return {**row, **{name: [] for name in ("chosen", "rejected", "margin", "tie")}}
+
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Compute the mean over the batch's elements of `pair_losses`, averaged within each."""
         # accelerate puts mixed precision around the model's own forward, which is not called.
@@ -80,12 +88,13 @@ class PackedRewardTrainer(GuardedTrainer, RewardTrainer):  # type: ignore[misc]
             )
         chosen, rejected = scores[inputs["chosen"]], scores[inputs["rejected"]]  # (pairs,)
         tie, margin = inputs["tie"], inputs["margin"]
-        decided = ~tie
-        if decided.any():
-            seen = torch.cat([chosen[decided], rejected[decided]]).detach()[:, None]
+        mine = torch.stack([chosen, rejected, margin])[:, ~tie].detach().cpu()
+        decided = torch.cat(current_team().gather(mine), dim=1).to(scores.device)  # (3, pairs)
+        if decided.numel():
+            seen = decided[:2].reshape(-1, 1)
             super().compute_loss(
                 lambda **_: SequenceClassifierOutput(logits=seen),
-                {"attention_mask": inputs["attention_mask"], "margin": margin[decided]},
+                {"attention_mask": inputs["attention_mask"], "margin": decided[2]},
             )
         losses = pair_losses(chosen, rejected, margin, tie)
         return torch.sum(inputs["weight"] * losses)
@@ -138,16 +147,18 @@ def batch_elements(pairs: Pairs, *, by_prompt: bool) -> list[dict[str, Any]]:
     return elements
 
 
-def collate_rankings(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+def collate_rankings(rows: list[dict[str, Any]], of: int | None = None) -> dict[str, torch.Tensor]:
     """Join batch elements: their sequences padded, their pairs as places among these.
 
     Args:
         rows: Of `batch_elements`.
+        of: Elements of the whole batch, if these are some of it.
 
     Returns:
         input_ids and attention_mask, (sequences, seq); chosen, rejected, margin, tie and weight,
         (pairs,). Pairs of one element share its weight, and all elements have the same.
     """
+    elements = len(rows) if of is None else of
     # First sequences of all elements, then all second ones: with pairs, chosen before rejected.
     places = sorted(
         ((at, place) for at, row in enumerate(rows) for place in range(len(row["sequences"]))),
@@ -163,11 +174,13 @@ def collate_rankings(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
     return {
         "input_ids": pad_sequence(ids, batch_first=True),
         "attention_mask": pad_sequence([torch.ones_like(row) for row in ids], batch_first=True),
-        "chosen": torch.tensor([number[at, rows[at]["chosen"][pair]] for at, pair in pairs]),
-        "rejected": torch.tensor([number[at, rows[at]["rejected"][pair]] for at, pair in pairs]),
+        **{
+            side: torch.tensor([number[at, rows[at][side][pair]] for at, pair in pairs]).long()
+            for side in ("chosen", "rejected")
+        },
         "margin": torch.tensor(column("margin"), dtype=torch.float32),
-        "tie": torch.tensor(column("tie")),
-        "weight": torch.tensor([1 / len(rows[at]["chosen"]) / len(rows) for at, _ in pairs]),
+        "tie": torch.tensor(column("tie"), dtype=torch.bool),
+        "weight": torch.tensor([1 / len(rows[at]["chosen"]) / elements for at, _ in pairs]),
     }
 
 

@@ -29,8 +29,8 @@ from models.rows import has_messages, read_rows
 from models.runtime import TrainingRun
 from models.training.config import SFTStageConfig
 from models.training.order import rows_to_learn, training_order
-from models.training.packed_trainers import IGNORED_LABEL, PackedSFTTrainer
-from models.training.setup import train, trainer_settings
+from models.training.packed_trainers import PackedSFTTrainer
+from models.training.setup import IGNORED_LABEL, train, trainer_settings
 
 logger = logging.getLogger(__name__)
 
