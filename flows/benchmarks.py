@@ -11,7 +11,7 @@ from prefect import flow
 from flows.forms import StageForm
 from flows.lifecycle import cancellable, name_run
 from flows.names import label_models
-from flows.plan import perform
+from flows.planning.plan import perform
 from models.benchmarks.config import MultipleChoiceConfig
 from models.config import CountOrZero
 from models.errors import ParameterError

@@ -12,7 +12,7 @@ from prefect import flow
 from flows.forms import StageForm
 from flows.lifecycle import cancellable, name_run
 from flows.names import label_models
-from flows.plan import perform
+from flows.planning.plan import perform
 from tasks.judging.config import EvaluateModelsConfig
 from tasks.results.store import StageRef
 from tasks.run.exchange import open_input

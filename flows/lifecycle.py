@@ -20,9 +20,9 @@ from prefect.states import Cancelled, Completed
 from pydantic import Field
 
 from flows.forms import StageForm
-from flows.memory import check_memory
 from flows.names import name_of
 from flows.parameters import PipelineParameters, changed_from_preset
+from flows.planning.memory import check_memory
 from flows.preferences import LearnedPreferences
 from models.errors import QuartetError
 from tasks.catalogue import entry

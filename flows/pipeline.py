@@ -22,7 +22,7 @@ from flows.lifecycle import (
     name_run,
 )
 from flows.parameters import PipelineParameters
-from flows.plan import is_foretold, perform
+from flows.planning.plan import is_foretold, perform
 from flows.preferences import learn_preferences
 from tasks.registry.verdicts import record_verdict
 from tasks.results.store import StageRef

@@ -12,7 +12,7 @@ from prefect import flow
 
 from flows.forms import PPOForm, StageForm
 from flows.lifecycle import cancellable, conclude_decision, concluding, name_run
-from flows.plan import perform
+from flows.planning.plan import perform
 from flows.preferences import learn_preferences
 from models.errors import ParameterError
 from tasks.registry.verdicts import record_verdict

@@ -4,5 +4,5 @@ Rooms: `distributed` (several processes) and `statistics`; on them `language`; t
 `evaluation`; on those `reward`, `ppo` and `benchmarks`. The ground: `errors`, `config` (base of
 configs), `rows` (files of rows), `token_files` (a corpus as tokens), `files` (those that people
 give), `display` (of foreign text), `randomness`, `runtime` (device, `TrainingRun`), `interruption`
-(signals that wait), `checkpoints`.
+(signals that wait), `checkpoints`, `transport` (requests to servers).
 """

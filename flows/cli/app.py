@@ -17,7 +17,6 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from flows.checks import check_decision, check_parameters, check_registered
 from flows.cli.arguments import NAME, NOTE, checked, want_file_to_write, want_home
 from flows.cli.check import check
 from flows.cli.environment import prepare_environment
@@ -28,6 +27,7 @@ from flows.cli.registry import gc, lineage, promote, rollback
 from flows.cli.terminal import be_robust, refusals, refuse, say
 from flows.cli.use import chat, serve
 from flows.forms import RunForm
+from flows.planning.checks import check_decision, check_parameters, check_registered
 from models.errors import QuartetError
 from tasks.machine.addresses import use_running_servers
 from tasks.machine.temporary import ensure_prefect

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flows.cli.terminal import add_row, as_text
-from flows.plan import Plan
+from flows.planning.plan import Plan
 
 
 def print_plan(plan: Plan) -> None:

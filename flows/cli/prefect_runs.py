@@ -11,7 +11,7 @@ from tasks.machine.temporary import ensure_prefect
 from tasks.settings import Settings
 
 if TYPE_CHECKING:
-    from flows.plan import Plan
+    from flows.planning.plan import Plan
 
 
 @contextlib.contextmanager
@@ -49,7 +49,7 @@ def foretold(module: str, name: str, /, *args: Any, **kwargs: Any) -> "Plan":
     """
     with quick_imports():
         flow = getattr(importlib.import_module(module), name)
-        from flows.plan import plan_of
+        from flows.planning.plan import plan_of
     return plan_of(flow, *args, **kwargs)
 
 

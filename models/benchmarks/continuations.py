@@ -18,7 +18,13 @@ import torch
 
 from models.language.likelihood import prefix_token
 from models.language.packing import packed_hidden
-from models.language.sequences import HEAD_TOKENS, PLAIN, Sequences, in_chunks
+from models.language.sequences import (
+    HEAD_TOKENS,
+    PLAIN,
+    Sequences,
+    in_chunks,
+    language_head,
+)
 from models.language.tokenizer import NO_LIMIT, encode_prompts
 
 CHUNK_TOKENS = 16384
@@ -116,7 +122,7 @@ def _sums(model: Any, sequences: Sequences) -> tuple[torch.Tensor, torch.Tensor]
     places, steps = sequences.completion_index()
     rows = sequences.completion_mask.nonzero(as_tuple=True)[0]
     hidden = packed_hidden(model, ids, sequences.lengths.tolist())[places - 1]
-    head = model.get_output_embeddings()
+    head = language_head(model)
     summed = torch.zeros(len(sequences), dtype=torch.float64, device=ids.device)
     missed = torch.zeros(len(sequences), dtype=torch.int64, device=ids.device)
     for part, step, target, row in zip(

@@ -1,4 +1,4 @@
-"""The configs of language models: tokenizer, architecture, existing base model, sampling."""
+"""The configs of language models: tokenizer, architecture, base model, adapters, sampling."""
 
 from typing import Literal, TypeAlias
 
@@ -55,6 +55,15 @@ class BaseModelConfig(Config):
     def name(self) -> str:
         """Source and revision in one word, id@revision."""
         return f"{self.source}@{self.revision}" if self.revision else self.source
+
+
+class LoRAConfig(Config):
+    """Low-rank adapters on every linear layer of the trunk; all other weights are frozen."""
+
+    rank: int = Field(16, ge=1, le=65_536)
+    """Rank of the adapters."""
+    alpha: Positive = 32.0
+    """The adapters' output is scaled by alpha / rank."""
 
 
 class SamplingConfig(Config):

@@ -55,6 +55,7 @@ class DecodingCache:
         value: torch.Tensor,
         scaling: float | None,
         window: int | None,
+        softcap: float | None = None,
     ) -> torch.Tensor:
         """Store one token of each row and let it see its own row's past.
 
@@ -65,6 +66,7 @@ class DecodingCache:
             value: (rows, heads, 1, head).
             scaling: Of the scores; 1 / sqrt(head) where not given.
             window: How many tokens are seen at most, the new one included.
+            softcap: Of the scores, softcap * tanh(scores / softcap), if given.
 
         Returns:
             (rows, 1, query heads, head).
@@ -77,6 +79,8 @@ class DecodingCache:
             size**-0.5 if scaling is None else scaling
         )
         scores = torch.matmul(grouped, keys[:rows, :, : self._width].transpose(2, 3))
+        if softcap is not None:
+            scores = softcap * torch.tanh(scores / softcap)
         weights = (scores + self._mask(window, scores.dtype)).softmax(-1, dtype=torch.float32)
         return torch.matmul(weights.to(value.dtype), values[:rows, :, : self._width]).reshape(
             rows, 1, -1, value.shape[3]

@@ -97,18 +97,34 @@ def new_reward_model(path: Path, *, seed: int) -> Any:
         Stiennon et al., Learning to summarize from human feedback (2020), section 3.4;
         the head's scale from its released code.
     """
-    causal = load_causal_model(path)
-    config = copy.deepcopy(causal.config)
-    config.num_labels = 1
-    with torch.random.fork_rng(devices=[]):  # the weights drawn here are all replaced below
-        model = AutoModelForSequenceClassification.from_config(
-            config, dtype=torch.float32, trust_remote_code=False
-        )
-    model.base_model.load_state_dict(causal.base_model.state_dict())
+    model = reward_model_on(load_causal_model(path))
     head = model.score.weight
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         head.normal_(0.0, 1.0 / math.sqrt(head.shape[1] + 1), generator=generator)
+    return model
+
+
+def reward_model_on(causal: Any) -> Any:
+    """Put a score head of zeros on the trunk of a causal language model, sharing its weights.
+
+    Both may learn only where these weights are frozen.
+    """
+    config = copy.deepcopy(causal.config)
+    config.num_labels = 1
+    with torch.device("meta"), torch.random.fork_rng(devices=[]):
+        model = AutoModelForSequenceClassification.from_config(
+            config, dtype=torch.float32, trust_remote_code=False
+        )
+    trunk = causal.base_model
+    shared: dict[int, Any] = {id(weight): weight for weight in trunk.parameters()}
+    setattr(
+        model,
+        model.base_model_prefix,
+        copy.deepcopy(trunk, shared | {id(causal.config): model.config}),
+    )
+    model.score.to_empty(device=causal.device)
+    torch.nn.init.zeros_(model.score.weight)
     return model.eval()
 
 

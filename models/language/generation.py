@@ -1,7 +1,7 @@
 """Sampling completions: one engine for feedback, score moments, PPO rollouts and evaluation.
 
-Prompts are prefilled as one packed row, then decoded with a preallocated key-value cache; rows
-that have ended leave the batch. Every row owns its stream of uniform numbers and a token is drawn
+Prompts are prefilled as one packed row, then decoded with a preallocated key-value cache
+(`models/language/decoding.py`); rows that have ended leave the batch. Every row owns its stream of uniform numbers and a token is drawn
 by inverting the cumulative distribution, so a row's completion depends neither on its neighbours
 nor on the batch size, and two models sampled with equal generators use the same random
 numbers: paired comparisons become sharper. The same softmax yields the token's logprob.
@@ -20,10 +20,9 @@ import torch
 
 from models.errors import ParameterError
 from models.language.config import SamplingConfig
-from models.language.decoding_cache import DecodingCache
+from models.language.decoding import decode
 from models.language.folders import load_causal_model, load_tokenizer
-from models.language.packing import packed_hidden
-from models.language.sequences import TokenDistribution
+from models.language.sequences import TokenDistribution, language_head
 from models.language.tokenizer import NO_LIMIT, Messages, decode_completion, encode_prompts
 from models.randomness import derive_seed
 
@@ -140,29 +139,17 @@ class _Batch:
 
 def _decode(model: Any, prompts: Sequence[Sequence[int]], batch: _Batch) -> None:
     """Prefill the prompts and draw tokens until every row has ended or is full."""
-    device = batch.alive.device
-    lengths = [len(prompt) for prompt in prompts]
-    cache = DecodingCache(lengths, new_tokens=batch.longest, device=device)
-    packed = torch.tensor([token for prompt in prompts for token in prompt], device=device)
-    hidden = packed_hidden(model, packed, lengths, decoding=cache)
-    hidden = hidden[torch.tensor(lengths, device=device).cumsum(0) - 1]
-    head = model.get_output_embeddings()
+    rows = decode(model, prompts, new_tokens=batch.longest)
+    head = language_head(model)
     for step in range(batch.longest):
-        drawn = batch.draw(head(hidden), step)
+        drawn = batch.draw(head(rows.hidden), step)
         alive = drawn != batch.eos_token_id
         if step == batch.longest - 1 or not alive.any():
             return
         if not alive.all():
-            order = cache.keep(alive)
+            order = rows.keep(alive)
             batch.alive, drawn = batch.alive[order], drawn[order]
-        cache.begin_step()
-        hidden = model.base_model(
-            input_ids=drawn[:, None],
-            position_ids=cache.lengths[:, None],
-            use_cache=False,
-            decoding=cache,
-        ).last_hidden_state[:, 0]
-        cache.end_step()
+        rows.append(drawn)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -60,11 +60,17 @@ class HeldOutLoss:
 
 
 def held_out_loss(
-    model: Any, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    completions: Sequence[Sequence[int]],
+    most_tokens: int | None = None,
 ) -> HeldOutLoss:
     """Measure how well a model predicts completions after their prompts, token by token.
 
     Prompts and completions have at least one token each.
+
+    Args:
+        most_tokens: Of one forward pass, if fewer than `HELD_OUT_TOKENS`; bounds memory only.
     """
     by_length = sorted(
         range(len(prompts)), key=lambda row: len(prompts[row]) + len(completions[row])
@@ -77,7 +83,9 @@ def held_out_loss(
     was_training = model.training
     model.eval()
     logprobs = map_chunks(
-        lambda chunk: token_logprobs(model, chunk).logprobs, sequences, HELD_OUT_TOKENS
+        lambda chunk: token_logprobs(model, chunk).logprobs,
+        sequences,
+        min(HELD_OUT_TOKENS, most_tokens or HELD_OUT_TOKENS),
     )
     model.train(was_training)
     return HeldOutLoss(

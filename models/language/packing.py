@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch.nn.attention.varlen import varlen_attn
 from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.utils.rnn import pad_sequence
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
@@ -28,6 +29,19 @@ from models.language.decoding_cache import DecodingCache
 ATTENTION = "quartet_packed"
 """The name under which transformers knows the attention function."""
 
+LAYOUT = "quartet_row_layout"
+"""The field of a model's config that holds its `row_layout`; absent where rows are packed."""
+
+
+def row_layout(model: Any) -> str:
+    """How rows reach a model: packed, or padded or repeated where packed ones come out wrong.
+
+    Adoption decides it by comparing with the model's own forward pass, and the model's config keeps
+    it, so what is trained from the model has it too. "repeated" is padded and decodes without a
+    cache.
+    """
+    return str(getattr(model.config, LAYOUT, "packed"))
+
 
 def use_packed_attention(model: Any) -> None:
     """Let a transformers model attend with this module's function; asking twice is free.
@@ -35,7 +49,7 @@ def use_packed_attention(model: Any) -> None:
     Raises:
         ModelError: The model does not go through transformers' attention interface.
     """
-    if model.config._attn_implementation == ATTENTION:
+    if model.config._attn_implementation == ATTENTION or row_layout(model) != "packed":
         return
     if not model._supports_attention_backend:
         raise ModelError(
@@ -52,7 +66,7 @@ def packed_hidden(
     *,
     decoding: DecodingCache | None = None,
 ) -> torch.Tensor:
-    """Run the trunk of a model on packed rows.
+    """Run the trunk of a model on packed rows, or on the same rows padded, by its `row_layout`.
 
     Args:
         input_ids: (tokens,), the rows end to end.
@@ -62,6 +76,8 @@ def packed_hidden(
     Returns:
         (tokens, width), the last hidden states.
     """
+    if row_layout(model) != "packed":
+        return _padded_hidden(model, input_ids, lengths)
     use_packed_attention(model)
     device = input_ids.device
     positions = torch.cat([torch.arange(length, device=device) for length in lengths])
@@ -80,6 +96,17 @@ def packed_hidden(
     return hidden[0]
 
 
+def _padded_hidden(model: Any, input_ids: torch.Tensor, lengths: list[int]) -> torch.Tensor:
+    """The model's own way: a padded batch and its mask; (tokens, width) in the packed order."""
+    ids = pad_sequence(list(input_ids.split(lengths)), batch_first=True)  # (rows, longest)
+    ends = torch.tensor(lengths, device=ids.device)[:, None]
+    mask = torch.arange(ids.shape[1], device=ids.device) < ends
+    hidden: torch.Tensor = model.base_model(
+        input_ids=ids, attention_mask=mask.long(), use_cache=False
+    ).last_hidden_state
+    return hidden[mask]
+
+
 def _attend(
     module: torch.nn.Module,
     query: torch.Tensor,
@@ -91,30 +118,34 @@ def _attend(
     cu_seq_lens_q: torch.Tensor | None = None,
     decoding: DecodingCache | None = None,
     sliding_window: int | None = None,
+    softcap: float | None = None,
     **others: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attend as transformers asks: (1, heads, tokens, head) -> (1, tokens, heads, head)."""
     if cu_seq_lens_q is None and decoding is None:
+        if softcap is not None:
+            return _capped(query, key, value, attention_mask, scaling, softcap), None
         ordinary: tuple[torch.Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **others
         )
         return ordinary
-    for unknown in ("softcap", "s_aux", "position_bias"):
+    for unknown in ("s_aux", "position_bias"):
         if others.get(unknown) is not None:
             raise ModelError(
-                f"{type(module).__name__} attends with {unknown}, which packed rows cannot do yet; "
-                "wanted plain scaled attention: choose a model such as Llama, Qwen or Mistral"
+                f"{type(module).__name__} attends with {unknown}, which packed rows cannot do; "
+                "take the model through adoption, which gives it padded rows"
             )
     layer: int = module.layer_idx  # type: ignore[assignment]
     if cu_seq_lens_q is None:
         assert decoding is not None
-        return decoding.attend(layer, query, key, value, scaling, sliding_window), None
+        return decoding.attend(layer, query, key, value, scaling, sliding_window, softcap), None
     if decoding is not None:
         decoding.fill(layer, key, value)
-    if query.is_cuda and query.dtype in (torch.bfloat16, torch.float16) and not dropout:
+    halved = query.is_cuda and query.dtype in (torch.bfloat16, torch.float16)
+    if halved and not dropout and softcap is None:
         return _flash(query, key, value, cu_seq_lens_q, scaling, sliding_window), None
     lengths = cu_seq_lens_q.diff().tolist()
-    return _per_length(query, key, value, lengths, dropout, scaling, sliding_window), None
+    return _per_length(query, key, value, lengths, dropout, scaling, sliding_window, softcap), None
 
 
 def _per_length(
@@ -125,6 +156,7 @@ def _per_length(
     dropout: float,
     scaling: float | None,
     sliding_window: int | None,
+    softcap: float | None,
 ) -> torch.Tensor:
     """One call of SDPA for each run of equal lengths; (1, tokens, heads, head)."""
     runs = [(length, len(list(run))) for length, run in groupby(lengths)]
@@ -140,12 +172,43 @@ def _per_length(
         mask = None
         if sliding_window is not None and sliding_window < length:
             mask = _window_mask(length, sliding_window, query.device)
+        if softcap is not None:
+            capped = _capped(q, k, v, mask, scaling, softcap)
+            parts.append(capped.reshape(1, count * length, *capped.shape[2:]))
+            continue
         attended = scaled_dot_product_attention(
             q, k, v, attn_mask=mask, is_causal=mask is None, dropout_p=dropout, scale=scaling,
             enable_gqa=q.shape[1] != k.shape[1],
         )  # fmt: skip
         parts.append(attended.transpose(1, 2).reshape(1, count * length, *attended.shape[1::2]))
     return torch.cat(parts, dim=1)
+
+
+def _capped(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None,
+    scaling: float | None,
+    softcap: float,
+) -> torch.Tensor:
+    """Attention with softly capped scores, causal where no mask is given; (rows, q, heads, head).
+
+    Source: Gemma Team, Gemma 2 (2024), section 2: softcap * tanh(scores / softcap).
+    """
+    rows, heads, length, size = query.shape
+    scale = size**-0.5 if scaling is None else scaling
+    grouped = query.reshape(
+        rows, key.shape[1], -1, length, size
+    )  # (rows, kv heads, group, q, head)
+    scores = torch.matmul(grouped, key[:, :, None].transpose(3, 4)) * scale
+    scores = softcap * torch.tanh(scores / softcap)
+    seen = torch.ones(scores.shape[-2:], dtype=torch.bool, device=query.device)
+    seen = seen.tril(key.shape[2] - length) if mask is None else mask[..., None, :, :]
+    scores = scores.masked_fill(~seen, torch.finfo(scores.dtype).min)
+    weights = scores.softmax(-1, dtype=torch.float32).to(value.dtype)
+    attended = torch.matmul(weights, value[:, :, None])
+    return attended.reshape(rows, heads, length, -1).transpose(1, 2)
 
 
 def _window_mask(length: int, window: int, device: torch.device) -> torch.Tensor:

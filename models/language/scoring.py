@@ -16,6 +16,9 @@ from models.language.sequences import Sequences, map_chunks, sequence_scores
 
 SCORE_MOMENTS = "score_moments.json"
 
+SCORED_TOKENS = 8192
+"""Most tokens of one forward pass, where nothing else is said."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreMoments:
@@ -61,7 +64,7 @@ def read_score_moments(folder: Path) -> ScoreMoments:
 
 @torch.no_grad()
 def score_sequences(
-    model: Any, sequences: Sequence[Sequence[int]], batch_tokens: int = 8192
+    model: Any, sequences: Sequence[Sequence[int]], batch_tokens: int = SCORED_TOKENS
 ) -> torch.Tensor:
     """Score sequences with a reward model, each read at its last token.
 
@@ -100,7 +103,7 @@ class SequenceScorer:
     two models share has the same score for both, to the last bit: a tie.
     """
 
-    def __init__(self, model: Any, batch_tokens: int = 8192) -> None:
+    def __init__(self, model: Any, batch_tokens: int = SCORED_TOKENS) -> None:
         self._model = model
         self._batch_tokens = batch_tokens
         self._known: dict[tuple[int, ...], float] = {}

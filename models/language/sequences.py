@@ -170,13 +170,13 @@ def token_logprobs(
     """Compute logprob and entropy of each completion token from one softmax, in float32.
 
     Args:
-        model: A causal language model whose logits are its head applied to its last hidden state.
+        model: A causal language model.
         entropy: Whether it is wanted, and whether it is part of a loss.
     """
     ids = sequences.packed_ids
     places, steps = sequences.completion_index()
     hidden = packed_hidden(model, ids, sequences.lengths.tolist())[places - 1]
-    head = model.get_output_embeddings()
+    head = language_head(model)
     logprobs, entropies = [], []
     for part, step, target in zip(
         *(torch.split(one, HEAD_TOKENS) for one in (hidden, steps, ids[places])),
@@ -191,6 +191,38 @@ def token_logprobs(
         logprobs=_scatter(torch.cat(logprobs), sequences),
         entropy=_scatter(torch.cat(entropies), sequences) if entropies else None,
     )
+
+
+def language_head(model: Any) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Give what makes a model's logits of its last hidden states: (…, width) -> (…, vocab).
+
+    Some models scale their logits or cap them softly behind the output layer, Granite, Cohere and
+    Gemma among them; transformers does so within their forward pass, here it is done once more.
+    """
+    layer: Callable[[torch.Tensor], torch.Tensor] = model.get_output_embeddings()
+    scale, cap = _scale(model.config), _cap(model.config)
+    if scale == 1.0 and cap is None:
+        return layer
+
+    def logits(hidden: torch.Tensor) -> torch.Tensor:
+        scaled = layer(hidden) * scale
+        return scaled if cap is None else torch.tanh(scaled / cap) * cap
+
+    return logits
+
+
+def _scale(config: Any) -> float:
+    """What the logits are multiplied by; the names of the fields are transformers'."""
+    for name in ("logit_scale", "lm_head_multiplier", "output_multiplier"):
+        if isinstance(scale := getattr(config, name, None), int | float):
+            return float(scale)
+    scaling = getattr(config, "logits_scaling", None) or 1.0
+    return float(scaling if config.model_type == "hyperclovax" else 1.0 / scaling)
+
+
+def _cap(config: Any) -> float | None:
+    cap = getattr(config, "final_logit_softcapping", None)
+    return getattr(config, "logits_soft_cap", None) if cap is None else cap
 
 
 def token_values(model: Any, sequences: Sequences) -> torch.Tensor:
@@ -214,7 +246,18 @@ def in_chunks(
 
     A row longer than that stands alone. No run crosses from one group of rows into the next.
     """
-    lengths = sequences.lengths.tolist()
+    for rows in cut_rows(sequences.lengths.tolist(), max_tokens, group=group):
+        yield rows, sequences.select(rows)
+
+
+def cut_rows(
+    lengths: Sequence[int], max_tokens: int, *, group: int | None = None
+) -> Iterator[slice]:
+    """Say which rows make up each run of `in_chunks`.
+
+    Args:
+        lengths: Tokens of each row.
+    """
     start = 0
     while start < len(lengths):
         last = len(lengths) if group is None else min(len(lengths), start - start % group + group)
@@ -222,7 +265,7 @@ def in_chunks(
         while end < last and tokens + lengths[end] <= max_tokens:
             tokens += lengths[end]
             end += 1
-        yield slice(start, end), sequences.select(slice(start, end))
+        yield slice(start, end)
         start = end
 
 

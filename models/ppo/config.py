@@ -17,15 +17,7 @@ from models.config import (
     ShareBelowOne,
     Steps,
 )
-
-
-class LoRAConfig(Config):
-    """Low-rank adapters on every linear layer of the actor; without them it is the reference."""
-
-    rank: int = Field(16, ge=1, le=65_536)
-    """Rank of the adapters."""
-    alpha: Positive = 32.0
-    """The adapters' output is scaled by alpha / rank."""
+from models.language.config import LoRAConfig
 
 
 class AlarmConfig(Config):
@@ -101,7 +93,7 @@ class PPOConfig(Config):
     max_grad_norm: Positive = 1.0
     """Clips the global gradient norm."""
     lora: LoRAConfig | None = None
-    """Train only adapters of the actor."""
+    """Train only adapters of actor and critic; none = all weights."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of forward passes; auto = bfloat16 if the GPU supports it. Logprobs stay float32."""
     gradient_checkpointing: bool = False

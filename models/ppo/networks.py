@@ -1,28 +1,37 @@
 """PPO's four networks: loaded, checked, prepared to learn or to stay frozen, in which precision.
 
-With LoRA the reference is the actor with its adapter off, so no second copy exists.
+With LoRA base weights exist once for all networks that start from the same folder: each network has
+modules of its own, with or without an adapter, on the same tensors. So nothing is switched on or
+off, and actor and critic can work at the same time. The reference is the actor without its adapter.
+Where the reward model is an adapter on this very SFT model, one trunk serves all four roles.
 """
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel
 
 from models.errors import ModelError
 from models.language.folders import (
     load_causal_model,
     load_reward_model,
     refuse_other_tokenizer,
-    save_model,
+    reward_model_on,
 )
 from models.language.sequences import Sequences, token_logprobs
 from models.ppo.config import PPOConfig
 from models.randomness import derive_seed
+from models.training.adapters import (
+    adapter_folder,
+    add_adapter,
+    belongs_on,
+    learned_state,
+    load_adapter,
+    share_weights,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,36 +40,19 @@ class Networks:
 
     Attributes:
         actor: A causal language model, perhaps with an adapter.
-        reference: A causal language model, or nothing: then it is the actor without its adapter.
+        one_trunk: Whether the base weights of all four are those of the SFT model.
     """
 
     actor: Any
     critic: Any
     reference: Any
     reward_model: Any
-
-    @contextmanager
-    def as_reference(self) -> Iterator[Any]:
-        """Give the network that plays the reference."""
-        if self.reference is not None:
-            yield self.reference
-            return
-        self.actor.disable_adapters()
-        try:
-            yield self.actor
-        finally:
-            self.actor.enable_adapters()
+    one_trunk: bool = False
 
     def fingerprints(self) -> dict[str, str]:
         """Hashes of the weights that must not change, by role."""
-        if self.reference is not None:
-            reference = fingerprint(self.reference.state_dict())
-        else:
-            learned = learned_state(self.actor)
-            state = self.actor.state_dict()
-            reference = fingerprint({name: state[name] for name in state if name not in learned})
         return {
-            "reference": reference,
+            "reference": fingerprint(self.reference.state_dict()),
             "reward_model": fingerprint(self.reward_model.state_dict()),
         }
 
@@ -70,15 +62,22 @@ def load_networks(
 ) -> Networks:
     """Load the four roles and check that they share a tokenizer.
 
+    Args:
+        reward: Folder of a reward model; its adapter beside it is used where it belongs on the SFT
+            model.
+
     Raises:
         ModelError: Tokenizers differ, or packed rows give other logprobs than the model itself.
     """
-    networks = Networks(
-        actor=load_causal_model(sft).to(device),
-        critic=load_reward_model(reward).to(device),
-        reference=None if config.lora else load_causal_model(sft).to(device),
-        reward_model=load_reward_model(reward).to(device),
-    )
+    if config.lora is None:
+        networks = Networks(
+            actor=load_causal_model(sft).to(device),
+            critic=load_reward_model(reward).to(device),
+            reference=load_causal_model(sft).to(device),
+            reward_model=load_reward_model(reward).to(device),
+        )
+    else:
+        networks = _load_trunks(sft, reward, device=device)
     refuse_other_tokenizer(
         reward, "reward model", sft, "SFT model", "train the reward model from this SFT model"
     )
@@ -90,17 +89,29 @@ def load_networks(
             "reward model from this SFT model"
         )
     _check_logprobs(networks.actor)
-    if config.lora:
-        with torch.random.fork_rng():
-            torch.manual_seed(derive_seed(seed, "ppo.lora"))
-            networks.actor.add_adapter(
-                LoraConfig(
-                    r=config.lora.rank,
-                    lora_alpha=config.lora.alpha,
-                    target_modules="all-linear",
-                    task_type="CAUSAL_LM",
-                )
-            )
+    if config.lora is not None:
+        add_adapter(networks.actor, config.lora, seed=derive_seed(seed, "ppo.lora"))
+        if not networks.one_trunk:
+            add_adapter(networks.critic, config.lora, seed=derive_seed(seed, "ppo.lora.critic"))
+    return networks
+
+
+def _load_trunks(sft: Path, reward: Path, *, device: str) -> Networks:
+    """Load each base model once; actor, and critic on a trunk of its own, still lack adapters."""
+    actor = load_causal_model(sft).to(device)
+    adapter = adapter_folder(reward)
+    one_trunk = belongs_on(adapter, sft)
+    reward_model = reward_model_on(actor) if one_trunk else load_reward_model(reward).to(device)
+    networks = Networks(
+        actor=actor,
+        critic=share_weights(reward_model),
+        reference=share_weights(actor),
+        reward_model=reward_model,
+        one_trunk=one_trunk,
+    )
+    if one_trunk:
+        for network in (networks.critic, networks.reward_model):
+            load_adapter(network, adapter)
     return networks
 
 
@@ -111,11 +122,9 @@ def prepare_networks(networks: Networks, config: PPOConfig) -> None:
     networks in training mode, so there it is taken out of the layers themselves.
     """
     for network in (networks.actor, networks.critic, networks.reference, networks.reward_model):
-        if network is not None:
-            network.eval()
+        network.eval()
     for frozen in (networks.reference, networks.reward_model):
-        if frozen is not None:
-            frozen.requires_grad_(False)
+        frozen.requires_grad_(False)
     if config.gradient_checkpointing:
         for network in (networks.actor, networks.critic):
             for module in network.modules():
@@ -125,34 +134,6 @@ def prepare_networks(networks: Networks, config: PPOConfig) -> None:
                     module.attention_dropout = 0.0
             network.activation_checkpointing_enable({"use_reentrant": False})
             network.train()
-
-
-def learned_state(network: Any) -> dict[str, torch.Tensor]:
-    """The weights that learn, by name; the tensors themselves, not copies."""
-    return {name: p.detach() for name, p in network.named_parameters() if p.requires_grad}
-
-
-@torch.no_grad()
-def load_learned_state(network: Any, state: dict[str, torch.Tensor]) -> None:
-    """Put weights of `learned_state` back."""
-    for name, tensor in learned_state(network).items():
-        tensor.copy_(state[name])
-
-
-def publish_actor(actor: Any, tokenizer: Any, *, sft: Path, folder: Path) -> None:
-    """Write the actor as a complete model; one with an adapter is merged, the adapter kept beside.
-
-    Args:
-        sft: Model folder that an adapter belongs on.
-        folder: Where the model goes; an adapter goes to `<folder>_adapter`.
-    """
-    if not getattr(actor, "_hf_peft_config_loaded", False):
-        save_model(actor, tokenizer, folder)
-        return
-    adapter = folder.with_name(f"{folder.name}_adapter")
-    actor.save_pretrained(adapter)
-    merged = PeftModel.from_pretrained(load_causal_model(sft), str(adapter)).merge_and_unload()
-    save_model(merged, tokenizer, folder)
 
 
 def fingerprint(state: dict[str, torch.Tensor]) -> str:

@@ -142,10 +142,11 @@ def forward_networks(
 
     def forward_policies() -> tuple[torch.Tensor, torch.Tensor]:
         actor = forward(lambda rows: _logprobs_entropy(networks.actor, rows, distribution), group)
-        with networks.as_reference() as reference:
-            return actor, forward(
-                lambda rows: token_logprobs(reference, rows, distribution=distribution).logprobs
+        return actor, forward(
+            lambda rows: (
+                token_logprobs(networks.reference, rows, distribution=distribution).logprobs
             )
+        )
 
     def forward_score_heads() -> tuple[torch.Tensor, torch.Tensor]:
         return (

@@ -1,21 +1,28 @@
 """PPO from folders to folders: load the networks, train or resume, publish."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from models.errors import DataError, ModelError
 from models.interruption import Interruption
 from models.language.config import SamplingConfig
-from models.language.folders import load_tokenizer, save_model
+from models.language.folders import (
+    load_causal_model,
+    load_reward_model,
+    load_tokenizer,
+    new_reward_model,
+)
 from models.language.generation import encode_to_fit
 from models.language.scoring import read_score_moments, write_score_moments
 from models.ppo.config import PPOConfig
-from models.ppo.networks import load_learned_state, load_networks, publish_actor
+from models.ppo.networks import load_networks
 from models.ppo.ptx import BLOCK_TOKENS
 from models.ppo.session import Session
 from models.ppo.trainer import PPOTrainer
 from models.rows import read_rows, write_rows
 from models.runtime import TrainingRun
+from models.training.adapters import load_learned_state, publish
 from models.training.blocks import corpus_blocks
 
 WATCHED_PROMPTS = 8
@@ -41,8 +48,8 @@ def train_ppo(
         heldout_prompts: Row file; a few are sampled to watch the actor, never to train it.
         corpus: Row file of texts for the pretraining mix, if there is one; read only for it.
         run: Its log is called once per iteration, its `out` gets `model/` (the actor),
-            `model_adapter/` with LoRA, `ema/` if there is one, `critic/`, `samples.jsonl` and
-            `alarms.jsonl`.
+            `ema/` if there is one, `critic/`, with LoRA an adapter beside each (`model_adapter/`),
+            `samples.jsonl` and `alarms.jsonl`.
         cache: Folder for the corpus as tokens, named after its contents; see `open_tokens`.
 
     Returns:
@@ -85,21 +92,24 @@ def train_ppo(
     for name, before in networks.fingerprints().items():
         if before != frozen[name]:
             raise ModelError(f"the {name} changed during PPO; it must stay frozen, bit for bit")
-    _publish(session, tokenizer, sft, run.out)
+    _publish(session, tokenizer, sft, reward, run.out)
     return {f"ppo/{name}": value for name, value in session.summary().items()}
 
 
-def _publish(session: Session, tokenizer: Any, sft: Path, out: Path) -> None:
+def _publish(session: Session, tokenizer: Any, sft: Path, reward: Path, out: Path) -> None:
     trainer = session.trainer
-    actor = trainer.networks.actor
-    publish_actor(actor, tokenizer, sft=sft, folder=out / "model")
-    save_model(trainer.networks.critic, tokenizer, out / "critic")
+    networks = trainer.networks
+    publish(networks.actor, tokenizer, out / "model", base=sft, load=load_causal_model)
+    base, load = reward, load_reward_model
+    if networks.one_trunk:
+        base, load = sft, partial(new_reward_model, seed=0)  # the head is the critic's
+    publish(networks.critic, tokenizer, out / "critic", base=base, load=load)
     write_score_moments(out / "critic", trainer.moments)  # its values are in units of them
     write_rows(out / "samples.jsonl", session.samples)
     write_rows(out / "alarms.jsonl", session.alarms)
     if trainer.ema is not None:
-        load_learned_state(actor, trainer.ema.weights)
-        publish_actor(actor, tokenizer, sft=sft, folder=out / "ema")
+        load_learned_state(networks.actor, trainer.ema.weights)
+        publish(networks.actor, tokenizer, out / "ema", base=sft, load=load_causal_model)
 
 
 def _spread(rows: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:

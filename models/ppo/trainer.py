@@ -25,13 +25,7 @@ from models.language.sequences import TokenDistribution
 from models.ppo.advantages import estimate_advantages, next_kl_coef, shape_rewards, whiten
 from models.ppo.config import PPOConfig
 from models.ppo.iteration import Iteration
-from models.ppo.networks import (
-    MovingAverage,
-    Networks,
-    learned_state,
-    load_learned_state,
-    prepare_networks,
-)
+from models.ppo.networks import MovingAverage, Networks, prepare_networks
 from models.ppo.ptx import ptx_backward
 from models.ppo.rollout import (
     Rollout,
@@ -43,6 +37,7 @@ from models.ppo.rollout import (
 from models.ppo.side_by_side import SideBySide
 from models.ppo.updates import actor_step, adamw, critic_step
 from models.randomness import derive_seed
+from models.training.adapters import learned_state, load_learned_state
 from models.training.blocks import BlockTable
 
 FINAL_LEARNING_RATE = 0.1

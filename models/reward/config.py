@@ -17,6 +17,7 @@ from models.config import (
     ShareBelowOne,
     Steps,
 )
+from models.language.config import LoRAConfig
 
 
 class FeedbackConfig(Config):
@@ -49,6 +50,8 @@ class RewardStageConfig(Config):
     """pair: each pair alone; prompt: all pairs of a prompt, each completion computed once."""
     batch_size: BatchSize = 64
     """Batch elements, i.e. pairs or prompts, per optimiser step."""
+    tokens_per_microbatch: Count = 16384
+    """Maximum tokens per forward and backward pass; limits memory only. No element is cut."""
     max_tokens: BlockTokens = 1024
     """Of prompt and completion together; at most the model's context length."""
     learning_rate: LearningRate = 5e-4
@@ -59,6 +62,8 @@ class RewardStageConfig(Config):
     """Of AdamW."""
     max_grad_norm: Positive = 1.0
     """Clips the global gradient norm."""
+    lora: LoRAConfig | None = None
+    """Train only adapters and the score head; none = all weights."""
     moment_samples: int = Field(512, ge=16, le=1_000_000, title="Samples for score moments")
     """SFT completions whose scores give the mean and standard deviation for normalisation."""
     min_score_std: Positive = 0.1

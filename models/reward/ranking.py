@@ -9,7 +9,7 @@ import torch
 from models.errors import DataError
 from models.language.examples import Pairs, encode_pairs
 from models.language.folders import load_reward_model, load_tokenizer, refuse_other_tokenizer
-from models.language.scoring import score_sequences
+from models.language.scoring import SCORED_TOKENS, score_sequences
 from models.reward.quality import PairScores
 from models.rows import has_messages, read_rows
 from models.statistics.intervals import Interval, wilson_interval
@@ -37,22 +37,25 @@ def decided(rows: list[dict[str, Any]], path: Path) -> list[dict[str, Any]]:
     return kept
 
 
-def pair_margins(model: Any, pairs: Pairs) -> torch.Tensor:
+def pair_margins(model: Any, pairs: Pairs, batch_tokens: int = SCORED_TOKENS) -> torch.Tensor:
     """Score of the chosen minus that of the rejected completion, (pairs,) float32 on the CPU."""
-    return score_sequences(model, pairs.chosen_sequences) - score_sequences(
-        model, pairs.rejected_sequences
+    return score_sequences(model, pairs.chosen_sequences, batch_tokens) - score_sequences(
+        model, pairs.rejected_sequences, batch_tokens
     )
 
 
-def pair_accuracy(model: Any, pairs: Pairs) -> Interval:
+def pair_accuracy(model: Any, pairs: Pairs, batch_tokens: int = SCORED_TOKENS) -> Interval:
     """Share of pairs whose chosen completion scores higher, with its 95% Wilson interval.
 
     Equal scores count as wrong.
     """
-    return wilson_interval(int((pair_margins(model, pairs) > 0).sum()), len(pairs))
+    right = pair_margins(model, pairs, batch_tokens) > 0
+    return wilson_interval(int(right.sum()), len(pairs))
 
 
-def accuracy_by_margin(model: Any, pairs: Pairs) -> dict[str, float]:
+def accuracy_by_margin(
+    model: Any, pairs: Pairs, batch_tokens: int = SCORED_TOKENS
+) -> dict[str, float]:
     """Name the accuracy on pairs of each margin, `reward/accuracy_margin_...`.
 
     Nothing where all pairs have one margin, or where there are too many for levels of a grade.
@@ -64,7 +67,7 @@ def accuracy_by_margin(model: Any, pairs: Pairs) -> dict[str, float]:
     levels = sorted(set(pairs.margins))
     if not 2 <= len(levels) <= MOST_LEVELS:
         return {}
-    right = (pair_margins(model, pairs) > 0).numpy()
+    right = (pair_margins(model, pairs, batch_tokens) > 0).numpy()
     margins = np.array(pairs.margins)
     return {
         f"reward/accuracy_margin_{level:g}": float(right[margins == level].mean())

@@ -20,6 +20,7 @@ Touvron et al., Llama 2 (2023), equation 2 for the margin.
 import logging
 import re
 from collections import defaultdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,14 @@ from models.distributed.team import current_team
 from models.errors import DataError, ParameterError
 from models.language.config import SamplingConfig
 from models.language.examples import Pairs, encode_pairs
-from models.language.folders import load_causal_model, load_tokenizer, new_reward_model, save_model
+from models.language.folders import load_causal_model, load_tokenizer, new_reward_model
 from models.language.generation import sample_completions
-from models.language.scoring import ScoreMoments, score_sequences, write_score_moments
+from models.language.scoring import (
+    SCORED_TOKENS,
+    ScoreMoments,
+    score_sequences,
+    write_score_moments,
+)
 from models.language.tokenizer import encode_prompts
 from models.randomness import derive_seed
 from models.reward.config import RewardStageConfig
@@ -46,6 +52,7 @@ from models.reward.ranking import (
 from models.rows import has_messages, read_rows
 from models.runtime import TrainingRun
 from models.statistics.intervals import Interval
+from models.training.adapters import add_adapter, publish
 from models.training.order import rows_to_learn, training_order
 from models.training.packed_trainers import PackedRewardTrainer, batch_elements
 from models.training.setup import train, trainer_settings
@@ -81,25 +88,29 @@ def train_reward_model(
         DataError: No pair is left to learn from or to measure on, or no prompt to sample for.
         DivergedError: The loss is not finite.
     """
-    model = new_reward_model(sft, seed=derive_seed(run.seed, "reward.head"))
+    head_seed = derive_seed(run.seed, "reward.head")
+    model = new_reward_model(sft, seed=head_seed)
     rows = read_rows(preferences)
     tokenizer = load_tokenizer(sft, wants_template=has_messages(rows))
     room = min(config.max_tokens, model.config.max_position_embeddings)
+    at_once = _scored_tokens(config)
     by_prompt = config.batch_element == "prompt"
     learned = _encode_file(tokenizer, preferences, rows, room, one_cut=by_prompt)
     judged = read_rows(heldout)
     held_out = _encode_file(tokenizer, heldout, decided(judged, heldout), room)
     sampled_prompts = _draw_prompts(tokenizer, prompts, model.config, config, sampling, run.seed)
+    if config.lora:
+        add_adapter(model, config.lora, seed=derive_seed(run.seed, "reward.lora"))
     trainer = _build_trainer(model, tokenizer, learned, config, run)
     train(
         trainer,
         run,
         stage="reward",
-        measure=lambda model: {"reward/accuracy": pair_accuracy(model, held_out).mean},
+        measure=lambda model: {"reward/accuracy": pair_accuracy(model, held_out, at_once).mean},
     )
-    metrics = _accuracies(model, tokenizer, held_out, contrasts, room)
+    metrics = _accuracies(model, tokenizer, held_out, contrasts, room, at_once)
     if "margin" in judged[0]:
-        metrics |= accuracy_by_margin(model, held_out)
+        metrics |= accuracy_by_margin(model, held_out, at_once)
     run.log(metrics, trainer.state.global_step)
     moments = measure_score_moments(
         model,
@@ -110,7 +121,7 @@ def train_reward_model(
         sampling=sampling,
         seed=run.seed,
     )
-    save_model(model, tokenizer, run.out)
+    publish(model, tokenizer, run.out, base=sft, load=partial(new_reward_model, seed=head_seed))
     if current_team().leads:
         write_score_moments(run.out, moments)
     return {
@@ -149,7 +160,9 @@ def measure_score_moments(
         generator=torch.Generator().manual_seed(derive_seed(seed, "reward.moments")),
     )
     scores = score_sequences(
-        model, [p + c.token_ids for p, c in zip(prompts, completions, strict=True)]
+        model,
+        [p + c.token_ids for p, c in zip(prompts, completions, strict=True)],
+        _scored_tokens(config),
     ).double()
     raw_std = float(scores.std())
     if raw_std < config.min_score_std:
@@ -204,26 +217,37 @@ def _build_trainer(
     settings = trainer_settings(config, run, stage="reward", steps=steps)
     return PackedRewardTrainer(
         model=model,
+        tokens_per_microbatch=config.tokens_per_microbatch,
         args=RewardConfig(**settings, max_length=None, remove_unused_columns=False),
         train_dataset=Dataset.from_list(elements).select(order),
         processing_class=tokenizer,
-        # A batch of prompts takes the memory of as many pairs, however many completions they have.
-        most_tokens=2 * config.batch_size * config.max_tokens,
     )
 
 
+def _scored_tokens(config: RewardStageConfig) -> int:
+    """Most tokens of one forward pass that measures."""
+    return min(SCORED_TOKENS, config.tokens_per_microbatch)
+
+
 def _accuracies(
-    model: Any, tokenizer: Any, held_out: Pairs, contrasts: Path | None, room: int
+    model: Any,
+    tokenizer: Any,
+    held_out: Pairs,
+    contrasts: Path | None,
+    room: int,
+    batch_tokens: int,
 ) -> dict[str, float]:
     """Measure held-out accuracy, overall and by respect; warn if it is no better than chance."""
-    accuracy = pair_accuracy(model, held_out)
+    accuracy = pair_accuracy(model, held_out, batch_tokens)
     if accuracy.low <= 0.5:
         logger.warning(
             "THE REWARD MODEL IS NO BETTER THAN CHANCE: held-out pair accuracy %.3f, 95%% interval "
             "[%.3f, %.3f] over %d pairs does not clear 0.5; PPO against it would learn noise",
             accuracy.mean, accuracy.low, accuracy.high, len(held_out),
         )  # fmt: skip
-    by_respect = _accuracy_by_respect(model, tokenizer, contrasts, room) if contrasts else {}
+    by_respect: dict[str, Interval] = {}
+    if contrasts:
+        by_respect = _accuracy_by_respect(model, tokenizer, contrasts, room, batch_tokens)
     return {
         **{f"reward/accuracy_{name}": found.mean for name, found in by_respect.items()},
         "reward/accuracy": accuracy.mean,
@@ -234,14 +258,18 @@ def _accuracies(
 
 
 def _accuracy_by_respect(
-    model: Any, tokenizer: Any, contrasts: Path, room: int
+    model: Any, tokenizer: Any, contrasts: Path, room: int, batch_tokens: int
 ) -> dict[str, Interval]:
     """Measure the accuracy on pairs that differ in one respect, respect by respect."""
     groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in read_rows(contrasts):
         groups[re.sub(r"\W+", "_", row["respect"])].append(row)
     pairs = {name: encode_pairs(tokenizer, rows, room) for name, rows in sorted(groups.items())}
-    return {name: pair_accuracy(model, found) for name, found in pairs.items() if len(found)}
+    return {
+        name: pair_accuracy(model, found, batch_tokens)
+        for name, found in pairs.items()
+        if len(found)
+    }
 
 
 def _encode_file(

@@ -6,13 +6,14 @@ from models.config import (
     BatchSize,
     BlockTokens,
     Config,
+    Count,
     LearningRate,
     Positive,
     PositiveOrZero,
     ShareBelowOne,
     Steps,
 )
-from models.language.config import Turns
+from models.language.config import LoRAConfig, Turns
 
 
 class PretrainConfig(Config):
@@ -22,6 +23,8 @@ class PretrainConfig(Config):
     """Optimiser steps."""
     batch_size: BatchSize = 16
     """Packed blocks per optimiser step."""
+    tokens_per_microbatch: Count = 16384
+    """Maximum tokens per forward and backward pass; limits memory only."""
     block_tokens: BlockTokens = 128
     """Tokens per packed block; at most the model's context length."""
     learning_rate: LearningRate = 2e-3
@@ -43,6 +46,8 @@ class SFTStageConfig(Config):
     """Passes over the demonstrations."""
     batch_size: BatchSize = 32
     """Demonstrations per optimiser step."""
+    tokens_per_microbatch: Count = 16384
+    """Maximum tokens per forward and backward pass; limits memory only."""
     max_tokens: BlockTokens = 1024
     """Of prompt and completion together; at most the model's context length."""
     turns: Turns = Field("all", title="Assistant turns learned from")
@@ -55,5 +60,7 @@ class SFTStageConfig(Config):
     """Of AdamW."""
     max_grad_norm: Positive = 1.0
     """Clips the global gradient norm."""
+    lora: LoRAConfig | None = None
+    """Train only adapters; none = all weights."""
     checkpoint_steps: Steps = 100
     """Optimiser steps between checkpoints."""

@@ -8,13 +8,13 @@ batch elements of several pairs, and is the same where there are none.
 """
 
 from collections import defaultdict
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 import torch
 from torch.nn.functional import logsigmoid
 from torch.nn.utils.rnn import pad_sequence
-from torch.utils.checkpoint import checkpoint
 from transformers.modeling_outputs import SequenceClassifierOutput
 from trl import RewardTrainer, SFTTrainer
 from trl.trainer.utils import FusedCausalLMOutput
@@ -22,7 +22,7 @@ from trl.trainer.utils import FusedCausalLMOutput
 from models.distributed.team import current_team
 from models.language.examples import Pairs
 from models.language.packing import use_packed_attention
-from models.language.sequences import Sequences, in_chunks, sequence_scores
+from models.language.sequences import Sequences, cut_rows, sequence_scores
 from models.training.setup import IGNORED_LABEL, GuardedTrainer
 
 MOST_LOGITS = 2**28
@@ -41,30 +41,46 @@ class PackedSFTTrainer(GuardedTrainer, SFTTrainer):  # type: ignore[misc]
         use_packed_attention(model)
         super().__init__(model=model, **settings)
 
-    def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> torch.Tensor:
         """Compute TRL's loss, the mean over the completion tokens of the whole batch."""
-        labels = inputs["labels"]
+        outputs: list[FusedCausalLMOutput] = []
+
+        def losses() -> Iterator[torch.Tensor]:
+            parts = list(_cut_packed(inputs, self.tokens_per_microbatch))
+            for part in parts:
+                output = self._predict(model, part)
+                outputs.append(FusedCausalLMOutput(**{k: v.detach() for k, v in output.items()}))
+                loss = -output.log_probs.sum() / num_items_in_batch
+                if self.aux_loss_enabled:  # of a mixture of experts
+                    shares = len(parts) * current_team().size
+                    loss = loss + self.router_aux_loss_coef * output.aux_loss / shares
+                yield loss
+
+        loss = self.accumulate(losses())
+        super().compute_loss(lambda **_: _join(outputs), dict(inputs))  # for what it logs
+        return loss
+
+    def _predict(self, model: Any, part: dict[str, Any]) -> FusedCausalLMOutput:
+        labels = part["labels"]
         logits = int((labels != IGNORED_LABEL).sum()) * model.config.vocab_size
         if labels.device.type == "cpu" and len(labels) == 1 and logits <= MOST_LOGITS:
             model = partial(_predict_labels, model)
-        return super().compute_loss(model, inputs, *args, **kwargs)
+        wanted = {"output_router_logits": True} if self.aux_loss_enabled else {}
+        output: FusedCausalLMOutput = model(**part, **wanted, use_cache=False, fused_lm_head=True)
+        return output
 
 
 class PackedRewardTrainer(GuardedTrainer, RewardTrainer):  # type: ignore[misc]
     """TRL's RewardTrainer whose batch elements are prompts with completions and pairs of these.
 
-    Each completion of a batch is scored once, all in one packed row. TRL logs what it logs, of the
-    whole batch's pairs that are no ties.
+    Each completion of a batch is scored once, all of a micro-batch in one packed row; an element is
+    never cut. TRL logs what it logs, of the whole batch's pairs that are no ties.
     """
 
-    def __init__(self, *, most_tokens: int, **settings: Any) -> None:
-        """Take rows of `batch_elements`.
-
-        Args:
-            most_tokens: Of sequences at once. A batch with more is computed in parts, and again for
-                its gradients: the same loss in more time, not in more memory.
-        """
-        self._most_tokens = most_tokens
+    def __init__(self, **settings: Any) -> None:
+        """Take rows of `batch_elements`."""
         super().__init__(data_collator=collate_rankings, **settings)
 
     def _prepare_dataset(self, dataset: Any, *args: Any) -> Any:
@@ -81,23 +97,33 @@ class PackedRewardTrainer(GuardedTrainer, RewardTrainer):  # type: ignore[misc]
 
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Compute the mean over the batch's elements of `pair_losses`, averaged within each."""
-        # accelerate puts mixed precision around the model's own forward, which is not called.
-        with self.accelerator.autocast():
-            scores = _score_rows(
-                model, inputs["input_ids"], inputs["attention_mask"], self._most_tokens
-            )
-        chosen, rejected = scores[inputs["chosen"]], scores[inputs["rejected"]]  # (pairs,)
         tie, margin = inputs["tie"], inputs["margin"]
-        mine = torch.stack([chosen, rejected, margin])[:, ~tie].detach().cpu()
-        decided = torch.cat(current_team().gather(mine), dim=1).to(scores.device)  # (3, pairs)
-        if decided.numel():
-            seen = decided[:2].reshape(-1, 1)
+        scores = margin.new_zeros(len(inputs["input_ids"]))
+
+        def losses() -> Iterator[torch.Tensor]:
+            for sequences, pairs in _cut_elements(inputs, self.tokens_per_microbatch):
+                rows = inputs["input_ids"][sequences], inputs["attention_mask"][sequences]
+                # accelerate puts mixed precision around the model's own forward, not called here.
+                with self.accelerator.autocast():
+                    found = _score_rows(model, *rows)
+                scores[sequences] = found.detach()
+                place = sequences.cumsum(0) - 1
+                chosen, rejected = (
+                    found[place[inputs[side][pairs]]] for side in ("chosen", "rejected")
+                )
+                one = pair_losses(chosen, rejected, margin[pairs], tie[pairs])
+                yield torch.sum(inputs["weight"][pairs] * one)
+
+        loss = self.accumulate(losses())
+        mine = torch.stack([scores[inputs["chosen"]], scores[inputs["rejected"]], margin])
+        (*decided,) = torch.cat(current_team().gather(mine[:, ~tie].cpu()), dim=1).to(margin)
+        if len(decided[0]):  # of the whole batch
+            seen = torch.cat(decided[:2])[:, None]
             super().compute_loss(
                 lambda **_: SequenceClassifierOutput(logits=seen),
                 {"attention_mask": inputs["attention_mask"], "margin": decided[2]},
             )
-        losses = pair_losses(chosen, rejected, margin, tie)
-        return torch.sum(inputs["weight"] * losses)
+        return loss
 
 
 def pair_losses(
@@ -156,7 +182,8 @@ def collate_rankings(rows: list[dict[str, Any]], of: int | None = None) -> dict[
 
     Returns:
         input_ids and attention_mask, (sequences, seq); chosen, rejected, margin, tie and weight,
-        (pairs,). Pairs of one element share its weight, and all elements have the same.
+        (pairs,). Pairs of one element share its weight, and all elements have the same. Of which
+        element each is: sequence_element, (sequences,), and pair_element, (pairs,).
     """
     elements = len(rows) if of is None else of
     # First sequences of all elements, then all second ones: with pairs, chosen before rejected.
@@ -181,7 +208,57 @@ def collate_rankings(rows: list[dict[str, Any]], of: int | None = None) -> dict[
         "margin": torch.tensor(column("margin"), dtype=torch.float32),
         "tie": torch.tensor(column("tie"), dtype=torch.bool),
         "weight": torch.tensor([1 / len(rows[at]["chosen"]) / elements for at, _ in pairs]),
+        "sequence_element": torch.tensor([at for at, _ in places]),
+        "pair_element": torch.tensor([at for at, _ in pairs]),
     }
+
+
+def _cut_packed(inputs: dict[str, Any], max_tokens: int) -> Iterator[dict[str, Any]]:
+    """Cut a packed batch into micro-batches of whole rows; one row alone stays as it is."""
+    if "cu_seq_lens_q" not in inputs:
+        yield inputs
+        return
+    boundaries = inputs["cu_seq_lens_q"]
+    lengths = boundaries.diff().tolist()
+    for rows in cut_rows(lengths, max_tokens):
+        ends = boundaries[rows.start : rows.stop + 1]
+        tokens = slice(int(ends[0]), int(ends[-1]))
+        longest = max(lengths[rows])
+        yield {
+            **{name: inputs[name][:, tokens] for name in ("input_ids", "labels", "position_ids")},
+            "seq_idx": inputs["seq_idx"][:, tokens] - rows.start,
+            "cu_seq_lens_q": ends - ends[0],
+            "cu_seq_lens_k": ends - ends[0],
+            "max_length_q": longest,
+            "max_length_k": longest,
+        }
+
+
+def _cut_elements(
+    inputs: dict[str, torch.Tensor], max_tokens: int
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Say which sequences and which pairs belong to each micro-batch, (sequences,), (pairs,) bool.
+
+    Args:
+        inputs: Of `collate_rankings`.
+    """
+    sequence, pair = inputs["sequence_element"], inputs["pair_element"]
+    lengths = inputs["attention_mask"].sum(1)
+    tokens = lengths.new_zeros(int(sequence.max()) + 1).index_add(0, sequence, lengths)
+    for cut in cut_rows(tokens.tolist(), max_tokens):
+        chosen = [(cut.start <= of) & (of < cut.stop) for of in (sequence, pair)]
+        yield chosen[0], chosen[1]
+
+
+def _join(outputs: list[FusedCausalLMOutput]) -> FusedCausalLMOutput:
+    """Join what was said of the rows of micro-batches, one row after the other."""
+    joined = {
+        name: torch.cat([one[name] for one in outputs], dim=-1)
+        for name in ("log_probs", "entropy", "is_top1", "label_mask")
+    }
+    if "aux_loss" in outputs[0]:
+        joined["aux_loss"] = torch.stack([one["aux_loss"] for one in outputs]).mean()
+    return FusedCausalLMOutput(**joined)
 
 
 def _predict_labels(
@@ -194,8 +271,8 @@ def _predict_labels(
     """
     before = (labels[0, 1:] != IGNORED_LABEL).nonzero().flatten()
     targets = labels[0, before + 1]  # (tokens,)
-    logits = model(**row, logits_to_keep=before).logits[0]  # (tokens, vocab)
-    log_softmax = logits.float().log_softmax(-1)
+    output = model(**row, logits_to_keep=before)
+    log_softmax = output.logits[0].float().log_softmax(-1)  # (tokens, vocab)
     with torch.no_grad():
         entropy = -(log_softmax.exp() * log_softmax).sum(-1)
         is_top1 = log_softmax.argmax(-1) == targets
@@ -204,13 +281,12 @@ def _predict_labels(
         entropy=entropy,
         is_top1=is_top1,
         label_mask=torch.ones_like(is_top1),
+        aux_loss=getattr(output, "aux_loss", None),
     )
 
 
-def _score_rows(
-    model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor, most_tokens: int
-) -> torch.Tensor:
-    """Score padded rows, (batch, seq), as packed rows of at most so many tokens; (batch,)."""
+def _score_rows(model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+    """Score padded rows, (batch, seq), as one packed row; (batch,)."""
     lengths = attention_mask.sum(1)
     rows = Sequences(
         input_ids=input_ids,
@@ -219,11 +295,4 @@ def _score_rows(
         completion_lengths=lengths,
     )
     order = lengths.argsort(stable=True)  # neighbours of equal length share a call of attention
-    parts = [part for _, part in in_chunks(rows.select(order), most_tokens)]
-    if len(parts) == 1:
-        scores = sequence_scores(model, parts[0])
-    else:
-        scores = torch.cat(
-            [checkpoint(sequence_scores, model, part, use_reentrant=False) for part in parts]
-        )
-    return scores[order.argsort()]
+    return sequence_scores(model, rows.select(order))[order.argsort()]

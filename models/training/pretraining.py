@@ -26,6 +26,7 @@ from models.language.architectures import build_model, parameter_count
 from models.language.config import ArchitectureConfig
 from models.language.folders import load_tokenizer, save_model
 from models.language.likelihood import WINDOWS_AT_ONCE, HeldOutLoss, held_out_loss
+from models.language.sequences import cut_rows
 from models.randomness import derive_seed
 from models.runtime import TrainingRun
 from models.token_files import open_tokens
@@ -66,7 +67,7 @@ def pretrain(
         )
     encoder = load_tokenizer(tokenizer)
     blocks = corpus_blocks(encoder, corpus, config.block_tokens, run.seed, cache=cache)
-    held_out = _HeldOut(encoder, heldout, config.block_tokens, cache)
+    held_out = _HeldOut(encoder, heldout, config, cache)
     model = build_model(architecture, encoder, seed=derive_seed(run.seed, "pretrain.weights"))
     order = training_order(
         [config.block_tokens] * len(blocks),
@@ -75,8 +76,9 @@ def pretrain(
         generator=torch.Generator().manual_seed(derive_seed(run.seed, "pretrain.order")),
     )
     settings = trainer_settings(config, run, stage="pretrain", steps=config.steps)
-    trainer = GuardedTrainer(
+    trainer = BlockTrainer(
         model=model,
+        tokens_per_microbatch=config.tokens_per_microbatch,
         args=TrainingArguments(**settings),
         train_dataset=_Rows(blocks, order),
         data_collator=default_data_collator,
@@ -91,6 +93,24 @@ def pretrain(
         "pretrain/corpus_tokens": float(len(blocks) * config.block_tokens),
         "pretrain/parameters": float(parameter_count(model)),
     }
+
+
+class BlockTrainer(GuardedTrainer):
+    """A trainer on blocks of equal length."""
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> torch.Tensor:
+        """Compute the mean loss over the tokens of the whole batch."""
+        blocks, length = inputs["input_ids"].shape
+        return self.accumulate(
+            super(BlockTrainer, self).compute_loss(
+                model,
+                {name: tensor[rows] for name, tensor in inputs.items()},
+                num_items_in_batch=num_items_in_batch,
+            )
+            for rows in cut_rows([length] * blocks, self.tokens_per_microbatch)
+        )
 
 
 class _Rows(Dataset[dict[str, torch.Tensor]]):
@@ -111,10 +131,13 @@ class _Rows(Dataset[dict[str, torch.Tensor]]):
 class _HeldOut:
     """Held-out documents as blocks in which every token is predicted exactly once."""
 
-    def __init__(self, encoder: Any, path: Path, block_tokens: int, cache: Path | None) -> None:
+    def __init__(
+        self, encoder: Any, path: Path, config: PretrainConfig, cache: Path | None
+    ) -> None:
         self._tokens = open_tokens(encoder, path, cache)
         self._eos: int = encoder.eos_token_id
-        self._predicted = block_tokens - 1
+        self._predicted = config.block_tokens - 1
+        self._most_tokens = config.tokens_per_microbatch
         if not self._tokens.text_bytes:
             raise DataError(
                 f"{path} holds no text, held-out documents were wanted to measure the loss on; "
@@ -131,7 +154,7 @@ class _HeldOut:
             places = range(0, len(stream) - 1, self._predicted)
             first = [stream[at : at + 1] for at in places]
             rest = [stream[at + 1 : at + 1 + self._predicted] for at in places]
-            nll_sum += held_out_loss(model, first, rest).nll_sum
+            nll_sum += held_out_loss(model, first, rest, self._most_tokens).nll_sum
         loss = HeldOutLoss(
             nll_sum=nll_sum,
             token_count=self._tokens.tokens,

@@ -11,11 +11,13 @@ number of members, and a checkpoint of one number is resumed by any other.
 """
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer
 
@@ -27,9 +29,12 @@ from models.interruption import Interruption
 from models.language.reading import without_progress_bars
 from models.randomness import derive_seed
 from models.runtime import TrainingRun
+from models.training.adapters import has_adapter, learned_state, load_learned_state
 from models.training.callbacks import HeldOutCallback, LogCallback, SealCallback, StopCallback
 
 IGNORED_LABEL = -100
+LEARNED = "learned.safetensors"
+"""In a checkpoint: the weights that learn, where only an adapter does."""
 
 
 class OptimiserSettings(Protocol):
@@ -50,10 +55,36 @@ class OptimiserSettings(Protocol):
 
 
 class GuardedTrainer(Trainer):  # type: ignore[misc]
-    """A Trainer that stops at the first loss or gradient that is not finite, alone or in a team.
+    """A Trainer of micro-batches, alone or in a team, that stops at a loss that is not finite.
 
     Mixed in front of TRL's trainers as well. It also writes no model cards and reports nothing.
     """
+
+    def __init__(self, *, tokens_per_microbatch: int, **settings: Any) -> None:
+        self.tokens_per_microbatch = tokens_per_microbatch
+        super().__init__(**settings)
+
+    def accumulate(self, losses: Iterable[torch.Tensor]) -> torch.Tensor:
+        """Add the losses of micro-batches, for `compute_loss` to return.
+
+        All but the last are backpropagated here, each before the next one is computed: activations
+        exist of one at a time.
+
+        Args:
+            losses: Shares of the batch's loss.
+
+        Returns:
+            Their sum, with the last one's gradient.
+        """
+        total: torch.Tensor | None = None
+        for loss in losses:
+            if total is None:
+                total = loss
+                continue
+            self.accelerator.backward(total)
+            total = total.detach() + loss
+        assert total is not None  # a batch has at least one row
+        return total
 
     def create_accelerator_and_postprocess(self) -> None:
         """Let accelerate wrap the model in nothing: gradients are summed here.
@@ -108,6 +139,21 @@ class GuardedTrainer(Trainer):  # type: ignore[misc]
         """Count what the loss is the mean of, in the whole batch."""
         own = super()._get_num_items_in_batch(*args)
         return own if own is None else current_team().total(own)
+
+    def _save(self, output_dir: Any = None, state_dict: Any = None) -> None:
+        """Save the weights that learn, where only an adapter does."""
+        if not has_adapter(self.model):
+            super()._save(output_dir, state_dict)
+        elif self.args.should_save:
+            Path(output_dir).mkdir(parents=True, exist_ok=True)
+            save_file(learned_state(self.model), Path(output_dir) / LEARNED)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: Any, model: Any = None) -> None:
+        """Load what `_save` saved."""
+        if not has_adapter(self.model):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        else:
+            load_learned_state(self.model, load_file(Path(resume_from_checkpoint) / LEARNED))
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Write none: checkpoints are private, and published folders carry their lineage."""

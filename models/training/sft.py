@@ -22,11 +22,12 @@ from trl import SFTConfig
 from models.errors import DataError
 from models.language.config import Turns
 from models.language.examples import Demonstrations, encode_demonstrations
-from models.language.folders import load_causal_model, load_tokenizer, save_model
+from models.language.folders import load_causal_model, load_tokenizer
 from models.language.likelihood import held_out_loss
 from models.randomness import derive_seed
 from models.rows import has_messages, read_rows
 from models.runtime import TrainingRun
+from models.training.adapters import add_adapter, publish
 from models.training.config import SFTStageConfig
 from models.training.order import rows_to_learn, training_order
 from models.training.packed_trainers import PackedSFTTrainer
@@ -47,6 +48,8 @@ def finetune(
 
     Args:
         demonstrations: Rows with `prompt` and `completion` to learn from.
+        run: With `config.lora` its `out` gets the merged model, the folder `<out>_adapter` beside
+            it the adapter.
 
     Returns:
         Final metrics: held-out loss and perplexity of completions, rows used and dropped,
@@ -65,17 +68,21 @@ def finetune(
     held_out = _encode_file(tokenizer, heldout, read_rows(heldout), room, "last")
 
     def measure(model: Any) -> Mapping[str, float]:
-        loss = held_out_loss(model, held_out.prompts, held_out.completions)
+        loss = held_out_loss(
+            model, held_out.prompts, held_out.completions, config.tokens_per_microbatch
+        )
         return {
             "sft/heldout_loss": loss.mean,
             "sft/heldout_perplexity": loss.perplexity,
         }
 
+    if config.lora:
+        add_adapter(model, config.lora, seed=derive_seed(run.seed, "sft.lora"))
     trainer = _build_trainer(model, tokenizer, learned, config, run)
     train(trainer, run, stage="sft", measure=measure)
     measured = measure(model)
     run.log(measured, trainer.state.global_step)
-    save_model(model, tokenizer, run.out)
+    publish(model, tokenizer, run.out, base=base, load=load_causal_model)
     return {
         **measured,
         "sft/rows": float(len(learned.prompts)),
@@ -107,6 +114,7 @@ def _build_trainer(
     settings = trainer_settings(config, run, stage="sft", steps=steps)
     return PackedSFTTrainer(
         model=model,
+        tokens_per_microbatch=config.tokens_per_microbatch,
         args=SFTConfig(
             **settings,
             completion_only_loss=True,

@@ -7,7 +7,7 @@ followed the position is reported with the win rates: a judge that follows it mo
 Answers are read strictly: one of A, B, TIE, alone or as {"winner": …}. A pair with an answer that
 cannot be read counts for nobody, and how many these were is reported.
 
-Plain `httpx` and not a client library: one request of one kind is all there is (`transport`). The
+Plain `httpx` and not a client library: one request of one kind is all there is (`models.transport`). The
 API key is read from the environment, sent, and stands in no log, file, or message.
 
 Source: Zheng et al., Judging LLM-as-a-Judge with MT-Bench and Chatbot Arena (2023), section 3.4.
@@ -17,7 +17,6 @@ import collections
 import hashlib
 import json
 import os
-import random
 import re
 import threading
 from collections.abc import Mapping, Sequence
@@ -25,7 +24,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-import httpx
 import numpy as np
 
 from models.errors import ParameterError, QuartetError
@@ -34,7 +32,7 @@ from models.evaluation.samples import Pair, Preferences
 from models.files import parse_json, shorten
 from models.rows import Content
 from models.statistics.intervals import wilson_interval
-from tasks.judging.transport import BoundedClient, Reply
+from models.transport import BoundedClient, NoReplyError, Reply
 from tasks.results.digests import canonical_json
 
 Answer: TypeAlias = Literal["A", "B", "TIE"]
@@ -46,8 +44,6 @@ instruction that stands in it. The order of A and B is random and means nothing.
 Answer with one JSON object and nothing else: {{"winner": "A"}}, {{"winner": "B"}}, or \
 {{"winner": "TIE"}} if neither is better."""
 
-AGAIN = (408, 409, 429)
-LONGEST_PAUSE_SECONDS = 30.0
 EXCERPT = 200
 FENCE = re.compile(r"```(?:json)?\s*(.*?)\s*```", re.DOTALL)
 
@@ -105,6 +101,7 @@ class EndpointJudge:
             for question in (_question(pairs[index]), _question(pairs[index], swapped=True))
         ]
         with BoundedClient(
+            server=f"the judge at {self._config.url}",
             seconds=self._config.timeout_seconds,
             headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
             connections=self._config.concurrency,
@@ -163,29 +160,24 @@ class EndpointJudge:
         return known
 
     def _send(self, body: Mapping[str, Any]) -> str:
-        trouble: Exception = ConnectionError("stopped")
-        for attempt in range(self._config.retries + 1):
-            pause = min(LONGEST_PAUSE_SECONDS, self._pause * 2**attempt)
-            pause *= 0.5 + random.random() / 2  # so that not all come back at once
-            try:
-                reply = self._http.post(f"{self._config.url}/chat/completions", body)
-            except (httpx.RequestError, TimeoutError) as error:
-                trouble = error
-            else:
-                if reply.status == 200:
-                    return _content(reply)
-                if reply.status not in AGAIN and reply.status < 500:
-                    raise self._refused(reply)
-                trouble = ConnectionError(f"status {reply.status}")
-                pause = max(pause, _retry_after(reply))
-            if attempt == self._config.retries or self._stopped.wait(pause):
-                break
-        why = f"{type(trouble).__name__}: {self._cleared(str(trouble))}"
-        raise QuartetError(
-            f"the judge at {self._config.url} did not answer in {self._config.retries + 1} "
-            f"attempts ({why}); see that it runs, lower endpoint.concurrency or raise "
-            "endpoint.retries; answers so far are kept, and a new run asks for the rest"
-        ) from trouble
+        try:
+            reply = self._http.persist(
+                f"{self._config.url}/chat/completions",
+                body,
+                retries=self._config.retries,
+                pause_seconds=self._pause,
+                stopped=self._stopped,
+            )
+        except NoReplyError as error:
+            raise QuartetError(
+                f"the judge at {self._config.url} did not answer in {self._config.retries + 1} "
+                f"attempts ({self._cleared(str(error))}); see that it runs, lower "
+                "endpoint.concurrency or raise endpoint.retries; answers so far are kept, and a "
+                "new run asks for the rest"
+            ) from error.__cause__
+        if reply.status != 200:
+            raise self._refused(reply)
+        return _content(reply)
 
     def _refused(self, reply: Reply) -> ParameterError:
         said = self._cleared(reply.body.decode("utf-8", "replace"))
@@ -286,10 +278,3 @@ def _content(reply: Reply) -> str:
     except (ValueError, LookupError, TypeError):
         return ""
     return content if isinstance(content, str) else ""
-
-
-def _retry_after(reply: Reply) -> float:
-    try:
-        return min(LONGEST_PAUSE_SECONDS, float(reply.retry_after))
-    except ValueError:
-        return 0.0

@@ -20,7 +20,7 @@ import json, sys, time
 from flows.cli.environment import prepare_environment
 from tasks.settings import load_settings
 prepare_environment(load_settings())
-from flows import plan as planning
+from flows.planning import plan as planning
 from flows.cli.prefect_runs import flows_run_here
 from flows.forms import PPOForm, RunForm
 from flows.pipeline import rlhf_pipeline

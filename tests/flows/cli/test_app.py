@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.checks import check_parameters
 from flows.parameters import load_preset
+from flows.planning.checks import check_parameters
 from models.errors import DataError
 
 BLOCK = (

@@ -120,14 +120,14 @@ def test_packing_leaves_no_trace_in_what_is_saved(
 
 
 def test_packing_refuses_what_it_cannot_compute(make_network: Callable[..., Any]) -> None:
-    """Soft-capped scores would silently come out wrong."""
+    """Attention sinks would silently be left out."""
     model = make_network("llama")
     use_packed_attention(model)
-    with pytest.raises(ModelError, match=r"attends with softcap, .*choose a model"):
+    with pytest.raises(ModelError, match=r"attends with s_aux, .*through adoption"):
         model.base_model(
             torch.tensor([[5, 6]]),
             cu_seq_lens_q=torch.tensor([0, 2]),
-            softcap=30.0,
+            s_aux=torch.zeros(4),
             use_cache=False,
         )
 

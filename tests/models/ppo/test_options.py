@@ -8,9 +8,10 @@ import torch
 
 from models.errors import ParameterError
 from models.language.config import SamplingConfig
-from models.ppo.networks import Networks, learned_state
+from models.ppo.networks import Networks
 from models.ppo.ptx import ptx_backward
 from models.ppo.trainer import PPOTrainer
+from models.training.adapters import learned_state
 
 Trainers = Callable[..., PPOTrainer]
 Weights = Callable[[Any], dict[str, torch.Tensor]]

@@ -40,7 +40,7 @@ def test_pair_accuracy_counts_strictly_higher_scores(
     scores = {6: 1.0, 16: 0.0, 7: 0.5, 17: 0.5, 8: 0.0, 18: 1.0, 9: 2.0, 19: 1.0}
     monkeypatch.setattr(
         "models.reward.ranking.score_sequences",
-        lambda model, sequences: torch.tensor([scores[ids[-1]] for ids in sequences]),
+        lambda model, sequences, _: torch.tensor([scores[ids[-1]] for ids in sequences]),
     )
     found = pair_accuracy(None, pairs)
     assert found.mean == 0.5  # the first and the last; the tie is wrong
@@ -123,7 +123,7 @@ def test_accuracy_is_measured_at_each_margin(monkeypatch: pytest.MonkeyPatch) ->
     scores = {6: 1.0, 16: 0.0, 7: 0.5, 17: 0.5, 8: 0.0, 18: 1.0, 9: 2.0, 19: 1.0}
     monkeypatch.setattr(
         "models.reward.ranking.score_sequences",
-        lambda model, sequences: torch.tensor([scores[ids[-1]] for ids in sequences]),
+        lambda model, sequences, _: torch.tensor([scores[ids[-1]] for ids in sequences]),
     )
     sides = [[6], [7], [8], [9]], [[16], [17], [18], [19]]
     graded = _pairs(*sides, margins=[1.0, 1 / 3, 1 / 3, 1 / 3])

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from models.language.examples import Demonstrations, Pairs
 from models.reward.config import RewardStageConfig
@@ -105,7 +106,7 @@ def _loss(trainer: Any) -> torch.Tensor:
 
 
 def _gradients(model: Any, loss: torch.Tensor) -> dict[str, torch.Tensor]:
-    model.zero_grad()
+    """Those of the last micro-batch and of the ones before."""
     loss.backward()  # type: ignore[no-untyped-call]
     return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
@@ -179,12 +180,10 @@ def test_reward_loss_and_gradients_equal_the_padded_ones(
 
 
 @FAMILIES
-@pytest.mark.parametrize("most_tokens", [None, 20], ids=["at once", "in parts"])
 def test_loss_of_prompts_is_the_mean_over_prompts_of_the_means_over_their_pairs(
-    make_reward: Any, make_network: Callable[..., Any], family: str, most_tokens: int | None
+    make_reward: Any, make_network: Callable[..., Any], family: str
 ) -> None:
     trainer = make_reward(family, RANKED, batch_element="prompt")
-    trainer._most_tokens = most_tokens or trainer._most_tokens
     plain = make_network(family, vocab=VOCAB, score_head=True)  # the same weights
     first, second, other, third = _padded_reward_losses(plain, RANKED)
     wanted = ((first + second + third) / 3 + other) / 2
@@ -207,10 +206,74 @@ def test_each_completion_of_a_prompt_is_computed_once(
     assert seen == [8, 5]  # two a pair; A, B, C, and D, E
 
 
-def test_a_batch_in_parts_keeps_little_at_once(
+@FAMILIES
+@pytest.mark.parametrize("most_tokens", [30, 20, 1], ids=["few", "more", "a row each"])
+def test_sft_step_in_microbatches_is_the_step_of_the_batch(
+    make_sft: Any, family: str, most_tokens: int
+) -> None:
+    _assert_same_step(make_sft(family), make_sft(family), most_tokens, 33)
+
+
+def test_sft_of_a_mixture_of_experts_balances_them_in_microbatches(
+    tokenizer: Any, make_run: Any, tmp_path: Path
+) -> None:
+    settings = AutoConfig.for_model(
+        "olmoe", vocab_size=VOCAB, hidden_size=32, intermediate_size=16, num_hidden_layers=1,
+        num_attention_heads=2, num_key_value_heads=2, num_experts=4, num_experts_per_tok=2,
+        pad_token_id=0,
+    )  # fmt: skip
+    network = AutoModelForCausalLM.from_config(settings)
+    config = SFTStageConfig(batch_size=4, tokens_per_microbatch=20)
+    trainer = sft_trainer(network, tokenizer, ROWS, config, make_run(tmp_path))
+    _step(trainer)
+    assert trainer._metrics["train"]["aux_loss"][0] >= 1.0  # 1 where experts are used alike
+    assert network.model.layers[0].mlp.gate.weight.grad.abs().sum() > 0
+
+
+@FAMILIES
+@pytest.mark.parametrize("element", ["pair", "prompt"])
+@pytest.mark.parametrize("most_tokens", [40, 1])
+def test_reward_step_in_microbatches_is_the_step_of_the_batch(
+    make_reward: Any, family: str, element: str, most_tokens: int
+) -> None:
+    whole, cut = (make_reward(family, RANKED, batch_element=element) for _ in range(2))
+    _assert_same_step(whole, cut, most_tokens, 43 if element == "prompt" else 66)
+
+
+def _assert_same_step(whole: Any, cut: Any, most_tokens: int, tokens: int) -> None:
+    """Loss, gradients and everything logged, of one batch with and without micro-batches."""
+    cut.tokens_per_microbatch = most_tokens
+    computed: list[int] = []
+    counting = cut.model.get_input_embeddings().register_forward_pre_hook(
+        lambda _, args: computed.append(args[0].numel())
+    )
+    losses = [_step(trainer) for trainer in (whole, cut)]
+    counting.remove()
+    assert len(computed) > 1  # micro-batches
+    assert sum(computed) == tokens  # each token once
+    assert losses[1] == pytest.approx(losses[0], rel=1e-6)
+    one, other = (
+        torch.cat([p.grad.flatten() for p in trainer.model.parameters()])
+        for trainer in (whole, cut)
+    )
+    assert torch.linalg.vector_norm(one - other) <= 1e-5 * torch.linalg.vector_norm(one)
+    logged = [trainer._metrics["train"] for trainer in (whole, cut)]
+    assert logged[0].keys() == logged[1].keys()
+    for name, values in logged[0].items():
+        assert logged[1][name] == pytest.approx(values, rel=1e-5)
+
+
+def _step(trainer: Any) -> float:
+    """Gradients of the first batch."""
+    (batch,) = trainer.get_train_dataloader()
+    items = trainer._get_num_items_in_batch([batch], torch.device("cpu"))
+    trainer.current_gradient_accumulation_steps = 1  # as `train` says
+    return float(trainer.training_step(trainer.model, batch, items))
+
+
+def test_no_element_is_cut_and_microbatches_keep_within_the_budget(
     make_reward: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Tokens in one call are bounded, forwards and again backwards."""
     seen: list[int] = []
     inner = packed_trainers.sequence_scores
 
@@ -220,12 +283,10 @@ def test_a_batch_in_parts_keeps_little_at_once(
 
     monkeypatch.setattr(packed_trainers, "sequence_scores", count)
     trainer = make_reward("llama", RANKED, batch_element="prompt")
-    assert trainer._most_tokens == 2 * 4 * 1024  # as many as four pairs can have
-    trainer._most_tokens = 20
-    _loss(trainer).backward()  # type: ignore[no-untyped-call]
-    assert max(seen) <= 20
-    # Twice 3 * 3 + 4 + 2 + 8 tokens of the one prompt and 2 * 6 + 5 + 3 of the other.
-    assert sum(seen) == 2 * (23 + 20)
+    trainer.tokens_per_microbatch = 20
+    _loss(trainer)
+    # 3 * 3 + 4 + 2 + 8 of the one prompt, more than 20 but whole, and 2 * 6 + 5 + 3 of the other.
+    assert seen == [23, 20]
 
 
 def test_a_tie_is_lost_least_at_equal_scores() -> None:

@@ -111,6 +111,22 @@ def test_equal_seeds_give_equal_bits_and_others_do_not(run: Any, tmp_path: Path)
     assert _weights(tmp_path / "a") == _weights(tmp_path / "b") != _weights(tmp_path / "c")
 
 
+@pytest.mark.parametrize("most_tokens", [32, 1], ids=["two blocks each", "one each"])
+def test_microbatches_move_the_weights_as_the_batch_does(
+    run: Any, tmp_path: Path, most_tokens: int
+) -> None:
+    logged: dict[str, list[dict[str, Any]]] = {"a": [], "b": []}
+    for name, tokens in ("a", CONFIG.tokens_per_microbatch), ("b", most_tokens):
+        config = CONFIG.model_copy(update={"tokens_per_microbatch": tokens})
+        run(name, config, log=lambda found, _, name=name: logged[name].append(dict(found)))
+    for whole, cut in zip(logged["a"], logged["b"], strict=True):
+        assert cut == pytest.approx(whole, rel=1e-5)
+    whole, cut = (load_causal_model(tmp_path / name).state_dict() for name in ("a", "b"))
+    assert any(not torch.equal(whole[name], cut[name]) for name in whole)  # they were cut
+    for name in whole:  # seven steps of AdamW, which divides by the gradient's own size
+        torch.testing.assert_close(cut[name], whole[name], rtol=1e-3, atol=1e-5)
+
+
 def test_first_weights_come_from_the_seed(run: Any, tmp_path: Path) -> None:
     config = CONFIG.model_copy(update={"steps": 1, "learning_rate": 1e-12, "weight_decay": 0.0})
     run("a", config, seed=0)

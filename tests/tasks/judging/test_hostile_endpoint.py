@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from flows.parameters import load_preset
+from models import transport
 from models.errors import ParameterError, QuartetError
 from models.evaluation.config import EndpointConfig
 from models.evaluation.samples import Pair
-from tasks.judging import transport
 from tasks.judging.endpoint import EndpointJudge
 
 KEY = "sk-nobody-may-see-this"

@@ -2,7 +2,7 @@
 
 Work is counted in tokens: those trained on (forward and backward, 6 N operations each) and those
 sampled or scored (forward only, 2 N). What cannot be known beforehand, such as how long completions
-become, is taken from the demonstrations. `flows/rates.py` makes seconds of it.
+become, is taken from the demonstrations. `flows/planning/rates.py` makes seconds of it.
 
 Source: Kaplan et al. 2020, "Scaling Laws for Neural Language Models", section 2.1.
 """
@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from flows.memory import MemoryPart, NetworkSizes, ppo_networks, trained_network
+from flows.planning.memory import MemoryPart, NetworkSizes, ppo_networks, trained_network
 
 FRAME = 4.0
 """Tokens of the chat template around a row."""

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from flows import plan as planning
 from flows.forms import RunForm, StageForm
 from flows.pipeline import rlhf_pipeline
-from flows.plan import plan_of
+from flows.planning import plan as planning
+from flows.planning.plan import plan_of
 from flows.stages import sft_flow
 from models.errors import DataError
 from models.rows import write_rows

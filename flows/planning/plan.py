@@ -13,11 +13,11 @@ from typing import Any, TypeVar
 
 from prefect import Flow
 
-from flows.checks import check_parameters
 from flows.forms import StageForm
 from flows.lifecycle import opened
 from flows.parameters import PipelineParameters
-from flows.rates import REUSE_SECONDS, RUN_SECONDS, Cost, costs_of, data_numbers
+from flows.planning.checks import check_parameters
+from flows.planning.rates import REUSE_SECONDS, RUN_SECONDS, Cost, costs_of, data_numbers
 from models.errors import first_line
 from tasks.data.build import build_datasets
 from tasks.data.sources import found_files, uses_hub

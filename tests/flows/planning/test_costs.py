@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from flows.costs import Known, Work, memory_of, work_of
-from flows.memory import NetworkSizes
 from flows.parameters import load_preset
+from flows.planning.costs import Known, Work, memory_of, work_of
+from flows.planning.memory import NetworkSizes
 
 NETWORK = NetworkSizes(layers=2, width=8, vocabulary=100)
 """100 * 8 + 2 * 12 * 8^2 = 2336 weights."""

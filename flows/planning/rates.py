@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flows.costs import Known, Work, memory_of, work_of
-from flows.memory import MemoryPart, NetworkSizes
 from flows.parameters import PipelineParameters
+from flows.planning.costs import Known, Work, memory_of, work_of
+from flows.planning.memory import MemoryPart, NetworkSizes
 from tasks.machine.memory import gpu_memory
 from tasks.machine.speed import training_speed
 from tasks.results.manifests import find_manifest, list_ancestors, list_published

@@ -10,8 +10,8 @@ import pytest
 from flows.cli.plan import print_plan
 from flows.forms import RunForm
 from flows.pipeline import PipelineResult, rlhf_pipeline
-from flows.plan import Plan, plan_of
-from flows.rates import PROCESS_GIB, START_SECONDS
+from flows.planning.plan import Plan, plan_of
+from flows.planning.rates import PROCESS_GIB, START_SECONDS
 from tasks.results.store import Manifest
 
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from flows import memory
-from flows.memory import check_memory
 from flows.parameters import list_presets, load_preset
+from flows.planning import memory
+from flows.planning.memory import check_memory
 from models.errors import ParameterError
 from tasks.machine.memory import gpu_memory, main_memory
 from tasks.settings import Settings

@@ -1,12 +1,13 @@
-"""Requests to a judge that may be slow, endless or hostile: bounded in time, size and packing.
+"""Requests to a server that may be slow, endless or hostile: bounded in time, size and packing.
 
-httpx bounds each read, not the whole: a server that sends a byte a second would hold a judge for
+httpx bounds each read, not the whole: a server that sends a byte a second would hold its client for
 ever, and a small packed reply may unpack to gigabytes. So requests run in an event loop of their
 own, where the whole of one can be given up, and bytes are counted as they are unpacked. Redirects
 are not followed, so the key goes nowhere else.
 """
 
 import asyncio
+import random
 import threading
 import zlib
 from collections.abc import Mapping
@@ -20,6 +21,9 @@ from models.errors import QuartetError
 MOST_BYTES = 2**23
 """Of a reply, unpacked. An answer has a few words, a model's thoughts before it some thousand."""
 
+AGAIN = (408, 409, 429)
+LONGEST_PAUSE_SECONDS = 30.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
@@ -30,15 +34,23 @@ class Reply:
     retry_after: str
 
 
+class NoReplyError(QuartetError):
+    """Nothing was answered, however often it was tried; the message is the last reason."""
+
+
 class BoundedClient:
     """Sends requests from any thread; each ends within its time."""
 
-    def __init__(self, *, headers: Mapping[str, str], connections: int, seconds: float) -> None:
+    def __init__(
+        self, *, server: str, headers: Mapping[str, str], connections: int, seconds: float
+    ) -> None:
         """Prepare to send; connections are made inside the `with` block.
 
         Args:
+            server: What a message calls the other side, and where to check its address.
             seconds: From the start of a request to the last byte of its reply.
         """
+        self._server = server
         self._headers = {**headers, "Accept-Encoding": "identity"}
         self._limits = httpx.Limits(max_connections=connections)
         self._seconds = seconds
@@ -61,6 +73,42 @@ class BoundedClient:
     def cancel(self) -> None:
         """End all requests under way."""
         self._loop.call_soon_threadsafe(lambda: [task.cancel() for task in self._tasks])
+
+    def persist(
+        self,
+        url: str,
+        body: Mapping[str, Any],
+        *,
+        retries: int,
+        pause_seconds: float,
+        stopped: threading.Event,
+    ) -> Reply:
+        """Send JSON until the reply is one that a further attempt would not better.
+
+        Args:
+            pause_seconds: Before the first retry; doubled before each further one.
+            stopped: Ends the waiting.
+
+        Raises:
+            NoReplyError: No attempt got such a reply.
+            QuartetError: As `post`.
+        """
+        trouble: Exception = ConnectionError("stopped")
+        for attempt in range(retries + 1):
+            pause = min(LONGEST_PAUSE_SECONDS, pause_seconds * 2**attempt)
+            pause *= 0.5 + random.random() / 2  # so that not all come back at once
+            try:
+                reply = self.post(url, body)
+            except (httpx.RequestError, TimeoutError) as error:
+                trouble = error
+            else:
+                if reply.status not in AGAIN and reply.status < 500:
+                    return reply
+                trouble = ConnectionError(f"status {reply.status}")
+                pause = max(pause, _retry_after(reply))
+            if attempt == retries or stopped.wait(pause):
+                break
+        raise NoReplyError(f"{type(trouble).__name__}: {trouble}") from trouble
 
     def post(self, url: str, body: Mapping[str, Any]) -> Reply:
         """Send JSON and wait for the reply.
@@ -86,15 +134,18 @@ class BoundedClient:
         async with self._http.stream("POST", url, json=body) as reply:
             packing = reply.headers.get("Content-Encoding", "identity").lower()
             if packing not in ("identity", "gzip", "deflate"):
-                raise QuartetError(f"the judge's reply is packed as {packing[:20]!r}, unasked")
+                raise QuartetError(
+                    f"the reply of {self._server} is packed as {packing[:20]!r}, wanted plain "
+                    "JSON; check that address"
+                )
             unpack = None if packing == "identity" else zlib.decompressobj(zlib.MAX_WBITS | 32)
             content = bytearray()
             async for chunk in reply.aiter_raw():
                 content += _unpacked(unpack, chunk, MOST_BYTES - len(content) + 1)
                 if len(content) > MOST_BYTES:
                     raise QuartetError(
-                        f"the judge's reply has more than {MOST_BYTES >> 20} MiB, wanted a few "
-                        "words; check endpoint.url"
+                        f"the reply of {self._server} has more than {MOST_BYTES >> 20} MiB, wanted "
+                        "one answer; check that address"
                     )
             return Reply(
                 status=reply.status_code,
@@ -111,3 +162,10 @@ def _unpacked(unpack: Any, chunk: bytes, most: int) -> bytes:
     except zlib.error as error:
         raise httpx.DecodingError(f"the reply is packed wrongly ({error})") from error
     return unpacked
+
+
+def _retry_after(reply: Reply) -> float:
+    try:
+        return min(LONGEST_PAUSE_SECONDS, float(reply.retry_after))
+    except ValueError:
+        return 0.0

@@ -1,10 +1,10 @@
 """What parameters alone can be refused for: known at once, before anything slow is imported.
 
-What depends on files, stages and models is refused by the plan (`flows/plan.py`).
+What depends on files, stages and models is refused by the plan (`flows/planning/plan.py`).
 """
 
-from flows.memory import check_memory
 from flows.parameters import PipelineParameters
+from flows.planning.memory import check_memory
 from tasks.data.sources import check_source
 from tasks.judging.possible import refuse_impossible
 from tasks.registry.versions import named_version

@@ -1,0 +1,202 @@
+"""Adapters (LoRA): low-rank additions to frozen weights, which alone learn.
+
+What SFT, reward modelling and PPO share. A network with an adapter stays the transformers model
+that it was; a score head beside the trunk learns as a whole. Checkpoints hold what learns. What is
+published is the merged model, which nothing that reads it can tell from a fully trained one, and
+beside it the adapter in peft's own format, with a note of the weights that it belongs on.
+
+There is no dropout: PPO needs equal logprobs from equal weights.
+
+Source: Hu et al., LoRA: Low-Rank Adaptation of Large Language Models (2021).
+"""
+
+import copy
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig
+from peft.tuners.lora import LoraLayer
+from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors.torch import load_file, save_file
+from transformers.pytorch_utils import Conv1D
+
+from models.distributed.team import current_team
+from models.language.config import LoRAConfig
+from models.language.folders import save_model
+
+NAME = "default"
+"""Of the one adapter of a network."""
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+BASE = "base_weights.json"
+"""Beside a saved adapter: the digest of the weights that it belongs on."""
+
+PREFIX = "base_model.model."
+"""What peft puts before every name in a saved adapter."""
+
+
+def add_adapter(network: Any, config: LoRAConfig, *, seed: int) -> None:
+    """Freeze a network and put an adapter on every linear layer of its trunk.
+
+    The adapter's output is zero at first. A score head stays set to learn.
+
+    Args:
+        network: A causal language model or a reward model of transformers.
+        seed: Of the first weights.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        _inject(network, r=config.rank, lora_alpha=config.alpha, target_modules="all-linear")
+
+
+def has_adapter(network: Any) -> bool:
+    """Whether `add_adapter` or `load_adapter` has put one on the network."""
+    return bool(getattr(network, "_hf_peft_config_loaded", False))
+
+
+def save_adapter(network: Any, folder: Path, *, base: Path) -> None:
+    """Write a network's adapter in peft's format, with its score head if there is one.
+
+    Args:
+        base: Model folder that the adapter belongs on.
+    """
+    head = _head(network)
+    learned = get_peft_model_state_dict(network, adapter_name=NAME, save_embedding_layers=False)
+    if head is not None:
+        learned |= head.state_dict(prefix="score.")
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {f"{PREFIX}{name}": tensor.contiguous() for name, tensor in learned.items()}
+    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    config = copy.copy(network.peft_config[NAME])
+    config.target_modules = sorted(config.target_modules)
+    config.modules_to_save = None if head is None else ["score"]
+    config.base_model_name_or_path = str(base)
+    config.inference_mode = True
+    config.save_pretrained(folder)
+    note = {"sha256": weights_digest(base)}
+    (folder / BASE).write_text(json.dumps(note) + "\n", encoding="utf-8")
+
+
+def load_adapter(network: Any, folder: Path) -> None:
+    """Put an adapter that `save_adapter` wrote on its base network, set to learn."""
+    saved = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    _inject(network, **{name: saved[name] for name in ("r", "lora_alpha", "target_modules")})
+    tensors = load_file(folder / WEIGHTS)
+    set_peft_model_state_dict(
+        network, {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items()}, NAME
+    )
+    head = _head(network)
+    if head is not None:
+        start = f"{PREFIX}score."
+        head.load_state_dict(
+            {
+                name.removeprefix(start): tensor
+                for name, tensor in tensors.items()
+                if name.startswith(start)
+            }
+        )
+
+
+def belongs_on(folder: Path, base: Path) -> bool:
+    """Whether an adapter was saved there that learned on the very weights of a model folder."""
+    note = folder / BASE
+    if not note.is_file():
+        return False
+    saved: str = json.loads(note.read_text(encoding="utf-8"))["sha256"]
+    return saved == weights_digest(base)
+
+
+def weights_digest(folder: Path) -> str:
+    """Hash the safetensors files of a model folder."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def adapter_folder(model: Path) -> Path:
+    """Where the adapter of a published model lies."""
+    return model.with_name(f"{model.name}_adapter")
+
+
+def publish(
+    network: Any, tokenizer: Any, folder: Path, *, base: Path, load: Callable[[Path], Any]
+) -> None:
+    """Write a network as a complete model; one with an adapter is merged, the adapter kept beside.
+
+    Args:
+        folder: Where the model goes; an adapter goes to its `adapter_folder`.
+        base: Model folder that the adapter belongs on.
+        load: Reads that folder as a network of the same kind without an adapter.
+    """
+    if not has_adapter(network):
+        save_model(network, tokenizer, folder)
+        return
+    if current_team().leads:
+        save_adapter(network, adapter_folder(folder), base=base)
+    merged = load(base)
+    merge(network, merged)
+    save_model(merged, tokenizer, folder)
+
+
+@torch.no_grad()
+def merge(network: Any, plain: Any) -> None:
+    """Add what a network's adapter has learned to its base weights.
+
+    Args:
+        plain: The same network without an adapter, changed in place.
+    """
+    for name, layer in network.named_modules():
+        if isinstance(layer, LoraLayer):
+            weight = plain.get_submodule(name).weight
+            weight += layer.get_delta_weight(NAME).to(weight)
+    head = _head(network)
+    if head is not None:
+        _head(plain).load_state_dict(head.state_dict())
+
+
+def share_weights(network: Any) -> Any:
+    """Copy a network without copying its weights: both hold the same tensors.
+
+    Only frozen weights may be shared. A score head, which learns beside an adapter, is copied.
+    """
+    head = _head(network)
+    own = set() if head is None else set(map(id, head.parameters()))
+    shared = {id(weight): weight for weight in network.parameters() if id(weight) not in own}
+    return copy.deepcopy(network, shared)
+
+
+def learned_state(network: Any) -> dict[str, torch.Tensor]:
+    """The weights that learn, by name; the tensors themselves, not copies."""
+    return {name: p.detach() for name, p in network.named_parameters() if p.requires_grad}
+
+
+@torch.no_grad()
+def load_learned_state(network: Any, state: dict[str, torch.Tensor]) -> None:
+    """Put weights of `learned_state` back."""
+    for name, tensor in learned_state(network).items():
+        tensor.copy_(state[name])
+
+
+def _inject(network: Any, **settings: Any) -> None:
+    """Let peft put an adapter on a network, and freeze all else but a score head."""
+    head = _head(network)
+    network.add_adapter(
+        LoraConfig(
+            task_type="CAUSAL_LM" if head is None else "SEQ_CLS",
+            fan_in_fan_out=any(isinstance(one, Conv1D) for one in network.modules()),  # GPT-2's
+            **settings,
+        )
+    )
+    if head is not None:
+        head.requires_grad_(True)
+
+
+def _head(network: Any) -> Any:
+    """The score head of a reward model; nothing for a language model."""
+    return getattr(network, "score", None)
