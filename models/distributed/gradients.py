@@ -36,7 +36,6 @@ def sum_over_team(tensors: Iterable[torch.Tensor]) -> None:
 def _sum_bucket(tensors: list[torch.Tensor]) -> None:
     flat = torch.cat([tensor.detach().reshape(-1).float() for tensor in tensors])
     distributed.all_reduce(flat)
-    start = 0
-    for tensor in tensors:
-        tensor.detach().copy_(flat[start : start + tensor.numel()].view_as(tensor))
-        start += tensor.numel()
+    parts = torch.split(flat, [tensor.numel() for tensor in tensors])
+    for tensor, summed in zip(tensors, parts, strict=True):
+        tensor.detach().copy_(summed.view_as(tensor))

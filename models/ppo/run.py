@@ -4,8 +4,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from models.distributed.interruption import Interruption
+from models.distributed.team import current_team
 from models.errors import DataError, ModelError
-from models.interruption import Interruption
 from models.language.config import SamplingConfig
 from models.language.folders import (
     load_causal_model,
@@ -40,7 +41,7 @@ def train_ppo(
     run: TrainingRun,
     cache: Path | None = None,
 ) -> dict[str, float]:
-    """Train the actor with PPO and publish it.
+    """Train the actor with PPO and publish it; in a team, together with its other members.
 
     Args:
         sft: Model folder from which actor and reference start.
@@ -104,9 +105,10 @@ def _publish(session: Session, tokenizer: Any, sft: Path, reward: Path, out: Pat
     if networks.one_trunk:
         base, load = sft, partial(new_reward_model, seed=0)  # the head is the critic's
     publish(networks.critic, tokenizer, out / "critic", base=base, load=load)
-    write_score_moments(out / "critic", trainer.moments)  # its values are in units of them
-    write_rows(out / "samples.jsonl", session.samples)
-    write_rows(out / "alarms.jsonl", session.alarms)
+    if current_team().leads:
+        write_score_moments(out / "critic", trainer.moments)  # its values are in units of them
+        write_rows(out / "samples.jsonl", session.samples)
+        write_rows(out / "alarms.jsonl", session.alarms)
     if trainer.ema is not None:
         load_learned_state(networks.actor, trainer.ema.weights)
         publish(networks.actor, tokenizer, out / "ema", base=sft, load=load_causal_model)

@@ -17,8 +17,8 @@ from typing import Any
 
 import torch
 
+from models.distributed.interruption import Interruption
 from models.errors import DivergedError, ParameterError
-from models.interruption import Interruption
 from models.language.config import SamplingConfig
 from models.language.scoring import ScoreMoments
 from models.language.sequences import TokenDistribution
@@ -115,6 +115,7 @@ class PPOTrainer:
                 networks.actor, self._prompts_of(number), sampling=self.sampling, config=config,
                 eos_token_id=self.eos_token_id, generator=self._generator(f"rollout.{number}"),
             )  # fmt: skip
+            self.interruption.safe_point()
             outputs = forward_networks(
                 networks, samples.sequences, distribution=self._distribution,
                 moments=self.moments, config=config, side_by_side=self._side_by_side,
@@ -138,6 +139,7 @@ class PPOTrainer:
                 metrics=rollout_metrics(samples, outputs, scores, rewards, returns, self.kl_coef),
             )
             self._unfinished = Iteration(rollout=rollout)
+            self.interruption.safe_point()
         iteration = self._unfinished  # new, or interrupted: then its updates continue
         for index, rows in self._minibatches_left(iteration):
             with self.interruption.held():  # a signal waits while weights move

@@ -14,9 +14,9 @@ import torch
 from transformers import TrainerCallback
 
 from models.checkpoints import prune, seal
+from models.distributed.interruption import Interruption
 from models.distributed.team import current_team
 from models.errors import DivergedError
-from models.interruption import Interruption
 from models.runtime import Log
 
 LOGGED_POINTS = 100
@@ -85,21 +85,14 @@ class LogCallback(TrainerCallback):  # type: ignore[misc]
 
 
 class StopCallback(TrainerCallback):  # type: ignore[misc]
-    """Save and end the training after the step in which a signal came to any member of the team.
-
-    Attributes:
-        by_others: Whether it ends for a signal that did not come to this process.
-    """
+    """Save and end the training after the step in which a signal came to any member of the team."""
 
     def __init__(self, interruption: Interruption) -> None:
         self._interruption = interruption
-        self.by_others = False
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Ask for a checkpoint and for the end."""
-        requested = self._interruption.requested
-        if current_team().agree(requested):
-            self.by_others = not requested
+        if current_team().agree(self._interruption.requested):
             control.should_save = True
             control.should_training_stop = True
 

@@ -21,8 +21,8 @@ from trl.trainer.utils import FusedCausalLMOutput
 
 from models.distributed.team import current_team
 from models.language.examples import Pairs
-from models.language.packing import use_packed_attention
-from models.language.sequences import Sequences, cut_rows, sequence_scores
+from models.language.packing import cut_rows, use_packed_attention
+from models.language.sequences import Sequences, sequence_scores
 from models.training.setup import IGNORED_LABEL, GuardedTrainer
 
 MOST_LOGITS = 2**28

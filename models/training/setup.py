@@ -23,9 +23,9 @@ from transformers import PrinterCallback, Trainer
 
 from models.checkpoints import latest
 from models.distributed.gradients import sum_over_team
+from models.distributed.interruption import Interruption
 from models.distributed.team import current_team
 from models.errors import DivergedError
-from models.interruption import Interruption
 from models.language.reading import without_progress_bars
 from models.randomness import derive_seed
 from models.runtime import TrainingRun
@@ -230,8 +230,7 @@ def train(
         measure: Measures the model on held-out rows, at every checkpoint but the last.
 
     Raises:
-        KeyboardInterrupt: A signal stopped the training, and its handler raised nothing; or it came
-            to another member of the team only.
+        KeyboardInterrupt: A signal stopped the training, and its handler raised nothing.
     """
     team = current_team()
     trainer.remove_callback(PrinterCallback)
@@ -245,11 +244,10 @@ def train(
         trainer.add_callback(means)
         trainer.add_callback(SealCallback(run.checkpoints))
         trainer.add_callback(HeldOutCallback(measure, run.log, interruption))
-        stop = StopCallback(interruption)
-        trainer.add_callback(stop)
+        trainer.add_callback(StopCallback(interruption))
         with interruption.held():
             trainer.train(resume_from_checkpoint=None if start is None else str(start))
-    if stop.by_others or trainer.state.global_step < trainer.state.max_steps:
+    if trainer.state.global_step < trainer.state.max_steps:
         raise KeyboardInterrupt(
             "the training was stopped before its last step, saved at step "
             f"{trainer.state.global_step} of {trainer.state.max_steps}; run it again to resume"
