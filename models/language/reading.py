@@ -101,8 +101,10 @@ def read_tokenizer(folder: Path) -> Any:
     return tokenizer
 
 
-def read_weights(loader: Any, folder: Path, wanted: str, *, remedy: str) -> Any:
-    """Read a model's safetensors in float32, without dropout, one model at a time.
+def read_weights(
+    loader: Any, folder: Path, wanted: str, *, remedy: str, dtype: torch.dtype = torch.float32
+) -> Any:
+    """Read a model's safetensors without dropout, one model at a time.
 
     While transformers loads, its classes do not tie weights; two loads at once leave them so.
 
@@ -110,6 +112,7 @@ def read_weights(loader: Any, folder: Path, wanted: str, *, remedy: str) -> Any:
         loader: A key of `ARCHITECTURES`.
         wanted: What a message calls the kind of model.
         remedy: What to do where it is another kind.
+        dtype: Of the weights, whatever the files hold.
 
     Raises:
         ModelError: It is damaged, another kind of model or asks for code of its own; or a weight
@@ -135,7 +138,7 @@ def read_weights(loader: Any, folder: Path, wanted: str, *, remedy: str) -> Any:
         model, report = loader.from_pretrained(
             folder,
             config=config,
-            dtype=torch.float32,
+            dtype=dtype,
             use_safetensors=True,
             output_loading_info=True,
             local_files_only=True,

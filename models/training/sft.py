@@ -27,12 +27,12 @@ from models.language.likelihood import held_out_loss
 from models.language.packing import row_layout
 from models.randomness import derive_seed
 from models.rows import has_messages, read_rows
-from models.runtime import TrainingRun
+from models.runtime import TrainingRun, weights_dtype
 from models.training.adapters import add_adapter, publish
 from models.training.config import SFTStageConfig
 from models.training.order import rows_to_learn, training_order
-from models.training.packed_trainers import IGNORED_LABEL, PackedSFTTrainer
-from models.training.setup import train, trainer_settings
+from models.training.packed_trainers import PackedSFTTrainer
+from models.training.setup import IGNORED_LABEL, train, trainer_settings
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,9 @@ def finetune(
         DataError: No row is left to learn from or to measure on.
         DivergedError: The loss is not finite.
     """
-    model = load_causal_model(base)
+    model = load_causal_model(
+        base, weights_dtype(run.device, config.precision, learns=config.lora is None)
+    )
     rows = read_rows(demonstrations)
     tokenizer = load_tokenizer(base, wants_template=has_messages(rows))
     room = min(config.max_tokens, model.config.max_position_embeddings)
@@ -115,7 +117,7 @@ def _build_trainer(
     settings = trainer_settings(config, run, stage="sft", steps=steps)
     return PackedSFTTrainer(
         model=model,
-        tokens_per_microbatch=config.tokens_per_microbatch,
+        config=config,
         args=SFTConfig(
             **settings,
             completion_only_loss=True,
