@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
@@ -279,6 +280,26 @@ def test_adoption_fetches_of_the_hub_what_loading_reads_and_no_more(
     monkeypatch.setattr(adoption, "snapshot_download", lambda *_, **__: 1 / 0)
     with pytest.raises(ModelError, match="as a model of the hub cannot be read"):
         adopt_model("owner/model", "c0ffee", tmp_path / "out")
+
+
+def test_adoption_fetches_weights_in_a_folder_inside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _foreign(tmp_path / "in")
+    weights = tmp_path / "in" / "model.safetensors"
+    held = safe_open(weights, "np").keys()
+    weights.rename(tmp_path / "part.safetensors")
+    index = {"metadata": {}, "weight_map": dict.fromkeys(held, "parts/part.safetensors")}
+    (tmp_path / "in" / "model.safetensors.index.json").write_text(json.dumps(index))
+
+    def fetch(source: str, *, allow_patterns: list[str], **given: Any) -> str:
+        if allow_patterns == ["parts/part.safetensors"]:
+            (tmp_path / "in" / "parts").mkdir()
+            (tmp_path / "part.safetensors").rename(tmp_path / "in" / allow_patterns[0])
+        return str(tmp_path / "in")
+
+    monkeypatch.setattr(adoption, "snapshot_download", fetch)
+    assert adopt_model("owner/model", "c0ffee", tmp_path / "out")["adopt/parameters"] > 0
 
 
 def test_adoption_leaves_out_a_generation_config_that_is_not_valid(
