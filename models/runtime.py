@@ -15,6 +15,10 @@ Log: TypeAlias = Callable[[Mapping[str, float], int], None]
 """``log(metrics, step)``: named numbers at a step of the stage."""
 
 
+def ignore(metrics: Mapping[str, float], step: int) -> None:
+    """Log nowhere."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingRun:
     """Where a training runs, from which seed, and where its results and metrics go.

@@ -20,8 +20,14 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from models.config import Precision
+from models.distributed.team import current_team
 from models.errors import ModelError
-from models.language.reading import read_tokenizer, read_weights, without_progress_bars
+from models.language.reading import (
+    known_score_heads,
+    read_tokenizer,
+    read_weights,
+    without_progress_bars,
+)
 from models.runtime import weights_dtype
 
 IDENTITY_PARTS = ("model", "added_tokens", "normalizer", "pre_tokenizer")
@@ -29,11 +35,14 @@ IDENTITY_PARTS = ("model", "added_tokens", "normalizer", "pre_tokenizer")
 
 
 def save_model(model: Any, tokenizer: Any, out: Path) -> None:
-    """Write a complete model folder."""
+    """Write a complete model folder: of a team all members call this, and its leader writes."""
+    team = current_team()
     model.config.use_cache = True  # trainers turn it off, and generation wants it
     with without_progress_bars():
-        model.save_pretrained(out)
-    tokenizer.save_pretrained(out)
+        model.save_pretrained(out)  # which writes in the first process only
+    if team.leads:
+        tokenizer.save_pretrained(out)
+    team.wait()
 
 
 def load_tokenizer(path: Path, *, wants_template: bool = False) -> Any:
@@ -129,6 +138,7 @@ def reward_model_on(causal: Any) -> Any:
     """
     config = copy.deepcopy(causal.config)
     config.num_labels = 1
+    known_score_heads(config)
     with torch.device("meta"), torch.random.fork_rng(devices=[]):
         model = AutoModelForSequenceClassification.from_config(
             config, dtype=torch.float32, trust_remote_code=False

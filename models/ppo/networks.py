@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from models.adoption.proof import check_language_model
 from models.config import Precision
 from models.errors import ModelError
 from models.language.folders import (
@@ -23,7 +24,6 @@ from models.language.folders import (
     refuse_other_tokenizer,
     reward_model_on,
 )
-from models.language.sequences import Sequences, token_logprobs
 from models.ppo.config import PPOConfig
 from models.randomness import derive_seed
 from models.runtime import computes_mixed
@@ -71,7 +71,7 @@ def load_networks(
             model.
 
     Raises:
-        ModelError: Tokenizers differ, or packed rows give other logprobs than the model itself.
+        ModelError: Tokenizers differ, or rows give other logprobs than the model itself.
     """
     if config.lora is None:
         networks = Networks(
@@ -92,7 +92,7 @@ def load_networks(
             "have embeddings of different sizes; PPO needs one for all four networks: train the "
             "reward model from this SFT model"
         )
-    _check_logprobs(networks.actor)
+    check_language_model(networks.actor, str(sft))
     if config.lora is not None:
         add_adapter(networks.actor, config.lora, seed=derive_seed(seed, "ppo.lora"))
         if not networks.one_trunk:
@@ -151,29 +151,6 @@ def fingerprint(state: dict[str, torch.Tensor]) -> str:
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
-
-
-@torch.no_grad()
-def _check_logprobs(actor: Any) -> None:
-    """Make sure that logprobs from packed rows and the head alone are the model's own."""
-    vocabulary = actor.config.vocab_size
-    rows = [[1 % vocabulary, *(n % vocabulary for n in range(3, 10))], [2 % vocabulary, 5, 4]]
-    theirs = []
-    for row in rows:
-        ids = torch.tensor([row], device=actor.device)
-        log_softmax = actor(ids, use_cache=False).logits[0, :-1].float().log_softmax(-1)
-        theirs.append(log_softmax.gather(1, ids[0, 1:, None]).squeeze(1))
-    packed = Sequences.from_lists(
-        [row[:1] for row in rows], [row[1:] for row in rows], device=actor.device
-    )
-    ours = token_logprobs(actor, packed).logprobs
-    rounding = 1e-4 if actor.dtype == torch.float32 else 0.2  # bfloat16 has 8 bits
-    if not torch.allclose(ours[packed.completion_mask], torch.cat(theirs), atol=rounding):
-        raise ModelError(
-            f"{type(actor).__name__} gives other logprobs for packed rows with its output head "
-            "alone than in its own forward pass: it scales or caps its logits, or its rows see "
-            "each other; PPO supports models such as Llama, Qwen, Mistral or GPT-2"
-        )
 
 
 def forward_precision(config: PPOConfig, device: torch.device) -> AbstractContextManager[Any]:

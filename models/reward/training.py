@@ -28,6 +28,7 @@ import torch
 from datasets import Dataset
 from trl import RewardConfig
 
+from models.distributed.team import current_team
 from models.errors import DataError
 from models.language.config import SamplingConfig
 from models.language.examples import Pairs, encode_pairs
@@ -89,8 +90,7 @@ def train_reward_model(
         DataError: No pair is left to learn from or to measure on, or no prompt to sample for.
         DivergedError: The loss is not finite.
     """
-    head_seed = derive_seed(run.seed, "reward.head")
-    model = _new_model(sft, config, run, head_seed)
+    model = _new_model(sft, config, run)
     rows = read_rows(preferences)
     tokenizer = load_tokenizer(sft, wants_template=has_messages(rows))
     room = min(config.max_tokens, model.config.max_position_embeddings)
@@ -120,8 +120,9 @@ def train_reward_model(
         sampling=sampling,
         seed=run.seed,
     )
-    publish(model, tokenizer, run.out, base=sft, load=partial(new_reward_model, seed=head_seed))
-    write_score_moments(run.out, moments)
+    publish(model, tokenizer, run.out, base=sft, load=partial(new_reward_model, seed=0))
+    if current_team().leads:
+        write_score_moments(run.out, moments)
     return {
         **metrics,
         "reward/score_mean": moments.mean,
@@ -139,9 +140,9 @@ def train_reward_model(
     }
 
 
-def _new_model(sft: Path, config: RewardStageConfig, run: TrainingRun, head_seed: int) -> Any:
+def _new_model(sft: Path, config: RewardStageConfig, run: TrainingRun) -> Any:
     dtype = weights_dtype(run.device, config.precision, learns=config.lora is None)
-    model = new_reward_model(sft, dtype, seed=head_seed)
+    model = new_reward_model(sft, dtype, seed=derive_seed(run.seed, "reward.head"))
     if config.lora:
         add_adapter(model, config.lora, seed=derive_seed(run.seed, "reward.lora"))
     return model

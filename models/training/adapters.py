@@ -24,6 +24,7 @@ from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from transformers.pytorch_utils import Conv1D
 
+from models.distributed.team import current_team
 from models.language.config import LoRAConfig
 from models.language.folders import save_model
 from models.training.memory import master_of
@@ -137,7 +138,8 @@ def publish(
     if not has_adapter(network):
         save_model(network, tokenizer, folder)
         return
-    save_adapter(network, adapter_folder(folder), base=base)
+    if current_team().leads:
+        save_adapter(network, adapter_folder(folder), base=base)
     merged = load(base)
     merge(network, merged)
     save_model(merged, tokenizer, folder)

@@ -24,14 +24,15 @@ from models.language.config import Turns
 from models.language.examples import Demonstrations, encode_demonstrations
 from models.language.folders import load_causal_model, load_tokenizer
 from models.language.likelihood import held_out_loss
+from models.language.packing import row_layout
 from models.randomness import derive_seed
 from models.rows import has_messages, read_rows
 from models.runtime import TrainingRun, weights_dtype
 from models.training.adapters import add_adapter, publish
 from models.training.config import SFTStageConfig
 from models.training.order import rows_to_learn, training_order
-from models.training.packed_trainers import IGNORED_LABEL, PackedSFTTrainer
-from models.training.setup import train, trainer_settings
+from models.training.packed_trainers import PackedSFTTrainer
+from models.training.setup import IGNORED_LABEL, train, trainer_settings
 
 logger = logging.getLogger(__name__)
 
@@ -121,7 +122,8 @@ def _build_trainer(
             **settings,
             completion_only_loss=True,
             max_length=None,  # rows fit already
-            padding_free=config.batch_size > 1,  # one row alone has no padding; TRL warns there
+            # One row alone has no padding, and TRL warns there.
+            padding_free=config.batch_size > 1 and row_layout(model) == "packed",
             dataset_kwargs={"skip_prepare_dataset": True},
         ),
         train_dataset=rows.select(order),
