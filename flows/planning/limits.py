@@ -32,6 +32,12 @@ class _Need:
     on_device: bool = True
 
 
+def memory_here(settings: Settings) -> int:
+    """The bytes that a stage's networks may take: of the GPU, else of this machine."""
+    gpu = gpu_memory(settings.device)
+    return main_memory() if gpu is None else gpu
+
+
 def check_memory(parameters: PipelineParameters, settings: Settings) -> None:
     """Refuse parameters that need more memory than there is.
 

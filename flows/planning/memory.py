@@ -15,7 +15,7 @@ The constants are checked by `tests/benchmarks/memory.py`, which measures runs a
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from flows.planning.sizes import NetworkSizes
@@ -52,6 +52,19 @@ class Scale:
     gpu: bool = False
     side_by_side: bool = False
     half: bool = False
+
+    @classmethod
+    def among(
+        cls, processes: int, sharding: str, tensor_parallel: int, *, like: "Scale"
+    ) -> "Scale":
+        """So many processes of a kind of machine.
+
+        Args:
+            sharding: As in the settings; hybrid is two groups that each hold whole networks.
+        """
+        groups = max(1, processes // tensor_parallel)
+        shards = {"replicate": 1, "full": groups, "hybrid": max(1, groups // 2)}[sharding]
+        return replace(like, shards=shards, tensor_parallel=tensor_parallel, replicas=groups)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,6 +38,16 @@ def stages_with_networks(known: Known) -> list[str]:
     return [stage for stage in NEEDS if not left_out.get(stage)]
 
 
+def explain_rows(known: Known) -> str:
+    """Say how long rows are taken to be."""
+    try:
+        prompts = f"{known.prompt:.0f} tokens, as in the data"
+    except KeyError:
+        prompts = f"{PROMPT:.0f} tokens, as the data are not known yet"
+    most = known.get("sampling.max_completion_tokens")
+    return f"Prompts are taken to have {prompts}; completions that are sampled {most}."
+
+
 def _row(k: Known) -> float:
     """Tokens of a prompt and a completion of the data."""
     try:
@@ -70,10 +80,37 @@ def _at_once(k: Known, group: str, tokens: float, scale: Scale) -> float:
     return min(most, math.ceil(tokens / scale.replicas))
 
 
-def _pretrain(k: Known, scale: Scale) -> list[MemoryPart]:
-    f = _formulas(k, scale, "pretrain")
+def _pretrain_pass(k: Known, scale: Scale) -> float:
     blocks = float(k.get("pretrain.batch_size") * k.get("pretrain.block_tokens"))
-    tokens = _at_once(k, "pretrain", blocks, scale)
+    return _at_once(k, "pretrain", blocks, scale)
+
+
+def _sft_pass(k: Known, scale: Scale) -> float:
+    row = min(_row(k), k.get("sft.max_tokens"))
+    return _at_once(k, "sft", k.get("sft.batch_size") * row, scale)
+
+
+def _reward_pass(k: Known, scale: Scale) -> float:
+    row = min(_row(k), k.get("reward.max_tokens"))
+    return _at_once(k, "reward", 2 * k.get("reward.batch_size") * row, scale)
+
+
+def _ppo_pass(k: Known, scale: Scale) -> float:
+    row = _prompt(k) + float(k.get("sampling.max_completion_tokens"))
+    return _at_once(k, "ppo", k.get("ppo.rollouts_per_minibatch") * row, scale)
+
+
+PASSES: Mapping[str, Callable[[Known, Scale], float]] = {
+    "pretrain": _pretrain_pass,
+    "sft": _sft_pass,
+    "reward": _reward_pass,
+    "ppo": _ppo_pass,
+}
+"""Tokens of one pass with a gradient, by the group of parameters."""
+
+
+def _pretrain(k: Known, scale: Scale) -> list[MemoryPart]:
+    f, tokens = _formulas(k, scale, "pretrain"), _pretrain_pass(k, scale)
     return [
         *f.trained("base"),
         f.activations("base", tokens),
@@ -82,23 +119,20 @@ def _pretrain(k: Known, scale: Scale) -> list[MemoryPart]:
 
 
 def _sft(k: Known, scale: Scale) -> list[MemoryPart]:
-    f, row = _formulas(k, scale, "sft"), min(_row(k), k.get("sft.max_tokens"))
-    tokens = _at_once(k, "sft", k.get("sft.batch_size") * row, scale)
-    learned = tokens * (1 - min(0.9, _prompt(k) / row))
+    f, tokens = _formulas(k, scale, "sft"), _sft_pass(k, scale)
+    learned = tokens * (1 - min(0.9, _prompt(k) / _row(k)))
     return [*f.trained("sft"), f.activations("sft", tokens), f.whole_logits("sft", learned)]
 
 
 def _reward(k: Known, scale: Scale, role: str) -> list[MemoryPart]:
-    f, row = _formulas(k, scale, "reward"), min(_row(k), k.get("reward.max_tokens"))
-    tokens = _at_once(k, "reward", 2 * k.get("reward.batch_size") * row, scale)
-    return [*f.trained(role), f.activations(role, tokens)]
+    f = _formulas(k, scale, "reward")
+    return [*f.trained(role), f.activations(role, _reward_pass(k, scale))]
 
 
 def _ppo(k: Known, scale: Scale) -> list[MemoryPart]:
-    f, ppo = _formulas(k, scale, "ppo"), k.parameters["ppo"]
+    f, ppo, tokens = _formulas(k, scale, "ppo"), k.parameters["ppo"], _ppo_pass(k, scale)
     completion, prompt = float(k.get("sampling.max_completion_tokens")), _prompt(k)
     row, share = prompt + completion, completion / (prompt + completion)
-    tokens = _at_once(k, "ppo", ppo["rollouts_per_minibatch"] * row, scale)
     judged = min(float(ppo["tokens_per_microbatch"]), ppo["rollouts_per_iteration"] * row)
     rows = min(k.get("sampling.batch_size"), ppo["rollouts_per_iteration"] / scale.replicas)
     rollout = int(ppo["rollouts_per_iteration"] * row * BYTES_OF_TOKEN)

@@ -1,6 +1,6 @@
 """Planned against measured memory: one iteration of PPO, a few steps of SFT, in sizes and modes.
 
-    OMP_NUM_THREADS=1 python tests/benchmarks/memory.py [--stages ppo sft] [--sizes S M L] [--modes ...]
+    OMP_NUM_THREADS=1 python tests/benchmarks/memory.py [--stages ppo sft] [--sizes S M L]
 
 Each is run in a process of its own, on a CPU with one thread. Measured is the most that it held
 (Linux's VmHWM, begun anew) above what it held before the first network was loaded, all libraries
@@ -107,9 +107,6 @@ def measure(stage: str, folder: Path, settings: list[str]) -> int:
     """Run one stage here; the most bytes that it took."""
     import torch
 
-    import models.ppo.run
-    import models.training.sft
-
     torch.set_num_threads(1)
     parameters = load_preset("quickstart", settings)
     before = _status("VmRSS")
@@ -201,9 +198,8 @@ def main() -> None:
     parser.add_argument("--modes", nargs="*", default=list(MODES))
     parser.add_argument("--scale", choices=["cpu", "gpu"], default="cpu")
     given = parser.parse_args()
-    print(
-        "| stage | size | mode | planned, MiB | measured, MiB | ratio |\n|---|---|---|---:|---:|---:|"
-    )
+    print("| stage | size | mode | planned, MiB | measured, MiB | ratio |")
+    print("|---|---|---|---:|---:|---:|")
     with tempfile.TemporaryDirectory() as scratch:
         for size in given.sizes:
             folder = Path(scratch) / size
