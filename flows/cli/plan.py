@@ -39,6 +39,7 @@ def plan(
         form = RunForm.of(preset, settings or [])
         parameters = form.to_parameters()
         limit = parse_memory(memory) if memory else memory_here(load_settings())
+    refused = ""
     try:
         made = foretold("flows.pipeline", "rlhf_pipeline", form)
         print_stages(made)
@@ -47,15 +48,14 @@ def plan(
         with quick_imports():
             from flows.planning.rates import network_of
         values = parameters.model_dump(mode="json")
-        known = Known(parameters=values, network=network_of(parameters))
-        if known.network is None:
-            raise
-        say(f"Such a run would be refused, so its stages are left out: {error}\n")
+        known, refused = Known(parameters=values, network=network_of(parameters)), str(error)
     if known.network is None:
         raise ModelError(
-            f"the sizes of {parameters.base.name} are not known, so its memory is not either; "
-            "wanted a folder, a published stage or an id that the hub gives"
+            f"the sizes of base.source={parameters.base.name} are not known, so its memory is not "
+            f"either; wanted a folder, a published stage or an id that the hub gives. {refused}"
         )
+    if refused:
+        say(f"Such a run would be refused, so its stages are left out: {refused}\n")
     scale = scale_of(load_settings())
     if memory and load_settings().device != "cpu":
         scale = replace(scale, gpu=True, half=True, side_by_side=False)

@@ -33,9 +33,9 @@ class _Need:
 
 
 def memory_here(settings: Settings) -> int:
-    """The bytes that a stage's networks may take: of the GPU, else of this machine."""
+    """The bytes that each process of a stage may take: of its GPU, else its part of the RAM."""
     gpu = gpu_memory(settings.device)
-    return main_memory() if gpu is None else gpu
+    return main_memory() // max(1, settings.processes) if gpu is None else gpu
 
 
 def check_memory(parameters: PipelineParameters, settings: Settings) -> None:
@@ -48,7 +48,7 @@ def check_memory(parameters: PipelineParameters, settings: Settings) -> None:
     gpu = gpu_memory(settings.device)
     for need in _needs(parameters, scale_of(settings)):
         on_gpu = need.on_device and gpu is not None
-        there = gpu if gpu is not None and need.on_device else main
+        there = memory_here(settings) if need.on_device else main
         if need.size > there:
             raise ParameterError(
                 f"not enough memory for {need.what}: wanted at least {need.size / _GIB:,.1f} GiB, "

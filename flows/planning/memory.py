@@ -161,7 +161,7 @@ class Formulas:
 
     def trained(self, role: str) -> list[MemoryPart]:
         """Weights, gradients and Adam's two moments of a network that learns."""
-        gradient = self.learned * (FLOAT if self.mode.rank else self.learning_bytes)
+        gradient = self.learned * FLOAT  # also of masters, see `models/training/memory.py`
         return [
             self.weights(role, learning=True),
             MemoryPart(role=role, what="gradients", size=self._share(gradient), phase="learning"),

@@ -13,6 +13,7 @@ from dataclasses import replace
 from flows.planning.costs import Known
 from flows.planning.memory import Formulas, MemoryPart, Mode, Scale
 from tasks.machine.memory import gpu_memory
+from tasks.run.scale import chosen_scale
 from tasks.settings import Settings
 
 PROMPT = 64.0
@@ -167,13 +168,19 @@ def ppo_roles(f: Formulas, reward: Mode) -> list[MemoryPart]:
 
 
 def scale_of(settings: Settings) -> Scale:
-    """Where stages of this machine run."""
+    """Where stages of this machine run, and in how many processes.
+
+    Raises:
+        ParameterError: There are fewer GPUs than processes, or these cannot be grouped as wanted.
+    """
     on_gpu = gpu_memory(settings.device) is not None
-    return Scale(
+    chosen = chosen_scale(settings, "cuda" if on_gpu else "cpu")
+    alone = Scale(
         gpu=on_gpu,
         half=on_gpu,
         side_by_side=not on_gpu and (settings.threads or os.cpu_count() or 1) > 1,
     )
+    return Scale.among(chosen.processes, chosen.sharding, chosen.tensor_parallel, like=alone)
 
 
 def _sampling(k: Known, scale: Scale) -> list[MemoryPart]:

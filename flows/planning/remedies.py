@@ -1,8 +1,8 @@
 """What to change where a stage does not fit, each change computed by the same formulas.
 
 Changes are tried in the order of what they cost: first those that only take time, then adapters and
-half precision, which train something else, then more processes. Where no single one is enough they
-are added up in that order.
+half precision, which train something else. Where no single one is enough they are added up in that
+order, and more processes are the other way.
 """
 
 import re
@@ -73,7 +73,7 @@ def explain_fit(known: Known, scale: Scale, limit: int) -> Iterator[str]:
         for one in found:
             fits = "fits" if one.fits else "still too much"
             yield f"  set {' '.join(one.changes)}: {one.size / GIB:,.1f} GiB, {fits}"
-        if not found or not found[-1].fits:
+        if not any(one.fits for one in found):
             yield f"  nothing here makes {stage} fit: take a smaller model, or a larger device"
     if max(sizes.values(), default=0) <= room:
         most = max(sizes, key=lambda stage: sizes[stage])
@@ -81,31 +81,32 @@ def explain_fit(known: Known, scale: Scale, limit: int) -> Iterator[str]:
 
 
 def remedies(stage: str, known: Known, scale: Scale, limit: int) -> list[Remedy]:
-    """What makes a stage fit: single changes up to the first that does, else their sum as well.
+    """What makes a stage fit: single changes, up to the first that does.
+
+    Where none of them is enough, their sum and more processes follow, and if need be both.
 
     Args:
         limit: Bytes that each process may take.
 
     Returns:
-        The last one is what to do, if it fits; none where nothing helps.
+        Those that lower what it takes; none where nothing helps.
     """
     start = _Attempt(stage=stage, known=known, scale=scale)
-    found = []
+    tried: list[_Attempt] = []
     for knob in KNOBS:
-        made = _turned(start, knob, limit)
-        if made is not None:
-            found.append(Remedy(changes=made.changes, size=made.size, fits=made.size <= limit))
-            if made.size <= limit:
-                return found
-    together = start
-    for knob in KNOBS:
-        together = _turned(together, knob, limit) or together
-        if together.size <= limit:
+        tried += filter(None, [_turned(start, knob, limit)])
+        if tried and tried[-1].size <= limit:
             break
-    if len(found) > 1:
-        fits = together.size <= limit
-        found.append(Remedy(changes=together.changes, size=together.size, fits=fits))
-    return found
+    else:
+        together = start
+        for knob in KNOBS:
+            if together.size > limit:
+                together = _turned(together, knob, limit) or together
+        tried += [together] if len(together.changes) > 1 else []
+        tried += filter(None, [_turned(start, _processes, limit)])
+        if not any(one.size <= limit for one in tried):
+            tried += filter(None, [_turned(together, _processes, limit)])
+    return [Remedy(changes=a.changes, size=a.size, fits=a.size <= limit) for a in tried]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,5 +199,4 @@ KNOBS: tuple[Knob, ...] = (
     _sampled_at_once,
     _adapters,
     _half,
-    _processes,
 )

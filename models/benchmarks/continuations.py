@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from models.distributed.team import current_team
 from models.language.likelihood import prefix_token
 from models.language.packing import packed_hidden
 from models.language.sequences import (
@@ -91,6 +92,8 @@ def fit_context(group: Sequence[Continuation], room: int) -> tuple[list[Continua
 def likelihoods(model: Any, continuations: Sequence[Continuation]) -> list[Likelihood]:
     """Compute the log-likelihood of continuations, one forward pass per chunk of rows.
 
+    The members of a team each do some of the chunks, and each gets all numbers.
+
     Returns:
         One for each continuation, in their order.
     """
@@ -98,15 +101,19 @@ def likelihoods(model: Any, continuations: Sequence[Continuation]) -> list[Likel
         range(len(continuations)),
         key=lambda row: len(continuations[row].context) + len(continuations[row].continuation),
     )
+    team = current_team()
     sums: list[tuple[float, int]] = []
     for start in range(0, len(order), ROWS_AT_ONCE):
         part = [continuations[row] for row in order[start : start + ROWS_AT_ONCE]]
         sequences = Sequences.from_lists(
             [one.context for one in part], [one.continuation for one in part], device=model.device
         )
-        for _, chunk in in_chunks(sequences, CHUNK_TOKENS):
+        parts = []
+        for _, chunk in team.share(in_chunks(sequences, CHUNK_TOKENS, shares=team.size)):
             summed, missed = _sums(model, chunk)
-            sums += zip(summed.tolist(), missed.tolist(), strict=True)
+            parts.append(list(zip(summed.tolist(), missed.tolist(), strict=True)))
+        for rows in team.join(parts):
+            sums += rows
     found = {
         row: Likelihood(
             logprob=logprob, tokens=len(continuations[row].continuation), greedy=not missed

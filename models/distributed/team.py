@@ -9,10 +9,11 @@ Every member must make the same calls in the same order; one that does not makes
 until the group's time-out. Two threads of a process must therefore not talk at the same time.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import islice
 from typing import TypeVar
 
 import torch
@@ -21,7 +22,7 @@ from torch import distributed
 T = TypeVar("T")
 
 TIMEOUT = timedelta(minutes=10)
-"""After which a member that waits for the others gives up."""
+"""Long enough for a checkpoint that only one member writes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +37,17 @@ class Team:
         """Whether this member writes what is written once: logs, checkpoints, results."""
         return self.rank == 0
 
-    def deals_to_me(self, index: int) -> bool:
-        """Whether unit of work number `index` is this member's."""
-        return index % self.size == self.rank
+    def share(self, units: Iterable[T]) -> Iterator[T]:
+        """Give this member's units of work: every `size`-th, from the `rank`-th on."""
+        return islice(units, self.rank, None, self.size)
+
+    def join(self, results: Sequence[T]) -> list[T]:
+        """Put together what each member made of its `share`, in the order of the units."""
+        if self.size == 1:
+            return list(results)
+        shares = self.gather(results)
+        units = range(sum(map(len, shares)))
+        return [shares[unit % self.size][unit // self.size] for unit in units]
 
     def total(self, values: torch.Tensor) -> torch.Tensor:
         """Sum a tensor over the members; the same bits on each."""
@@ -81,7 +90,11 @@ def current_team() -> Team:
 
 @contextmanager
 def joined_team(
-    device: str, meeting: str = "env://", rank: int = -1, size: int = -1
+    device: str,
+    meeting: str = "env://",
+    rank: int = -1,
+    size: int = -1,
+    timeout: timedelta = TIMEOUT,
 ) -> Iterator[Team]:
     """Join the team that this process was started for, and leave it at the end.
 
@@ -89,10 +102,11 @@ def joined_team(
         device: cpu, or an accelerator; decides how members talk.
         meeting: Where they meet, an `init_method` of torch; by default torchrun says it, and who
             this process is.
+        timeout: After which a member that waits for the others gives up.
     """
-    distributed.init_process_group(
-        "gloo" if device == "cpu" else "nccl", meeting, TIMEOUT, rank=rank, world_size=size
-    )
+    # Numbers that decide lie on the CPU and travel by gloo, also where weights are on accelerators.
+    backend = "gloo" if device == "cpu" else "cpu:gloo,cuda:nccl"
+    distributed.init_process_group(backend, meeting, timeout, rank=rank, world_size=size)
     try:
         yield current_team()
     finally:

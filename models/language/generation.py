@@ -1,10 +1,13 @@
 """Sampling completions: one engine for feedback, score moments, PPO rollouts and evaluation.
 
 Prompts are prefilled as one packed row, then decoded with a preallocated key-value cache
-(`models/language/decoding.py`); rows that have ended leave the batch. Every row owns its stream of uniform numbers and a token is drawn
-by inverting the cumulative distribution, so a row's completion depends neither on its neighbours
-nor on the batch size, and two models sampled with equal generators use the same random
-numbers: paired comparisons become sharper. The same softmax yields the token's logprob.
+(`models/language/decoding.py`); rows that have ended leave the batch. Every row owns its stream of
+uniform numbers and a token is drawn by inverting the cumulative distribution, so a row's completion
+depends neither on its neighbours nor on the batch size, and two models sampled with equal
+generators use the same random numbers: paired comparisons become sharper. The same softmax yields
+the token's logprob.
+
+In a team each member samples some of the rows, and all get every completion.
 
 Nothing but `TokenDistribution` shapes what is drawn. Top-p, top-k and repetition penalties would
 make the logprobs of another distribution than the one PPO learns about.
@@ -18,10 +21,11 @@ from typing import Any
 
 import torch
 
+from models.distributed.team import current_team
 from models.errors import ParameterError
 from models.language.config import SamplingConfig
 from models.language.decoding import decode
-from models.language.folders import load_causal_model, load_tokenizer
+from models.language.folders import load_causal_model, load_frozen, load_tokenizer
 from models.language.sequences import TokenDistribution, language_head
 from models.language.tokenizer import NO_LIMIT, Messages, decode_completion, encode_prompts
 from models.randomness import derive_seed
@@ -55,6 +59,9 @@ def sample_completions(
 ) -> list[Completion]:
     """Sample one completion for each prompt, in the prompts' order.
 
+    Rows are dealt to the members of a team in the order of their lengths, so that each has like
+    work.
+
     Args:
         prompts: Token ids, none empty; repeat a prompt to sample it more than once.
         generator: A CPU generator; drawn from once, by prompts x longest completion.
@@ -70,14 +77,17 @@ def sample_completions(
     )
     distribution = TokenDistribution.of(sampling, eos_token_id)
     by_length = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
-    completions: dict[int, Completion] = {}
-    for start in range(0, len(by_length), sampling.batch_size):
-        rows = by_length[start : start + sampling.batch_size]
+    team = current_team()
+    mine = list(team.share(by_length))
+    completions: list[Completion] = []
+    for start in range(0, len(mine), sampling.batch_size):
+        rows = mine[start : start + sampling.batch_size]
         batch = _Batch(len(rows), uniforms[rows].to(model.device), distribution)
         _decode(model, [prompts[row] for row in rows], batch)
-        completions.update(zip(rows, batch.completions(), strict=True))
+        completions += batch.completions()
     model.train(was_training)
-    return [completions[row] for row in range(len(prompts))]
+    of_row = dict(zip(by_length, team.join(completions), strict=True))
+    return [of_row[row] for row in range(len(prompts))]
 
 
 def _check_room(model: Any, prompts: Sequence[Sequence[int]], sampling: SamplingConfig) -> None:
@@ -202,7 +212,7 @@ def complete(
 ) -> list[SampledText]:
     """Sample one completion, as text, for each prompt."""
     tokenizer = load_tokenizer(model)
-    network = load_causal_model(model).to(device)
+    network = load_frozen(load_causal_model, model, device)
     encoded = encode_to_fit(tokenizer, network, prompts, sampling)
     completions = sample_completions(
         network,

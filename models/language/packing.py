@@ -12,6 +12,7 @@ the keyword arguments of the model call:
 - neither: transformers' ordinary SDPA with its ordinary masks.
 """
 
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -98,7 +99,7 @@ def packed_hidden(
 
 def _padded_hidden(model: Any, input_ids: torch.Tensor, lengths: list[int]) -> torch.Tensor:
     """The model's own way: a padded batch and its mask; (tokens, width) in the packed order."""
-    ids = pad_sequence(list(input_ids.split(lengths)), batch_first=True)  # (rows, longest)
+    ids = pad_sequence(list(torch.split(input_ids, lengths)), batch_first=True)  # (rows, longest)
     ends = torch.tensor(lengths, device=ids.device)[:, None]
     mask = torch.arange(ids.shape[1], device=ids.device) < ends
     hidden: torch.Tensor = model.base_model(
@@ -270,3 +271,27 @@ def _mask(
 
 AttentionInterface.register(ATTENTION, _attend)
 AttentionMaskInterface.register(ATTENTION, _mask)
+
+
+def cut_rows(
+    lengths: Sequence[int], max_tokens: int, *, group: int | None = None, shares: int = 1
+) -> Iterator[slice]:
+    """Cut rows, in their order, into runs of at most so many tokens; a longer row stands alone.
+
+    Args:
+        lengths: Tokens of each row.
+        group: No run crosses from one group of so many rows into the next.
+        shares: For how many there shall be work: no run is longer than this part of its group.
+    """
+    group = group or max(1, len(lengths))
+    start, most = 0, max_tokens
+    while start < len(lengths):
+        last = min(len(lengths), start - start % group + group)
+        if start % group == 0:
+            most = min(max_tokens, -(-sum(lengths[start:last]) // shares))
+        end, tokens = start + 1, lengths[start]
+        while end < last and tokens + lengths[end] <= most:
+            tokens += lengths[end]
+            end += 1
+        yield slice(start, end)
+        start = end

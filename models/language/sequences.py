@@ -15,8 +15,9 @@ from typing import Any, Literal
 
 import torch
 
+from models.distributed.team import current_team
 from models.language.config import SamplingConfig
-from models.language.packing import packed_hidden
+from models.language.packing import cut_rows, packed_hidden
 
 HEAD_TOKENS = 2048
 """Positions whose logits, (tokens, vocab), exist at once where no gradient is wanted."""
@@ -229,44 +230,27 @@ def token_values(model: Any, sequences: Sequences) -> torch.Tensor:
     """Read the score head at the state before each completion token, (batch, completion)."""
     places, _ = sequences.completion_index()
     hidden = packed_hidden(model, sequences.packed_ids, sequences.lengths.tolist())[places - 1]
-    return _scatter(model.score(hidden).float().squeeze(1), sequences)
+    return _scatter(_read_score(model, hidden), sequences)
 
 
 def sequence_scores(model: Any, sequences: Sequences) -> torch.Tensor:
     """Read the score head at the last token of each row, (batch,)."""
     hidden = packed_hidden(model, sequences.packed_ids, sequences.lengths.tolist())
-    scores: torch.Tensor = model.score(hidden[sequences.lengths.cumsum(0) - 1])
-    return scores.float().squeeze(1)
+    return _read_score(model, hidden[sequences.lengths.cumsum(0) - 1])
+
+
+def _read_score(model: Any, hidden: torch.Tensor) -> torch.Tensor:
+    """Apply the score head in float32: in bfloat16, 1.0 and 1.003 would be a tie; (rows,)."""
+    with torch.autocast(hidden.device.type, enabled=False):
+        return model.score(hidden.float())[:, 0]  # type: ignore[no-any-return]
 
 
 def in_chunks(
-    sequences: Sequences, max_tokens: int, *, group: int | None = None
+    sequences: Sequences, max_tokens: int, *, group: int | None = None, shares: int = 1
 ) -> Iterator[tuple[slice, Sequences]]:
-    """Cut rows, in their order, into runs of at most `max_tokens` tokens.
-
-    A row longer than that stands alone. No run crosses from one group of rows into the next.
-    """
-    for rows in cut_rows(sequences.lengths.tolist(), max_tokens, group=group):
+    """Cut rows into runs of at most `max_tokens` tokens, as `cut_rows`."""
+    for rows in cut_rows(sequences.lengths.tolist(), max_tokens, group=group, shares=shares):
         yield rows, sequences.select(rows)
-
-
-def cut_rows(
-    lengths: Sequence[int], max_tokens: int, *, group: int | None = None
-) -> Iterator[slice]:
-    """Say which rows make up each run of `in_chunks`.
-
-    Args:
-        lengths: Tokens of each row.
-    """
-    start = 0
-    while start < len(lengths):
-        last = len(lengths) if group is None else min(len(lengths), start - start % group + group)
-        end, tokens = start + 1, lengths[start]
-        while end < last and tokens + lengths[end] <= max_tokens:
-            tokens += lengths[end]
-            end += 1
-        yield slice(start, end)
-        start = end
 
 
 @torch.no_grad()
@@ -277,16 +261,21 @@ def map_chunks(
     *,
     group: int | None = None,
 ) -> torch.Tensor:
-    """Apply a frozen network chunk by chunk and join what it says, (batch, [completion, ...])."""
+    """Apply a frozen network chunk by chunk and join what it says, (batch, [completion, ...]).
+
+    The members of a team each do some of the chunks, and each gets the whole.
+    """
+    team = current_team()
     parts: list[torch.Tensor] = []
     width = int(sequences.completion_lengths.max())
-    for _, chunk in in_chunks(sequences, max_tokens, group=group):
+    chunks = in_chunks(sequences, max_tokens, group=group, shares=team.size)
+    for _, chunk in team.share(chunks):
         part = function(chunk)
         if part.dim() > 1:
             missing = part.new_zeros(len(part), width - part.shape[1], *part.shape[2:])
             part = torch.cat([part, missing], dim=1)
-        parts.append(part)
-    return torch.cat(parts)
+        parts.append(part if team.size == 1 else part.cpu())
+    return torch.cat(team.join(parts)).to(sequences.input_ids.device)
 
 
 def _scatter(values: torch.Tensor, sequences: Sequences) -> torch.Tensor:

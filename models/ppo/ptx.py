@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from models.distributed.team import current_team
 from models.language.sequences import Sequences, in_chunks, token_logprobs
 from models.training.blocks import BlockTable
 
@@ -27,6 +28,8 @@ def ptx_backward(
 ) -> float:
     """Draw blocks and add the gradient of coefficient * mean next-token loss to the actor's.
 
+    Every member of a team draws the same blocks and adds the gradient of its chunks.
+
     Args:
         blocks: (blocks, block) token ids of the corpus.
         rows: How many blocks to draw, with repetition.
@@ -41,8 +44,9 @@ def ptx_backward(
     )
     tokens = rows * (drawn.shape[1] - 1)
     total = 0.0
-    for _, part in in_chunks(sequences, max_tokens):
+    team = current_team()
+    for _, part in team.share(in_chunks(sequences, max_tokens, shares=team.size)):
         loss = -token_logprobs(actor, part).logprobs.sum() / tokens
         (coefficient * loss).backward()  # type: ignore[no-untyped-call]
         total += loss.item()
-    return total
+    return team.total(torch.tensor(total, dtype=torch.float64)).item()

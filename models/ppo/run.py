@@ -4,8 +4,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from models.distributed.interruption import Interruption
+from models.distributed.team import current_team
 from models.errors import DataError, ModelError
-from models.interruption import Interruption
 from models.language.config import SamplingConfig
 from models.language.folders import (
     load_causal_model,
@@ -20,10 +21,13 @@ from models.ppo.networks import load_networks
 from models.ppo.ptx import BLOCK_TOKENS
 from models.ppo.session import Session
 from models.ppo.trainer import PPOTrainer
+from models.rollouts.config import RolloutServer
+from models.rollouts.engine import open_engine
 from models.rows import read_rows, write_rows
 from models.runtime import TrainingRun
 from models.training.adapters import load_learned_state, publish
 from models.training.blocks import corpus_blocks
+from models.training.memory import restore_float32
 
 WATCHED_PROMPTS = 8
 
@@ -39,8 +43,9 @@ def train_ppo(
     sampling: SamplingConfig,
     run: TrainingRun,
     cache: Path | None = None,
+    server: RolloutServer | None = None,
 ) -> dict[str, float]:
-    """Train the actor with PPO and publish it.
+    """Train the actor with PPO and publish it; in a team, together with its other members.
 
     Args:
         sft: Model folder from which actor and reference start.
@@ -51,6 +56,7 @@ def train_ppo(
             `ema/` if there is one, `critic/`, with LoRA an adapter beside each (`model_adapter/`),
             `samples.jsonl` and `alarms.jsonl`.
         cache: Folder for the corpus as tokens, named after its contents; see `open_tokens`.
+        server: That samples where `config.rollout_engine` is server.
 
     Returns:
         The last iteration's monitors, named `ppo/...`, the number of `ppo/iterations`, and for
@@ -60,7 +66,9 @@ def train_ppo(
         DivergedError: A loss or a gradient is not finite; `checkpoints` holds the state.
         ModelError: The networks do not fit each other.
         DataError: There are no prompts.
-        ParameterError: A pretraining mix is wanted and there is no corpus.
+        ParameterError: A pretraining mix is wanted and there is no corpus, or a rollout server and
+            none is known.
+        RolloutError: The server does not answer, or not as training needs it.
     """
     tokenizer = load_tokenizer(sft)
     networks = load_networks(sft, reward, config=config, seed=run.seed, device=run.device)
@@ -74,7 +82,7 @@ def train_ppo(
         else None
     )
     frozen = networks.fingerprints()
-    with Interruption() as interruption:
+    with Interruption() as interruption, open_engine(config.rollout_engine, server) as engine:
         trainer = PPOTrainer(
             networks=networks,
             prompts=encode_to_fit(tokenizer, networks.actor, rows, sampling),
@@ -85,6 +93,7 @@ def train_ppo(
             seed=run.seed,
             corpus=blocks,
             interruption=interruption,
+            engine=engine,
         )
         watched = [row["prompt"] for row in _spread(read_rows(heldout_prompts), WATCHED_PROMPTS)]
         session = Session(trainer, tokenizer, watched, run)
@@ -99,14 +108,17 @@ def train_ppo(
 def _publish(session: Session, tokenizer: Any, sft: Path, reward: Path, out: Path) -> None:
     trainer = session.trainer
     networks = trainer.networks
+    for network in (networks.actor, networks.critic):
+        restore_float32(network)
     publish(networks.actor, tokenizer, out / "model", base=sft, load=load_causal_model)
     base, load = reward, load_reward_model
     if networks.one_trunk:
         base, load = sft, partial(new_reward_model, seed=0)  # the head is the critic's
     publish(networks.critic, tokenizer, out / "critic", base=base, load=load)
-    write_score_moments(out / "critic", trainer.moments)  # its values are in units of them
-    write_rows(out / "samples.jsonl", session.samples)
-    write_rows(out / "alarms.jsonl", session.alarms)
+    if current_team().leads:
+        write_score_moments(out / "critic", trainer.moments)  # its values are in units of them
+        write_rows(out / "samples.jsonl", session.samples)
+        write_rows(out / "alarms.jsonl", session.alarms)
     if trainer.ema is not None:
         load_learned_state(networks.actor, trainer.ema.weights)
         publish(networks.actor, tokenizer, out / "ema", base=sft, load=load_causal_model)

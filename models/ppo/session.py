@@ -1,4 +1,7 @@
-"""The loop around the PPO trainer: logging, alarms, samples, checkpoints and resuming."""
+"""The loop around the PPO trainer: logging, alarms, samples, checkpoints and resuming.
+
+Every member of a team goes through it and knows the same; the first writes.
+"""
 
 import json
 import logging
@@ -12,7 +15,8 @@ from typing import Any
 import torch
 
 from models.checkpoints import is_intact, latest, prune, seal
-from models.errors import DivergedError
+from models.distributed.team import current_team
+from models.errors import DivergedError, RolloutError
 from models.language.generation import encode_to_fit, sample_completions
 from models.language.tokenizer import decode_completion
 from models.ppo.alarms import Alarm, AlarmWatch, describe
@@ -64,15 +68,18 @@ class Session:
                 trainer.step(self._record)
         except DivergedError as error:
             folder = self._checkpoints / "diverged"
-            self._write(folder)
+            self._write(folder, sealed=False)
             raise DivergedError(
                 f"{error}; the state is in {folder}; last metrics: {self.metrics}"
             ) from error
+        except RolloutError:  # between two iterations
+            self._write(self._checkpoints / INTERRUPTED)
+            raise
         except Exception:
             raise
         except BaseException:  # a signal: no weight is moving
             with trainer.interruption.held():
-                self._save_interrupted()
+                self._write(self._checkpoints / INTERRUPTED)
             logger.warning(
                 "PPO was stopped in iteration %d; its state is saved, and a new run resumes there",
                 trainer.finished_iterations + 1,
@@ -97,7 +104,8 @@ class Session:
         raised = {alarm.name for alarm in alarms}
         self.metrics = metrics | {f"alarm/{one}": float(one in raised) for one in AlarmWatch.NAMES}
         self.alarms += [asdict(alarm) for alarm in alarms]
-        self._log({f"ppo/{name}": value for name, value in self.metrics.items()}, finished)
+        if current_team().leads:
+            self._log({f"ppo/{name}": value for name, value in self.metrics.items()}, finished)
         for alarm in alarms:
             logger.warning("%s", describe(alarm))
         due = finished % config.checkpoint_iterations == 0 or finished == config.iterations
@@ -123,17 +131,10 @@ class Session:
         )
 
     def _save(self) -> None:
-        folder = self._checkpoints / f"checkpoint-{self.trainer.finished_iterations}"
-        self._write(folder)
-        seal(folder)
-        prune(self._checkpoints, self.trainer.config.checkpoints_kept)
-        shutil.rmtree(self._checkpoints / INTERRUPTED, ignore_errors=True)
-
-    def _save_interrupted(self) -> None:
-        """Save an unfinished iteration beside the last checkpoint."""
-        folder = self._checkpoints / INTERRUPTED
-        self._write(folder)
-        seal(folder)
+        self._write(self._checkpoints / f"checkpoint-{self.trainer.finished_iterations}")
+        if current_team().leads:
+            prune(self._checkpoints, self.trainer.config.checkpoints_kept)
+            shutil.rmtree(self._checkpoints / INTERRUPTED, ignore_errors=True)
 
     def _newest(self) -> Path | None:
         """The last sealed checkpoint, or what an interrupted run saved after it."""
@@ -144,18 +145,24 @@ class Session:
         older = found is not None and int(found.name.rpartition("-")[2]) > finished
         return found if older else interrupted
 
-    def _write(self, folder: Path) -> None:
-        shutil.rmtree(folder, ignore_errors=True)  # an older one must not lend its seal
-        folder.mkdir(parents=True)
-        torch.save(self.trainer.state_dict(), folder / "state.pt")
-        session = {
-            "finished": self.trainer.finished_iterations,
-            "metrics": self.metrics,
-            "samples": self.samples,
-            "alarms": self.alarms,
-            "watch": self._watch.state_dict(),
-        }
-        (folder / SESSION).write_text(json.dumps(session), encoding="utf-8")
+    def _write(self, folder: Path, *, sealed: bool = True) -> None:
+        """Write where the training is; the others wait for the first member."""
+        team = current_team()
+        if team.leads:
+            shutil.rmtree(folder, ignore_errors=True)  # an older one must not lend its seal
+            folder.mkdir(parents=True)
+            torch.save(self.trainer.state_dict(), folder / "state.pt")
+            session = {
+                "finished": self.trainer.finished_iterations,
+                "metrics": self.metrics,
+                "samples": self.samples,
+                "alarms": self.alarms,
+                "watch": self._watch.state_dict(),
+            }
+            (folder / SESSION).write_text(json.dumps(session), encoding="utf-8")
+            if sealed:
+                seal(folder)
+        team.wait()
 
     def _load(self, folder: Path) -> None:
         state = torch.load(folder / "state.pt", map_location="cpu", weights_only=True)

@@ -2,7 +2,8 @@
 
 On a CPU two matrix products with half of the threads each are faster than one after the other with
 all of them: small products scale badly, and what Python does in between runs beside the other's
-arithmetic. On a GPU, where one kernel fills the device, the work is done in turn.
+arithmetic. On a GPU, where one kernel fills the device, the work is done in turn; so it is in a
+team of processes, which fill the cores themselves and must all talk in one order.
 """
 
 from collections.abc import Callable
@@ -10,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import torch
+
+from models.distributed.team import current_team
 
 First = TypeVar("First")
 Second = TypeVar("Second")
@@ -23,7 +26,8 @@ class SideBySide:
 
     def __init__(self, device: torch.device) -> None:
         """Prepare a second thread where there is a second CPU thread for it."""
-        self._threads = torch.get_num_threads() if device.type == "cpu" else 1
+        alone = current_team().size == 1
+        self._threads = torch.get_num_threads() if device.type == "cpu" and alone else 1
         self._pool: ThreadPoolExecutor | None = None
         if self._threads > 1:
             self._pool = ThreadPoolExecutor(

@@ -1,7 +1,9 @@
 """One optimiser step of the actor and one of the critic, in micro-batches.
 
 Losses are sums over counted tokens, divided by the tokens of the whole step: however a minibatch is
-cut, the gradient is the same.
+cut, the gradient is the same. So the members of a team each take some of its micro-batches; what
+decides is summed over them first: that a loss is finite, that the actor has not moved too far, how
+long the gradient is.
 """
 
 import math
@@ -10,6 +12,8 @@ from typing import Any
 
 import torch
 
+from models.distributed.gradients import sum_over_team
+from models.distributed.team import current_team
 from models.errors import DivergedError
 from models.language.scoring import ScoreMoments
 from models.language.sequences import TokenDistribution, in_chunks, token_logprobs
@@ -17,18 +21,22 @@ from models.ppo.config import PPOConfig
 from models.ppo.losses import PolicyLoss, ValueLoss, policy_loss, value_loss
 from models.ppo.networks import forward_precision
 from models.ppo.rollout import Rollout, critic_values
+from models.training.memory import MasterAdamW, learned_weights
 
 
-def adamw(network: Any, learning_rate: float) -> torch.optim.AdamW:
-    """Build the optimiser of a network's trainable parameters."""
-    return torch.optim.AdamW(
-        [parameter for parameter in network.parameters() if parameter.requires_grad],
-        lr=learning_rate,
-        betas=(0.9, 0.95),
-        eps=1e-5,
-        weight_decay=0.0,
-        fused=True,
-    )
+def adamw(network: Any, learning_rate: float, config: PPOConfig) -> torch.optim.AdamW:
+    """Build the optimiser of a network's trainable parameters; it may put masters below them."""
+    learned = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    settings: dict[str, Any] = {
+        "lr": learning_rate,
+        "betas": (0.9, 0.95),
+        "eps": 1e-5,
+        "weight_decay": 0.0,
+        "fused": True,
+    }
+    if config.precision == "bfloat16" and config.lora is None:
+        return MasterAdamW(learned, network=network, **settings)
+    return torch.optim.AdamW(learned, **settings)
 
 
 def actor_step(
@@ -56,6 +64,7 @@ def actor_step(
     """
     counted = int(rollout.sequences.completion_lengths[rows].sum())
     losses: list[PolicyLoss] = []
+    objectives: list[torch.Tensor] = []
     for part in _microbatches(rollout, rows, config.tokens_per_microbatch):
         sequences = rollout.sequences.select(part)
         with forward_precision(config, actor.device):
@@ -73,13 +82,15 @@ def actor_step(
             rollout.advantages[part, :width],
             mask,
             clip_range=config.clip_range,
+            importance=None if rollout.importance is None else rollout.importance[part, :width],
         )
         objective = loss.loss
         if outputs.entropy is not None:
             objective = objective - config.entropy_coef * outputs.entropy.sum()
-        _check_finite(objective, "policy loss")
         (objective / counted).backward()  # type: ignore[no-untyped-call]
         losses.append(loss)
+        objectives.append(objective)
+    _check_finite(_totals([objectives])[0], "policy loss")
     metrics = {"policy/learning_rate": learning_rate, **_policy_metrics(losses, counted)}
     if metrics["policy/approx_kl"] > config.max_approx_kl:
         optimizer.zero_grad(set_to_none=True)
@@ -118,53 +129,91 @@ def critic_step(
             mask,
             value_clip_range=config.value_clip_range,
         )
-        objective = config.value_coef * loss.loss
-        _check_finite(objective, "value loss")
-        (objective / counted).backward()  # type: ignore[no-untyped-call]
+        (config.value_coef * loss.loss / counted).backward()  # type: ignore[no-untyped-call]
         losses.append(loss)
+    total, clipped = _totals([[one.loss for one in losses], [one.clipped for one in losses]])
+    _check_finite(total, "value loss")
     return {
-        "value/loss": _total([loss.loss for loss in losses]) / counted,
-        "value/clip_fraction": _total([loss.clipped for loss in losses]) / counted,
+        "value/loss": total / counted,
+        "value/clip_fraction": clipped / counted,
         "value/grad_norm": _apply(critic, optimizer, config),
     }
 
 
 def _policy_metrics(losses: list[PolicyLoss], counted: int) -> dict[str, float]:
     """Join the micro-batches of one step."""
+    loss, approx_kl, clipped, ratio = _totals(
+        [
+            [one.loss for one in losses],
+            [one.approx_kl for one in losses],
+            [one.clipped for one in losses],
+            [one.ratio for one in losses],
+        ]
+    )
+    greatest = [
+        max((one.ratio_max.item() for one in losses), default=0.0),
+        max((one.ratio_error.item() for one in losses), default=0.0),
+    ]
+    ratio_max, ratio_error = (
+        current_team().greatest(torch.tensor(greatest, dtype=torch.float64)).tolist()
+    )
     return {
-        "policy/loss": _total([loss.loss for loss in losses]) / counted,
-        "policy/approx_kl": _total([loss.approx_kl for loss in losses]) / counted,
-        "policy/clip_fraction": _total([loss.clipped for loss in losses]) / counted,
-        "policy/ratio_mean": _total([loss.ratio for loss in losses]) / counted,
-        "policy/ratio_max": max(loss.ratio_max.item() for loss in losses),
-        "policy/ratio_error": max(loss.ratio_error.item() for loss in losses),
+        "policy/loss": loss / counted,
+        "policy/approx_kl": approx_kl / counted,
+        "policy/clip_fraction": clipped / counted,
+        "policy/ratio_mean": ratio / counted,
+        "policy/ratio_max": ratio_max,
+        "policy/ratio_error": ratio_error,
     }
 
 
 def _apply(network: Any, optimizer: torch.optim.Optimizer, config: PPOConfig) -> float:
     """Clip, step, and return the gradient norm before clipping."""
-    norm = torch.nn.utils.clip_grad_norm_(network.parameters(), config.max_grad_norm)
-    _check_finite(norm, "gradient norm")
+    if current_team().size > 1:
+        sum_over_team(_gradients(network))
+    norm = torch.nn.utils.clip_grad_norm_(learned_weights(network), config.max_grad_norm)
+    _check_finite(float(norm), "gradient norm")
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return float(norm)
 
 
+def _gradients(network: Any) -> list[torch.Tensor]:
+    """One for each weight that learns; zeros where this member had no work."""
+    gradients = []
+    for weight in learned_weights(network):
+        if weight.requires_grad:
+            if weight.grad is None:
+                weight.grad = torch.zeros_like(weight)
+            gradients.append(weight.grad)
+    return gradients
+
+
 def _microbatches(rollout: Rollout, rows: torch.Tensor, max_tokens: int) -> Iterator[torch.Tensor]:
-    """Cut a minibatch's rows, shortest first, so that rows of equal length lie together."""
+    """Cut a minibatch's rows, shortest first, so that rows of equal length lie together.
+
+    Gives this member's part of them, cut as in the forward pass that made `old_logprobs`.
+    """
     rows = rows[torch.argsort(rollout.sequences.lengths[rows], stable=True)]
     chosen = rollout.sequences.select(rows)
-    for part, _ in in_chunks(chosen, max_tokens):
+    team = current_team()
+    for part, _ in team.share(in_chunks(chosen, max_tokens, shares=team.size)):
         yield rows[part]
 
 
-def _check_finite(value: torch.Tensor, what: str) -> None:
-    if not math.isfinite(value.item()):
+def _check_finite(value: float, what: str) -> None:
+    if not math.isfinite(value):
         raise DivergedError(
-            f"the {what} of PPO is {value.item()}; a finite number was wanted: lower "
+            f"the {what} of PPO is {value}; a finite number was wanted: lower "
             "ppo.actor_learning_rate and ppo.critic_learning_rate or raise ppo.kl_coef"
         )
 
 
-def _total(sums: list[torch.Tensor]) -> float:
-    return float(torch.stack([one.detach().double() for one in sums]).sum())
+def _totals(sums: list[list[torch.Tensor]]) -> list[float]:
+    """Add up each list of numbers, in float64 and over the members of the team."""
+    mine = [
+        float(torch.stack([one.detach().double() for one in some]).sum()) if some else 0.0
+        for some in sums
+    ]
+    totals: list[float] = current_team().total(torch.tensor(mine, dtype=torch.float64)).tolist()
+    return totals

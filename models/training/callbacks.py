@@ -14,8 +14,8 @@ import torch
 from transformers import TrainerCallback
 
 from models.checkpoints import prune, seal
+from models.distributed.interruption import Interruption
 from models.errors import DivergedError
-from models.interruption import Interruption
 from models.runtime import Log
 
 LOGGED_POINTS = 100

@@ -20,8 +20,8 @@ from trl import RewardTrainer, SFTTrainer
 from trl.trainer.utils import FusedCausalLMOutput
 
 from models.language.examples import Pairs
-from models.language.packing import use_packed_attention
-from models.language.sequences import Sequences, cut_rows, sequence_scores
+from models.language.packing import cut_rows, use_packed_attention
+from models.language.sequences import Sequences, sequence_scores
 from models.training.setup import GuardedTrainer
 
 IGNORED_LABEL = -100

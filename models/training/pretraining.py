@@ -26,7 +26,7 @@ from models.language.architectures import build_model, parameter_count
 from models.language.config import ArchitectureConfig
 from models.language.folders import load_tokenizer, save_model
 from models.language.likelihood import WINDOWS_AT_ONCE, HeldOutLoss, held_out_loss
-from models.language.sequences import cut_rows
+from models.language.packing import cut_rows
 from models.randomness import derive_seed
 from models.runtime import TrainingRun
 from models.token_files import open_tokens
@@ -78,7 +78,7 @@ def pretrain(
     settings = trainer_settings(config, run, stage="pretrain", steps=config.steps)
     trainer = BlockTrainer(
         model=model,
-        tokens_per_microbatch=config.tokens_per_microbatch,
+        config=config,
         args=TrainingArguments(**settings),
         train_dataset=_Rows(blocks, order),
         data_collator=default_data_collator,

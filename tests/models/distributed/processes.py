@@ -1,6 +1,7 @@
 """Runs a function in several gloo processes on this machine: what the tests of teams share."""
 
 import multiprocessing
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,5 +28,8 @@ def _member(
     rank: int, size: int, meeting: str, function: Callable[..., Any], arguments: tuple[Any, ...]
 ) -> Any:
     torch.set_num_threads(1)
+    # What torchrun sets, and accelerate reads.
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size)}
+    os.environ |= {"LOCAL_WORLD_SIZE": str(size), "OMP_NUM_THREADS": "1"}
     with joined_team("cpu", meeting, rank, size):
         return function(*arguments)

@@ -19,7 +19,9 @@ def told() -> dict[str, Any]:
         "gather": team.gather({"rank": team.rank}),
         "any": team.agree(team.rank == 1),
         "none": team.agree(False),
-        "shares": [index for index in range(5) if team.deals_to_me(index)],
+        "share": list(team.share(range(5))),
+        "joined": team.join([f"{unit} by {team.rank}" for unit in team.share(range(5))]),
+        "nothing": team.join([]),
         "leads": team.leads,
     }
     team.wait()
@@ -32,9 +34,11 @@ def test_members_hear_the_same(tmp_path: Path) -> None:
         assert one["total"] == [6.0, 12.0]
         assert one["greatest"] == [3.0, 6.0]
         assert one["gather"] == [{"rank": 0}, {"rank": 1}, {"rank": 2}]
+        assert one["joined"] == ["0 by 0", "1 by 1", "2 by 2", "3 by 0", "4 by 1"]
+        assert one["nothing"] == []
         assert (one["any"], one["none"]) == (True, False)
     assert [one["kept"] for one in (first, second, third)] == [[1, 2], [2, 4], [3, 6]]
-    assert [one["shares"] for one in (first, second, third)] == [[0, 3], [1, 4], [2]]
+    assert [one["share"] for one in (first, second, third)] == [[0, 3], [1, 4], [2]]
     assert [one["leads"] for one in (first, second, third)] == [True, False, False]
 
 
@@ -42,7 +46,7 @@ def test_one_process_is_a_team() -> None:
     values = torch.ones(2)
     team = current_team()
     assert team == Team(0, 1)
-    assert team.deals_to_me(7)
+    assert list(team.share("abc")) == team.join("abc") == ["a", "b", "c"]
     assert team.total(values) is values
     assert team.greatest(values) is values
     assert team.gather("x") == ["x"]

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from models.checkpoints import is_intact
+from models.distributed.interruption import Interruption
 from models.errors import DivergedError
-from models.interruption import Interruption
 from models.training.callbacks import (
     HeldOutCallback,
     LogCallback,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from models.interruption import Interruption
+from models.distributed.interruption import Interruption
 
 
 class Stop(BaseException):

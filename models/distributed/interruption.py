@@ -4,6 +4,9 @@ Whoever runs the process has a handler for SIGTERM, SIGINT and perhaps an alarm,
 raises. Inside `held` the signal waits; at its end that handler is called. So the exception strikes
 at safe points only, and whoever catches it there can save and leave. Inside `released`, which is
 for long work within `held` that may be given up, a signal strikes at once.
+
+In a team a signal to one process concerns all: it waits, and the members agree at the end of each
+`held` and at each `safe_point` whether one does, so that all leave at the same place.
 """
 
 import signal
@@ -12,6 +15,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
+
+import torch
+
+from models.distributed.team import current_team
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGALRM)
 
@@ -24,6 +31,7 @@ class Interruption:
 
     def __init__(self) -> None:
         self._holding = 0
+        self._floor = 0  # what `_holding` falls to: 1 in a team, where no signal strikes at once
         self._waiting: tuple[int, FrameType | None] | None = None
         self._previous: dict[int, Any] = {}
 
@@ -32,6 +40,7 @@ class Interruption:
             for number in SIGNALS:
                 if number != signal.SIGALRM or callable(signal.getsignal(number)):
                     self._previous[number] = signal.signal(number, self._arrive)
+        self._floor = self._holding = int(current_team().size > 1)
         return self
 
     def __exit__(
@@ -40,6 +49,8 @@ class Interruption:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if kind is None:
+            self.safe_point()
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
@@ -56,6 +67,17 @@ class Interruption:
             yield
         finally:
             self._holding -= 1
+        self.safe_point()
+
+    def safe_point(self) -> None:
+        """Let a signal strike that waits; in a team, on every member if it waits on any."""
+        team = current_team()
+        if self._holding > self._floor:
+            return
+        if team.size > 1:
+            mine = self._waiting[0] if self._waiting else 0
+            number = int(team.greatest(torch.tensor(mine)))
+            self._waiting = (number, None) if number else None
         self._deliver_waiting()
 
     @contextmanager
@@ -80,14 +102,14 @@ class Interruption:
             self._waiting = (number, frame)
 
     def _deliver_waiting(self) -> None:
-        if self._waiting is not None and not self._holding:
+        if self._waiting is not None and self._holding <= self._floor:
             number, frame = self._waiting
             self._waiting = None
             self._deliver(number, frame)
 
     def _deliver(self, number: int, frame: FrameType | None) -> None:
         """Do what would have been done without us."""
-        handler = self._previous[number]
+        handler = self._previous.get(number, signal.SIG_DFL)  # another member's may be none of ours
         if callable(handler):
             handler(number, frame)
         elif handler == signal.SIG_DFL:
