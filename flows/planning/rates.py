@@ -1,7 +1,7 @@
 """Seconds and peak memory of a plan's stages, from what earlier runs of this home folder took.
 
 A stage takes as long as the newest result of its kind did, in proportion to the work. Where there
-is none, the machine's speed is measured once (`tasks/machine/speed.py`).
+is none, the machine's speeds are measured once (`tasks/machine/speed.py`).
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from flows.planning.memory import peak
 from flows.planning.needs import memory_of, scale_of
 from flows.planning.sizes import NetworkSizes, sizes_in, sizes_on_hub
 from models.errors import ModelError
-from tasks.machine.speed import training_speed
+from tasks.machine.speed import measured_speeds
 from tasks.results.manifests import find_manifest, list_ancestors, list_published
 from tasks.results.store import Manifest
 from tasks.run.planning import PlannedStage
@@ -86,18 +86,26 @@ def _cost(stage: str, known: Known, settings: Settings, earlier: int) -> Cost:
     if amount and newest is not None and done:
         seconds = start + max(0.1, newest.seconds - start) * amount / done
     elif amount and known.network is not None and start:
-        network = known.network
-        speed = training_speed(
-            settings,
-            layers=network.layers,
-            width=network.width,
-            vocabulary=network.vocabulary,
-        )
-        seconds = start + amount / speed
+        assert work is not None
+        seconds = start + _seconds(work, known.network, settings)
     elif amount:
         seconds = amount / ROWS_PER_SECOND
     flops = work.flops(known.network.weights) if work and known.network else None
     return Cost(work=work, flops=flops, seconds=seconds, networks=networks, process=process)
+
+
+def _seconds(work: Work, network: NetworkSizes, settings: Settings) -> float:
+    """Of work that was never done here, by this machine's measured speeds."""
+    speeds = measured_speeds(
+        settings,
+        layers=network.layers,
+        width=network.width,
+        feed_forward=network.feed_forward,
+        vocabulary=network.vocabulary,
+    )
+    sampling = 2 * network.weights * work.sampled
+    learning = work.flops(network.weights) - sampling
+    return learning / speeds.training + sampling / speeds.sampling
 
 
 def _amount(stage: str, known: Known) -> tuple[float, Work | None]:
