@@ -7,6 +7,7 @@
     ├── StoreError       a published stage is damaged, missing or cannot be written
     ├── TeamError        a process of those that train together was killed, or did not answer
     ├── WeakRewardError  a reward model is no better than length or noise; PPO was not started
+    ├── RolloutError     a rollout server does not answer, or not as training needs it
     └── DivergedError    the loss is no longer finite; a checkpoint was left behind
 
 A message says what is wrong, what was got, what was wanted, and what to do about it.
@@ -42,6 +43,10 @@ class TeamError(QuartetError):
 
 class WeakRewardError(QuartetError):
     """A reward model is no better than length or noise, so PPO was not started."""
+
+
+class RolloutError(QuartetError):
+    """A rollout server does not answer, or not as training needs it."""
 
 
 class DivergedError(QuartetError):

@@ -44,6 +44,18 @@ class Settings(BaseSettings):
     tensor_parallel: int = Field(
         default=1, ge=1, le=64, description="Processes that compute each layer together."
     )
+    rollout_server: str = Field(
+        default="", description="Server that samples PPO's rollouts where they ask for one."
+    )
+    rollout_requests: int = Field(
+        default=8, ge=1, le=4096, description="Requests sent to it at once."
+    )
+    rollout_weights: Literal["folder", "nccl"] = Field(
+        default="folder", description="How it gets weights: a folder, or NCCL (vLLM)."
+    )
+    rollout_folder: Path | None = Field(
+        default=None, description="That it reads weights from; empty: rollouts in the home folder."
+    )
 
     @field_validator("tracking_uri")
     @classmethod
@@ -73,6 +85,24 @@ class Settings(BaseSettings):
                 f"Input should divide QUARTET_PROCESSES, which is {processes}; change one of them",
             )
         return wanted
+
+    @field_validator("rollout_server")
+    @classmethod
+    def _rollouts_come_from_a_server(cls, url: str) -> str:
+        """Take the address with or without /v1, which every example of a server shows."""
+        if url and not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", url):
+            raise PydanticCustomError("server", "Input should be an http(s) address of a server")
+        if "@" in url:
+            raise PydanticCustomError(
+                "credentials",
+                "Input should have no password in it, for it is shown; set QUARTET_ROLLOUT_KEY",
+            )
+        return url.rstrip("/").removesuffix("/v1").rstrip("/")
+
+    @property
+    def rollouts(self) -> Path:
+        """Where weights lie while a rollout server loads them."""
+        return (self.rollout_folder or self.root / "rollouts").expanduser().resolve()
 
     @property
     def root(self) -> Path:

@@ -185,7 +185,7 @@ FLOORS: dict[str, tuple[set[str], ...]] = {
         {"distributed", "statistics"},
         {"language"},
         {"adoption"},
-        {"evaluation", "training"},
+        {"evaluation", "rollouts", "training"},
         {"benchmarks", "ppo", "reward"},
     ),
 }

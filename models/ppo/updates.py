@@ -82,6 +82,7 @@ def actor_step(
             rollout.advantages[part, :width],
             mask,
             clip_range=config.clip_range,
+            importance=None if rollout.importance is None else rollout.importance[part, :width],
         )
         objective = loss.loss
         if outputs.entropy is not None:
