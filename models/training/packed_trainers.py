@@ -19,12 +19,12 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from trl import RewardTrainer, SFTTrainer
 from trl.trainer.utils import FusedCausalLMOutput
 
+from models.distributed.team import current_team
 from models.language.examples import Pairs
 from models.language.packing import cut_rows, use_packed_attention
 from models.language.sequences import Sequences, sequence_scores
-from models.training.setup import GuardedTrainer
+from models.training.setup import IGNORED_LABEL, GuardedTrainer
 
-IGNORED_LABEL = -100
 MOST_LOGITS = 2**28
 """So many exist at once, 1 GiB in float32 and as much again for each step of the softmax; a batch
 with more goes through TRL's own head, which is slower on a CPU but takes them in tiles."""
@@ -54,7 +54,8 @@ class PackedSFTTrainer(GuardedTrainer, SFTTrainer):  # type: ignore[misc]
                 outputs.append(FusedCausalLMOutput(**{k: v.detach() for k, v in output.items()}))
                 loss = -output.log_probs.sum() / num_items_in_batch
                 if self.aux_loss_enabled:  # of a mixture of experts
-                    loss = loss + self.router_aux_loss_coef * output.aux_loss / len(parts)
+                    shares = len(parts) * current_team().size
+                    loss = loss + self.router_aux_loss_coef * output.aux_loss / shares
                 yield loss
 
         loss = self.accumulate(losses())
@@ -75,7 +76,7 @@ class PackedRewardTrainer(GuardedTrainer, RewardTrainer):  # type: ignore[misc]
     """TRL's RewardTrainer whose batch elements are prompts with completions and pairs of these.
 
     Each completion of a batch is scored once, all of a micro-batch in one packed row; an element is
-    never cut. TRL logs what it logs, of the pairs that are no ties.
+    never cut. TRL logs what it logs, of the whole batch's pairs that are no ties.
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -85,6 +86,14 @@ class PackedRewardTrainer(GuardedTrainer, RewardTrainer):  # type: ignore[misc]
     def _prepare_dataset(self, dataset: Any, *args: Any) -> Any:
         """Take the rows as they are: tokenised, with columns that TRL does not know."""
         return dataset
+
+    def collate(self, rows: list[Any], of: int) -> dict[str, torch.Tensor]:
+        """Lay out some elements of a batch of `of`, as `collate_rankings`."""
+        return collate_rankings(rows, of)
+
+    def without_effect(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Make an element that can be computed and has no pairs."""
+        return {**row, **{name: [] for name in ("chosen", "rejected", "margin", "tie")}}
 
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Compute the mean over the batch's elements of `pair_losses`, averaged within each."""
@@ -106,12 +115,13 @@ class PackedRewardTrainer(GuardedTrainer, RewardTrainer):  # type: ignore[misc]
                 yield torch.sum(inputs["weight"][pairs] * one)
 
         loss = self.accumulate(losses())
-        decided = ~tie
-        if decided.any():
-            seen = scores[torch.cat([inputs["chosen"][decided], inputs["rejected"][decided]])]
+        mine = torch.stack([scores[inputs["chosen"]], scores[inputs["rejected"]], margin])
+        (*decided,) = torch.cat(current_team().gather(mine[:, ~tie].cpu()), dim=1).to(margin)
+        if len(decided[0]):  # of the whole batch
+            seen = torch.cat(decided[:2])[:, None]
             super().compute_loss(
-                lambda **_: SequenceClassifierOutput(logits=seen[:, None]),
-                {"attention_mask": inputs["attention_mask"], "margin": margin[decided]},
+                lambda **_: SequenceClassifierOutput(logits=seen),
+                {"attention_mask": inputs["attention_mask"], "margin": decided[2]},
             )
         return loss
 
@@ -163,17 +173,19 @@ def batch_elements(pairs: Pairs, *, by_prompt: bool) -> list[dict[str, Any]]:
     return elements
 
 
-def collate_rankings(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+def collate_rankings(rows: list[dict[str, Any]], of: int | None = None) -> dict[str, torch.Tensor]:
     """Join batch elements: their sequences padded, their pairs as places among these.
 
     Args:
         rows: Of `batch_elements`.
+        of: Elements of the whole batch, if these are some of it.
 
     Returns:
         input_ids and attention_mask, (sequences, seq); chosen, rejected, margin, tie and weight,
         (pairs,). Pairs of one element share its weight, and all elements have the same. Of which
         element each is: sequence_element, (sequences,), and pair_element, (pairs,).
     """
+    elements = len(rows) if of is None else of
     # First sequences of all elements, then all second ones: with pairs, chosen before rejected.
     places = sorted(
         ((at, place) for at, row in enumerate(rows) for place in range(len(row["sequences"]))),
@@ -189,11 +201,13 @@ def collate_rankings(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
     return {
         "input_ids": pad_sequence(ids, batch_first=True),
         "attention_mask": pad_sequence([torch.ones_like(row) for row in ids], batch_first=True),
-        "chosen": torch.tensor([number[at, rows[at]["chosen"][pair]] for at, pair in pairs]),
-        "rejected": torch.tensor([number[at, rows[at]["rejected"][pair]] for at, pair in pairs]),
+        **{
+            side: torch.tensor([number[at, rows[at][side][pair]] for at, pair in pairs]).long()
+            for side in ("chosen", "rejected")
+        },
         "margin": torch.tensor(column("margin"), dtype=torch.float32),
-        "tie": torch.tensor(column("tie")),
-        "weight": torch.tensor([1 / len(rows[at]["chosen"]) / len(rows) for at, _ in pairs]),
+        "tie": torch.tensor(column("tie"), dtype=torch.bool),
+        "weight": torch.tensor([1 / len(rows[at]["chosen"]) / elements for at, _ in pairs]),
         "sequence_element": torch.tensor([at for at, _ in places]),
         "pair_element": torch.tensor([at for at, _ in pairs]),
     }

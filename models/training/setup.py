@@ -3,20 +3,29 @@
 Trainers save a checkpoint every so many steps and at the end, seal it, and resume from the newest
 intact one. Nothing they do draws random numbers (the order of rows is made beforehand, there is no
 dropout), so a run that was killed and resumed ends with the same bits as one that was not.
+
+In a team of processes each optimiser step learns from the same rows as in one process. They are
+dealt to the members in turn; a member's loss is its rows' part of the whole batch's mean, and
+losses and gradients are summed. So steps, learning rates and checkpoints do not depend on the
+number of members, and a checkpoint of one number is resumed by any other.
 """
 
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from safetensors.torch import load_file, save_file
+from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer
 
 from models.checkpoints import latest
 from models.config import Precision
+from models.distributed.gradients import sum_over_team
 from models.distributed.interruption import Interruption
+from models.distributed.team import current_team
 from models.errors import DivergedError
 from models.language.reading import without_progress_bars
 from models.randomness import derive_seed
@@ -30,6 +39,7 @@ from models.training.memory import (
     restore_float32,
 )
 
+IGNORED_LABEL = -100
 LEARNED = "learned.safetensors"
 """In a checkpoint: the weights that learn, where only an adapter does."""
 
@@ -58,7 +68,7 @@ class OptimiserSettings(Protocol):
 
 
 class GuardedTrainer(Trainer):  # type: ignore[misc]
-    """A Trainer of micro-batches that stops at the first loss or gradient that is not finite.
+    """A Trainer of micro-batches, alone or in a team, that stops at a loss that is not finite.
 
     Mixed in front of TRL's trainers as well. It also writes no model cards and reports nothing.
     """
@@ -92,14 +102,44 @@ class GuardedTrainer(Trainer):  # type: ignore[misc]
         assert total is not None  # a batch has at least one row
         return total
 
+    def create_accelerator_and_postprocess(self) -> None:
+        """Let accelerate wrap the model in nothing: gradients are summed here.
+
+        Its wrapper would hide the model's own attributes, and a call of a part of the model would
+        pass it by: such gradients would stay different in each process, without a word.
+        """
+        super().create_accelerator_and_postprocess()
+        prepare_model = self.accelerator.prepare_model
+        self.accelerator.prepare_model = partial(prepare_model, evaluation_mode=True)
+
+    def get_train_dataloader(self) -> Any:
+        """Read whole batches; in a team, lay out this member's rows of each."""
+        if current_team().size == 1:
+            return super().get_train_dataloader()
+        return DataLoader(
+            self.train_dataset,
+            batch_size=self.args.train_batch_size,
+            collate_fn=self._collate_share,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+
+    def collate(self, rows: list[Any], of: int) -> Any:
+        """Lay out some rows of a batch of `of` rows."""
+        return self.data_collator(rows)
+
+    def without_effect(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Make a row that can be computed and counts for nothing."""
+        return {**row, "labels": [IGNORED_LABEL] * len(row["labels"])}
+
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
         """Compute loss and gradients of one step; weights have not moved yet.
 
         Raises:
-            DivergedError: The loss or a gradient is NaN or infinite.
+            DivergedError: The loss or a gradient is NaN or infinite, in all members at once.
         """
         loss = super().training_step(model, inputs, num_items_in_batch)
         gradients = [one.grad for one in learned_weights(model) if one.grad is not None]
+        sum_over_team([loss, *gradients])
         norm = torch.nn.utils.get_total_norm(gradients)
         if not torch.isfinite(loss + norm):
             self._stop(float(loss), float(norm))
@@ -116,6 +156,17 @@ class GuardedTrainer(Trainer):  # type: ignore[misc]
         if not self._has_masters:
             return super()._clip_grad_norm(model)
         return self.accelerator.clip_grad_norm_(learned_weights(model), self.args.max_grad_norm)
+
+    def _collate_share(self, rows: list[Any]) -> Any:
+        team = current_team()
+        mine = rows[team.rank :: team.size]
+        # A member without a row takes part all the same: some models talk while they compute.
+        return self.collate(mine or [self.without_effect(rows[0])], of=len(rows))
+
+    def _get_num_items_in_batch(self, *args: Any) -> Any:
+        """Count what the loss is the mean of, in the whole batch."""
+        own = super()._get_num_items_in_batch(*args)
+        return own if own is None else current_team().total(own)
 
     def _save(self, output_dir: Any = None, state_dict: Any = None) -> None:
         """Save the weights that learn, where only an adapter does."""
@@ -162,7 +213,8 @@ def trainer_settings(
     return {
         "output_dir": str(run.checkpoints),
         "max_steps": steps,
-        "per_device_train_batch_size": config.batch_size,
+        "per_device_train_batch_size": config.batch_size,  # of the team: see GuardedTrainer
+        "average_tokens_across_devices": False,
         "learning_rate": config.learning_rate,
         "lr_scheduler_type": "cosine_with_min_lr",
         "lr_scheduler_kwargs": {"min_lr_rate": 0.1},
@@ -207,11 +259,12 @@ def train(
     Raises:
         KeyboardInterrupt: A signal stopped the training, and its handler raised nothing.
     """
+    team = current_team()
     trainer.remove_callback(PrinterCallback)
     # One process, one device: on a host with several, Trainer would multiply the batch by them.
     trainer.args._n_gpu = min(1, trainer.args.n_gpu)
     means = LogCallback(stage, run.log)
-    start = latest(run.checkpoints)
+    (start, *_) = team.gather(latest(run.checkpoints) if team.leads else None)
     if start is not None:
         means.resume(start)
     with Interruption() as interruption, without_progress_bars():

@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 from uuid import UUID
 
+from flows.forms import RunForm
 from tasks.machine.guardian import descendants
 from tasks.results.manifests import list_published
 from tests.flows.conftest import TINY
@@ -33,11 +34,7 @@ VICTIMS = ("rank", "torchrun", "flow", "guardian")
 def main(how: str, rounds: int, seed: int) -> int:
     """Disturb as often as wanted; 1 if a round went wrong."""
     chance, failed = random.Random(seed), 0
-    environment = {"QUARTET_PROCESSES": "2", "QUARTET_DEVICE": "cpu"}
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        operated(Path(folder), environment=environment) as operation,
-    ):
+    with tempfile.TemporaryDirectory() as folder, operated(Path(folder)) as operation:
         operation.wait(_start(operation, 0), "Completed", seconds=900)
         wanted, seconds = _policy(operation, 0)
         print(f"undisturbed: PPO took {seconds:.0f} s", flush=True)
@@ -69,9 +66,15 @@ def main(how: str, rounds: int, seed: int) -> int:
 
 
 def _start(operation: Operation, number: int) -> UUID:
-    return operation.start_pipeline(
-        *TINY, *PPO, f"ppo.kl_horizon={10_000 + number}", called=f"trial-{number}"
-    )
+    form = RunForm.of("quickstart", (*TINY, *PPO, f"ppo.kl_horizon={10_000 + number}"))
+    with operation.client() as client:
+        deployment = client.read_deployment_by_name("rlhf-pipeline/quickstart").id
+        return client.create_flow_run_from_deployment(
+            deployment,
+            parameters={"run": form.model_dump(mode="json")},
+            name=f"trial-{number}",
+            job_variables={"env": {"QUARTET_PROCESSES": "2", "QUARTET_DEVICE": "cpu"}},
+        ).id
 
 
 def _policy(operation: Operation, number: int) -> tuple[str, float]:
