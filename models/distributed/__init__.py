@@ -2,5 +2,6 @@
 
 team: who takes part, and what they tell each other; one process alone is a team too.
 gradients: summed over the team.
+sharding: models that are spread over the team.
 interruption: signals that wait until weights are at rest, in a team until all can leave together.
 """

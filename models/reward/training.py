@@ -28,6 +28,7 @@ import torch
 from datasets import Dataset
 from trl import RewardConfig
 
+from models.distributed.sharding import shard
 from models.distributed.team import current_team
 from models.errors import DataError, ParameterError
 from models.language.config import SamplingConfig
@@ -101,6 +102,8 @@ def train_reward_model(
     sampled_prompts = _draw_prompts(tokenizer, prompts, model.config, config, sampling, run.seed)
     if config.lora:
         add_adapter(model, config.lora, seed=derive_seed(run.seed, "reward.lora"))
+    else:
+        model = shard(model)
     trainer = _build_trainer(model, tokenizer, learned, config, run)
     train(
         trainer,

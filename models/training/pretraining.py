@@ -21,6 +21,7 @@ import torch
 from torch.utils.data import Dataset
 from transformers import TrainingArguments, default_data_collator
 
+from models.distributed.sharding import shard
 from models.errors import DataError, ParameterError
 from models.language.architectures import build_model, parameter_count
 from models.language.config import ArchitectureConfig
@@ -68,7 +69,9 @@ def pretrain(
     encoder = load_tokenizer(tokenizer)
     blocks = corpus_blocks(encoder, corpus, config.block_tokens, run.seed, cache=cache)
     held_out = _HeldOut(encoder, heldout, config, cache)
-    model = build_model(architecture, encoder, seed=derive_seed(run.seed, "pretrain.weights"))
+    model = shard(
+        build_model(architecture, encoder, seed=derive_seed(run.seed, "pretrain.weights"))
+    )
     order = training_order(
         [config.block_tokens] * len(blocks),
         total=config.steps * config.batch_size,
@@ -103,13 +106,14 @@ class BlockTrainer(GuardedTrainer):
     ) -> torch.Tensor:
         """Compute the mean loss over the tokens of the whole batch."""
         blocks, length = inputs["input_ids"].shape
+        whole_loss = super().compute_loss
         return self.accumulate(
-            super(BlockTrainer, self).compute_loss(
+            list(cut_rows([length] * blocks, self.tokens_per_microbatch)),
+            lambda rows: whole_loss(
                 model,
                 {name: tensor[rows] for name, tensor in inputs.items()},
                 num_items_in_batch=num_items_in_batch,
-            )
-            for rows in cut_rows([length] * blocks, self.tokens_per_microbatch)
+            ),
         )
 
 

@@ -19,6 +19,7 @@ import torch
 from datasets import Dataset
 from trl import SFTConfig
 
+from models.distributed.sharding import shard
 from models.errors import DataError
 from models.language.config import Turns
 from models.language.examples import Demonstrations, encode_demonstrations
@@ -76,8 +77,10 @@ def finetune(
             "sft/heldout_perplexity": loss.perplexity,
         }
 
-    if config.lora:
+    if config.lora:  # the model stays whole: its frozen weights need no optimiser
         add_adapter(model, config.lora, seed=derive_seed(run.seed, "sft.lora"))
+    else:
+        model = shard(model)
     trainer = _build_trainer(model, tokenizer, learned, config, run)
     train(trainer, run, stage="sft", measure=measure)
     measured = measure(model)

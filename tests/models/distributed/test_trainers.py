@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.distributed.tensor import DTensor
 
 from models.checkpoints import is_intact, latest
 from models.distributed.team import current_team
@@ -48,8 +49,13 @@ class Learned:
     began: str
 
 
+def gathered(weight: torch.Tensor) -> torch.Tensor:
+    return weight.full_tensor() if isinstance(weight, DTensor) else weight
+
+
 def fingerprint(weights: Mapping[str, torch.Tensor]) -> str:
-    parts = [weights[name].detach().numpy().tobytes() for name in sorted(weights)]
+    whole = (gathered(weights[name].detach()) for name in sorted(weights))
+    parts = [one.numpy().tobytes() for one in whole]
     return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
