@@ -22,7 +22,7 @@ from pydantic import Field
 from flows.forms import StageForm
 from flows.names import name_of
 from flows.parameters import PipelineParameters, changed_from_preset
-from flows.planning.memory import check_memory
+from flows.planning.limits import check_memory
 from flows.preferences import LearnedPreferences
 from models.errors import QuartetError
 from tasks.catalogue import entry

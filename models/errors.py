@@ -5,7 +5,9 @@
     ├── DataError        a file, a row or a dataset is not what a stage can learn from
     ├── ModelError       a model folder lacks files, its tokenizer or a head
     ├── StoreError       a published stage is damaged, missing or cannot be written
+    ├── TeamError        a process of those that train together was killed, or did not answer
     ├── WeakRewardError  a reward model is no better than length or noise; PPO was not started
+    ├── RolloutError     a rollout server does not answer, or not as training needs it
     └── DivergedError    the loss is no longer finite; a checkpoint was left behind
 
 A message says what is wrong, what was got, what was wanted, and what to do about it.
@@ -35,8 +37,16 @@ class StoreError(QuartetError):
     """A published stage is damaged, missing or cannot be written."""
 
 
+class TeamError(QuartetError):
+    """A process of those that train together was killed, or did not answer the others."""
+
+
 class WeakRewardError(QuartetError):
     """A reward model is no better than length or noise, so PPO was not started."""
+
+
+class RolloutError(QuartetError):
+    """A rollout server does not answer, or not as training needs it."""
 
 
 class DivergedError(QuartetError):

@@ -3,12 +3,20 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
+from models.config import Precision
 from models.errors import ParameterError
+
+if TYPE_CHECKING:
+    import torch
 
 Log: TypeAlias = Callable[[Mapping[str, float], int], None]
 """``log(metrics, step)``: named numbers at a step of the stage."""
+
+
+def ignore(metrics: Mapping[str, float], step: int) -> None:
+    """Log nowhere."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,3 +56,28 @@ def use_device(device: str, threads: int) -> str:
             "set auto or cpu, or install a CUDA build of torch"
         )
     return "cuda" if device != "cpu" and available else "cpu"
+
+
+def weights_dtype(
+    device: str, precision: Precision = "auto", *, learns: bool = False
+) -> "torch.dtype":
+    """Choose the precision in which weights are loaded.
+
+    Frozen ones are bfloat16 where that is asked for, or left open and the device is a GPU that has
+    it. Weights that learn are float32: with `bfloat16` these become the masters.
+    """
+    import torch
+
+    lowered = precision == "bfloat16" or (precision == "auto" and _has_bfloat16(device))
+    return torch.bfloat16 if lowered and not learns else torch.float32
+
+
+def computes_mixed(device: str, precision: Precision) -> bool:
+    """Whether float32 weights are cast to bfloat16 for each forward pass (autocast)."""
+    return precision == "auto" and _has_bfloat16(device)
+
+
+def _has_bfloat16(device: str) -> bool:
+    import torch
+
+    return device.startswith("cuda") and torch.cuda.is_bf16_supported()

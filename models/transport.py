@@ -10,13 +10,17 @@ import asyncio
 import random
 import threading
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 
 from models.errors import QuartetError
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 MOST_BYTES = 2**23
 """Of a reply, unpacked. An answer has a few words, a model's thoughts before it some thousand."""
@@ -47,7 +51,8 @@ class BoundedClient:
         """Prepare to send; connections are made inside the `with` block.
 
         Args:
-            server: What a message calls the other side, and where to check its address.
+            server: What a message calls the other side.
+            connections: How many at once.
             seconds: From the start of a request to the last byte of its reply.
         """
         self._server = server
@@ -55,6 +60,7 @@ class BoundedClient:
         self._limits = httpx.Limits(max_connections=connections)
         self._seconds = seconds
         self._tasks: set[asyncio.Task[Reply]] = set()
+        self._stopped = threading.Event()
 
     def __enter__(self) -> "BoundedClient":
         self._loop = asyncio.new_event_loop()
@@ -74,31 +80,53 @@ class BoundedClient:
         """End all requests under way."""
         self._loop.call_soon_threadsafe(lambda: [task.cancel() for task in self._tasks])
 
+    def each(self, ask: Callable[[T], R], items: Iterable[T]) -> list[R]:
+        """Call a function that asks the server on each item, as many at once as connections.
+
+        Once one has failed or a signal came, no other is begun or retried, and what is under way is
+        given up.
+        """
+        trouble: list[Exception] = []
+
+        def guarded(item: T) -> R:
+            if self._stopped.is_set():
+                raise ConnectionAbortedError("stopped")
+            try:
+                return ask(item)
+            except Exception as error:
+                trouble.append(error)
+                self._stopped.set()
+                raise
+
+        with ThreadPoolExecutor(max_workers=self._limits.max_connections) as pool:
+            try:
+                return list(pool.map(guarded, items))
+            except BaseException as error:
+                first = (trouble or [error])[0] if isinstance(error, Exception) else error
+                self._stopped.set()
+                self.cancel()
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise first from first.__cause__
+
     def persist(
-        self,
-        url: str,
-        body: Mapping[str, Any],
-        *,
-        retries: int,
-        pause_seconds: float,
-        stopped: threading.Event,
+        self, url: str, body: Mapping[str, Any] | None, *, retries: int, pause_seconds: float
     ) -> Reply:
-        """Send JSON until the reply is one that a further attempt would not better.
+        """Send a request until the reply is one that a further attempt would not better.
 
         Args:
+            body: JSON to post, or None to get.
             pause_seconds: Before the first retry; doubled before each further one.
-            stopped: Ends the waiting.
 
         Raises:
             NoReplyError: No attempt got such a reply.
-            QuartetError: As `post`.
+            QuartetError: As `send`.
         """
         trouble: Exception = ConnectionError("stopped")
         for attempt in range(retries + 1):
             pause = min(LONGEST_PAUSE_SECONDS, pause_seconds * 2**attempt)
             pause *= 0.5 + random.random() / 2  # so that not all come back at once
             try:
-                reply = self.post(url, body)
+                reply = self.send(url, body)
             except (httpx.RequestError, TimeoutError) as error:
                 trouble = error
             else:
@@ -106,12 +134,12 @@ class BoundedClient:
                     return reply
                 trouble = ConnectionError(f"status {reply.status}")
                 pause = max(pause, _retry_after(reply))
-            if attempt == retries or stopped.wait(pause):
+            if attempt == retries or self._stopped.wait(pause):
                 break
         raise NoReplyError(f"{type(trouble).__name__}: {trouble}") from trouble
 
-    def post(self, url: str, body: Mapping[str, Any]) -> Reply:
-        """Send JSON and wait for the reply.
+    def send(self, url: str, body: Mapping[str, Any] | None) -> Reply:
+        """Post JSON, or get where there is none, and wait for the reply.
 
         Raises:
             httpx.RequestError: No connection, or no HTTP.
@@ -120,7 +148,7 @@ class BoundedClient:
         """
         return asyncio.run_coroutine_threadsafe(self._within_time(url, body), self._loop).result()
 
-    async def _within_time(self, url: str, body: Mapping[str, Any]) -> Reply:
+    async def _within_time(self, url: str, body: Mapping[str, Any] | None) -> Reply:
         task = asyncio.ensure_future(self._send(url, body))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -130,8 +158,9 @@ class BoundedClient:
         except TimeoutError:
             raise TimeoutError(f"no whole reply within {self._seconds:g} seconds") from None
 
-    async def _send(self, url: str, body: Mapping[str, Any]) -> Reply:
-        async with self._http.stream("POST", url, json=body) as reply:
+    async def _send(self, url: str, body: Mapping[str, Any] | None) -> Reply:
+        method = "GET" if body is None else "POST"
+        async with self._http.stream(method, url, json=body) as reply:
             packing = reply.headers.get("Content-Encoding", "identity").lower()
             if packing not in ("identity", "gzip", "deflate"):
                 raise QuartetError(

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -30,6 +30,32 @@ class Settings(BaseSettings):
     threads: int = Field(
         default=0, ge=0, le=4096, description="CPU threads of torch; 0: its own choice."
     )
+    processes: int = Field(
+        default=0,
+        ge=0,
+        le=4096,
+        description="Processes that train together; 0: as many as there are GPUs, 1 on a CPU.",
+    )
+    sharding: Literal["replicate", "full", "hybrid"] = Field(
+        default="replicate",
+        description="Whether each process holds whole models, its share of them, or, hybrid, "
+        "groups of processes hold shares.",
+    )
+    tensor_parallel: int = Field(
+        default=1, ge=1, le=64, description="Processes that compute each layer together."
+    )
+    rollout_server: str = Field(
+        default="", description="Server that samples PPO's rollouts where they ask for one."
+    )
+    rollout_requests: int = Field(
+        default=8, ge=1, le=4096, description="Requests sent to it at once."
+    )
+    rollout_weights: Literal["folder", "nccl"] = Field(
+        default="folder", description="How it gets weights: a folder, or NCCL (vLLM)."
+    )
+    rollout_folder: Path | None = Field(
+        default=None, description="That it reads weights from; empty: rollouts in the home folder."
+    )
 
     @field_validator("tracking_uri")
     @classmethod
@@ -48,6 +74,35 @@ class Settings(BaseSettings):
                 "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
             )
         return uri
+
+    @field_validator("tensor_parallel")
+    @classmethod
+    def _tensor_parallel_divides(cls, wanted: int, info: ValidationInfo) -> int:
+        processes = info.data.get("processes", 0)
+        if processes % wanted:
+            raise PydanticCustomError(
+                "divisor",
+                f"Input should divide QUARTET_PROCESSES, which is {processes}; change one of them",
+            )
+        return wanted
+
+    @field_validator("rollout_server")
+    @classmethod
+    def _rollouts_come_from_a_server(cls, url: str) -> str:
+        """Take the address with or without /v1, which every example of a server shows."""
+        if url and not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", url):
+            raise PydanticCustomError("server", "Input should be an http(s) address of a server")
+        if "@" in url:
+            raise PydanticCustomError(
+                "credentials",
+                "Input should have no password in it, for it is shown; set QUARTET_ROLLOUT_KEY",
+            )
+        return url.rstrip("/").removesuffix("/v1").rstrip("/")
+
+    @property
+    def rollouts(self) -> Path:
+        """Where weights lie while a rollout server loads them."""
+        return (self.rollout_folder or self.root / "rollouts").expanduser().resolve()
 
     @property
     def root(self) -> Path:

@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-SETTINGS = ("HOME", "TRACKING_URI", "EXPERIMENT", "DEVICE", "THREADS")
+SETTINGS = (
+    *("HOME", "TRACKING_URI", "EXPERIMENT", "DEVICE", "THREADS"),
+    *("PROCESSES", "SHARDING", "TENSOR_PARALLEL"),
+)
 
 
 @pytest.fixture(scope="session")

@@ -184,7 +184,8 @@ FLOORS: dict[str, tuple[set[str], ...]] = {
     "models": (
         {"distributed", "statistics"},
         {"language"},
-        {"evaluation", "training"},
+        {"adoption"},
+        {"evaluation", "rollouts", "training"},
         {"benchmarks", "ppo", "reward"},
     ),
 }

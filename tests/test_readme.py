@@ -30,7 +30,9 @@ OF_A_RUN = {
     "mlflow-artifacts/",
     "model/",
     "model_adapter/",
+    "ranks/",
     "reports/prepare/",
+    "team/",
 }
 """What looks like a path of the repository and is one of a home folder or a published stage."""
 

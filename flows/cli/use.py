@@ -7,6 +7,7 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -72,6 +73,12 @@ def serve(
     no_password: Annotated[
         bool, typer.Option("--no-password", help="Answer whoever can reach the address.")
     ] = False,
+    allow_updates: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Let requests load other weights, from below this folder."
+        ),
+    ] = None,
 ) -> None:
     """Serve a model with an OpenAI-compatible API, until Ctrl-C.
 
@@ -81,6 +88,11 @@ def serve(
     from tasks.registry.serving import serve_key, serve_model, want_free_port
     from tasks.stages.resolve import model_folder
 
+    if allow_updates is not None and (no_password or not allow_updates.is_dir()):
+        raise ParameterError(
+            f"--allow-updates {allow_updates} wants an existing folder and a key, so that not "
+            "everybody can change the model; make the folder, or leave out --no-password"
+        )
     want_free_port(host, port)
     key = None if no_password else serve_key()
     if no_password:
@@ -101,7 +113,15 @@ def serve(
             _say_ready(name, url, has_template=has_template, with_key=not no_password)
 
         with contextlib.suppress(KeyboardInterrupt):
-            serve_model(found.path, name, host=host, port=port, key=key, ready=ready)
+            serve_model(
+                found.path,
+                name,
+                host=host,
+                port=port,
+                key=key,
+                ready=ready,
+                updates=allow_updates,
+            )
     _note("stopped")
 
 

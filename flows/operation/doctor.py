@@ -75,6 +75,7 @@ def diagnose(
     yield _home(settings)
     yield _disk(settings)
     yield _threads(settings)
+    yield _processes(settings)
     for name in ("prefect.db", "mlflow.db"):
         yield _database(settings.root / name)
     yield from _store(settings)
@@ -153,12 +154,28 @@ def _disk(settings: Settings) -> Check:
 
 
 def _threads(settings: Settings) -> Check:
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    cores = _cores()
     text = os.environ.get("OMP_NUM_THREADS", "")
     asked = settings.threads or (int(text) if text.isdigit() else 0)
     found = f"{asked or 'as many as torch chooses'} of {cores} cores"
     remedy = f"set QUARTET_THREADS or OMP_NUM_THREADS to {cores} or less"
     return _check("threads", found, warn=remedy if asked > cores else "")
+
+
+def _processes(settings: Settings) -> Check:
+    if not settings.processes:
+        return _check("processes", "one for each GPU, or one on a CPU")
+    found = f"{settings.processes}, {settings.sharding}"
+    if settings.tensor_parallel > 1:
+        found += f", {settings.tensor_parallel} for each layer"
+    cores = _cores()
+    crowded = settings.processes > cores
+    remedy = f"set QUARTET_PROCESSES to {cores}, the number of cores, or less"
+    return _check("processes", found, warn=remedy if crowded else "")
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def _database(path: Path) -> Check:

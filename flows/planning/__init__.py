@@ -1,6 +1,7 @@
 """What a run will do and what it takes, before it does anything.
 
 `plan` foretells a run's stages and refuses what they would be refused for; `costs` counts their
-work and `rates` makes seconds of it; `memory` says what the networks hold; `checks` refuses what
-parameters alone show cannot succeed here.
+work and `rates` makes seconds of it. `sizes` reads a network's sizes; `memory` holds the formulas
+of what networks take and `needs` fills them in for each stage, shown by `tables`. `limits` refuses
+what the memory cannot hold, and `checks` whatever parameters alone show cannot succeed here.
 """

@@ -4,22 +4,25 @@ What depends on files, stages and models is refused by the plan (`flows/planning
 """
 
 from flows.parameters import PipelineParameters
-from flows.planning.memory import check_memory
+from flows.planning.limits import check_memory
 from tasks.data.sources import check_source
 from tasks.judging.possible import refuse_impossible
 from tasks.registry.versions import named_version
+from tasks.run.rollout_server import want_rollout_server
 from tasks.settings import load_settings
 
 
 def check_parameters(parameters: PipelineParameters) -> None:
-    """Refuse what cannot fit in memory, and data of which a file is missing.
+    """Refuse what cannot fit in memory, and what of data or servers is missing.
 
     Raises:
-        ParameterError: It needs more memory than there is.
+        ParameterError: It needs more memory than there is, or a rollout server that is not named.
         DataError: A folder or a file is missing.
     """
     check_memory(parameters, load_settings())
     check_source(parameters.data, corpus=parameters.needs_corpus)
+    if parameters.ppo.rollout_engine == "server":
+        want_rollout_server(load_settings())
 
 
 def check_decision(parameters: PipelineParameters) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from flows.planning.memory import MemoryPart, NetworkSizes, ppo_networks, trained_network
+from flows.planning.sizes import NetworkSizes
 
 FRAME = 4.0
 """Tokens of the chat template around a row."""
@@ -194,41 +194,3 @@ def work_of(stage: str, known: Known) -> Work | None:
         return None if count is None else count(known)
     except KeyError:
         return None
-
-
-def memory_of(stage: str, k: Known) -> list[MemoryPart]:
-    """What a stage's networks and passes hold at their peak; empty where it is not known."""
-    model = k.network
-    if model is None:
-        return []
-    try:
-        row, longest = (
-            k.prompt + k.completion,
-            int(k.prompt) + k.get("sampling.max_completion_tokens"),
-        )
-        sampling = k.get("sampling.batch_size")
-        if stage == "ppo":
-            sampling = min(sampling, k.get("ppo.rollouts_per_iteration"))
-    except KeyError:
-        return []
-
-    def one_pass(role: str, tokens: float, *, has_logits: bool = True) -> MemoryPart:
-        size = model.one_pass(int(tokens), has_logits=has_logits)
-        return MemoryPart(role=role, what="activations", size=size)
-
-    cache = MemoryPart(role="actor", what="KV cache", size=model.cache(sampling, longest))
-    if stage == "pretrain":
-        blocks = k.get("pretrain.batch_size") * k.get("pretrain.block_tokens")
-        return [*trained_network("base", model), one_pass("base", blocks)]
-    if stage == "sft":
-        return [*trained_network("sft", model), one_pass("sft", k.get("sft.batch_size") * row)]
-    if stage in ("reward", "judge"):
-        pairs = one_pass(stage, 2 * k.get("reward.batch_size") * row, has_logits=False)
-        return [*trained_network(stage, model), pairs]
-    if stage == "ppo":
-        ppo = k.parameters["ppo"]
-        part = min(ppo["tokens_per_microbatch"], ppo["rollouts_per_minibatch"] * row)
-        networks = ppo_networks(model, lora=ppo["lora"] is not None)
-        return [*networks, one_pass("actor", part), cache]
-    networks = [part for part in ppo_networks(model, lora=False) if part.what == "weights"]
-    return [*networks[:2], cache] if stage in ("feedback", "reward-quality", "evaluate") else []

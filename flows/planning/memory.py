@@ -1,179 +1,263 @@
-"""Refuse parameters that this machine's memory cannot hold, before anything starts.
+"""What a stage's networks hold in memory, by role and part: pure formulas, in bytes.
 
-What is counted is the least that a run needs: weights with their gradients and Adam's moments, a
-batch's logits and activations, cached keys and values, rows. The real need is higher, so what is
-refused here is sure to fail; the other way round nothing is promised. Of an existing base model
-the sizes are not known yet: then only rows and rollouts are counted.
+Legend: T = tokens of one pass with a gradient, at most `tokens_per_microbatch`; C = those of them
+that a head looks at; b = bytes of a weight, 2 in bfloat16. Of one layer the backward pass needs,
+for each token, the inputs of both norms and of every matrix, queries, keys, values and what
+attention gives, and the factors of the feed-forward product. Checkpointed, only the input of each
+layer is kept, and one layer at a time is computed again. An adapter needs the input of its frozen
+matrix too, so it saves gradients and moments, not activations.
+
+Not everything is there at the same time. What is held throughout, weights and moments, is counted
+fully; of sampling, looking at the rollouts and learning the most demanding. On a CPU malloc keeps
+part of what the actor's pass gave back, so there the critic's comes on top of it.
+
+The constants are checked by `tests/benchmarks/memory.py`, which measures runs against this module.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any, Literal
 
-from flows.parameters import PipelineParameters
-from models.errors import ParameterError
-from tasks.machine.memory import gpu_memory, main_memory
-from tasks.settings import Settings
+from flows.planning.sizes import NetworkSizes
 
-_GIB = 2**30
-_FLOAT = 4
-_TRAINED = 16
-"""Bytes of a trained weight: itself, its gradient, two moments of Adam."""
-_ACTIVATIONS = 10
-"""Values that each layer keeps for the backward pass, in units of the width."""
-_SHORTEST = 16
-"""Tokens of a training row, at least."""
+FLOAT, HALF = 4, 2
+HEAD_TOKENS = 2048
+"""Positions whose logits exist at once, see `models/language/sequences.py`."""
+LORA_HOLES = 0.65
+"""Malloc's loss with adapters: their small outputs lie in the holes that larger ones left, so that
+most layers take new memory."""
+KEPT = 0.4
+"""Share of the smaller of actor's and critic's passes that malloc has not given back when the
+larger begins."""
+
+Phase = Literal["held", "sampling", "scoring", "learning"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Need:
-    """What is to be held at one time, in bytes, and the parameters that lower it."""
+class Scale:
+    """Where a stage runs, as far as its memory depends on it.
 
-    what: str
-    size: int
-    lower: str
-    on_device: bool = True
-
-
-def check_memory(parameters: PipelineParameters, settings: Settings) -> None:
-    """Refuse parameters that need more memory than there is.
-
-    Raises:
-        ParameterError: With what is needed, what there is, and what to lower.
+    Attributes:
+        shards: Processes among which every network is cut; with replicas each has all of it.
+        tensor_parallel: Processes that share each matrix, and with it most activations.
+        replicas: Processes that divide the rows of a step.
+        gpu: Whether memory is a GPU's, whose allocator reuses what was given back.
+        side_by_side: Whether actor and critic learn at the same time, in two threads of a CPU.
+        half: Whether the device computes in bfloat16 where precision is left open.
     """
-    main = main_memory()
-    gpu = gpu_memory(settings.device)
-    for need in _needs(parameters):
-        on_gpu = need.on_device and gpu is not None
-        there = gpu if gpu is not None and need.on_device else main
-        if need.size > there:
-            raise ParameterError(
-                f"not enough memory for {need.what}: wanted at least {need.size / _GIB:,.1f} GiB, "
-                f"got {there / _GIB:,.1f} GiB {'on the GPU' if on_gpu else 'on this machine'}; "
-                f"lower {need.lower}"
-            )
 
-
-def _needs(p: PipelineParameters) -> Iterator[_Need]:
-    yield from _rows(p)
-    if not p.base.source:
-        yield from _networks(p)
-
-
-def _rows(p: PipelineParameters) -> Iterator[_Need]:
-    world = p.data.world
-    if p.data.source == "world":
-        pairs = world.preferences + world.heldout_preferences + 2 * world.contrasts
-        yield _Need(
-            what="the generated world",
-            size=500 * world.documents + 800 * world.demonstrations + 1200 * pairs,
-            lower="data.world.documents, data.world.demonstrations or data.world.preferences",
-            on_device=False,
-        )
-    if p.feedback.annotator != "none":
-        yield _Need(
-            what=f"feedback of {p.feedback.preferences:,} pairs",
-            size=1200 * p.feedback.preferences,
-            lower="feedback.preferences",
-            on_device=False,
-        )
-    rollouts, tokens = p.ppo.rollouts_per_iteration, p.sampling.max_completion_tokens
-    yield _Need(
-        what=f"an iteration of {rollouts:,} rollouts of up to {tokens:,} tokens",
-        size=rollouts * tokens * 6 * _FLOAT,  # ids (8 bytes), three logprobs, values
-        lower="ppo.rollouts_per_iteration or sampling.max_completion_tokens",
-    )
-
-
-def _networks(p: PipelineParameters) -> Iterator[_Need]:
-    model = NetworkSizes.of(p)
-    sizes = "model.layers, model.width or tokenizer.vocab_size"
-
-    def trained(what: str, tokens: int, lower: str, *, has_logits: bool = True) -> _Need:
-        size = model.held(trained=True) + model.one_pass(tokens, has_logits=has_logits)
-        return _Need(what=f"{what} of {tokens:,} tokens at once", size=size, lower=lower)
-
-    networks = sum(part.size for part in ppo_networks(model, lora=p.ppo.lora is not None))
-    yield _Need(what="PPO's four networks", size=networks, lower=sizes)
-    yield _Need(
-        what=f"the order of {p.pretrain.steps * p.pretrain.batch_size:,} pretraining blocks",
-        size=40 * p.pretrain.steps * p.pretrain.batch_size,
-        lower="pretrain.steps or pretrain.batch_size",
-        on_device=False,
-    )
-    blocks = p.pretrain.batch_size * p.pretrain.block_tokens
-    yield trained("pretraining", blocks, "pretrain.batch_size, pretrain.block_tokens or the model")
-    yield trained("SFT", p.sft.batch_size * _SHORTEST, "sft.batch_size or the model")
-    pairs = p.reward.batch_size * 2 * _SHORTEST
-    yield trained("reward model training", pairs, "reward.batch_size", has_logits=False)
-    rows = min(p.sampling.batch_size, p.ppo.rollouts_per_iteration)
-    tokens = p.sampling.max_completion_tokens
-    yield _Need(
-        what=f"sampling {rows:,} completions of up to {tokens:,} tokens",
-        size=model.cache(rows, tokens),
-        lower="sampling.batch_size or sampling.max_completion_tokens",
-    )
-    part = min(p.ppo.tokens_per_microbatch, p.ppo.rollouts_per_minibatch * tokens)
-    yield trained("a microbatch of PPO", part, "ppo.tokens_per_microbatch or the model")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NetworkSizes:
-    """A language model's sizes, and the bytes that follow from them."""
-
-    layers: int
-    width: int
-    vocabulary: int
-
-    @classmethod
-    def of(cls, p: PipelineParameters) -> "NetworkSizes":
-        """Of the model that is pretrained from scratch."""
-        return cls(layers=p.model.layers, width=p.model.width, vocabulary=p.tokenizer.vocab_size)
-
-    @property
-    def weights(self) -> int:
-        """How many there are; embeddings and output layer are one table."""
-        return self.vocabulary * self.width + self.layers * 12 * self.width**2
-
-    def held(self, *, trained: bool) -> int:
-        """Bytes of weights, with gradients and Adam's moments if they are trained."""
-        return self.weights * (_TRAINED if trained else _FLOAT)
-
-    def one_pass(self, tokens: int, *, has_logits: bool = True) -> int:
-        """Bytes that a forward and backward pass keeps: activations, and logits."""
-        of_token = self.layers * self.width * _ACTIVATIONS * _FLOAT
-        return tokens * (of_token + (self.vocabulary * _FLOAT if has_logits else 0))
-
-    def cache(self, rows: int, tokens: int) -> int:
-        """Bytes of sampling: cached keys and values, and the logits of one step."""
-        of_row = tokens * 2 * self.layers * self.width * _FLOAT
-        return rows * (of_row + self.vocabulary * _FLOAT)
+    shards: int = 1
+    tensor_parallel: int = 1
+    replicas: int = 1
+    gpu: bool = False
+    side_by_side: bool = False
+    half: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryPart:
-    """What one network, or a pass through it, holds."""
+    """What one network, or a pass through it, holds.
+
+    Attributes:
+        phase: When; what is held is there always.
+    """
 
     role: str
     what: str
     size: int
+    phase: Phase = "held"
 
 
-def ppo_networks(model: NetworkSizes, *, lora: bool) -> list[MemoryPart]:
-    """What PPO's networks hold; with adapters the actor without them is the reference."""
-    parts = trained_network("actor", model) if not lora else [_weights("actor", model)]
-    parts += trained_network("critic", model)
-    return parts + [_weights(role, model) for role in (*(() if lora else ("reference",)), "reward")]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mode:
+    """How a stage trains.
+
+    Attributes:
+        rank: Of its adapters; 0 trains all weights.
+        precision: As in the stage's config.
+        checkpointing: Whether activations are computed again instead of kept.
+    """
+
+    rank: int = 0
+    precision: str = "auto"
+    checkpointing: bool = False
+
+    @classmethod
+    def of(cls, group: Mapping[str, Any]) -> "Mode":
+        """Of a stage's parameters; those of an older run may lack fields."""
+        lora = group.get("lora")
+        return cls(
+            rank=int(lora["rank"]) if lora else 0,
+            precision=str(group.get("precision", "auto")),
+            checkpointing=bool(group.get("gradient_checkpointing", False)),
+        )
 
 
-def trained_network(role: str, model: NetworkSizes) -> list[MemoryPart]:
-    """Weights, gradients and Adam's two moments."""
-    one = model.held(trained=False)
-    return [
-        _weights(role, model),
-        MemoryPart(role=role, what="gradients", size=one),
-        MemoryPart(role=role, what="Adam", size=2 * one),
-    ]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Formulas:
+    """Bytes of one network in one mode, in each process."""
+
+    model: NetworkSizes
+    mode: Mode = Mode()
+    scale: Scale = Scale()
+
+    @property
+    def frozen_bytes(self) -> int:
+        """Of a weight that does not learn."""
+        half = self.mode.precision == "bfloat16" or (
+            self.mode.precision == "auto" and self.scale.half
+        )
+        return HALF if half else FLOAT
+
+    @property
+    def learning_bytes(self) -> int:
+        """Of a weight that learns; in bfloat16 it has a master in float32 beside it."""
+        return HALF if self.mode.precision == "bfloat16" else FLOAT
+
+    @property
+    def value_bytes(self) -> int:
+        """Of an activation."""
+        return self.frozen_bytes
+
+    @property
+    def adapter(self) -> int:
+        """Weights of one adapter on all linear layers."""
+        return self.mode.rank * self.model.adapted
+
+    @property
+    def learned(self) -> int:
+        """Weights that learn."""
+        return self.adapter if self.mode.rank else self.model.weights
+
+    def _share(self, size: float) -> int:
+        return int(size / (self.scale.shards * self.scale.tensor_parallel))
+
+    def weights(self, role: str, *, learning: bool = False) -> MemoryPart:
+        """A trunk, with a master of what learns where weights are bfloat16."""
+        size = float(self.model.weights * self.frozen_bytes)
+        if learning and self.mode.rank:
+            size += self.adapter * FLOAT
+        elif learning:
+            size = float(self.model.weights * self.learning_bytes)
+            size += self.model.weights * FLOAT if self.learning_bytes == HALF else 0
+        held = self._share(size)
+        if self.scale.shards > 1:  # a layer and the next are gathered, and the embeddings
+            layer = (self.model.weights - self.model.embeddings) / self.model.layers
+            held += int(self.frozen_bytes * (2 * layer + self.model.embeddings))
+        return MemoryPart(role=role, what="weights", size=held)
+
+    def trained(self, role: str) -> list[MemoryPart]:
+        """Weights, gradients and Adam's two moments of a network that learns."""
+        gradient = self.learned * (FLOAT if self.mode.rank else self.learning_bytes)
+        return [
+            self.weights(role, learning=True),
+            MemoryPart(role=role, what="gradients", size=self._share(gradient), phase="learning"),
+            MemoryPart(role=role, what="optimiser", size=self._share(2 * FLOAT * self.learned)),
+        ]
+
+    def adapter_alone(self, role: str) -> list[MemoryPart]:
+        """An adapter that learns on a trunk which is there already."""
+        size = FLOAT * self.adapter
+        return [
+            MemoryPart(role=role, what="weights", size=self._share(size)),
+            MemoryPart(role=role, what="gradients", size=self._share(size), phase="learning"),
+            MemoryPart(role=role, what="optimiser", size=self._share(2 * size)),
+        ]
+
+    def average(self, role: str) -> MemoryPart:
+        """The moving average of what learns."""
+        return MemoryPart(role=role, what="EMA", size=self._share(FLOAT * self.learned))
+
+    def layer(self, tokens: float) -> float:
+        """What one layer keeps of a pass for the backward pass."""
+        m, b = self.model, self.value_bytes
+        frozen = bool(self.mode.rank)
+        norms = 2 * m.width * (FLOAT + (b if frozen else 2 * b))
+        attention = b * (3 * m.attention + 2 * m.keys)
+        factors = 4 if m.gated else 5
+        adapters = FLOAT * self.mode.rank * m.linears
+        of_token = norms + attention + factors * b * m.feed_forward + adapters
+        return tokens * of_token / self.scale.tensor_parallel
+
+    def activations(self, role: str, tokens: float) -> MemoryPart:
+        """What a pass with a gradient keeps in its layers."""
+        m = self.model
+        size = m.layers * self.layer(tokens)
+        if self.mode.checkpointing:
+            size = tokens * m.layers * m.width * self.value_bytes + self.layer(tokens)
+        if self.mode.rank and not self.scale.gpu:
+            size *= 1 + LORA_HOLES
+        return MemoryPart(role=role, what="activations", size=int(size), phase="learning")
+
+    def logits(self, role: str, positions: float) -> MemoryPart:
+        """What a head of the vocabulary keeps with a gradient, and what one piece of it takes."""
+        pieces = positions + 2 * min(positions, HEAD_TOKENS)
+        size = int(FLOAT * self.model.vocabulary * pieces)
+        return MemoryPart(role=role, what="logits", size=size, phase="learning")
+
+    def whole_logits(self, role: str, positions: float) -> MemoryPart:
+        """A head whose logits are all there at once, as trainers of whole batches have it."""
+        size = int(4 * FLOAT * self.model.vocabulary * positions)
+        return MemoryPart(role=role, what="logits", size=size, phase="learning")
+
+    def looked_at(self, role: str, tokens: float, positions: float) -> list[MemoryPart]:
+        """A pass without a gradient: one layer's values, and the logits of one piece."""
+        m, b = self.model, self.value_bytes
+        layer = tokens * b * (3 * m.width + m.attention + 2 * m.keys + 3 * m.feed_forward)
+        head = 3 * FLOAT * m.vocabulary * min(positions, HEAD_TOKENS)
+        return [
+            MemoryPart(role=role, what="activations", size=int(layer), phase="scoring"),
+            MemoryPart(role=role, what="logits", size=int(head), phase="scoring"),
+        ]
+
+    def sampled(self, role: str, rows: float, prompt: float, longest: float) -> list[MemoryPart]:
+        """Sampling: keys and values of every row, and one step's logits with their sums."""
+        m, b = self.model, self.value_bytes
+        cache = rows * longest * 2 * m.layers * m.keys * b / self.scale.tensor_parallel
+        prefill = rows * prompt * b * (3 * m.width + m.attention + 2 * m.keys + 3 * m.feed_forward)
+        step = rows * m.vocabulary * (3 * FLOAT + 8)
+        return [
+            MemoryPart(role=role, what="KV cache", size=int(cache), phase="sampling"),
+            MemoryPart(role=role, what="activations", size=int(prefill), phase="sampling"),
+            MemoryPart(role=role, what="logits", size=int(step), phase="sampling"),
+        ]
 
 
-def _weights(role: str, model: NetworkSizes) -> MemoryPart:
-    return MemoryPart(role=role, what="weights", size=model.held(trained=False))
+def peak(parts: Iterable[MemoryPart], scale: Scale = Scale()) -> int:
+    """The most that is there at one time.
+
+    Networks learn one after the other, except side by side; see the module's docstring.
+    """
+    parts = list(parts)
+    held = sum(part.size for part in parts if part.phase == "held")
+    phases: list[float] = [0.0]
+    for phase in ("sampling", "scoring"):
+        by_role = _by_role(parts, phase)
+        phases.append(max(by_role.values(), default=0))
+    steps = sorted(_by_role(parts, "learning").values())
+    if steps:
+        others = 1.0 if scale.side_by_side else 0.0 if scale.gpu else KEPT
+        phases.append(steps[-1] + others * sum(steps[:-1]))
+    return int(held + max(phases))
+
+
+def least(parts: Iterable[MemoryPart]) -> int:
+    """The least that is there at one time: what is sure to be needed on any machine.
+
+    Gradients appear while activations go, and no two networks need to learn at once.
+    """
+    parts = list(parts)
+    held = sum(part.size for part in parts if part.phase == "held")
+    gradients = [part.size for part in parts if part.what == "gradients"]
+    passes = [part for part in parts if part.what != "gradients"]
+    most = [size for phase in ("sampling", "scoring", "learning")
+            for size in _by_role(passes, phase).values()]  # fmt: skip
+    return held + max([0, *gradients, *most])
+
+
+def _by_role(parts: Iterable[MemoryPart], phase: str) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for part in parts:
+        if part.phase == phase:
+            found[part.role] = found.get(part.role, 0) + part.size
+    return found

@@ -18,6 +18,7 @@ from flows.lifecycle import opened
 from flows.parameters import PipelineParameters
 from flows.planning.checks import check_parameters
 from flows.planning.rates import REUSE_SECONDS, RUN_SECONDS, Cost, costs_of, data_numbers
+from flows.planning.tables import PARTS, number, rows_by_role
 from models.errors import first_line
 from tasks.data.build import build_datasets
 from tasks.data.sources import found_files, uses_hub
@@ -51,7 +52,7 @@ class Plan:
     costs: Sequence[Cost]
 
     HEADER = ("stage", "", "tokens", "FLOPs", "memory, GiB", "minutes")
-    MEMORY_HEADER = ("", "weights", "gradients", "Adam", "activations", "KV cache")
+    MEMORY_HEADER = ("", *PARTS)
 
     def rows(self) -> list[tuple[str, ...]]:
         """One a stage, as text; a reused one costs nothing."""
@@ -59,8 +60,8 @@ class Plan:
             (
                 stage.spec.name,
                 "reused" if stage.reused else "new",
-                _number(cost.work.tokens if cost.work else None),
-                _number(cost.flops),
+                number(cost.work.tokens if cost.work else None),
+                number(cost.flops),
                 "" if stage.reused else f"{cost.peak_gib:.2f}",
                 _minutes(cost.seconds) if cost.seconds is not None or stage.reused else "?",
             )
@@ -85,12 +86,8 @@ class Plan:
 
     def memory_rows(self) -> list[tuple[str, ...]]:
         """What the networks of the stage with the most of them hold, by role, in MiB."""
-        parts = max((one.memory for one in self.costs), key=len, default=())
-        sizes = {(part.role, part.what): part.size / 2**20 for part in parts}
-        return [
-            (role, *(_number(sizes.get((role, what))) for what in self.MEMORY_HEADER[1:]))
-            for role in dict.fromkeys(part.role for part in parts)
-        ]
+        parts = max((one.memory for one in self.costs), key=lambda one: len(one), default=())
+        return rows_by_role(parts)
 
     def summary(self) -> str:
         """The plan in one line."""
@@ -114,16 +111,6 @@ class Plan:
             memory = table(self.MEMORY_HEADER, self.memory_rows())
             text += f"\n\n**Networks in memory, MiB**\n\n{memory}"
         return text
-
-
-def _number(value: float | None) -> str:
-    """Three digits and a thousand's name: 1.36 M; empty for nothing."""
-    for name in ("", "k", "M", "G", "T", "P"):
-        if value and value >= 999.5 and name != "P":
-            value /= 1000
-        elif value:
-            return f"{value:.3g} {name}".strip()
-    return ""
 
 
 def _minutes(seconds: float | None) -> str:

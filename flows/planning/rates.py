@@ -4,7 +4,6 @@ A stage takes as long as the newest result of its kind did, in proportion to the
 is none, the machine's speed is measured once (`tasks/machine/speed.py`).
 """
 
-import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from flows.parameters import PipelineParameters
-from flows.planning.costs import Known, Work, memory_of, work_of
-from flows.planning.memory import MemoryPart, NetworkSizes
-from tasks.machine.memory import gpu_memory
+from flows.planning.costs import Known, Work, work_of
+from flows.planning.memory import MemoryPart, Scale, peak
+from flows.planning.needs import memory_of, scale_of
+from flows.planning.sizes import NetworkSizes, sizes_in
 from tasks.machine.speed import training_speed
 from tasks.results.manifests import find_manifest, list_ancestors, list_published
 from tasks.results.store import Manifest
@@ -45,12 +45,13 @@ class Cost:
     flops: float | None = None
     seconds: float | None = None
     memory: Sequence[MemoryPart] = field(default_factory=list)
+    scale: Scale = field(default_factory=Scale)
     process: float = 0.0
 
     @property
     def peak_gib(self) -> float:
-        """The process and, if it has networks, all that they hold."""
-        return self.process + _gib(self.memory)
+        """The process and, if it has networks, the most that they hold at one time."""
+        return self.process + peak(self.memory, self.scale) / 2**30
 
 
 def costs_of(
@@ -73,27 +74,37 @@ def costs_of(
 
 
 def _cost(stage: str, known: Known, settings: Settings, earlier: int) -> Cost:
-    memory = memory_of(stage, known)
+    scale = scale_of(settings)
+    memory = memory_of(stage, known, scale)
     amount, work = _amount(stage, known)
     newest = _newest(settings.store, stage)
     before = None if newest is None else _known_of_manifest(settings.store, newest)
     process = min(MOST_GIB, PROCESS_GIB + STAGE_GIB * earlier)
-    if gpu_memory(settings.device):  # whose peak is the stage's own
+    if scale.gpu:  # whose peak is the stage's own
         process = 0.0
         if newest is not None and before is not None and newest.peak_gib:
-            process = max(0.0, newest.peak_gib - _gib(memory_of(stage, before)))
+            then = peak(memory_of(stage, before, scale), scale) / 2**30
+            process = max(0.0, newest.peak_gib - then)
     seconds = None
     done = _amount(stage, before)[0] if before is not None else 0.0
     start = START_SECONDS if work is not None and work.tokens else 0.0
     if amount and newest is not None and done:
         seconds = start + max(0.1, newest.seconds - start) * amount / done
     elif amount and known.network is not None and start:
-        speed = training_speed(settings, **dataclasses.asdict(known.network))
+        network = known.network
+        speed = training_speed(
+            settings,
+            layers=network.layers,
+            width=network.width,
+            vocabulary=network.vocabulary,
+        )
         seconds = start + amount / speed
     elif amount:
         seconds = amount / ROWS_PER_SECOND
     flops = work.flops(known.network.weights) if work and known.network else None
-    return Cost(work=work, flops=flops, seconds=seconds, memory=memory, process=process)
+    return Cost(
+        work=work, flops=flops, seconds=seconds, memory=memory, scale=scale, process=process
+    )
 
 
 def _amount(stage: str, known: Known) -> tuple[float, Work | None]:
@@ -102,10 +113,6 @@ def _amount(stage: str, known: Known) -> tuple[float, Work | None]:
     if work is None or (work.tokens and known.network is None):
         return 0.0, work
     return work.amount(known.network.weights if known.network else 0.0), work
-
-
-def _gib(parts: Sequence[MemoryPart]) -> float:
-    return sum(part.size for part in parts) / 2**30
 
 
 def _newest(store: Path, stage: str) -> Manifest | None:
@@ -131,7 +138,7 @@ def _merged(store: Path, manifests: Sequence[Manifest]) -> Known:
         if one.stage == "prepare":
             numbers |= data_numbers(folder)
         numbers |= one.metrics
-        network = _network_in(folder / "model") or network
+        network = sizes_in(folder / "model") or network
     return Known(parameters=groups, numbers=numbers, network=network)
 
 
@@ -154,8 +161,15 @@ def _known_of_plan(
     return Known(
         parameters={**before.parameters, **p.model_dump(mode="json")},
         numbers={**before.numbers, **data},
-        network=NetworkSizes.of(p) if from_scratch else before.network,
+        network=_network(p) if from_scratch else before.network or _network(p),
     )
+
+
+def _network(p: PipelineParameters) -> NetworkSizes | None:
+    """Of the model from scratch, or in the folder that is to be taken in."""
+    if not p.base.source:
+        return NetworkSizes.from_scratch(p.model, p.tokenizer.vocab_size)
+    return sizes_in(p.base.source)
 
 
 def data_numbers(folder: Path) -> dict[str, float]:
@@ -180,15 +194,3 @@ def data_numbers(folder: Path) -> dict[str, float]:
     except (OSError, ValueError, KeyError):
         return {}
     return found
-
-
-def _network_in(model: Path) -> NetworkSizes | None:
-    """The sizes of a published model, by its config."""
-    try:
-        config = json.loads((model / "config.json").read_bytes())
-    except (OSError, ValueError):
-        return None
-    names = ("num_hidden_layers", "n_layer"), ("hidden_size", "n_embd"), ("vocab_size",)
-    found = [next((config[name] for name in one if name in config), 0) for one in names]
-    layers, width, vocabulary = (int(one) for one in found)
-    return NetworkSizes(layers=layers, width=width, vocabulary=vocabulary)

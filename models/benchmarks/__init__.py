@@ -1,5 +1,6 @@
 """Questions with known answers.
 
-`questions` reads them, `multiple_choice` answers and counts, `continuations` sums logprobs;
+`questions` reads them, `multiple_choice` answers and counts, `answering` has models do it,
+`continuations` sums logprobs;
 `config`.
 """

@@ -26,7 +26,7 @@ Sharding: TypeAlias = Literal["replicate", "full", "hybrid"]
 _joined: list["Team"] = []
 
 TIMEOUT = timedelta(minutes=10)
-"""After which a member that waits for the others gives up."""
+"""Long enough for a checkpoint that only one member writes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +145,7 @@ def joined_team(
     meeting: str = "env://",
     rank: int = -1,
     size: int = -1,
+    timeout: timedelta = TIMEOUT,
     *,
     sharding: Sharding = "replicate",
     tensor_parallel: int = 1,
@@ -155,12 +156,13 @@ def joined_team(
         device: cpu, or an accelerator; decides how members talk.
         meeting: Where they meet, an `init_method` of torch; by default torchrun says it, and who
             this process is.
+        timeout: After which a member that waits for the others gives up.
         sharding: How members hold models that are spread.
         tensor_parallel: Processes that compute each layer together; they have neighbouring ranks.
     """
     # Numbers that decide lie on the CPU and travel by gloo, also where weights are on accelerators.
     backend = "gloo" if device == "cpu" else "cpu:gloo,cuda:nccl"
-    distributed.init_process_group(backend, meeting, TIMEOUT, rank=rank, world_size=size)
+    distributed.init_process_group(backend, meeting, timeout, rank=rank, world_size=size)
     member, partner = divmod(distributed.get_rank(), tensor_parallel)
     processes = distributed.get_world_size()
     groups = [

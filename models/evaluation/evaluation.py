@@ -1,15 +1,16 @@
 """One evaluation: any models on the same prompts, under any judges, perhaps against a baseline.
 
 The pipeline calls it with the SFT model and the policy, a promotion with champion and challenger,
-`quartet evaluate` with anything. All models are sampled with the same random seeds.
+`quartet evaluate` with anything. All models are sampled with the same random seeds, and scored by
+reward models, in one go (`sampling`); other judges and the numbers follow here.
 """
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
@@ -26,17 +27,13 @@ from models.evaluation.measures import (
 )
 from models.evaluation.result import Comparison, EvaluationResult
 from models.evaluation.samples import Judge, Pair, PairwiseJudge, Preferences, Samples
-from models.evaluation.sampling import sample_model
-from models.language.config import SamplingConfig
-from models.randomness import derive_seed
+from models.evaluation.sampling import SampledModels, Step
 from models.rows import Content, last_text
 from models.statistics.intervals import Interval
 from models.statistics.win_rates import WinRates, win_rates, win_rates_of_scores
 
 OWN = "reward"
 """The judge that training maximised."""
-
-Step: TypeAlias = Callable[[str], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,38 +96,28 @@ class Evaluation:
 def evaluate(
     models: Mapping[str, Path],
     prompts: Sequence[Content],
-    judges: Mapping[str, Judge],
+    judges: Mapping[str, Judge | None],
+    sampled: SampledModels,
     *,
-    samples_per_prompt: int,
-    sampling: SamplingConfig,
     bootstrap: Bootstrap,
-    seed: int,
-    device: str,
-    reference: Path | None = None,
     pairwise_prompts: int | None = None,
     step: Step = lambda what: nullcontext(),
 ) -> Evaluation:
-    """Sample every model and have the samples judged.
+    """Have the samples of models judged.
 
     Args:
         models: Model folders by the name that the results give them.
-        seed: Of the draws, the same for all models.
-        reference: Folder of the model to which the KL is measured.
+        judges: By name; None for a reward model that has scored the samples.
+        sampled: What the models said.
         pairwise_prompts: Prompts that a pairwise judge is asked about, the first ones.
-        step: Wraps each step, for progress: `sampling`, `judge_<name>`.
+        step: Wraps each judge, for progress: `judge_<name>`.
     """
-    samples: dict[str, Samples] = {}
-    for name, folder in models.items():
-        with step("sampling"):
-            samples[name] = sample_model(
-                folder, prompts, samples_per_prompt=samples_per_prompt, sampling=sampling,
-                seed=derive_seed(seed, "policies.sampling"), device=device, reference=reference,
-            )  # fmt: skip
+    samples = sampled.samples
     scores: dict[str, dict[str, Any]] = {name: {} for name in models}
     rates: dict[str, WinRates] = {}
     facts: dict[str, Mapping[str, float]] = {}
     for judge_name, judge in judges.items():
-        with step(f"judge_{judge_name}"):
+        with nullcontext() if judge is None else step(f"judge_{judge_name}"):
             if isinstance(judge, PairwiseJudge):
                 asked = min(len(prompts), pairwise_prompts or len(prompts))
                 rates[judge_name], facts[judge_name] = _compare(
@@ -138,7 +125,11 @@ def evaluate(
                 )
                 continue
             for name, one in samples.items():
-                scores[name][judge_name] = judge.score(prompts, one, models[name])
+                scores[name][judge_name] = (
+                    sampled.scores[judge_name][name]
+                    if judge is None
+                    else judge.score(prompts, one, models[name])
+                )
             rates[judge_name] = win_rates_of_scores(
                 {name: given[judge_name].score for name, given in scores.items()},
                 resamples=bootstrap.resamples,

@@ -5,10 +5,14 @@ model as they were sampled; where they are not, a reward model reads the text in
 and there is no KL to a reference.
 """
 
+import itertools
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -18,6 +22,7 @@ from models.evaluation.samples import Samples, Scores
 from models.language.config import SamplingConfig
 from models.language.folders import (
     load_causal_model,
+    load_frozen,
     load_reward_model,
     load_tokenizer,
     same_tokenizer,
@@ -32,11 +37,86 @@ from models.language.tokenizer import (
     encode_prompts,
     encode_texts,
 )
+from models.runtime import Log, TrainingRun
 
 logger = logging.getLogger(__name__)
 
 CHUNK_TOKENS = 16384
 """Tokens that a frozen model is given at once."""
+
+Step: TypeAlias = Callable[[str], AbstractContextManager[None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SampledModels:
+    """What models said, and what reward models say of it.
+
+    Attributes:
+        samples: By model.
+        scores: By judge, then by model.
+        steps: How many were logged.
+    """
+
+    samples: Mapping[str, Samples]
+    scores: Mapping[str, Mapping[str, Scores]]
+    steps: int
+
+
+def sample_and_score(
+    *,
+    models: Mapping[str, Path],
+    prompts: Sequence[str | Messages],
+    reward_models: Mapping[str, Path],
+    samples_per_prompt: int,
+    sampling: SamplingConfig,
+    run: TrainingRun,
+    reference: Path | None = None,
+) -> SampledModels:
+    """Sample every model and have reward models score the samples.
+
+    Args:
+        models: Folders by name.
+        reward_models: Folders by the judge that each is.
+        run: Its seed is that of the draws, the same for all models; its log gets the seconds of
+            each step.
+        reference: Folder of the model to which the KL is measured.
+
+    Raises:
+        ModelError: A folder is incomplete, damaged, or holds another kind of model.
+    """
+    step = log_seconds(run.log)
+    scorers = {judge: RewardScorer(one, run.device) for judge, one in reward_models.items()}
+    samples: dict[str, Samples] = {}
+    for name, folder in models.items():
+        with step("sampling"):
+            samples[name] = sample_model(
+                folder, prompts, samples_per_prompt=samples_per_prompt, sampling=sampling,
+                seed=run.seed, device=run.device, reference=reference,
+            )  # fmt: skip
+    scores: dict[str, dict[str, Scores]] = {}
+    for judge, scorer in scorers.items():
+        with step(f"judge_{judge}"):
+            scores[judge] = {
+                name: scorer.score(prompts, one, models[name]) for name, one in samples.items()
+            }
+    return SampledModels(samples=samples, scores=scores, steps=len(samples) + len(scores))
+
+
+def log_seconds(log: Log, done: int = 0) -> Step:
+    """Wrap steps to log how long each took, `time/<what>_seconds`.
+
+    Args:
+        done: Steps that were logged before.
+    """
+    numbers = itertools.count(done + 1)
+
+    @contextmanager
+    def step(what: str) -> Iterator[None]:
+        started = time.monotonic()
+        yield
+        log({f"time/{what}_seconds": time.monotonic() - started}, next(numbers))
+
+    return step
 
 
 def sample_model(
@@ -60,7 +140,7 @@ def sample_model(
         ParameterError: The longest completion leaves no room for any prompt.
     """
     tokenizer = load_tokenizer(model, wants_template=not isinstance(prompts[0], str))
-    network = load_causal_model(model).to(device)
+    network = load_frozen(load_causal_model, model, device)
     encoded = encode_to_fit(tokenizer, network, prompts, sampling)
     repeated = [ids for ids in encoded for _ in range(samples_per_prompt)]
     completions = sample_completions(
@@ -99,7 +179,7 @@ class RewardScorer:
         """
         self._folder = folder
         self._tokenizer = load_tokenizer(folder)
-        network = load_reward_model(folder).to(device)
+        network = load_frozen(load_reward_model, folder, device)
         self._context: int = network.config.max_position_embeddings
         self._scorer = SequenceScorer(network, CHUNK_TOKENS)
 
@@ -151,7 +231,7 @@ def _divergence(
             model, reference,
         )  # fmt: skip
         return None
-    other = load_causal_model(reference).to(network.device)
+    other = load_frozen(load_causal_model, reference, network.device)
     longest, context = int(sequences.lengths.max()), other.config.max_position_embeddings
     if longest > context:
         logger.warning(

@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from models.errors import ParameterError
-from models.language.folders import load_causal_model, load_tokenizer
+from models.language.folders import load_causal_model, load_frozen, load_tokenizer
 from models.language.reading import refuse_short_embeddings
 
 
@@ -69,7 +69,7 @@ class Chat:
             ModelError: The folder is incomplete, damaged, or holds another kind of model.
         """
         self.tokenizer = load_tokenizer(folder)
-        self.model = load_causal_model(folder).to(device)
+        self.model = load_frozen(load_causal_model, folder, device)
         refuse_short_embeddings(folder, self.tokenizer, self.model)
         self.options = options
         self.context = context_tokens(self.model)

@@ -3,24 +3,33 @@
 Every stage from pretraining on publishes one: config, safetensors, tokenizer, chat template and,
 for models that generate, a generation config. So each stage runs alone from any such folder.
 
-Loading is strict: safetensors only, no foreign code, local files only, float32, dropout 0 (PPO
-needs equal logprobs from equal weights), finite weights, and a message that names the remedy where
-a folder is not what the stage wants. Models come back on the CPU in evaluation mode.
+Loading is strict: safetensors only, no foreign code, local files only, dropout 0 (PPO needs equal
+logprobs from equal weights), finite weights, and a message that names the remedy where a folder is
+not what the stage wants. Weights are float32 unless another precision is asked for. Models come
+back on the CPU in evaluation mode.
 """
 
 import copy
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
+from models.config import Precision
 from models.distributed.sharding import gathered_state
 from models.distributed.team import current_team
 from models.errors import ModelError
-from models.language.reading import read_tokenizer, read_weights, without_progress_bars
+from models.language.reading import (
+    known_score_heads,
+    read_tokenizer,
+    read_weights,
+    without_progress_bars,
+)
+from models.runtime import weights_dtype
 
 IDENTITY_PARTS = ("model", "added_tokens", "normalizer", "pre_tokenizer")
 """What of a tokenizer.json decides the ids of a text."""
@@ -63,32 +72,49 @@ def load_tokenizer(path: Path, *, wants_template: bool = False) -> Any:
     return tokenizer
 
 
-def load_causal_model(path: Path) -> Any:
+def load_causal_model(path: Path, dtype: torch.dtype = torch.float32) -> Any:
     """Load a causal language model.
 
     Raises:
         ModelError: The folder is incomplete, damaged, or holds another kind of model.
     """
-    return _load(path, AutoModelForCausalLM, "causal language model", "pretrain, sft or ppo")
+    wanted = "causal language model"
+    return _load(path, AutoModelForCausalLM, wanted, "pretrain, sft or ppo", dtype)
 
 
-def load_reward_model(path: Path) -> Any:
-    """Load a reward model: a trunk and a score head with one output.
+def load_reward_model(path: Path, dtype: torch.dtype = torch.float32) -> Any:
+    """Load a reward model: a trunk, and a score head with one output, which is float32 always.
 
     Raises:
         ModelError: The folder is incomplete, damaged, or holds another kind of model.
     """
-    model = _load(path, AutoModelForSequenceClassification, "reward model with one label", "reward")
+    wanted = "reward model with one label"
+    model = _load(path, AutoModelForSequenceClassification, wanted, "reward", dtype)
     if model.config.num_labels != 1 or not hasattr(model, "score"):
         raise ModelError(
             f"{path} holds a {type(model).__name__} with {model.config.num_labels} labels, a "
             "reward model with one label was wanted; give the folder of a reward stage"
         )
+    model.score.float()
     return model
 
 
-def new_reward_model(path: Path, *, seed: int) -> Any:
-    """Put a fresh score head on the trunk of a causal language model.
+def load_frozen(
+    load: Callable[[Path, torch.dtype], Any],
+    path: Path,
+    device: str | torch.device,
+    precision: Precision = "auto",
+) -> Any:
+    """Load a network that only samples, scores or is measured, in bfloat16 where a GPU has it.
+
+    Args:
+        load: `load_causal_model` or `load_reward_model`.
+    """
+    return load(path, weights_dtype(str(device), precision)).to(device)
+
+
+def new_reward_model(path: Path, dtype: torch.dtype = torch.float32, *, seed: int) -> Any:
+    """Put a fresh score head, float32, on the trunk of a causal language model.
 
     Args:
         path: Folder of an SFT model.
@@ -98,7 +124,7 @@ def new_reward_model(path: Path, *, seed: int) -> Any:
         Stiennon et al., Learning to summarize from human feedback (2020), section 3.4;
         the head's scale from its released code.
     """
-    model = reward_model_on(load_causal_model(path))
+    model = reward_model_on(load_causal_model(path, dtype))
     head = model.score.weight
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -113,6 +139,7 @@ def reward_model_on(causal: Any) -> Any:
     """
     config = copy.deepcopy(causal.config)
     config.num_labels = 1
+    known_score_heads(config)
     with torch.device("meta"), torch.random.fork_rng(devices=[]):
         model = AutoModelForSequenceClassification.from_config(
             config, dtype=torch.float32, trust_remote_code=False
@@ -129,9 +156,11 @@ def reward_model_on(causal: Any) -> Any:
     return model.eval()
 
 
-def _load(path: Path, loader: Any, wanted: str, stage: str) -> Any:
+def _load(path: Path, loader: Any, wanted: str, stage: str, dtype: torch.dtype) -> Any:
     _want_files(path, "model", ["config.json", "*.safetensors", "tokenizer.json"])
-    return read_weights(loader, path, wanted, remedy=f"give the folder of a {stage} stage")
+    return read_weights(
+        loader, path, wanted, remedy=f"give the folder of a {stage} stage", dtype=dtype
+    )
 
 
 def _want_files(path: Path, what: str, patterns: list[str]) -> None:

@@ -1,10 +1,11 @@
 """Sampling completions: one engine for feedback, score moments, PPO rollouts and evaluation.
 
 Prompts are prefilled as one packed row, then decoded with a preallocated key-value cache
-(`models/language/decoding.py`); rows that have ended leave the batch. Every row owns its stream of uniform numbers and a token is drawn
-by inverting the cumulative distribution, so a row's completion depends neither on its neighbours
-nor on the batch size, and two models sampled with equal generators use the same random
-numbers: paired comparisons become sharper. The same softmax yields the token's logprob.
+(`models/language/decoding.py`); rows that have ended leave the batch. Every row owns its stream of
+uniform numbers and a token is drawn by inverting the cumulative distribution, so a row's completion
+depends neither on its neighbours nor on the batch size, and two models sampled with equal
+generators use the same random numbers: paired comparisons become sharper. The same softmax yields
+the token's logprob.
 
 In a team each member samples some of the rows, and all get every completion.
 
@@ -24,7 +25,7 @@ from models.distributed.team import current_team
 from models.errors import ParameterError
 from models.language.config import SamplingConfig
 from models.language.decoding import decode
-from models.language.folders import load_causal_model, load_tokenizer
+from models.language.folders import load_causal_model, load_frozen, load_tokenizer
 from models.language.sequences import TokenDistribution, language_head
 from models.language.tokenizer import NO_LIMIT, Messages, decode_completion, encode_prompts
 from models.randomness import derive_seed
@@ -211,7 +212,7 @@ def complete(
 ) -> list[SampledText]:
     """Sample one completion, as text, for each prompt."""
     tokenizer = load_tokenizer(model)
-    network = load_causal_model(model).to(device)
+    network = load_frozen(load_causal_model, model, device)
     encoded = encode_to_fit(tokenizer, network, prompts, sampling)
     completions = sample_completions(
         network,

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import ParameterError
-from models.language.folders import load_causal_model, load_tokenizer
+from models.language.folders import load_causal_model, load_frozen, load_tokenizer
 from models.language.sequences import Sequences, map_chunks, token_logprobs
 from models.language.tokenizer import Messages, encode_completions, encode_prompts, encode_texts
 
@@ -182,7 +182,7 @@ def measure_likelihood(
         and bits_per_byte_demonstrations where there are demonstrations.
     """
     tokenizer = load_tokenizer(model)
-    network = load_causal_model(model).to(device)
+    network = load_frozen(load_causal_model, model, device)
     measured: dict[str, float] = {}
     if any(texts):
         found = text_likelihood(network, tokenizer, texts)

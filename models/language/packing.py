@@ -99,7 +99,7 @@ def packed_hidden(
 
 def _padded_hidden(model: Any, input_ids: torch.Tensor, lengths: list[int]) -> torch.Tensor:
     """The model's own way: a padded batch and its mask; (tokens, width) in the packed order."""
-    ids = pad_sequence(list(input_ids.split(lengths)), batch_first=True)  # (rows, longest)
+    ids = pad_sequence(list(torch.split(input_ids, lengths)), batch_first=True)  # (rows, longest)
     ends = torch.tensor(lengths, device=ids.device)[:, None]
     mask = torch.arange(ids.shape[1], device=ids.device) < ends
     hidden: torch.Tensor = model.base_model(

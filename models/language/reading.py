@@ -14,11 +14,16 @@ from typing import Any
 import torch
 from transformers import (
     CONFIG_MAPPING,
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+    MODEL_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
+    PreTrainedModel,
 )
+from transformers.modeling_layers import GenericForSequenceClassification
 from transformers.models.auto.tokenization_auto import tokenizer_class_from_name
 from transformers.utils import logging as transformers_logging
 
@@ -96,8 +101,10 @@ def read_tokenizer(folder: Path) -> Any:
     return tokenizer
 
 
-def read_weights(loader: Any, folder: Path, wanted: str, *, remedy: str) -> Any:
-    """Read a model's safetensors in float32, without dropout, one model at a time.
+def read_weights(
+    loader: Any, folder: Path, wanted: str, *, remedy: str, dtype: torch.dtype = torch.float32
+) -> Any:
+    """Read a model's safetensors without dropout, one model at a time.
 
     While transformers loads, its classes do not tie weights; two loads at once leave them so.
 
@@ -105,6 +112,7 @@ def read_weights(loader: Any, folder: Path, wanted: str, *, remedy: str) -> Any:
         loader: A key of `ARCHITECTURES`.
         wanted: What a message calls the kind of model.
         remedy: What to do where it is another kind.
+        dtype: Of the weights, whatever the files hold.
 
     Raises:
         ModelError: It is damaged, another kind of model or asks for code of its own; or a weight
@@ -114,13 +122,15 @@ def read_weights(loader: Any, folder: Path, wanted: str, *, remedy: str) -> Any:
     _refuse_foreign_type(folder, raw)
     with foreign_errors(f"the model in {folder}", COPY_AGAIN):
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    config = without_dropout(config)
+    config = without_dropout(_without_foreign_code(config))
     architecture = (config.architectures or [""])[0]
     if not architecture.endswith(ARCHITECTURES[loader]):
         raise ModelError(
             f"{folder} holds a {architecture or 'model without a named architecture'}, "
             f"a {wanted} was wanted; {remedy}"
         )
+    if loader is AutoModelForSequenceClassification:
+        known_score_heads(config)
     with LOADING, without_progress_bars(), foreign_errors(f"the model in {folder}", COPY_AGAIN):
         with torch.device("meta"), torch.random.fork_rng(devices=[]):
             outline = loader.from_config(config, dtype=torch.float32, trust_remote_code=False)
@@ -128,7 +138,7 @@ def read_weights(loader: Any, folder: Path, wanted: str, *, remedy: str) -> Any:
         model, report = loader.from_pretrained(
             folder,
             config=config,
-            dtype=torch.float32,
+            dtype=dtype,
             use_safetensors=True,
             output_loading_info=True,
             local_files_only=True,
@@ -201,6 +211,38 @@ def _refuse_infinite_weights(folder: Path, model: Any) -> None:
                 f"{name} in {folder} holds NaN or infinity, finite weights were wanted; its "
                 "training diverged or the file is damaged: choose an earlier checkpoint, or copy it"
             )
+
+
+def known_score_heads(config: Any) -> None:
+    """Let transformers know a score head for a causal model's config where it has none.
+
+    It is transformers' own for every decoder, on the trunk that AutoModel has for the config.
+    """
+    kind = type(config)
+    if kind in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING or kind not in MODEL_MAPPING:
+        return
+    trunk = MODEL_MAPPING[kind]
+    name = trunk.__name__.removesuffix("Model") + "ForSequenceClassification"
+    pretrained = next(one for one in trunk.__mro__[1:] if issubclass(one, PreTrainedModel))
+    prefix = MODEL_FOR_CAUSAL_LM_MAPPING[kind].base_model_prefix
+    made = type(
+        name,
+        (GenericForSequenceClassification, pretrained),
+        {"config_class": kind, "base_model_prefix": prefix, "__module__": trunk.__module__},
+    )
+    AutoModelForSequenceClassification.register(kind, made, exist_ok=True)
+
+
+def _without_foreign_code(config: Any) -> Any:
+    """Forget the code that a config names, in place: transformers' own class is taken.
+
+    Parts of a config are built by transformers without the flag that forbids foreign code; there it
+    would ask on the terminal.
+    """
+    for part in (config, *(getattr(config, name) for name in config.sub_configs)):
+        if hasattr(part, "auto_map"):
+            del part.auto_map
+    return config
 
 
 def without_dropout(config: Any) -> Any:

@@ -39,7 +39,7 @@ LARGEST_COUNT = 100_000
 """Layers, experts or labels: each makes objects before any weight is read."""
 
 SIZES = re.compile(r"(num|n)_.*|(hidden|intermediate|vocab)_size|max_position_embeddings")
-LAYERS = re.compile(r"(.*_)?n?_?layers?")
+LAYERS = re.compile(r"(?!max_window_)(.*_)?n?_?layers?")
 COUNTS = re.compile(r".*(experts?|labels|classes)(_per_\w+)?")
 
 FLOATS = ("BF16", "F16", "F32", "F64")

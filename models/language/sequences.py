@@ -242,7 +242,7 @@ def token_values(model: Any, sequences: Sequences) -> torch.Tensor:
     """Read the score head at the state before each completion token, (batch, completion)."""
     places, _ = sequences.completion_index()
     hidden = packed_hidden(model, sequences.packed_ids, sequences.lengths.tolist())[places - 1]
-    return _scatter(model.score(hidden).float().squeeze(1), sequences)
+    return _scatter(_read_score(model, hidden), sequences)
 
 
 def sequence_scores(model: Any, sequences: Sequences) -> torch.Tensor:
@@ -250,10 +250,15 @@ def sequence_scores(model: Any, sequences: Sequences) -> torch.Tensor:
 
     def scores() -> torch.Tensor:
         hidden = packed_hidden(model, sequences.packed_ids, sequences.lengths.tolist())
-        found: torch.Tensor = model.score(hidden[sequences.lengths.cumsum(0) - 1])
-        return found.float()
+        return _read_score(model, hidden[sequences.lengths.cumsum(0) - 1])
 
-    return as_forward(model, scores).squeeze(1)
+    return as_forward(model, scores)
+
+
+def _read_score(model: Any, hidden: torch.Tensor) -> torch.Tensor:
+    """Apply the score head in float32: in bfloat16, 1.0 and 1.003 would be a tie; (rows,)."""
+    with torch.autocast(hidden.device.type, enabled=False):
+        return model.score(hidden.float())[:, 0]  # type: ignore[no-any-return]
 
 
 def in_chunks(

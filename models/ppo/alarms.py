@@ -43,7 +43,10 @@ class Alarm:
 class AlarmWatch:
     """Checks every iteration's monitors and remembers the first one's."""
 
-    NAMES = ("kl_negative", "kl_high", "length", "eos_rate", "entropy", "critic", "hacking")
+    NAMES = (
+        *("kl_negative", "kl_high", "sampler", "length", "eos_rate", "entropy", "critic"),
+        "hacking",
+    )
 
     def __init__(self, config: AlarmConfig, *, critic_warmup: int) -> None:
         self._config = config
@@ -71,6 +74,9 @@ class AlarmWatch:
             yield "kl_negative", "objective/kl_to_reference", kl, lowest
         if kl > config.max_kl:
             yield "kl_high", "objective/kl_to_reference", kl, config.max_kl
+        error = metrics["objective/sampler_error"]
+        if error > config.max_sampler_error:
+            yield "sampler", "objective/sampler_error", error, config.max_sampler_error
         length = metrics["objective/completion_tokens"]
         usual = first["completion_tokens"]
         longest, shortest = usual * config.length_factor, usual / config.length_factor
@@ -110,6 +116,8 @@ MEANINGS = {
     "distributions (mask, temperature or precision)",
     "kl_high": "the actor left the SFT model: raise ppo.kl_coef, set ppo.kl_target or lower "
     "ppo.actor_learning_rate",
+    "sampler": "completions came from another distribution than the actor's: see that the rollout "
+    "server has this model's weights, gives logprobs after temperature, and cuts no tokens off",
     "length": "completion length drifts, often because the reward model likes long or short ones: "
     "look at the samples, raise ppo.kl_coef",
     "eos_rate": "the share of completions that end by themselves drifts: look at "

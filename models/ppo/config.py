@@ -13,6 +13,7 @@ from models.config import (
     Positive,
     PositiveOrZero,
     PositiveShare,
+    Precision,
     Share,
     ShareBelowOne,
     Steps,
@@ -35,6 +36,8 @@ class AlarmConfig(Config):
     """Minimum entropy as a share of the first iteration's."""
     critic_patience: Count = 10
     """Consecutive iterations with negative explained variance."""
+    max_sampler_error: Positive = 1.0
+    """Nats between a logprob as sampled and as recomputed."""
     distinct_drop: PositiveShare = Field(0.5, title="Distinct-2 drop")
     """Share of distinct-2 that may be lost while the score rises."""
 
@@ -92,10 +95,15 @@ class PPOConfig(Config):
     """Of the actor's moving average, per optimiser step; 0 = no average."""
     max_grad_norm: Positive = 1.0
     """Clips the global gradient norm."""
+    rollout_engine: Literal["in_process", "server"] = "in_process"
+    """server: QUARTET_ROLLOUT_SERVER samples, with other rounding; in_process: exact."""
+    importance_cap: float = Field(2.0, ge=1, le=1e9)
+    """Upper bound of the weights that correct the policy loss for a server's distribution."""
     lora: LoRAConfig | None = None
     """Train only adapters of actor and critic; none = all weights."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of forward passes; auto = bfloat16 if the GPU supports it. Logprobs stay float32."""
+    precision: Precision = "auto"
+    """Of the weights; auto = bfloat16 for frozen networks and for computing if the GPU supports it.
+    With bfloat16 the optimisers keep float32 masters. Logprobs are float32 always."""
     gradient_checkpointing: bool = False
     """Recompute activations to save memory."""
     checkpoint_iterations: Count = 10

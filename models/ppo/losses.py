@@ -47,6 +47,7 @@ def policy_loss(
     mask: torch.Tensor,
     *,
     clip_range: float,
+    importance: torch.Tensor | None = None,
 ) -> PolicyLoss:
     """Sum max(-A * ratio, -A * clip(ratio, 1 - c, 1 + c)) over the counted tokens.
 
@@ -55,6 +56,8 @@ def policy_loss(
         old_logprobs: (batch, completion) of the actor that sampled.
         advantages: (batch, completion), whitened.
         mask: (batch, completion).
+        importance: (batch, completion), a weight of each token's loss; absent where the actor's own
+            distribution was sampled from.
 
     Source: Schulman et al. 2017 (arXiv 1707.06347), equation 7.
     """
@@ -64,11 +67,14 @@ def policy_loss(
     advantages = torch.where(mask, advantages, 0.0)
     unclipped = -advantages * ratio
     clipped = -advantages * ratio.clamp(1.0 - clip_range, 1.0 + clip_range)
+    surrogate = torch.maximum(unclipped, clipped)
+    if importance is not None:
+        surrogate = surrogate * torch.where(mask, importance, 0.0)
     with torch.no_grad():
         k3 = torch.where(mask, torch.expm1(log_ratio) - log_ratio, 0.0)
         counted = ratio[mask]
     return PolicyLoss(
-        loss=torch.maximum(unclipped, clipped).sum(),
+        loss=surrogate.sum(),
         approx_kl=k3.sum(),
         clipped=(clipped > unclipped).sum(),
         ratio=counted.sum(),

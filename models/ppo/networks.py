@@ -14,16 +14,19 @@ from typing import Any
 
 import torch
 
+from models.adoption.proof import check_language_model
+from models.config import Precision
 from models.errors import ModelError
 from models.language.folders import (
     load_causal_model,
+    load_frozen,
     load_reward_model,
     refuse_other_tokenizer,
     reward_model_on,
 )
-from models.language.sequences import Sequences, token_logprobs
 from models.ppo.config import PPOConfig
 from models.randomness import derive_seed
+from models.runtime import computes_mixed
 from models.training.adapters import (
     adapter_folder,
     add_adapter,
@@ -32,6 +35,7 @@ from models.training.adapters import (
     load_adapter,
     share_weights,
 )
+from models.training.memory import recompute_activations
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,17 +71,17 @@ def load_networks(
             model.
 
     Raises:
-        ModelError: Tokenizers differ, or packed rows give other logprobs than the model itself.
+        ModelError: Tokenizers differ, or rows give other logprobs than the model itself.
     """
     if config.lora is None:
         networks = Networks(
             actor=load_causal_model(sft).to(device),
             critic=load_reward_model(reward).to(device),
-            reference=load_causal_model(sft).to(device),
-            reward_model=load_reward_model(reward).to(device),
+            reference=load_frozen(load_causal_model, sft, device, config.precision),
+            reward_model=load_frozen(load_reward_model, reward, device, config.precision),
         )
     else:
-        networks = _load_trunks(sft, reward, device=device)
+        networks = _load_trunks(sft, reward, device, config.precision)
     refuse_other_tokenizer(
         reward, "reward model", sft, "SFT model", "train the reward model from this SFT model"
     )
@@ -88,7 +92,7 @@ def load_networks(
             "have embeddings of different sizes; PPO needs one for all four networks: train the "
             "reward model from this SFT model"
         )
-    _check_logprobs(networks.actor)
+    check_language_model(networks.actor, str(sft))
     if config.lora is not None:
         add_adapter(networks.actor, config.lora, seed=derive_seed(seed, "ppo.lora"))
         if not networks.one_trunk:
@@ -96,12 +100,16 @@ def load_networks(
     return networks
 
 
-def _load_trunks(sft: Path, reward: Path, *, device: str) -> Networks:
+def _load_trunks(sft: Path, reward: Path, device: str, precision: Precision) -> Networks:
     """Load each base model once; actor, and critic on a trunk of its own, still lack adapters."""
-    actor = load_causal_model(sft).to(device)
+    actor = load_frozen(load_causal_model, sft, device, precision)
     adapter = adapter_folder(reward)
     one_trunk = belongs_on(adapter, sft)
-    reward_model = reward_model_on(actor) if one_trunk else load_reward_model(reward).to(device)
+    reward_model = (
+        reward_model_on(actor)
+        if one_trunk
+        else load_frozen(load_reward_model, reward, device, precision)
+    )
     networks = Networks(
         actor=actor,
         critic=share_weights(reward_model),
@@ -132,7 +140,7 @@ def prepare_networks(networks: Networks, config: PPOConfig) -> None:
                     module.p = 0.0
                 if hasattr(module, "attention_dropout"):
                     module.attention_dropout = 0.0
-            network.activation_checkpointing_enable({"use_reentrant": False})
+            recompute_activations(network)
             network.train()
 
 
@@ -145,38 +153,14 @@ def fingerprint(state: dict[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
-@torch.no_grad()
-def _check_logprobs(actor: Any) -> None:
-    """Make sure that logprobs from packed rows and the head alone are the model's own."""
-    vocabulary = actor.config.vocab_size
-    rows = [[1 % vocabulary, *(n % vocabulary for n in range(3, 10))], [2 % vocabulary, 5, 4]]
-    theirs = []
-    for row in rows:
-        ids = torch.tensor([row], device=actor.device)
-        log_softmax = actor(ids, use_cache=False).logits[0, :-1].float().log_softmax(-1)
-        theirs.append(log_softmax.gather(1, ids[0, 1:, None]).squeeze(1))
-    packed = Sequences.from_lists(
-        [row[:1] for row in rows], [row[1:] for row in rows], device=actor.device
-    )
-    ours = token_logprobs(actor, packed).logprobs
-    if not torch.allclose(ours[packed.completion_mask], torch.cat(theirs), atol=1e-4):
-        raise ModelError(
-            f"{type(actor).__name__} gives other logprobs for packed rows with its output head "
-            "alone than in its own forward pass: it scales or caps its logits, or its rows see "
-            "each other; PPO supports models such as Llama, Qwen, Mistral or GPT-2"
-        )
-
-
 def forward_precision(config: PPOConfig, device: torch.device) -> AbstractContextManager[Any]:
-    """Autocast to bfloat16 where it is asked for, or where it is left open and a GPU has it.
+    """Autocast to bfloat16 where the precision is left open and a GPU has it.
 
     One context covers forward passes with or without gradients, never both, and no optimiser step:
     autocast keeps the cast weights until it ends.
     """
-    wanted = config.precision == "bfloat16" or (
-        config.precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()
-    )
-    return torch.autocast(device.type, dtype=torch.bfloat16) if wanted else nullcontext()
+    mixed = computes_mixed(str(device), config.precision)
+    return torch.autocast(device.type, dtype=torch.bfloat16) if mixed else nullcontext()
 
 
 class MovingAverage:

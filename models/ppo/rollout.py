@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from models.language.config import SamplingConfig
-from models.language.generation import Completion, sample_completions
+from models.language.generation import Completion
 from models.language.scoring import ScoreMoments
 from models.language.sequences import (
     Sequences,
@@ -28,6 +28,7 @@ from models.ppo.advantages import explained_variance, kl_k3, masked_mean
 from models.ppo.config import PPOConfig
 from models.ppo.networks import Networks, forward_precision
 from models.ppo.side_by_side import SideBySide
+from models.rollouts.engine import RolloutEngine
 from models.statistics.diversity import distinct_n
 
 
@@ -37,11 +38,13 @@ class Samples:
 
     Attributes:
         completions: The same completions, with the sampler's own logprobs.
+        exact: Whether these are the actor's, up to rounding.
         started: When sampling began, on the clock `time.perf_counter`.
     """
 
     sequences: Sequences
     completions: list[Completion]
+    exact: bool
     started: float
     seconds: float
 
@@ -50,6 +53,13 @@ class Samples:
         """Whether the actor ended the completion itself, (batch,) bool."""
         ended = [completion.finished for completion in self.completions]
         return torch.tensor(ended, device=self.sequences.input_ids.device)
+
+    @property
+    def logprobs(self) -> torch.Tensor:
+        """The sampler's own, (batch, completion); 0 behind each row's end."""
+        rows = [torch.tensor(completion.logprobs) for completion in self.completions]
+        padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        return padded.to(self.sequences.input_ids.device)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +90,8 @@ class Rollout:
         old_values: (batch, completion) of the critic, in units of the normalised score.
         advantages: (batch, completion), whitened over the rollout.
         returns: (batch, completion).
-        metrics: Monitors, `objective/*`, `value/*` and `time/*`.
+        metrics: Monitors, `objective/*`, `policy/*`, `value/*` and `time/*`.
+        importance: (batch, completion), weights of the policy loss, unless the sampler is exact.
     """
 
     sequences: Sequences
@@ -89,22 +100,30 @@ class Rollout:
     advantages: torch.Tensor
     returns: torch.Tensor
     metrics: dict[str, float]
+    importance: torch.Tensor | None = None
 
 
 def sample(
     actor: Any,
     prompts: list[list[int]],
     *,
+    engine: RolloutEngine,
+    version: int,
     sampling: SamplingConfig,
     eos_token_id: int,
     generator: torch.Generator,
     config: PPOConfig,
 ) -> Samples:
-    """Sample one completion for each prompt and lay the rows out as the update will cut them."""
+    """Sample one completion for each prompt and lay the rows out as the update will cut them.
+
+    Args:
+        version: Of the actor's weights, which the engine gets first.
+    """
     started = time.perf_counter()
+    engine.update(actor, version)
     with forward_precision(config, actor.device):
-        completions = sample_completions(
-            actor, prompts, sampling=sampling, eos_token_id=eos_token_id, generator=generator
+        completions = engine.sample(
+            prompts, sampling=sampling, eos_token_id=eos_token_id, generator=generator
         )
     seconds = time.perf_counter() - started
     order = _shortest_first(prompts, completions, config.rollouts_per_minibatch)
@@ -114,7 +133,13 @@ def sample(
         [completion.token_ids for completion in completions],
         device=actor.device,
     )
-    return Samples(sequences=sequences, completions=completions, started=started, seconds=seconds)
+    return Samples(
+        sequences=sequences,
+        completions=completions,
+        exact=engine.exact,
+        started=started,
+        seconds=seconds,
+    )
 
 
 def forward_networks(
@@ -216,7 +241,7 @@ def rollout_metrics(
         "objective/completion_tokens": sequences.completion_lengths.float().mean().item(),
         "objective/eos_rate": samples.finished.float().mean().item(),
         "objective/distinct_2": distinct_n([c.token_ids for c in samples.completions], 2),
-        "objective/sampler_error": _sampler_error(samples.completions, logprobs),
+        "objective/sampler_error": (samples.logprobs - logprobs)[mask].abs().max().item(),
         "value/returns": masked_mean(returns, mask).item(),
         "value/mean": masked_mean(outputs.old_values, mask).item(),
         "value/explained_variance": explained_variance(outputs.old_values, returns, mask).item(),
@@ -247,11 +272,3 @@ def _logprobs_entropy(
     found = token_logprobs(model, sequences, distribution=distribution, entropy="watched")
     assert found.entropy is not None
     return torch.stack([found.logprobs, found.entropy], dim=-1)
-
-
-def _sampler_error(completions: list[Completion], logprobs: torch.Tensor) -> float:
-    """The largest distance between a logprob as sampled and as recomputed; rounding only."""
-    return max(
-        float((torch.tensor(c.logprobs) - row[: len(c.logprobs)]).abs().max())
-        for c, row in zip(completions, logprobs.cpu(), strict=True)
-    )

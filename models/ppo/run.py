@@ -21,10 +21,13 @@ from models.ppo.networks import load_networks
 from models.ppo.ptx import BLOCK_TOKENS
 from models.ppo.session import Session
 from models.ppo.trainer import PPOTrainer
+from models.rollouts.config import RolloutServer
+from models.rollouts.engine import open_engine
 from models.rows import read_rows, write_rows
 from models.runtime import TrainingRun
 from models.training.adapters import load_learned_state, publish
 from models.training.blocks import corpus_blocks
+from models.training.memory import restore_float32
 
 WATCHED_PROMPTS = 8
 
@@ -40,6 +43,7 @@ def train_ppo(
     sampling: SamplingConfig,
     run: TrainingRun,
     cache: Path | None = None,
+    server: RolloutServer | None = None,
 ) -> dict[str, float]:
     """Train the actor with PPO and publish it; in a team, together with its other members.
 
@@ -52,6 +56,7 @@ def train_ppo(
             `ema/` if there is one, `critic/`, with LoRA an adapter beside each (`model_adapter/`),
             `samples.jsonl` and `alarms.jsonl`.
         cache: Folder for the corpus as tokens, named after its contents; see `open_tokens`.
+        server: That samples where `config.rollout_engine` is server.
 
     Returns:
         The last iteration's monitors, named `ppo/...`, the number of `ppo/iterations`, and for
@@ -61,7 +66,9 @@ def train_ppo(
         DivergedError: A loss or a gradient is not finite; `checkpoints` holds the state.
         ModelError: The networks do not fit each other.
         DataError: There are no prompts.
-        ParameterError: A pretraining mix is wanted and there is no corpus.
+        ParameterError: A pretraining mix is wanted and there is no corpus, or a rollout server and
+            none is known.
+        RolloutError: The server does not answer, or not as training needs it.
     """
     tokenizer = load_tokenizer(sft)
     networks = load_networks(sft, reward, config=config, seed=run.seed, device=run.device)
@@ -75,7 +82,7 @@ def train_ppo(
         else None
     )
     frozen = networks.fingerprints()
-    with Interruption() as interruption:
+    with Interruption() as interruption, open_engine(config.rollout_engine, server) as engine:
         trainer = PPOTrainer(
             networks=networks,
             prompts=encode_to_fit(tokenizer, networks.actor, rows, sampling),
@@ -86,6 +93,7 @@ def train_ppo(
             seed=run.seed,
             corpus=blocks,
             interruption=interruption,
+            engine=engine,
         )
         watched = [row["prompt"] for row in _spread(read_rows(heldout_prompts), WATCHED_PROMPTS)]
         session = Session(trainer, tokenizer, watched, run)
@@ -100,6 +108,8 @@ def train_ppo(
 def _publish(session: Session, tokenizer: Any, sft: Path, reward: Path, out: Path) -> None:
     trainer = session.trainer
     networks = trainer.networks
+    for network in (networks.actor, networks.critic):
+        restore_float32(network)
     publish(networks.actor, tokenizer, out / "model", base=sft, load=load_causal_model)
     base, load = reward, load_reward_model
     if networks.one_trunk:

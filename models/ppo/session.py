@@ -16,7 +16,7 @@ import torch
 
 from models.checkpoints import is_intact, latest, prune, seal
 from models.distributed.team import current_team
-from models.errors import DivergedError
+from models.errors import DivergedError, RolloutError
 from models.language.generation import encode_to_fit, sample_completions
 from models.language.tokenizer import decode_completion
 from models.ppo.alarms import Alarm, AlarmWatch, describe
@@ -72,6 +72,9 @@ class Session:
             raise DivergedError(
                 f"{error}; the state is in {folder}; last metrics: {self.metrics}"
             ) from error
+        except RolloutError:  # between two iterations
+            self._write(self._checkpoints / INTERRUPTED)
+            raise
         except Exception:
             raise
         except BaseException:  # a signal: no weight is moving

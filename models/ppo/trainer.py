@@ -24,6 +24,7 @@ from models.language.scoring import ScoreMoments
 from models.language.sequences import TokenDistribution
 from models.ppo.advantages import estimate_advantages, next_kl_coef, shape_rewards, whiten
 from models.ppo.config import PPOConfig
+from models.ppo.importance import importance_of
 from models.ppo.iteration import Iteration
 from models.ppo.networks import MovingAverage, Networks, prepare_networks
 from models.ppo.ptx import ptx_backward
@@ -37,6 +38,7 @@ from models.ppo.rollout import (
 from models.ppo.side_by_side import SideBySide
 from models.ppo.updates import actor_step, adamw, critic_step
 from models.randomness import derive_seed
+from models.rollouts.engine import InProcess, RolloutEngine
 from models.training.adapters import learned_state, load_learned_state
 from models.training.blocks import BlockTable
 
@@ -59,6 +61,7 @@ class PPOTrainer:
         seed: int,
         corpus: BlockTable | None = None,
         interruption: Interruption | None = None,
+        engine: RolloutEngine | None = None,
     ) -> None:
         """Freeze reference and reward model and set up the optimisers.
 
@@ -68,6 +71,7 @@ class PPOTrainer:
             moments: Of the reward model's scores on SFT completions.
             corpus: (blocks, block) token ids for the pretraining mix, if there is one.
             interruption: Holds signals back while weights move.
+            engine: Samples the rollouts; by default this process.
 
         Raises:
             ParameterError: A pretraining mix is wanted and there is no corpus.
@@ -88,12 +92,13 @@ class PPOTrainer:
         self.finished_iterations = 0
         self._corpus = corpus
         self.interruption = interruption or Interruption()
+        self._engine = engine or InProcess()
         self._distribution = TokenDistribution.of(sampling, eos_token_id)
         self._unfinished: Iteration | None = None
         self._side_by_side = SideBySide(networks.actor.device)
         prepare_networks(networks, config)
-        self.actor_optimizer = adamw(networks.actor, config.actor_learning_rate)
-        self.critic_optimizer = adamw(networks.critic, config.critic_learning_rate)
+        self.actor_optimizer = adamw(networks.actor, config.actor_learning_rate, config)
+        self.critic_optimizer = adamw(networks.critic, config.critic_learning_rate, config)
         self.ema = MovingAverage(networks.actor, config.ema_decay) if config.ema_decay else None
 
     def step(self, record: Callable[[dict[str, float]], None] | None = None) -> dict[str, float]:
@@ -113,6 +118,7 @@ class PPOTrainer:
         if self._unfinished is None:
             samples = sample(
                 networks.actor, self._prompts_of(number), sampling=self.sampling, config=config,
+                engine=self._engine, version=number,
                 eos_token_id=self.eos_token_id, generator=self._generator(f"rollout.{number}"),
             )  # fmt: skip
             self.interruption.safe_point()
@@ -130,13 +136,16 @@ class PPOTrainer:
                 rewards, outputs.old_values, mask, gamma=config.gamma, gae_lambda=config.gae_lambda
             )
             advantages, returns = estimate.advantages, estimate.returns
+            metrics = rollout_metrics(samples, outputs, scores, rewards, returns, self.kl_coef)
+            importance, monitors = importance_of(samples, outputs.old_logprobs, config)
             rollout = Rollout(
                 sequences=samples.sequences,
                 old_logprobs=outputs.old_logprobs,
                 old_values=outputs.old_values,
                 advantages=whiten(advantages, mask) if config.whiten_advantages else advantages,
                 returns=returns,
-                metrics=rollout_metrics(samples, outputs, scores, rewards, returns, self.kl_coef),
+                metrics=metrics | monitors,
+                importance=importance,
             )
             self._unfinished = Iteration(rollout=rollout)
             self.interruption.safe_point()

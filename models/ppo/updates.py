@@ -21,18 +21,22 @@ from models.ppo.config import PPOConfig
 from models.ppo.losses import PolicyLoss, ValueLoss, policy_loss, value_loss
 from models.ppo.networks import forward_precision
 from models.ppo.rollout import Rollout, critic_values
+from models.training.memory import MasterAdamW, learned_weights
 
 
-def adamw(network: Any, learning_rate: float) -> torch.optim.AdamW:
-    """Build the optimiser of a network's trainable parameters."""
-    return torch.optim.AdamW(
-        [parameter for parameter in network.parameters() if parameter.requires_grad],
-        lr=learning_rate,
-        betas=(0.9, 0.95),
-        eps=1e-5,
-        weight_decay=0.0,
-        fused=True,
-    )
+def adamw(network: Any, learning_rate: float, config: PPOConfig) -> torch.optim.AdamW:
+    """Build the optimiser of a network's trainable parameters; it may put masters below them."""
+    learned = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    settings: dict[str, Any] = {
+        "lr": learning_rate,
+        "betas": (0.9, 0.95),
+        "eps": 1e-5,
+        "weight_decay": 0.0,
+        "fused": True,
+    }
+    if config.precision == "bfloat16" and config.lora is None:
+        return MasterAdamW(learned, network=network, **settings)
+    return torch.optim.AdamW(learned, **settings)
 
 
 def actor_step(
@@ -78,6 +82,7 @@ def actor_step(
             rollout.advantages[part, :width],
             mask,
             clip_range=config.clip_range,
+            importance=None if rollout.importance is None else rollout.importance[part, :width],
         )
         objective = loss.loss
         if outputs.entropy is not None:
@@ -166,7 +171,7 @@ def _apply(network: Any, optimizer: torch.optim.Optimizer, config: PPOConfig) ->
     """Clip, step, and return the gradient norm before clipping."""
     if current_team().size > 1:
         sum_over_team(_gradients(network))
-    norm = torch.nn.utils.clip_grad_norm_(network.parameters(), config.max_grad_norm)
+    norm = torch.nn.utils.clip_grad_norm_(learned_weights(network), config.max_grad_norm)
     _check_finite(float(norm), "gradient norm")
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
@@ -175,11 +180,13 @@ def _apply(network: Any, optimizer: torch.optim.Optimizer, config: PPOConfig) ->
 
 def _gradients(network: Any) -> list[torch.Tensor]:
     """One for each weight that learns; zeros where this member had no work."""
-    learned = [weight for weight in network.parameters() if weight.requires_grad]
-    for weight in learned:
-        if weight.grad is None:
-            weight.grad = torch.zeros_like(weight)
-    return [weight.grad for weight in learned]
+    gradients = []
+    for weight in learned_weights(network):
+        if weight.requires_grad:
+            if weight.grad is None:
+                weight.grad = torch.zeros_like(weight)
+            gradients.append(weight.grad)
+    return gradients
 
 
 def _microbatches(rollout: Rollout, rows: torch.Tensor, max_tokens: int) -> Iterator[torch.Tensor]:

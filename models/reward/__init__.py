@@ -1,5 +1,5 @@
 """Reward models.
 
-`training` from pairs, `ranking` of held-out pairs, `split` between reward model and judge;
-`quality` before PPO, with `calibration` and `best_of_n`; `config`.
+`training` from pairs, `moments` of scores, `ranking` of held-out pairs, `split` between reward
+model and judge; `quality` before PPO, with `calibration` and `best_of_n`; `config`.
 """

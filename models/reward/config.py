@@ -13,6 +13,7 @@ from models.config import (
     Positive,
     PositiveOrZero,
     PositiveShare,
+    Precision,
     Resamples,
     ShareBelowOne,
     Steps,
@@ -68,6 +69,11 @@ class RewardStageConfig(Config):
     """SFT completions whose scores give the mean and standard deviation for normalisation."""
     min_score_std: Positive = 0.1
     """Lower bound of that standard deviation, so that noise is not amplified."""
+    precision: Precision = "auto"
+    """Of the weights; auto = float32, computing in bfloat16 if the GPU supports it. With bfloat16
+    the optimiser keeps float32 masters, which are published."""
+    gradient_checkpointing: bool = False
+    """Recompute activations to save memory."""
     checkpoint_steps: Steps = 50
     """Optimiser steps between checkpoints."""
     judge_share: float = Field(0.0, ge=0, le=0.8, title="Held-out judge share")

@@ -8,7 +8,12 @@ import torch
 
 from models.errors import DataError
 from models.language.examples import Pairs, encode_pairs
-from models.language.folders import load_reward_model, load_tokenizer, refuse_other_tokenizer
+from models.language.folders import (
+    load_frozen,
+    load_reward_model,
+    load_tokenizer,
+    refuse_other_tokenizer,
+)
 from models.language.scoring import SCORED_TOKENS, score_sequences
 from models.reward.quality import PairScores
 from models.rows import has_messages, read_rows
@@ -92,7 +97,7 @@ def score_pairs(*, reward: Path, judge: Path | None, heldout: Path, device: str)
         DataError: There is no pair, only ties, or none that differs and fits the context.
     """
     rows = decided(read_rows(heldout), heldout)
-    model = load_reward_model(reward).to(device)
+    model = load_frozen(load_reward_model, reward, device)
     tokenizer = load_tokenizer(reward, wants_template=has_messages(rows))
     if judge is not None:
         refuse_other_tokenizer(
@@ -108,7 +113,8 @@ def score_pairs(*, reward: Path, judge: Path | None, heldout: Path, device: str)
     longer = [len(c) - len(r) for c, r in zip(pairs.chosen, pairs.rejected, strict=True)]
     judge_margins = None
     if judge is not None:
-        judge_margins = pair_margins(load_reward_model(judge).to(device), pairs).double().numpy()
+        other = load_frozen(load_reward_model, judge, device)
+        judge_margins = pair_margins(other, pairs).double().numpy()
     return PairScores(
         margins=pair_margins(model, pairs).double().numpy(),
         longer=np.array(longer, float),

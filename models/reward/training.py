@@ -28,22 +28,23 @@ import torch
 from datasets import Dataset
 from trl import RewardConfig
 
-from models.distributed.sharding import shard
 from models.distributed.team import current_team
-from models.errors import DataError, ParameterError
+from models.errors import DataError
 from models.language.config import SamplingConfig
 from models.language.examples import Pairs, encode_pairs
-from models.language.folders import load_causal_model, load_tokenizer, new_reward_model
-from models.language.generation import sample_completions
+from models.language.folders import (
+    load_causal_model,
+    load_frozen,
+    load_tokenizer,
+    new_reward_model,
+)
 from models.language.scoring import (
     SCORED_TOKENS,
-    ScoreMoments,
-    score_sequences,
     write_score_moments,
 )
-from models.language.tokenizer import encode_prompts
 from models.randomness import derive_seed
 from models.reward.config import RewardStageConfig
+from models.reward.moments import draw_prompts, measure_score_moments
 from models.reward.ranking import (
     accuracy_by_margin,
     decided,
@@ -51,7 +52,7 @@ from models.reward.ranking import (
     pair_accuracy,
 )
 from models.rows import has_messages, read_rows
-from models.runtime import TrainingRun
+from models.runtime import TrainingRun, weights_dtype
 from models.statistics.intervals import Interval
 from models.training.adapters import add_adapter, publish
 from models.training.order import rows_to_learn, training_order
@@ -89,21 +90,16 @@ def train_reward_model(
         DataError: No pair is left to learn from or to measure on, or no prompt to sample for.
         DivergedError: The loss is not finite.
     """
-    head_seed = derive_seed(run.seed, "reward.head")
-    model = new_reward_model(sft, seed=head_seed)
+    model = _new_model(sft, config, run)
     rows = read_rows(preferences)
     tokenizer = load_tokenizer(sft, wants_template=has_messages(rows))
     room = min(config.max_tokens, model.config.max_position_embeddings)
-    at_once = _scored_tokens(config)
+    at_once = min(SCORED_TOKENS, config.tokens_per_microbatch)
     by_prompt = config.batch_element == "prompt"
     learned = _encode_file(tokenizer, preferences, rows, room, one_cut=by_prompt)
     judged = read_rows(heldout)
     held_out = _encode_file(tokenizer, heldout, decided(judged, heldout), room)
-    sampled_prompts = _draw_prompts(tokenizer, prompts, model.config, config, sampling, run.seed)
-    if config.lora:
-        add_adapter(model, config.lora, seed=derive_seed(run.seed, "reward.lora"))
-    else:
-        model = shard(model)
+    sampled_prompts = draw_prompts(tokenizer, prompts, model.config, config, sampling, run.seed)
     trainer = _build_trainer(model, tokenizer, learned, config, run)
     train(
         trainer,
@@ -117,14 +113,14 @@ def train_reward_model(
     run.log(metrics, trainer.state.global_step)
     moments = measure_score_moments(
         model,
-        load_causal_model(sft).to(model.device),
+        load_frozen(load_causal_model, sft, model.device, config.precision),
         tokenizer,
         sampled_prompts,
         config=config,
         sampling=sampling,
         seed=run.seed,
     )
-    publish(model, tokenizer, run.out, base=sft, load=partial(new_reward_model, seed=head_seed))
+    publish(model, tokenizer, run.out, base=sft, load=partial(new_reward_model, seed=0))
     if current_team().leads:
         write_score_moments(run.out, moments)
     return {
@@ -144,66 +140,12 @@ def train_reward_model(
     }
 
 
-def measure_score_moments(
-    model: Any,
-    sft_model: Any,
-    tokenizer: Any,
-    prompts: list[list[int]],
-    *,
-    config: RewardStageConfig,
-    sampling: SamplingConfig,
-    seed: int,
-) -> ScoreMoments:
-    """Score one completion of the SFT model for each prompt."""
-    completions = sample_completions(
-        sft_model,
-        prompts,
-        sampling=sampling,
-        eos_token_id=tokenizer.eos_token_id,
-        generator=torch.Generator().manual_seed(derive_seed(seed, "reward.moments")),
-    )
-    scores = score_sequences(
-        model,
-        [p + c.token_ids for p, c in zip(prompts, completions, strict=True)],
-        _scored_tokens(config),
-    ).double()
-    raw_std = float(scores.std())
-    if raw_std < config.min_score_std:
-        logger.warning(
-            "scores of SFT completions deviate by %.4g only; %.4g is stored instead, because "
-            "dividing by less would amplify noise: the reward model hardly tells them apart",
-            raw_std, config.min_score_std,
-        )  # fmt: skip
-    return ScoreMoments(
-        mean=float(scores.mean()),
-        std=max(raw_std, config.min_score_std),
-        raw_std=raw_std,
-        samples=len(scores),
-    )
-
-
-def _draw_prompts(
-    tokenizer: Any,
-    path: Path,
-    model_config: Any,
-    config: RewardStageConfig,
-    sampling: SamplingConfig,
-    seed: int,
-) -> list[list[int]]:
-    """Draw prompts for the score moments, without repetition while they last."""
-    rows = read_rows(path)
-    if not rows:
-        raise DataError(f"{path} holds no prompts, wanted some to sample completions for")
-    room = model_config.max_position_embeddings - sampling.max_completion_tokens
-    if room < 1:
-        raise ParameterError(
-            f"max_completion_tokens {sampling.max_completion_tokens} fills the context of "
-            f"{model_config.max_position_embeddings} tokens; lower it to leave room for prompts"
-        )
-    generator = torch.Generator().manual_seed(derive_seed(seed, "reward.prompts"))
-    drawn = torch.randperm(len(rows), generator=generator).tolist()
-    texts = [rows[drawn[at % len(rows)]]["prompt"] for at in range(config.moment_samples)]
-    return encode_prompts(tokenizer, texts, room)
+def _new_model(sft: Path, config: RewardStageConfig, run: TrainingRun) -> Any:
+    dtype = weights_dtype(run.device, config.precision, learns=config.lora is None)
+    model = new_reward_model(sft, dtype, seed=derive_seed(run.seed, "reward.head"))
+    if config.lora:
+        add_adapter(model, config.lora, seed=derive_seed(run.seed, "reward.lora"))
+    return model
 
 
 def _build_trainer(
@@ -220,16 +162,11 @@ def _build_trainer(
     settings = trainer_settings(config, run, stage="reward", steps=steps)
     return PackedRewardTrainer(
         model=model,
-        tokens_per_microbatch=config.tokens_per_microbatch,
+        config=config,
         args=RewardConfig(**settings, max_length=None, remove_unused_columns=False),
         train_dataset=Dataset.from_list(elements).select(order),
         processing_class=tokenizer,
     )
-
-
-def _scored_tokens(config: RewardStageConfig) -> int:
-    """Most tokens of one forward pass that measures."""
-    return min(SCORED_TOKENS, config.tokens_per_microbatch)
 
 
 def _accuracies(

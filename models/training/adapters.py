@@ -27,6 +27,7 @@ from transformers.pytorch_utils import Conv1D
 from models.distributed.team import current_team
 from models.language.config import LoRAConfig
 from models.language.folders import save_model
+from models.training.memory import master_of
 
 NAME = "default"
 """Of the one adapter of a network."""
@@ -172,19 +173,23 @@ def share_weights(network: Any) -> Any:
 
 
 def learned_state(network: Any) -> dict[str, torch.Tensor]:
-    """The weights that learn, by name; the tensors themselves, not copies."""
-    return {name: p.detach() for name, p in network.named_parameters() if p.requires_grad}
+    """The weights that learn, or their masters, by name; the tensors themselves, not copies."""
+    return {name: master_of(p) for name, p in network.named_parameters() if p.requires_grad}
 
 
 @torch.no_grad()
 def load_learned_state(network: Any, state: dict[str, torch.Tensor]) -> None:
     """Put weights of `learned_state` back."""
-    for name, tensor in learned_state(network).items():
-        tensor.copy_(state[name])
+    for name, weight in network.named_parameters():
+        if weight.requires_grad:
+            weight.copy_(master_of(weight).copy_(state[name]))
 
 
 def _inject(network: Any, **settings: Any) -> None:
-    """Let peft put an adapter on a network, and freeze all else but a score head."""
+    """Let peft put an adapter on a network, and freeze all else but a score head.
+
+    What learns is float32, whatever the trunk is.
+    """
     head = _head(network)
     network.add_adapter(
         LoraConfig(
@@ -195,6 +200,9 @@ def _inject(network: Any, **settings: Any) -> None:
     )
     if head is not None:
         head.requires_grad_(True)
+    for weight in network.parameters():
+        if weight.requires_grad:
+            weight.data = weight.data.float()
 
 
 def _head(network: Any) -> Any:

@@ -10,6 +10,7 @@ from models.config import (
     LearningRate,
     Positive,
     PositiveOrZero,
+    Precision,
     ShareBelowOne,
     Steps,
 )
@@ -35,6 +36,11 @@ class PretrainConfig(Config):
     """Of AdamW, on matrices only."""
     max_grad_norm: Positive = 1.0
     """Clips the global gradient norm."""
+    precision: Precision = "auto"
+    """Of the weights; auto = float32, computing in bfloat16 if the GPU supports it. With bfloat16
+    the optimiser keeps float32 masters, which are published."""
+    gradient_checkpointing: bool = False
+    """Recompute activations to save memory."""
     checkpoint_steps: Steps = 500
     """Optimiser steps between checkpoints."""
 
@@ -62,5 +68,10 @@ class SFTStageConfig(Config):
     """Clips the global gradient norm."""
     lora: LoRAConfig | None = None
     """Train only adapters; none = all weights."""
+    precision: Precision = "auto"
+    """Of the weights; auto = float32, computing in bfloat16 if the GPU supports it. With bfloat16
+    the optimiser keeps float32 masters, which are published."""
+    gradient_checkpointing: bool = False
+    """Recompute activations to save memory."""
     checkpoint_steps: Steps = 100
     """Optimiser steps between checkpoints."""

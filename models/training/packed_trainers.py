@@ -52,7 +52,7 @@ class PackedSFTTrainer(GuardedTrainer, SFTTrainer):  # type: ignore[misc]
         def compute_share(part: dict[str, Any]) -> torch.Tensor:
             output = self._predict(model, part)
             outputs.append(FusedCausalLMOutput(**{k: v.detach() for k, v in output.items()}))
-            loss = -output.log_probs.sum() / num_items_in_batch
+            loss: torch.Tensor = -output.log_probs.sum() / num_items_in_batch
             if self.aux_loss_enabled:  # of a mixture of experts
                 shares = len(parts) * current_team().size
                 loss = loss + self.router_aux_loss_coef * output.aux_loss / shares

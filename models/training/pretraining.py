@@ -21,7 +21,6 @@ import torch
 from torch.utils.data import Dataset
 from transformers import TrainingArguments, default_data_collator
 
-from models.distributed.sharding import shard
 from models.errors import DataError, ParameterError
 from models.language.architectures import build_model, parameter_count
 from models.language.config import ArchitectureConfig
@@ -69,9 +68,7 @@ def pretrain(
     encoder = load_tokenizer(tokenizer)
     blocks = corpus_blocks(encoder, corpus, config.block_tokens, run.seed, cache=cache)
     held_out = _HeldOut(encoder, heldout, config, cache)
-    model = shard(
-        build_model(architecture, encoder, seed=derive_seed(run.seed, "pretrain.weights"))
-    )
+    model = build_model(architecture, encoder, seed=derive_seed(run.seed, "pretrain.weights"))
     order = training_order(
         [config.block_tokens] * len(blocks),
         total=config.steps * config.batch_size,
@@ -81,7 +78,7 @@ def pretrain(
     settings = trainer_settings(config, run, stage="pretrain", steps=config.steps)
     trainer = BlockTrainer(
         model=model,
-        tokens_per_microbatch=config.tokens_per_microbatch,
+        config=config,
         args=TrainingArguments(**settings),
         train_dataset=_Rows(blocks, order),
         data_collator=default_data_collator,

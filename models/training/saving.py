@@ -79,11 +79,13 @@ class SavingTrainer(Trainer):  # type: ignore[misc]
         if spread.is_dir():
             load_optimizer_distributed(self.model, self._inner(), str(spread))
         else:
-            self._spread(torch.load(spread.with_name(OPTIMIZER_NAME), "cpu", weights_only=True))
+            self._take_part_of(
+                torch.load(spread.with_name(OPTIMIZER_NAME), "cpu", weights_only=True)
+            )
         schedule = torch.load(spread.with_name(SCHEDULER_NAME), weights_only=True)
         self.lr_scheduler.load_state_dict(schedule)
 
-    def _spread(self, saved: dict[str, Any]) -> None:
+    def _take_part_of(self, saved: dict[str, Any]) -> None:
         """Take this process's part of the state that the optimiser of a whole model had."""
         decays = self.get_decay_parameter_names(self.model)
         names = [name for name, weight in self.model.named_parameters() if weight.requires_grad]

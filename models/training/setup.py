@@ -20,15 +20,23 @@ from torch.utils.data import DataLoader
 from transformers import PrinterCallback
 
 from models.checkpoints import latest
+from models.config import Precision
 from models.distributed.gradients import sum_over_team
 from models.distributed.interruption import Interruption
-from models.distributed.sharding import is_sharded, total_norm
+from models.distributed.sharding import is_sharded, shard, total_norm
 from models.distributed.team import current_team
-from models.errors import DivergedError
+from models.errors import DivergedError, ParameterError
 from models.language.reading import without_progress_bars
 from models.randomness import derive_seed
-from models.runtime import TrainingRun
+from models.runtime import TrainingRun, computes_mixed
+from models.training.adapters import has_adapter
 from models.training.callbacks import HeldOutCallback, LogCallback, SealCallback, StopCallback
+from models.training.memory import (
+    MasterAdamW,
+    learned_weights,
+    recompute_activations,
+    restore_float32,
+)
 from models.training.saving import SavingTrainer
 
 T = TypeVar("T")
@@ -51,17 +59,28 @@ class OptimiserSettings(Protocol):
     def max_grad_norm(self) -> float: ...
     @property
     def checkpoint_steps(self) -> int: ...
+    @property
+    def tokens_per_microbatch(self) -> int: ...
+    @property
+    def gradient_checkpointing(self) -> bool: ...
+    @property
+    def precision(self) -> Precision: ...
 
 
-class GuardedTrainer(SavingTrainer):  # type: ignore[misc]
+class GuardedTrainer(SavingTrainer):
     """A Trainer of micro-batches, alone or in a team, that stops at a loss that is not finite.
 
     Mixed in front of TRL's trainers as well. It also writes no model cards and reports nothing.
     """
 
-    def __init__(self, *, tokens_per_microbatch: int, **settings: Any) -> None:
-        self.tokens_per_microbatch = tokens_per_microbatch
-        super().__init__(**settings)
+    def __init__(self, *, config: OptimiserSettings, model: Any, **settings: Any) -> None:
+        self.tokens_per_microbatch = config.tokens_per_microbatch
+        self._has_masters = config.precision == "bfloat16" and not has_adapter(model)
+        if config.gradient_checkpointing:
+            recompute_activations(model)
+        if not has_adapter(model):  # a frozen model stays whole in each process
+            self._spread(model)
+        super().__init__(model=model, **settings)
 
     def accumulate(
         self, parts: Sequence[T], compute_loss: Callable[[T], torch.Tensor]
@@ -124,7 +143,7 @@ class GuardedTrainer(SavingTrainer):  # type: ignore[misc]
             DivergedError: The loss or a gradient is NaN or infinite, in all members at once.
         """
         loss = super().training_step(model, inputs, num_items_in_batch)
-        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        gradients = [one.grad for one in learned_weights(model) if one.grad is not None]
         if is_sharded(model):  # whose gradients are summed already
             sum_over_team([loss])
             norm = total_norm(gradients)
@@ -134,6 +153,27 @@ class GuardedTrainer(SavingTrainer):  # type: ignore[misc]
         if not torch.isfinite(loss + norm):
             self._stop(float(loss), float(norm))
         return loss
+
+    def get_optimizer_cls_and_kwargs(self, args: Any, model: Any = None) -> Any:
+        """Put masters below AdamW where the weights are to be bfloat16."""
+        kind, settings = super().get_optimizer_cls_and_kwargs(args, model)
+        if not self._has_masters:
+            return kind, settings
+        return MasterAdamW, settings | {"network": model}
+
+    def _clip_grad_norm(self, model: Any) -> Any:
+        if not self._has_masters:
+            return super()._clip_grad_norm(model)
+        return self.accelerator.clip_grad_norm_(learned_weights(model), self.args.max_grad_norm)
+
+    def _spread(self, model: Any) -> None:
+        if self._has_masters and current_team().shards:
+            raise ParameterError(
+                "precision is bfloat16, whose optimiser holds masters of whole weights, but "
+                "models are spread over processes (QUARTET_SHARDING or QUARTET_TENSOR_PARALLEL); "
+                "choose precision auto or float32, or sharding replicate"
+            )
+        shard(model)
 
     def _collate_share(self, rows: list[Any]) -> Any:
         team = current_team()
@@ -177,8 +217,7 @@ def trainer_settings(
 ) -> dict[str, Any]:
     """Arguments of TrainingArguments, SFTConfig and RewardConfig alike.
 
-    Mixed precision is on where an accelerator has bfloat16. Trainer seeds global state; nothing
-    should depend on it.
+    Trainer seeds global state; nothing should depend on it.
     """
     on_cpu = run.device == "cpu"
     return {
@@ -204,9 +243,9 @@ def trainer_settings(
         "disable_tqdm": not sys.stderr.isatty(),
         "seed": derive_seed(run.seed, stage) % 2**32,
         "use_cpu": on_cpu,
-        "bf16": run.device.startswith("cuda") and torch.cuda.is_bf16_supported(),
+        "bf16": computes_mixed(run.device, config.precision),
         "fp16": False,
-        "activation_checkpointing": False,
+        "activation_checkpointing": False,  # GuardedTrainer turns it on, where it is wanted
         "dataloader_num_workers": 0,
         "dataloader_pin_memory": not on_cpu,
     }
@@ -219,7 +258,7 @@ def train(
     stage: str,
     measure: Callable[[Any], Mapping[str, float]],
 ) -> None:
-    """Train to the end, from the newest intact checkpoint if there is one.
+    """Train to the end, from the newest intact checkpoint if there is one; weights end in float32.
 
     A signal waits for the end of the current step; then a checkpoint is saved, and the signal takes
     effect. While held-out rows are measured, right after a checkpoint, it takes effect at once.
@@ -245,6 +284,7 @@ def train(
         trainer.add_callback(StopCallback(interruption))
         with interruption.held():
             trainer.train(resume_from_checkpoint=None if start is None else str(start))
+    restore_float32(trainer.model)
     if trainer.state.global_step < trainer.state.max_steps:
         raise KeyboardInterrupt(
             "the training was stopped before its last step, saved at step "

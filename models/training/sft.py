@@ -19,15 +19,15 @@ import torch
 from datasets import Dataset
 from trl import SFTConfig
 
-from models.distributed.sharding import shard
 from models.errors import DataError
 from models.language.config import Turns
 from models.language.examples import Demonstrations, encode_demonstrations
 from models.language.folders import load_causal_model, load_tokenizer
 from models.language.likelihood import held_out_loss
+from models.language.packing import row_layout
 from models.randomness import derive_seed
 from models.rows import has_messages, read_rows
-from models.runtime import TrainingRun
+from models.runtime import TrainingRun, weights_dtype
 from models.training.adapters import add_adapter, publish
 from models.training.config import SFTStageConfig
 from models.training.order import rows_to_learn, training_order
@@ -61,7 +61,9 @@ def finetune(
         DataError: No row is left to learn from or to measure on.
         DivergedError: The loss is not finite.
     """
-    model = load_causal_model(base)
+    model = load_causal_model(
+        base, weights_dtype(run.device, config.precision, learns=config.lora is None)
+    )
     rows = read_rows(demonstrations)
     tokenizer = load_tokenizer(base, wants_template=has_messages(rows))
     room = min(config.max_tokens, model.config.max_position_embeddings)
@@ -77,10 +79,8 @@ def finetune(
             "sft/heldout_perplexity": loss.perplexity,
         }
 
-    if config.lora:  # the model stays whole: its frozen weights need no optimiser
+    if config.lora:
         add_adapter(model, config.lora, seed=derive_seed(run.seed, "sft.lora"))
-    else:
-        model = shard(model)
     trainer = _build_trainer(model, tokenizer, learned, config, run)
     train(trainer, run, stage="sft", measure=measure)
     measured = measure(model)
@@ -117,12 +117,13 @@ def _build_trainer(
     settings = trainer_settings(config, run, stage="sft", steps=steps)
     return PackedSFTTrainer(
         model=model,
-        tokens_per_microbatch=config.tokens_per_microbatch,
+        config=config,
         args=SFTConfig(
             **settings,
             completion_only_loss=True,
             max_length=None,  # rows fit already
-            padding_free=config.batch_size > 1,  # one row alone has no padding; TRL warns there
+            # One row alone has no padding, and TRL warns there.
+            padding_free=config.batch_size > 1 and row_layout(model) == "packed",
             dataset_kwargs={"skip_prepare_dataset": True},
         ),
         train_dataset=rows.select(order),

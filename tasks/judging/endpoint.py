@@ -7,8 +7,9 @@ followed the position is reported with the win rates: a judge that follows it mo
 Answers are read strictly: one of A, B, TIE, alone or as {"winner": …}. A pair with an answer that
 cannot be read counts for nobody, and how many these were is reported.
 
-Plain `httpx` and not a client library: one request of one kind is all there is (`models.transport`). The
-API key is read from the environment, sent, and stands in no log, file, or message.
+Plain `httpx` and not a client library: one request of one kind is all there is
+(`models.transport`). The API key is read from the environment, sent, and stands in no log, file, or
+message.
 
 Source: Zheng et al., Judging LLM-as-a-Judge with MT-Bench and Chatbot Arena (2023), section 3.4.
 """
@@ -20,7 +21,6 @@ import os
 import re
 import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -84,8 +84,6 @@ class EndpointJudge:
         self._key = _key(config.api_key_env)
         self._http: BoundedClient
         self._answers = _Answers(answers)
-        self._stopped = threading.Event()
-        self._trouble: Exception | None = None
 
     def compare(self, pairs: Sequence[Pair]) -> Preferences:
         """Ask about each pair in both orders; completions that are equal need no question.
@@ -106,7 +104,7 @@ class EndpointJudge:
             headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
             connections=self._config.concurrency,
         ) as self._http:
-            answers = self._ask_all(questions)
+            answers = self._http.each(self._answer, questions)
         orders = list(zip(answers[::2], answers[1::2], strict=True))
         if orders and not any(all(both) for both in orders):
             raise QuartetError(
@@ -118,28 +116,6 @@ class EndpointJudge:
         preference = np.full(len(pairs), 0.5)
         preference[asked] = [_preference(*both) for both in orders]
         return Preferences(preference=preference, facts=_facts(pairs, orders))
-
-    def _ask_all(self, questions: Sequence[str]) -> list[Answer | None]:
-        with ThreadPoolExecutor(max_workers=self._config.concurrency) as pool:
-            try:
-                return list(pool.map(self._ask, questions))
-            except BaseException as error:
-                first = self._trouble or error
-                self._stopped.set()  # a signal: the others stop too
-                self._http.cancel()
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise first from first.__cause__
-
-    def _ask(self, question: str) -> Answer | None:
-        """Answer one question; once one has failed, the others are not worth their price."""
-        if self._stopped.is_set():
-            return None
-        try:
-            return self._answer(question)
-        except Exception as error:
-            self._trouble = self._trouble or error
-            self._stopped.set()
-            raise
 
     def _answer(self, question: str) -> Answer | None:
         config = self._config
@@ -166,7 +142,6 @@ class EndpointJudge:
                 body,
                 retries=self._config.retries,
                 pause_seconds=self._pause,
-                stopped=self._stopped,
             )
         except NoReplyError as error:
             raise QuartetError(

@@ -6,10 +6,7 @@ of one from elsewhere nothing is known, and whoever names it answers for it. A p
 instead (`tasks/promotion/contest.py`).
 """
 
-import contextlib
-import itertools
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -18,12 +15,13 @@ from models.evaluation.config import EndpointConfig
 from models.evaluation.measures import Bootstrap
 from models.evaluation.result import SAMPLES, EvaluationResult
 from models.language.config import SamplingConfig
+from models.randomness import derive_seed
 from models.rows import write_rows
 from models.statistics.intervals import Interval
 from tasks.judging.config import EvaluateModelsConfig, EvaluationConfig
 from tasks.judging.judges import make_judge
 from tasks.results.store import MANIFEST, Manifest, StageRef, Store
-from tasks.run.stage import Workspace
+from tasks.run.workspace import Workspace
 from tasks.settings import load_settings
 
 if TYPE_CHECKING:
@@ -84,6 +82,7 @@ def run_evaluation(
         ModelError: Something is to be decided, and the two models read different tokens.
     """
     from models.evaluation.evaluation import evaluate, summarise  # imports torch
+    from models.evaluation.sampling import log_seconds, sample_and_score
     from models.language.folders import refuse_other_tokenizer
 
     if decision is not None:
@@ -92,34 +91,33 @@ def run_evaluation(
             "lengths, KL and diversity of others cannot be compared; compare models trained with "
             "one tokenizer, or register the model under another name, where it has no champion yet",
         )  # fmt: skip
-    reward_models = {
-        judge: work.inputs[role] / "model"
-        for judge, role in JUDGE_ROLES.items()
-        if role in work.inputs
-    }
+    reward_models = _reward_models(work)
+    asked = {
+        name: make_judge(
+            name, prompts, reward_models=reward_models, endpoint=config.endpoint,
+            answers=work.checkpoints,
+        )
+        for name in judges
+    }  # fmt: skip
+    sampled = work.learn(
+        sample_and_score,
+        models=models,
+        prompts=prompts,
+        reward_models={name: reward_models[name] for name, judge in asked.items() if judge is None},
+        samples_per_prompt=config.samples_per_prompt,
+        sampling=sampling,
+        run=work.training_run(work.out, derive_seed(seed, "policies.sampling")),
+        reference=reference,
+    )
     bootstrap = Bootstrap(resamples=config.bootstrap_resamples, seed=bootstrap_seed)
     evaluation = evaluate(
         models,
         prompts,
-        {
-            name: make_judge(
-                name,
-                prompts,
-                reward_models=reward_models,
-                endpoint=config.endpoint,
-                device=work.device,
-                answers=work.checkpoints,
-            )
-            for name in judges
-        },
-        samples_per_prompt=config.samples_per_prompt,
-        sampling=sampling,
+        asked,
+        sampled,
         bootstrap=bootstrap,
-        seed=seed,
-        device=work.device,
-        reference=reference,
         pairwise_prompts=config.endpoint.prompts,
-        step=_log_seconds(work),
+        step=log_seconds(work.log, sampled.steps),
     )
     more = {} if further is None else further(evaluation)
     result = summarise(
@@ -130,16 +128,13 @@ def run_evaluation(
     return result
 
 
-def _log_seconds(work: Workspace) -> Callable[[str], contextlib.AbstractContextManager[None]]:
-    numbers = itertools.count(1)
-
-    @contextlib.contextmanager
-    def step(what: str) -> Iterator[None]:
-        started = time.monotonic()
-        yield
-        work.log({f"time/{what}_seconds": time.monotonic() - started}, next(numbers))
-
-    return step
+def _reward_models(work: Workspace) -> dict[str, Path]:
+    """Folders of the judges that are reward models."""
+    return {
+        judge: work.inputs[role] / "model"
+        for judge, role in JUDGE_ROLES.items()
+        if role in work.inputs
+    }
 
 
 def refuse_known_overlap(judge: StageRef, *, reward: StageRef, policy: StageRef) -> None:

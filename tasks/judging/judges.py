@@ -127,10 +127,11 @@ def make_judge(
     *,
     reward_models: Mapping[str, Path],
     endpoint: EndpointConfig,
-    device: str,
     answers: Path,
-) -> Judge:
+) -> Judge | None:
     """Make a judge before anything is sampled: what is missing shows now.
+
+    None for a reward model: it scores where the samples are made.
 
     Args:
         reward_models: Folders of the reward models by judge, "reward" and "judge".
@@ -153,6 +154,4 @@ def make_judge(
             f"judges name {name}, but no {name} model was given; name one, such as "
             f"{name}/3fa81c2b or models:/NAME@ALIAS, or leave {name} out of judges"
         )
-    from models.evaluation.sampling import RewardScorer  # imports torch
-
-    return RewardScorer(reward_models[name], device)
+    return None

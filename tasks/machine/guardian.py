@@ -41,7 +41,9 @@ def main(arguments: list[str]) -> int:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, _ask)
     _prctl(SET_CHILD_SUBREAPER, 1)
-    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=_die_with_parent)
+    child = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, preexec_fn=_die_with_parent, close_fds=False
+    )  # what the starter wants held until the end is inherited
     while child.poll() is None and not requests:
         if select.select([sys.stdin], [], [], LOOK_SECONDS)[0] and not os.read(0, 1):
             break

@@ -72,10 +72,14 @@ def start_child(
     folder: Path | None = None,
     grace_seconds: float = 10.0,
     inner_first: bool = False,
+    inherited: Sequence[int] = (),
 ) -> Child:
     """Start a process that ends with us and that Ctrl-C in the terminal does not reach.
 
-    With `inner_first`, what it started is ended before it is.
+    Args:
+        grace_seconds: Time to end by itself.
+        inner_first: Whether what it started is ended before it is.
+        inherited: Open files that it and its guardian hold until they end.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     order = "inner" if inner_first else "outer"
@@ -89,6 +93,7 @@ def start_child(
             env=dict(environment),
             cwd=folder,
             start_new_session=True,
+            pass_fds=inherited,
         )
     return Child(name=name, process=process, log=log)
 

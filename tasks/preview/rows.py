@@ -114,7 +114,7 @@ def open_reader(
     Raises:
         ModelError: It is damaged, or not one that training could use.
     """
-    from models.language.adoption import complete_tokenizer  # imports torch
+    from models.adoption.adopt import complete_tokenizer  # imports torch
     from models.language.reading import read_tokenizer
 
     tokenizer = read_tokenizer(folder)

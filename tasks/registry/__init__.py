@@ -4,5 +4,5 @@
 were accepted and which is challenger, `aliases` moves champion and previous, `turns` lets one
 process at a time do so, `card` writes model cards, `lineage` tells what a model was made from,
 `serving` chats and serves: behind a `guard` that checks who asks and the `bodies` of requests, over
-`connections` that do not wait for ever.
+`connections` that do not wait for ever; `tokens` samples for a training elsewhere.
 """

@@ -19,7 +19,7 @@ import h11
 
 from models.errors import QuartetError
 from tasks.machine.lookup import LOOPBACK
-from tasks.registry.bodies import BODIES, BODY_BYTES, Refusal, checked_body
+from tasks.registry.bodies import BODIES, BODY_BYTES, UPDATE, Refusal, checked_body
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -46,7 +46,16 @@ logger = logging.getLogger(__name__)
 class Guard:
     """An ASGI application that lets requests through to another one."""
 
-    def __init__(self, app: App, *, key: str | None, host: str, context: int, name: str) -> None:
+    def __init__(
+        self,
+        app: App,
+        *,
+        key: str | None,
+        host: str,
+        context: int,
+        name: str,
+        updates: bool = False,
+    ) -> None:
         """Guard an application.
 
         Args:
@@ -54,8 +63,10 @@ class Guard:
             host: The address that is listened on.
             context: The model's, in tokens.
             name: The model's.
+            updates: Whether its weights may be changed.
         """
         self._app = app
+        self._paths = [path for path in BODIES if path != UPDATE or updates]
         self._key = None if key is None else f"Bearer {key}".encode()
         self._host = host.lower()
         self._context, self._name = context, name
@@ -136,8 +147,8 @@ class Guard:
         return True
 
     def _want_small_json(self, path: str, headers: dict[bytes, list[bytes]]) -> None:
-        if path not in BODIES:
-            raise Refusal(404, f"only {' and '.join(BODIES)} take requests")
+        if path not in self._paths:
+            raise Refusal(404, f"only {' and '.join(self._paths)} take requests")
         kind = headers.get(b"content-type", [b""])[0].partition(b";")[0].strip().lower()
         if kind != b"application/json":
             raise Refusal(415, "the Content-Type must be application/json")

@@ -4,8 +4,9 @@ The server is transformers' own (`transformers serve`). What differs: it serves 
 loaded and checked as everywhere here, under a short name; it loads nothing else from anywhere, so
 the routes that do are left out; its list of models is this model rather than the hub's cache;
 completions are sampled unless the request says temperature 0, and end where the model's context
-does; a request that cannot be served is answered with 400 and a reason; and `guard` stands before
-it, so that only who has the key may ask, and only for so much.
+does; a request that cannot be served is answered with 400 and a reason; prompts of token ids are
+sampled as in training (`tokens`); and `guard` stands before it, so that only who has the key may
+ask, and only for so much.
 """
 
 import os
@@ -18,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 from models.errors import ModelError, ParameterError, QuartetError
 from models.runtime import use_device
 from tasks.machine.password import home_password
-from tasks.registry.bodies import Refusal
+from tasks.registry.bodies import UPDATE, Refusal
 from tasks.registry.guard import Guard
+from tasks.registry.tokens import TokenServer
 from tasks.settings import load_settings
 
 if TYPE_CHECKING:
@@ -103,6 +105,7 @@ def serve_model(
     port: int,
     key: str | None,
     ready: Callable[[bool], None],
+    updates: Path | None = None,
 ) -> None:
     """Serve a model folder until a signal ends it.
 
@@ -111,6 +114,7 @@ def serve_model(
         name: The model's id in requests and answers.
         key: What requests must bring, or None where everybody may ask.
         ready: Called once requests are answered, with whether the model has a chat template.
+        updates: Folder from below which requests may load other weights, or None.
 
     Raises:
         ModelError: The folder is incomplete, damaged, or holds another kind of model.
@@ -124,17 +128,25 @@ def serve_model(
     from huggingface_hub import constants
 
     from models.language.chat import context_tokens
-    from models.language.folders import load_causal_model, load_tokenizer
+    from models.language.folders import load_causal_model, load_frozen, load_tokenizer
     from models.language.reading import refuse_short_embeddings
     from tasks.registry.connections import PromptConnection
 
     constants.HF_HUB_OFFLINE = True  # everything is here; nothing is asked of the hub
     settings = load_settings()
     tokenizer = load_tokenizer(folder)
-    model = load_causal_model(folder).to(use_device(settings.device, settings.threads))
+    device = use_device(settings.device, settings.threads)
+    model = load_frozen(load_causal_model, folder, device)
     refuse_short_embeddings(folder, tokenizer, model)
     context = context_tokens(model)
-    app = Guard(_app(model, tokenizer, name), key=key, host=host, context=context, name=name)
+    app = Guard(
+        _app(model, tokenizer, name, updates),
+        key=key,
+        host=host,
+        context=context,
+        name=name,
+        updates=updates is not None,
+    )
     config = uvicorn.Config(
         app,
         host=host,
@@ -159,7 +171,7 @@ def serve_model(
     server.run()
 
 
-def _app(model: Any, tokenizer: Any, name: str) -> Any:
+def _app(model: Any, tokenizer: Any, name: str, updates: Path | None = None) -> Any:
     from fastapi.responses import JSONResponse
     from jinja2 import TemplateError
     from starlette.exceptions import HTTPException
@@ -182,10 +194,20 @@ def _app(model: Any, tokenizer: Any, name: str) -> Any:
     state = GenerationState()
     _sample_by_default(model)
     _end_at_context(model)
-    chat, completion = ChatCompletionHandler(manager, state), CompletionHandler(manager, state)
+    tokens = TokenServer(model, tokenizer, name, state.get_manager(name), updates)
+
+    completion = CompletionHandler(manager, state)
+    answer_text = completion.handle_request
+
+    async def complete(body: dict[str, Any], request_id: str) -> Any:
+        if isinstance(body["prompt"], list):
+            return JSONResponse(await tokens.complete(body, request_id))
+        return await answer_text(body, request_id)
+
+    completion.handle_request = complete
     app = build_server(
         manager,
-        chat,
+        ChatCompletionHandler(manager, state),
         completion_handler=completion,
         response_handler=ResponseHandler(manager, state),
         systemone_handler=SystemOneHandler(manager, state),
@@ -193,6 +215,8 @@ def _app(model: Any, tokenizer: Any, name: str) -> Any:
         generation_state=state,
     )
     app.router.routes[:] = [route for route in app.router.routes if route.path in ROUTES]
+    if updates is not None:
+        app.add_api_route(UPDATE, tokens.update, methods=["POST"])
 
     async def refuse(request: Any, error: Any) -> Any:
         status, said = getattr(error, "status_code", 400), getattr(error, "detail", str(error))

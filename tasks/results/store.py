@@ -55,6 +55,7 @@ class Manifest(BaseModel, frozen=True):
     Attributes:
         peak_gib: The most memory that its process had held by its end, or the GPU that trained it;
             0 where it was not measured.
+        scale: In how many processes it learned, and how they shared models; bits depend on it.
     """
 
     stage: str
@@ -68,6 +69,7 @@ class Manifest(BaseModel, frozen=True):
     seconds: float
     metrics: dict[str, float]
     peak_gib: float = 0.0
+    scale: dict[str, int | str] = Field(default_factory=dict)
     files: dict[str, FileEntry]
 
     @classmethod

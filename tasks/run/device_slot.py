@@ -1,10 +1,12 @@
 """One training at a time a device: a slot of Prefect's that is held while a stage learns.
 
-The slot is of the global concurrency limit `quartet-<host>-<device>`, which is made with one slot
-and can be changed on Prefect's page of limits. Unlike Prefect's own `concurrency`, which this
-would be otherwise, the log says whom a run waits for, an API that is gone stops nobody, and the
-slot of a process that was killed is given back by the next one at once, also after the server has
-forgotten its lease: each holder leaves a note in the home folder (see `tasks/machine/liveness.py`).
+The slot is of the global concurrency limit `quartet-<host>-<device>`, which is made with one slot,
+or as many as the first stage has GPUs, and can be changed on Prefect's page of limits. A stage that
+learns on several GPUs holds a slot for each, or all there are. Unlike Prefect's own `concurrency`,
+which this would be otherwise, the log says whom a run waits for, an API that is gone stops nobody,
+and the slot of a process that was killed is given back by the next one at once, also after the
+server has forgotten its lease: each holder leaves a note in the home folder (see
+`tasks/machine/liveness.py`).
 """
 
 import contextlib
@@ -27,7 +29,7 @@ from prefect.client.schemas.actions import (
 )
 from prefect.client.schemas.objects import ConcurrencyLeaseHolder
 from prefect.context import FlowRunContext, TaskRunContext
-from prefect.exceptions import ObjectAlreadyExists
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.settings import PREFECT_API_URL
 
 from models.errors import first_line
@@ -53,12 +55,15 @@ def limit_name(device: str) -> str:
 
 
 @contextlib.contextmanager
-def training_slot(settings: Settings, device: str, what: str) -> Iterator[None]:
+def training_slot(
+    settings: Settings, device: str, what: str, *, devices: int = 1
+) -> Iterator[None]:
     """Hold the device's slot during the block; outside a Prefect run, do nothing.
 
     Args:
         device: As torch calls it.
         what: The stage, for the log lines of those who wait.
+        devices: How many of this kind it learns on; each is a slot.
     """
     flow, task = FlowRunContext.get(), TaskRunContext.get()
     if flow is None or flow.flow_run is None:
@@ -71,6 +76,7 @@ def training_slot(settings: Settings, device: str, what: str) -> Iterator[None]:
         "name": flow.flow_run.name,
         "flow_run_id": str(flow.flow_run.id),
         "what": what,
+        "slots": devices,
         "pid": os.getpid(),
         # Temporary servers have one database and a new address each time.
         "api": "" if PREFECT_API_URL.value() in started else PREFECT_API_URL.value() or "",
@@ -94,6 +100,7 @@ class _Slot:
         self._holder = holder
         self._content = note
         self._note = Note(folder / f"{uuid4()}.json")
+        self._slots = int(note["slots"])
         self._lease: UUID | None = None
         self._lost = False
         self._logger = run_logger()
@@ -125,7 +132,7 @@ class _Slot:
                 if self._lease is not None:
                     client.release_concurrency_slots_with_lease(self._lease)
                 elif self._lost:
-                    self._count_slots(client, len(self._living()))
+                    self._count_slots(client)
             given_back = True
         except Exception as error:  # any failure of a remote service must leave results alone
             self._logger.warning(
@@ -158,14 +165,15 @@ class _Slot:
         return entered
 
     def _write_note(self) -> None:
-        self._note.write({**self._content, "lease_id": str(self._lease or "")})
+        content = {**self._content, "slots": self._slots, "lease_id": str(self._lease or "")}
+        self._note.write(content)
 
     def _take(self, client: SyncPrefectClient) -> bool:
         """Get a slot if there is one; the limit is made if it is missing."""
         try:
             answer = client.increment_concurrency_slots_with_lease(
                 names=[self._limit],
-                slots=1,
+                slots=self._few_enough(client),
                 mode="concurrency",
                 lease_duration=LEASE_SECONDS,
                 holder=self._holder,
@@ -177,11 +185,20 @@ class _Slot:
         if not answer["limits"]:
             with contextlib.suppress(ObjectAlreadyExists):  # another run made it in between
                 client.create_global_concurrency_limit(
-                    GlobalConcurrencyLimitCreate(name=self._limit, limit=1)
+                    GlobalConcurrencyLimitCreate(name=self._limit, limit=self._slots)
                 )
             return self._take(client)
         self._lease = UUID(answer["lease_id"])
         return True
+
+    def _few_enough(self, client: SyncPrefectClient) -> int:
+        """The slots wanted, or all there are where somebody has set fewer: more are never given."""
+        if self._slots == 1:
+            return 1
+        with contextlib.suppress(ObjectNotFound):  # not made yet
+            there = client.read_global_concurrency_limit_by_name(self._limit).limit
+            self._slots = min(self._slots, there or self._slots)
+        return self._slots
 
     def _take_from_the_dead(self, client: SyncPrefectClient) -> bool:
         """Give back what killed processes held, and try again."""
@@ -195,10 +212,13 @@ class _Slot:
             released = True
         if not released or self._take(client):
             return released
-        self._count_slots(client, len(self._living()))  # a server that restarted forgot the lease
+        self._count_slots(client)  # a server that restarted forgot the lease
         return self._take(client)
 
-    def _count_slots(self, client: SyncPrefectClient, held: int) -> None:
+    def _count_slots(self, client: SyncPrefectClient) -> None:
+        living = self._living()
+        notes = (Note(path).read() for path in self._notes() if path.stem in living)
+        held = sum(int(note.get("slots", 1)) for note in notes)
         client.update_global_concurrency_limit(
             self._limit, GlobalConcurrencyLimitUpdate(active_slots=held)
         )

@@ -13,7 +13,6 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -23,7 +22,7 @@ from prefect import Task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 
-from models.runtime import Log, TrainingRun, use_device
+from models.runtime import use_device
 from tasks.machine.memory import forget_peak, peak_memory
 from tasks.results.code import code_digest
 from tasks.results.curves import HISTORY, append_history, repair_history
@@ -32,13 +31,16 @@ from tasks.results.store import Manifest, StageRef, Store, list_files, write_man
 from tasks.run.device_slot import training_slot
 from tasks.run.exchange import fetch_published, published_metrics
 from tasks.run.faults import by_full_disk, faults_explained, free_bytes, full_disk
+from tasks.run.learning import Learner
 from tasks.run.overview import overview
 from tasks.run.pipeline import PipelineRun
 from tasks.run.planning import NotYetKnown, PlannedStage, planning
 from tasks.run.record import StageRecord
 from tasks.run.reporting import Progress, announce_stage, run_logger
+from tasks.run.scale import chosen_scale
 from tasks.run.spec import StageSpec, live_page, show_page
 from tasks.run.spent import Spent
+from tasks.run.workspace import Learn, Workspace
 from tasks.settings import Settings, load_settings
 from tasks.tracking.metrics import MetricBuffer
 
@@ -47,38 +49,6 @@ INFRASTRUCTURE = (ConnectionError, httpx.TransportError, requests.ConnectionErro
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Workspace:
-    """What a stage's training is given.
-
-    Attributes:
-        inputs: Verified folder of each input by role.
-        out: Empty folder for the result.
-        checkpoints: Folder that outlives a crash.
-        cache: Folder of what can be made again.
-        log: Takes step metrics.
-    """
-
-    inputs: Mapping[str, Path]
-    out: Path
-    checkpoints: Path
-    cache: Path
-    device: str
-    log: Log
-
-    def training_run(self, out: Path, seed: int, log: Log | None = None) -> TrainingRun:
-        return TrainingRun(
-            out=out,
-            checkpoints=self.checkpoints,
-            seed=seed,
-            device=self.device,
-            log=log or self.log,
-        )
-
-
-Learn = Callable[[Workspace], Mapping[str, float]]
 
 
 def run_stage(spec: StageSpec, pipeline: PipelineRun, learn: Learn) -> StageRef:
@@ -174,14 +144,14 @@ class _StageRun:
         spent = Spent(partial)
         try:
             work = self._workspace(partial, out, buffer, progress, spent)
-            with self._slot(work.device):
+            with self._slot(work):
                 forget_peak()
                 # NaN and infinity could not be read back from a manifest, and draw no curve.
                 metrics = {k: v for k, v in learn(work).items() if math.isfinite(v)}
             progress.finish()
             if (partial / HISTORY).exists():
                 shutil.copyfile(partial / HISTORY, out / HISTORY)
-            manifest = self._manifest(self.record.settle(), metrics, out, spent.seconds())
+            manifest = self._manifest(work, self.record.settle(), metrics, spent.seconds())
             write_manifest(out, manifest)
             show_page(self.spec, manifest, out, self.settings, again=True)
             self.record.finish(manifest, out)
@@ -209,10 +179,11 @@ class _StageRun:
             metrics=metrics,
         )
 
-    def _slot(self, device: str) -> AbstractContextManager[None]:
+    def _slot(self, work: Workspace) -> AbstractContextManager[None]:
         if not self.spec.trains:
             return nullcontext()
-        return training_slot(self.settings, device, self.spec.name)
+        devices = 1 if work.device == "cpu" else work.learner.scale.processes
+        return training_slot(self.settings, work.device, self.spec.name, devices=devices)
 
     def _workspace(
         self, partial: Path, out: Path, buffer: MetricBuffer, progress: Progress, spent: Spent
@@ -230,17 +201,19 @@ class _StageRun:
         inputs = {role: folders[ref.digest] for role, ref in self.spec.inputs.items()}
         checkpoints = partial / "checkpoints"
         checkpoints.mkdir(exist_ok=True)
+        device = use_device(self.settings.device, self.settings.threads)
         return Workspace(
             inputs=inputs,
             out=out,
             checkpoints=checkpoints,
             cache=self.settings.cache,
-            device=use_device(self.settings.device, self.settings.threads),
+            device=device,
             log=log,
+            learner=Learner(chosen_scale(self.settings, device), partial, device),
         )
 
     def _manifest(
-        self, run_id: str, metrics: dict[str, float], out: Path, seconds: float
+        self, work: Workspace, run_id: str, metrics: dict[str, float], seconds: float
     ) -> Manifest:
         return Manifest(
             stage=self.spec.name,
@@ -253,8 +226,9 @@ class _StageRun:
             run_id=run_id,
             seconds=seconds,
             metrics=metrics,
-            peak_gib=peak_memory() / 2**30,
-            files=list_files(out),
+            peak_gib=max(peak_memory(), work.learner.peak_bytes) / 2**30,
+            scale=work.learner.used_scale(),
+            files=list_files(work.out),
         )
 
 

@@ -13,7 +13,8 @@ from tasks.results.digests import file_digest
 from tasks.results.store import StageRef
 from tasks.run.pipeline import PipelineRun
 from tasks.run.spec import StageSpec
-from tasks.run.stage import Workspace, run_stage, stage_task
+from tasks.run.stage import run_stage, stage_task
+from tasks.run.workspace import Workspace
 
 TOKENIZER_FILES = ("tokenizer", "vocab", "spiece", "sentencepiece")
 """How the files begin from which a tokenizer can be read."""
@@ -40,7 +41,7 @@ def adopt(source: str, *, role: Role, pipeline: PipelineRun) -> StageRef:
         content = f"{where}@{commit}"
 
     def learn(work: Workspace) -> Mapping[str, float]:
-        from models.language.adoption import adopt_model, adopt_reward_model  # imports torch
+        from models.adoption.adopt import adopt_model, adopt_reward_model  # imports torch
 
         take = adopt_reward_model if role in ("reward", "judge") else adopt_model
         return take(where, commit, work.out / "model")

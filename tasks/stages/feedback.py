@@ -21,7 +21,8 @@ from tasks.results.store import StageRef
 from tasks.run.pipeline import PipelineRun
 from tasks.run.reporting import run_logger
 from tasks.run.spec import StageSpec
-from tasks.run.stage import Workspace, run_stage, stage_task
+from tasks.run.stage import run_stage, stage_task
+from tasks.run.workspace import Workspace
 from tasks.world.annotator import SimulatedAnnotator
 
 SPARE = 1.5
@@ -54,7 +55,8 @@ def collect_feedback(
             round(config.annotated * SPARE),
             pipeline.seed,
         )
-        completions = complete(
+        completions = work.learn(
+            complete,
             model=work.inputs["sft"] / "model",
             prompts=[prompt for prompt in prompts for _ in range(2)],
             sampling=sampling,

@@ -18,7 +18,8 @@ from tasks.reports.benchmarks import multiple_choice_page
 from tasks.results.store import StageRef
 from tasks.run.pipeline import PipelineRun
 from tasks.run.spec import StageSpec
-from tasks.run.stage import Workspace, run_stage, stage_task
+from tasks.run.stage import run_stage, stage_task
+from tasks.run.workspace import Workspace
 
 if TYPE_CHECKING:
     from models.benchmarks.multiple_choice import Answers
@@ -102,23 +103,20 @@ def _measure(
     labels: list[str], seed: int,
 ) -> dict[str, float]:  # fmt: skip
     # Imports torch.
-    from models.benchmarks.multiple_choice import answer_questions
+    from models.benchmarks.answering import answer_each
     from models.benchmarks.questions import read_questions
-    from models.language.folders import load_causal_model, load_tokenizer
 
     asked = read_questions(questions.expanduser())
     shown = None if examples is None else read_questions(examples.expanduser())
-    found: dict[str, Answers] = {}
-    for label in labels:
-        folder = work.inputs[label] / "model"
-        found[label] = answer_questions(
-            load_causal_model(folder).to(work.device),
-            load_tokenizer(folder, wants_template=config.prompt == "chat"),
-            asked,
-            config,
-            seed=derive_seed(seed, "multiple-choice"),
-            shown=shown,
-        )
+    found = work.learn(
+        answer_each,
+        models={label: work.inputs[label] / "model" for label in labels},
+        questions=asked,
+        config=config,
+        seed=derive_seed(seed, "multiple-choice"),
+        device=work.device,
+        shown=shown,
+    )
     gains = _gains(found, derive_seed(seed, "multiple-choice.bootstrap"))
     models = {
         label: {

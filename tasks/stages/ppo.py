@@ -11,8 +11,10 @@ from tasks.results.cache import token_folder
 from tasks.results.store import StageRef
 from tasks.run.pipeline import PipelineRun
 from tasks.run.reporting import emit
+from tasks.run.rollout_server import rollout_server
 from tasks.run.spec import StageSpec
-from tasks.run.stage import Workspace, run_stage, stage_task
+from tasks.run.stage import run_stage, stage_task
+from tasks.run.workspace import Workspace
 
 
 @stage_task("ppo")
@@ -32,17 +34,20 @@ def align(
 
         data = work.inputs["prompts"]
         corpus = data / "corpus_train.jsonl"
-        return train_ppo(
-            sft=work.inputs["actor"] / "model",
-            reward=work.inputs["reward_model"] / "model",
-            prompts=data / "prompts_train.jsonl",
-            heldout_prompts=data / "prompts_heldout.jsonl",
-            corpus=corpus if corpus.is_file() else None,
-            config=config,
-            sampling=sampling,
-            run=work.training_run(work.out, pipeline.seed),
-            cache=token_folder(work.cache, data, "corpus_"),
-        )
+        with rollout_server(config.rollout_engine == "server") as server:
+            return work.learn(
+                train_ppo,
+                sft=work.inputs["actor"] / "model",
+                reward=work.inputs["reward_model"] / "model",
+                prompts=data / "prompts_train.jsonl",
+                heldout_prompts=data / "prompts_heldout.jsonl",
+                corpus=corpus if corpus.is_file() else None,
+                config=config,
+                sampling=sampling,
+                run=work.training_run(work.out, pipeline.seed),
+                cache=token_folder(work.cache, data, "corpus_"),
+                server=server,
+            )
 
     spec = StageSpec(
         name="ppo",

@@ -9,7 +9,8 @@ from tasks.results.cache import token_folder
 from tasks.results.store import StageRef
 from tasks.run.pipeline import PipelineRun
 from tasks.run.spec import StageSpec
-from tasks.run.stage import Workspace, run_stage, stage_task
+from tasks.run.stage import run_stage, stage_task
+from tasks.run.workspace import Workspace
 
 
 @stage_task("pretrain")
@@ -27,7 +28,8 @@ def pretrain(
         from models.training.pretraining import pretrain  # imports torch
 
         data = work.inputs["corpus"]
-        return pretrain(
+        return work.learn(
+            pretrain,
             tokenizer=work.inputs["tokenizer"] / "tokenizer",
             corpus=data / "corpus_train.jsonl",
             heldout=data / "corpus_heldout.jsonl",

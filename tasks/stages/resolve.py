@@ -100,7 +100,7 @@ def model_folder(name: str) -> Iterator[NamedFolder]:
                 yield NamedFolder(path=_inner_folder(folder), name=name)
             case source:
                 _want_hub(source)
-                from models.language.adoption import download_model  # imports torch
+                from models.adoption.adopt import download_model  # imports torch
 
                 source, _, revision = source.partition("@")
                 yield NamedFolder(path=download_model(source, revision or None), name=name)

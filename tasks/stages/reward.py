@@ -22,7 +22,8 @@ from tasks.results.store import StageRef, Store
 from tasks.run.pipeline import PipelineRun
 from tasks.run.reporting import run_logger, steps_to_learn
 from tasks.run.spec import StageSpec
-from tasks.run.stage import Workspace, run_stage, stage_task
+from tasks.run.stage import run_stage, stage_task
+from tasks.run.workspace import Workspace
 from tasks.settings import load_settings
 
 Name: TypeAlias = Literal["reward", "judge"]
@@ -90,7 +91,8 @@ def _train(
         from models.reward.training import train_reward_model  # imports TRL
 
         contrasts = work.inputs["heldout"] / "contrasts.jsonl"
-        metrics = train_reward_model(
+        metrics = work.learn(
+            train_reward_model,
             sft=work.inputs["sft"] / "model",
             preferences=_own_pairs(name, work, config.judge_share, pipeline.seed),
             heldout=work.inputs["heldout"] / "preferences_heldout.jsonl",

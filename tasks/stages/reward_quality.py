@@ -13,7 +13,7 @@ from models.reward.best_of_n import BestOfN, measure_best_of_n
 from models.reward.config import RewardQualityConfig
 from models.reward.quality import measure_pairs, weaknesses
 from models.rows import read_json, write_json
-from models.statistics.intervals import Floats
+from models.runtime import ignore
 from tasks.judging.judges import GoldJudge
 from tasks.judging.prompts import draw_heldout_prompts
 from tasks.reports.reward import explain_weaknesses, quality_page
@@ -21,7 +21,8 @@ from tasks.results.store import StageRef, Store
 from tasks.run.pipeline import PipelineRun
 from tasks.run.reporting import run_logger
 from tasks.run.spec import StageSpec
-from tasks.run.stage import Workspace, run_stage, stage_task
+from tasks.run.stage import run_stage, stage_task
+from tasks.run.workspace import Workspace
 from tasks.settings import load_settings
 
 
@@ -92,7 +93,8 @@ def _measure(
 ) -> dict[str, float]:
     from models.reward.ranking import score_pairs  # imports torch
 
-    scores = score_pairs(
+    scores = work.learn(
+        score_pairs,
         reward=work.inputs["reward_model"] / "model",
         judge=work.inputs["judge"] / "model" if "judge" in work.inputs else None,
         heldout=work.inputs["heldout"] / "preferences_heldout.jsonl",
@@ -117,7 +119,7 @@ def _measure(
 def _best_of_n(
     work: Workspace, config: RewardQualityConfig, sampling: SamplingConfig, *, gold: bool, seed: int
 ) -> dict[str, BestOfN]:
-    from models.evaluation.sampling import RewardScorer, sample_model  # imports torch
+    from models.evaluation.sampling import sample_and_score  # imports torch
 
     prompts = draw_heldout_prompts(
         work.inputs["heldout"] / "prompts_heldout.jsonl",
@@ -125,25 +127,23 @@ def _best_of_n(
         derive_seed(seed, "reward_quality.prompts"),
     )
     sft = work.inputs["sft"] / "model"
-    samples = sample_model(
-        sft,
-        prompts,
+    roles = [role for role in ("reward_model", "judge") if role in work.inputs]
+    drawn = derive_seed(derive_seed(seed, "reward_quality"), "best_of_n.sampling")
+    sampled = work.learn(
+        sample_and_score,
+        models={"sft": sft},
+        prompts=prompts,
+        reward_models={role: work.inputs[role] / "model" for role in roles},
         samples_per_prompt=config.best_of,
         sampling=sampling,
-        seed=derive_seed(derive_seed(seed, "reward_quality"), "best_of_n.sampling"),
-        device=work.device,
+        run=work.training_run(work.out, drawn, ignore),
     )
-
-    def rewarded(role: str) -> Floats:
-        judge = RewardScorer(work.inputs[role] / "model", work.device)
-        return judge.score(prompts, samples, sft).score
-
+    samples = sampled.samples["sft"]
+    rewards, *others = (sampled.scores[role]["sft"].score for role in roles)
     judged = {}
     if gold:
         judged["gold"] = GoldJudge(prompts).score(prompts, samples, sft).score
-    if "judge" in work.inputs:
-        judged["judge"] = rewarded("judge")
-    rewards = rewarded("reward_model")
+    judged |= dict(zip(roles[1:], others, strict=True))
     return {
         name: measure_best_of_n(
             rewards,

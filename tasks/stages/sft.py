@@ -8,7 +8,8 @@ from tasks.results.store import StageRef, Store
 from tasks.run.pipeline import PipelineRun
 from tasks.run.reporting import steps_to_learn
 from tasks.run.spec import StageSpec
-from tasks.run.stage import Workspace, run_stage, stage_task
+from tasks.run.stage import run_stage, stage_task
+from tasks.run.workspace import Workspace
 from tasks.settings import load_settings
 
 
@@ -21,7 +22,8 @@ def finetune(
     def learn(work: Workspace) -> Mapping[str, float]:
         from models.training.sft import finetune  # imports TRL
 
-        return finetune(
+        return work.learn(
+            finetune,
             base=work.inputs["base"] / "model",
             demonstrations=work.inputs["demonstrations"] / "demonstrations_train.jsonl",
             heldout=work.inputs["demonstrations"] / "demonstrations_heldout.jsonl",

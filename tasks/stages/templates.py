@@ -100,7 +100,7 @@ def check_rows(data: Path, model: Path, name: str) -> None:
 
 
 def _tokenizer(folder: Path) -> object:
-    from models.language.adoption import complete_tokenizer  # imports torch
+    from models.adoption.adopt import complete_tokenizer  # imports torch
     from models.language.reading import read_tokenizer
 
     inner = (folder / part for part in ("model", "tokenizer"))

@@ -79,7 +79,8 @@ def record_result(
     tracker.log(run_id, metrics=final)
     tracker.log_folder(run_id, folder)
     record_samples(tracker, manifest.stage, folder, run_id=run_id, parent=parent)
-    tracker.log(run_id, tags={**tags, "quartet.published": manifest.digest})
+    scale = {f"quartet.{name}": str(value) for name, value in manifest.scale.items()}
+    tracker.log(run_id, tags={**tags, **scale, "quartet.published": manifest.digest})
     tracker.finish(run_id, "FINISHED")
     if parent:
         show_output(tracker, parent, manifest, folder, run_id=run_id)

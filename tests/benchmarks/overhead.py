@@ -115,7 +115,7 @@ def _bare_stage(root: Path) -> Callable[..., Any]:
     from models.runtime import use_device
     from tasks.results.curves import append_history
     from tasks.results.store import StageRef, Store
-    from tasks.run.stage import Workspace
+    from tasks.run.workspace import Workspace
     from tasks.settings import load_settings
 
     store = Store(load_settings().store)

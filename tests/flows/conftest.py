@@ -15,7 +15,7 @@ from flows.forms import RunForm
 from flows.pipeline import PipelineResult, rlhf_pipeline
 from tasks.results.store import StageRef
 from tasks.run import stage
-from tasks.run.stage import Workspace
+from tasks.run.workspace import Workspace
 from tests.flows.operated import Operation, operated
 
 SMALL = (

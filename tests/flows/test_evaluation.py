@@ -21,7 +21,8 @@ from tasks.judging.config import EvaluateModelsConfig
 from tasks.results.store import StageRef, Store
 from tasks.run.pipeline import PipelineRun
 from tasks.run.spec import StageSpec
-from tasks.run.stage import Workspace, run_stage
+from tasks.run.stage import run_stage
+from tasks.run.workspace import Workspace
 from tasks.settings import load_settings
 
 WORDS = "the cat sat on the mat and slept all day; a dog ran home over the hill."

@@ -1,6 +1,6 @@
 """A tiny world for the tests of learning: a tokenizer, a base model and rows, made in a second."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from models.language.folders import load_tokenizer, save_model
 from models.language.tokenizer import train_tokenizer
 from models.rows import write_rows
 from models.runtime import TrainingRun
+from tests.models.rollouts.served import Served, served, tiny_tokenizer
 
 SENTENCES = [
     "the cat sat on the mat and slept all day",
@@ -157,3 +158,20 @@ class Unpadded:
 def unpadded() -> type[Unpadded]:
     """The slow oracle for everything that networks say about padded rows."""
     return Unpadded
+
+
+@pytest.fixture(scope="session")
+def eight_words(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained model of eight tokens, with its tokenizer."""
+    out = tmp_path_factory.mktemp("eight") / "model"
+    model = _make_network("llama", vocab=8, spread=0.1)
+    model.config.pad_token_id = 0
+    save_model(model, tiny_tokenizer(), out)
+    return out
+
+
+@pytest.fixture(scope="session")
+def rollout_server(eight_words: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """`quartet serve` with that model; its weights are whatever a test sent last."""
+    with served(eight_words, tmp_path_factory.mktemp("served")) as server:
+        yield server

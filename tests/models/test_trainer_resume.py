@@ -29,7 +29,14 @@ from models.training.sft import finetune
 
 STEPS = 11
 WORDS = ["cat", "dog", "mat", "hill", "day", "sum", "home", "it", "two", "five", "green"]
-EPOCHS: dict[str, Any] = {"epochs": 4.0, "batch_size": 4, "checkpoint_steps": 4}  # of 11 rows
+EPOCHS: dict[str, Any] = {
+    "epochs": 4.0,
+    "batch_size": 4,  # of 11 rows
+    "checkpoint_steps": 4,
+    "tokens_per_microbatch": 32,
+    "gradient_checkpointing": True,
+    "precision": "bfloat16",
+}
 
 Numbers = list[tuple[int, dict[str, float]]]
 """What a run logged, in the order of the calls."""

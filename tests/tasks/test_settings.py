@@ -11,7 +11,7 @@ from tasks.settings import Settings, load_settings
 
 @pytest.fixture(autouse=True)
 def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("HOME", "TRACKING_URI", "EXPERIMENT", "DEVICE", "THREADS"):
+    for name in ("HOME", "TRACKING_URI", "EXPERIMENT", "DEVICE", "THREADS", "PROCESSES"):
         monkeypatch.delenv(f"QUARTET_{name}", raising=False)
 
 
@@ -57,7 +57,12 @@ def test_settings_take_an_empty_variable_for_an_unset_one(monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize(
     ("name", "value", "wanted"),
-    [("DEVICE", "gpu", "'auto', 'cpu' or 'cuda'"), ("THREADS", "-1", "greater than or equal to 0")],
+    [
+        ("DEVICE", "gpu", "'auto', 'cpu' or 'cuda'"),
+        ("THREADS", "-1", "greater than or equal to 0"),
+        ("PROCESSES", "many", "valid integer"),
+        ("SHARDING", "zero3", "'replicate', 'full' or 'hybrid'"),
+    ],
 )
 def test_settings_name_the_variable_and_what_is_possible_when_wrong(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, wanted: str
@@ -69,6 +74,17 @@ def test_settings_name_the_variable_and_what_is_possible_when_wrong(
     assert f"QUARTET_{name}" in message
     assert repr(value) in message
     assert wanted in message
+
+
+def test_settings_want_processes_that_tensor_parallelism_divides(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("QUARTET_PROCESSES", "4")
+    monkeypatch.setenv("QUARTET_TENSOR_PARALLEL", "3")
+    with pytest.raises(ParameterError, match="divide QUARTET_PROCESSES, which is 4"):
+        load_settings()
+    monkeypatch.setenv("QUARTET_TENSOR_PARALLEL", "2")
+    assert (load_settings().processes, load_settings().tensor_parallel) == (4, 2)
 
 
 def test_settings_refuse_a_password_in_an_address_and_do_not_show_it(

@@ -38,12 +38,15 @@ def test_pins_are_held_where_nothing_is_wrong() -> None:
     assert "2 packages" in check.found  # extras are nobody's need
 
 
-def test_doctor_finds_a_damaged_database_and_what_was_left_half_written(home: Path) -> None:
+def test_doctor_finds_what_is_damaged_left_half_written_or_too_much(home: Path) -> None:
     (home / "prefect.db").write_bytes(b"not a database" * 100)
     (home / "store" / "sft" / "abc.writing").mkdir(parents=True)
     (home / "runs").mkdir()
     (home / "runs" / "r.json").write_text("{}")
-    checks = {c.name: c for c in diagnose(Settings(home=home), quick=True)}
+    settings = Settings(home=home, processes=4000, sharding="full", tensor_parallel=2)
+    checks = {c.name: c for c in diagnose(settings, quick=True)}
+    assert checks["processes"].level == "warn"
+    assert "4000, full, 2 for each layer" in checks["processes"].found
     assert checks["prefect.db"].level == "fail"
     assert str(home / "prefect.db") in checks["prefect.db"].found
     assert checks["mlflow.db"].level == "ok"

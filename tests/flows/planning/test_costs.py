@@ -1,15 +1,17 @@
-"""A plan's numbers by hand: tokens, operations, memory by role."""
+"""A plan's numbers by hand: tokens and operations."""
 
 from typing import Any
 
 import pytest
 
 from flows.parameters import load_preset
-from flows.planning.costs import Known, Work, memory_of, work_of
-from flows.planning.memory import NetworkSizes
+from flows.planning.costs import Known, Work, work_of
+from flows.planning.sizes import NetworkSizes
 
-NETWORK = NetworkSizes(layers=2, width=8, vocabulary=100)
-"""100 * 8 + 2 * 12 * 8^2 = 2336 weights."""
+NETWORK = NetworkSizes(
+    layers=2, width=8, vocabulary=100, weights=2336, feed_forward=32, attention=8, keys=8,
+    gated=True, adapted=352, linears=7,
+)  # fmt: skip
 
 NUMBERS = {
     "tokenizer/bytes_per_token": 4.0,
@@ -63,31 +65,6 @@ def test_sizes_of_the_world_are_known_before_it_is_prepared_and_own_data_are_not
     own = known("data.folder=somewhere", numbers={}, preset="reviews")
     assert work_of("sft", own) is None
     assert work_of("pretrain", own) is not None
-    assert memory_of("ppo", own) == []
-
-
-def test_memory_of_ppo_by_role() -> None:
-    parts = memory_of("ppo", known("ppo.rollouts_per_minibatch=8"))
-    sizes = {(part.role, part.what): part.size for part in parts}
-    weights = 4 * 2336
-    for role in ("actor", "critic"):
-        assert sizes[role, "weights"] == sizes[role, "gradients"] == weights
-        assert sizes[role, "Adam"] == 2 * weights
-    assert sizes["reference", "weights"] == sizes["reward", "weights"] == weights
-    # 8 rows of 30 tokens: 10 values of 4 bytes a layer and width, and 100 logits
-    assert sizes["actor", "activations"] == 8 * 30 * (2 * 8 * 10 * 4 + 100 * 4)
-    # 128 rows of 14 + 44 tokens: keys and values of each layer, and one step's logits
-    assert sizes["actor", "KV cache"] == 128 * (58 * 2 * 2 * 8 * 4 + 100 * 4)
-
-
-def test_adapters_need_no_reference_and_no_moments() -> None:
-    parts = memory_of("ppo", known("ppo.lora.rank=4"))
-    assert {part.role for part in parts} == {"actor", "critic", "reward"}
-    assert [part.what for part in parts if part.role == "actor"] == [
-        "weights",
-        "activations",
-        "KV cache",
-    ]
 
 
 @pytest.mark.parametrize("stage", ["lm-eval", "promotion", "evaluate-models"])

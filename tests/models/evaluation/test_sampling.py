@@ -12,7 +12,7 @@ import torch
 from models.evaluation.evaluation import evaluate
 from models.evaluation.measures import Bootstrap
 from models.evaluation.samples import Samples
-from models.evaluation.sampling import RewardScorer, sample_model
+from models.evaluation.sampling import RewardScorer, sample_and_score, sample_model
 from models.language.config import SamplingConfig
 from models.language.folders import (
     load_causal_model,
@@ -21,6 +21,7 @@ from models.language.folders import (
     save_model,
 )
 from models.language.tokenizer import decode_completion, encode_prompts, encode_texts
+from models.runtime import TrainingRun, ignore
 
 PROMPTS: list[Any] = ["the cat", "what is the sum of two and three?", "a dog ran home"]
 SAMPLING = SamplingConfig(temperature=0.6, max_completion_tokens=10, batch_size=5)
@@ -128,13 +129,18 @@ def test_a_reward_model_of_other_tokens_reads_the_text(folders: Folders, unpadde
 
 
 def test_judges_change_nothing_in_the_samples(folders: Folders) -> None:
+    here = Path()  # nothing is written
     models = {name: folders[name] for name in ("sft", "ppo")}
 
     def judged(*judges: str) -> Any:
+        run = TrainingRun(out=here, checkpoints=here, seed=5, device="cpu", log=ignore)
+        found = sample_and_score(
+            models=models, prompts=PROMPTS, reward_models={one: folders[one] for one in judges},
+            samples_per_prompt=SAMPLES, sampling=SAMPLING, run=run, reference=folders["sft"],
+        )  # fmt: skip
         return evaluate(
-            models, PROMPTS, {one: RewardScorer(folders[one], "cpu") for one in judges},
-            samples_per_prompt=SAMPLES, sampling=SAMPLING, seed=5, device="cpu",
-            bootstrap=Bootstrap(resamples=10, seed=0), reference=folders["sft"],
+            models, PROMPTS, dict.fromkeys(judges), found,
+            bootstrap=Bootstrap(resamples=10, seed=0),
         ).judged  # fmt: skip
 
     plain, both = judged("reward"), judged("reward", "judge")

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 
+from models.adoption.adopt import adopt_model
 from models.errors import ModelError
-from models.language.adoption import adopt_model
 from models.language.chat import Chat, ChatOptions
 from models.language.folders import load_causal_model, load_tokenizer
 from models.language.reading import foreign_errors

@@ -15,6 +15,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel
 from models.errors import ModelError
 from models.language.folders import (
     load_causal_model,
+    load_frozen,
     load_reward_model,
     load_tokenizer,
     new_reward_model,
@@ -56,6 +57,19 @@ def test_model_comes_back_with_equal_weights(base_folder: Path, tmp_path: Path) 
     assert not again.training
     pairs = zip(model.parameters(), again.parameters(), strict=True)
     assert all(torch.equal(a, b) and a.dtype == torch.float32 for a, b in pairs)
+
+
+def test_frozen_models_may_be_bfloat16_but_for_their_score_heads(
+    base_folder: Path, reward_folder: Path
+) -> None:
+    for load, folder in (load_causal_model, base_folder), (load_reward_model, reward_folder):
+        exact = dict(load(folder).named_parameters())
+        rounded = load_frozen(load, folder, "cpu", "bfloat16")
+        for name, weight in rounded.named_parameters():
+            kept = name.startswith("score")
+            assert weight.dtype == (torch.float32 if kept else torch.bfloat16)
+            assert torch.equal(weight, exact[name].bfloat16())
+        assert all(p.dtype == torch.float32 for p in load_frozen(load, folder, "cpu").parameters())
 
 
 def test_models_loaded_in_several_threads_leave_transformers_as_it_was(base_folder: Path) -> None:

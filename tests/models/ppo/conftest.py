@@ -18,6 +18,7 @@ from models.ppo.networks import Networks
 from models.ppo.rollout import Rollout
 from models.ppo.run import train_ppo
 from models.ppo.trainer import PPOTrainer
+from models.rollouts.engine import RolloutEngine
 from models.rows import write_rows
 from models.runtime import TrainingRun
 
@@ -63,6 +64,7 @@ def make_trainer(make_four_networks: Callable[..., Networks]) -> Callable[..., P
         moments: ScoreMoments = MOMENTS,
         seed: int = 0,
         corpus: torch.Tensor | None = None,
+        engine: RolloutEngine | None = None,
         **changes: Any,
     ) -> PPOTrainer:
         config: dict[str, Any] = {
@@ -83,6 +85,7 @@ def make_trainer(make_four_networks: Callable[..., Networks]) -> Callable[..., P
             eos_token_id=1,
             seed=seed,
             corpus=corpus,
+            engine=engine,
         )
 
     return build

@@ -15,6 +15,7 @@ USUAL = {
     "objective/eos_rate": 0.8,
     "objective/entropy": 2.0,
     "objective/distinct_2": 0.5,
+    "objective/sampler_error": 1e-5,
     "objective/score": 1.0,
     "value/explained_variance": 0.3,
 }
@@ -39,6 +40,8 @@ def _watch(**changes: Any) -> AlarmWatch:
         ({"objective__kl_to_reference": -0.0005, "objective__kl_standard_error": 0.0}, []),
         ({"objective__kl_to_reference": 50.0}, []),
         ({"objective__kl_to_reference": 50.1}, ["kl_high"]),
+        ({"objective__sampler_error": 1.0}, []),
+        ({"objective__sampler_error": 1.1}, ["sampler"]),
         ({"objective__completion_tokens": 80.0}, []),
         ({"objective__completion_tokens": 81.0}, ["length"]),
         ({"objective__completion_tokens": 19.0}, ["length"]),

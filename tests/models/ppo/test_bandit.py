@@ -1,6 +1,10 @@
-"""PPO learns: a bandit of eight arms with one rewarded, with and without the KL penalty."""
+"""PPO learns: a bandit of eight arms with one rewarded, with and without the KL penalty.
+
+Also where a server samples: `quartet serve`, which gets the actor's weights each iteration.
+"""
 
 from collections.abc import Callable
+from contextlib import closing
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +15,9 @@ from models.language.packing import ATTENTION
 from models.language.scoring import ScoreMoments
 from models.ppo.networks import Networks
 from models.ppo.trainer import PPOTrainer
+from models.rollouts.engine import RolloutEngine
+from models.rollouts.server import ServerEngine
+from tests.models.rollouts.served import Served
 
 Trainers = Callable[..., PPOTrainer]
 
@@ -36,7 +43,11 @@ REWARDED = 5
 
 
 def _bandit(
-    make_trainer: Trainers, make_network: Callable[..., Any], kl_coef: float
+    make_trainer: Trainers,
+    make_network: Callable[..., Any],
+    kl_coef: float,
+    engine: RolloutEngine | None = None,
+    iterations: int = 20,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Play a bandit of eight arms; probabilities of the arms before and after, float64."""
     networks = Networks(
@@ -50,7 +61,7 @@ def _bandit(
         prompts=[BANDIT_PROMPT],
         sampling=SamplingConfig(max_completion_tokens=1),
         moments=ScoreMoments(mean=0.0, std=1.0, raw_std=1.0, samples=1),
-        iterations=20,
+        iterations=iterations,
         rollouts_per_iteration=32,
         rollouts_per_minibatch=16,
         actor_learning_rate=5e-3,
@@ -58,9 +69,13 @@ def _bandit(
         missing_eos_penalty=0.0,
         max_approx_kl=0.2,
         kl_coef=kl_coef,
+        engine=engine,
     )
-    for _ in range(20):
-        trainer.step()
+    for _ in range(iterations):
+        metrics = trainer.step()
+        assert metrics["objective/sampler_error"] < 1e-4
+        assert metrics["policy/first_ratio_error"] == 0.0
+        assert ("policy/importance_mean" in metrics) == (engine is not None)
     prompt = torch.tensor([BANDIT_PROMPT])
     with torch.no_grad():
         before, after = (
@@ -68,6 +83,15 @@ def _bandit(
             for network in (networks.reference, networks.actor)
         )
     return before, after
+
+
+def test_bandit_learns_from_a_server_that_gets_the_actor_each_iteration(
+    make_trainer: Trainers, make_network: Callable[..., Any], rollout_server: Served
+) -> None:
+    with closing(ServerEngine(rollout_server.record())) as engine:
+        before, after = _bandit(make_trainer, make_network, 0.0, engine, iterations=12)
+    assert before[REWARDED] < 0.3
+    assert after[REWARDED] > 0.9
 
 
 def _divergence(before: torch.Tensor, after: torch.Tensor) -> float:

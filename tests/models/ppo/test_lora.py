@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel
+from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
 
 from models.language.config import LoRAConfig
@@ -155,6 +156,23 @@ def test_run_with_adapters_begins_at_ratio_1_and_kl_0(outcome: Any) -> None:
     for step in range(2, 6):
         assert outcome.logged[step]["ppo/policy/first_ratio_error"] == 0.0
     assert outcome.logged[5]["ppo/objective/kl_to_reference_k3"] > 1e-4
+
+
+def test_adapters_and_score_heads_learn_in_float32_on_bfloat16_trunks(
+    world: Any, reward: Path, train: Callable[..., Any], tmp_path: Path
+) -> None:
+    config = LORA | {"precision": "bfloat16", "gradient_checkpointing": True}
+    networks = load_networks(world.sft, reward, config=PPOConfig(**config), seed=3, device="cpu")
+    for network in (networks.actor, networks.critic, networks.reference, networks.reward_model):
+        for name, weight in network.named_parameters():
+            small = "lora_" in name or name.startswith("score")
+            assert weight.dtype == (torch.float32 if small else torch.bfloat16), name
+    found = train(tmp_path, config=config, reward=reward)
+    assert found.logged[1]["ppo/objective/kl_to_reference"] == 0.0
+    assert found.logged[2]["ppo/policy/first_ratio_error"] == 0.0
+    assert found.logged[2]["ppo/policy/grad_norm"] > 0.0
+    published = load_file(found.out / "model" / "model.safetensors")
+    assert {weight.dtype for weight in published.values()} == {torch.float32}
 
 
 def test_resumed_run_with_adapters_equals_the_uninterrupted_one(

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from models.checkpoints import latest, seal
 from models.ppo import session as session_module
@@ -89,6 +91,23 @@ def test_run_killed_while_it_writes_a_checkpoint_resumes_from_the_one_before(
             train(tmp_path)
     assert (tmp_path / "checkpoints" / "checkpoint-4").is_dir()
     _assert_same(train(tmp_path), whole, since=3)
+
+
+def test_bfloat16_run_resumes_to_the_bit_and_publishes_masters(
+    train: Train, tmp_path: Path
+) -> None:
+    config = {"precision": "bfloat16", "ema_decay": 0.5}
+    whole = train(tmp_path / "whole", config=config)
+    with pytest.raises(RuntimeError, match="killed"):
+        train(tmp_path / "torn", config=config, interrupt_at=3)
+    _assert_same(train(tmp_path / "torn", config=config), whole, since=3)
+    assert whole.logged[1]["ppo/objective/kl_to_reference"] == 0.0  # the reference is rounded alike
+    for step in range(2, 6):  # after the critic's warm-up
+        assert whole.logged[step]["ppo/policy/first_ratio_error"] == 0.0
+    for name in ("model", "critic", "ema"):
+        state = load_file(whole.out / name / "model.safetensors")
+        assert {weight.dtype for weight in state.values()} == {torch.float32}
+        assert any(not torch.equal(weight, weight.bfloat16()) for weight in state.values())
 
 
 def test_how_often_checkpoints_are_written_changes_no_weight(

@@ -8,19 +8,27 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
 
+from models.adoption.adopt import adopt_model
 from models.checkpoints import latest
 from models.errors import DataError, DivergedError, ModelError, ParameterError
 from models.language.config import TokenizerConfig
-from models.language.folders import load_causal_model, load_reward_model, load_tokenizer, save_model
-from models.language.scoring import read_score_moments
+from models.language.folders import (
+    load_causal_model,
+    load_reward_model,
+    load_tokenizer,
+    new_reward_model,
+    save_model,
+)
+from models.language.packing import row_layout
+from models.language.scoring import ScoreMoments, read_score_moments, write_score_moments
 from models.language.tokenizer import train_tokenizer
 from models.ppo import run as run_module
 from models.ppo.alarms import AlarmWatch
 from models.ppo.config import PPOConfig
 from models.ppo.networks import load_networks
 from models.rows import read_rows, write_rows
+from tests.models.adoption.tiny_models import build, save
 
 Train = Callable[..., Any]
 
@@ -167,26 +175,30 @@ def test_run_refuses_a_reward_model_with_another_vocabulary_size(
         load_networks(world.sft, tmp_path / "wide", config=PPOConfig(), seed=0, device="cpu")
 
 
-def test_run_refuses_a_model_that_changes_its_heads_logits(
+def test_run_refuses_a_model_whose_packed_rows_see_each_other(
     world: Any, tmp_path: Path, tokenizer: Any
 ) -> None:
-    config = AutoConfig.for_model(
-        "cohere",
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        max_position_embeddings=64,
-        logit_scale=0.25,
-        initializer_range=0.3,
-        eos_token_id=tokenizer.eos_token_id,
-        bos_token_id=None,
+    save_model(build("nemotron", tokenizer), tokenizer, tmp_path / "sft")  # never adopted
+    with pytest.raises(ModelError, match="packed rows are not what the model itself computes"):
+        load_networks(tmp_path / "sft", world.reward, config=PPOConfig(), seed=0, device="cpu")
+
+
+def test_run_with_padded_rows_starts_each_rollout_at_ratio_one(
+    train: Train, tmp_path: Path, tokenizer: Any
+) -> None:
+    """Rows of a Nemotron cannot be packed; its policy keeps the layout that adoption found."""
+    adopt_model(str(save("nemotron", tokenizer, tmp_path / "in")), None, tmp_path / "sft")
+    save_model(new_reward_model(tmp_path / "sft", seed=0), tokenizer, tmp_path / "reward")
+    moments = ScoreMoments(mean=0.0, std=1.0, raw_std=1.0, samples=32)
+    write_score_moments(tmp_path / "reward", moments)
+    outcome = train(
+        tmp_path / "run",
+        sft=tmp_path / "sft",
+        reward=tmp_path / "reward",
     )
-    scaled = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    save_model(scaled, tokenizer, tmp_path / "scaled")
-    with pytest.raises(ModelError, match="CohereForCausalLM gives other logprobs for packed rows"):
-        load_networks(tmp_path / "scaled", world.reward, config=PPOConfig(), seed=0, device="cpu")
+    for step in (2, 5):  # before, the critic learns alone
+        assert outcome.logged[step]["ppo/policy/first_ratio_error"] <= 1e-6
+    assert row_layout(load_causal_model(outcome.out / "model")) == "padded"
 
 
 def test_diverged_run_leaves_its_state_and_says_where(

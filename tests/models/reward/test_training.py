@@ -17,7 +17,8 @@ from models.language.generation import Completion
 from models.language.scoring import read_score_moments, score_sequences
 from models.randomness import derive_seed
 from models.reward.config import RewardStageConfig
-from models.reward.training import measure_score_moments, train_reward_model
+from models.reward.moments import measure_score_moments
+from models.reward.training import train_reward_model
 from models.rows import write_rows
 from models.runtime import TrainingRun
 
@@ -218,7 +219,7 @@ def test_moments_are_those_of_prompt_and_completion_together(
             for at in range(len(prompts))
         ]
 
-    monkeypatch.setattr("models.reward.training.sample_completions", sample)
+    monkeypatch.setattr("models.reward.moments.sample_completions", sample)
     model = new_reward_model(base_folder, seed=0)
     prompts = [[5, 6], [7], [8, 9, 10]]
     moments = measure_score_moments(
@@ -249,7 +250,7 @@ def test_moments_sample_every_prompt_before_any_repeats(
         seen.extend(prompts)
         return [Completion(token_ids=[1], logprobs=[0.0], finished=True) for _ in prompts]
 
-    monkeypatch.setattr("models.reward.training.sample_completions", sample)
+    monkeypatch.setattr("models.reward.moments.sample_completions", sample)
     run()
     # 16 samples of 5 prompts, in one shuffled order over and over.
     assert len(seen) == 16

@@ -78,8 +78,8 @@ RANKED = _pairs(
 
 @pytest.fixture
 def make_sft(make_network: Any, tokenizer: Any, make_run: Any, tmp_path: Path) -> Any:
-    def make(family: str, rows: Demonstrations = ROWS) -> Any:
-        config = SFTStageConfig(batch_size=len(rows.prompts))
+    def make(family: str, rows: Demonstrations = ROWS, **changes: Any) -> Any:
+        config = SFTStageConfig(batch_size=len(rows.prompts), **changes)
         network = make_network(family, vocab=VOCAB)
         return sft_trainer(network, tokenizer, rows, config, make_run(tmp_path))
 
@@ -269,6 +269,27 @@ def _step(trainer: Any) -> float:
     items = trainer._get_num_items_in_batch([batch], torch.device("cpu"))
     trainer.current_gradient_accumulation_steps = 1  # as `train` says
     return float(trainer.training_step(trainer.model, batch, items))
+
+
+@FAMILIES
+@pytest.mark.parametrize("stage", ["sft", "reward"])
+def test_recomputed_activations_give_the_same_step(
+    make_sft: Any, make_reward: Any, family: str, stage: str
+) -> None:
+    make = make_sft if stage == "sft" else make_reward
+    found = []
+    for wanted in False, True:
+        trainer = make(family, gradient_checkpointing=wanted, tokens_per_microbatch=40)
+        calls: list[int] = []
+        layers = trainer.model.base_model
+        first = (layers.layers if family == "llama" else layers.h)[0].mlp
+        first.register_forward_pre_hook(lambda *_, calls=calls: calls.append(1))
+        loss = _step(trainer)
+        found.append((loss, [p.grad for p in trainer.model.parameters()], len(calls)))
+    (loss, gradients, calls_kept), (again, recomputed, calls_recomputed) = found
+    assert calls_recomputed == 2 * calls_kept
+    assert again == loss
+    assert all(torch.equal(a, b) for a, b in zip(gradients, recomputed, strict=True))
 
 
 def test_no_element_is_cut_and_microbatches_keep_within_the_budget(

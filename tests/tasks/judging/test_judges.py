@@ -87,9 +87,7 @@ def test_vader_says_how_to_get_it_where_it_is_missing(monkeypatch: pytest.Monkey
 
 def made(name: str, prompts: list[Any], answers: Path) -> Any:
     endpoint = EndpointConfig(url="http://127.0.0.1:9/v1/", model="m")
-    return make_judge(
-        name, prompts, reward_models={}, endpoint=endpoint, device="cpu", answers=answers
-    )
+    return make_judge(name, prompts, reward_models={}, endpoint=endpoint, answers=answers)
 
 
 def test_a_judge_without_its_model_is_refused(tmp_path: Path) -> None:

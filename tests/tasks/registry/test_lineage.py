@@ -22,7 +22,8 @@ from tasks.reports.lineage import date, draw_lineage, numbers, short, sources, t
 from tasks.results.store import StageRef, Store
 from tasks.run.pipeline import PipelineRun, open_pipeline
 from tasks.run.spec import StageSpec
-from tasks.run.stage import Workspace, run_stage
+from tasks.run.stage import run_stage
+from tasks.run.workspace import Workspace
 from tasks.settings import load_settings
 from tasks.tracking.client import Tracker
 

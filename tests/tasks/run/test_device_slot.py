@@ -100,9 +100,9 @@ def wait_for_line(path: Path, words: str) -> str:
 
 
 @flow
-def train(device: str, error: BaseException | None = None) -> int:
+def train(device: str, error: BaseException | None = None, devices: int = 1) -> int:
     """Train in this process, and tell how many slots were taken."""
-    with training_slot(load_settings(), device, "toy"):
+    with training_slot(load_settings(), device, "toy", devices=devices):
         if error is not None:
             raise error
         return slots(device)
@@ -130,6 +130,17 @@ def test_the_limit_is_made_and_its_slot_held_only_during_the_training(
             f"quartet-{socket.gethostname()}-{device}"
         )
     assert (limit.limit, limit.active) == (1, True)
+
+
+def test_several_devices_are_several_slots_or_all_there_are(home: Path, device: str) -> None:
+    assert train(device, devices=4) == 4
+    with get_client(sync_client=True) as client:
+        assert client.read_global_concurrency_limit_by_name(limit_name(device)).limit == 4
+        limit = GlobalConcurrencyLimitUpdate(limit=2)
+        client.update_global_concurrency_limit(limit_name(device), limit)
+    assert train(device, devices=4) == 2
+    assert slots(device) == 0
+    assert leftovers(home, device) == []
 
 
 @pytest.mark.parametrize("error", [ValueError("mine"), SystemExit(3), KeyboardInterrupt()])

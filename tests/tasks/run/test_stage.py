@@ -28,7 +28,8 @@ from tasks.results.store import StageRef, Store, write_whole
 from tasks.run import record, spent, stage
 from tasks.run.pipeline import PipelineRun
 from tasks.run.spec import Page, Result, StageSpec
-from tasks.run.stage import Workspace, run_stage
+from tasks.run.stage import run_stage
+from tasks.run.workspace import Workspace
 from tasks.settings import load_settings
 from tasks.tracking.client import Tracker
 from tasks.tracking.recording import page_folder

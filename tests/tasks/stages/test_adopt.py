@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-import models.language.adoption
+import models.adoption.adopt
 from models.errors import ModelError
 from tasks.catalogue import Role
 from tasks.results.store import StageRef
@@ -57,7 +57,7 @@ def adopted(home: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str 
         (out / "config.json").write_text("{}")
         return {"adopt/parameters": 1.0}
 
-    monkeypatch.setattr(models.language.adoption, "adopt_model", take)
+    monkeypatch.setattr(models.adoption.adopt, "adopt_model", take)
     return calls
 
 

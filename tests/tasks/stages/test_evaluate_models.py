@@ -15,7 +15,8 @@ from tasks.reports.evaluation import metric_label
 from tasks.results.store import StageRef, Store
 from tasks.run.pipeline import PipelineRun
 from tasks.run.spec import StageSpec, report_text
-from tasks.run.stage import Workspace, run_stage
+from tasks.run.stage import run_stage
+from tasks.run.workspace import Workspace
 from tasks.settings import load_settings
 from tasks.stages.evaluate_models import evaluate_models
 from tasks.tracking.client import Tracker

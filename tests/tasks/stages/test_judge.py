@@ -21,7 +21,8 @@ from tasks.registry.versions import find_version
 from tasks.results.store import MANIFEST, Manifest, StageRef, Store
 from tasks.run.pipeline import PipelineRun
 from tasks.run.spec import StageSpec
-from tasks.run.stage import Workspace, run_stage
+from tasks.run.stage import run_stage
+from tasks.run.workspace import Workspace
 from tasks.settings import load_settings
 from tasks.stages.evaluate import evaluate
 from tasks.stages.reward import train_judge, train_reward_model

@@ -13,7 +13,8 @@ from models.rows import write_rows
 from tasks.results.store import StageRef, Store
 from tasks.run.pipeline import PipelineRun
 from tasks.run.spec import StageSpec
-from tasks.run.stage import Workspace, run_stage
+from tasks.run.stage import run_stage
+from tasks.run.workspace import Workspace
 from tasks.settings import load_settings
 from tasks.tracking.client import Tracker
 from tasks.tracking.datasets import describe_columns, stage_datasets

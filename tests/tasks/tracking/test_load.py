@@ -13,7 +13,8 @@ from mlflow.tracking import MlflowClient
 
 from tasks.run.pipeline import PipelineRun
 from tasks.run.spec import StageSpec
-from tasks.run.stage import Workspace, run_stage
+from tasks.run.stage import run_stage
+from tasks.run.workspace import Workspace
 from tasks.settings import load_settings
 from tasks.tracking import metrics as system_metrics
 from tasks.tracking.client import Tracker

@@ -28,7 +28,8 @@ from tasks.run import pipeline as pipeline_run
 from tasks.run import record as stage_record
 from tasks.run.pipeline import PipelineRun, open_pipeline
 from tasks.run.spec import Page, Result, StageSpec
-from tasks.run.stage import Workspace, run_stage
+from tasks.run.stage import run_stage
+from tasks.run.workspace import Workspace
 from tasks.settings import load_settings
 from tasks.tracking import metrics as metric_buffer
 from tasks.tracking.client import Tracker

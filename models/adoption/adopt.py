@@ -20,9 +20,11 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from models.errors import ModelError
+from models.adoption.proof import prove_language_model, prove_reward_head, prove_scores
+from models.errors import DataError, ModelError
 from models.language.architectures import parameter_count
 from models.language.folders import save_model
+from models.language.frames import ChatFrames
 from models.language.reading import (
     foreign_errors,
     read_tokenizer,
@@ -71,6 +73,8 @@ def adopt_model(source: str, revision: str | None, out: Path) -> dict[str, float
         model.generation_config = GenerationConfig()
     for name in ("pad_token_id", "eos_token_id", "bos_token_id"):
         setattr(model.generation_config, name, getattr(tokenizer, name))
+    prove_language_model(model, source)
+    prove_reward_head(model, source)
     save_model(model, tokenizer, out)
     return metrics
 
@@ -97,6 +101,7 @@ def adopt_reward_model(source: str, revision: str | None, out: Path) -> dict[str
             "or train one here from preferences"
         )
     metrics = _complete(source, model, tokenizer)
+    prove_scores(model, source)
     moments = _moments(folder)
     save_model(model, tokenizer, out)
     write_score_moments(out, moments)
@@ -122,11 +127,12 @@ def _complete(source: str, model: Any, tokenizer: Any) -> dict[str, float]:
             f"{source} has max_position_embeddings {context}, a model with a known context was "
             "wanted; take a decoder such as Llama, GPT-2, Qwen or SmolLM"
         )
-    rows = model.get_input_embeddings().weight.shape[0]
-    known = len(tokenizer)
+    vocabulary = tokenizer.get_vocab()
     complete_tokenizer(tokenizer)
-    # Tokens may have been added to the tokenizer before, without rows of their own.
-    _make_room(model, min(known, rows), len(tokenizer))
+    added = {word: one for word, one in tokenizer.get_vocab().items() if word not in vocabulary}
+    _refuse_shared_ids(source, tokenizer, added)
+    _make_room(model, set(vocabulary.values()), set(added.values()))
+    _refuse_unusable_template(source, tokenizer)
     tokenizer.model_max_length = min(tokenizer.model_max_length, context)
     tokenizer.padding_side = "right"
     model.config.pad_token_id = tokenizer.pad_token_id
@@ -136,7 +142,7 @@ def _complete(source: str, model: Any, tokenizer: Any) -> dict[str, float]:
         "adopt/parameters": float(parameter_count(model)),
         "adopt/vocab_size": float(len(tokenizer)),
         "adopt/context": float(context),
-        "adopt/added_tokens": float(len(tokenizer) - known),
+        "adopt/added_tokens": float(len(added)),
     }
 
 
@@ -188,16 +194,47 @@ def complete_tokenizer(tokenizer: Any) -> None:
         tokenizer.chat_template = CHAT_TEMPLATE
 
 
+def _refuse_shared_ids(source: str, tokenizer: Any, added: dict[str, int]) -> None:
+    """Make sure that new tokens have ids of their own; libraries take the number of tokens."""
+    ids = list(tokenizer.get_vocab().values())
+    if shared := [word for word, one in added.items() if ids.count(one) > 1]:
+        raise ModelError(
+            f"the token ids of {source} have holes ({len(ids)} tokens, the highest id is {max(ids)}"
+            f"), so that new tokens would share theirs ({', '.join(shared)}); give the tokenizer a "
+            "pad token and a chat template of its own, or fill the holes in tokenizer.json"
+        )
+
+
+def _refuse_unusable_template(source: str, tokenizer: Any) -> None:
+    """Make sure that the chat template renders one message of a user."""
+    try:
+        ChatFrames(tokenizer).of(("user",))
+    except (DataError, ModelError) as error:
+        raise ModelError(
+            f"the chat template of {source} cannot be used ({error}); repair chat_template in the "
+            "tokenizer's files, or remove it: adoption then adds one"
+        ) from error
+
+
 @torch.no_grad()
-def _make_room(model: Any, known: int, wanted: int) -> None:
-    """Give new tokens embeddings, each the mean of the known ones; spare rows are used first."""
+def _make_room(model: Any, old: set[int], new: set[int]) -> None:
+    """Give tokens without an embedding one, the mean of the old ones; spare rows are used first.
+
+    Tokens may have been added to the tokenizer before, without rows of their own.
+
+    Args:
+        old: Ids of the tokens that there were; there may be holes.
+        new: Ids of the added ones.
+    """
     rows = model.get_input_embeddings().weight.shape[0]
+    known, wanted = min(max(old) + 1, rows), max(old | new) + 1
     if wanted > rows:
         model.resize_token_embeddings(wanted, mean_resizing=False)
         logger.info("embeddings grew from %d to %d rows", rows, wanted)
+    fresh = sorted(new | {one for one in old if one >= rows})
     tables = [model.get_input_embeddings().weight]
     head = model.get_output_embeddings()  # a reward model has none
     if head is not None and head.weight is not tables[0]:
         tables.append(head.weight)
     for table in tables:
-        table[known:wanted] = table[:known].mean(dim=0)
+        table[fresh] = table[:known].mean(dim=0)

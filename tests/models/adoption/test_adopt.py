@@ -15,9 +15,9 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from models.adoption import adopt as adoption
+from models.adoption.adopt import adopt_model, adopt_reward_model
 from models.errors import ModelError
-from models.language import adoption
-from models.language.adoption import adopt_model, adopt_reward_model
 from models.language.folders import load_causal_model, load_reward_model, load_tokenizer
 from models.language.scoring import ScoreMoments, read_score_moments, write_score_moments
 from models.language.tokenizer import encode_completion, encode_prompt, encode_texts

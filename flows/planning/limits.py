@@ -1,0 +1,140 @@
+"""Refuse parameters that this machine's memory cannot hold, before anything starts.
+
+What is counted is the least that a stage needs, by the formulas of `memory`, with rows of
+`SHORTEST` tokens and nothing kept by malloc. The real need is higher, so what is refused here is
+sure to fail; the other way round nothing is promised. Of an existing base model that is no folder
+the sizes are not known yet: then only rows and rollouts are counted.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from flows.parameters import PipelineParameters
+from flows.planning.memory import FLOAT, Formulas, Mode, Scale, least
+from flows.planning.needs import ppo_roles, scale_of
+from flows.planning.sizes import NetworkSizes, sizes_in
+from models.errors import ParameterError
+from tasks.machine.memory import gpu_memory, main_memory
+from tasks.settings import Settings
+
+_GIB = 2**30
+_SHORTEST = 16
+"""Tokens of a training row, at least."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Need:
+    """What is to be held at one time, in bytes, and the parameters that lower it."""
+
+    what: str
+    size: int
+    lower: str
+    on_device: bool = True
+
+
+def check_memory(parameters: PipelineParameters, settings: Settings) -> None:
+    """Refuse parameters that need more memory than there is.
+
+    Raises:
+        ParameterError: With what is needed, what there is, and what to lower.
+    """
+    main = main_memory()
+    gpu = gpu_memory(settings.device)
+    for need in _needs(parameters, scale_of(settings)):
+        on_gpu = need.on_device and gpu is not None
+        there = gpu if gpu is not None and need.on_device else main
+        if need.size > there:
+            raise ParameterError(
+                f"not enough memory for {need.what}: wanted at least {need.size / _GIB:,.1f} GiB, "
+                f"got {there / _GIB:,.1f} GiB {'on the GPU' if on_gpu else 'on this machine'}; "
+                f"lower {need.lower}"
+            )
+
+
+def _needs(p: PipelineParameters, scale: Scale) -> Iterator[_Need]:
+    yield from _rows(p)
+    if not p.base.source:
+        yield from _networks(p, NetworkSizes.from_scratch(p.model, p.tokenizer.vocab_size), scale)
+        yield from _pretraining(p, scale)
+    elif (found := sizes_in(p.base.source)) is not None:
+        yield from _networks(p, found, scale)
+
+
+def _rows(p: PipelineParameters) -> Iterator[_Need]:
+    world = p.data.world
+    if p.data.source == "world":
+        pairs = world.preferences + world.heldout_preferences + 2 * world.contrasts
+        yield _Need(
+            what="the generated world",
+            size=500 * world.documents + 800 * world.demonstrations + 1200 * pairs,
+            lower="data.world.documents, data.world.demonstrations or data.world.preferences",
+            on_device=False,
+        )
+    if p.feedback.annotator != "none":
+        yield _Need(
+            what=f"feedback of {p.feedback.preferences:,} pairs",
+            size=1200 * p.feedback.preferences,
+            lower="feedback.preferences",
+            on_device=False,
+        )
+    rollouts, tokens = p.ppo.rollouts_per_iteration, p.sampling.max_completion_tokens
+    yield _Need(
+        what=f"an iteration of {rollouts:,} rollouts of up to {tokens:,} tokens",
+        size=rollouts * tokens * 6 * FLOAT,  # ids (8 bytes), three logprobs, values
+        lower="ppo.rollouts_per_iteration or sampling.max_completion_tokens",
+    )
+
+
+def _pretraining(p: PipelineParameters, scale: Scale) -> Iterator[_Need]:
+    model = NetworkSizes.from_scratch(p.model, p.tokenizer.vocab_size)
+    f = Formulas(model=model, mode=Mode.of(p.pretrain.model_dump()), scale=scale)
+    yield _Need(
+        what=f"the order of {p.pretrain.steps * p.pretrain.batch_size:,} pretraining blocks",
+        size=40 * p.pretrain.steps * p.pretrain.batch_size,
+        lower="pretrain.steps or pretrain.batch_size",
+        on_device=False,
+    )
+    tokens = p.pretrain.batch_size * p.pretrain.block_tokens // scale.replicas
+    parts = [*f.trained("base"), f.activations("base", tokens), f.logits("base", tokens)]
+    yield _Need(
+        what=f"pretraining of {tokens:,} tokens at once",
+        size=least(parts),
+        lower="pretrain.batch_size, pretrain.block_tokens or the model",
+    )
+
+
+def _networks(p: PipelineParameters, model: NetworkSizes, scale: Scale) -> Iterator[_Need]:
+    ppo = Formulas(model=model, mode=Mode.of(p.ppo.model_dump()), scale=scale)
+    roles = ppo_roles(ppo, Mode.of(p.reward.model_dump()))
+    smaller = "model.layers, model.width or tokenizer.vocab_size" if not p.base.source else ""
+    yield _Need(
+        what="PPO's four networks",
+        size=least(roles),
+        lower=smaller or "the model's size, or set ppo.lora.rank=16",
+    )
+    for name, group, tokens, lower in (
+        ("SFT", p.sft, p.sft.batch_size * _SHORTEST, "sft.batch_size or the model"),
+        ("reward model training", p.reward, p.reward.batch_size * 2 * _SHORTEST,
+         "reward.batch_size"),
+    ):  # fmt: skip
+        f = Formulas(model=model, mode=Mode.of(group.model_dump()), scale=scale)
+        tokens = tokens // scale.replicas
+        yield _Need(
+            what=f"{name} of {tokens:,} tokens at once",
+            size=least([*f.trained("model"), f.activations("model", tokens)]),
+            lower=lower,
+        )
+    rows = min(p.sampling.batch_size, p.ppo.rollouts_per_iteration // scale.replicas)
+    tokens = p.sampling.max_completion_tokens
+    yield _Need(
+        what=f"sampling {rows:,} completions of up to {tokens:,} tokens",
+        size=least(ppo.sampled("actor", rows, 1, tokens)),
+        lower="sampling.batch_size or sampling.max_completion_tokens",
+    )
+    shortest = p.ppo.rollouts_per_minibatch * p.sampling.min_completion_tokens
+    part = min(p.ppo.tokens_per_microbatch, shortest) // scale.replicas
+    yield _Need(
+        what=f"a microbatch of PPO of {part:,} tokens at once",
+        size=least([*roles, ppo.activations("actor", part), ppo.logits("actor", part)]),
+        lower="ppo.tokens_per_microbatch or the model",
+    )

@@ -1,0 +1,166 @@
+"""What each stage holds in memory: the formulas of `memory`, filled in with its parameters.
+
+Rows are as long as they may become: prompts and demonstrations as long as the data's are in the
+median, completions that are sampled as long as their limit. Where the data are not known yet,
+prompts are taken to have `PROMPT` tokens.
+"""
+
+import math
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from flows.planning.costs import Known
+from flows.planning.memory import Formulas, MemoryPart, Mode, Scale
+from tasks.machine.memory import gpu_memory
+from tasks.settings import Settings
+
+PROMPT = 64.0
+"""Tokens of a prompt where the data are not there to be looked at."""
+BYTES_OF_TOKEN = 8 + 5 * 4
+"""Of a rollout: its id, and five numbers about it."""
+
+
+def memory_of(stage: str, known: Known, scale: Scale = Scale()) -> list[MemoryPart]:
+    """What a stage's networks and passes hold; empty where it has none, or their sizes lack."""
+    need = NEEDS.get(stage)
+    return [] if need is None or known.network is None else need(known, scale)
+
+
+def stages_with_networks(known: Known) -> list[str]:
+    """The stages of a whole run that train or sample, in their order."""
+    judged = known.get("reward.judge_share") > 0
+    left_out = {
+        "pretrain": bool(known.get("base.source")),
+        "feedback": known.get("feedback.annotator") == "none",
+        "judge": not judged,
+    }
+    return [stage for stage in NEEDS if not left_out.get(stage)]
+
+
+def _row(k: Known) -> float:
+    """Tokens of a prompt and a completion of the data."""
+    try:
+        return k.prompt + k.tokens("completion")
+    except KeyError:
+        return PROMPT + float(k.get("sampling.max_completion_tokens"))
+
+
+def _prompt(k: Known) -> float:
+    try:
+        return k.prompt
+    except KeyError:
+        return PROMPT
+
+
+def _formulas(k: Known, scale: Scale, group: str) -> Formulas:
+    assert k.network is not None
+    return Formulas(model=k.network, mode=Mode.of(k.parameters[group]), scale=scale)
+
+
+def _frozen(k: Known, scale: Scale) -> Formulas:
+    """Of stages that only look: a model as it was published."""
+    assert k.network is not None
+    return Formulas(model=k.network, scale=replace(scale, half=False))
+
+
+def _at_once(k: Known, group: str, tokens: float, scale: Scale) -> float:
+    """Tokens of one pass, of so many of a step."""
+    most = k.parameters[group].get("tokens_per_microbatch") or math.inf
+    return min(most, math.ceil(tokens / scale.replicas))
+
+
+def _pretrain(k: Known, scale: Scale) -> list[MemoryPart]:
+    f = _formulas(k, scale, "pretrain")
+    blocks = float(k.get("pretrain.batch_size") * k.get("pretrain.block_tokens"))
+    tokens = _at_once(k, "pretrain", blocks, scale)
+    return [
+        *f.trained("base"),
+        f.activations("base", tokens),
+        f.whole_logits("base", tokens),
+    ]
+
+
+def _sft(k: Known, scale: Scale) -> list[MemoryPart]:
+    f, row = _formulas(k, scale, "sft"), min(_row(k), k.get("sft.max_tokens"))
+    tokens = _at_once(k, "sft", k.get("sft.batch_size") * row, scale)
+    learned = tokens * (1 - min(0.9, _prompt(k) / row))
+    return [*f.trained("sft"), f.activations("sft", tokens), f.whole_logits("sft", learned)]
+
+
+def _reward(k: Known, scale: Scale, role: str) -> list[MemoryPart]:
+    f, row = _formulas(k, scale, "reward"), min(_row(k), k.get("reward.max_tokens"))
+    tokens = _at_once(k, "reward", 2 * k.get("reward.batch_size") * row, scale)
+    return [*f.trained(role), f.activations(role, tokens)]
+
+
+def _ppo(k: Known, scale: Scale) -> list[MemoryPart]:
+    f, ppo = _formulas(k, scale, "ppo"), k.parameters["ppo"]
+    completion, prompt = float(k.get("sampling.max_completion_tokens")), _prompt(k)
+    row, share = prompt + completion, completion / (prompt + completion)
+    tokens = _at_once(k, "ppo", ppo["rollouts_per_minibatch"] * row, scale)
+    judged = min(float(ppo["tokens_per_microbatch"]), ppo["rollouts_per_iteration"] * row)
+    rows = min(k.get("sampling.batch_size"), ppo["rollouts_per_iteration"] / scale.replicas)
+    rollout = int(ppo["rollouts_per_iteration"] * row * BYTES_OF_TOKEN)
+    return [
+        *ppo_roles(f, Mode.of(k.parameters.get("reward", {}))),
+        f.activations("actor", tokens),
+        f.logits("actor", tokens * share),
+        f.activations("critic", tokens),
+        *f.looked_at("reference", judged, judged * share),
+        *f.sampled("actor", rows, prompt, row),
+        MemoryPart(role="actor", what="rollout", size=rollout),
+        *([f.average("actor")] if ppo.get("ema_decay") else []),
+    ]
+
+
+def ppo_roles(f: Formulas, reward: Mode) -> list[MemoryPart]:
+    """PPO's four networks, without their passes.
+
+    With adapters the reference is the actor's trunk and the critic's is the reward model's; where
+    that was trained as an adapter as well, one trunk serves all four.
+
+    Args:
+        reward: How the reward model was trained.
+    """
+    if not f.mode.rank:
+        learning = [*f.trained("actor"), *f.trained("critic")]
+        return [*learning, f.weights("reference"), f.weights("reward")]
+    if not reward.rank:
+        return [*f.trained("actor"), *f.adapter_alone("critic"), f.weights("reward")]
+    same = replace(f, mode=replace(f.mode, rank=reward.rank))
+    return [*f.trained("actor"), *same.adapter_alone("critic"), same.adapter_alone("reward")[0]]
+
+
+def scale_of(settings: Settings) -> Scale:
+    """Where stages of this machine run."""
+    on_gpu = gpu_memory(settings.device) is not None
+    return Scale(
+        gpu=on_gpu,
+        half=on_gpu,
+        side_by_side=not on_gpu and (settings.threads or os.cpu_count() or 1) > 1,
+    )
+
+
+def _sampling(k: Known, scale: Scale) -> list[MemoryPart]:
+    """A policy that completes prompts, and a reward model that looks at them."""
+    f, prompt = _frozen(k, scale), _prompt(k)
+    row = prompt + float(k.get("sampling.max_completion_tokens"))
+    rows = float(k.get("sampling.batch_size"))
+    return [
+        f.weights("policy"),
+        *f.sampled("policy", rows, prompt, row),
+        f.weights("reward"),
+    ]
+
+
+NEEDS: Mapping[str, Callable[[Known, Scale], list[MemoryPart]]] = {
+    "pretrain": _pretrain,
+    "sft": _sft,
+    "feedback": _sampling,
+    "reward": lambda k, scale: _reward(k, scale, "reward"),
+    "judge": lambda k, scale: _reward(k, scale, "judge"),
+    "reward-quality": _sampling,
+    "ppo": _ppo,
+    "evaluate": _sampling,
+}

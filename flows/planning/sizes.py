@@ -1,0 +1,198 @@
+"""The sizes of a network, from scratch by its config, else by its config.json and its weights.
+
+Weights are counted, not estimated: the header of a safetensors file names every tensor with its
+shape, on the hub as in a folder, and no weight is read. Pure Python, so that a plan needs no torch.
+"""
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from models.errors import ModelError, first_line
+from models.language.config import ArchitectureConfig
+
+Shape = tuple[int, ...]
+
+LARGEST_HEADER = 2**27
+"""Bytes; a header of more is no header."""
+_OF_LAYER = re.compile(r"\.\d+\.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkSizes:
+    """A language model's sizes.
+
+    Attributes:
+        weights: All of them; an output layer that is tied to the embeddings is one table with them.
+        attention: Of all query heads together, the width of their outputs.
+        keys: Of all key-value heads together, the width of a token's keys.
+        gated: Whether the feed-forward part is a product of two, as in Llama.
+        adapted: Inputs and outputs of all linear layers, what an adapter's weights are in
+            proportion to.
+        linears: Linear layers of one block.
+    """
+
+    layers: int
+    width: int
+    vocabulary: int
+    weights: int
+    feed_forward: int
+    attention: int
+    keys: int
+    gated: bool
+    adapted: int
+    linears: int
+
+    @property
+    def embeddings(self) -> int:
+        """Weights of one table of token embeddings."""
+        return self.vocabulary * self.width
+
+    @classmethod
+    def from_scratch(cls, model: ArchitectureConfig, vocabulary: int) -> "NetworkSizes":
+        """Of the model that is pretrained; see `models/language/architectures.py`."""
+        width, layers = model.width, model.layers
+        gated = model.family == "llama"
+        forward = -(-width * 8 // 3 // 16) * 16 if gated else 4 * width
+        square, wide = (4, 3) if gated else (2, 2)  # GPT-2 has one matrix for queries to values
+        block = 4 * width**2 + wide * width * forward
+        block += 2 * width if gated else 4 * width + 4 * width + forward + width  # norms, biases
+        adapted = square * 2 * width + wide * (width + forward)
+        if not gated:
+            adapted += 2 * width  # three times as many outputs as inputs
+        around = width if gated else 2 * width + model.context * width
+        return cls(
+            layers=layers,
+            width=width,
+            vocabulary=vocabulary,
+            weights=vocabulary * width + layers * block + around,
+            feed_forward=forward,
+            attention=width,
+            keys=width,
+            gated=gated,
+            adapted=layers * adapted,
+            linears=square + wide,
+        )
+
+    @classmethod
+    def of_model(cls, config: Mapping[str, Any], shapes: Mapping[str, Shape]) -> "NetworkSizes":
+        """Of an existing model.
+
+        Args:
+            config: Its config.json.
+            shapes: Of every tensor, by name.
+
+        Raises:
+            KeyError: The config lacks a size.
+        """
+        config = config.get("text_config", config)
+        layers = int(_first(config, "num_hidden_layers", "n_layer", "num_layers"))
+        width = int(_first(config, "hidden_size", "n_embd", "d_model"))
+        heads = int(_first(config, "num_attention_heads", "n_head", "num_heads"))
+        head = int(config.get("head_dim") or width // heads)
+        kv_heads = int(config.get("num_key_value_heads") or heads)
+        names = ("intermediate_size", "n_inner", "ffn_dim")
+        forward = next((int(config[name]) for name in names if config.get(name)), 4 * width)
+        blocks = {name: shape for name, shape in shapes.items() if _OF_LAYER.search(name)}
+        linear = [shape for name, shape in blocks.items() if len(shape) == 2 and "wpe" not in name]
+        tied = config.get("tie_word_embeddings", True)
+        counted = (math.prod(shape) for name, shape in shapes.items()
+                   if not (tied and name in ("lm_head.weight", "embed_out.weight")))  # fmt: skip
+        return cls(
+            layers=layers,
+            width=width,
+            vocabulary=int(config["vocab_size"]),
+            weights=sum(counted),
+            feed_forward=forward,
+            attention=heads * head,
+            keys=kv_heads * head,
+            gated=any("gate" in name for name in blocks),
+            adapted=sum(map(sum, linear)),
+            linears=len(linear) // max(1, layers),
+        )
+
+
+def sizes_in(folder: Path | str) -> NetworkSizes | None:
+    """Of the model in a folder; None where there is none, or it does not say its sizes.
+
+    Args:
+        folder: Perhaps below a user's, `~/models/small`, or no path at all.
+    """
+    try:
+        folder = Path(folder).expanduser()
+        config = json.loads((folder / "config.json").read_bytes())
+        return NetworkSizes.of_model(config, tensor_shapes(folder))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError):
+        return None
+
+
+def sizes_on_hub(name: str) -> NetworkSizes:
+    """Of a model of the hub, `id` or `id@revision`; its weights are not fetched.
+
+    Raises:
+        ModelError: The hub is not reached, has no such model, or the model no safetensors.
+    """
+    from huggingface_hub import get_safetensors_metadata, hf_hub_download  # half a second
+
+    where, _, revision = name.partition("@")
+    try:
+        config = hf_hub_download(where, "config.json", revision=revision or None)
+        found = get_safetensors_metadata(where, revision=revision or None)
+        shapes = {
+            key: tuple(tensor.shape)
+            for file in found.files_metadata.values()
+            for key, tensor in file.tensors.items()
+        }
+        return NetworkSizes.of_model(json.loads(Path(config).read_bytes()), shapes)
+    except Exception as error:  # the client raises errors of several libraries
+        raise ModelError(
+            f"the sizes of {name} are not known: the hub did not give them ({first_line(error)}); "
+            "wanted a model with config.json and safetensors weights: try again with a network, "
+            "or name a folder"
+        ) from error
+
+
+def tensor_shapes(folder: Path) -> dict[str, Shape]:
+    """The shape of every tensor in a folder's weights, by name.
+
+    Raises:
+        OSError: There are no weights.
+        ValueError: A file is no safetensors file.
+    """
+    index = folder / "model.safetensors.index.json"
+    single = folder / "model.safetensors"
+    names: Iterable[str] = [single.name]
+    if not single.exists():
+        names = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
+    found: dict[str, Shape] = {}
+    for name in names:
+        found |= _shapes_in_file(folder / name)
+    return found
+
+
+def _shapes_in_file(path: Path) -> dict[str, Shape]:
+    """Eight bytes say how long the header is, which is JSON.
+
+    Source: https://huggingface.co/docs/safetensors, "Format".
+    """
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if not 0 < length <= LARGEST_HEADER:
+            raise ValueError(f"{path} is no safetensors file")
+        header = json.loads(file.read(length))
+    return {
+        name: tuple(map(int, one["shape"]))
+        for name, one in header.items()
+        if name != "__metadata__"
+    }
+
+
+def _first(config: Mapping[str, Any], *names: str) -> Any:
+    for name in names:
+        if name in config:
+            return config[name]
+    raise KeyError(names[0])

@@ -1,0 +1,62 @@
+"""Sizes are those that torch counts; of a folder they come from headers alone."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from flows.planning.sizes import NetworkSizes, sizes_in, tensor_shapes
+from models.language.config import ArchitectureConfig
+
+
+class _Words:
+    """As much of a tokenizer as a network from scratch asks for."""
+
+    pad_token_id, eos_token_id = 0, 1
+
+    def __len__(self) -> int:
+        return 300
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_sizes_from_scratch_are_those_of_the_network(family: str, tmp_path: Path) -> None:
+    from models.language.architectures import build_model, parameter_count
+
+    config = ArchitectureConfig.model_validate(
+        {"family": family, "layers": 2, "width": 64, "heads": 2, "context": 128}
+    )
+    model = build_model(config, _Words(), seed=0)
+    model.save_pretrained(tmp_path)
+    sizes = NetworkSizes.from_scratch(config, 300)
+    assert sizes.weights == parameter_count(model)
+    assert sizes == sizes_in(tmp_path)
+
+
+def test_sizes_of_grouped_heads_and_an_output_layer_of_its_own(tmp_path: Path) -> None:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=100, hidden_size=24, intermediate_size=40, num_hidden_layers=3,
+        num_attention_heads=6, num_key_value_heads=2, head_dim=8, tie_word_embeddings=False,
+    )  # fmt: skip
+    model = LlamaForCausalLM(config)
+    model.save_pretrained(tmp_path, max_shard_size="20KB")
+    assert (tmp_path / "model.safetensors.index.json").exists()
+    found = sizes_in(tmp_path)
+    assert found is not None
+    assert found.weights == sum(one.numel() for one in model.parameters())
+    assert (found.attention, found.keys, found.feed_forward) == (48, 16, 40)
+    # q, k, v: 24 to 48, 16, 16; o: 48 to 24; gate, up: 24 to 40; down: 40 to 24
+    assert found.adapted == 3 * (72 + 40 + 40 + 72 + 64 + 64 + 64)
+    assert found.linears == 7
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff" * 16, b"\x02\0\0\0\0\0\0\0[]"])
+def test_no_weights_and_damaged_ones_have_no_sizes(tmp_path: Path, content: bytes) -> None:
+    assert sizes_in(tmp_path) is None
+    (tmp_path / "config.json").write_text(json.dumps({"num_hidden_layers": 1}))
+    assert sizes_in(tmp_path) is None
+    (tmp_path / "model.safetensors").write_bytes(content)
+    assert sizes_in(tmp_path) is None
+    with pytest.raises((ValueError, TypeError, AttributeError)):
+        tensor_shapes(tmp_path)
