@@ -11,10 +11,10 @@ number of members, and a checkpoint of one number is resumed by any other.
 """
 
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -38,6 +38,8 @@ from models.training.memory import (
     recompute_activations,
     restore_float32,
 )
+
+T = TypeVar("T")
 
 IGNORED_LABEL = -100
 LEARNED = "learned.safetensors"
@@ -80,26 +82,25 @@ class GuardedTrainer(Trainer):  # type: ignore[misc]
             recompute_activations(model)
         super().__init__(model=model, **settings)
 
-    def accumulate(self, losses: Iterable[torch.Tensor]) -> torch.Tensor:
+    def accumulate(
+        self, parts: Sequence[T], compute_loss: Callable[[T], torch.Tensor]
+    ) -> torch.Tensor:
         """Add the losses of micro-batches, for `compute_loss` to return.
 
         All but the last are backpropagated here, each before the next one is computed: activations
         exist of one at a time.
 
         Args:
-            losses: Shares of the batch's loss.
+            parts: The micro-batches, at least one.
+            compute_loss: Gives a micro-batch's share of the batch's loss.
 
         Returns:
-            Their sum, with the last one's gradient.
+            The sum, with the last one's gradient.
         """
-        total: torch.Tensor | None = None
-        for loss in losses:
-            if total is None:
-                total = loss
-                continue
+        total = compute_loss(parts[0])
+        for part in parts[1:]:
             self.accelerator.backward(total)
-            total = total.detach() + loss
-        assert total is not None  # a batch has at least one row
+            total = total.detach() + compute_loss(part)
         return total
 
     def create_accelerator_and_postprocess(self) -> None:
