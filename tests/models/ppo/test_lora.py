@@ -9,7 +9,6 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
-from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
 
 from models.language.config import LoRAConfig
@@ -196,14 +195,3 @@ def test_checkpointed_layers_recompute_with_their_own_adapter(
     for name in ("model_adapter", "critic_adapter"):
         weights = (outcome.out / name / "adapter_model.safetensors").read_bytes()
         assert weights == (checkpointed.out / name / "adapter_model.safetensors").read_bytes()
-
-
-def test_adapters_on_a_bfloat16_trunk_are_float32_and_begin_at_ratio_1(
-    reward: Path, train: Callable[..., Any], tmp_path: Path
-) -> None:
-    outcome = train(tmp_path, config=LORA | {"precision": "bfloat16"}, reward=reward)
-    for step in range(2, 6):
-        assert outcome.logged[step]["ppo/policy/first_ratio_error"] == 0.0
-    for name in ("model_adapter", "critic_adapter"):
-        saved = load_file(outcome.out / name / "adapter_model.safetensors")
-        assert {tensor.dtype for tensor in saved.values()} == {torch.float32}
