@@ -47,18 +47,19 @@ class PackedSFTTrainer(GuardedTrainer, SFTTrainer):  # type: ignore[misc]
         """Compute TRL's loss, the mean over the completion tokens of the whole batch."""
         outputs: list[FusedCausalLMOutput] = []
 
-        def losses() -> Iterator[torch.Tensor]:
-            parts = list(_cut_packed(inputs, self.tokens_per_microbatch))
-            for part in parts:
-                output = self._predict(model, part)
-                outputs.append(FusedCausalLMOutput(**{k: v.detach() for k, v in output.items()}))
-                loss = -output.log_probs.sum() / num_items_in_batch
-                if self.aux_loss_enabled:  # of a mixture of experts
-                    shares = len(parts) * current_team().size
-                    loss = loss + self.router_aux_loss_coef * output.aux_loss / shares
-                yield loss
+        parts = list(_cut_packed(inputs, self.tokens_per_microbatch))
 
-        loss = self.accumulate(losses())
+        def compute_share(part: dict[str, Any]) -> torch.Tensor:
+            output = self._predict(model, part)
+            outputs.append(FusedCausalLMOutput(**{k: v.detach() for k, v in output.items()}))
+            loss: torch.Tensor = -output.log_probs.sum() / num_items_in_batch
+            if self.aux_loss_enabled:  # of a mixture of experts
+                shares = len(parts) * current_team().size
+                loss = loss + self.router_aux_loss_coef * output.aux_loss / shares
+            return loss
+
+        loss = self.accumulate(parts, compute_share)
+        outputs = outputs[-len(parts) :]  # without those that stood in
         super().compute_loss(lambda **_: _join(outputs), dict(inputs))  # for what it logs
         return loss
 
@@ -100,21 +101,22 @@ class PackedRewardTrainer(GuardedTrainer, RewardTrainer):  # type: ignore[misc]
         tie, margin = inputs["tie"], inputs["margin"]
         scores = margin.new_zeros(len(inputs["input_ids"]))
 
-        def losses() -> Iterator[torch.Tensor]:
-            for sequences, pairs in _cut_elements(inputs, self.tokens_per_microbatch):
-                rows = inputs["input_ids"][sequences], inputs["attention_mask"][sequences]
-                # accelerate puts mixed precision around the model's own forward, not called here.
-                with self.accelerator.autocast():
-                    found = _score_rows(model, *rows)
-                scores[sequences] = found.detach()
-                place = sequences.cumsum(0) - 1
-                chosen, rejected = (
-                    found[place[inputs[side][pairs]]] for side in ("chosen", "rejected")
-                )
-                one = pair_losses(chosen, rejected, margin[pairs], tie[pairs])
-                yield torch.sum(inputs["weight"][pairs] * one)
+        def compute_share(part: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+            sequences, pairs = part
+            rows = inputs["input_ids"][sequences], inputs["attention_mask"][sequences]
+            # accelerate puts mixed precision around the model's own forward, not called here.
+            with self.accelerator.autocast():
+                found = _score_rows(model, *rows)
+            scores[sequences] = found.detach()
+            place = sequences.cumsum(0) - 1
+            chosen, rejected = (
+                found[place[inputs[side][pairs]]] for side in ("chosen", "rejected")
+            )
+            one = pair_losses(chosen, rejected, margin[pairs], tie[pairs])
+            return torch.sum(inputs["weight"][pairs] * one)
 
-        loss = self.accumulate(losses())
+        parts = list(_cut_elements(inputs, self.tokens_per_microbatch))
+        loss = self.accumulate(parts, compute_share)
         mine = torch.stack([scores[inputs["chosen"]], scores[inputs["rejected"]], margin])
         (*decided,) = torch.cat(current_team().gather(mine[:, ~tie].cpu()), dim=1).to(margin)
         if len(decided[0]):  # of the whole batch
