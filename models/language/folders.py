@@ -20,6 +20,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from models.config import Precision
+from models.distributed.sharding import gathered_state
 from models.distributed.team import current_team
 from models.errors import ModelError
 from models.language.reading import (
@@ -39,8 +40,8 @@ def save_model(model: Any, tokenizer: Any, out: Path) -> None:
     """Write a complete model folder: of a team all members call this, and its leader writes."""
     team = current_team()
     model.config.use_cache = True  # trainers turn it off, and generation wants it
-    with without_progress_bars():
-        model.save_pretrained(out)  # which writes in the first process only
+    with without_progress_bars(), gathered_state(model) as state:
+        model.save_pretrained(out, state_dict=state)  # which writes in the first process only
     if team.leads:
         tokenizer.save_pretrained(out)
     team.wait()

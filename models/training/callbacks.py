@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import TrainerCallback
 
 from models.checkpoints import prune, seal
 from models.distributed.interruption import Interruption
+from models.distributed.sharding import all_finite
 from models.distributed.team import current_team
 from models.errors import DivergedError
 from models.runtime import Log
@@ -112,7 +112,7 @@ class SealCallback(TrainerCallback):  # type: ignore[misc]
         Raises:
             DivergedError: A weight is not finite; nobody should resume from there.
         """
-        if not all(bool(torch.isfinite(weight).all()) for weight in model.parameters()):
+        if not all_finite(model.parameters()):
             raise DivergedError(
                 f"a weight is no longer finite at step {state.global_step}, so this checkpoint was "
                 "not sealed; lower learning_rate or max_grad_norm"

@@ -59,6 +59,7 @@ class PackedSFTTrainer(GuardedTrainer, SFTTrainer):  # type: ignore[misc]
             return loss
 
         loss = self.accumulate(parts, compute_share)
+        outputs = outputs[-len(parts) :]  # without those that stood in
         super().compute_loss(lambda **_: _join(outputs), dict(inputs))  # for what it logs
         return loss
 

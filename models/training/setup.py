@@ -13,24 +13,23 @@ number of members, and a checkpoint of one number is resumed by any other.
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader
-from transformers import PrinterCallback, Trainer
+from transformers import PrinterCallback
 
 from models.checkpoints import latest
 from models.config import Precision
 from models.distributed.gradients import sum_over_team
 from models.distributed.interruption import Interruption
+from models.distributed.sharding import is_sharded, shard, total_norm
 from models.distributed.team import current_team
-from models.errors import DivergedError
+from models.errors import DivergedError, ParameterError
 from models.language.reading import without_progress_bars
 from models.randomness import derive_seed
 from models.runtime import TrainingRun, computes_mixed
-from models.training.adapters import has_adapter, learned_state, load_learned_state
+from models.training.adapters import has_adapter
 from models.training.callbacks import HeldOutCallback, LogCallback, SealCallback, StopCallback
 from models.training.memory import (
     MasterAdamW,
@@ -38,12 +37,11 @@ from models.training.memory import (
     recompute_activations,
     restore_float32,
 )
+from models.training.saving import SavingTrainer
 
 T = TypeVar("T")
 
 IGNORED_LABEL = -100
-LEARNED = "learned.safetensors"
-"""In a checkpoint: the weights that learn, where only an adapter does."""
 
 
 class OptimiserSettings(Protocol):
@@ -69,7 +67,7 @@ class OptimiserSettings(Protocol):
     def precision(self) -> Precision: ...
 
 
-class GuardedTrainer(Trainer):  # type: ignore[misc]
+class GuardedTrainer(SavingTrainer):
     """A Trainer of micro-batches, alone or in a team, that stops at a loss that is not finite.
 
     Mixed in front of TRL's trainers as well. It also writes no model cards and reports nothing.
@@ -80,6 +78,8 @@ class GuardedTrainer(Trainer):  # type: ignore[misc]
         self._has_masters = config.precision == "bfloat16" and not has_adapter(model)
         if config.gradient_checkpointing:
             recompute_activations(model)
+        if not has_adapter(model):  # a frozen model stays whole in each process
+            self._spread(model)
         super().__init__(model=model, **settings)
 
     def accumulate(
@@ -97,6 +97,8 @@ class GuardedTrainer(Trainer):  # type: ignore[misc]
         Returns:
             The sum, with the last one's gradient.
         """
+        for _ in range(_missing_parts(len(parts))):
+            self.accelerator.backward(0.0 * compute_loss(parts[0]))
         total = compute_loss(parts[0])
         for part in parts[1:]:
             self.accelerator.backward(total)
@@ -109,13 +111,15 @@ class GuardedTrainer(Trainer):  # type: ignore[misc]
         Its wrapper would hide the model's own attributes, and a call of a part of the model would
         pass it by: such gradients would stay different in each process, without a word.
         """
+        shards, self.model._tp_size = self.model._tp_size, None  # or accelerate shares rows out too
         super().create_accelerator_and_postprocess()
+        self.model._tp_size = shards
         prepare_model = self.accelerator.prepare_model
         self.accelerator.prepare_model = partial(prepare_model, evaluation_mode=True)
 
     def get_train_dataloader(self) -> Any:
         """Read whole batches; in a team, lay out this member's rows of each."""
-        if current_team().size == 1:
+        if self.args.world_size == 1:
             return super().get_train_dataloader()
         return DataLoader(
             self.train_dataset,
@@ -140,8 +144,12 @@ class GuardedTrainer(Trainer):  # type: ignore[misc]
         """
         loss = super().training_step(model, inputs, num_items_in_batch)
         gradients = [one.grad for one in learned_weights(model) if one.grad is not None]
-        sum_over_team([loss, *gradients])
-        norm = torch.nn.utils.get_total_norm(gradients)
+        if is_sharded(model):  # whose gradients are summed already
+            sum_over_team([loss])
+            norm = total_norm(gradients)
+        else:
+            sum_over_team([loss, *gradients])
+            norm = torch.nn.utils.get_total_norm(gradients)
         if not torch.isfinite(loss + norm):
             self._stop(float(loss), float(norm))
         return loss
@@ -158,6 +166,15 @@ class GuardedTrainer(Trainer):  # type: ignore[misc]
             return super()._clip_grad_norm(model)
         return self.accelerator.clip_grad_norm_(learned_weights(model), self.args.max_grad_norm)
 
+    def _spread(self, model: Any) -> None:
+        if self._has_masters and current_team().shards:
+            raise ParameterError(
+                "precision is bfloat16, whose optimiser holds masters of whole weights, but "
+                "models are spread over processes (QUARTET_SHARDING or QUARTET_TENSOR_PARALLEL); "
+                "choose precision auto or float32, or sharding replicate"
+            )
+        shard(model)
+
     def _collate_share(self, rows: list[Any]) -> Any:
         team = current_team()
         mine = rows[team.rank :: team.size]
@@ -167,22 +184,8 @@ class GuardedTrainer(Trainer):  # type: ignore[misc]
     def _get_num_items_in_batch(self, *args: Any) -> Any:
         """Count what the loss is the mean of, in the whole batch."""
         own = super()._get_num_items_in_batch(*args)
-        return own if own is None else current_team().total(own)
-
-    def _save(self, output_dir: Any = None, state_dict: Any = None) -> None:
-        """Save the weights that learn, where only an adapter does."""
-        if not has_adapter(self.model):
-            super()._save(output_dir, state_dict)
-        elif self.args.should_save:
-            Path(output_dir).mkdir(parents=True, exist_ok=True)
-            save_file(learned_state(self.model), Path(output_dir) / LEARNED)
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: Any, model: Any = None) -> None:
-        """Load what `_save` saved."""
-        if not has_adapter(self.model):
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
-        else:
-            load_learned_state(self.model, load_file(Path(resume_from_checkpoint) / LEARNED))
+        # Trainer has divided it by the processes that share their rows.
+        return own if own is None else current_team().total(own * self.get_tp_size())
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Write none: checkpoints are private, and published folders carry their lineage."""
@@ -201,6 +204,12 @@ class GuardedTrainer(Trainer):  # type: ignore[misc]
             f"numbers; last metrics: {last}; the state before is in checkpoint-{step}; lower "
             "learning_rate or max_grad_norm, or look for broken rows"
         )
+
+
+def _missing_parts(parts: int) -> int:
+    """How many more micro-batches another member has, where all must compute equally often."""
+    team = current_team()
+    return int(team.greatest(torch.tensor(parts))) - parts if team.in_step else 0
 
 
 def trainer_settings(
@@ -265,7 +274,7 @@ def train(
     # One process, one device: on a host with several, Trainer would multiply the batch by them.
     trainer.args._n_gpu = min(1, trainer.args.n_gpu)
     means = LogCallback(stage, run.log)
-    (start, *_) = team.gather(latest(run.checkpoints) if team.leads else None)
+    (start, *_) = team.gather(None if team.rank else latest(run.checkpoints))
     if start is not None:
         means.resume(start)
     with Interruption() as interruption, without_progress_bars():
