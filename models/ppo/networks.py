@@ -7,6 +7,7 @@ Where the reward model is an adapter on this very SFT model, one trunk serves al
 """
 
 import hashlib
+import logging
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,8 @@ from models.training.adapters import (
     share_weights,
 )
 from models.training.memory import recompute_activations
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +108,8 @@ def _load_trunks(sft: Path, reward: Path, device: str, precision: Precision) -> 
     actor = load_frozen(load_causal_model, sft, device, precision)
     adapter = adapter_folder(reward)
     one_trunk = belongs_on(adapter, sft)
+    if one_trunk:
+        logger.info("the reward model is an adapter on the SFT model: one trunk serves all four")
     reward_model = (
         reward_model_on(actor)
         if one_trunk

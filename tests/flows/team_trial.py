@@ -41,9 +41,7 @@ def main(how: str, rounds: int, seed: int) -> int:
         for number in range(1, rounds + 1):
             run = _start(operation, number)
             until(lambda: "rank" in _team(operation), 300, "PPO's processes")
-            time.sleep(chance.uniform(0, seconds))
-            if "done" in operation.logs(run):
-                print(f"round {number}: PPO ended before it was disturbed", flush=True)
+            time.sleep(chance.uniform(0, 0.8 * seconds))
             victim = _disturb(operation, run, how, chance)
             gone = _seconds_until_gone(operation)
             operation.wait(run, "Cancelled", "Failed", "Crashed", "Completed", seconds=120)
@@ -109,17 +107,20 @@ def _team(operation: Operation) -> dict[str, list[int]]:
 
 
 def _disturb(operation: Operation, run: UUID, how: str, chance: random.Random) -> str:
+    team = _team(operation)
+    histories = [*operation.home.glob("store/ppo/*.partial/metrics.jsonl")]
+    steps = sum(len(one.read_text().splitlines()) for one in histories)
+    when = f"after iteration {steps} with {len(team.get('rank', []))} ranks"
     if how == "cancel":
         operation.cancel(run)
-        return "cancelled"
-    team = _team(operation)
+        return f"cancelled {when}"
     victim = chance.choice([one for one in VICTIMS if one in team] or ["flow"])
     flow = operation.flow_process(run)
     pids = [flow] if victim == "flow" and flow else team.get(victim, [])
     if not pids:
         return "nobody was left to kill"
     os.kill(chance.choice(pids), signal.SIGKILL)
-    return f"{victim} killed"
+    return f"{victim} killed {when}"
 
 
 def _seconds_until_gone(operation: Operation) -> float:
