@@ -46,7 +46,6 @@ class PackedSFTTrainer(GuardedTrainer, SFTTrainer):  # type: ignore[misc]
     ) -> torch.Tensor:
         """Compute TRL's loss, the mean over the completion tokens of the whole batch."""
         outputs: list[FusedCausalLMOutput] = []
-
         parts = list(_cut_packed(inputs, self.tokens_per_microbatch))
 
         def compute_share(part: dict[str, Any]) -> torch.Tensor:
@@ -218,9 +217,8 @@ def collate_rankings(rows: list[dict[str, Any]], of: int | None = None) -> dict[
 def _cut_packed(inputs: dict[str, Any], max_tokens: int) -> Iterator[dict[str, Any]]:
     """Cut a batch, packed or padded, into micro-batches of whole rows."""
     if "cu_seq_lens_q" not in inputs:
-        rows, width = inputs["labels"].shape
-        for part in cut_rows([width] * rows, max_tokens):
-            yield {name: column[part] for name, column in inputs.items()}
+        parts = cut_rows([inputs["labels"].shape[1]] * len(inputs["labels"]), max_tokens)
+        yield from ({name: one[part] for name, one in inputs.items()} for part in parts)
         return
     boundaries = inputs["cu_seq_lens_q"]
     lengths = boundaries.diff().tolist()
