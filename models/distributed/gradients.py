@@ -35,7 +35,7 @@ def sum_over_team(tensors: Iterable[torch.Tensor]) -> None:
 
 def _sum_bucket(tensors: list[torch.Tensor]) -> None:
     flat = torch.cat([tensor.detach().reshape(-1).float() for tensor in tensors])
-    distributed.all_reduce(flat)
+    distributed.all_reduce(flat, group=current_team().group)
     parts = torch.split(flat, [tensor.numel() for tensor in tensors])
     for tensor, summed in zip(tensors, parts, strict=True):
         tensor.detach().copy_(summed.view_as(tensor))

@@ -11,15 +11,19 @@ until the group's time-out. Two threads of a process must therefore not talk at 
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import islice
-from typing import TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import torch
 from torch import distributed
 
 T = TypeVar("T")
+
+Sharding: TypeAlias = Literal["replicate", "full", "hybrid"]
+
+_joined: list["Team"] = []
 
 TIMEOUT = timedelta(minutes=10)
 """Long enough for a checkpoint that only one member writes."""
@@ -27,40 +31,82 @@ TIMEOUT = timedelta(minutes=10)
 
 @dataclass(frozen=True, slots=True)
 class Team:
-    """One member's view of its team."""
+    """One member's view of its team.
+
+    Attributes:
+        rank: Among the members. Processes that compute each layer together (tensor parallel) are
+            one member: they have the same rank, the same share and hear the same.
+        size: Number of members.
+        sharding: How members hold models: each whole ones (replicate), each its part (full), or
+            each of two groups (hybrid).
+        tensor_parallel: Processes of each member.
+        partner: This process among them.
+    """
 
     rank: int = 0
     size: int = 1
+    sharding: Sharding = "replicate"
+    tensor_parallel: int = 1
+    partner: int = 0
+    group: Any = field(
+        default=None, repr=False, compare=False
+    )  # a process of each member; None: all
 
     @property
     def leads(self) -> bool:
-        """Whether this member writes what is written once: logs, checkpoints, results."""
-        return self.rank == 0
+        """Whether this process writes what is written once: logs, checkpoints, results."""
+        return self.rank == self.partner == 0
+
+    @property
+    def shards(self) -> bool:
+        """Whether models are spread over processes."""
+        return self.tensor_parallel > 1 or self.in_step
+
+    @property
+    def in_step(self) -> bool:
+        """Whether members must compute equally often, because they talk while they compute."""
+        return self.size > 1 and (self.sharding != "replicate" or self.tensor_parallel > 1)
 
     def share(self, units: Iterable[T]) -> Iterator[T]:
         """Give this member's units of work: every `size`-th, from the `rank`-th on."""
         return islice(units, self.rank, None, self.size)
 
-    def join(self, results: Sequence[T]) -> list[T]:
-        """Put together what each member made of its `share`, in the order of the units."""
+    def share_in_step(self, units: Iterable[T]) -> Iterator[T]:
+        """Give this member's units; equally many to each, where they must compute equally often.
+
+        Then the last unit stands in for those that are missing.
+        """
+        if not self.in_step:
+            yield from self.share(units)
+            return
+        known = list(units)
+        for first in range(0, len(known), self.size):
+            yield known[min(first + self.rank, len(known) - 1)]
+
+    def join(self, results: Sequence[T], units: int | None = None) -> list[T]:
+        """Put together what each member made of its `share`, in the order of the units.
+
+        Args:
+            units: How many there were; with fewer than results the last ones stood in for others.
+        """
         if self.size == 1:
             return list(results)
         shares = self.gather(results)
-        units = range(sum(map(len, shares)))
-        return [shares[unit % self.size][unit // self.size] for unit in units]
+        known = range(sum(map(len, shares)) if units is None else units)
+        return [shares[unit % self.size][unit // self.size] for unit in known]
 
     def total(self, values: torch.Tensor) -> torch.Tensor:
         """Sum a tensor over the members; the same bits on each."""
         if self.size > 1:
             values = values.clone()
-            distributed.all_reduce(values)
+            distributed.all_reduce(values, group=self.group)
         return values
 
     def greatest(self, values: torch.Tensor) -> torch.Tensor:
         """Take the maximum over the members, element by element."""
         if self.size > 1:
             values = values.clone()
-            distributed.all_reduce(values, distributed.ReduceOp.MAX)
+            distributed.all_reduce(values, distributed.ReduceOp.MAX, group=self.group)
         return values
 
     def gather(self, value: T) -> list[T]:
@@ -68,21 +114,28 @@ class Team:
         if self.size == 1:
             return [value]
         found: list[T | None] = [None] * self.size
-        distributed.all_gather_object(found, value)
+        distributed.all_gather_object(found, value, group=self.group)
         return found  # type: ignore[return-value]
 
     def agree(self, flag: bool) -> bool:
-        """Tell whether the flag is up on any member."""
-        return any(self.gather(flag))
+        """Tell whether the flag is up in any process."""
+        processes = self.size * self.tensor_parallel
+        if processes == 1:
+            return flag
+        found = [False] * processes
+        distributed.all_gather_object(found, flag)
+        return any(found)
 
     def wait(self) -> None:
-        """Wait until every member is here."""
-        if self.size > 1:
+        """Wait until every process is here."""
+        if self.size * self.tensor_parallel > 1:
             distributed.barrier()
 
 
 def current_team() -> Team:
     """The team that this process has joined, or the process alone."""
+    if _joined:
+        return _joined[-1]
     if distributed.is_available() and distributed.is_initialized():
         return Team(distributed.get_rank(), distributed.get_world_size())
     return Team()
@@ -95,6 +148,9 @@ def joined_team(
     rank: int = -1,
     size: int = -1,
     timeout: timedelta = TIMEOUT,
+    *,
+    sharding: Sharding = "replicate",
+    tensor_parallel: int = 1,
 ) -> Iterator[Team]:
     """Join the team that this process was started for, and leave it at the end.
 
@@ -103,11 +159,30 @@ def joined_team(
         meeting: Where they meet, an `init_method` of torch; by default torchrun says it, and who
             this process is.
         timeout: After which a member that waits for the others gives up.
+        sharding: How members hold models that are spread.
+        tensor_parallel: Processes that compute each layer together; they have neighbouring ranks.
     """
     # Numbers that decide lie on the CPU and travel by gloo, also where weights are on accelerators.
     backend = "gloo" if device == "cpu" else "cpu:gloo,cuda:nccl"
     distributed.init_process_group(backend, meeting, timeout, rank=rank, world_size=size)
+    member, partner = divmod(distributed.get_rank(), tensor_parallel)
+    processes = distributed.get_world_size()
+    groups = [
+        distributed.new_group(list(range(first, processes, tensor_parallel)))
+        for first in range(tensor_parallel if tensor_parallel > 1 else 0)
+    ]
+    _joined.append(
+        Team(
+            rank=member,
+            size=processes // tensor_parallel,
+            sharding=sharding,
+            tensor_parallel=tensor_parallel,
+            partner=partner,
+            group=groups[partner] if groups else None,
+        )
+    )
     try:
         yield current_team()
     finally:
+        _joined.clear()
         distributed.destroy_process_group()

@@ -11,10 +11,11 @@ positions only.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import torch
 
+from models.distributed.sharding import as_forward
 from models.distributed.team import current_team
 from models.language.config import SamplingConfig
 from models.language.packing import cut_rows, packed_hidden
@@ -72,6 +73,8 @@ class TokenDistribution:
 
 
 PLAIN = TokenDistribution()
+
+Entropy: TypeAlias = Literal["none", "watched", "learned"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,7 +169,7 @@ def token_logprobs(
     sequences: Sequences,
     *,
     distribution: TokenDistribution = PLAIN,
-    entropy: Literal["none", "watched", "learned"] = "none",
+    entropy: Entropy = "none",
 ) -> TokenLogprobs:
     """Compute logprob and entropy of each completion token from one softmax, in float32.
 
@@ -174,6 +177,18 @@ def token_logprobs(
         model: A causal language model.
         entropy: Whether it is wanted, and whether it is part of a loss.
     """
+    logprobs, entropies = as_forward(
+        model, lambda: _token_logprobs(model, sequences, distribution, entropy)
+    )
+    return TokenLogprobs(
+        logprobs=_scatter(logprobs, sequences),
+        entropy=None if entropies is None else _scatter(entropies, sequences),
+    )
+
+
+def _token_logprobs(
+    model: Any, sequences: Sequences, distribution: TokenDistribution, entropy: Entropy
+) -> tuple[torch.Tensor, torch.Tensor | None]:
     ids = sequences.packed_ids
     places, steps = sequences.completion_index()
     hidden = packed_hidden(model, ids, sequences.lengths.tolist())[places - 1]
@@ -188,10 +203,7 @@ def token_logprobs(
         if entropy != "none":
             with torch.set_grad_enabled(torch.is_grad_enabled() and entropy == "learned"):
                 entropies.append(-(log_softmax.exp() * log_softmax).sum(-1))
-    return TokenLogprobs(
-        logprobs=_scatter(torch.cat(logprobs), sequences),
-        entropy=_scatter(torch.cat(entropies), sequences) if entropies else None,
-    )
+    return torch.cat(logprobs), torch.cat(entropies) if entropies else None
 
 
 def language_head(model: Any) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -229,18 +241,18 @@ def _cap(config: Any) -> float | None:
 def token_values(model: Any, sequences: Sequences) -> torch.Tensor:
     """Read the score head at the state before each completion token, (batch, completion)."""
     places, _ = sequences.completion_index()
-    hidden = packed_hidden(model, sequences.packed_ids, sequences.lengths.tolist())[places - 1]
-    return _scatter(_read_score(model, hidden), sequences)
+    return _scatter(as_forward(model, lambda: _scores(model, sequences, places - 1)), sequences)
 
 
 def sequence_scores(model: Any, sequences: Sequences) -> torch.Tensor:
     """Read the score head at the last token of each row, (batch,)."""
-    hidden = packed_hidden(model, sequences.packed_ids, sequences.lengths.tolist())
-    return _read_score(model, hidden[sequences.lengths.cumsum(0) - 1])
+    ends = sequences.lengths.cumsum(0) - 1
+    return as_forward(model, lambda: _scores(model, sequences, ends))
 
 
-def _read_score(model: Any, hidden: torch.Tensor) -> torch.Tensor:
-    """Apply the score head in float32: in bfloat16, 1.0 and 1.003 would be a tie; (rows,)."""
+def _scores(model: Any, sequences: Sequences, places: torch.Tensor) -> torch.Tensor:
+    """Apply the score head in float32: in bfloat16, 1.0 and 1.003 would be a tie; (places,)."""
+    hidden = packed_hidden(model, sequences.packed_ids, sequences.lengths.tolist())[places]
     with torch.autocast(hidden.device.type, enabled=False):
         return model.score(hidden.float())[:, 0]  # type: ignore[no-any-return]
 
@@ -268,14 +280,14 @@ def map_chunks(
     team = current_team()
     parts: list[torch.Tensor] = []
     width = int(sequences.completion_lengths.max())
-    chunks = in_chunks(sequences, max_tokens, group=group, shares=team.size)
-    for _, chunk in team.share(chunks):
+    chunks = list(in_chunks(sequences, max_tokens, group=group, shares=team.size))
+    for _, chunk in team.share_in_step(chunks):
         part = function(chunk)
         if part.dim() > 1:
             missing = part.new_zeros(len(part), width - part.shape[1], *part.shape[2:])
             part = torch.cat([part, missing], dim=1)
         parts.append(part if team.size == 1 else part.cpu())
-    return torch.cat(team.join(parts)).to(sequences.input_ids.device)
+    return torch.cat(team.join(parts, len(chunks))).to(sequences.input_ids.device)
 
 
 def _scatter(values: torch.Tensor, sequences: Sequences) -> torch.Tensor:

@@ -11,25 +11,34 @@ import torch
 from models.distributed.team import joined_team
 
 
-def in_team(size: int, function: Callable[..., Any], *arguments: Any, scratch: Path) -> list[Any]:
+def in_team(
+    size: int, function: Callable[..., Any], *arguments: Any, scratch: Path, **layout: Any
+) -> list[Any]:
     """Call `function(*arguments)` in a team of so many processes; what each returned, by rank.
 
-    The function must be importable by name. An exception of any process is raised here.
+    `layout` is for `joined_team`. The function must be importable by name. An exception of any process is raised here.
     """
     meeting = scratch / "meeting"
     meeting.unlink(missing_ok=True)
     context = multiprocessing.get_context("spawn")
     with context.Pool(size) as pool:
-        calls = [(rank, size, meeting.as_uri(), function, arguments) for rank in range(size)]
-        return pool.starmap_async(_member, calls, chunksize=1).get(timeout=300)
+        call = (meeting.as_uri(), function, arguments, layout)
+        return pool.starmap_async(_member, [(rank, size, *call) for rank in range(size)], 1).get(
+            timeout=300
+        )
 
 
 def _member(
-    rank: int, size: int, meeting: str, function: Callable[..., Any], arguments: tuple[Any, ...]
+    rank: int,
+    size: int,
+    meeting: str,
+    function: Callable[..., Any],
+    arguments: tuple[Any, ...],
+    layout: dict[str, Any],
 ) -> Any:
     torch.set_num_threads(1)
     # What torchrun sets, and accelerate reads.
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size)}
     os.environ |= {"LOCAL_WORLD_SIZE": str(size), "OMP_NUM_THREADS": "1"}
-    with joined_team("cpu", meeting, rank, size):
+    with joined_team("cpu", meeting, rank, size, **layout):
         return function(*arguments)
