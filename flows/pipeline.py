@@ -115,7 +115,7 @@ def _run_stages(
     data = prepare(p.data, corpus=p.needs_corpus, pipeline=pipeline)
     stages = [data]
     if p.base.source:
-        base = find_model(p.base.name, role="base", pipeline=pipeline)
+        base = find_model(p.base.name, role="base", pipeline=pipeline, adapter=p.base.adapter)
         check_template(data, base)
     else:
         tokenizer = train_tokenizer(

@@ -5,5 +5,5 @@ it `adoption` (of models from elsewhere); then `training`, `evaluation` and `rol
 `reward`, `ppo` and `benchmarks`. The ground: `errors`, `config` (base of configs), `rows` (files of
 rows), `token_files` (a corpus as tokens), `files` (those that people give), `display` (of foreign
 text), `randomness`, `runtime` (device, `TrainingRun`), `checkpoints`, `transport` (requests to
-servers).
+servers), `unfit` (what is no model).
 """

@@ -401,7 +401,7 @@ def is_read_by_transformers(function: ast.expr) -> bool:
         "from_config",
     ):
         return False
-    return ast.unparse(function.value) != "PeftModel"
+    return ast.unparse(function.value) not in ("PeftModel", "LoraConfig")
 
 
 # --- forms --------------------------------------------------------------------------------------

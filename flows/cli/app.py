@@ -21,6 +21,8 @@ from flows.cli.arguments import NAME, NOTE, checked, want_file_to_write, want_ho
 from flows.cli.check import check
 from flows.cli.environment import prepare_environment
 from flows.cli.evaluate import benchmark, compare, evaluate
+from flows.cli.plan import plan as plan_run
+from flows.cli.plan import print_plan
 from flows.cli.prefect_runs import flows_run_here, foretold, quick_imports
 from flows.cli.presets import print_presets
 from flows.cli.registry import gc, lineage, promote, rollback
@@ -99,8 +101,6 @@ def run(
             check_registered(parameters)
         planned = foretold("flows.pipeline", "rlhf_pipeline", form)
         if plan:
-            from flows.cli.plan import print_plan
-
             print_plan(planned)
             return
     with _errors_in_one_line():
@@ -239,7 +239,18 @@ def _add(command: Callable[..., None]) -> None:
 
 
 app.command()(check)
-for _command in (compare, evaluate, benchmark, promote, rollback, lineage, gc, chat, serve):
+for _command in (
+    plan_run,
+    compare,
+    evaluate,
+    benchmark,
+    promote,
+    rollback,
+    lineage,
+    gc,
+    chat,
+    serve,
+):
     _add(_command)
 
 

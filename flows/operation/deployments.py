@@ -14,10 +14,16 @@ from typing import Any
 import yaml
 
 from flows.forms import PPOForm, RunForm, StageForm
-from flows.parameters import list_presets
+from flows.parameters import list_presets, load_preset
+from flows.planning.costs import Known
+from flows.planning.memory import Scale
+from flows.planning.needs import stages_with_networks
+from flows.planning.sizes import NetworkSizes
+from flows.planning.tables import memory_table
 from flows.promotion import PromotionForm
 from models.benchmarks.config import MultipleChoiceConfig
 from tasks.judging.config import EvaluateModelsConfig
+from tasks.reports.style import table
 
 WORK_POOL = "quartet"
 POLICY = "quickstart-policy"
@@ -76,11 +82,25 @@ def _pipeline(preset: str, description: str, schedules: list[dict[str, Any]]) ->
             f"{description}\n\nPretraining, SFT, feedback, reward model, PPO and evaluation in one "
             "run. Finished stages are reused, interrupted ones resume from their checkpoints. The "
             "report is among the run's artifacts; the curves are in MLflow, linked from each stage."
+            f"\n\n{_memory(preset)}"
         ),
         tags=["pipeline", preset],
         parameters={"run": _filled_in(preset)},
         schedules=schedules,
     )
+
+
+def _memory(preset: str) -> str:
+    """What the stages of a preset hold, in one process on a CPU."""
+    parameters = load_preset(preset)
+    if parameters.base.source:
+        return (
+            f"What it holds in memory depends on the base model: `quartet plan {preset}` says it."
+        )
+    network = NetworkSizes.from_scratch(parameters.model, parameters.tokenizer.vocab_size)
+    known = Known(parameters=parameters.model_dump(mode="json"), network=network)
+    shown = memory_table(known, Scale(), stages_with_networks(known))
+    return f"**{shown.title}**\n\n{table(shown.header, shown.rows, text_columns=2)}"
 
 
 def _filled_in(preset: str) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """What the stages of a plan cost: tokens, FLOPs, memory and seconds, from what is known before.
 
-Work is counted in tokens: those trained on (forward and backward, 6 N operations each) and those
-sampled or scored (forward only, 2 N). What cannot be known beforehand, such as how long completions
+Work is counted in tokens: those trained on (forward and backward, 6 N operations each; 4 N where
+only adapters learn, 2 N more where activations are computed again) and those sampled or scored
+(forward only, 2 N). What cannot be known beforehand, such as how long completions
 become, is taken from the demonstrations. `flows/planning/rates.py` makes seconds of it.
 
 Source: Kaplan et al. 2020, "Scaling Laws for Neural Language Models", section 2.1.
@@ -11,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from flows.planning.memory import Mode
 from flows.planning.sizes import NetworkSizes
 
 FRAME = 4.0
@@ -95,9 +97,14 @@ class Known:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """What a stage does, in tokens; rows for a stage without a network."""
+    """What a stage does, in tokens; rows for a stage without a network.
+
+    Attributes:
+        per_trained: Operations for each weight and token that is trained on.
+    """
 
     trained: float = 0.0
+    per_trained: float = 6.0
     sampled: float = 0.0
     scored: float = 0.0
     rows: float = 0.0
@@ -107,11 +114,16 @@ class Work:
         return self.trained + self.sampled + self.scored
 
     def flops(self, weights: float) -> float:
-        return weights * (6 * self.trained + 2 * (self.sampled + self.scored))
+        return weights * (self.per_trained * self.trained + 2 * (self.sampled + self.scored))
 
     def amount(self, weights: float) -> float:
         """What seconds are in proportion to; a token that is drawn costs more than it computes."""
         return self.flops(weights) + weights * SAMPLING * self.sampled or self.rows
+
+
+def _per_trained(k: Known, stage: str) -> float:
+    mode = Mode.of(k.parameters[stage])
+    return (4.0 if mode.rank else 6.0) + (2.0 if mode.checkpointing else 0.0)
 
 
 def _prepare(k: Known) -> Work:
@@ -121,12 +133,14 @@ def _prepare(k: Known) -> Work:
 
 def _pretrain(k: Known) -> Work:
     steps, blocks = k.get("pretrain.steps"), k.get("pretrain.batch_size")
-    return Work(trained=float(steps * blocks * k.get("pretrain.block_tokens")))
+    tokens = float(steps * blocks * k.get("pretrain.block_tokens"))
+    return Work(trained=tokens, per_trained=_per_trained(k, "pretrain"))
 
 
 def _sft(k: Known) -> Work:
     rows = k.number("data/demonstrations_rows") * k.get("sft.epochs")
-    return Work(trained=rows * (k.prompt + k.tokens("completion")))
+    tokens = rows * (k.prompt + k.tokens("completion"))
+    return Work(trained=tokens, per_trained=_per_trained(k, "sft"))
 
 
 def _feedback(k: Known) -> Work:
@@ -142,6 +156,7 @@ def _reward(k: Known, share: float) -> Work:
     pair = k.tokens("pair") + 2 * FRAME
     return Work(
         trained=rows * pair,
+        per_trained=_per_trained(k, "reward"),
         sampled=moments * k.completion,
         scored=held_out * pair + moments * (k.prompt + k.completion),
     )
@@ -161,6 +176,7 @@ def _ppo(k: Known) -> Work:
     row = k.prompt + k.completion
     return Work(
         trained=2 * ppo["ppo_epochs"] * rollouts * row,  # actor and critic
+        per_trained=_per_trained(k, "ppo"),
         sampled=rollouts * k.completion,
         scored=4 * rollouts * row,  # all four networks look at the rollouts
     )

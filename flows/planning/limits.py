@@ -32,6 +32,12 @@ class _Need:
     on_device: bool = True
 
 
+def memory_here(settings: Settings) -> int:
+    """The bytes that each process of a stage may take: of its GPU, else its part of the RAM."""
+    gpu = gpu_memory(settings.device)
+    return main_memory() // max(1, settings.processes) if gpu is None else gpu
+
+
 def check_memory(parameters: PipelineParameters, settings: Settings) -> None:
     """Refuse parameters that need more memory than there is.
 
@@ -42,7 +48,7 @@ def check_memory(parameters: PipelineParameters, settings: Settings) -> None:
     gpu = gpu_memory(settings.device)
     for need in _needs(parameters, scale_of(settings)):
         on_gpu = need.on_device and gpu is not None
-        there = gpu if gpu is not None and need.on_device else main
+        there = memory_here(settings) if need.on_device else main
         if need.size > there:
             raise ParameterError(
                 f"not enough memory for {need.what}: wanted at least {need.size / _GIB:,.1f} GiB, "

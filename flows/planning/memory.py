@@ -15,7 +15,7 @@ The constants are checked by `tests/benchmarks/memory.py`, which measures runs a
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from flows.planning.sizes import NetworkSizes
@@ -52,6 +52,19 @@ class Scale:
     gpu: bool = False
     side_by_side: bool = False
     half: bool = False
+
+    @classmethod
+    def among(
+        cls, processes: int, sharding: str, tensor_parallel: int, *, like: "Scale"
+    ) -> "Scale":
+        """So many processes of a kind of machine.
+
+        Args:
+            sharding: As in the settings; hybrid is two groups that each hold whole networks.
+        """
+        groups = max(1, processes // tensor_parallel)
+        shards = {"replicate": 1, "full": groups, "hybrid": max(1, groups // 2)}[sharding]
+        return replace(like, shards=shards, tensor_parallel=tensor_parallel, replicas=groups)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +161,7 @@ class Formulas:
 
     def trained(self, role: str) -> list[MemoryPart]:
         """Weights, gradients and Adam's two moments of a network that learns."""
-        gradient = self.learned * (FLOAT if self.mode.rank else self.learning_bytes)
+        gradient = self.learned * FLOAT  # also of masters, see `models/training/memory.py`
         return [
             self.weights(role, learning=True),
             MemoryPart(role=role, what="gradients", size=self._share(gradient), phase="learning"),

@@ -13,6 +13,7 @@ from dataclasses import replace
 from flows.planning.costs import Known
 from flows.planning.memory import Formulas, MemoryPart, Mode, Scale
 from tasks.machine.memory import gpu_memory
+from tasks.run.scale import chosen_scale
 from tasks.settings import Settings
 
 PROMPT = 64.0
@@ -36,6 +37,16 @@ def stages_with_networks(known: Known) -> list[str]:
         "judge": not judged,
     }
     return [stage for stage in NEEDS if not left_out.get(stage)]
+
+
+def explain_rows(known: Known) -> str:
+    """Say how long rows are taken to be."""
+    try:
+        prompts = f"{known.prompt:.0f} tokens, as in the data"
+    except KeyError:
+        prompts = f"{PROMPT:.0f} tokens, as the data are not known yet"
+    most = known.get("sampling.max_completion_tokens")
+    return f"Prompts are taken to have {prompts}; completions that are sampled {most}."
 
 
 def _row(k: Known) -> float:
@@ -70,10 +81,37 @@ def _at_once(k: Known, group: str, tokens: float, scale: Scale) -> float:
     return min(most, math.ceil(tokens / scale.replicas))
 
 
-def _pretrain(k: Known, scale: Scale) -> list[MemoryPart]:
-    f = _formulas(k, scale, "pretrain")
+def _pretrain_pass(k: Known, scale: Scale) -> float:
     blocks = float(k.get("pretrain.batch_size") * k.get("pretrain.block_tokens"))
-    tokens = _at_once(k, "pretrain", blocks, scale)
+    return _at_once(k, "pretrain", blocks, scale)
+
+
+def _sft_pass(k: Known, scale: Scale) -> float:
+    row = min(_row(k), k.get("sft.max_tokens"))
+    return _at_once(k, "sft", k.get("sft.batch_size") * row, scale)
+
+
+def _reward_pass(k: Known, scale: Scale) -> float:
+    row = min(_row(k), k.get("reward.max_tokens"))
+    return _at_once(k, "reward", 2 * k.get("reward.batch_size") * row, scale)
+
+
+def _ppo_pass(k: Known, scale: Scale) -> float:
+    row = _prompt(k) + float(k.get("sampling.max_completion_tokens"))
+    return _at_once(k, "ppo", k.get("ppo.rollouts_per_minibatch") * row, scale)
+
+
+PASSES: Mapping[str, Callable[[Known, Scale], float]] = {
+    "pretrain": _pretrain_pass,
+    "sft": _sft_pass,
+    "reward": _reward_pass,
+    "ppo": _ppo_pass,
+}
+"""Tokens of one pass with a gradient, by the group of parameters."""
+
+
+def _pretrain(k: Known, scale: Scale) -> list[MemoryPart]:
+    f, tokens = _formulas(k, scale, "pretrain"), _pretrain_pass(k, scale)
     return [
         *f.trained("base"),
         f.activations("base", tokens),
@@ -82,23 +120,20 @@ def _pretrain(k: Known, scale: Scale) -> list[MemoryPart]:
 
 
 def _sft(k: Known, scale: Scale) -> list[MemoryPart]:
-    f, row = _formulas(k, scale, "sft"), min(_row(k), k.get("sft.max_tokens"))
-    tokens = _at_once(k, "sft", k.get("sft.batch_size") * row, scale)
-    learned = tokens * (1 - min(0.9, _prompt(k) / row))
+    f, tokens = _formulas(k, scale, "sft"), _sft_pass(k, scale)
+    learned = tokens * (1 - min(0.9, _prompt(k) / _row(k)))
     return [*f.trained("sft"), f.activations("sft", tokens), f.whole_logits("sft", learned)]
 
 
 def _reward(k: Known, scale: Scale, role: str) -> list[MemoryPart]:
-    f, row = _formulas(k, scale, "reward"), min(_row(k), k.get("reward.max_tokens"))
-    tokens = _at_once(k, "reward", 2 * k.get("reward.batch_size") * row, scale)
-    return [*f.trained(role), f.activations(role, tokens)]
+    f = _formulas(k, scale, "reward")
+    return [*f.trained(role), f.activations(role, _reward_pass(k, scale))]
 
 
 def _ppo(k: Known, scale: Scale) -> list[MemoryPart]:
-    f, ppo = _formulas(k, scale, "ppo"), k.parameters["ppo"]
+    f, ppo, tokens = _formulas(k, scale, "ppo"), k.parameters["ppo"], _ppo_pass(k, scale)
     completion, prompt = float(k.get("sampling.max_completion_tokens")), _prompt(k)
     row, share = prompt + completion, completion / (prompt + completion)
-    tokens = _at_once(k, "ppo", ppo["rollouts_per_minibatch"] * row, scale)
     judged = min(float(ppo["tokens_per_microbatch"]), ppo["rollouts_per_iteration"] * row)
     rows = min(k.get("sampling.batch_size"), ppo["rollouts_per_iteration"] / scale.replicas)
     rollout = int(ppo["rollouts_per_iteration"] * row * BYTES_OF_TOKEN)
@@ -133,13 +168,19 @@ def ppo_roles(f: Formulas, reward: Mode) -> list[MemoryPart]:
 
 
 def scale_of(settings: Settings) -> Scale:
-    """Where stages of this machine run."""
+    """Where stages of this machine run, and in how many processes.
+
+    Raises:
+        ParameterError: There are fewer GPUs than processes, or these cannot be grouped as wanted.
+    """
     on_gpu = gpu_memory(settings.device) is not None
-    return Scale(
+    chosen = chosen_scale(settings, "cuda" if on_gpu else "cpu")
+    alone = Scale(
         gpu=on_gpu,
         half=on_gpu,
         side_by_side=not on_gpu and (settings.threads or os.cpu_count() or 1) > 1,
     )
+    return Scale.among(chosen.processes, chosen.sharding, chosen.tensor_parallel, like=alone)
 
 
 def _sampling(k: Known, scale: Scale) -> list[MemoryPart]:

@@ -17,8 +17,17 @@ from flows.forms import StageForm
 from flows.lifecycle import opened
 from flows.parameters import PipelineParameters
 from flows.planning.checks import check_parameters
-from flows.planning.rates import REUSE_SECONDS, RUN_SECONDS, Cost, costs_of, data_numbers
-from flows.planning.tables import PARTS, number, rows_by_role
+from flows.planning.costs import Known
+from flows.planning.needs import scale_of
+from flows.planning.rates import (
+    REUSE_SECONDS,
+    RUN_SECONDS,
+    Cost,
+    costs_of,
+    data_numbers,
+    known_of_plan,
+)
+from flows.planning.tables import memory_table, number
 from models.errors import first_line
 from tasks.data.build import build_datasets
 from tasks.data.sources import found_files, uses_hub
@@ -46,13 +55,14 @@ class Plan:
 
     Attributes:
         costs: Of each stage, in the same order.
+        known: What they are computed from.
     """
 
     stages: Sequence[PlannedStage]
     costs: Sequence[Cost]
+    known: Known
 
     HEADER = ("stage", "", "tokens", "FLOPs", "memory, GiB", "minutes")
-    MEMORY_HEADER = ("", *PARTS)
 
     def rows(self) -> list[tuple[str, ...]]:
         """One a stage, as text; a reused one costs nothing."""
@@ -84,11 +94,6 @@ class Plan:
         """The most memory that a stage takes; 0 where all are reused."""
         return max((one.peak_gib for one in self.costs), default=0.0)
 
-    def memory_rows(self) -> list[tuple[str, ...]]:
-        """What the networks of the stage with the most of them hold, by role, in MiB."""
-        parts = max((one.memory for one in self.costs), key=lambda one: len(one), default=())
-        return rows_by_role(parts)
-
     def summary(self) -> str:
         """The plan in one line."""
         if not self.new:
@@ -107,9 +112,10 @@ class Plan:
     def markdown(self) -> str:
         """Both tables, for the run's page."""
         text = f"{self.summary()}\n\n{table(self.HEADER, self.rows(), text_columns=2)}"
-        if self.memory_rows():
-            memory = table(self.MEMORY_HEADER, self.memory_rows())
-            text += f"\n\n**Networks in memory, MiB**\n\n{memory}"
+        memory = memory_table(self.known, scale_of(load_settings()), self.new)
+        if memory.rows:
+            cells = table(memory.header, memory.rows, text_columns=2)
+            text += f"\n\n**{memory.title}**\n\n{cells}"
         return text
 
 
@@ -131,17 +137,14 @@ def make_plan(parameters: PipelineParameters, stages: Stages[object]) -> Plan:
     for stage in found:
         if stage.spec.name == "evaluate":
             _check_decision(parameters, stage, rows)
-    return Plan(stages=found, costs=_costs(parameters, found, rows))
-
-
-def _costs(
-    parameters: PipelineParameters, stages: list[PlannedStage], rows: Mapping[str, float]
-) -> list[Cost]:
+    known = Known(parameters=parameters.model_dump(mode="json"))
     try:
-        return costs_of(parameters, stages, rows, load_settings())
+        known = known_of_plan(parameters, found, rows, load_settings())
+        costs = costs_of(known, found, load_settings())
     except Exception as error:  # whatever an old manifest lacks: a guess must not stop a run
         run_logger().warning("what the run costs is not known (%s)", first_line(error))
-        return [Cost() for _ in stages]
+        costs = [Cost() for _ in found]
+    return Plan(stages=found, costs=costs, known=known)
 
 
 def _count_rows(parameters: PipelineParameters, stages: list[PlannedStage]) -> Mapping[str, float]:

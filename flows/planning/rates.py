@@ -1,26 +1,31 @@
 """Seconds and peak memory of a plan's stages, from what earlier runs of this home folder took.
 
 A stage takes as long as the newest result of its kind did, in proportion to the work. Where there
-is none, the machine's speed is measured once (`tasks/machine/speed.py`).
+is none, the machine's speeds are measured once (`tasks/machine/speed.py`).
 """
 
+import contextlib
 import json
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from flows.parameters import PipelineParameters
 from flows.planning.costs import Known, Work, work_of
-from flows.planning.memory import MemoryPart, Scale, peak
+from flows.planning.memory import peak
 from flows.planning.needs import memory_of, scale_of
-from flows.planning.sizes import NetworkSizes, sizes_in
-from tasks.machine.speed import training_speed
+from flows.planning.sizes import NetworkSizes, sizes_in, sizes_on_hub
+from models.errors import ModelError
+from tasks.machine.speed import measured_speeds
 from tasks.results.manifests import find_manifest, list_ancestors, list_published
 from tasks.results.store import Manifest
 from tasks.run.planning import PlannedStage
 from tasks.settings import Settings
 
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+"""What may be one; `sft/3fa81c2b` looks like one too, and the hub has none of that name."""
 START_SECONDS = 1.5
 """Of a stage with networks, before and after its work."""
 RUN_SECONDS = 2.0
@@ -38,34 +43,24 @@ class Cost:
     """What one new stage costs; None where too little is known.
 
     Attributes:
+        networks: Bytes that its networks and passes hold at one time, at most.
         process: GiB that the process holds without networks; 0 on a GPU, whose memory is its own.
     """
 
     work: Work | None = None
     flops: float | None = None
     seconds: float | None = None
-    memory: Sequence[MemoryPart] = field(default_factory=list)
-    scale: Scale = field(default_factory=Scale)
+    networks: int = 0
     process: float = 0.0
 
     @property
     def peak_gib(self) -> float:
         """The process and, if it has networks, the most that they hold at one time."""
-        return self.process + peak(self.memory, self.scale) / 2**30
+        return self.process + self.networks / 2**30
 
 
-def costs_of(
-    parameters: PipelineParameters,
-    stages: Sequence[PlannedStage],
-    data: Mapping[str, float],
-    settings: Settings,
-) -> list[Cost]:
-    """The cost of each stage of a plan; a reused one costs nothing.
-
-    Args:
-        data: Rows and characters of data that is not prepared yet, as far as they were counted.
-    """
-    known = _known_of_plan(parameters, stages, data, settings)
+def costs_of(known: Known, stages: Sequence[PlannedStage], settings: Settings) -> list[Cost]:
+    """The cost of each stage of a plan; a reused one costs nothing."""
     costs: list[Cost] = []
     for one in stages:
         earlier = sum(cost != Cost() for cost in costs)
@@ -75,7 +70,7 @@ def costs_of(
 
 def _cost(stage: str, known: Known, settings: Settings, earlier: int) -> Cost:
     scale = scale_of(settings)
-    memory = memory_of(stage, known, scale)
+    networks = peak(memory_of(stage, known, scale), scale)
     amount, work = _amount(stage, known)
     newest = _newest(settings.store, stage)
     before = None if newest is None else _known_of_manifest(settings.store, newest)
@@ -91,20 +86,26 @@ def _cost(stage: str, known: Known, settings: Settings, earlier: int) -> Cost:
     if amount and newest is not None and done:
         seconds = start + max(0.1, newest.seconds - start) * amount / done
     elif amount and known.network is not None and start:
-        network = known.network
-        speed = training_speed(
-            settings,
-            layers=network.layers,
-            width=network.width,
-            vocabulary=network.vocabulary,
-        )
-        seconds = start + amount / speed
+        assert work is not None
+        seconds = start + _seconds(work, known.network, settings)
     elif amount:
         seconds = amount / ROWS_PER_SECOND
     flops = work.flops(known.network.weights) if work and known.network else None
-    return Cost(
-        work=work, flops=flops, seconds=seconds, memory=memory, scale=scale, process=process
+    return Cost(work=work, flops=flops, seconds=seconds, networks=networks, process=process)
+
+
+def _seconds(work: Work, network: NetworkSizes, settings: Settings) -> float:
+    """Of work that was never done here, by this machine's measured speeds."""
+    speeds = measured_speeds(
+        settings,
+        layers=network.layers,
+        width=network.width,
+        feed_forward=network.feed_forward,
+        vocabulary=network.vocabulary,
     )
+    sampling = 2 * network.weights * work.sampled
+    learning = work.flops(network.weights) - sampling
+    return learning / speeds.training + sampling / speeds.sampling
 
 
 def _amount(stage: str, known: Known) -> tuple[float, Work | None]:
@@ -142,12 +143,17 @@ def _merged(store: Path, manifests: Sequence[Manifest]) -> Known:
     return Known(parameters=groups, numbers=numbers, network=network)
 
 
-def _known_of_plan(
+def known_of_plan(
     p: PipelineParameters,
     stages: Sequence[PlannedStage],
     data: Mapping[str, float],
     settings: Settings,
 ) -> Known:
+    """What is known before a run: its parameters, rows, and results that it will reuse.
+
+    Args:
+        data: Rows and characters of data that is not prepared yet, as far as they were counted.
+    """
     planned = {one.digest for one in stages}
     digests = {ref.digest: ref for one in stages for ref in one.spec.inputs.values()}
     there = [find_manifest(settings.store, digest) for digest in digests if digest not in planned]
@@ -161,15 +167,19 @@ def _known_of_plan(
     return Known(
         parameters={**before.parameters, **p.model_dump(mode="json")},
         numbers={**before.numbers, **data},
-        network=_network(p) if from_scratch else before.network or _network(p),
+        network=network_of(p) if from_scratch else before.network or network_of(p),
     )
 
 
-def _network(p: PipelineParameters) -> NetworkSizes | None:
-    """Of the model from scratch, or in the folder that is to be taken in."""
+def network_of(p: PipelineParameters) -> NetworkSizes | None:
+    """The sizes of the model from scratch, or of one that is to be taken in from elsewhere."""
     if not p.base.source:
         return NetworkSizes.from_scratch(p.model, p.tokenizer.vocab_size)
-    return sizes_in(p.base.source)
+    found = sizes_in(p.base.source)
+    if found is None and HUB_ID.fullmatch(p.base.source):
+        with contextlib.suppress(ModelError):
+            found = sizes_on_hub(p.base.name)
+    return found
 
 
 def data_numbers(folder: Path) -> dict[str, float]:

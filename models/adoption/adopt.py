@@ -20,6 +20,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from models.adoption.merging import merge_adapter
 from models.adoption.proof import prove_language_model, prove_reward_head, prove_scores
 from models.errors import DataError, ModelError
 from models.language.architectures import parameter_count
@@ -53,10 +54,15 @@ EXAMPLES = {
 }
 
 
-def adopt_model(source: str, revision: str | None, out: Path) -> dict[str, float]:
+def adopt_model(
+    source: str, revision: str | None, out: Path, *, adapter: Path | None = None
+) -> dict[str, float]:
     """Make a causal language model, a local folder or a hub id, a complete folder of this pipeline.
 
     `revision` is a branch, tag or commit on the hub.
+
+    Args:
+        adapter: Folder of a LoRA adapter that is merged into it, if given.
 
     Returns:
         Parameters, vocabulary size, context and how many tokens were added.
@@ -65,6 +71,8 @@ def adopt_model(source: str, revision: str | None, out: Path) -> dict[str, float
         ModelError: The source cannot be loaded, has no safetensors, or states no context.
     """
     model, tokenizer = _fetch(_folder(source, revision), AutoModelForCausalLM)
+    if adapter is not None:
+        model = merge_adapter(model, adapter, source)
     metrics = _complete(source, model, tokenizer)
     try:
         model.generation_config.validate(strict=True)

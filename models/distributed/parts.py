@@ -1,4 +1,4 @@
-"""Weights, gradients and optimisers that lie in parts in several processes, made whole and cut again.
+"""Weights, gradients and optimisers in parts in several processes, made whole and cut again.
 
 Where nothing is spread (`models.distributed.sharding`), each function does what is done with whole
 tensors, to the bit.
@@ -26,7 +26,7 @@ def gathered(model: Any) -> Iterator[Any]:
         return
     config = copy.deepcopy(model.config)
     config.distributed_config = None
-    kind = next(one for one in type(model).__mro__ if not issubclass(one, FSDPModule))
+    kind: Any = next(one for one in type(model).__mro__ if not issubclass(one, FSDPModule))
     with torch.device("meta"):
         copied = kind(config)
     weights = {name: whole(tensor) for name, tensor in model.state_dict().items()}

@@ -86,7 +86,8 @@ def _work(spec: dict[str, Any], folder: Path) -> None:
     log = journal.log if journal is not None else ignore
     try:
         found = find(spec["function"])(**from_plain(spec["arguments"], log))
-        peak = max(team.gather(_peak_memory(spec["device"])))  # and so all have come to the end
+        peak = max(team.gather(_peak_memory(spec["device"])))
+        team.wait()  # until all have come to the end
     except (SystemExit, KeyboardInterrupt):  # told to stop, as all others are
         sys.stderr.flush()
         os._exit(STOPPED)
@@ -99,7 +100,7 @@ def _work(spec: dict[str, Any], folder: Path) -> None:
 def _fail(error: Exception, folder: Path) -> None:
     """Leave the error for the stage and end, without a farewell to ranks that may hang."""
     traceback.print_exc()
-    rank = current_team().rank  # 0 where it could not join
+    rank = distributed.get_rank() if distributed.is_initialized() else None  # it could not join
     plain = all(isinstance(one, str | int | float) for one in error.args)
     file = getattr(error, "filename", None)
     told = {

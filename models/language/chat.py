@@ -68,7 +68,7 @@ class Chat:
         Raises:
             ModelError: The folder is incomplete, damaged, or holds another kind of model.
         """
-        self.tokenizer = load_tokenizer(folder)
+        self.tokenizer = load_tokenizer(folder, wants_pad=False)
         self.model = load_frozen(load_causal_model, folder, device)
         refuse_short_embeddings(folder, self.tokenizer, self.model)
         self.options = options
@@ -186,6 +186,7 @@ class Chat:
                 generation_config=self._config(self.context - len(ids)),
                 streamer=streamer,
                 stopping_criteria=StoppingCriteriaList([stop]),
+                trust_remote_code=False,
             )
 
     def _config(self, room: int) -> GenerationConfig:
@@ -196,7 +197,7 @@ class Chat:
         return GenerationConfig(
             max_new_tokens=min(self.options.max_tokens, room),
             eos_token_id=self.tokenizer.eos_token_id if own is None else own,
-            pad_token_id=self.tokenizer.pad_token_id,
+            pad_token_id=self.tokenizer.pad_token_id or 0,  # of one row nothing is padded
             **drawing,
         )
 

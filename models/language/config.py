@@ -50,6 +50,8 @@ class BaseModelConfig(Config):
     """stage/DIGEST, models:/NAME@ALIAS, folder or hub id; empty = pretrain from scratch."""
     revision: str = ""
     """Branch, tag or commit of a hub id; empty = the main branch."""
+    adapter: str = ""
+    """Folder or hub id of a LoRA adapter to merge into the source; empty = none."""
 
     @property
     def name(self) -> str:

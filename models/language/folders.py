@@ -20,6 +20,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from models.config import Precision
+from models.distributed.sharding import gathered_state
 from models.distributed.team import current_team
 from models.errors import ModelError
 from models.language.reading import (
@@ -29,6 +30,7 @@ from models.language.reading import (
     without_progress_bars,
 )
 from models.runtime import weights_dtype
+from models.unfit import refuse_unfit
 
 IDENTITY_PARTS = ("model", "added_tokens", "normalizer", "pre_tokenizer")
 """What of a tokenizer.json decides the ids of a text."""
@@ -38,29 +40,32 @@ def save_model(model: Any, tokenizer: Any, out: Path) -> None:
     """Write a complete model folder: of a team all members call this, and its leader writes."""
     team = current_team()
     model.config.use_cache = True  # trainers turn it off, and generation wants it
-    with without_progress_bars():
-        model.save_pretrained(out)  # which writes in the first process only
+    with without_progress_bars(), gathered_state(model) as state:
+        model.save_pretrained(out, state_dict=state)  # which writes in the first process only
     if team.leads:
         tokenizer.save_pretrained(out)
     team.wait()
 
 
-def load_tokenizer(path: Path, *, wants_template: bool = False) -> Any:
+def load_tokenizer(path: Path, *, wants_template: bool = False, wants_pad: bool = True) -> Any:
     """Load a tokenizer folder.
 
     Args:
         wants_template: Whether prompts are lists of messages.
+        wants_pad: Whether EOS and a pad of its own are needed: to train, not to talk.
 
     Raises:
         ModelError: No tokenizer there, no EOS, no pad of its own, or no chat template.
     """
     _want_files(path, "tokenizer", ["tokenizer.json"])
     tokenizer = read_tokenizer(path)
-    if tokenizer.eos_token_id is None or tokenizer.pad_token_id in (None, tokenizer.eos_token_id):
+    unpadded = tokenizer.pad_token_id in (None, tokenizer.eos_token_id)
+    if wants_pad and (unpadded or tokenizer.eos_token_id is None):
         raise ModelError(
             f"the tokenizer in {path} has pad {tokenizer.pad_token!r} and EOS "
             f"{tokenizer.eos_token!r}, wanted two different tokens (a shared one would drop EOS "
-            "out of the loss); take the model through adoption, which adds a pad"
+            "out of the loss); take the model through adoption, which adds a pad: name it as "
+            "base.source of `quartet run`, or to `quartet evaluate`"
         )
     if wants_template and not tokenizer.chat_template:
         raise ModelError(
@@ -165,6 +170,7 @@ def _load(path: Path, loader: Any, wanted: str, stage: str, dtype: torch.dtype) 
 def _want_files(path: Path, what: str, patterns: list[str]) -> None:
     if not path.is_dir():
         raise ModelError(f"{path} is no folder, a {what} folder was wanted; check the path")
+    refuse_unfit(str(path), {one.name for one in path.iterdir()}, path)
     for pattern in patterns:
         if not any(path.glob(pattern)):
             raise ModelError(

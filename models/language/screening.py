@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 
 from models.display import one_line
 from models.errors import ModelError
+from models.unfit import FLOATS, UNQUANTISED, refuse_quantised, refuse_unfit
 
 READ_ENDINGS = (".json", ".jinja", ".model", ".safetensors", ".spm", ".tiktoken", ".txt")
 """Of the files that loading a model or a tokenizer may read."""
@@ -42,8 +43,6 @@ SIZES = re.compile(r"(num|n)_.*|(hidden|intermediate|vocab)_size|max_position_em
 LAYERS = re.compile(r"(?!max_window_)(.*_)?n?_?layers?")
 COUNTS = re.compile(r".*(experts?|labels|classes)(_per_\w+)?")
 
-FLOATS = ("BF16", "F16", "F32", "F64")
-
 
 def model_files(folder: Path) -> list[str]:
     """Name every file of a folder that loading may read, sorted, relative to the folder.
@@ -58,15 +57,16 @@ def model_files(folder: Path) -> list[str]:
             f"{folder} cannot be read ({error.strerror}), a model folder was wanted; check the "
             "path and who may read it"
         ) from error
+    refuse_unfit(str(folder), {path.name for path in entries}, folder)
     names = {path.name for path in entries if path.suffix in READ_ENDINGS}
     templates = folder / "additional_chat_templates"
     if templates.is_dir():
         names |= {f"{templates.name}/{path.name}" for path in templates.glob("*.jinja")}
     for name in sorted(names):
-        _refuse_irregular_file(folder, name)
+        refuse_irregular_file(folder, name)
     shards = set(_shards(folder).values()) - names
     for name in sorted(shards):
-        _refuse_irregular_file(folder, name)
+        refuse_irregular_file(folder, name)
     return sorted(names | shards)
 
 
@@ -102,11 +102,6 @@ def screen_model(folder: Path) -> tuple[dict[str, Any], dict[str, int]]:
     if "generation_config.json" in names:
         generation = read_json(folder, "generation_config.json")
         _refuse_generation_config(folder, generation)
-    if "adapter_config.json" in names:
-        raise ModelError(
-            f"{folder} holds an adapter (adapter_config.json), which needs a base model from "
-            "elsewhere; a whole model was wanted: merge the adapter into its base and save that"
-        )
     _refuse_config(folder, config)
     sizes = _weight_sizes(folder)
     for key, number in _numbers(config):
@@ -124,7 +119,7 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
     Raises:
         ModelError: The file is missing, too large, or holds no JSON object.
     """
-    _refuse_irregular_file(folder, name)
+    refuse_irregular_file(folder, name)
     try:
         value = json.loads((folder / name).read_bytes())
         depth = _depth(value)
@@ -142,7 +137,12 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
     return value
 
 
-def _refuse_irregular_file(folder: Path, name: str) -> None:
+def refuse_irregular_file(folder: Path, name: str) -> None:
+    """Refuse a file that is absent, irregular, outside the folder or too large.
+
+    Raises:
+        ModelError: It is.
+    """
     path = folder / name
     try:
         real, root = path.resolve(strict=True), folder.resolve()
@@ -214,11 +214,7 @@ def _refuse_config(folder: Path, config: dict[str, Any]) -> None:
                 f"config.json of {folder} has {key} {number}, a number from 0 on was wanted, of "
                 f"layers, experts and labels at most {LARGEST_COUNT}; copy the file again"
             )
-    if config.get("quantization_config"):
-        raise ModelError(
-            f"{folder} holds quantised weights (quantization_config), weights in one of "
-            f"{', '.join(FLOATS)} were wanted; take the model that is not quantised"
-        )
+    refuse_quantised(str(folder), config)
     if config.get("transformers_weights"):
         raise ModelError(
             f"config.json of {folder} names its weights {_short(config['transformers_weights'])}, "
@@ -246,7 +242,7 @@ def _weight_sizes(folder: Path) -> dict[str, int]:
         )
     sizes: dict[str, int] = {}
     for name in sorted(set(shards.values())) or [WEIGHTS]:
-        _refuse_irregular_file(folder, name)
+        refuse_irregular_file(folder, name)
         try:
             with safe_open(folder / name, "np") as file:
                 tensors = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118
@@ -260,8 +256,8 @@ def _weight_sizes(folder: Path) -> dict[str, int]:
         for key, dtype in dtypes.items():
             if key.endswith("weight") and dtype not in FLOATS:
                 raise ModelError(
-                    f"{folder} holds {key} as {dtype}, weights in one of {', '.join(FLOATS)} were "
-                    "wanted; take the model that is not quantised"
+                    f"{folder} holds {key} as {dtype}, which is quantised; weights in one of "
+                    f"{', '.join(FLOATS)} were wanted: {UNQUANTISED}"
                 )
     if absent := sorted(shards.keys() - sizes.keys()):
         raise ModelError(

@@ -7,6 +7,7 @@ Where the reward model is an adapter on this very SFT model, one trunk serves al
 """
 
 import hashlib
+import logging
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ import torch
 from models.adoption.proof import check_language_model
 from models.config import Precision
 from models.distributed.parts import whole
-from models.distributed.sharding import shard
+from models.distributed.sharding import let_go, shard
 from models.distributed.team import current_team
 from models.errors import ModelError, ParameterError
 from models.language.folders import (
@@ -39,6 +40,8 @@ from models.training.adapters import (
     share_weights,
 )
 from models.training.memory import recompute_activations
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +130,8 @@ def _load_trunks(sft: Path, reward: Path, device: str, precision: Precision) -> 
     actor = load_frozen(load_causal_model, sft, device, precision)
     adapter = adapter_folder(reward)
     one_trunk = belongs_on(adapter, sft)
+    if one_trunk:
+        logger.info("the reward model is an adapter on the SFT model: one trunk serves all four")
     reward_model = (
         reward_model_on(actor)
         if one_trunk
@@ -153,6 +158,7 @@ def prepare_networks(networks: Networks, config: PPOConfig) -> None:
     """
     for network in (networks.actor, networks.critic, networks.reference, networks.reward_model):
         network.eval()
+        let_go(network)
     for frozen in (networks.reference, networks.reward_model):
         frozen.requires_grad_(False)
     if config.gradient_checkpointing:

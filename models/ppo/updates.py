@@ -35,8 +35,10 @@ def adamw(network: Any, learning_rate: float, config: PPOConfig) -> torch.optim.
         "betas": (0.9, 0.95),
         "eps": 1e-5,
         "weight_decay": 0.0,
-        "fused": not is_sharded(network),  # some of its weights are whole, some are parts
+        "fused": True,
     }
+    if is_sharded(network):  # some of its weights are whole, some are parts: one after the other
+        settings |= {"fused": False, "foreach": False}
     if config.precision == "bfloat16" and config.lora is None:
         return MasterAdamW(learned, network=network, **settings)
     return torch.optim.AdamW(learned, **settings)

@@ -28,6 +28,7 @@ import torch
 from datasets import Dataset
 from trl import RewardConfig
 
+from models.distributed.team import current_team
 from models.errors import DataError
 from models.language.config import SamplingConfig
 from models.language.examples import Pairs, encode_pairs
@@ -120,7 +121,8 @@ def train_reward_model(
         seed=run.seed,
     )
     publish(model, tokenizer, run.out, base=sft, load=partial(new_reward_model, seed=0))
-    write_score_moments(run.out, moments)
+    if current_team().leads:
+        write_score_moments(run.out, moments)
     return {
         **metrics,
         "reward/score_mean": moments.mean,

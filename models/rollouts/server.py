@@ -3,18 +3,20 @@
 One request a row to `/v1/completions`, with the fields that these three have in common: token ids
 in and out, a seed of its own, temperature and nothing else that shapes the distribution. Each
 answer is read strictly (`answers`) and has to come from the weights that were sent last. In a team
-one member asks, and tells the others.
+one process asks, and tells the others.
 """
 
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from typing import Any, TypeVar
 
 import torch
+from torch import distributed
 
 from models.distributed.team import current_team
-from models.errors import ParameterError, QuartetError, RolloutError
+from models.errors import ParameterError, RolloutError
 from models.files import parse_json, shorten
 from models.language.config import SamplingConfig
 from models.language.generation import Completion
@@ -33,6 +35,7 @@ PAUSE_SECONDS = 0.5
 """Before the first retry; doubled before each further one."""
 MOST_SEED = 2**53
 """Up to here every reader of JSON keeps an integer."""
+HEARTBEAT_SECONDS = 30.0
 EXCERPT = 200
 
 
@@ -50,7 +53,7 @@ class ServerEngine:
         self._server = server
         self._key = _read_key(server)
         self._headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
-        self._name = uuid.uuid4().hex[:12]
+        self._name = _told(uuid.uuid4().hex[:12])
         self._version = ""
         self._vocabulary = 0
         self._sender: Sender | None = None
@@ -72,7 +75,13 @@ class ServerEngine:
         """
         self._version = f"{self._name}.{version}"
         self._vocabulary = actor.get_input_embeddings().num_embeddings
-        _by_one(lambda: self._send(actor))
+        if self._sender is None:
+            self._sender = (
+                FolderSender(self._server.folder, self._tell)
+                if self._server.weights == "folder"
+                else NcclSender(self._server.url, self._headers, actor.device, self._tell)
+            )
+        self._sender.send(actor, self._version)
 
     def sample(
         self,
@@ -122,15 +131,6 @@ class ServerEngine:
     def _who(self) -> str:
         return f"the rollout server at {self._server.url}"
 
-    def _send(self, actor: Any) -> None:
-        if self._sender is None:
-            self._sender = (
-                FolderSender(self._server.folder, self._tell)
-                if self._server.weights == "folder"
-                else NcclSender(self._server.url, self._headers, actor.device, self._tell)
-            )
-        self._sender.send(actor, self._version)
-
     def _complete(self, asked: Asked, seed: int) -> Completion:
         sampling = asked.sampling
         body = {
@@ -154,7 +154,7 @@ class ServerEngine:
             raise RolloutError(f"an answer of {self._who} {error}") from error
 
     def _tell(self, route: str, body: Mapping[str, Any]) -> None:
-        answer = _content(self._reply(route, body))
+        answer = _by_one(lambda: _content(self._reply(route, body)))
         if answer.get("success") is not True:
             raise RolloutError(
                 f"{self._who} did not take the weights {self._version}: "
@@ -195,20 +195,38 @@ class ServerEngine:
 
 
 def _by_one(ask: Callable[[], T]) -> T:
-    """Let one member of the team ask, and give its answer, or its error, to all."""
-    team = current_team()
-    outcome: T | QuartetError | None = None
-    if team.leads:
-        try:
-            outcome = ask()
-        except QuartetError as error:
-            if team.size == 1:
-                raise
-            outcome = error
-    found = team.gather(outcome)[0]
-    if isinstance(found, QuartetError):
-        raise found
-    return found  # type: ignore[return-value]
+    """Let one process ask, and give its answer, or its error, to all.
+
+    While it asks, the others hear of it now and then: their patience ends before a slow server's.
+    """
+    if not _has_others():
+        return ask()
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        asked = pool.submit(ask) if current_team().leads else None
+        while True:
+            outcome: tuple[BaseException | None, Any] | None = None
+            if asked is not None and wait([asked], timeout=HEARTBEAT_SECONDS).done:
+                error = asked.exception()
+                outcome = (error, None if error else asked.result())
+            if (told := _told(outcome)) is None:
+                continue
+            error, found = told
+            if error is not None:
+                raise error
+            return found  # type: ignore[no-any-return]
+
+
+def _told(value: T) -> T:
+    """What the first process has, in each."""
+    if not _has_others():
+        return value
+    told = [value]
+    distributed.broadcast_object_list(told, src=0, device=torch.device("cpu"))
+    return told[0]
+
+
+def _has_others() -> bool:
+    return distributed.is_initialized() and distributed.get_world_size() > 1
 
 
 def _content(reply: Reply) -> dict[str, Any]:

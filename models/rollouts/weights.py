@@ -12,15 +12,16 @@ from typing import Any, Protocol
 import torch
 from peft.tuners.lora import LoraLayer
 
+from models.distributed.team import current_team
 from models.errors import ParameterError, RolloutError, first_line
 from models.language.reading import without_progress_bars
 
 Tell = Callable[[str, Mapping[str, Any]], None]
-"""``tell(route, body)``: posts to the server and wants its consent."""
+"""``tell(route, body)``: posts to the server and wants its consent, for the whole team."""
 
 
 class Sender(Protocol):
-    """Brings weights to a server."""
+    """Brings weights to a server; in a team all members call it alike."""
 
     def send(self, actor: Any, version: str) -> None:
         """Send an actor's weights under a name."""
@@ -41,7 +42,7 @@ class FolderSender:
         folder = self._folder / version
         try:
             with without_progress_bars():
-                plain_model(actor).save_pretrained(folder)
+                plain_model(actor).save_pretrained(folder)  # which the first process writes
             self._tell(
                 "/update_weights_from_disk",
                 {"model_path": str(folder), "weight_version": version, "flush_cache": True},
@@ -58,16 +59,22 @@ class FolderSender:
 class NcclSender:
     """Broadcasts the actor to vLLM's workers with TRL's client; needs a GPU, and vLLM here too.
 
-    Never run: vLLM and this project's pinned torch and transformers exclude each other.
+    Never run: vLLM and this project's pinned torch and transformers exclude each other. For one
+    training process; several would each join the workers.
     """
 
     def __init__(self, url: str, headers: Mapping[str, str], device: torch.device, tell: Tell):
         """Join the workers of a server.
 
         Raises:
-            ParameterError: There is no vLLM here.
+            ParameterError: There is no vLLM here, or this process is one of several.
             RolloutError: The server cannot be joined.
         """
+        if current_team().size > 1:
+            raise ParameterError(
+                "QUARTET_ROLLOUT_WEIGHTS is nccl, which one training process can use; set "
+                "QUARTET_PROCESSES to 1, or folder"
+            )
         try:
             from trl.generation.vllm_client import VLLMClient
 

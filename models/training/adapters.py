@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig
-from peft.tuners.lora import LoraLayer
+from peft import LoraConfig, PeftModel
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from transformers.pytorch_utils import Conv1D
@@ -33,7 +32,7 @@ from models.training.memory import master_of
 NAME = "default"
 """Of the one adapter of a network."""
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+WEIGHTS = "adapter_model.safetensors"
 BASE = "base_weights.json"
 """Beside a saved adapter: the digest of the weights that it belongs on."""
 
@@ -50,9 +49,18 @@ def add_adapter(network: Any, config: LoRAConfig, *, seed: int) -> None:
         network: A causal language model or a reward model of transformers.
         seed: Of the first weights.
     """
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):  # peft draws on the CPU
         torch.manual_seed(seed)
-        _inject(network, r=config.rank, lora_alpha=config.alpha, target_modules="all-linear")
+        _inject(
+            network,
+            LoraConfig(
+                r=config.rank,
+                lora_alpha=config.alpha,
+                target_modules="all-linear",
+                task_type="CAUSAL_LM" if _head(network) is None else "SEQ_CLS",
+                fan_in_fan_out=any(isinstance(one, Conv1D) for one in network.modules()),  # GPT-2
+            ),
+        )
 
 
 def has_adapter(network: Any) -> bool:
@@ -74,7 +82,9 @@ def save_adapter(network: Any, folder: Path, *, base: Path) -> None:
     tensors = {f"{PREFIX}{name}": tensor.contiguous() for name, tensor in learned.items()}
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
     config = copy.copy(network.peft_config[NAME])
-    config.target_modules = sorted(config.target_modules)
+    for targets in ("target_modules", "target_parameters"):  # sets, whose order is anyone's guess
+        if getattr(config, targets):
+            setattr(config, targets, sorted(getattr(config, targets)))
     config.modules_to_save = None if head is None else ["score"]
     config.base_model_name_or_path = str(base)
     config.inference_mode = True
@@ -85,8 +95,9 @@ def save_adapter(network: Any, folder: Path, *, base: Path) -> None:
 
 def load_adapter(network: Any, folder: Path) -> None:
     """Put an adapter that `save_adapter` wrote on its base network, set to learn."""
-    saved = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    _inject(network, **{name: saved[name] for name in ("r", "lora_alpha", "target_modules")})
+    config = LoraConfig.from_pretrained(str(folder))
+    config.inference_mode, config.modules_to_save = False, None  # the head is loaded below
+    _inject(network, config)
     tensors = load_file(folder / WEIGHTS)
     set_peft_model_state_dict(
         network, {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items()}, NAME
@@ -139,27 +150,12 @@ def publish(
     if not has_adapter(network):
         save_model(network, tokenizer, folder)
         return
-    if current_team().leads:
-        save_adapter(network, adapter_folder(folder), base=base)
-    merged = load(base)
-    merge(network, merged)
+    team, adapter = current_team(), adapter_folder(folder)
+    if team.leads:
+        save_adapter(network, adapter, base=base)
+    team.wait()
+    merged = PeftModel.from_pretrained(load(base), str(adapter)).merge_and_unload()
     save_model(merged, tokenizer, folder)
-
-
-@torch.no_grad()
-def merge(network: Any, plain: Any) -> None:
-    """Add what a network's adapter has learned to its base weights.
-
-    Args:
-        plain: The same network without an adapter, changed in place.
-    """
-    for name, layer in network.named_modules():
-        if isinstance(layer, LoraLayer):
-            weight = plain.get_submodule(name).weight
-            weight += layer.get_delta_weight(NAME).to(weight)
-    head = _head(network)
-    if head is not None:
-        _head(plain).load_state_dict(head.state_dict())
 
 
 def share_weights(network: Any) -> Any:
@@ -187,19 +183,13 @@ def load_learned_state(network: Any, state: dict[str, torch.Tensor]) -> None:
             weight.copy_(master.copy_(spread(state[name], master)))
 
 
-def _inject(network: Any, **settings: Any) -> None:
+def _inject(network: Any, config: LoraConfig) -> None:
     """Let peft put an adapter on a network, and freeze all else but a score head.
 
     What learns is float32, whatever the trunk is.
     """
+    network.add_adapter(config)
     head = _head(network)
-    network.add_adapter(
-        LoraConfig(
-            task_type="CAUSAL_LM" if head is None else "SEQ_CLS",
-            fan_in_fan_out=any(isinstance(one, Conv1D) for one in network.modules()),  # GPT-2's
-            **settings,
-        )
-    )
     if head is not None:
         head.requires_grad_(True)
     for weight in network.parameters():

@@ -10,11 +10,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import TrainerCallback
 
 from models.checkpoints import prune, seal
 from models.distributed.interruption import Interruption
+from models.distributed.sharding import all_finite
+from models.distributed.team import current_team
 from models.errors import DivergedError
 from models.runtime import Log
 
@@ -74,8 +75,9 @@ class LogCallback(TrainerCallback):  # type: ignore[misc]
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Save the unfinished span with the checkpoint."""
-        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        (folder / SPAN).write_text(json.dumps(self._span), encoding="utf-8")
+        if current_team().leads:
+            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            (folder / SPAN).write_text(json.dumps(self._span), encoding="utf-8")
 
     def resume(self, checkpoint: Path) -> None:
         """Continue the span that the checkpoint cut."""
@@ -83,14 +85,14 @@ class LogCallback(TrainerCallback):  # type: ignore[misc]
 
 
 class StopCallback(TrainerCallback):  # type: ignore[misc]
-    """Save and end the training after the step in which a signal came."""
+    """Save and end the training after the step in which a signal came to any member of the team."""
 
     def __init__(self, interruption: Interruption) -> None:
         self._interruption = interruption
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Ask for a checkpoint and for the end."""
-        if self._interruption.requested:
+        if current_team().agree(self._interruption.requested):
             control.should_save = True
             control.should_training_stop = True
 
@@ -105,18 +107,22 @@ class SealCallback(TrainerCallback):  # type: ignore[misc]
     def on_save(
         self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any
     ) -> None:
-        """Seal the newest checkpoint, unless its weights are broken.
+        """Seal the newest checkpoint, once every member has written, unless weights are broken.
 
         Raises:
             DivergedError: A weight is not finite; nobody should resume from there.
         """
-        if not all(bool(torch.isfinite(weight).all()) for weight in model.parameters()):
+        if not all_finite(model.parameters()):
             raise DivergedError(
                 f"a weight is no longer finite at step {state.global_step}, so this checkpoint was "
                 "not sealed; lower learning_rate or max_grad_norm"
             )
-        seal(self._checkpoints / f"checkpoint-{state.global_step}")
-        prune(self._checkpoints, self._keep)
+        team = current_team()
+        team.wait()
+        if team.leads:
+            seal(self._checkpoints / f"checkpoint-{state.global_step}")
+            prune(self._checkpoints, self._keep)
+        team.wait()
 
 
 class HeldOutCallback(TrainerCallback):  # type: ignore[misc]
@@ -154,11 +160,13 @@ class HeldOutCallback(TrainerCallback):  # type: ignore[misc]
         step = state.global_step
         noted = Path(args.output_dir) / f"checkpoint-{step}" / MEASURED
         due = 0 < step < state.max_steps and step % args.save_steps == 0
-        if due and not noted.exists():
+        team = current_team()
+        if due and not team.agree(noted.exists()):
             with self._interruption.released():
                 metrics = self._measure(model)
             self._log(metrics, step)
-            noted.touch()  # beside the sealed files, which do not change
+            if team.leads:
+                noted.touch()  # beside the sealed files, which do not change
 
 
 def _metric_name(name: str) -> str:

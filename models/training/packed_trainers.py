@@ -19,12 +19,12 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from trl import RewardTrainer, SFTTrainer
 from trl.trainer.utils import FusedCausalLMOutput
 
+from models.distributed.team import current_team
 from models.language.examples import Pairs
 from models.language.packing import cut_rows, use_packed_attention
 from models.language.sequences import Sequences, sequence_scores
-from models.training.setup import GuardedTrainer
+from models.training.setup import IGNORED_LABEL, GuardedTrainer
 
-IGNORED_LABEL = -100
 MOST_LOGITS = 2**28
 """So many exist at once, 1 GiB in float32 and as much again for each step of the softmax; a batch
 with more goes through TRL's own head, which is slower on a CPU but takes them in tiles."""
@@ -47,17 +47,19 @@ class PackedSFTTrainer(GuardedTrainer, SFTTrainer):  # type: ignore[misc]
         """Compute TRL's loss, the mean over the completion tokens of the whole batch."""
         outputs: list[FusedCausalLMOutput] = []
 
-        def losses() -> Iterator[torch.Tensor]:
-            parts = list(_cut_packed(inputs, self.tokens_per_microbatch))
-            for part in parts:
-                output = self._predict(model, part)
-                outputs.append(FusedCausalLMOutput(**{k: v.detach() for k, v in output.items()}))
-                loss = -output.log_probs.sum() / num_items_in_batch
-                if self.aux_loss_enabled:  # of a mixture of experts
-                    loss = loss + self.router_aux_loss_coef * output.aux_loss / len(parts)
-                yield loss
+        parts = list(_cut_packed(inputs, self.tokens_per_microbatch))
 
-        loss = self.accumulate(losses())
+        def compute_share(part: dict[str, Any]) -> torch.Tensor:
+            output = self._predict(model, part)
+            outputs.append(FusedCausalLMOutput(**{k: v.detach() for k, v in output.items()}))
+            loss: torch.Tensor = -output.log_probs.sum() / num_items_in_batch
+            if self.aux_loss_enabled:  # of a mixture of experts
+                shares = len(parts) * current_team().size
+                loss = loss + self.router_aux_loss_coef * output.aux_loss / shares
+            return loss
+
+        loss = self.accumulate(parts, compute_share)
+        outputs = outputs[-len(parts) :]  # without those that stood in
         super().compute_loss(lambda **_: _join(outputs), dict(inputs))  # for what it logs
         return loss
 
@@ -75,7 +77,7 @@ class PackedRewardTrainer(GuardedTrainer, RewardTrainer):  # type: ignore[misc]
     """TRL's RewardTrainer whose batch elements are prompts with completions and pairs of these.
 
     Each completion of a batch is scored once, all of a micro-batch in one packed row; an element is
-    never cut. TRL logs what it logs, of the pairs that are no ties.
+    never cut. TRL logs what it logs, of the whole batch's pairs that are no ties.
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -86,32 +88,42 @@ class PackedRewardTrainer(GuardedTrainer, RewardTrainer):  # type: ignore[misc]
         """Take the rows as they are: tokenised, with columns that TRL does not know."""
         return dataset
 
+    def collate(self, rows: list[Any], of: int) -> dict[str, torch.Tensor]:
+        """Lay out some elements of a batch of `of`, as `collate_rankings`."""
+        return collate_rankings(rows, of)
+
+    def without_effect(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Make an element that can be computed and has no pairs."""
+        return {**row, **{name: [] for name in ("chosen", "rejected", "margin", "tie")}}
+
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Compute the mean over the batch's elements of `pair_losses`, averaged within each."""
         tie, margin = inputs["tie"], inputs["margin"]
         scores = margin.new_zeros(len(inputs["input_ids"]))
 
-        def losses() -> Iterator[torch.Tensor]:
-            for sequences, pairs in _cut_elements(inputs, self.tokens_per_microbatch):
-                rows = inputs["input_ids"][sequences], inputs["attention_mask"][sequences]
-                # accelerate puts mixed precision around the model's own forward, not called here.
-                with self.accelerator.autocast():
-                    found = _score_rows(model, *rows)
-                scores[sequences] = found.detach()
-                place = sequences.cumsum(0) - 1
-                chosen, rejected = (
-                    found[place[inputs[side][pairs]]] for side in ("chosen", "rejected")
-                )
-                one = pair_losses(chosen, rejected, margin[pairs], tie[pairs])
-                yield torch.sum(inputs["weight"][pairs] * one)
+        def compute_share(part: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+            sequences, pairs = part
+            rows = inputs["input_ids"][sequences], inputs["attention_mask"][sequences]
+            # accelerate puts mixed precision around the model's own forward, not called here.
+            with self.accelerator.autocast():
+                found = _score_rows(model, *rows)
+            scores[sequences] = found.detach()
+            place = sequences.cumsum(0) - 1
+            chosen, rejected = (
+                found[place[inputs[side][pairs]]] for side in ("chosen", "rejected")
+            )
+            one = pair_losses(chosen, rejected, margin[pairs], tie[pairs])
+            return torch.sum(inputs["weight"][pairs] * one)
 
-        loss = self.accumulate(losses())
-        decided = ~tie
-        if decided.any():
-            seen = scores[torch.cat([inputs["chosen"][decided], inputs["rejected"][decided]])]
+        parts = list(_cut_elements(inputs, self.tokens_per_microbatch))
+        loss = self.accumulate(parts, compute_share)
+        mine = torch.stack([scores[inputs["chosen"]], scores[inputs["rejected"]], margin])
+        (*decided,) = torch.cat(current_team().gather(mine[:, ~tie].cpu()), dim=1).to(margin)
+        if len(decided[0]):  # of the whole batch
+            seen = torch.cat(decided[:2])[:, None]
             super().compute_loss(
-                lambda **_: SequenceClassifierOutput(logits=seen[:, None]),
-                {"attention_mask": inputs["attention_mask"], "margin": margin[decided]},
+                lambda **_: SequenceClassifierOutput(logits=seen),
+                {"attention_mask": inputs["attention_mask"], "margin": decided[2]},
             )
         return loss
 
@@ -163,17 +175,19 @@ def batch_elements(pairs: Pairs, *, by_prompt: bool) -> list[dict[str, Any]]:
     return elements
 
 
-def collate_rankings(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+def collate_rankings(rows: list[dict[str, Any]], of: int | None = None) -> dict[str, torch.Tensor]:
     """Join batch elements: their sequences padded, their pairs as places among these.
 
     Args:
         rows: Of `batch_elements`.
+        of: Elements of the whole batch, if these are some of it.
 
     Returns:
         input_ids and attention_mask, (sequences, seq); chosen, rejected, margin, tie and weight,
         (pairs,). Pairs of one element share its weight, and all elements have the same. Of which
         element each is: sequence_element, (sequences,), and pair_element, (pairs,).
     """
+    elements = len(rows) if of is None else of
     # First sequences of all elements, then all second ones: with pairs, chosen before rejected.
     places = sorted(
         ((at, place) for at, row in enumerate(rows) for place in range(len(row["sequences"]))),
@@ -189,11 +203,13 @@ def collate_rankings(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
     return {
         "input_ids": pad_sequence(ids, batch_first=True),
         "attention_mask": pad_sequence([torch.ones_like(row) for row in ids], batch_first=True),
-        "chosen": torch.tensor([number[at, rows[at]["chosen"][pair]] for at, pair in pairs]),
-        "rejected": torch.tensor([number[at, rows[at]["rejected"][pair]] for at, pair in pairs]),
+        **{
+            side: torch.tensor([number[at, rows[at][side][pair]] for at, pair in pairs]).long()
+            for side in ("chosen", "rejected")
+        },
         "margin": torch.tensor(column("margin"), dtype=torch.float32),
-        "tie": torch.tensor(column("tie")),
-        "weight": torch.tensor([1 / len(rows[at]["chosen"]) / len(rows) for at, _ in pairs]),
+        "tie": torch.tensor(column("tie"), dtype=torch.bool),
+        "weight": torch.tensor([1 / len(rows[at]["chosen"]) / elements for at, _ in pairs]),
         "sequence_element": torch.tensor([at for at, _ in places]),
         "pair_element": torch.tensor([at for at, _ in pairs]),
     }

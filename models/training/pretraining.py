@@ -103,13 +103,14 @@ class BlockTrainer(GuardedTrainer):
     ) -> torch.Tensor:
         """Compute the mean loss over the tokens of the whole batch."""
         blocks, length = inputs["input_ids"].shape
+        whole_loss = super().compute_loss
         return self.accumulate(
-            super(BlockTrainer, self).compute_loss(
+            list(cut_rows([length] * blocks, self.tokens_per_microbatch)),
+            lambda rows: whole_loss(
                 model,
                 {name: tensor[rows] for name, tensor in inputs.items()},
                 num_items_in_batch=num_items_in_batch,
-            )
-            for rows in cut_rows([length] * blocks, self.tokens_per_microbatch)
+            ),
         )
 
 

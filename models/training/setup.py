@@ -3,25 +3,33 @@
 Trainers save a checkpoint every so many steps and at the end, seal it, and resume from the newest
 intact one. Nothing they do draws random numbers (the order of rows is made beforehand, there is no
 dropout), so a run that was killed and resumed ends with the same bits as one that was not.
+
+In a team of processes each optimiser step learns from the same rows as in one process. They are
+dealt to the members in turn; a member's loss is its rows' part of the whole batch's mean, and
+losses and gradients are summed. So steps, learning rates and checkpoints do not depend on the
+number of members, and a checkpoint of one number is resumed by any other.
 """
 
 import sys
-from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
 import torch
-from safetensors.torch import load_file, save_file
-from transformers import PrinterCallback, Trainer
+from torch.utils.data import DataLoader
+from transformers import PrinterCallback
 
 from models.checkpoints import latest
 from models.config import Precision
+from models.distributed.gradients import sum_over_team
 from models.distributed.interruption import Interruption
-from models.errors import DivergedError
+from models.distributed.sharding import is_sharded, shard, total_norm
+from models.distributed.team import current_team
+from models.errors import DivergedError, ParameterError
 from models.language.reading import without_progress_bars
 from models.randomness import derive_seed
 from models.runtime import TrainingRun, computes_mixed
-from models.training.adapters import has_adapter, learned_state, load_learned_state
+from models.training.adapters import has_adapter
 from models.training.callbacks import HeldOutCallback, LogCallback, SealCallback, StopCallback
 from models.training.memory import (
     MasterAdamW,
@@ -29,9 +37,11 @@ from models.training.memory import (
     recompute_activations,
     restore_float32,
 )
+from models.training.saving import SavingTrainer
 
-LEARNED = "learned.safetensors"
-"""In a checkpoint: the weights that learn, where only an adapter does."""
+T = TypeVar("T")
+
+IGNORED_LABEL = -100
 
 
 class OptimiserSettings(Protocol):
@@ -57,8 +67,8 @@ class OptimiserSettings(Protocol):
     def precision(self) -> Precision: ...
 
 
-class GuardedTrainer(Trainer):  # type: ignore[misc]
-    """A Trainer of micro-batches that stops at the first loss or gradient that is not finite.
+class GuardedTrainer(SavingTrainer):
+    """A Trainer of micro-batches, alone or in a team, that stops at a loss that is not finite.
 
     Mixed in front of TRL's trainers as well. It also writes no model cards and reports nothing.
     """
@@ -68,39 +78,78 @@ class GuardedTrainer(Trainer):  # type: ignore[misc]
         self._has_masters = config.precision == "bfloat16" and not has_adapter(model)
         if config.gradient_checkpointing:
             recompute_activations(model)
+        if not has_adapter(model):  # a frozen model stays whole in each process
+            self._spread(model)
         super().__init__(model=model, **settings)
 
-    def accumulate(self, losses: Iterable[torch.Tensor]) -> torch.Tensor:
+    def accumulate(
+        self, parts: Sequence[T], compute_loss: Callable[[T], torch.Tensor]
+    ) -> torch.Tensor:
         """Add the losses of micro-batches, for `compute_loss` to return.
 
         All but the last are backpropagated here, each before the next one is computed: activations
         exist of one at a time.
 
         Args:
-            losses: Shares of the batch's loss.
+            parts: The micro-batches, at least one.
+            compute_loss: Gives a micro-batch's share of the batch's loss.
 
         Returns:
-            Their sum, with the last one's gradient.
+            The sum, with the last one's gradient.
         """
-        total: torch.Tensor | None = None
-        for loss in losses:
-            if total is None:
-                total = loss
-                continue
+        for _ in range(_missing_parts(len(parts))):
+            self.accelerator.backward(0.0 * compute_loss(parts[0]))
+        total = compute_loss(parts[0])
+        for part in parts[1:]:
             self.accelerator.backward(total)
-            total = total.detach() + loss
-        assert total is not None  # a batch has at least one row
+            total = total.detach() + compute_loss(part)
         return total
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """Let accelerate wrap the model in nothing: gradients are summed here.
+
+        Its wrapper would hide the model's own attributes, and a call of a part of the model would
+        pass it by: such gradients would stay different in each process, without a word.
+        """
+        shards, self.model._tp_size = self.model._tp_size, None  # or accelerate shares rows out too
+        super().create_accelerator_and_postprocess()
+        self.model._tp_size = shards
+        prepare_model = self.accelerator.prepare_model
+        self.accelerator.prepare_model = partial(prepare_model, evaluation_mode=True)
+
+    def get_train_dataloader(self) -> Any:
+        """Read whole batches; in a team, lay out this member's rows of each."""
+        if self.args.world_size == 1:
+            return super().get_train_dataloader()
+        return DataLoader(
+            self.train_dataset,
+            batch_size=self.args.train_batch_size,
+            collate_fn=self._collate_share,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+
+    def collate(self, rows: list[Any], of: int) -> Any:
+        """Lay out some rows of a batch of `of` rows."""
+        return self.data_collator(rows)
+
+    def without_effect(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Make a row that can be computed and counts for nothing."""
+        return {**row, "labels": [IGNORED_LABEL] * len(row["labels"])}
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
         """Compute loss and gradients of one step; weights have not moved yet.
 
         Raises:
-            DivergedError: The loss or a gradient is NaN or infinite.
+            DivergedError: The loss or a gradient is NaN or infinite, in all members at once.
         """
         loss = super().training_step(model, inputs, num_items_in_batch)
         gradients = [one.grad for one in learned_weights(model) if one.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
+        if is_sharded(model):  # whose gradients are summed already
+            sum_over_team([loss])
+            norm = total_norm(gradients)
+        else:
+            sum_over_team([loss, *gradients])
+            norm = torch.nn.utils.get_total_norm(gradients)
         if not torch.isfinite(loss + norm):
             self._stop(float(loss), float(norm))
         return loss
@@ -117,20 +166,26 @@ class GuardedTrainer(Trainer):  # type: ignore[misc]
             return super()._clip_grad_norm(model)
         return self.accelerator.clip_grad_norm_(learned_weights(model), self.args.max_grad_norm)
 
-    def _save(self, output_dir: Any = None, state_dict: Any = None) -> None:
-        """Save the weights that learn, where only an adapter does."""
-        if not has_adapter(self.model):
-            super()._save(output_dir, state_dict)
-        elif self.args.should_save:
-            Path(output_dir).mkdir(parents=True, exist_ok=True)
-            save_file(learned_state(self.model), Path(output_dir) / LEARNED)
+    def _spread(self, model: Any) -> None:
+        if self._has_masters and current_team().shards:
+            raise ParameterError(
+                "precision is bfloat16, whose optimiser holds masters of whole weights, but "
+                "models are spread over processes (QUARTET_SHARDING or QUARTET_TENSOR_PARALLEL); "
+                "choose precision auto or float32, or sharding replicate"
+            )
+        shard(model)
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: Any, model: Any = None) -> None:
-        """Load what `_save` saved."""
-        if not has_adapter(self.model):
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
-        else:
-            load_learned_state(self.model, load_file(Path(resume_from_checkpoint) / LEARNED))
+    def _collate_share(self, rows: list[Any]) -> Any:
+        team = current_team()
+        mine = rows[team.rank :: team.size]
+        # A member without a row takes part all the same: some models talk while they compute.
+        return self.collate(mine or [self.without_effect(rows[0])], of=len(rows))
+
+    def _get_num_items_in_batch(self, *args: Any) -> Any:
+        """Count what the loss is the mean of, in the whole batch."""
+        own = super()._get_num_items_in_batch(*args)
+        # Trainer has divided it by the processes that share their rows.
+        return own if own is None else current_team().total(own * self.get_tp_size())
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Write none: checkpoints are private, and published folders carry their lineage."""
@@ -151,6 +206,12 @@ class GuardedTrainer(Trainer):  # type: ignore[misc]
         )
 
 
+def _missing_parts(parts: int) -> int:
+    """How many more micro-batches another member has, where all must compute equally often."""
+    team = current_team()
+    return int(team.greatest(torch.tensor(parts))) - parts if team.in_step else 0
+
+
 def trainer_settings(
     config: OptimiserSettings, run: TrainingRun, *, stage: str, steps: int
 ) -> dict[str, Any]:
@@ -162,7 +223,8 @@ def trainer_settings(
     return {
         "output_dir": str(run.checkpoints),
         "max_steps": steps,
-        "per_device_train_batch_size": config.batch_size,
+        "per_device_train_batch_size": config.batch_size,  # of the team: see GuardedTrainer
+        "average_tokens_across_devices": False,
         "learning_rate": config.learning_rate,
         "lr_scheduler_type": "cosine_with_min_lr",
         "lr_scheduler_kwargs": {"min_lr_rate": 0.1},
@@ -207,11 +269,12 @@ def train(
     Raises:
         KeyboardInterrupt: A signal stopped the training, and its handler raised nothing.
     """
+    team = current_team()
     trainer.remove_callback(PrinterCallback)
     # One process, one device: on a host with several, Trainer would multiply the batch by them.
     trainer.args._n_gpu = min(1, trainer.args.n_gpu)
     means = LogCallback(stage, run.log)
-    start = latest(run.checkpoints)
+    (start, *_) = team.gather(None if team.rank else latest(run.checkpoints))
     if start is not None:
         means.resume(start)
     with Interruption() as interruption, without_progress_bars():

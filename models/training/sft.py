@@ -31,8 +31,8 @@ from models.runtime import TrainingRun, weights_dtype
 from models.training.adapters import add_adapter, publish
 from models.training.config import SFTStageConfig
 from models.training.order import rows_to_learn, training_order
-from models.training.packed_trainers import IGNORED_LABEL, PackedSFTTrainer
-from models.training.setup import train, trainer_settings
+from models.training.packed_trainers import PackedSFTTrainer
+from models.training.setup import IGNORED_LABEL, train, trainer_settings
 
 logger = logging.getLogger(__name__)
 

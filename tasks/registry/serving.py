@@ -134,7 +134,7 @@ def serve_model(
 
     constants.HF_HUB_OFFLINE = True  # everything is here; nothing is asked of the hub
     settings = load_settings()
-    tokenizer = load_tokenizer(folder)
+    tokenizer = load_tokenizer(folder, wants_pad=False)
     device = use_device(settings.device, settings.threads)
     model = load_frozen(load_causal_model, folder, device)
     refuse_short_embeddings(folder, tokenizer, model)

@@ -213,7 +213,8 @@ def _what_happened(folder: Path) -> Exception:
         )
     if first is not None and not (lost and silent):
         error = _as_raised(first)
-        error.add_note(f"In process {first['rank']}:\n{first['trace']}")
+        who = "a process that could not join" if waited is None else f"process {waited}"
+        error.add_note(f"In {who}:\n{first['trace']}")
         return error
     if silent:
         end = f"The last lines in {folder}:\n{last_lines(folder, silent[0].rank)}"

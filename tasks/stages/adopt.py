@@ -1,13 +1,14 @@
 """Adopt: a model from a folder or the hub, checked and made complete, as a stage of its own."""
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from huggingface_hub import HfApi
 
 from models.errors import ModelError
 from models.language.screening import model_files
+from models.unfit import ADAPTER_CONFIG, ADAPTER_WEIGHTS, refuse_unfit
 from tasks.catalogue import Role
 from tasks.results.digests import file_digest
 from tasks.results.store import StageRef
@@ -21,12 +22,13 @@ TOKENIZER_FILES = ("tokenizer", "vocab", "spiece", "sentencepiece")
 
 
 @stage_task("adopt")
-def adopt(source: str, *, role: Role, pipeline: PipelineRun) -> StageRef:
+def adopt(source: str, *, role: Role, pipeline: PipelineRun, adapter: str = "") -> StageRef:
     """Publish a model from elsewhere, complete: pad token, role tokens, chat template.
 
     Args:
         source: A local folder, or a hub id, `id@revision` for another than the main branch.
         role: What it is used as, and the name of its stage; a reward model has a score head.
+        adapter: Folder or hub id of a LoRA adapter to merge into a language model; empty for none.
 
     Raises:
         ModelError: The model cannot be found or is not what the role needs.
@@ -40,13 +42,22 @@ def adopt(source: str, *, role: Role, pipeline: PipelineRun) -> StageRef:
         commit = _hub_commit(where, revision, role)
         content = f"{where}@{commit}"
 
+    external = {"model": content}
+    if adapter:
+        from models.adoption.merging import adapter_files  # imports torch
+
+        added = adapter_files(adapter)
+        external["adapter"] = _digest(added, (ADAPTER_CONFIG, ADAPTER_WEIGHTS))
+
     def learn(work: Workspace) -> Mapping[str, float]:
         from models.adoption.adopt import adopt_model, adopt_reward_model  # imports torch
 
+        if adapter:
+            return adopt_model(where, commit, work.out / "model", adapter=added)
         take = adopt_reward_model if role in ("reward", "judge") else adopt_model
         return take(where, commit, work.out / "model")
 
-    spec = StageSpec(name=role, module=__name__, parameters={role: {}}, external={"model": content})
+    spec = StageSpec(name=role, module=__name__, parameters={role: {}}, external=external)
     return run_stage(spec, pipeline, learn)
 
 
@@ -62,6 +73,10 @@ def named_folder(name: str) -> Path | None:
 def _folder_digest(folder: Path, role: Role) -> str:
     names = model_files(folder)
     _want_model_files(str(folder), names, role)
+    return _digest(folder, names)
+
+
+def _digest(folder: Path, names: Iterable[str]) -> str:
     digest = hashlib.sha256()
     for name in names:
         digest.update(f"{name}\n{file_digest(folder / name)}\n".encode())
@@ -83,6 +98,7 @@ def _hub_commit(source: str, revision: str, role: Role) -> str:
 
 def _want_model_files(source: str, names: Collection[str], role: Role) -> None:
     """Look at the list of files before gigabytes are read."""
+    refuse_unfit(f"{role} model {source}", names)
     wanted = {
         "config.json": "config.json" in names,
         "safetensors weights": any(name.endswith(".safetensors") for name in names),

@@ -61,13 +61,20 @@ class NamedFolder:
     version: str = ""
 
 
-def find_model(name: str, *, role: Role, pipeline: "PipelineRun") -> StageRef:
+def find_model(name: str, *, role: Role, pipeline: "PipelineRun", adapter: str = "") -> StageRef:
     """Find the published stage of a model, adopting one from elsewhere.
+
+    Args:
+        adapter: Folder or hub id of a LoRA adapter to merge into it; the model is then adopted,
+            whatever it is.
 
     Raises:
         ModelError: There is none by that name, or it is not what the role needs.
         StoreError: No published stage goes by that name, or it is damaged.
     """
+    if adapter:
+        with model_folder(name) as base:
+            return _adopt(str(base.path), role, pipeline, adapter)
     match _meaning(name.strip()):
         case (stage, digest):
             return _find_published(stage, digest, role)
@@ -165,7 +172,7 @@ def _find_published(stage: str, digest: str, role: Role, *, called: str = "") ->
     return ref
 
 
-def _adopt(source: str, role: Role, pipeline: "PipelineRun") -> StageRef:
+def _adopt(source: str, role: Role, pipeline: "PipelineRun", adapter: str = "") -> StageRef:
     """Adopt under the role's name, so that the run's page shows it as the stage that it is."""
     from tasks.run.stage import stage_task  # Prefect: only where there is a run
     from tasks.stages.adopt import adopt, named_folder
@@ -173,7 +180,7 @@ def _adopt(source: str, role: Role, pipeline: "PipelineRun") -> StageRef:
     folder = named_folder(source)
     if planning() is not None and folder is not None:
         _refuse_unfit(folder, role)
-    return stage_task(role)(adopt.fn)(source, role=role, pipeline=pipeline)
+    return stage_task(role)(adopt.fn)(source, role=role, pipeline=pipeline, adapter=adapter)
 
 
 def _refuse_unfit(folder: Path, role: Role) -> None:

@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 from uuid import UUID
 
+from flows.forms import RunForm
 from tasks.machine.guardian import descendants
 from tasks.results.manifests import list_published
 from tests.flows.conftest import TINY
@@ -33,20 +34,14 @@ VICTIMS = ("rank", "torchrun", "flow", "guardian")
 def main(how: str, rounds: int, seed: int) -> int:
     """Disturb as often as wanted; 1 if a round went wrong."""
     chance, failed = random.Random(seed), 0
-    environment = {"QUARTET_PROCESSES": "2", "QUARTET_DEVICE": "cpu"}
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        operated(Path(folder), environment=environment) as operation,
-    ):
+    with tempfile.TemporaryDirectory() as folder, operated(Path(folder)) as operation:
         operation.wait(_start(operation, 0), "Completed", seconds=900)
         wanted, seconds = _policy(operation, 0)
         print(f"undisturbed: PPO took {seconds:.0f} s", flush=True)
         for number in range(1, rounds + 1):
             run = _start(operation, number)
             until(lambda: "rank" in _team(operation), 300, "PPO's processes")
-            time.sleep(chance.uniform(0, seconds))
-            if "done" in operation.logs(run):
-                print(f"round {number}: PPO ended before it was disturbed", flush=True)
+            time.sleep(chance.uniform(0, 0.8 * seconds))
             victim = _disturb(operation, run, how, chance)
             gone = _seconds_until_gone(operation)
             operation.wait(run, "Cancelled", "Failed", "Crashed", "Completed", seconds=120)
@@ -69,9 +64,15 @@ def main(how: str, rounds: int, seed: int) -> int:
 
 
 def _start(operation: Operation, number: int) -> UUID:
-    return operation.start_pipeline(
-        *TINY, *PPO, f"ppo.kl_horizon={10_000 + number}", called=f"trial-{number}"
-    )
+    form = RunForm.of("quickstart", (*TINY, *PPO, f"ppo.kl_horizon={10_000 + number}"))
+    with operation.client() as client:
+        deployment = client.read_deployment_by_name("rlhf-pipeline/quickstart").id
+        return client.create_flow_run_from_deployment(
+            deployment,
+            parameters={"run": form.model_dump(mode="json")},
+            name=f"trial-{number}",
+            job_variables={"env": {"QUARTET_PROCESSES": "2", "QUARTET_DEVICE": "cpu"}},
+        ).id
 
 
 def _policy(operation: Operation, number: int) -> tuple[str, float]:
@@ -106,17 +107,20 @@ def _team(operation: Operation) -> dict[str, list[int]]:
 
 
 def _disturb(operation: Operation, run: UUID, how: str, chance: random.Random) -> str:
+    team = _team(operation)
+    histories = [*operation.home.glob("store/ppo/*.partial/metrics.jsonl")]
+    steps = sum(len(one.read_text().splitlines()) for one in histories)
+    when = f"after iteration {steps} with {len(team.get('rank', []))} ranks"
     if how == "cancel":
         operation.cancel(run)
-        return "cancelled"
-    team = _team(operation)
+        return f"cancelled {when}"
     victim = chance.choice([one for one in VICTIMS if one in team] or ["flow"])
     flow = operation.flow_process(run)
     pids = [flow] if victim == "flow" and flow else team.get(victim, [])
     if not pids:
         return "nobody was left to kill"
     os.kill(chance.choice(pids), signal.SIGKILL)
-    return f"{victim} killed"
+    return f"{victim} killed {when}"
 
 
 def _seconds_until_gone(operation: Operation) -> float:

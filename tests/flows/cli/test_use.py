@@ -35,6 +35,7 @@ from tasks.registry.serving import _app, serve_key, want_free_port
 from tasks.results.store import Manifest, Store, list_files, write_manifest
 from tasks.settings import load_settings
 from tasks.stages.resolve import model_folder
+from tests.models.language.damaged_folders import DAMAGES, HARMLESS, edit
 
 PROGRAM = (
     "import typer\n"
@@ -148,6 +149,27 @@ def test_chat_takes_bytes_that_are_no_text(home: Path, plain: Path) -> None:
     done = talk(b"caf\xe9\n", str(plain), "--max-tokens", "4")
     assert "not UTF-8" in done.stderr
     assert done.stdout.strip()
+
+
+def test_chat_needs_no_pad(home: Path, folder: Path, tmp_path: Path) -> None:
+    """Of one row nothing is padded; models of the hub often have no pad, or EOS for it."""
+    shutil.copytree(folder, tmp_path / "unpadded")
+    edit(tmp_path / "unpadded", "tokenizer_config.json", pad_token=...)
+    done = talk("the cat\n", str(tmp_path / "unpadded"), "--max-tokens", "4")
+    assert done.stdout.strip()
+
+
+@pytest.mark.parametrize("kind", sorted(name for name in DAMAGES if name.startswith("code_")))
+def test_a_y_that_is_piped_to_chat_runs_no_strangers_code(
+    home: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Where it is not told, transformers asks on stdin whether code may run."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    DAMAGES[kind](shutil.copytree(folder, tmp_path / "model"))
+    with pytest.raises(ModelError) if kind not in HARMLESS else contextlib.nullcontext():
+        talk("y\ny\ny\n", str(tmp_path / "model"), "--max-tokens", "4")
+    assert not (tmp_path / "TRAPPED").exists()
 
 
 def test_chat_says_that_there_is_no_template(home: Path, plain: Path) -> None:

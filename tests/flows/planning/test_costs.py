@@ -55,6 +55,25 @@ def test_flops_are_six_for_a_trained_token_and_two_for_others() -> None:
     assert work.tokens == 17
 
 
+@pytest.mark.parametrize(
+    ("settings", "operations"),
+    [
+        ([], 6),
+        (["ppo.gradient_checkpointing=true"], 8),  # one forward pass more
+        (["ppo.lora.rank=4"], 4),  # no gradients of frozen weights
+        (["ppo.lora.rank=4", "ppo.gradient_checkpointing=true"], 6),
+        (["sft.lora.rank=4"], 6),
+    ],
+)
+def test_operations_of_a_trained_token_depend_on_how_it_trains(
+    settings: list[str], operations: int
+) -> None:
+    work = work_of("ppo", known(*settings))
+    assert work is not None
+    others = 2 * (work.sampled + work.scored)
+    assert work.flops(10) == 10 * (operations * work.trained + others)
+
+
 def test_completions_are_cut_at_the_limit() -> None:
     k = known("sampling.max_completion_tokens=5")
     assert work_of("feedback", k) == Work(sampled=2 * 1.5 * 2400 * 5)

@@ -90,7 +90,7 @@ def test_formulas_of_half_precision_and_shards() -> None:
     half = Formulas(model=NETWORK, mode=Mode(precision="bfloat16"), scale=GPU)
     weights, gradients, optimiser = half.trained("actor")
     assert weights.size == (2 + 4) * 2000  # with a master in float32
-    assert gradients.size == 2 * 2000
+    assert gradients.size == 4 * 2000  # of the master
     assert optimiser.size == 8 * 2000
     assert half.weights("reference").size == 2 * 2000
     open_ = Formulas(model=NETWORK, scale=replace(GPU, half=True))

@@ -16,16 +16,18 @@ def in_team(
 ) -> list[Any]:
     """Call `function(*arguments)` in a team of so many processes; what each returned, by rank.
 
-    `layout` is for `joined_team`. The function must be importable by name. An exception of any process is raised here.
+    The function must be importable by name. An exception of any process is raised here.
+
+    Args:
+        layout: For `joined_team`.
     """
     meeting = scratch / "meeting"
     meeting.unlink(missing_ok=True)
     context = multiprocessing.get_context("spawn")
     with context.Pool(size) as pool:
         call = (meeting.as_uri(), function, arguments, layout)
-        return pool.starmap_async(_member, [(rank, size, *call) for rank in range(size)], 1).get(
-            timeout=300
-        )
+        calls = [(rank, size, *call) for rank in range(size)]
+        return pool.starmap_async(_member, calls, chunksize=1).get(timeout=300)
 
 
 def _member(

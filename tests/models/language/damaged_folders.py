@@ -153,6 +153,25 @@ def weights_pickled(folder: Path) -> None:
 
 
 @damage
+def weights_pointer(folder: Path) -> None:
+    """What `git clone` leaves without Git LFS."""
+    (folder / WEIGHTS).write_text(
+        f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 538090408\n"
+    )
+
+
+@damage
+def weights_gguf(folder: Path) -> None:
+    (folder / WEIGHTS).unlink()
+    (folder / "model-Q4_K_M.gguf").write_bytes(b"GGUF\3\0\0\0")
+
+
+@damage
+def weights_float8(folder: Path) -> None:
+    edit_weights(folder, lambda t: t.update({EMBEDDING: t[EMBEDDING].to(torch.float8_e4m3fn)}))
+
+
+@damage
 def weights_pickle_named_safetensors(folder: Path) -> None:
     (folder / WEIGHTS).write_bytes(f"cbuiltins\nexec\n(V{TRAP}\ntR.".encode())
 
@@ -277,6 +296,8 @@ configs(
     rope_nonsense={"rope_parameters": {"rope_type": "nobody"}, "rope_scaling": {"type": 7}},
     dtype_unknown={"dtype": "evil", "torch_dtype": "evil"},
     quantised={"quantization_config": {"quant_method": "gptq", "bits": 4}},
+    bitsandbytes={"quantization_config": {"quant_method": "bitsandbytes", "load_in_8bit": True}},
+    quantised_oddly={"quantization_config": "yes"},
     names_its_weights={"transformers_weights": "../above.safetensors"},
     kernel_of_the_hub={"attn_implementation": "nobody/kernel"},
     private_kernel_of_the_hub={"_attn_implementation": "nobody/kernel:run"},

@@ -88,7 +88,7 @@ class GoBetween:
         self.server = server
         self.meddle: Callable[[str, Answer], Answer] = lambda path, answer: answer
         self.asked: list[tuple[str, dict[str, Any]]] = []
-        self._client = httpx.Client()
+        self._client = httpx.Client(timeout=None)
         self._lock = threading.Lock()
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True)

@@ -9,11 +9,16 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from models.checkpoints import latest
 from models.language.config import LoRAConfig, SamplingConfig
-from models.language.folders import load_causal_model, load_reward_model, new_reward_model
+from models.language.folders import (
+    load_causal_model,
+    load_reward_model,
+    new_reward_model,
+    save_model,
+)
 from models.language.scoring import score_sequences
 from models.reward.config import RewardStageConfig
 from models.reward.training import train_reward_model
@@ -25,6 +30,7 @@ from models.training.adapters import (
     has_adapter,
     learned_state,
     load_adapter,
+    publish,
     save_adapter,
     weights_digest,
 )
@@ -168,6 +174,29 @@ def test_saved_adapter_loads_bit_for_bit(
     load_adapter(other, tmp_path)
     assert torch.equal(_outputs(network), _outputs(other))
     assert learned_state(network).keys() == learned_state(other).keys()
+
+
+def test_adapter_of_a_mixture_of_experts_is_published_merged(
+    tokenizer: Any, tmp_path: Path
+) -> None:
+    """Its experts are no linear layers but one tensor of all."""
+    config = AutoConfig.for_model(
+        "mixtral", vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48,
+        num_hidden_layers=1, num_attention_heads=4, num_key_value_heads=2, num_local_experts=4,
+        max_position_embeddings=64,
+    )  # fmt: skip
+    network = AutoModelForCausalLM.from_config(config).eval()
+    save_model(network, tokenizer, tmp_path / "base")
+    add_adapter(network, LORA, seed=1)
+    assert any("experts" in name for name in learned_state(network))
+    with torch.no_grad():
+        for tensor in learned_state(network).values():
+            tensor += 0.1
+    publish(network, tokenizer, tmp_path / "model", base=tmp_path / "base", load=load_causal_model)
+    merged, adapted = load_causal_model(tmp_path / "model"), load_causal_model(tmp_path / "base")
+    load_adapter(adapted, tmp_path / "model_adapter")
+    assert torch.equal(_outputs(adapted), _outputs(network))
+    torch.testing.assert_close(_outputs(merged), _outputs(network), atol=1e-5, rtol=0)
 
 
 def test_digest_of_weights_sees_every_bit(base_folder: Path, tmp_path: Path) -> None:

@@ -244,13 +244,20 @@ def _assert_same_step(whole: Any, cut: Any, most_tokens: int, tokens: int) -> No
     """Loss, gradients and everything logged, of one batch with and without micro-batches."""
     cut.tokens_per_microbatch = most_tokens
     computed: list[int] = []
-    counting = cut.model.get_input_embeddings().register_forward_pre_hook(
-        lambda _, args: computed.append(args[0].numel())
-    )
+    order: list[str] = []
+
+    def note(_: Any, args: tuple[torch.Tensor, ...]) -> None:
+        computed.append(args[0].numel())
+        order.append("forward")
+
+    embeddings = cut.model.get_input_embeddings()
+    counting = embeddings.register_forward_pre_hook(note)
+    embeddings.weight.register_hook(lambda _: order.append("backward"))
     losses = [_step(trainer) for trainer in (whole, cut)]
     counting.remove()
     assert len(computed) > 1  # micro-batches
     assert sum(computed) == tokens  # each token once
+    assert order == ["forward", "backward"] * len(computed)  # activations of one at a time
     assert losses[1] == pytest.approx(losses[0], rel=1e-6)
     one, other = (
         torch.cat([p.grad.flatten() for p in trainer.model.parameters()])

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import random
 import re
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from models.errors import DataError, DivergedError, ParameterError, TeamError
 from models.evaluation.samples import Samples
 from models.language.config import SamplingConfig
 from models.runtime import TrainingRun, ignore
+from tasks.machine.guardian import descendants
 from tasks.machine.teams import held_lock
 from tasks.results.curves import read_history
 from tasks.results.store import Manifest, Store
@@ -37,6 +39,8 @@ from tests.tasks.run.together import count_together
 PATIENCE_SECONDS = 120
 GONE_SECONDS = 30
 STEPS = 40
+KILLS = int(os.environ.get("QUARTET_TEST_TEAM_KILLS", "1"))
+"""How many processes are killed at random moments; a campaign takes more."""
 WHOLE = "total 120.0"  # 40 steps, each of the ranks' 1 + 2
 
 
@@ -316,5 +320,26 @@ def test_whoever_is_ended_all_end_and_the_next_attempt_resumes(
     assert WHOLE in out, said
     saved = how == signal.SIGTERM or who in ("flow", "torchrun", "guardian")
     assert ("resumes after step" in said) is saved
+    steps = [step for step, _ in read_history(tmp_path)["together/total"]]
+    assert steps == list(range(1, STEPS + 1))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3 * PATIENCE_SECONDS * (KILLS + 1))
+@pytest.mark.parametrize("number", range(KILLS))
+def test_a_kill_at_any_moment_leaves_nothing_and_loses_nothing(number: int, tmp_path: Path) -> None:
+    chance = random.Random(number)
+    first = start_flow(tmp_path)
+    time.sleep(chance.uniform(0.5, 20))  # while starting, learning, leaving, or after the end
+    below = descendants(first.pid)
+    os.kill(chance.choice([first.pid, *below]), signal.SIGKILL)
+    begin = time.monotonic()
+    first.communicate(timeout=PATIENCE_SECONDS)
+    again = start_flow(tmp_path)  # at once: it has to wait for those that still leave
+    while alive(below):
+        assert time.monotonic() - begin < GONE_SECONDS, alive(below)
+        time.sleep(0.05)
+    out, said = again.communicate(timeout=PATIENCE_SECONDS)
+    assert WHOLE in out, said
     steps = [step for step, _ in read_history(tmp_path)["together/total"]]
     assert steps == list(range(1, STEPS + 1))

@@ -88,6 +88,30 @@ def test_adopt_takes_a_folder_once_wherever_it_lies(
     assert hub.asked == []
 
 
+def test_adopt_names_a_model_by_its_adapter_too(
+    folder: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    merged: list[Path] = []
+
+    def take_both(source: str, revision: str | None, out: Path, *, adapter: Path) -> Any:
+        merged.append(adapter)
+        out.mkdir()
+        (out / "config.json").write_text("{}")
+        return {"adopt/parameters": 1.0}
+
+    monkeypatch.setattr(models.adoption.adopt, "adopt_model", take_both)
+    adapter = folder.with_name("adapter")
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text("{}")
+    digests = set()
+    for content in (b"\x00", b"\x01", b"\x01"):
+        (adapter / "adapter_model.safetensors").write_bytes(content)
+        ref = adopt.fn(str(folder), role="base", pipeline=PIPELINE, adapter=str(adapter))
+        digests.add(ref.digest)
+    assert merged == [adapter, adapter]
+    assert len(digests) == 2
+
+
 def test_adopt_takes_a_folder_again_when_a_file_changed(
     adopted: list[tuple[str, str | None]], folder: Path
 ) -> None:
@@ -189,7 +213,7 @@ def test_adopt_refuses_a_folder_that_lacks_files(
 ) -> None:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(
-        ModelError, match=r"sft model .*mine has no safetensors weights; got config"
+        ModelError, match=r"mine has no model\.safetensors but pickled weights \(pytorch_model"
     ):
         take(folder, "sft")
     assert adopted == []
@@ -199,6 +223,14 @@ def test_adopt_refuses_a_hub_model_that_lacks_files_before_downloading(
     adopted: list[tuple[str, str | None]], hub: Hub
 ) -> None:
     hub.files = ("README.md", "model.gguf")
+    with pytest.raises(
+        ModelError, match=r"owner/model holds weights quantised for llama\.cpp \(model\.gguf\)"
+    ):
+        take("owner/model")
+    hub.files = ("README.md", "adapter_config.json", "adapter_model.safetensors")
+    with pytest.raises(ModelError, match="owner/model holds a LoRA adapter"):
+        take("owner/model")
+    hub.files = ("README.md",)
     with pytest.raises(
         ModelError, match=r"no config.json, no safetensors weights, no tokenizer; got README"
     ):

@@ -1,0 +1,69 @@
+"""What the stages that learn in teams are given."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.language.config import ArchitectureConfig, SamplingConfig
+from models.reward.config import RewardStageConfig
+from models.rows import write_rows
+from models.training.config import PretrainConfig, SFTStageConfig
+from tests.models.distributed.learning import TRAINER, WORDS
+
+
+@pytest.fixture(scope="module")
+def given(
+    tmp_path_factory: pytest.TempPathFactory,
+    tokenizer_folder: Path,
+    base_folder: Path,
+    corpus_file: Path,
+    tiny_architecture: ArchitectureConfig,
+) -> dict[str, dict[str, Any]]:
+    rows = tmp_path_factory.mktemp("rows") / "rows.jsonl"
+    write_rows(
+        rows,
+        [
+            {
+                "prompt": f"the {WORDS[at % 11]}",
+                "completion": " on the mat" * (1 + at % 3),
+                "chosen": " ran home" * (1 + at % 4),
+                "rejected": f" slept {at} days",
+                "margin": 0.5 * (at % 2) * (at % 4 != 1),
+                "tie": at % 4 == 1,
+            }
+            for at in range(16)  # of five prompts two
+        ],
+    )
+    sampling = SamplingConfig(max_completion_tokens=4)
+    return {
+        "pretrain": {
+            "tokenizer": tokenizer_folder,
+            "corpus": corpus_file,
+            "heldout": corpus_file,
+            "architecture": tiny_architecture,
+            "config": PretrainConfig(steps=5, block_tokens=16, **TRAINER),
+        },
+        "sft": {
+            "base": base_folder,
+            "demonstrations": rows,
+            "heldout": rows,
+            "config": SFTStageConfig(epochs=21 / 16, **TRAINER),  # 5 steps, the last of one row
+        },
+        "reward": {
+            "sft": base_folder,
+            "preferences": rows,
+            "heldout": rows,
+            "prompts": rows,
+            "contrasts": None,
+            "sampling": sampling,
+            "config": RewardStageConfig(
+                epochs=21 / 11, batch_element="prompt", moment_samples=16, **TRAINER
+            ),
+        },
+    }
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("team")

@@ -1,0 +1,151 @@
+"""Pretraining, SFT and reward modelling in a team: the same learning as in one process.
+
+Batches of 5 rows, the last one of a single row, so that no number of members divides them and some
+member has none; elements of one and of several pairs, with ties and margins.
+"""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.checkpoints import is_intact, latest
+from models.distributed.team import current_team
+from models.errors import DivergedError
+from models.training.packed_trainers import PackedSFTTrainer
+from tests.models.distributed.learning import (
+    STAGES,
+    STOPPED,
+    Learned,
+    assert_begun_with_the_checkpoint,
+    assert_same_learning,
+    distance,
+    learn,
+    published,
+)
+from tests.models.distributed.processes import in_team
+
+
+def diverge(given: Mapping[str, Any], folder: Path) -> str:
+    """Run SFT, whose loss is no number in step STOPPED on the last rank; say what was raised."""
+    original = PackedSFTTrainer.compute_loss
+
+    def broken(self: Any, *args: Any, **kwargs: Any) -> Any:
+        loss = original(self, *args, **kwargs)
+        team = current_team()
+        strikes = self.state.global_step + 1 == STOPPED and team.rank == team.size - 1
+        return loss * float("nan") if strikes else loss
+
+    PackedSFTTrainer.compute_loss = broken
+    try:
+        learn("sft", given, folder)
+    except DivergedError as error:
+        return str(error)
+    finally:
+        PackedSFTTrainer.compute_loss = original
+    return "nothing"
+
+
+def two_members(given: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """What a team of two does with each stage: all of it; and up to a stop, and from there on."""
+    found: dict[str, Any] = {}
+    for stage in STAGES:
+        found[stage] = learn(stage, given[stage], folder / stage)
+        stopped = folder / f"{stage}.stopped"
+        found[f"{stage} stopped"] = learn(stage, given[stage], stopped, signalled=1)
+        if current_team().leads:
+            for copy in ("1", "2", "3"):
+                shutil.copytree(stopped, folder / f"{stage}.resumed.{copy}")
+        current_team().wait()
+        found[f"{stage} resumed"] = learn(stage, given[stage], folder / f"{stage}.resumed.2")
+    found["diverged"] = diverge(given["sft"], folder / "diverged")
+    return found
+
+
+def three_members(given: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """What a team of three does with each stage, and with what two have begun."""
+    found = {stage: learn(stage, given[stage], folder / f"{stage}.3") for stage in STAGES}
+    return found | {
+        f"{stage} resumed": learn(stage, given[stage], folder / f"{stage}.resumed.3")
+        for stage in STAGES
+    }
+
+
+@pytest.fixture(scope="module")
+def two(given: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
+    return in_team(2, two_members, given, folder, scratch=folder)
+
+
+@pytest.fixture(scope="module")
+def three(given: dict[str, Any], folder: Path, two: Any) -> list[dict[str, Any]]:
+    return in_team(3, three_members, given, folder, scratch=folder)
+
+
+@pytest.fixture(scope="module")
+def alone(given: dict[str, Any], folder: Path) -> dict[str, Any]:
+    return {stage: learn(stage, given[stage], folder / f"{stage}.1") for stage in STAGES}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_two_members_learn_what_one_does(
+    stage: str, alone: dict[str, Any], two: list[dict[str, Any]], folder: Path
+) -> None:
+    assert_same_learning(alone[stage], two[0][stage])
+    assert two[1][stage].logged == two[0][stage].logged  # and so are the ranks' bits equal
+    assert two[1][stage].final == two[0][stage].final
+    assert distance(folder / f"{stage}.1", folder / stage) < 1e-4
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_signal_to_one_member_stops_all_after_the_same_step(
+    stage: str, two: list[dict[str, Any]], folder: Path
+) -> None:
+    assert [one[f"{stage} stopped"] for one in two] == ["SystemExit", "SystemExit"]
+    checkpoint = latest(folder / f"{stage}.stopped" / "checkpoints")
+    assert checkpoint is not None
+    assert checkpoint.name == f"checkpoint-{STOPPED}"
+    assert published(folder / f"{stage}.stopped") == {}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_two_members_resume_to_the_same_bytes(
+    stage: str, two: list[dict[str, Any]], folder: Path
+) -> None:
+    resumed = two[0][f"{stage} resumed"]
+    assert published(folder / f"{stage}.resumed.2") == published(folder / stage)
+    assert resumed.logged == [one for one in two[0][stage].logged if one[0] > STOPPED]
+    assert resumed.final == two[0][stage].final
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_one_process_resumes_what_two_have_begun(
+    stage: str, given: dict[str, Any], two: list[dict[str, Any]], folder: Path
+) -> None:
+    resumed = learn(stage, given[stage], folder / f"{stage}.resumed.1")
+    assert isinstance(resumed, Learned)
+    assert_begun_with_the_checkpoint(resumed, folder / f"{stage}.stopped")
+    assert distance(folder / f"{stage}.resumed.1", folder / stage) < 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", STAGES)
+def test_three_members_learn_what_one_does_and_resume_what_two_have_begun(
+    stage: str, alone: dict[str, Any], three: list[dict[str, Any]], folder: Path
+) -> None:
+    assert_same_learning(alone[stage], three[0][stage])
+    assert three[0][stage].logged == three[1][stage].logged == three[2][stage].logged
+    assert distance(folder / f"{stage}.1", folder / f"{stage}.3") < 1e-4
+    assert_begun_with_the_checkpoint(three[2][f"{stage} resumed"], folder / f"{stage}.stopped")
+    assert distance(folder / f"{stage}.resumed.3", folder / stage) < 1e-4
+
+
+def test_a_loss_that_is_no_number_on_one_member_ends_all_with_the_state_before(
+    two: list[dict[str, Any]], folder: Path
+) -> None:
+    for one in two:
+        assert f"the loss is nan and its gradient's norm nan at step {STOPPED}" in one["diverged"]
+    checkpoints = folder / "diverged" / "checkpoints"
+    assert is_intact(checkpoints / f"checkpoint-{STOPPED - 1}")
+    assert not (checkpoints / f"checkpoint-{STOPPED}").exists()
