@@ -216,9 +216,11 @@ def collate_rankings(rows: list[dict[str, Any]], of: int | None = None) -> dict[
 
 
 def _cut_packed(inputs: dict[str, Any], max_tokens: int) -> Iterator[dict[str, Any]]:
-    """Cut a packed batch into micro-batches of whole rows; one row alone stays as it is."""
+    """Cut a batch, packed or padded, into micro-batches of whole rows."""
     if "cu_seq_lens_q" not in inputs:
-        yield inputs
+        rows, width = inputs["labels"].shape
+        for part in cut_rows([width] * rows, max_tokens):
+            yield {name: column[part] for name, column in inputs.items()}
         return
     boundaries = inputs["cu_seq_lens_q"]
     lengths = boundaries.diff().tolist()
@@ -255,7 +257,7 @@ def _cut_elements(
 def _join(outputs: list[FusedCausalLMOutput]) -> FusedCausalLMOutput:
     """Join what was said of the rows of micro-batches, one row after the other."""
     joined = {
-        name: torch.cat([one[name] for one in outputs], dim=-1)
+        name: torch.cat([one[name].flatten() for one in outputs])
         for name in ("log_probs", "entropy", "is_top1", "label_mask")
     }
     if "aux_loss" in outputs[0]:

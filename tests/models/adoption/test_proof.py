@@ -165,7 +165,9 @@ def test_sft_of_a_padded_model_learns_from_its_own_loss(
         base=nemotron / "sft",
         demonstrations=tmp_path / "rows.jsonl",
         heldout=tmp_path / "rows.jsonl",
-        config=SFTStageConfig(batch_size=4, epochs=1.0, learning_rate=1e-9),
+        config=SFTStageConfig(
+            batch_size=4, epochs=1.0, learning_rate=1e-9, tokens_per_microbatch=40
+        ),
         run=make_run(
             tmp_path / "sft", log=lambda metrics, step: logged.setdefault(step, {}).update(metrics)
         ),
