@@ -10,7 +10,7 @@ import pytest
 
 from flows.parameters import load_preset
 from flows.planning.checks import check_parameters
-from models.errors import DataError
+from models.errors import DataError, ParameterError
 
 BLOCK = (
     "import sys\n"
@@ -132,6 +132,17 @@ def test_run_wants_a_corpus_only_where_one_is_trained_on(tmp_path: Path) -> None
     for more in ([], ["base.source=some/model", "ppo.ptx_coef=0.1"]):
         with pytest.raises(DataError, match="no file for pretrain"):
             check_parameters(load_preset("reviews", [*settings, *more]))
+
+
+def test_run_wants_a_rollout_server_where_one_is_to_sample(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("QUARTET_ROLLOUT_SERVER", raising=False)
+    parameters = load_preset("quickstart", ["ppo.rollout_engine=server"])
+    with pytest.raises(ParameterError, match="QUARTET_ROLLOUT_SERVER"):
+        check_parameters(parameters)
+    monkeypatch.setenv("QUARTET_ROLLOUT_SERVER", "http://127.0.0.1:8000/v1")
+    check_parameters(parameters)
 
 
 def test_presets_lists_each_preset_on_a_line(tmp_path: Path) -> None:
