@@ -8,6 +8,7 @@ others.
 """
 
 import logging
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ from models.language.scoring import (
     read_score_moments,
     write_score_moments,
 )
-from models.language.screening import READ_ENDINGS
+from models.language.screening import READ_ENDINGS, shards_of
 from models.language.tokenizer import CHAT_TEMPLATE, EOS_TOKEN, PAD_TOKEN, ROLE_TOKENS
 
 logger = logging.getLogger(__name__)
@@ -162,13 +163,14 @@ def download_model(source: str, revision: str | None) -> Path:
     """
     remedy = f"give an existing folder, or a hub id such as {EXAMPLES[AutoModelForCausalLM]}"
     what = f"{source!r} (revision {revision!r}) is no folder here, and as a model of the hub"
+    fetch = partial(snapshot_download, source, revision=revision)
     with without_progress_bars(), foreign_errors(what, remedy):
-        found = snapshot_download(
-            source,
-            revision=revision,
+        found = fetch(
             allow_patterns=[f"*{ending}" for ending in READ_ENDINGS],
-            ignore_patterns=["*/*"],  # loading reads no folder inside
+            ignore_patterns=["*/*"],  # of folders inside only what the index of weights names
         )
+        if inner := [name for name in set(shards_of(Path(found)).values()) if "/" in name]:
+            fetch(allow_patterns=sorted(inner))
     return Path(found)
 
 

@@ -53,24 +53,7 @@ def prove_language_model(model: Any, name: str) -> None:
     Raises:
         ModelError: There is none.
     """
-    own = model.config._attn_implementation
-    found: list[str] = []
-    for layout, cost in SLOWER.items():
-        _set_layout(model, layout, own)
-        trouble = _difference(model)
-        if not trouble:
-            if cost:
-                logger.warning(
-                    "%s (%s): packed rows are not what the model itself computes (%s), so it gets "
-                    "%s; exact, but slower", name, type(model).__name__, found[0], cost,
-                )  # fmt: skip
-            return
-        found.append(trouble)
-    raise ModelError(
-        f"{name} is a {type(model).__name__} whose logprobs Quartet cannot compute as the model "
-        f"itself does ({'; '.join(dict.fromkeys(found))}), at most {TYPICAL} nats per token were "
-        "wanted; choose a model such as Llama, Qwen, Gemma, Mistral, Granite or GPT-2"
-    )
+    _find_layout(model, name, _difference)
 
 
 def check_language_model(model: Any, name: str) -> None:
@@ -99,59 +82,81 @@ def prove_reward_head(model: Any, name: str) -> None:
         trunk, head = classifier.base_model, classifier.score
         with torch.no_grad():
             head.weight.normal_(generator=torch.Generator(model.device).manual_seed(0))
-            _compare_scores(
-                classifier,
-                name,
-                lambda ids: head(trunk(ids, use_cache=False).last_hidden_state[:, -1]),
-            )
+        trouble = _score_difference(
+            classifier, lambda ids: head(trunk(ids, use_cache=False).last_hidden_state[:, -1])
+        )
         with torch.enable_grad():
             loss = sequence_scores(classifier, _rows(model)).square().sum()
             weights = [head.weight, model.get_input_embeddings().weight]
             gradients = torch.autograd.grad(loss, weights, allow_unused=True)
-    except ModelError:
-        raise
     except Exception as error:
         raise ModelError(
             f"no reward head can be put on {name}, a {type(model).__name__} "
-            f"({type(error).__name__}: {_short(error)}), a trunk that AutoModel knows was wanted; "
+            f"({_named(error)}), a trunk that AutoModel knows was wanted; "
             f"{remedy}"
         ) from error
     if any(one is None or not one.isfinite().all() or not one.any() for one in gradients):
+        trouble = trouble or "a gradient is zero, absent or not finite"
+    if trouble:
         raise ModelError(
-            f"a reward head on {name}, a {type(model).__name__}, does not learn (a gradient is "
-            f"zero, absent or not finite), finite ones were wanted; {remedy}"
+            f"a reward head on {name}, a {type(model).__name__}, would not score and learn as in "
+            f"its own forward pass ({trouble}), the same was wanted; {remedy}"
         )
 
 
 def prove_scores(model: Any, name: str) -> None:
-    """Make sure that a reward model's scores in its row layout are its own.
+    """Find the row layout in which a reward model's scores are its own, and set it.
 
     Raises:
-        ModelError: They are not.
+        ModelError: There is none.
     """
-    with torch.no_grad():
-        _compare_scores(model, name, lambda ids: model(ids, use_cache=False).logits)
+    _find_layout(
+        model,
+        name,
+        lambda one: _score_difference(one, lambda ids: one(ids, use_cache=False).logits),
+    )
 
 
-def _compare_scores(model: Any, name: str, own: Callable[[torch.Tensor], torch.Tensor]) -> None:
+def _find_layout(model: Any, name: str, difference: Callable[[Any], str]) -> None:
+    """Set the fastest row layout in which nothing is different."""
+    own = model.config._attn_implementation
+    found: list[str] = []
+    for layout, cost in SLOWER.items():
+        _set_layout(model, layout, own)
+        trouble = difference(model)
+        if not trouble:
+            if cost:
+                logger.warning(
+                    "%s (%s): packed rows are not what the model itself computes (%s), so it gets "
+                    "%s; exact, but slower", name, type(model).__name__, found[0], cost,
+                )  # fmt: skip
+            return
+        found.append(f"{layout} rows: {trouble}")
+    raise ModelError(
+        f"{name} is a {type(model).__name__} that Quartet cannot compute as the model itself does "
+        f"({'; '.join(dict.fromkeys(found))}), at most {TYPICAL} apart was wanted; choose a model "
+        "such as Llama, Qwen, Gemma, Mistral, Granite or GPT-2"
+    )
+
+
+@torch.no_grad()
+def _score_difference(model: Any, own: Callable[[torch.Tensor], torch.Tensor]) -> str:
+    """How scores in the model's row layout differ from its own; empty where they do not."""
     rows = _rows(model)
-    scores = sequence_scores(model, rows).cpu()
+    try:
+        scores = sequence_scores(model, rows).cpu()
+    except Exception as error:  # a library's, at an architecture that it was not made for
+        return _named(error)
     wanted = torch.tensor(
         [
             float(own(rows.input_ids[row : row + 1, :length]))
             for row, length in enumerate(rows.lengths.tolist())
         ]
     )
-    if not _is_rounding(model, (scores - wanted) / (1.0 + wanted.abs())):
-        raise ModelError(
-            f"{name} is a {type(model).__name__} that scores rows {_shown(scores)} here and "
-            f"{_shown(wanted)} in its own forward pass, the same was wanted; choose a reward model "
-            "on a trunk such as Llama, Qwen, Gemma or Mistral"
-        )
-
-
-def _shown(scores: torch.Tensor) -> str:
-    return ", ".join(f"{score:.5g}" for score in scores.tolist())
+    apart = scores - wanted
+    if _is_rounding(model, apart / (1.0 + wanted.abs())):
+        return ""
+    return f"scores differ by up to {float(apart.abs().max()):.2g}"
 
 
 def _is_rounding(model: Any, differences: torch.Tensor) -> bool:
@@ -177,16 +182,16 @@ def _prompts(model: Any) -> list[list[int]]:
 
 @torch.no_grad()
 def _difference(model: Any) -> str:
-    """What is wrong with the model's row layout; empty where nothing is."""
+    """How logprobs in the model's row layout differ from its own; empty where they do not."""
     try:
         packed, sampled = _differences(model)
     except Exception as error:  # a library's, at an architecture that it was not made for
-        return f"{row_layout(model)} rows: {type(error).__name__}: {_short(error)}"
+        return _named(error)
     if _is_rounding(model, packed) and _is_rounding(model, sampled):
         return ""
     return (
-        f"{row_layout(model)} rows: logprobs differ by up to {float(packed.abs().max()):.2g}, "
-        f"those of samples by up to {float(sampled.abs().max()):.2g} nats per token"
+        f"logprobs differ by up to {float(packed.abs().max()):.2g}, those of samples by up to "
+        f"{float(sampled.abs().max()):.2g} nats per token"
     )
 
 
@@ -229,5 +234,5 @@ def _set_layout(model: Any, layout: str, own_attention: str) -> None:
         delattr(model.config, LAYOUT)
 
 
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:150]
+def _named(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:150]}"

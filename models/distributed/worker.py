@@ -71,7 +71,12 @@ def main(path: Path) -> None:
     if spec["device"] != "cpu":
         torch.cuda.set_device(distributed.get_node_local_rank())
     try:
-        with joined_team(spec["device"], timeout=timedelta(seconds=spec["timeout_seconds"])):
+        with joined_team(
+            spec["device"],
+            timeout=timedelta(seconds=spec["timeout_seconds"]),
+            sharding=spec["sharding"],
+            tensor_parallel=spec["tensor_parallel"],
+        ):
             _work(spec, path.parent)
     except Exception as error:  # also of joining itself
         _fail(error, path.parent)

@@ -64,7 +64,7 @@ def model_files(folder: Path) -> list[str]:
         names |= {f"{templates.name}/{path.name}" for path in templates.glob("*.jinja")}
     for name in sorted(names):
         refuse_irregular_file(folder, name)
-    shards = set(_shards(folder).values()) - names
+    shards = set(shards_of(folder).values()) - names
     for name in sorted(shards):
         refuse_irregular_file(folder, name)
     return sorted(names | shards)
@@ -173,7 +173,7 @@ def refuse_irregular_file(folder: Path, name: str) -> None:
         )
 
 
-def _shards(folder: Path) -> dict[str, str]:
+def shards_of(folder: Path) -> dict[str, str]:
     """Tensors and the files that hold them, by the index of the weights; empty without one."""
     if not (folder / WEIGHTS_INDEX).exists():
         return {}
@@ -234,7 +234,7 @@ def _refuse_generation_config(folder: Path, config: dict[str, Any]) -> None:
 
 def _weight_sizes(folder: Path) -> dict[str, int]:
     """Every tensor's elements, by the headers of the files that transformers would choose."""
-    shards = {} if (folder / WEIGHTS).exists() else _shards(folder)
+    shards = {} if (folder / WEIGHTS).exists() else shards_of(folder)
     if not shards and not os.path.lexists(folder / WEIGHTS):
         raise ModelError(
             f"{folder} has no {WEIGHTS}, safetensors weights were wanted; convert its weights "

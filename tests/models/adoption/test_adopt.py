@@ -1,10 +1,12 @@
 """Adoption: what a model from elsewhere lacks is added, the rest stays."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
@@ -20,7 +22,13 @@ from models.adoption.adopt import adopt_model, adopt_reward_model
 from models.errors import ModelError
 from models.language.folders import load_causal_model, load_reward_model, load_tokenizer
 from models.language.scoring import ScoreMoments, read_score_moments, write_score_moments
-from models.language.tokenizer import encode_completion, encode_prompt, encode_texts
+from models.language.tokenizer import (
+    PAD_TOKEN,
+    ROLE_TOKENS,
+    encode_completion,
+    encode_prompt,
+    encode_texts,
+)
 
 CHATML = (
     "{% for m in messages %}"
@@ -101,6 +109,62 @@ def test_adoption_uses_spare_rows_of_the_embedding(tmp_path: Path) -> None:
     mean = before.get_input_embeddings().weight[:known].mean(dim=0)
     torch.testing.assert_close(weight[known + 3], mean, rtol=0, atol=1e-7)
     assert torch.equal(weight[known + 4 :], before.get_input_embeddings().weight[known + 4 :])
+
+
+def _move_id(folder: Path, old: int, new: int) -> None:
+    """Leave a hole in the vocabulary: one token gets another id."""
+    path = folder / "tokenizer.json"
+    settings = json.loads(path.read_text())
+    vocab = settings["model"]["vocab"]
+    word = next(word for word, one in vocab.items() if one == old)
+    vocab[word] = new
+    path.write_text(json.dumps(settings))
+
+
+def test_adoption_counts_ids_up_to_the_highest(tmp_path: Path) -> None:
+    """Ids have holes, as they do where tokens were taken out: the highest id needs a row too."""
+    _, foreign = _foreign(tmp_path / "in", rows=400)
+    known = len(foreign)
+    _move_id(tmp_path / "in", 200, known + 20)
+    metrics = adopt_model(str(tmp_path / "in"), None, tmp_path / "out")
+    assert metrics["adopt/added_tokens"] == 4.0
+    before, after = (
+        GPT2LMHeadModel.from_pretrained(tmp_path / name).get_input_embeddings().weight
+        for name in ("in", "out")
+    )
+    tokenizer = load_tokenizer(tmp_path / "out")
+    added = sorted(tokenizer.get_vocab()[word] for word in (PAD_TOKEN, *ROLE_TOKENS))
+    assert len(set(added)) == 4
+    assert known + 20 not in added
+    assert torch.equal(after[known + 20], before[known + 20])  # in use, so it stays
+    mean = before[: known + 21].mean(dim=0)
+    for one in added:
+        torch.testing.assert_close(after[one], mean, rtol=0, atol=1e-7)
+
+
+def test_adoption_refuses_holes_in_which_new_tokens_would_share_ids(tmp_path: Path) -> None:
+    _, foreign = _foreign(tmp_path / "in", rows=400)
+    _move_id(tmp_path / "in", 200, len(foreign) + 1)
+    with pytest.raises(ModelError, match=r"the token ids of .* have holes .*would share theirs"):
+        adopt_model(str(tmp_path / "in"), None, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("template", "named"),
+    [
+        ("{% for %}", "the chat template of .* cannot be used"),
+        ("{{ raise_exception('no') }}", r"cannot be used \(.*no\); repair chat_template"),
+        ("hello", "does not show each of 1 messages once"),
+    ],
+)
+def test_adoption_refuses_a_chat_template_that_cannot_be_used(
+    tmp_path: Path, template: str, named: str
+) -> None:
+    _, foreign = _foreign(tmp_path / "in")
+    foreign.chat_template = template
+    foreign.save_pretrained(tmp_path / "in")
+    with pytest.raises(ModelError, match=named):
+        adopt_model(str(tmp_path / "in"), None, tmp_path / "out")
 
 
 def test_adoption_keeps_a_template_of_the_models_own(tmp_path: Path) -> None:
@@ -216,6 +280,26 @@ def test_adoption_fetches_of_the_hub_what_loading_reads_and_no_more(
     monkeypatch.setattr(adoption, "snapshot_download", lambda *_, **__: 1 / 0)
     with pytest.raises(ModelError, match="as a model of the hub cannot be read"):
         adopt_model("owner/model", "c0ffee", tmp_path / "out")
+
+
+def test_adoption_fetches_weights_in_a_folder_inside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _foreign(tmp_path / "in")
+    weights = tmp_path / "in" / "model.safetensors"
+    held = safe_open(weights, "np").keys()
+    weights.rename(tmp_path / "part.safetensors")
+    index = {"metadata": {}, "weight_map": dict.fromkeys(held, "parts/part.safetensors")}
+    (tmp_path / "in" / "model.safetensors.index.json").write_text(json.dumps(index))
+
+    def fetch(source: str, *, allow_patterns: list[str], **given: Any) -> str:
+        if allow_patterns == ["parts/part.safetensors"]:
+            (tmp_path / "in" / "parts").mkdir()
+            (tmp_path / "part.safetensors").rename(tmp_path / "in" / allow_patterns[0])
+        return str(tmp_path / "in")
+
+    monkeypatch.setattr(adoption, "snapshot_download", fetch)
+    assert adopt_model("owner/model", "c0ffee", tmp_path / "out")["adopt/parameters"] > 0
 
 
 def test_adoption_leaves_out_a_generation_config_that_is_not_valid(

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, GraniteForCausalLM
 
-from models.adoption.adopt import adopt_model
+from models.adoption.adopt import adopt_model, adopt_reward_model
 from models.adoption.proof import check_language_model, prove_language_model
 from models.errors import ModelError
 from models.language.config import SamplingConfig
@@ -136,6 +136,23 @@ def nemotron(tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("nemotron")
     adopt_model(str(save("nemotron", tokenizer, folder / "in")), None, folder / "sft")
     return folder
+
+
+def test_adopted_reward_model_of_a_padded_kind_scores_as_it_does_itself(
+    nemotron: Path, tokenizer: Any, tmp_path: Path
+) -> None:
+    """A reward model from elsewhere: nothing in its config says how its rows are computed."""
+    reward = new_reward_model(nemotron / "sft", seed=1)
+    del reward.config.quartet_row_layout
+    save_model(reward, tokenizer, tmp_path / "in")
+    adopt_reward_model(str(tmp_path / "in"), None, tmp_path / "out")
+    adopted = load_reward_model(tmp_path / "out")
+    assert row_layout(adopted) == "padded"
+    with torch.no_grad():
+        alone = [adopted(torch.tensor([row])).logits[0] for row in PROMPTS]
+    torch.testing.assert_close(
+        score_sequences(adopted, PROMPTS), torch.cat(alone), atol=1e-5, rtol=0
+    )
 
 
 def test_sft_of_a_padded_model_learns_from_its_own_loss(

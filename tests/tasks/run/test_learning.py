@@ -79,6 +79,7 @@ def test_a_stage_learns_in_two_processes_as_in_one(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("QUARTET_PROCESSES", "2")
+    monkeypatch.setenv("QUARTET_SHARDING", "full")
     monkeypatch.setenv("QUARTET_DEVICE", "cpu")
     seen: list[tuple[float, int, float]] = []
 
@@ -96,6 +97,7 @@ def test_a_stage_learns_in_two_processes_as_in_one(
         )
         assert found["config"] == SamplingConfig(temperature=0.7)
         assert found["out"] == work.out
+        assert found["sharding"] == "full"
         return {"together/sum": found["total"]}
 
     tracker = Tracker(load_settings())
@@ -113,7 +115,7 @@ def test_a_stage_learns_in_two_processes_as_in_one(
     folder = Store(load_settings().store).folder(ref.stage, ref.digest)
     assert not alive(json.loads((folder / "pids.json").read_text()))
     manifest = Manifest.read(folder)
-    scale = {"processes": 2, "sharding": "replicate", "tensor_parallel": 1, "backend": "gloo"}
+    scale = {"processes": 2, "sharding": "full", "tensor_parallel": 1, "backend": "gloo"}
     assert manifest.scale == scale
     assert manifest.peak_gib > 0.1  # each has imported torch
     tags = tracker.tags(ref.run_id)

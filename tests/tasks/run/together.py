@@ -49,7 +49,9 @@ def count_together(
                     logger.warning("stopped after step %d", state["step"])
                     raise SystemExit(143)
     _save(state, run)
-    return {"total": state["total"], "config": config, "device": run.device, "out": run.out}
+    return {
+        "total": state["total"], "config": config, "out": run.out, "sharding": team.sharding,
+    }  # fmt: skip
 
 
 def _step(state: dict[str, Any], seconds: float, run: TrainingRun, what: str) -> None:
