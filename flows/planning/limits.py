@@ -7,7 +7,7 @@ the sizes are not known yet: then only rows and rollouts are counted.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flows.parameters import PipelineParameters
 from flows.planning.memory import FLOAT, Formulas, Mode, Scale, least
@@ -58,6 +58,7 @@ def check_memory(parameters: PipelineParameters, settings: Settings) -> None:
 
 
 def _needs(p: PipelineParameters, scale: Scale) -> Iterator[_Need]:
+    scale = replace(scale, gpu=True)  # what malloc keeps is not sure to be kept
     yield from _rows(p)
     if not p.base.source:
         yield from _networks(p, NetworkSizes.from_scratch(p.model, p.tokenizer.vocab_size), scale)
@@ -100,12 +101,13 @@ def _pretraining(p: PipelineParameters, scale: Scale) -> Iterator[_Need]:
         lower="pretrain.steps or pretrain.batch_size",
         on_device=False,
     )
-    tokens = p.pretrain.batch_size * p.pretrain.block_tokens // scale.replicas
+    blocks = p.pretrain.batch_size * p.pretrain.block_tokens // scale.replicas
+    tokens = min(p.pretrain.tokens_per_microbatch, blocks)
     parts = [*f.trained("base"), f.activations("base", tokens), f.logits("base", tokens)]
     yield _Need(
         what=f"pretraining of {tokens:,} tokens at once",
         size=least(parts),
-        lower="pretrain.batch_size, pretrain.block_tokens or the model",
+        lower="pretrain.tokens_per_microbatch, pretrain.block_tokens or the model",
     )
 
 
@@ -119,12 +121,12 @@ def _networks(p: PipelineParameters, model: NetworkSizes, scale: Scale) -> Itera
         lower=smaller or "the model's size, or set ppo.lora.rank=16",
     )
     for name, group, tokens, lower in (
-        ("SFT", p.sft, p.sft.batch_size * _SHORTEST, "sft.batch_size or the model"),
+        ("SFT", p.sft, p.sft.batch_size * _SHORTEST, "sft.tokens_per_microbatch or the model"),
         ("reward model training", p.reward, p.reward.batch_size * 2 * _SHORTEST,
-         "reward.batch_size"),
+         "reward.tokens_per_microbatch or the model"),
     ):  # fmt: skip
         f = Formulas(model=model, mode=Mode.of(group.model_dump()), scale=scale)
-        tokens = tokens // scale.replicas
+        tokens = min(group.tokens_per_microbatch, tokens // scale.replicas)
         yield _Need(
             what=f"{name} of {tokens:,} tokens at once",
             size=least([*f.trained("model"), f.activations("model", tokens)]),

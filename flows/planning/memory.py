@@ -23,6 +23,8 @@ from flows.planning.sizes import NetworkSizes
 FLOAT, HALF = 4, 2
 HEAD_TOKENS = 2048
 """Positions whose logits exist at once, see `models/language/sequences.py`."""
+MOST_LOGITS = 2**28
+"""More go through SFT's head in tiles, on a GPU all; see `models/training/packed_trainers.py`."""
 LORA_HOLES = 0.65
 """Malloc's loss with adapters: their small outputs lie in the holes that larger ones left, so that
 most layers take new memory."""
@@ -207,6 +209,12 @@ class Formulas:
         pieces = positions + 2 * min(positions, HEAD_TOKENS)
         size = int(FLOAT * self.model.vocabulary * pieces)
         return MemoryPart(role=role, what="logits", size=size, phase="learning")
+
+    def tiled_logits(self, role: str, positions: float) -> MemoryPart:
+        """SFT's head: all logits of a pass at once, or in tiles."""
+        if self.scale.gpu or positions * self.model.vocabulary > MOST_LOGITS:
+            positions = min(positions, HEAD_TOKENS)
+        return self.whole_logits(role, positions)
 
     def whole_logits(self, role: str, positions: float) -> MemoryPart:
         """A head whose logits are all there at once, as trainers of whole batches have it."""

@@ -122,7 +122,7 @@ def _pretrain(k: Known, scale: Scale) -> list[MemoryPart]:
 def _sft(k: Known, scale: Scale) -> list[MemoryPart]:
     f, tokens = _formulas(k, scale, "sft"), _sft_pass(k, scale)
     learned = tokens * (1 - min(0.9, _prompt(k) / _row(k)))
-    return [*f.trained("sft"), f.activations("sft", tokens), f.whole_logits("sft", learned)]
+    return [*f.trained("sft"), f.activations("sft", tokens), f.tiled_logits("sft", learned)]
 
 
 def _reward(k: Known, scale: Scale, role: str) -> list[MemoryPart]:

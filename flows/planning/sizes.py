@@ -136,12 +136,14 @@ def sizes_on_hub(name: str) -> NetworkSizes:
     Raises:
         ModelError: The hub is not reached, has no such model, or the model no safetensors.
     """
-    from huggingface_hub import get_safetensors_metadata, hf_hub_download  # half a second
+    from huggingface_hub import HfApi, hf_hub_download  # half a second
 
     where, _, revision = name.partition("@")
+    hub = HfApi()
     try:
-        config = hf_hub_download(where, "config.json", revision=revision or None)
-        found = get_safetensors_metadata(where, revision=revision or None)
+        commit = hub.model_info(where, revision=revision or None).sha  # without a network, at once
+        config = hf_hub_download(where, "config.json", revision=commit)
+        found = hub.get_safetensors_metadata(where, revision=commit)
         shapes = {
             key: tuple(tensor.shape)
             for file in found.files_metadata.values()

@@ -40,7 +40,7 @@ class Interruption:
             for number in SIGNALS:
                 if number != signal.SIGALRM or callable(signal.getsignal(number)):
                     self._previous[number] = signal.signal(number, self._arrive)
-        self._floor = self._holding = int(current_team().size > 1)
+        self._floor = self._holding = int(current_team().processes > 1)
         return self
 
     def __exit__(
@@ -74,7 +74,7 @@ class Interruption:
         team = current_team()
         if self._holding > self._floor:
             return
-        if team.size > 1:
+        if team.processes > 1:
             mine = self._waiting[0] if self._waiting else 0
             number = int(team.greatest(torch.tensor(mine)))
             self._waiting = (number, None) if number else None

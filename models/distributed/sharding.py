@@ -73,7 +73,19 @@ def _untie(model: Any) -> None:
 def as_forward(model: Any, function: Callable[[], T]) -> T:
     """Run a function that calls parts of a model as if it were the model's own forward pass."""
     run: Callable[[Callable[[], T]], T] | None = getattr(model, FORWARD, None)
-    return function() if run is None else run(function)
+    if run is None:
+        return function()
+    found = run(function)
+    if not torch.is_grad_enabled():  # else the backward pass does
+        let_go(model)
+    return found
+
+
+def let_go(model: Any) -> None:
+    """Hold this process's part of a model only; a forward pass keeps some weights gathered."""
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
 
 
 @contextmanager

@@ -51,6 +51,11 @@ class Team:
     group: Any = field(default=None, repr=False, compare=False)  # one process of each member
 
     @property
+    def processes(self) -> int:
+        """Number of processes that train together."""
+        return self.size * self.tensor_parallel
+
+    @property
     def leads(self) -> bool:
         """Whether this process writes what is written once: logs, checkpoints, results."""
         return self.rank == self.partner == 0
@@ -101,10 +106,10 @@ class Team:
         return values
 
     def greatest(self, values: torch.Tensor) -> torch.Tensor:
-        """Take the maximum over the members, element by element."""
-        if self.size > 1:
+        """Take the maximum over all processes, element by element."""
+        if self.processes > 1:
             values = values.clone()
-            distributed.all_reduce(values, distributed.ReduceOp.MAX, group=self.group)
+            distributed.all_reduce(values, distributed.ReduceOp.MAX)
         return values
 
     def gather(self, value: T) -> list[T]:
@@ -117,16 +122,15 @@ class Team:
 
     def agree(self, flag: bool) -> bool:
         """Tell whether the flag is up in any process."""
-        processes = self.size * self.tensor_parallel
-        if processes == 1:
+        if self.processes == 1:
             return flag
-        found = [False] * processes
+        found = [False] * self.processes
         distributed.all_gather_object(found, flag)
         return any(found)
 
     def wait(self) -> None:
         """Wait until every process is here."""
-        if self.size * self.tensor_parallel > 1:
+        if self.processes > 1:
             distributed.barrier()
 
 

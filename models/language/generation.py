@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 
+from models.distributed.parts import gathered
 from models.distributed.team import current_team
 from models.errors import ParameterError
 from models.language.config import SamplingConfig
@@ -80,11 +81,12 @@ def sample_completions(
     team = current_team()
     mine = list(team.share(by_length))
     completions: list[Completion] = []
-    for start in range(0, len(mine), sampling.batch_size):
-        rows = mine[start : start + sampling.batch_size]
-        batch = _Batch(len(rows), uniforms[rows].to(model.device), distribution)
-        _decode(model, [prompts[row] for row in rows], batch)
-        completions += batch.completions()
+    with gathered(model) as network:
+        for start in range(0, len(mine), sampling.batch_size):
+            rows = mine[start : start + sampling.batch_size]
+            batch = _Batch(len(rows), uniforms[rows].to(model.device), distribution)
+            _decode(network, [prompts[row] for row in rows], batch)
+            completions += batch.completions()
     model.train(was_training)
     of_row = dict(zip(by_length, team.join(completions), strict=True))
     return [of_row[row] for row in range(len(prompts))]

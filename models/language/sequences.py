@@ -241,22 +241,18 @@ def _cap(config: Any) -> float | None:
 def token_values(model: Any, sequences: Sequences) -> torch.Tensor:
     """Read the score head at the state before each completion token, (batch, completion)."""
     places, _ = sequences.completion_index()
-    hidden = packed_hidden(model, sequences.packed_ids, sequences.lengths.tolist())[places - 1]
-    return _scatter(_read_score(model, hidden), sequences)
+    return _scatter(as_forward(model, lambda: _scores(model, sequences, places - 1)), sequences)
 
 
 def sequence_scores(model: Any, sequences: Sequences) -> torch.Tensor:
     """Read the score head at the last token of each row, (batch,)."""
-
-    def scores() -> torch.Tensor:
-        hidden = packed_hidden(model, sequences.packed_ids, sequences.lengths.tolist())
-        return _read_score(model, hidden[sequences.lengths.cumsum(0) - 1])
-
-    return as_forward(model, scores)
+    ends = sequences.lengths.cumsum(0) - 1
+    return as_forward(model, lambda: _scores(model, sequences, ends))
 
 
-def _read_score(model: Any, hidden: torch.Tensor) -> torch.Tensor:
-    """Apply the score head in float32: in bfloat16, 1.0 and 1.003 would be a tie; (rows,)."""
+def _scores(model: Any, sequences: Sequences, places: torch.Tensor) -> torch.Tensor:
+    """Apply the score head in float32: in bfloat16, 1.0 and 1.003 would be a tie; (places,)."""
+    hidden = packed_hidden(model, sequences.packed_ids, sequences.lengths.tolist())[places]
     with torch.autocast(hidden.device.type, enabled=False):
         return model.score(hidden.float())[:, 0]  # type: ignore[no-any-return]
 

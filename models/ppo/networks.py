@@ -17,7 +17,10 @@ import torch
 
 from models.adoption.proof import check_language_model
 from models.config import Precision
-from models.errors import ModelError
+from models.distributed.parts import whole
+from models.distributed.sharding import let_go, shard
+from models.distributed.team import current_team
+from models.errors import ModelError, ParameterError
 from models.language.folders import (
     load_causal_model,
     load_frozen,
@@ -75,13 +78,15 @@ def load_networks(
 
     Raises:
         ModelError: Tokenizers differ, or rows give other logprobs than the model itself.
+        ParameterError: Networks shall be spread over processes that cannot be.
     """
+    _refuse_to_shard(config)
     if config.lora is None:
         networks = Networks(
-            actor=load_causal_model(sft).to(device),
-            critic=load_reward_model(reward).to(device),
-            reference=load_frozen(load_causal_model, sft, device, config.precision),
-            reward_model=load_frozen(load_reward_model, reward, device, config.precision),
+            actor=shard(load_causal_model(sft)).to(device),
+            critic=shard(load_reward_model(reward)).to(device),
+            reference=shard(load_frozen(load_causal_model, sft, device, config.precision)),
+            reward_model=shard(load_frozen(load_reward_model, reward, device, config.precision)),
         )
     else:
         networks = _load_trunks(sft, reward, device, config.precision)
@@ -101,6 +106,23 @@ def load_networks(
         if not networks.one_trunk:
             add_adapter(networks.critic, config.lora, seed=derive_seed(seed, "ppo.lora.critic"))
     return networks
+
+
+def _refuse_to_shard(config: PPOConfig) -> None:
+    if not current_team().shards:
+        return
+    if config.lora is not None:
+        raise ParameterError(
+            "ppo.lora is set and QUARTET_SHARDING or QUARTET_TENSOR_PARALLEL spreads models over "
+            "processes; adapters want whole weights, which their networks share: set "
+            "QUARTET_SHARDING=replicate and QUARTET_TENSOR_PARALLEL=1, or ppo.lora=null"
+        )
+    if config.precision == "bfloat16":
+        raise ParameterError(
+            "ppo.precision is bfloat16 and QUARTET_SHARDING or QUARTET_TENSOR_PARALLEL spreads "
+            "models over processes; float32 masters are kept of whole weights only: set "
+            "ppo.precision=auto, which computes in bfloat16 where a GPU has it"
+        )
 
 
 def _load_trunks(sft: Path, reward: Path, device: str, precision: Precision) -> Networks:
@@ -136,6 +158,7 @@ def prepare_networks(networks: Networks, config: PPOConfig) -> None:
     """
     for network in (networks.actor, networks.critic, networks.reference, networks.reward_model):
         network.eval()
+        let_go(network)
     for frozen in (networks.reference, networks.reward_model):
         frozen.requires_grad_(False)
     if config.gradient_checkpointing:
@@ -154,7 +177,7 @@ def fingerprint(state: dict[str, torch.Tensor]) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(state.items()):
         digest.update(name.encode())
-        digest.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
+        digest.update(whole(tensor).detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 

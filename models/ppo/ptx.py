@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from models.distributed.team import current_team
-from models.language.sequences import Sequences, in_chunks, token_logprobs
+from models.language.sequences import Sequences, token_logprobs
+from models.ppo.microbatches import microbatches
 from models.training.blocks import BlockTable
 
 BLOCK_TOKENS = 128
@@ -44,9 +45,8 @@ def ptx_backward(
     )
     tokens = rows * (drawn.shape[1] - 1)
     total = 0.0
-    team = current_team()
-    for _, part in team.share(in_chunks(sequences, max_tokens, shares=team.size)):
+    for _, part, weight in microbatches(sequences, max_tokens):
         loss = -token_logprobs(actor, part).logprobs.sum() / tokens
-        (coefficient * loss).backward()  # type: ignore[no-untyped-call]
-        total += loss.item()
-    return team.total(torch.tensor(total, dtype=torch.float64)).item()
+        (weight * coefficient * loss).backward()  # type: ignore[no-untyped-call]
+        total += weight * loss.item()
+    return current_team().total(torch.tensor(total, dtype=torch.float64)).item()

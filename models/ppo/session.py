@@ -148,10 +148,11 @@ class Session:
     def _write(self, folder: Path, *, sealed: bool = True) -> None:
         """Write where the training is; the others wait for the first member."""
         team = current_team()
+        state = self.trainer.state_dict()
         if team.leads:
             shutil.rmtree(folder, ignore_errors=True)  # an older one must not lend its seal
             folder.mkdir(parents=True)
-            torch.save(self.trainer.state_dict(), folder / "state.pt")
+            torch.save(state, folder / "state.pt")
             session = {
                 "finished": self.trainer.finished_iterations,
                 "metrics": self.metrics,

@@ -26,7 +26,7 @@ class SideBySide:
 
     def __init__(self, device: torch.device) -> None:
         """Prepare a second thread where there is a second CPU thread for it."""
-        alone = current_team().size == 1
+        alone = current_team().processes == 1
         self._threads = torch.get_num_threads() if device.type == "cpu" and alone else 1
         self._pool: ThreadPoolExecutor | None = None
         if self._threads > 1:

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from models.distributed.interruption import Interruption
+from models.distributed.parts import load_optimizer, spread, whole
 from models.errors import DivergedError, ParameterError
 from models.language.config import SamplingConfig
 from models.language.scoring import ScoreMoments
@@ -163,8 +164,11 @@ class PPOTrainer:
         return metrics
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that a resume needs, an unfinished iteration included."""
-        return {
+        """Everything that a resume needs, an unfinished iteration included; tensors are whole.
+
+        In a team every process calls this.
+        """
+        state = {
             "actor": learned_state(self.networks.actor),
             "critic": learned_state(self.networks.critic),
             "actor_optimizer": self.actor_optimizer.state_dict(),
@@ -174,16 +178,17 @@ class PPOTrainer:
             "finished_iterations": self.finished_iterations,
             "unfinished": None if self._unfinished is None else self._unfinished.state_dict(),
         }
+        return whole(state)  # type: ignore[no-any-return]
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the state; the next `step` resumes from there."""
         load_learned_state(self.networks.actor, state["actor"])
         load_learned_state(self.networks.critic, state["critic"])
-        self.actor_optimizer.load_state_dict(state["actor_optimizer"])
-        self.critic_optimizer.load_state_dict(state["critic_optimizer"])
+        load_optimizer(self.actor_optimizer, state["actor_optimizer"])
+        load_optimizer(self.critic_optimizer, state["critic_optimizer"])
         if self.ema is not None:
             for name, tensor in self.ema.weights.items():
-                tensor.copy_(state["ema"][name])
+                tensor.copy_(spread(state["ema"][name], tensor))
         self.kl_coef = state["kl_coef"]
         self.finished_iterations = state["finished_iterations"]
         self._unfinished = None

@@ -13,12 +13,15 @@ from typing import Any
 import torch
 
 from models.distributed.gradients import sum_over_team
+from models.distributed.parts import clip_gradients
+from models.distributed.sharding import is_sharded
 from models.distributed.team import current_team
 from models.errors import DivergedError
 from models.language.scoring import ScoreMoments
-from models.language.sequences import TokenDistribution, in_chunks, token_logprobs
+from models.language.sequences import TokenDistribution, token_logprobs
 from models.ppo.config import PPOConfig
 from models.ppo.losses import PolicyLoss, ValueLoss, policy_loss, value_loss
+from models.ppo.microbatches import microbatches
 from models.ppo.networks import forward_precision
 from models.ppo.rollout import Rollout, critic_values
 from models.training.memory import MasterAdamW, learned_weights
@@ -34,6 +37,8 @@ def adamw(network: Any, learning_rate: float, config: PPOConfig) -> torch.optim.
         "weight_decay": 0.0,
         "fused": True,
     }
+    if is_sharded(network):  # some of its weights are whole, some are parts: one after the other
+        settings |= {"fused": False, "foreach": False}
     if config.precision == "bfloat16" and config.lora is None:
         return MasterAdamW(learned, network=network, **settings)
     return torch.optim.AdamW(learned, **settings)
@@ -65,7 +70,7 @@ def actor_step(
     counted = int(rollout.sequences.completion_lengths[rows].sum())
     losses: list[PolicyLoss] = []
     objectives: list[torch.Tensor] = []
-    for part in _microbatches(rollout, rows, config.tokens_per_microbatch):
+    for part, weight in _microbatches(rollout, rows, config.tokens_per_microbatch):
         sequences = rollout.sequences.select(part)
         with forward_precision(config, actor.device):
             outputs = token_logprobs(
@@ -87,9 +92,10 @@ def actor_step(
         objective = loss.loss
         if outputs.entropy is not None:
             objective = objective - config.entropy_coef * outputs.entropy.sum()
-        (objective / counted).backward()  # type: ignore[no-untyped-call]
-        losses.append(loss)
-        objectives.append(objective)
+        (weight * objective / counted).backward()  # type: ignore[no-untyped-call]
+        if weight:
+            losses.append(loss)
+            objectives.append(objective)
     _check_finite(_totals([objectives])[0], "policy loss")
     metrics = {"policy/learning_rate": learning_rate, **_policy_metrics(losses, counted)}
     if metrics["policy/approx_kl"] > config.max_approx_kl:
@@ -116,7 +122,7 @@ def critic_step(
     """Move the critic by one minibatch; arguments and errors as in `actor_step`."""
     counted = int(rollout.sequences.completion_lengths[rows].sum())
     losses: list[ValueLoss] = []
-    for part in _microbatches(rollout, rows, config.tokens_per_microbatch):
+    for part, weight in _microbatches(rollout, rows, config.tokens_per_microbatch):
         sequences = rollout.sequences.select(part)
         with forward_precision(config, critic.device):
             values = critic_values(critic, sequences, moments)
@@ -129,8 +135,10 @@ def critic_step(
             mask,
             value_clip_range=config.value_clip_range,
         )
-        (config.value_coef * loss.loss / counted).backward()  # type: ignore[no-untyped-call]
-        losses.append(loss)
+        objective = weight * config.value_coef * loss.loss
+        (objective / counted).backward()  # type: ignore[no-untyped-call]
+        if weight:
+            losses.append(loss)
     total, clipped = _totals([[one.loss for one in losses], [one.clipped for one in losses]])
     _check_finite(total, "value loss")
     return {
@@ -169,13 +177,13 @@ def _policy_metrics(losses: list[PolicyLoss], counted: int) -> dict[str, float]:
 
 def _apply(network: Any, optimizer: torch.optim.Optimizer, config: PPOConfig) -> float:
     """Clip, step, and return the gradient norm before clipping."""
-    if current_team().size > 1:
+    if current_team().size > 1 and not is_sharded(network):  # that sums its gradients itself
         sum_over_team(_gradients(network))
-    norm = torch.nn.utils.clip_grad_norm_(learned_weights(network), config.max_grad_norm)
-    _check_finite(float(norm), "gradient norm")
+    norm = clip_gradients(learned_weights(network), config.max_grad_norm)
+    _check_finite(norm, "gradient norm")
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    return float(norm)
+    return norm
 
 
 def _gradients(network: Any) -> list[torch.Tensor]:
@@ -189,16 +197,17 @@ def _gradients(network: Any) -> list[torch.Tensor]:
     return gradients
 
 
-def _microbatches(rollout: Rollout, rows: torch.Tensor, max_tokens: int) -> Iterator[torch.Tensor]:
+def _microbatches(
+    rollout: Rollout, rows: torch.Tensor, max_tokens: int
+) -> Iterator[tuple[torch.Tensor, float]]:
     """Cut a minibatch's rows, shortest first, so that rows of equal length lie together.
 
-    Gives this member's part of them, cut as in the forward pass that made `old_logprobs`.
+    Gives this member's `microbatches`, cut as in the forward pass that made `old_logprobs`.
     """
     rows = rows[torch.argsort(rollout.sequences.lengths[rows], stable=True)]
     chosen = rollout.sequences.select(rows)
-    team = current_team()
-    for part, _ in team.share(in_chunks(chosen, max_tokens, shares=team.size)):
-        yield rows[part]
+    for part, _, weight in microbatches(chosen, max_tokens):
+        yield rows[part], weight
 
 
 def _check_finite(value: float, what: str) -> None:

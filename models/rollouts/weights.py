@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import torch
 from peft.tuners.lora import LoraLayer
 
+from models.distributed.sharding import gathered_state, is_sharded
 from models.distributed.team import current_team
 from models.errors import ParameterError, RolloutError, first_line
 from models.language.reading import without_progress_bars
@@ -41,8 +42,9 @@ class FolderSender:
         """
         folder = self._folder / version
         try:
-            with without_progress_bars():
-                plain_model(actor).save_pretrained(folder)  # which the first process writes
+            with without_progress_bars(), gathered_state(actor) as state:
+                # In a team all members call this, and the first process writes.
+                plain_model(actor).save_pretrained(folder, state_dict=state)
             self._tell(
                 "/update_weights_from_disk",
                 {"model_path": str(folder), "weight_version": version, "flush_cache": True},
@@ -111,9 +113,17 @@ def plain_model(actor: Any) -> Any:
 
     Weights that no adapter changes are shared with the actor, not copied; buffers that are no
     weights stay empty, so it cannot be run.
+
+    Raises:
+        ParameterError: The actor has an adapter and its weights lie in several processes.
     """
     if not getattr(actor, "_hf_peft_config_loaded", False):
         return actor
+    if is_sharded(actor):
+        raise ParameterError(
+            "a rollout server gets the merged weights of ppo.lora, which cannot be merged where "
+            "they lie in several processes; set QUARTET_SHARDING to replicate"
+        )
     merged = {}
     for name, tensor in actor.state_dict().items():
         if ".lora_" in name:

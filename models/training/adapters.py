@@ -23,6 +23,7 @@ from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from transformers.pytorch_utils import Conv1D
 
+from models.distributed.parts import spread
 from models.distributed.team import current_team
 from models.language.config import LoRAConfig
 from models.language.folders import save_model
@@ -178,7 +179,8 @@ def load_learned_state(network: Any, state: dict[str, torch.Tensor]) -> None:
     """Put weights of `learned_state` back."""
     for name, weight in network.named_parameters():
         if weight.requires_grad:
-            weight.copy_(master_of(weight).copy_(state[name]))
+            master = master_of(weight)
+            weight.copy_(master.copy_(spread(state[name], master)))
 
 
 def _inject(network: Any, config: LoraConfig) -> None:

@@ -11,7 +11,6 @@ Source: Micikevicius et al., Mixed Precision Training (2018), section 3.1.
 from typing import Any
 
 import torch
-from torch.distributed.tensor import DTensor
 
 from models.errors import ModelError
 
@@ -34,8 +33,7 @@ def recompute_activations(network: Any) -> None:
 class MasterAdamW(torch.optim.AdamW):
     """AdamW that turns a network's weights into bfloat16 and moves their float32 masters.
 
-    A score head stays float32: rounded scores would be equal ones. So do weights that are spread
-    over several processes, which torch's own mixed precision of sharded modules can lower.
+    A score head stays float32: rounded scores would be equal ones.
     """
 
     def __init__(self, params: Any, *, network: Any, **settings: Any) -> None:
@@ -45,8 +43,7 @@ class MasterAdamW(torch.optim.AdamW):
         self._lowered: list[torch.nn.Parameter] = []
         for group in self.param_groups:
             group["params"] = [
-                one if id(one) in head or isinstance(one, DTensor) else self._lower(one)
-                for one in group["params"]
+                one if id(one) in head else self._lower(one) for one in group["params"]
             ]
 
     def step(self, closure: Any = None) -> Any:

@@ -33,10 +33,20 @@ def test_presets_need_little(preset: str) -> None:
         # gradient at a time: 36 bytes for each
         (["model.layers=1000", "model.width=65536"], r"1,728,043\.9 GiB.*16\.0 GiB.*model\.layers"),
         (["tokenizer.vocab_size=1000000", "model.width=8192"], r"tokenizer\.vocab_size"),
-        (["pretrain.batch_size=65536"], r"pretraining of 4,194,304 tokens.*pretrain\.batch_size"),
+        (
+            ["pretrain.batch_size=65536", "pretrain.tokens_per_microbatch=10000000"],
+            r"pretraining of 4,194,304 tokens.*pretrain\.tokens_per_microbatch",
+        ),
+        (["pretrain.batch_size=65536"], ""),  # in micro-batches it fits
         (["pretrain.steps=100000000"], r"order of 1,600,000,000.*59\.6 GiB.*pretrain\.steps"),
-        (["sft.batch_size=65536", "model.width=1024"], r"SFT of 1,048,576 tokens"),
-        (["reward.batch_size=65536", "model.width=1024"], r"reward model training"),
+        (
+            ["sft.batch_size=65536", "model.width=1024", "sft.tokens_per_microbatch=2000000"],
+            r"SFT of 1,048,576 tokens",
+        ),
+        (
+            ["reward.batch_size=65536", "model.width=1024", "reward.tokens_per_microbatch=3000000"],
+            r"reward model training of 2,097,152 tokens.*reward\.tokens_per_microbatch",
+        ),
         (["model.context=100000", "sampling.max_completion_tokens=90000"], r"sampling\.batch_size"),
         (
             [

@@ -65,6 +65,14 @@ def test_a_microbatch_bounds_a_pass_and_processes_divide_it() -> None:
     assert dealt["critic", "activations", "learning"] == 4 * 58 * 2 * LAYER
 
 
+def test_the_head_of_sft_takes_many_logits_in_tiles() -> None:
+    made = Formulas(model=NETWORK)
+    assert made.tiled_logits("sft", 5000).size == 4 * 4 * 100 * 5000
+    assert made.tiled_logits("sft", 3e6).size == 4 * 4 * 100 * 2048  # more than 2^28
+    on_gpu = Formulas(model=NETWORK, scale=GPU)
+    assert on_gpu.tiled_logits("sft", 5000).size == 4 * 4 * 100 * 2048
+
+
 def test_checkpointing_keeps_the_input_of_each_layer_and_one_layer() -> None:
     made = Formulas(model=NETWORK, mode=Mode(checkpointing=True)).activations("actor", 10)
     assert made.size == 10 * (2 * 8 * 4 + LAYER)

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.planning.sizes import NetworkSizes, sizes_in, tensor_shapes
+from flows.planning.sizes import NetworkSizes, sizes_in, sizes_on_hub, tensor_shapes
+from models.errors import ModelError
 from models.language.config import ArchitectureConfig
 
 
@@ -60,3 +61,13 @@ def test_no_weights_and_damaged_ones_have_no_sizes(tmp_path: Path, content: byte
     assert sizes_in(tmp_path) is None
     with pytest.raises((ValueError, TypeError, AttributeError)):
         tensor_shapes(tmp_path)
+
+
+def test_a_hub_that_is_not_reached_gives_no_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.hf_api.HfApi.model_info", _no_network)
+    with pytest.raises(ModelError, match=r"sizes of some/model@v1 are not known.*no route"):
+        sizes_on_hub("some/model@v1")
+
+
+def _no_network(*_: object, **__: object) -> None:
+    raise ConnectionError("no route")

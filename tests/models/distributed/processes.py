@@ -27,7 +27,7 @@ def in_team(
     with context.Pool(size) as pool:
         call = (meeting.as_uri(), function, arguments, layout)
         calls = [(rank, size, *call) for rank in range(size)]
-        return pool.starmap_async(_member, calls, chunksize=1).get(timeout=300)
+        return pool.starmap_async(_member, calls, chunksize=1).get(timeout=600)
 
 
 def _member(

@@ -10,10 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from models.checkpoints import is_intact, latest
 from models.distributed.team import current_team
 from models.errors import DivergedError
+from models.language.config import LoRAConfig
+from models.training.adapters import WEIGHTS
 from models.training.packed_trainers import PackedSFTTrainer
 from tests.models.distributed.learning import (
     STAGES,
@@ -48,18 +52,23 @@ def diverge(given: Mapping[str, Any], folder: Path) -> str:
     return "nothing"
 
 
+def with_adapter(given: Mapping[str, Any]) -> dict[str, Any]:
+    """SFT of an adapter, in several micro-batches a process."""
+    changes = {"lora": LoRAConfig(rank=4), "tokens_per_microbatch": 24}
+    return {**given["sft"], "config": given["sft"]["config"].model_copy(update=changes)}
+
+
 def two_members(given: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """What a team of two does with each stage: all of it; and up to a stop, and from there on."""
-    found: dict[str, Any] = {}
-    for stage in STAGES:
-        found[stage] = learn(stage, given[stage], folder / stage)
-        stopped = folder / f"{stage}.stopped"
-        found[f"{stage} stopped"] = learn(stage, given[stage], stopped, signalled=1)
-        if current_team().leads:
-            for copy in ("1", "2", "3"):
-                shutil.copytree(stopped, folder / f"{stage}.resumed.{copy}")
-        current_team().wait()
-        found[f"{stage} resumed"] = learn(stage, given[stage], folder / f"{stage}.resumed.2")
+    """What a team of two does with each stage; with SFT up to a stop, too, and from there on."""
+    found: dict[str, Any] = {stage: learn(stage, given[stage], folder / stage) for stage in STAGES}
+    stopped = folder / "sft.stopped"
+    found["stopped"] = learn("sft", given["sft"], stopped, signalled=1)
+    if current_team().leads:
+        for copy in ("1", "2", "3"):
+            shutil.copytree(stopped, folder / f"sft.resumed.{copy}")
+    current_team().wait()
+    found["resumed"] = learn("sft", given["sft"], folder / "sft.resumed.2")
+    found["lora"] = learn("sft", with_adapter(given), folder / "lora")
     found["diverged"] = diverge(given["sft"], folder / "diverged")
     return found
 
@@ -67,10 +76,7 @@ def two_members(given: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 def three_members(given: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """What a team of three does with each stage, and with what two have begun."""
     found = {stage: learn(stage, given[stage], folder / f"{stage}.3") for stage in STAGES}
-    return found | {
-        f"{stage} resumed": learn(stage, given[stage], folder / f"{stage}.resumed.3")
-        for stage in STAGES
-    }
+    return found | {"resumed": learn("sft", given["sft"], folder / "sft.resumed.3")}
 
 
 @pytest.fixture(scope="module")
@@ -98,47 +104,55 @@ def test_two_members_learn_what_one_does(
     assert distance(folder / f"{stage}.1", folder / stage) < 1e-4
 
 
-@pytest.mark.parametrize("stage", STAGES)
 def test_a_signal_to_one_member_stops_all_after_the_same_step(
-    stage: str, two: list[dict[str, Any]], folder: Path
+    two: list[dict[str, Any]], folder: Path
 ) -> None:
-    assert [one[f"{stage} stopped"] for one in two] == ["SystemExit", "SystemExit"]
-    checkpoint = latest(folder / f"{stage}.stopped" / "checkpoints")
+    assert [one["stopped"] for one in two] == ["SystemExit", "SystemExit"]
+    checkpoint = latest(folder / "sft.stopped" / "checkpoints")
     assert checkpoint is not None
     assert checkpoint.name == f"checkpoint-{STOPPED}"
-    assert published(folder / f"{stage}.stopped") == {}
+    assert published(folder / "sft.stopped") == {}
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_two_members_resume_to_the_same_bytes(
-    stage: str, two: list[dict[str, Any]], folder: Path
-) -> None:
-    resumed = two[0][f"{stage} resumed"]
-    assert published(folder / f"{stage}.resumed.2") == published(folder / stage)
-    assert resumed.logged == [one for one in two[0][stage].logged if one[0] > STOPPED]
-    assert resumed.final == two[0][stage].final
+def test_two_members_resume_to_the_same_bytes(two: list[dict[str, Any]], folder: Path) -> None:
+    resumed = two[0]["resumed"]
+    assert published(folder / "sft.resumed.2") == published(folder / "sft")
+    assert resumed.logged == [one for one in two[0]["sft"].logged if one[0] > STOPPED]
+    assert resumed.final == two[0]["sft"].final
 
 
-@pytest.mark.parametrize("stage", STAGES)
 def test_one_process_resumes_what_two_have_begun(
-    stage: str, given: dict[str, Any], two: list[dict[str, Any]], folder: Path
+    given: dict[str, Any], two: list[dict[str, Any]], folder: Path
 ) -> None:
-    resumed = learn(stage, given[stage], folder / f"{stage}.resumed.1")
+    resumed = learn("sft", given["sft"], folder / "sft.resumed.1")
     assert isinstance(resumed, Learned)
-    assert_begun_with_the_checkpoint(resumed, folder / f"{stage}.stopped")
-    assert distance(folder / f"{stage}.resumed.1", folder / stage) < 1e-4
+    assert_begun_with_the_checkpoint(resumed, folder / "sft.stopped")
+    assert distance(folder / "sft.resumed.1", folder / "sft") < 1e-4
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", STAGES)
 def test_three_members_learn_what_one_does_and_resume_what_two_have_begun(
-    stage: str, alone: dict[str, Any], three: list[dict[str, Any]], folder: Path
+    alone: dict[str, Any], three: list[dict[str, Any]], folder: Path
 ) -> None:
-    assert_same_learning(alone[stage], three[0][stage])
-    assert three[0][stage].logged == three[1][stage].logged == three[2][stage].logged
-    assert distance(folder / f"{stage}.1", folder / f"{stage}.3") < 1e-4
-    assert_begun_with_the_checkpoint(three[2][f"{stage} resumed"], folder / f"{stage}.stopped")
-    assert distance(folder / f"{stage}.resumed.3", folder / stage) < 1e-4
+    for stage in STAGES:
+        assert_same_learning(alone[stage], three[0][stage])
+        assert three[0][stage].logged == three[1][stage].logged == three[2][stage].logged
+        assert distance(folder / f"{stage}.1", folder / f"{stage}.3") < 1e-4
+    assert_begun_with_the_checkpoint(three[2]["resumed"], folder / "sft.stopped")
+    assert distance(folder / "sft.resumed.3", folder / "sft") < 1e-4
+
+
+def test_two_members_learn_an_adapter_in_micro_batches_as_one_does(
+    given: dict[str, Any], two: list[dict[str, Any]], folder: Path
+) -> None:
+    alone = learn("sft", with_adapter(given), folder / "lora.1")
+    assert isinstance(alone, Learned)
+    assert_same_learning(alone, two[0]["lora"])
+    assert two[1]["lora"].logged == two[0]["lora"].logged
+    assert distance(folder / "lora.1", folder / "lora") < 1e-4
+    adapters = [load_file(folder / run / "out_adapter" / WEIGHTS) for run in ("lora.1", "lora")]
+    for name, weight in adapters[0].items():
+        torch.testing.assert_close(adapters[1][name], weight, rtol=1e-4, atol=1e-6)
 
 
 def test_a_loss_that_is_no_number_on_one_member_ends_all_with_the_state_before(

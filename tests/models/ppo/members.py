@@ -122,3 +122,10 @@ def train(folders: Mapping[str, Path], folder: Path, stop_in: int | None = None)
 def several(*calls: tuple[Any, ...]) -> list[Any]:
     """Make calls one after the other: starting a team costs more than they do."""
     return [function(*arguments) for function, *arguments in calls]
+
+
+def folders_of(world: Any) -> dict[str, Path]:
+    """What the stage is given of the world on disk."""
+    names = {"sft": "sft", "reward": "reward", "prompts": "prompts"}
+    names |= {"heldout_prompts": "heldout", "corpus": "corpus"}
+    return {name: getattr(world, attribute) for name, attribute in names.items()}

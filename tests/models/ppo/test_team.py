@@ -11,7 +11,7 @@ import torch
 
 from models.ppo.session import INTERRUPTED
 from tests.models.distributed.processes import in_team
-from tests.models.ppo.members import iterate, several, train, weights_of
+from tests.models.ppo.members import folders_of, iterate, several, train, weights_of
 
 DECIDES = {"kl_target": 0.5, "kl_horizon": 100, "max_approx_kl": 0.01}
 MIXES = {"ema_decay": 0.9, "ptx_coef": 0.3, "ptx_rows": 3}
@@ -51,12 +51,6 @@ def _check_equal(alone: Mapping[str, Any], members: list[Mapping[str, Any]]) -> 
         assert other["value/loss"] == pytest.approx(one["value/loss"], rel=1e-4)
 
 
-def _folders(world: Any) -> dict[str, Path]:
-    names = {"sft": "sft", "reward": "reward", "prompts": "prompts"}
-    names |= {"heldout_prompts": "heldout", "corpus": "corpus"}
-    return {name: getattr(world, attribute) for name, attribute in names.items()}
-
-
 def _files(folder: Path) -> dict[str, bytes]:
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
@@ -71,9 +65,9 @@ def test_two_learn_what_one_learns_and_leave_and_resume_together(
         2,
         several,
         (iterate, world.sft, world.reward, case),
-        (train, _folders(world), whole),
-        (train, _folders(world), stopped, 7),
-        (train, _folders(world), stopped),
+        (train, folders_of(world), whole),
+        (train, folders_of(world), stopped, 7),
+        (train, folders_of(world), stopped),
         scratch=tmp_path,
     )
     alone = iterate(world.sft, world.reward, case)["all"]
@@ -93,7 +87,7 @@ def test_two_learn_what_one_learns_and_leave_and_resume_together(
 @pytest.mark.slow
 def test_any_number_of_processes(world: Any, tmp_path: Path) -> None:
     """Three are as one, with each option; a checkpoint of two is resumed by one and by three."""
-    folder, folders = tmp_path / "two", _folders(world)
+    folder, folders = tmp_path / "two", folders_of(world)
     calls = (iterate, world.sft, world.reward, CASES)
     again = (iterate, world.sft, world.reward, dict(list(CASES.items())[:1]))
     twos = in_team(2, several, calls, again, (train, folders, folder, 5), scratch=tmp_path)

@@ -11,6 +11,7 @@ import torch
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM
 
+from models.distributed.sharding import shard
 from models.errors import ParameterError, RolloutError
 from models.language.config import SamplingConfig
 from models.language.folders import load_causal_model, load_tokenizer, save_model
@@ -329,7 +330,7 @@ def sample_in_a_team(model: str, record: str) -> tuple[list[Completion], str]:
 
     server = RolloutServer.model_validate_json(record)
     with closing(ServerEngine(server)) as engine:
-        completions = sampled(engine, load_causal_model(Path(model)))
+        completions = sampled(engine, shard(load_causal_model(Path(model))))
     with closing(ServerEngine(server.model_copy(update={"key_file": None}))) as engine:
         try:
             engine.update(load_causal_model(Path(model)), 1)
@@ -339,11 +340,12 @@ def sample_in_a_team(model: str, record: str) -> tuple[list[Completion], str]:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("layout", [{}, {"sharding": "full"}, {"tensor_parallel": 2}])
 def test_in_a_team_one_asks_and_all_know(
-    rollout_server: Served, eight_words: Path, tmp_path: Path
+    rollout_server: Served, eight_words: Path, tmp_path: Path, layout: dict[str, Any]
 ) -> None:
-    record = rollout_server.record().model_dump_json()
-    one, other = in_team(2, sample_in_a_team, str(eight_words), record, scratch=tmp_path)
+    record, model = rollout_server.record().model_dump_json(), str(eight_words)
+    one, other = in_team(2, sample_in_a_team, model, record, scratch=tmp_path, **layout)
     assert one == other
     assert_same(one[0], by_hand(load_causal_model(eight_words)))
     assert "status 401" in one[1]
