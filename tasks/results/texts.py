@@ -45,7 +45,9 @@ class WithoutTexts(ast.NodeTransformer):
             func = ast.Name("QuartetError", ast.Load()) if _is_error(node.func) else node.func
             node = ast.Call(func=func, args=[], keywords=[])
         elif _last_name(node.func).startswith("refuse_"):  # raises, in these words, or does nothing
-            node.args = [one for one in node.args if not isinstance(one, ast.Constant)]
+            node.args = [
+                one for one in node.args if not isinstance(one, ast.Constant | ast.JoinedStr)
+            ]
         elif _last_name(node.func) in ("Field", "ConfigDict"):
             node.keywords = [one for one in node.keywords if one.arg not in FIELD_TEXTS]
             if _last_name(node.func) == "Field" and len(node.args) == 1 and not node.keywords:
