@@ -63,7 +63,7 @@ PPO_KILLS = [
     RANDOM,
     _hang("models.ppo.session", "prune", "before", 1),  # sealed, and older ones still there
     RANDOM,
-    _hang("models.ppo.run", "save_model", "before", 1),  # the actor is published, its critic not
+    _hang("models.ppo.run", "publish", "before", 2),  # the actor is published, its critic not
 ]
 KILLS = {"pretrain": TRAINER_KILLS, "sft": TRAINER_KILLS, "reward": TRAINER_KILLS, "ppo": PPO_KILLS}
 
