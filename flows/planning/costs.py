@@ -174,12 +174,18 @@ def _ppo(k: Known) -> Work:
     ppo = k.parameters["ppo"]
     rollouts = ppo["iterations"] * ppo["rollouts_per_iteration"]
     row = k.prompt + k.completion
+    critic = uses_critic(ppo)
     return Work(
-        trained=2 * ppo["ppo_epochs"] * rollouts * row,  # actor and critic
+        trained=(1 + critic) * ppo["ppo_epochs"] * rollouts * row,
         per_trained=_per_trained(k, "ppo"),
         sampled=rollouts * k.completion,
-        scored=4 * rollouts * row,  # all four networks look at the rollouts
+        scored=(3 + critic) * rollouts * row,  # all networks look at the rollouts
     )
+
+
+def uses_critic(ppo: Mapping[str, Any]) -> bool:
+    """Whether PPO trains a critic; parameters of an older run may lack the field."""
+    return bool(ppo.get("advantages", "gae") == "gae")
 
 
 def _evaluate(k: Known) -> Work:

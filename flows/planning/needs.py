@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from flows.planning.costs import Known
+from flows.planning.costs import Known, uses_critic
 from flows.planning.memory import Formulas, MemoryPart, Mode, Scale
 from tasks.machine.memory import gpu_memory
 from tasks.run.scale import chosen_scale
@@ -18,8 +18,8 @@ from tasks.settings import Settings
 
 PROMPT = 64.0
 """Tokens of a prompt where the data are not there to be looked at."""
-BYTES_OF_TOKEN = 8 + 5 * 4
-"""Of a rollout: its id, and five numbers about it."""
+BYTES_OF_TOKEN, BYTES_OF_VALUE = 8 + 3 * 4, 2 * 4
+"""Of a rollout: its id and three numbers about it; with a critic its value and return as well."""
 
 
 def memory_of(stage: str, known: Known, scale: Scale = Scale()) -> list[MemoryPart]:
@@ -136,12 +136,14 @@ def _ppo(k: Known, scale: Scale) -> list[MemoryPart]:
     row, share = prompt + completion, completion / (prompt + completion)
     judged = min(float(ppo["tokens_per_microbatch"]), ppo["rollouts_per_iteration"] * row)
     rows = min(k.get("sampling.batch_size"), ppo["rollouts_per_iteration"] / scale.replicas)
-    rollout = int(ppo["rollouts_per_iteration"] * row * BYTES_OF_TOKEN)
+    critic = uses_critic(ppo)
+    of_token = BYTES_OF_TOKEN + (BYTES_OF_VALUE if critic else 0)
+    rollout = int(ppo["rollouts_per_iteration"] * row * of_token)
     return [
-        *ppo_roles(f, Mode.of(k.parameters.get("reward", {}))),
+        *ppo_roles(f, Mode.of(k.parameters.get("reward", {})), critic=critic),
         f.activations("actor", tokens),
         f.logits("actor", tokens * share),
-        f.activations("critic", tokens),
+        *([f.activations("critic", tokens)] if critic else []),
         *f.looked_at("reference", judged, judged * share),
         *f.sampled("actor", rows, prompt, row),
         MemoryPart(role="actor", what="rollout", size=rollout),
@@ -149,22 +151,25 @@ def _ppo(k: Known, scale: Scale) -> list[MemoryPart]:
     ]
 
 
-def ppo_roles(f: Formulas, reward: Mode) -> list[MemoryPart]:
-    """PPO's four networks, without their passes.
+def ppo_roles(f: Formulas, reward: Mode, *, critic: bool) -> list[MemoryPart]:
+    """PPO's networks, without their passes.
 
     With adapters the reference is the actor's trunk and the critic's is the reward model's; where
-    that was trained as an adapter as well, one trunk serves all four.
+    that was trained as an adapter as well, one trunk serves all.
 
     Args:
         reward: How the reward model was trained.
+        critic: Whether there is one.
     """
-    if not f.mode.rank:
-        learning = [*f.trained("actor"), *f.trained("critic")]
-        return [*learning, f.weights("reference"), f.weights("reward")]
-    if not reward.rank:
-        return [*f.trained("actor"), *f.adapter_alone("critic"), f.weights("reward")]
     same = replace(f, mode=replace(f.mode, rank=reward.rank))
-    return [*f.trained("actor"), *same.adapter_alone("critic"), same.adapter_alone("reward")[0]]
+    if not f.mode.rank:
+        values = f.trained("critic")
+        frozen = [f.weights("reference"), f.weights("reward")]
+    elif not reward.rank:
+        values, frozen = f.adapter_alone("critic"), [f.weights("reward")]
+    else:
+        values, frozen = same.adapter_alone("critic"), [same.adapter_alone("reward")[0]]
+    return [*f.trained("actor"), *(values if critic else []), *frozen]
 
 
 def scale_of(settings: Settings) -> Scale:

@@ -41,14 +41,24 @@ class Alarm:
 
 
 class AlarmWatch:
-    """Checks every iteration's monitors and remembers the first one's."""
+    """Checks every iteration's monitors and remembers the first one's.
+
+    Attributes:
+        names: Of the alarms that can be raised here.
+    """
 
     NAMES = (
         *("kl_negative", "kl_high", "sampler", "length", "eos_rate", "entropy", "critic"),
         "hacking",
     )
 
-    def __init__(self, config: AlarmConfig, *, critic_warmup: int) -> None:
+    def __init__(self, config: AlarmConfig, *, critic_warmup: int | None) -> None:
+        """Watch a training.
+
+        Args:
+            critic_warmup: Iterations that the critic learns alone; None where there is no critic.
+        """
+        self.names = tuple(n for n in self.NAMES if n != "critic" or critic_warmup is not None)
         self._config = config
         self._critic_warmup = critic_warmup
         self._first: dict[str, float] = {}
@@ -58,8 +68,9 @@ class AlarmWatch:
         """Check the monitors of one iteration, numbered from 1."""
         if not self._first:
             self._first = {name: metrics[f"objective/{name}"] for name in YARDSTICKS}
-        negative = metrics["value/explained_variance"] < 0 and iteration > self._critic_warmup
-        self._critic_negative = self._critic_negative + 1 if negative else 0
+        if self._critic_warmup is not None:
+            negative = metrics["value/explained_variance"] < 0 and iteration > self._critic_warmup
+            self._critic_negative = self._critic_negative + 1 if negative else 0
         return [
             Alarm(name=name, iteration=iteration, metric=metric, value=value, bound=bound)
             for name, metric, value, bound in self._broken(metrics)

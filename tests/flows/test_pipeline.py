@@ -355,15 +355,19 @@ def test_pipeline_reuses_every_stage_and_learns_nothing_again(
     assert "losses.png" in artifacts(first_home, second.mlflow_run_id, "plots")
 
 
-def test_pipeline_computes_only_ppo_and_evaluation_again_for_another_kl_coef(
+def test_pipeline_computes_only_ppo_and_evaluation_again_for_ppo_without_a_critic(
     first_run: PipelineResult, first_home: Any
 ) -> None:
-    other = first_home.tiny("ppo.kl_coef=0.2")
+    other = first_home.tiny("ppo.kl_coef=0.2", "ppo.advantages=rloo", "ppo.group_size=4")
     assert [ref.stage for ref in other.stages if not ref.reused] == ["ppo", "evaluate"]
     before, after = digests(first_run), digests(other)
     assert {stage for stage in before if before[stage] != after[stage]} == {"ppo", "evaluate"}
-    params = children(first_home, other)["ppo"].data.params
-    assert params["ppo.kl_coef"] == "0.2"
+    ran, policy = children(first_home, other)["ppo"], by_name(other)["ppo"]
+    assert ran.data.params["ppo.kl_coef"] == "0.2"
+    assert "input.critic" not in ran.data.tags
+    assert "input.reward_model" in ran.data.tags
+    assert not (first_home.folder(policy) / "critic").exists()
+    assert not any(name.startswith("ppo/value/") for name in policy.metrics)
 
 
 def test_pipeline_gives_the_same_bits_for_the_same_seed(

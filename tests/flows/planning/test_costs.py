@@ -44,6 +44,10 @@ def test_work_of_each_stage_by_hand() -> None:
     assert work_of("ppo", k) == Work(  # 40 * 128 rollouts of 14 + 16 tokens
         trained=2 * 2 * 5120 * 30, sampled=5120 * 16, scored=4 * 5120 * 30
     )
+    alone = known("ppo.advantages=rloo")
+    assert work_of("ppo", alone) == Work(  # no critic learns or looks
+        trained=2 * 5120 * 30, sampled=5120 * 16, scored=3 * 5120 * 30
+    )
     assert work_of("evaluate", k) == Work(  # both models, 4 samples of each of the 50 prompts
         sampled=2 * 50 * 4 * 16, scored=2 * 2 * 50 * 4 * 30
     )

@@ -58,6 +58,16 @@ def test_memory_of_ppo_by_role_and_part() -> None:
     assert found["actor", "rollout", "held"] == 128 * 58 * 28
 
 
+@pytest.mark.parametrize("lora", [(), ("ppo.lora.rank=4",)])
+def test_without_a_critic_its_parts_are_gone_and_no_others(lora: tuple[str, ...]) -> None:
+    four = sizes(memory_of("ppo", known(*lora)))
+    three = sizes(memory_of("ppo", known("ppo.advantages=grpo", *lora)))
+    rollout = ("actor", "rollout", "held")
+    assert three.pop(rollout) == 128 * 58 * 20  # of each token no value and no return
+    assert three == {part: size for part, size in four.items() if part[0] != "critic"
+                     and part != rollout}  # fmt: skip
+
+
 def test_a_microbatch_bounds_a_pass_and_processes_divide_it() -> None:
     cut = sizes(memory_of("ppo", known("ppo.tokens_per_microbatch=100")))
     assert cut["critic", "activations", "learning"] == 100 * 2 * LAYER

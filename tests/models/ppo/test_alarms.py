@@ -68,6 +68,15 @@ def test_the_critic_may_err_in_its_warm_up_and_a_few_times_after() -> None:
     assert _names(watch, 8, **wrong) == []  # counted again
 
 
+def test_without_a_critic_nothing_is_asked_of_it() -> None:
+    watch = AlarmWatch(AlarmConfig(critic_patience=1), critic_warmup=None)
+    seen = {name: value for name, value in USUAL.items() if not name.startswith("value/")}
+    assert watch.look(seen, 1) == []
+    found = watch.look(seen | {"objective/kl_to_reference": 77.0}, 2)
+    assert [alarm.name for alarm in found] == ["kl_high"]
+    assert set(AlarmWatch.NAMES) - set(watch.names) == {"critic"}
+
+
 def test_an_alarm_says_what_where_and_what_to_do() -> None:
     (alarm,) = _watch().look(USUAL | {"objective/kl_to_reference": 77.0}, 9)
     assert describe(alarm) == (
