@@ -49,6 +49,7 @@ class Session:
         self._watch = AlarmWatch(
             config.alarms,
             critic_warmup=config.critic_warmup_iterations if config.uses_critic else None,
+            iterations=config.samples_per_prompt,  # as many prompts as without groups
         )
 
     def run(self) -> None:
