@@ -9,7 +9,7 @@ import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any, Self, TypeVar, get_args
+from typing import Any, Literal, Self, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
@@ -24,7 +24,7 @@ from models.language.config import (
 )
 from models.ppo.config import PPOConfig
 from models.reward.config import FeedbackConfig, RewardQualityConfig, RewardStageConfig
-from models.training.config import PretrainConfig, SFTStageConfig
+from models.training.config import BestOfNConfig, PretrainConfig, SFTStageConfig
 from tasks.data.config import DataConfig
 from tasks.judging.config import EvaluationConfig
 
@@ -52,7 +52,10 @@ class PipelineParameters(Config):
     reward_quality: RewardQualityConfig = Field(
         default_factory=RewardQualityConfig, title="Reward model's quality"
     )
+    align: Literal["ppo", "best_of_n"] = Field("ppo", title="Alignment")
+    """ppo: against the reward model; best_of_n: SFT on the completions that it likes best."""
     ppo: PPOConfig = Field(default_factory=PPOConfig)
+    best_of_n: BestOfNConfig = Field(default_factory=BestOfNConfig, title="Best of n")
     evaluate: EvaluationConfig = Field(default_factory=EvaluationConfig, title="Evaluation")
 
     @model_validator(mode="after")
@@ -90,7 +93,7 @@ class PipelineParameters(Config):
     @property
     def needs_corpus(self) -> bool:
         """Whether a corpus is needed: to pretrain a base model, or for PPO's pretraining mix."""
-        return not self.base.source or self.ppo.ptx_coef > 0
+        return not self.base.source or (self.align == "ppo" and self.ppo.ptx_coef > 0)
 
 
 def list_presets() -> dict[str, str]:

@@ -30,6 +30,7 @@ from tasks.run.pipeline import PipelineRun
 from tasks.run.planning import planning
 from tasks.run.reporting import run_logger
 from tasks.run.spec import published_outcome
+from tasks.stages.best_of_n import learn_best_of_n
 from tasks.stages.evaluate import evaluate
 from tasks.stages.ppo import align
 from tasks.stages.prepare import prepare
@@ -53,7 +54,7 @@ class PipelineResult(BaseModel):
         verdict: In a word or two.
         reasons: Of the verdict, as sentences.
         seconds: Wall time of the flow.
-        samples: Prompts with SFT and PPO completions.
+        samples: Prompts with completions of the SFT model and the policy.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -131,7 +132,20 @@ def _run_stages(
         refuse_weak(learned.quality, p.reward_quality)
     if ask and not planning():
         ask_before_ppo(learned, pipeline)
-    ppo = align(p.ppo, p.sampling, pipeline=pipeline, data=data, sft=sft, reward=learned.reward)
+    if p.align == "best_of_n":
+        policy = learn_best_of_n(
+            p.best_of_n,
+            p.sft,
+            p.sampling,
+            pipeline=pipeline,
+            data=data,
+            sft=sft,
+            reward=learned.reward,
+        )
+    else:
+        policy = align(
+            p.ppo, p.sampling, pipeline=pipeline, data=data, sft=sft, reward=learned.reward
+        )
     evaluation = evaluate(
         p.evaluate,
         p.sampling,
@@ -141,8 +155,8 @@ def _run_stages(
         base=base,
         sft=sft,
         reward=learned.reward,
-        ppo=ppo,
+        ppo=policy,
         judge=learned.judge,
     )
-    record_verdict(ppo)  # also of one that is reused: a kill may have kept it from the registry
-    return [*stages, ppo, evaluation]
+    record_verdict(policy)  # also of one that is reused: a kill may have kept it from the registry
+    return [*stages, policy, evaluation]

@@ -231,6 +231,25 @@ CATALOGUE: Mapping[str, Entry] = {
         networks=("model", "critic"),
         live=True,
     ),
+    "best-of-n": Entry(
+        title="Best of n",
+        key_metrics=(
+            KeyMetric("best-of-n/score_gain", "chosen above mean: normalised score", "+.2f"),
+            KeyMetric("best-of-n/heldout_perplexity", "held-out perplexity", ".2f"),
+        ),
+        curves=(Curve("best-of-n/loss", "Best of n: loss", "nats per token"),),
+        loss_unit="nats per token",
+        lineage=("best-of-n/prompts", "best-of-n/score_gain"),
+        role="policy",
+        also=("sft", "base"),
+        card=Card(
+            text="A language model fine-tuned on those of its own completions that a reward model "
+            "scored highest.",
+            limit="What it learned from was chosen by a learned reward, which is no measure of "
+            "truth or safety.",
+            tag="sft",
+        ),
+    ),
     "evaluate": Entry(
         title="Evaluation",
         key_metrics=(

@@ -183,6 +183,17 @@ def _ppo(k: Known) -> Work:
     )
 
 
+def _best_of_n(k: Known) -> Work:
+    prompts = k.number("data/prompts_rows")
+    samples, row = prompts * k.get("best_of_n.samples_per_prompt"), k.prompt + k.completion
+    return Work(
+        trained=prompts * k.get("sft.epochs") * row,
+        per_trained=_per_trained(k, "sft"),
+        sampled=samples * k.completion,
+        scored=samples * row,
+    )
+
+
 def uses_critic(ppo: Mapping[str, Any]) -> bool:
     """Whether PPO trains a critic; parameters of an older run may lack the field."""
     return bool(ppo.get("advantages", "gae") == "gae")
@@ -205,6 +216,7 @@ WORK: Mapping[str, Callable[[Known], Work]] = {
     "judge": lambda k: _reward(k, k.get("reward.judge_share")),
     "reward-quality": _reward_quality,
     "ppo": _ppo,
+    "best-of-n": _best_of_n,
     "evaluate": _evaluate,
 }
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from flows.planning.costs import Known, uses_critic
-from flows.planning.memory import Formulas, MemoryPart, Mode, Scale
+from flows.planning.memory import Formulas, MemoryPart, Mode, Scale, peak
 from tasks.machine.memory import gpu_memory
 from tasks.run.scale import chosen_scale
 from tasks.settings import Settings
@@ -35,6 +35,8 @@ def stages_with_networks(known: Known) -> list[str]:
         "pretrain": bool(known.get("base.source")),
         "feedback": known.get("feedback.annotator") == "none",
         "judge": not judged,
+        "ppo": known.parameters.get("align", "ppo") != "ppo",
+        "best-of-n": known.parameters.get("align", "ppo") != "best_of_n",
     }
     return [stage for stage in NEEDS if not left_out.get(stage)]
 
@@ -200,6 +202,11 @@ def _sampling(k: Known, scale: Scale) -> list[MemoryPart]:
     ]
 
 
+def _best_of_n(k: Known, scale: Scale) -> list[MemoryPart]:
+    """It samples first and trains then: the larger of both."""
+    return max(_sampling(k, scale), _sft(k, scale), key=lambda parts: peak(parts, scale))
+
+
 NEEDS: Mapping[str, Callable[[Known, Scale], list[MemoryPart]]] = {
     "pretrain": _pretrain,
     "sft": _sft,
@@ -208,5 +215,6 @@ NEEDS: Mapping[str, Callable[[Known, Scale], list[MemoryPart]]] = {
     "judge": lambda k, scale: _reward(k, scale, "judge"),
     "reward-quality": _sampling,
     "ppo": _ppo,
+    "best-of-n": _best_of_n,
     "evaluate": _sampling,
 }

@@ -1,4 +1,4 @@
-"""The configs of pretraining and supervised fine-tuning."""
+"""The configs of pretraining, supervised fine-tuning and best-of-n."""
 
 from pydantic import Field
 
@@ -75,3 +75,10 @@ class SFTStageConfig(Config):
     """Recompute activations to save memory."""
     checkpoint_steps: Steps = 100
     """Optimiser steps between checkpoints."""
+
+
+class BestOfNConfig(Config):
+    """SFT on the SFT model's own completions that the reward model likes best, in PPO's place."""
+
+    samples_per_prompt: int = Field(16, ge=2, le=10_000)
+    """Completions of each training prompt, of which one is learned from."""

@@ -21,8 +21,11 @@ from flows.pipeline import PipelineResult
 from models.errors import DataError
 from models.rows import read_rows, write_rows
 from tasks.catalogue import entry
+from tasks.comparison.runs import find_runs, gather
 from tasks.results.code import EXEMPT, reached_definitions
-from tasks.results.store import StageRef, verify
+from tasks.results.store import StageRef, Store, verify
+from tasks.settings import load_settings
+from tasks.tracking.client import Tracker
 from tasks.tracking.recording import page_folder
 
 WORLD_STAGES = [
@@ -368,6 +371,35 @@ def test_pipeline_computes_only_ppo_and_evaluation_again_for_ppo_without_a_criti
     assert "input.reward_model" in ran.data.tags
     assert not (first_home.folder(policy) / "critic").exists()
     assert not any(name.startswith("ppo/value/") for name in policy.metrics)
+
+
+def test_pipeline_aligns_by_best_of_n_with_the_same_evaluation(
+    first_run: PipelineResult, first_home: Any
+) -> None:
+    other = first_home.tiny("align=best_of_n", "best_of_n.samples_per_prompt=4")
+    assert [ref.stage for ref in other.stages if not ref.reused] == ["best-of-n", "evaluate"]
+    policy = by_name(other)["best-of-n"]
+    assert (first_home.folder(policy) / "chosen.jsonl").stat().st_size
+    assert set(other.final) == set(first_run.final)  # score_ppo is the policy's, whatever it is
+    assert set(other.samples[0]) == {
+        name.replace("ppo", "best-of-n") for name in first_run.samples[0]
+    }
+    assert any("best-of-n" in reason for reason in other.reasons) == any(
+        "PPO" in reason for reason in first_run.reasons
+    )
+    version = max(
+        mlflow(first_home).search_model_versions("name = 'quickstart-policy'"),
+        key=lambda one: int(one.version),
+    )
+    assert version.tags["quartet.digest"] == policy.digest
+    assert version.tags["verdict"].startswith(other.verdict)
+    with pytest.MonkeyPatch.context() as patch:
+        first_home.set(patch)
+        tracker, store = Tracker(load_settings()), Store(load_settings().store)
+        (run,) = find_runs(tracker, [first_run.mlflow_run_id, other.mlflow_run_id])[1:]
+        record = gather(tracker, store, run)
+    assert len(record.samples) == other.final["final/prompts"]
+    assert record.curves["best-of-n/loss"]
 
 
 def test_pipeline_gives_the_same_bits_for_the_same_seed(

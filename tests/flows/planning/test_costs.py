@@ -25,6 +25,9 @@ NUMBERS = {
 }
 
 
+PROMPTS = {"data/prompts_rows": 60.0}
+
+
 def known(
     *settings: str, numbers: dict[str, float] | None = None, preset: str = "quickstart"
 ) -> Known:
@@ -47,6 +50,10 @@ def test_work_of_each_stage_by_hand() -> None:
     alone = known("ppo.advantages=rloo")
     assert work_of("ppo", alone) == Work(  # no critic learns or looks
         trained=2 * 5120 * 30, sampled=5120 * 16, scored=3 * 5120 * 30
+    )
+    chosen = known("best_of_n.samples_per_prompt=4", "sft.epochs=2", numbers=PROMPTS | NUMBERS)
+    assert work_of("best-of-n", chosen) == Work(  # 4 of each of 60 prompts, one of them learned
+        trained=2 * 60 * 30, sampled=240 * 16, scored=240 * 30
     )
     assert work_of("evaluate", k) == Work(  # both models, 4 samples of each of the 50 prompts
         sampled=2 * 50 * 4 * 16, scored=2 * 2 * 50 * 4 * 30

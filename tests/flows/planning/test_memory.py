@@ -68,6 +68,16 @@ def test_without_a_critic_its_parts_are_gone_and_no_others(lora: tuple[str, ...]
                      and part != rollout}  # fmt: skip
 
 
+def test_best_of_n_samples_first_and_trains_then() -> None:
+    chosen = memory_of("best-of-n", known("best_of_n.samples_per_prompt=4"))
+    assert chosen in (memory_of("sft", known()), memory_of("evaluate", known()))
+    alone = [memory_of(stage, known()) for stage in ("sft", "evaluate")]
+    assert peak(chosen) == max(map(peak, alone))
+    stages = stages_with_networks(known("align=best_of_n"))
+    assert [stage for stage in stages if stage in ("ppo", "best-of-n")] == ["best-of-n"]
+    assert "best-of-n" not in stages_with_networks(known())
+
+
 def test_a_microbatch_bounds_a_pass_and_processes_divide_it() -> None:
     cut = sizes(memory_of("ppo", known("ppo.tokens_per_microbatch=100")))
     assert cut["critic", "activations", "learning"] == 100 * 2 * LAYER
