@@ -24,7 +24,7 @@ from models.language.config import (
 )
 from models.ppo.config import PPOConfig
 from models.reward.config import FeedbackConfig, RewardQualityConfig, RewardStageConfig
-from models.training.config import BestOfNConfig, PretrainConfig, SFTStageConfig
+from models.training.config import BestOfNConfig, DPOStageConfig, PretrainConfig, SFTStageConfig
 from tasks.data.config import DataConfig
 from tasks.judging.config import EvaluationConfig
 
@@ -52,9 +52,10 @@ class PipelineParameters(Config):
     reward_quality: RewardQualityConfig = Field(
         default_factory=RewardQualityConfig, title="Reward model's quality"
     )
-    align: Literal["ppo", "best_of_n"] = Field("ppo", title="Alignment")
-    """ppo: against the reward model; best_of_n: SFT on the completions that it likes best."""
+    align: Literal["ppo", "dpo", "best_of_n"] = Field("ppo", title="Alignment")
+    """dpo: directly on the preferences; best_of_n: SFT on what the reward model likes best."""
     ppo: PPOConfig = Field(default_factory=PPOConfig)
+    dpo: DPOStageConfig = Field(default_factory=DPOStageConfig)
     best_of_n: BestOfNConfig = Field(default_factory=BestOfNConfig, title="Best of n")
     evaluate: EvaluationConfig = Field(default_factory=EvaluationConfig, title="Evaluation")
 
@@ -120,9 +121,8 @@ def load_preset(
             f"unknown preset {_shown(name)}{_closest(name, presets)}; presets are: "
             f"{', '.join(presets)}"
         )
-    values = copy.deepcopy(presets[name])
+    values = copy.deepcopy(presets[name]) | {"preset": name}
     del values["description"]
-    values["preset"] = name
     for field, value in (fields or {}).items():
         values[field] = {**values.get(field, {}), **value} if isinstance(value, dict) else value
     for setting in settings:

@@ -31,6 +31,7 @@ from tasks.run.planning import planning
 from tasks.run.reporting import run_logger
 from tasks.run.spec import published_outcome
 from tasks.stages.best_of_n import learn_best_of_n
+from tasks.stages.dpo import learn_directly
 from tasks.stages.evaluate import evaluate
 from tasks.stages.ppo import align
 from tasks.stages.prepare import prepare
@@ -132,7 +133,16 @@ def _run_stages(
         refuse_weak(learned.quality, p.reward_quality)
     if ask and not planning():
         ask_before_ppo(learned, pipeline)
-    if p.align == "best_of_n":
+    if p.align == "dpo":
+        policy = learn_directly(
+            p.dpo,
+            judge_share=p.reward.judge_share,
+            pipeline=pipeline,
+            data=data,
+            preferences=learned.preferences,
+            sft=sft,
+        )
+    elif p.align == "best_of_n":
         policy = learn_best_of_n(
             p.best_of_n,
             p.sft,

@@ -183,6 +183,18 @@ def _ppo(k: Known) -> Work:
     )
 
 
+def _dpo(k: Known) -> Work:
+    shared = {**k.parameters["dpo"], **k.parameters.get("reward", {})}  # a result has its own
+    pairs = k.pairs * (1 - shared["judge_share"])
+    pair, held_out = k.tokens("pair") + 2 * FRAME, k.number("data/preferences_heldout_rows")
+    return Work(
+        trained=pairs * k.get("dpo.epochs") * pair,
+        per_trained=_per_trained(k, "dpo"),
+        scored=(pairs + 2 * held_out)
+        * pair,  # by the reference, and held-out ones again at the end
+    )
+
+
 def _best_of_n(k: Known) -> Work:
     prompts = k.number("data/prompts_rows")
     samples, row = prompts * k.get("best_of_n.samples_per_prompt"), k.prompt + k.completion
@@ -216,6 +228,7 @@ WORK: Mapping[str, Callable[[Known], Work]] = {
     "judge": lambda k: _reward(k, k.get("reward.judge_share")),
     "reward-quality": _reward_quality,
     "ppo": _ppo,
+    "dpo": _dpo,
     "best-of-n": _best_of_n,
     "evaluate": _evaluate,
 }

@@ -36,6 +36,7 @@ def stages_with_networks(known: Known) -> list[str]:
         "feedback": known.get("feedback.annotator") == "none",
         "judge": not judged,
         "ppo": known.parameters.get("align", "ppo") != "ppo",
+        "dpo": known.parameters.get("align", "ppo") != "dpo",
         "best-of-n": known.parameters.get("align", "ppo") != "best_of_n",
     }
     return [stage for stage in NEEDS if not left_out.get(stage)]
@@ -108,6 +109,7 @@ PASSES: Mapping[str, Callable[[Known, Scale], float]] = {
     "sft": _sft_pass,
     "reward": _reward_pass,
     "ppo": _ppo_pass,
+    "dpo": lambda k, scale: _dpo_pass(k, scale),
 }
 """Tokens of one pass with a gradient, by the group of parameters."""
 
@@ -202,6 +204,17 @@ def _sampling(k: Known, scale: Scale) -> list[MemoryPart]:
     ]
 
 
+def _dpo_pass(k: Known, scale: Scale) -> float:
+    row = min(_row(k), k.get("dpo.max_tokens"))
+    return _at_once(k, "dpo", 2 * k.get("dpo.batch_size") * row, scale)
+
+
+def _dpo(k: Known, scale: Scale) -> list[MemoryPart]:
+    f, tokens = _formulas(k, scale, "dpo"), _dpo_pass(k, scale)
+    learned = tokens * (1 - min(0.9, _prompt(k) / _row(k)))
+    return [*f.trained("policy"), f.activations("policy", tokens), f.logits("policy", learned)]
+
+
 def _best_of_n(k: Known, scale: Scale) -> list[MemoryPart]:
     """It samples first and trains then: the larger of both."""
     return max(_sampling(k, scale), _sft(k, scale), key=lambda parts: peak(parts, scale))
@@ -215,6 +228,7 @@ NEEDS: Mapping[str, Callable[[Known, Scale], list[MemoryPart]]] = {
     "judge": lambda k, scale: _reward(k, scale, "judge"),
     "reward-quality": _sampling,
     "ppo": _ppo,
+    "dpo": _dpo,
     "best-of-n": _best_of_n,
     "evaluate": _sampling,
 }

@@ -25,7 +25,7 @@ from tasks.run.workspace import Workspace
 
 SFT, PPO = "sft", "ppo"
 
-ALIGNED = (PPO, "best-of-n")
+ALIGNED = (PPO, "dpo", "best-of-n")
 """Stages whose policies go by their names; any other is called ppo, as in all `final/*`."""
 
 NOT_FINAL = ("words", "distinct_2_words", "repetition")

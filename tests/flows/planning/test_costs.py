@@ -55,6 +55,10 @@ def test_work_of_each_stage_by_hand() -> None:
     assert work_of("best-of-n", chosen) == Work(  # 4 of each of 60 prompts, one of them learned
         trained=2 * 60 * 30, sampled=240 * 16, scored=240 * 30
     )
+    paired = known("feedback.annotator=none", "dpo.epochs=2", "reward.judge_share=0.25")
+    assert work_of("dpo", paired) == Work(  # 300 of 400 pairs, 100 held-out ones twice
+        trained=2 * 300 * 58, scored=(300 + 200) * 58
+    )
     assert work_of("evaluate", k) == Work(  # both models, 4 samples of each of the 50 prompts
         sampled=2 * 50 * 4 * 16, scored=2 * 2 * 50 * 4 * 30
     )

@@ -78,6 +78,14 @@ def test_best_of_n_samples_first_and_trains_then() -> None:
     assert "best-of-n" not in stages_with_networks(known())
 
 
+def test_dpo_has_one_network_that_learns() -> None:
+    found = sizes(memory_of("dpo", known("dpo.batch_size=2", "dpo.lora.rank=4")))
+    assert {role for role, _, _ in found} == {"policy"}
+    assert found["policy", "optimiser", "held"] == 2 * 4 * 4 * 500
+    assert "dpo" in stages_with_networks(known("align=dpo"))
+    assert "ppo" not in stages_with_networks(known("align=dpo"))
+
+
 def test_a_microbatch_bounds_a_pass_and_processes_divide_it() -> None:
     cut = sizes(memory_of("ppo", known("ppo.tokens_per_microbatch=100")))
     assert cut["critic", "activations", "learning"] == 100 * 2 * LAYER
