@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+from models.reward.split import split_preferences
+from models.rows import read_rows, write_rows
 from models.training.config import DPOStageConfig
 from tasks.registry.registration import register
 from tasks.results.store import StageRef, Store
@@ -11,7 +13,7 @@ from tasks.run.spec import StageSpec
 from tasks.run.stage import run_stage, stage_task
 from tasks.run.workspace import Workspace
 from tasks.settings import load_settings
-from tasks.stages.reward import TRAINING_ROWS, own_pairs
+from tasks.stages.reward import TRAINING_ROWS
 
 
 @stage_task("dpo")
@@ -34,10 +36,16 @@ def learn_directly(
     def learn(work: Workspace) -> Mapping[str, float]:
         from models.training.dpo import train_dpo  # imports TRL
 
+        preferences = work.inputs["preferences"] / TRAINING_ROWS
+        if judge_share:  # the same side as the reward model's
+            pairs = read_rows(preferences)
+            shares = split_preferences(pairs, judge_share=judge_share, seed=pipeline.seed)
+            preferences = work.checkpoints / TRAINING_ROWS
+            write_rows(preferences, shares.reward)
         return work.learn(
             train_dpo,
             sft=work.inputs["reference"] / "model",
-            preferences=own_pairs("reward", work, judge_share, pipeline.seed),
+            preferences=preferences,
             heldout=work.inputs["heldout"] / "preferences_heldout.jsonl",
             config=config,
             run=work.training_run(work.out / "model", pipeline.seed),

@@ -94,7 +94,7 @@ def _train(
         metrics = work.learn(
             train_reward_model,
             sft=work.inputs["sft"] / "model",
-            preferences=own_pairs(name, work, config.judge_share, pipeline.seed),
+            preferences=_own_pairs(name, work, config.judge_share, pipeline.seed),
             heldout=work.inputs["heldout"] / "preferences_heldout.jsonl",
             prompts=work.inputs["heldout"] / "prompts_train.jsonl",
             contrasts=contrasts if contrasts.exists() else None,
@@ -124,7 +124,7 @@ def _train(
     return ref
 
 
-def own_pairs(name: Name, work: Workspace, judge_share: float, seed: int) -> Path:
+def _own_pairs(name: Name, work: Workspace, judge_share: float, seed: int) -> Path:
     """Give the file of the model's own pairs; all are the reward model's without a judge."""
     given = work.inputs["preferences"] / TRAINING_ROWS
     if not judge_share:

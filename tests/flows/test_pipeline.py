@@ -377,6 +377,7 @@ def test_pipeline_computes_only_ppo_and_evaluation_again_for_ppo_without_a_criti
     ("stage", "settings"),
     [
         ("dpo", ["align=dpo", "dpo.batch_size=16"]),
+        pytest.param("dpo", ["align=dpo", "reward.judge_share=0.4"], marks=pytest.mark.slow),
         ("best-of-n", ["align=best_of_n", "best_of_n.samples_per_prompt=4"]),
     ],
 )
@@ -384,11 +385,15 @@ def test_pipeline_aligns_otherwise_with_the_same_evaluation(
     first_run: PipelineResult, first_home: Any, stage: str, settings: list[str]
 ) -> None:
     other = first_home.tiny(*settings)
-    assert [ref.stage for ref in other.stages if not ref.reused] == [stage, "evaluate"]
+    new = [ref.stage for ref in other.stages if not ref.reused]
+    assert new[-2:] == [stage, "evaluate"]
+    assert len(new) == 2 or "judge" in new
     policy = by_name(other)[stage]
+    if stage == "dpo":
+        assert policy.metrics["dpo/pairs"] == by_name(other)["reward"].metrics["reward/pairs"]
     assert (first_home.folder(policy) / "model" / "model.safetensors").is_file()
-    assert set(other.final) == set(first_run.final)  # score_ppo is the policy's, whatever it is
-    assert set(other.samples[0]) == {name.replace("ppo", stage) for name in first_run.samples[0]}
+    assert set(other.final) >= set(first_run.final)  # score_ppo is the policy's, whatever it is
+    assert set(other.samples[0]) >= {name.replace("ppo", stage) for name in first_run.samples[0]}
     version = max(
         mlflow(first_home).search_model_versions("name = 'quickstart-policy'"),
         key=lambda one: int(one.version),
