@@ -151,8 +151,7 @@ def changed_from_preset(parameters: PipelineParameters) -> dict[str, Any]:
     before = load_preset(parameters.preset) if known else PipelineParameters()
     plain, now = _flat(before.model_dump(mode="json")), _flat(parameters.model_dump(mode="json"))
     plain["preset"] = parameters.preset
-    absent = object()
-    return {name: value for name, value in now.items() if plain.get(name, absent) != value}
+    return {n: value for n, value in now.items() if n not in plain or plain[n] != value}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,11 +222,12 @@ def validated(model: type[Model], values: Mapping[str, Any]) -> Model:
 def _presets() -> dict[str, dict[str, Any]]:
     """What the files say, by name."""
     folder = resources.files("flows") / "presets"
-    return {
-        file.name.removesuffix(".yaml"): yaml.safe_load(file.read_text(encoding="utf-8"))
-        for file in sorted(folder.iterdir(), key=lambda file: file.name)
+    texts = {
+        file.name.removesuffix(".yaml"): file.read_text(encoding="utf-8")
+        for file in folder.iterdir()
         if file.name.endswith(".yaml")
     }
+    return {name: yaml.safe_load(texts[name]) for name in sorted(texts)}
 
 
 def _set(values: dict[str, Any], setting: str) -> None:

@@ -69,10 +69,11 @@ def test_without_a_critic_its_parts_are_gone_and_no_others(lora: tuple[str, ...]
 
 
 def test_best_of_n_samples_first_and_trains_then() -> None:
-    chosen = memory_of("best-of-n", known("best_of_n.samples_per_prompt=4"))
-    assert chosen in (memory_of("sft", known()), memory_of("evaluate", known()))
-    alone = [memory_of(stage, known()) for stage in ("sft", "evaluate")]
-    assert peak(chosen) == max(map(peak, alone))
+    few, many = known("sft.batch_size=1"), known("sft.batch_size=4000")
+    assert memory_of("best-of-n", many) == memory_of("sft", many)
+    sampled = sizes(memory_of("best-of-n", few))
+    assert {role for role, _, _ in sampled} == {"policy", "reward"}
+    assert peak(memory_of("best-of-n", few)) > peak(memory_of("sft", few))
     stages = stages_with_networks(known("align=best_of_n"))
     assert [stage for stage in stages if stage in ("ppo", "best-of-n")] == ["best-of-n"]
     assert "best-of-n" not in stages_with_networks(known())
@@ -133,9 +134,14 @@ def test_formulas_of_half_precision_and_shards() -> None:
     assert open_.weights("reference").size == 2 * 2000
     assert open_.trained("actor")[0].size == 4 * 2000
     cut = Formulas(model=NETWORK, scale=replace(GPU, shards=4))
-    # a quarter, two gathered layers of (2000 - 800) / 2, and the embeddings
-    assert cut.weights("reference").size == 4 * 2000 / 4 + 4 * (2 * 600 + 800)
+    assert cut.weights("reference").size == 4 * 2000 / 4
     assert cut.trained("actor")[2].size == 2 * 4 * 2000 / 4
+    # while it computes: two gathered layers of (2000 - 800) / 2, and the embeddings
+    for parts in (cut.trained("actor"), cut.looked_at("x", 5, 3), cut.sampled("x", 2, 3, 5)):
+        (gathered,) = (part for part in parts if part.what == "gathered")
+        assert gathered.size == 4 * (2 * 600 + 800)
+        assert gathered.phase != "held"
+    assert not half.gathered("actor", "learning")
 
 
 PARTS = [
