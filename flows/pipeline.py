@@ -30,8 +30,8 @@ from tasks.run.pipeline import PipelineRun
 from tasks.run.planning import planning
 from tasks.run.reporting import run_logger
 from tasks.run.spec import published_outcome
-from tasks.stages.best_of_n import learn_best_of_n
-from tasks.stages.dpo import learn_directly
+from tasks.stages.alternatives.best_of_n import learn_best_of_n
+from tasks.stages.alternatives.dpo import learn_directly
 from tasks.stages.evaluate import evaluate
 from tasks.stages.ppo import align
 from tasks.stages.prepare import prepare

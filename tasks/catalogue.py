@@ -255,7 +255,6 @@ CATALOGUE: Mapping[str, Entry] = {
             KeyMetric("best-of-n/heldout_perplexity", "held-out perplexity", ".2f"),
         ),
         curves=(Curve("best-of-n/loss", "Best of n: loss", "nats per token"),),
-        loss_unit="nats per token",
         lineage=("best-of-n/prompts", "best-of-n/score_gain"),
         role="policy",
         also=("sft", "base"),
