@@ -21,9 +21,10 @@ from prefect.runtime import deployment, flow_run
 from pydantic import Field
 
 from flows.parameters import PipelineParameters
-from models.errors import QuartetError
+from models.errors import DataError, QuartetError
 from tasks.escaping import for_markdown
 from tasks.labelling.items import Labels, read_items
+from tasks.labelling.pairs import pairs_of
 from tasks.labelling.queue import (
     Queue,
     fill_queue,
@@ -64,7 +65,8 @@ def ask_people(
     """Return the samples, and the preferences that people made of them.
 
     Raises:
-        QuartetError: Nobody answered yet, and the run has no deployment that could resume it.
+        DataError: All is answered, and no completion is better than another.
+        QuartetError: Answers are missing, and the run has no deployment that could resume it.
     """
     samples = sample_for_people(p.feedback, p.sampling, pipeline=pipeline, data=data, sft=sft)
     labels = Labels() if planning() is not None else _labels(p, samples, pipeline)
@@ -81,14 +83,25 @@ def _labels(p: PipelineParameters, samples: StageRef, pipeline: PipelineRun) -> 
     items = read_items(published_folder(samples))
     queue = fill_queue(items, samples, p.feedback.answered_share, pipeline)
     run_logger().info("review queue %s: %s", queue.name, queue.progress)
+    ties = p.data.ties == "half"
+    some = bool(pairs_of(queue.labels.rows, ties=ties)[0])
     if not queue.progress.reached(queue.needed):
-        _wait(queue)
+        _wait(queue, some=some)
+    elif not some:
+        raise DataError(
+            f"review queue {queue.name!r}: {queue.progress}, but no two completions of an item "
+            "have different ratings; rate some of them differently, or ask about more prompts "
+            "(feedback.prompts)"
+        )
     keep_labels(queue.labels, pipeline)
     return queue.labels
 
 
-def _wait(queue: Queue) -> None:
+def _wait(queue: Queue, *, some: bool) -> None:
     """Suspend the run; return if an earlier suspension ended with a person's word to go on.
+
+    Args:
+        some: Whether there is anything to go on with.
 
     Raises:
         QuartetError: The run has no deployment, so nothing could resume it.
@@ -108,7 +121,7 @@ def _wait(queue: Queue) -> None:
         answer = suspend_flow_run(
             wait_for_input=form, timeout=DAYS * 24 * 3600, key=f"{KEY}-{number}"
         )
-        if answer.go_on and queue.labels.rows:
+        if answer.go_on and some:
             return
         run_logger().info("%s, %d wanted: waiting again", queue.progress, queue.needed)
 

@@ -4,7 +4,7 @@ A later answer of a rater to the same question replaces the earlier one. Only wh
 reviewed counts; what was declined does not.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,12 +15,8 @@ from tasks.tracking.reviews import Answer, Question, Review, ReviewTrace
 UNKNOWN = "unknown"
 """Rater of answers that nobody signed."""
 
-OPTIONS = tuple(
-    f"{rating} {word}".strip()
-    for rating, word in zip(
-        range(BEST, WORST - 1, -1), ("excellent", "", "", "fair", "", "", "useless"), strict=True
-    )
-)
+NO_RATING = "cannot be judged"
+OPTIONS = ("7 excellent", "6", "5", "4 fair", "3", "2", "1 useless", NO_RATING)
 
 
 def questions(count: int) -> list[Question]:
@@ -29,8 +25,7 @@ def questions(count: int) -> list[Question]:
         Question(
             name=f"Quality of {letter}",
             options=OPTIONS,
-            instruction=f"How good is completion {letter}? Equal ratings are ties. Leave it out "
-            "if it cannot be judged; decline the item if none can.",
+            instruction=f"How good is completion {letter}? Equal ratings are ties.",
         )
         for letter in LETTERS[:count]
     ]
@@ -56,30 +51,34 @@ def labels_of(
         review = reviews.get(trace.trace_id) if trace else None
         if trace is not None and review is not None and review.status == "complete":
             rows += [
-                item.to_row() | label | {"queue": queue, "trace": trace.trace_id}
-                for label in _by_rater(item, trace.answers)
+                _label(item, rater, given) | {"queue": queue, "trace": trace.trace_id}
+                for rater, given in _by_rater(item, trace).items()
             ]
     return Labels(rows=tuple(sorted(rows, key=lambda row: (row["key"], row["rater"]))))
 
 
 def is_answered(item: Item, trace: ReviewTrace) -> str:
-    """Who rated every completion of an item; empty where nobody did."""
-    whole = [one["rater"] for one in _by_rater(item, trace.answers) if None not in one["ratings"]]
-    return next(iter(whole), "")
+    """Who answered every question about an item; empty where nobody did."""
+    asked = len(item.completions)
+    whole = [rater for rater, given in _by_rater(item, trace).items() if len(given) == asked]
+    return next(iter(sorted(whole)), "")
 
 
-def _by_rater(item: Item, answers: Sequence[Answer]) -> list[dict[str, Any]]:
-    names = [one.name for one in questions(len(item.completions))]
+def _by_rater(item: Item, trace: ReviewTrace) -> dict[str, dict[str, Answer]]:
+    """The last answer of each rater to each question."""
+    names = {one.name for one in questions(len(item.completions))}
     raters: dict[str, dict[str, Answer]] = {}
-    for answer in sorted(answers, key=lambda one: one.time_ms):
-        if answer.question in names and _rating(answer.value) is not None:
+    for answer in sorted(trace.answers, key=lambda one: one.time_ms):
+        known = answer.value == NO_RATING or _rating(answer.value) is not None
+        if answer.question in names and known:
             raters.setdefault(answer.rater or UNKNOWN, {})[answer.question] = answer
-    return [_label(rater, names, given) for rater, given in sorted(raters.items())]
+    return raters
 
 
-def _label(rater: str, names: Sequence[str], given: Mapping[str, Answer]) -> dict[str, Any]:
+def _label(item: Item, rater: str, given: Mapping[str, Answer]) -> dict[str, Any]:
+    names = [one.name for one in questions(len(item.completions))]
     last = max(answer.time_ms for answer in given.values())
-    return {
+    return item.to_row() | {
         "ratings": [_rating(given[name].value) if name in given else None for name in names],
         "rater": rater,
         "time": datetime.fromtimestamp(last / 1000, UTC).isoformat(timespec="seconds"),

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.rows import Content
+from tasks.escaping import for_markdown
 from tasks.labelling.answers import is_answered, labels_of, questions
 from tasks.labelling.items import LABELS, LETTERS, Item, Labels
 from tasks.results.store import StageRef
 from tasks.run.pipeline import PipelineRun
 from tasks.settings import load_settings
 from tasks.tracking.client import Tracker
-from tasks.tracking.reviews import Review, Reviews, ReviewTrace
+from tasks.tracking.reviews import PREVIEW, Review, Reviews, ReviewTrace, Shown
 
 ARTIFACTS = "labels"
 """Of a pipeline's MLflow run: the labels that it went on with."""
@@ -97,11 +98,7 @@ def fill_queue(
     tracker = Tracker(settings)
     reviews = Reviews(tracker)
     traces = reviews.traces()
-    missing = {
-        item.key: (_prompt_text(item.prompt), _text(item))
-        for item in items
-        if item.key not in traces
-    }
+    missing = {item.key: _shown(item) for item in items if item.key not in traces}
     if missing:
         traces = reviews.show(missing)
     mark = f"feedback {samples.digest[:12]}"
@@ -125,7 +122,7 @@ def fill_queue(
     return Queue(
         queue_id=queue_id,
         name=name,
-        page=f"{uri.rstrip('/')}/{reviews.page}" if uri else "",
+        page=f"{uri.rstrip('/')}/{reviews.page(queue_id)}" if uri else "",
         needed=needed,
         items=items,
         traces=traces,
@@ -135,17 +132,33 @@ def fill_queue(
 
 def _prompt_text(prompt: Content) -> str:
     if isinstance(prompt, str):
-        return prompt
+        return _as_written(prompt)
     if len(prompt) == 1:
-        return str(prompt[0]["content"])
-    return "\n\n".join(f"{turn['role']}: {turn['content']}" for turn in prompt)
+        return _as_written(prompt[0]["content"])
+    return "\n\n".join(f"**{turn['role']}** {_as_written(turn['content'])}" for turn in prompt)
 
 
-def _text(item: Item) -> str:
-    """All completions as one text, each under its letter."""
-    return "\n\n".join(
-        f"{letter}\n{text}" for letter, text in zip(LETTERS, item.completions, strict=False)
-    )
+def _shown(item: Item) -> Shown:
+    whole = _text(item)
+    preview, characters = whole, PREVIEW
+    while len(preview) > PREVIEW:
+        characters = characters * 9 // 10
+        preview = f"{_text(item, characters)}\n\n*Cut; whole in the full trace.*"
+    return Shown(prompt=_prompt_text(item.prompt), text=whole, preview=preview)
+
+
+def _text(item: Item, characters: int | None = None) -> str:
+    """All completions, or so many characters of each, under their letters."""
+    parts = []
+    for letter, text in zip(LETTERS, item.completions, strict=False):
+        cut = characters is not None and len(text) > characters
+        parts.append(f"### {letter}\n\n{_as_written(f'{text[:characters]}…' if cut else text)}")
+    return "\n\n".join(parts)
+
+
+def _as_written(text: str) -> str:
+    """Foreign text as Markdown that shows it, line by line, and obeys nothing in it."""
+    return "  \n".join(map(for_markdown, text.split("\n")))
 
 
 def keep_labels(labels: Labels, pipeline: PipelineRun) -> None:

@@ -19,6 +19,8 @@ KEY = "quartet.item"
 BATCH = 100
 """Traces that are attached, or sent before looking whether they arrived."""
 ARRIVAL_SECONDS = 30.0
+PREVIEW = 1000
+"""Characters of a trace's text beside the questions; MLflow's own limit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +41,19 @@ class Answer:
     rater: str
     time_ms: int
     comment: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """What people see of a trace: Markdown, which MLflow's page renders in the form of a chat.
+
+    Attributes:
+        preview: Of the text, at most `PREVIEW` characters; the page has the rest one click away.
+    """
+
+    prompt: str
+    text: str
+    preview: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,21 +149,21 @@ class Reviews:
                 found[one.info.tags[KEY]] = ReviewTrace(trace_id=one.info.trace_id, answers=answers)
         return found
 
-    def show(self, texts: Mapping[str, tuple[str, str]]) -> dict[str, ReviewTrace]:
-        """Make traces of prompts and texts by key, and return all that there are.
+    def show(self, texts: Mapping[str, Shown]) -> dict[str, ReviewTrace]:
+        """Make traces of texts by key, and return all that there are.
 
         Raises:
             QuartetError: Some did not arrive; those that did are found by the next try.
         """
+        here = entities.trace_location.MlflowExperimentLocation(self._experiment)
         keys = list(texts)
         for start in range(0, len(keys), BATCH):
             for key in keys[start : start + BATCH]:
-                prompt, text = texts[key]
-                span = mlflow.start_span_no_context(
-                    "completions", inputs=prompt, tags={KEY: key}, experiment_id=self._experiment
-                )
-                span.set_outputs(text)
-                span.end()
+                shown = texts[key]
+                with mlflow.start_span("completions", trace_destination=here) as span:
+                    span.set_inputs({"messages": [_message("user", shown.prompt)]})
+                    span.set_outputs({"choices": [{"message": _message("assistant", shown.text)}]})
+                    mlflow.update_current_trace(tags={KEY: key}, response_preview=shown.preview)
             mlflow.flush_trace_async_logging()
         deadline = time.monotonic() + ARRIVAL_SECONDS
         while True:
@@ -195,10 +210,13 @@ class Reviews:
             queue_id, item_id=trace_id, status="complete", completed_by=by
         )
 
-    @property
-    def page(self) -> str:
-        """Address of the queues' page, below the server's root."""
-        return f"#/experiments/{self._experiment}/review-queue"
+    def page(self, queue_id: str) -> str:
+        """Address of a queue's page, below the server's root."""
+        return f"#/experiments/{self._experiment}/review-queue?selectedQueueId={queue_id}"
+
+
+def _message(role: str, text: str) -> dict[str, str]:
+    return {"role": role, "content": text}
 
 
 def _answer(assessment: Any) -> Answer | None:

@@ -276,8 +276,7 @@ def test_people_answer_in_a_queue_and_the_run_resumes_by_itself(
         operation.wait(operation.start("feedback-watch/feedback-watch"), "Completed")
 
     assert watched()
-    queue_id = operation.parent(run_id).data.tags["feedback.queue"]
-    answered = _answer(operation, queue_id, share=0.5)
+    answered = _answer(operation, run_id, share=0.5)
     look()
     operation.wait(run_id, "Completed")
     children = operation.children(run_id)
@@ -297,16 +296,19 @@ def test_people_answer_in_a_queue_and_the_run_resumes_by_itself(
     assert not watched()  # no run is left to wait for
 
 
-def _answer(operation: Operation, queue_id: str, share: float) -> Counter[Any]:
+def _answer(operation: Operation, run_id: UUID, share: float) -> Counter[Any]:
     """Rate completions by their length, and give the pairs that this makes."""
     mlflow.set_tracking_uri(operation.mlflow_uri)
+    queue_id = operation.parent(run_id).data.tags["feedback.queue"]
+    digest = operation.children(run_id)["feedback-samples"].data.tags["quartet.digest"]
+    rows = read_rows(operation.home / "store" / "feedback-samples" / digest / "items.jsonl")
+    known = {row["key"]: row for row in rows}
     items = list(review_queues.list_review_queue_items(queue_id, max_results=500))
     human = AssessmentSource(source_type=AssessmentSourceType.HUMAN, source_id="admin")
     pairs: Counter[Any] = Counter()
     for item in items[: math.ceil(share * len(items))]:
-        span = mlflow.get_trace(item.item_id).data.spans[0]
-        parts = re.split(r"(?:^|\n\n)([A-I])\n", span.outputs)[1:]
-        letters = dict(zip(parts[::2], parts[1::2], strict=True))
+        row = known[mlflow.get_trace(item.item_id).info.tags["quartet.item"]]
+        letters = dict(zip("ABCD", row["completions"], strict=False))
         ratings = {letter: 1 + len(text) % 7 for letter, text in letters.items()}
         for letter, rating in ratings.items():
             mlflow.log_feedback(
@@ -318,7 +320,7 @@ def _answer(operation: Operation, queue_id: str, share: float) -> Counter[Any]:
         for one, other in itertools.combinations(letters, 2):
             high, low = sorted((one, other), key=lambda letter: -ratings[letter])
             steps = ratings[high] - ratings[low]
-            pairs[span.inputs, letters[high], letters[low], steps / 6] += 1
+            pairs[last_text(row["prompt"]), letters[high], letters[low], steps / 6] += 1
     return pairs
 
 

@@ -22,7 +22,7 @@ from tasks.results.store import StageRef
 from tasks.run.pipeline import PipelineRun
 from tasks.settings import load_settings
 from tasks.tracking.client import Tracker
-from tasks.tracking.reviews import Reviews
+from tasks.tracking.reviews import Reviews, Shown
 from tests.tasks.tracking.mlflow_server import Server
 
 
@@ -89,7 +89,9 @@ def ratings(labels: Labels) -> list[tuple[str, str, list[int | None]]]:
 
 def test_queue_shows_each_item_once_however_often_it_is_filled(tracker: Tracker) -> None:
     run = Round(tracker, "once")
-    Reviews(tracker).show({run.items[0].key: ("once 0?", "A\n...")})  # a fill that was killed
+    Reviews(tracker).show(
+        {run.items[0].key: Shown(prompt="once 0?", text="A", preview="A")}
+    )  # a fill that was killed
     first, second = run.look(), run.look()
     assert first.queue_id == second.queue_id
     assert first.name == f"once feedback {run.samples.digest[:12]}"
@@ -99,10 +101,29 @@ def test_queue_shows_each_item_once_however_often_it_is_filled(tracker: Tracker)
     traces = tracker.client.search_traces(locations=[tracker.experiment_id])
     mine = [one for one in traces if one.info.tags["quartet.item"] in {i.key for i in run.items}]
     assert len(mine) == 3
-    shown = {one.data.spans[0].inputs: one.data.spans[0].outputs for one in mine}
+    shown = {one.info.request_preview: one.info.response_preview for one in mine}
     a, b, c, d = run.items[1].completions
-    assert shown["once 1?"] == f"A\n{a}\n\nB\n{b}\n\nC\n{c}\n\nD\n{d}"
+    assert shown["once 1?"] == f"### A\n\n{a}\n\n### B\n\n{b}\n\n### C\n\n{c}\n\n### D\n\n{d}"
     assert len(review_queues.get_review_queue(first.queue_id).schema_ids) == 4
+
+
+def test_long_completions_are_shown_in_part_and_are_whole_in_the_trace(tracker: Tracker) -> None:
+    run = Round(tracker, "long", prompts=1)
+    texts = ["*word* " * 300 + "end", "short", "<b>" * 400 + "\n# x"]
+    item = Item.of("long?", texts)
+    assert item is not None
+    run.items = [item]
+    trace_id = run.look().traces[item.key].trace_id
+    trace = tracker.client.get_trace(trace_id)
+    preview = trace.info.response_preview
+    assert len(preview) <= 1000
+    for letter, text in zip("ABC", item.completions, strict=True):
+        assert f"### {letter}\n\n" in preview
+        assert ("short" in preview) if text == "short" else ("…" in preview)
+    whole = trace.data.spans[0].outputs["choices"][0]["message"]["content"]
+    assert whole.count("\\*word\\*") == 300
+    assert "\n\\# x" in whole  # no heading
+    assert "<b>" not in whole
 
 
 def test_answers_become_labels_and_edits_other_ones(tracker: Tracker) -> None:
@@ -177,6 +198,7 @@ def test_share_is_reached_with_what_it_needs(tracker: Tracker) -> None:
 def test_answers_that_are_none_count_for_nobody(tracker: Tracker) -> None:
     run = Round(tracker, "odd", prompts=1)
     run.answer(0, "90", rater="ann")
+    assert ratings(run.look().labels) == []
     trace_id, *_ = run.answer(0, "12", rater="")
     program = AssessmentSource(source_type=AssessmentSourceType.CODE, source_id="bot")
     mlflow.log_feedback(trace_id=trace_id, name="Quality of C", value="7", source=program)
