@@ -27,7 +27,7 @@ from models.training.config import PretrainConfig, SFTStageConfig
 from tasks.data.config import DataConfig
 from tasks.judging.config import EvaluationConfig
 
-PresetName = Literal["quickstart", "reviews", "hh-rlhf"]
+PresetName = Literal["quickstart", "reviews", "reviews-pretrained", "hh-rlhf"]
 
 RunName = Annotated[
     str, StringConstraints(strip_whitespace=True, max_length=100, pattern=r"^[^\x00-\x1f\x7f]*$")

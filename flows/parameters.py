@@ -220,11 +220,12 @@ def validated(model: type[Model], values: Mapping[str, Any]) -> Model:
 def _presets() -> dict[str, dict[str, Any]]:
     """What the files say, by name."""
     folder = resources.files("flows") / "presets"
-    return {
-        file.name.removesuffix(".yaml"): yaml.safe_load(file.read_text(encoding="utf-8"))
-        for file in sorted(folder.iterdir(), key=lambda file: file.name)
+    texts = {
+        file.name.removesuffix(".yaml"): file.read_text(encoding="utf-8")
+        for file in folder.iterdir()
         if file.name.endswith(".yaml")
     }
+    return {name: yaml.safe_load(texts[name]) for name in sorted(texts)}
 
 
 def _set(values: dict[str, Any], setting: str) -> None:

@@ -38,6 +38,7 @@ HEADER = """\
 NEEDS = {
     "quickstart": "Needs nothing; takes 5 to 7 minutes, or seconds if all stages are finished.",
     "reviews": "Needs a folder of your own files; takes 17 minutes with English film reviews.",
+    "reviews-pretrained": "Needs your own files and the model; takes 47 minutes on film reviews.",
     "hh-rlhf": "Needs the Hugging Face hub and a GPU; takes hours.",
     "compare": "Needs two to seven pipeline runs; takes seconds.",
     "evaluate-models": "Needs models; takes 10 to 25 seconds for two models of the quickstart.",

@@ -41,7 +41,7 @@ class Scale:
 
     Attributes:
         shards: Processes among which every network is cut; with replicas each has all of it.
-        tensor_parallel: Processes that share each matrix, and with it most activations.
+        tensor_parallel: Processes that share each matrix, and what lies between two of them.
         replicas: Processes that divide the rows of a step.
         gpu: Whether memory is a GPU's, whose allocator reuses what was given back.
         side_by_side: Whether actor and critic learn at the same time, in two threads of a CPU.
@@ -155,11 +155,18 @@ class Formulas:
         elif learning:
             size = float(self.model.weights * self.learning_bytes)
             size += self.model.weights * FLOAT if self.learning_bytes == HALF else 0
-        held = self._share(size)
-        if self.scale.shards > 1:  # a layer and the next are gathered, and the embeddings
-            layer = (self.model.weights - self.model.embeddings) / self.model.layers
-            held += int(self.frozen_bytes * (2 * layer + self.model.embeddings))
-        return MemoryPart(role=role, what="weights", size=held)
+        return MemoryPart(role=role, what="weights", size=self._share(size))
+
+    def gathered(self, role: str, phase: Phase) -> list[MemoryPart]:
+        """What a spread network holds of others' parts while it computes.
+
+        These are a layer, the next, and the embeddings.
+        """
+        if self.scale.shards == 1:
+            return []
+        layer = (self.model.weights - self.model.embeddings) / self.model.layers
+        size = int(self.frozen_bytes * (2 * layer + self.model.embeddings))
+        return [MemoryPart(role=role, what="gathered", size=size, phase=phase)]
 
     def trained(self, role: str) -> list[MemoryPart]:
         """Weights, gradients and Adam's two moments of a network that learns."""
@@ -168,6 +175,7 @@ class Formulas:
             self.weights(role, learning=True),
             MemoryPart(role=role, what="gradients", size=self._share(gradient), phase="learning"),
             MemoryPart(role=role, what="optimiser", size=self._share(2 * FLOAT * self.learned)),
+            *self.gathered(role, "learning"),
         ]
 
     def adapter_alone(self, role: str) -> list[MemoryPart]:
@@ -191,8 +199,8 @@ class Formulas:
         attention = b * (3 * m.attention + 2 * m.keys)
         factors = 4 if m.gated else 5
         adapters = FLOAT * self.mode.rank * m.linears
-        of_token = norms + attention + factors * b * m.feed_forward + adapters
-        return tokens * of_token / self.scale.tensor_parallel
+        shared = attention + factors * b * m.feed_forward + adapters
+        return tokens * (norms + shared / self.scale.tensor_parallel)
 
     def activations(self, role: str, tokens: float) -> MemoryPart:
         """What a pass with a gradient keeps in its layers."""
@@ -229,6 +237,7 @@ class Formulas:
         return [
             MemoryPart(role=role, what="activations", size=int(layer), phase="scoring"),
             MemoryPart(role=role, what="logits", size=int(head), phase="scoring"),
+            *self.gathered(role, "scoring"),
         ]
 
     def sampled(self, role: str, rows: float, prompt: float, longest: float) -> list[MemoryPart]:
@@ -241,6 +250,7 @@ class Formulas:
             MemoryPart(role=role, what="KV cache", size=int(cache), phase="sampling"),
             MemoryPart(role=role, what="activations", size=int(prefill), phase="sampling"),
             MemoryPart(role=role, what="logits", size=int(step), phase="sampling"),
+            *self.gathered(role, "sampling"),
         ]
 
 

@@ -18,6 +18,8 @@ from tasks.settings import Settings
 
 PROMPT = 64.0
 """Tokens of a prompt where the data are not there to be looked at."""
+LOOKED_AT = 16384
+"""Tokens of one pass over samples, see `models/evaluation/sampling.py`."""
 BYTES_OF_TOKEN = 8 + 5 * 4
 """Of a rollout: its id, and five numbers about it."""
 
@@ -184,26 +186,43 @@ def scale_of(settings: Settings) -> Scale:
     return Scale.among(chosen.processes, chosen.sharding, chosen.tensor_parallel, like=alone)
 
 
-def _sampling(k: Known, scale: Scale) -> list[MemoryPart]:
-    """A policy that completes prompts, and a reward model that looks at them."""
+def _sampling(k: Known, scale: Scale, samples: float, *, kl: bool) -> list[MemoryPart]:
+    """A policy that completes prompts, and a second model that looks at so many samples.
+
+    Args:
+        kl: Whether the KL to a reference is measured: then logits are looked at.
+    """
     f, prompt = _frozen(k, scale), _prompt(k)
-    row = prompt + float(k.get("sampling.max_completion_tokens"))
-    rows = float(k.get("sampling.batch_size"))
+    longest = float(k.get("sampling.max_completion_tokens"))
+    rows, row = float(k.get("sampling.batch_size")), prompt + longest
+    tokens = min(LOOKED_AT, samples * row)
+    seen = f.looked_at("policy", tokens, tokens * longest / row if kl else 0.0)
     return [
         f.weights("policy"),
         *f.sampled("policy", rows, prompt, row),
+        *seen,
         f.weights("reward"),
     ]
+
+
+def _evaluation(k: Known, scale: Scale) -> list[MemoryPart]:
+    samples = float(k.get("evaluate.prompts") * k.get("evaluate.samples_per_prompt"))
+    return _sampling(k, scale, samples, kl=True)
+
+
+def _quality(k: Known, scale: Scale) -> list[MemoryPart]:
+    samples = float(k.get("reward_quality.prompts") * k.get("reward_quality.best_of"))
+    return _sampling(k, scale, samples, kl=False)
 
 
 NEEDS: Mapping[str, Callable[[Known, Scale], list[MemoryPart]]] = {
     "pretrain": _pretrain,
     "sft": _sft,
-    "feedback-samples": _sampling,
-    "feedback": _sampling,
+    "feedback-samples": lambda k, scale: _sampling(k, scale, 0.0, kl=False),
+    "feedback": lambda k, scale: _sampling(k, scale, 0.0, kl=False),
     "reward": lambda k, scale: _reward(k, scale, "reward"),
     "judge": lambda k, scale: _reward(k, scale, "judge"),
-    "reward-quality": _sampling,
+    "reward-quality": _quality,
     "ppo": _ppo,
-    "evaluate": _sampling,
+    "evaluate": _evaluation,
 }

@@ -9,6 +9,7 @@ from flows.planning.needs import memory_of
 
 PARTS = (
     "weights",
+    "gathered",
     "gradients",
     "optimiser",
     "activations",

@@ -65,8 +65,9 @@ def check_language_model(model: Any, name: str) -> None:
     if trouble := _difference(model):
         raise ModelError(
             f"{name} is a {type(model).__name__} whose {row_layout(model)} rows are not what the "
-            f"model itself computes ({trouble}), at most {TYPICAL} nats per token were wanted; "
-            "take it through adoption, as base.source, which finds a row layout that is exact"
+            f"model itself computes ({trouble}), at most {TYPICAL} nats at half of the tokens and "
+            f"{WORST} at any were wanted; take it through adoption, as base.source, which finds a "
+            "row layout that is exact"
         )
 
 

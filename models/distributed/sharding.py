@@ -22,6 +22,7 @@ from torch.distributed.tensor import DTensor
 from transformers.distributed import DistributedConfig
 
 from models.distributed.team import Team, current_team
+from models.errors import ParameterError
 
 T = TypeVar("T")
 
@@ -41,11 +42,13 @@ def shard(model: Any) -> Any:
         model: The same whole model in each process, without adapters.
 
     Raises:
+        ParameterError: Its attention heads cannot be shared equally by tensor parallel processes.
         ValueError: transformers does not know how to spread a model of this kind.
     """
     config = _config(current_team())
     if config is None:
         return model
+    _refuse_uneven(model, config.tp_size)
     kind = type(model)
     _untie(model)
     config, _, mesh = kind.prepare_distribute_model(config)
@@ -60,6 +63,18 @@ def shard(model: Any) -> Any:
             module.set_gradient_divide_factor(1.0)
             module.set_force_sum_reduction_for_comms(True)
     return model
+
+
+def _refuse_uneven(model: Any, processes: int) -> None:
+    heads = model.config.num_attention_heads
+    of_keys = getattr(model.config, "num_key_value_heads", None) or heads
+    if heads % processes or of_keys % processes:
+        fits = [one for one in range(1, of_keys + 1) if heads % one == 0 == of_keys % one]
+        raise ParameterError(
+            f"QUARTET_TENSOR_PARALLEL is {processes}, which does not divide the {heads} attention "
+            f"heads and {of_keys} key and value heads of this {type(model).__name__}; choose one "
+            f"of {', '.join(map(str, fits))}, or QUARTET_SHARDING=full, which divides any model"
+        )
 
 
 def _untie(model: Any) -> None:

@@ -2,17 +2,16 @@
 
     OMP_NUM_THREADS=1 python tests/benchmarks/memory.py [--stages ppo sft] [--sizes S M L]
 
-Each is run in a process of its own, on a CPU with one thread. Measured is the most that it held
-(Linux's VmHWM, begun anew) above what it held before, when it had done the same with a tiny
+Each is run in a process of its own, or two, on a CPU with one thread. Measured is the most that it
+held (Linux's VmHWM, begun anew) above what it held before, when it had done the same with a tiny
 network: libraries import more at their first use, which a plan counts with the process. With
 MALLOC_MMAP_THRESHOLD_=65536 malloc gives everything back at once, and what is measured is what is
 in use; `--scale gpu` then plans so as well.
 """
 
 import argparse
+import contextlib
 import gc
-import json
-import os
 import random
 import subprocess
 import sys
@@ -54,7 +53,14 @@ MODES = {
     "micro-batches": "{}.tokens_per_microbatch=256",
     "LoRA": "{}.lora.rank=16",
     "bfloat16": "{}.precision=bfloat16",
+    "sharded": "",
+    "tensor parallel": "",
 }
+LAYOUTS: dict[str, dict[str, Any]] = {
+    "sharded": {"sharding": "full"},
+    "tensor parallel": {"tensor_parallel": 2},
+}
+"""Of modes in two processes; what the one that holds more of the two holds is measured."""
 
 
 def settings_of(stage: str, mode: str) -> list[str]:
@@ -64,6 +70,9 @@ def settings_of(stage: str, mode: str) -> list[str]:
 
 def planned(stage: str, folder: Path, mode: str, scale: Scale) -> int:
     """Bytes by the formulas, for rows of exactly so many tokens."""
+    if layout := LAYOUTS.get(mode):
+        both = {"sharding": "replicate", "tensor_parallel": 1} | layout
+        scale = Scale.among(2, **both, like=scale)
     numbers = {
         "tokenizer/bytes_per_token": 1.0,
         "characters/prompt": PROMPT - FRAME,
@@ -103,16 +112,24 @@ def make_models(size_name: str, folder: Path) -> None:
     save_model(reward, tokenizer(size_name), folder / "reward")
 
 
-def measure(stage: str, folder: Path, settings: list[str]) -> int:
-    """Run one stage here; the most bytes that it took."""
+def measure(stage: str, folder: Path, mode: str) -> None:
+    """Run one stage, here or as one of two processes; print the most bytes that it took."""
     import torch
 
+    from models.distributed.team import current_team, joined_team
+
     torch.set_num_threads(1)
-    parameters = load_preset("quickstart", settings)
+    layout = LAYOUTS.get(mode)
+    with joined_team("cpu", **layout) if layout else contextlib.nullcontext():
+        most = max(current_team().gather(_most_bytes(stage, folder, mode)))
+        if current_team().leads:
+            print(most, flush=True)
+
+
+def _most_bytes(stage: str, folder: Path, mode: str) -> int:
+    parameters = load_preset("quickstart", settings_of(stage, mode))
     run = _run_ppo if stage == "ppo" else _run_sft
-    with tempfile.TemporaryDirectory() as scratch:
-        make_models("tiny", Path(scratch))
-        run(Path(scratch), parameters)
+    run(folder.with_name("tiny"), parameters)
     gc.collect()
     before = _status("VmRSS")
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # VmHWM begins anew
@@ -179,10 +196,12 @@ def _status(name: str) -> int:
     raise KeyError(name)
 
 
-def _in_child(*words: str) -> str:
+def _in_child(*words: str, processes: int = 1) -> str:
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     done = subprocess.run(
-        [sys.executable, __file__, *words], capture_output=True, text=True, env=os.environ
-    )
+        [sys.executable, *(launcher if processes > 1 else []), __file__, *words],
+        capture_output=True, text=True,
+    )  # fmt: skip
     if done.returncode:
         sys.exit(done.stderr)
     return done.stdout.splitlines()[-1] if done.stdout else ""
@@ -194,8 +213,8 @@ def main() -> None:
         make_models(sys.argv[2], Path(sys.argv[3]))
         return
     if sys.argv[1:2] == ["--measure"]:
-        stage, folder, settings = sys.argv[2:]
-        print(measure(stage, Path(folder), json.loads(settings)))
+        stage, folder, mode = sys.argv[2:]
+        measure(stage, Path(folder), mode)
         return
     parser = argparse.ArgumentParser(description="Planned against measured memory.")
     parser.add_argument("--stages", nargs="*", default=["ppo", "sft"])
@@ -206,13 +225,14 @@ def main() -> None:
     print("| stage | size | mode | planned, MiB | measured, MiB | ratio |")
     print("|---|---|---|---:|---:|---:|")
     with tempfile.TemporaryDirectory() as scratch:
+        _in_child("--make", "tiny", str(Path(scratch) / "tiny"))
         for size in given.sizes:
             folder = Path(scratch) / size
             _in_child("--make", size, str(folder))
             for stage in given.stages:
                 for mode in given.modes:
-                    words = ("--measure", stage, str(folder), json.dumps(settings_of(stage, mode)))
-                    real = int(_in_child(*words))
+                    words = ("--measure", stage, str(folder), mode)
+                    real = int(_in_child(*words, processes=2 if mode in LAYOUTS else 1))
                     plan = planned(stage, folder, mode, Scale(gpu=given.scale == "gpu"))
                     print(
                         f"| {stage} | {size} | {mode} | {plan / 2**20:,.0f} | {real / 2**20:,.0f} "

@@ -24,6 +24,12 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.states import Cancelling, Scheduled
 
 from flows.forms import RunForm
+from tasks.machine.guardian import descendants
+from tasks.results.manifests import list_published
+from tasks.results.store import Manifest
+
+IN_TWO = {"QUARTET_PROCESSES": "2", "QUARTET_DEVICE": "cpu"}
+"""Job variables of a run whose trainings are two processes."""
 
 READY_SECONDS = 120
 RUN_SECONDS = 240
@@ -74,18 +80,27 @@ class Operation:
         assert answers[-1].is_success, answers[-1].text
         return answers[-1].json()
 
-    def start(self, deployment: str, called: str = "Tasty-Otter", **parameters: Any) -> UUID:
-        """Start a run as Prefect's dialog does, which fills in a name."""
+    def start(
+        self,
+        deployment: str,
+        called: str = "Tasty-Otter",
+        settings: Mapping[str, str] = MappingProxyType({}),
+        **parameters: Any,
+    ) -> UUID:
+        """Start a run as Prefect's dialog does: it fills in a name, and takes job variables."""
         with self.client() as client:
             known = client.read_deployment_by_name(deployment)
             return client.create_flow_run_from_deployment(
-                known.id, parameters=parameters, name=called
+                known.id,
+                parameters=parameters,
+                name=called,
+                job_variables={"env": dict(settings)} if settings else None,
             ).id
 
-    def start_pipeline(self, *further: str, approval: bool = False, **called: str) -> UUID:
+    def start_pipeline(self, *further: str, approval: bool = False, **how: Any) -> UUID:
         """Start the quickstart with further settings."""
         form = RunForm.of("quickstart", further).model_dump(mode="json")
-        return self.start("rlhf-pipeline/quickstart", run={**form, "approval": approval}, **called)
+        return self.start("rlhf-pipeline/quickstart", run={**form, "approval": approval}, **how)
 
     def run(self, run_id: UUID) -> FlowRun:
         """A flow run as it stands."""
@@ -167,9 +182,45 @@ class Operation:
                 return int(entry.name)
         return None
 
+    def team(self) -> dict[str, list[int]]:
+        """Processes of the flows and their trainings: flow, guardian, torchrun and rank."""
+        found: dict[str, list[int]] = {}
+        for pid in descendants(self.process.pid):
+            try:
+                words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+            except OSError:
+                continue
+            if "torch.distributed.run" in words:
+                kind = "guardian" if any("guardian.py" in word for word in words) else "torchrun"
+            elif "models.distributed.worker" in words:
+                kind = "rank"
+            elif "prefect.engine" in words or "prefect.flow_engine" in words:
+                kind = "flow"
+            else:
+                continue
+            found.setdefault(kind, []).append(pid)
+        return found
+
+    def policy(self, kl_horizon: int) -> Manifest:
+        """What PPO published in two processes, known by a horizon, which changes no bit."""
+        for _, manifest in list_published(self.home / "store", "ppo"):
+            if manifest.parameters["ppo"]["kl_horizon"] == kl_horizon:
+                assert manifest.scale["processes"] == 2
+                return manifest
+        raise AssertionError(f"no policy with ppo.kl_horizon={kl_horizon}")
+
     @property
     def _experiment(self) -> str:
         return str(self.mlflow.get_experiment_by_name("quartet").experiment_id)
+
+
+def weights(manifest: Manifest) -> dict[str, str]:
+    """Digests of a stage's weights by file."""
+    found = {
+        name: one.sha256 for name, one in manifest.files.items() if name.endswith(".safetensors")
+    }
+    assert found
+    return found
 
 
 def until(reached: Callable[[], bool], seconds: float, what: str) -> None:

@@ -25,7 +25,7 @@ from flows.forms import RunForm, StageForm
 from models.rows import last_text, read_rows
 from tasks.run.spent import SPENT
 from tests.flows.browser import ROWS, browser
-from tests.flows.operated import Operation, operated, until
+from tests.flows.operated import IN_TWO, Operation, operated, until, weights
 
 pytestmark = pytest.mark.slow
 
@@ -41,7 +41,7 @@ def test_all_deployments_are_there_with_their_schedules_paused(operation: Operat
     ).stdout  # fmt: skip
     with operation.client() as client:
         deployments = client.read_deployments()
-    assert len(deployments) == 14
+    assert len(deployments) == 15
     assert all(one.name in listed for one in deployments)
     schedules = [schedule for one in deployments for schedule in one.schedules]
     assert {type(one.schedule).__name__ for one in schedules} == {
@@ -206,6 +206,29 @@ def test_cancel_saves_leaves_no_process_and_the_retry_goes_on(
     assert cost["pretrain"] == pytest.approx(sum(spent), rel=0.02)
     paid = [cost[one] for one, run in children.items() if "quartet.reused" not in run.data.tags]
     assert operation.parent(again).data.metrics["final/seconds"] == pytest.approx(sum(paid))
+
+
+def test_cancel_of_two_processes_leaves_none_and_the_next_run_gives_the_same_policy(
+    operation: Operation, finished: Any, tiny: tuple[str, ...]
+) -> None:
+    def start(kl_horizon: int) -> UUID:
+        further = (*tiny, "ppo.iterations=12", "ppo.checkpoint_iterations=2")
+        further += (f"ppo.kl_horizon={kl_horizon}",)  # of a controller that is off
+        return operation.start_pipeline(*further, settings=IN_TWO)
+
+    run_id = start(10_001)
+    operation.wait_for_log(run_id, "ppo: step")
+    assert len(operation.team()["rank"]) == 2
+    operation.cancel(run_id)
+    until(lambda: not operation.team(), 45, "the end of all processes")
+    operation.wait(run_id, "Cancelled")
+    (partial,) = (operation.home / "store" / "ppo").glob("*.partial")
+    assert any(partial.glob("checkpoints/checkpoint-*/SEAL*"))
+    again, undisturbed = start(10_001), start(10_002)
+    for one in (again, undisturbed):
+        operation.wait(one, "Completed")
+    assert operation.children(again)["ppo"].data.tags["quartet.resumed"] == "true"
+    assert weights(operation.policy(10_001)) == weights(operation.policy(10_002))
 
 
 def test_retry_after_sigkill_goes_on_with_the_same_runs(

@@ -106,7 +106,7 @@ def test_load_preset_names_presets_when_unknown() -> None:
 
 @pytest.mark.parametrize("name", ["../pyproject", "quickstart.yaml", "", "README"])
 def test_load_preset_takes_names_and_no_paths(name: str) -> None:
-    assert "presets are: hh-rlhf, quickstart, reviews" in refused(name)
+    assert "presets are: hh-rlhf, quickstart, reviews, reviews-pretrained" in refused(name)
 
 
 def test_load_preset_names_fields_when_unknown() -> None:

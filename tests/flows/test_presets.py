@@ -7,7 +7,7 @@ from flows.parameters import PipelineParameters, list_presets, load_preset
 
 def test_presets_are_listed_with_one_line_each() -> None:
     presets = list_presets()
-    assert list(presets) == ["hh-rlhf", "quickstart", "reviews"]
+    assert list(presets) == ["hh-rlhf", "quickstart", "reviews", "reviews-pretrained"]
     for description in presets.values():
         assert description
         assert "\n" not in description
@@ -48,6 +48,18 @@ def test_reviews_wants_the_users_own_files_and_no_annotator() -> None:
     assert (p.data.source, p.data.folder) == ("folder", "mine")
     assert (p.feedback.annotator, p.base.source) == ("none", "")
     assert p.evaluate.prompts >= 512
+
+
+def test_reviews_pretrained_trains_adapters_as_was_tried() -> None:
+    p = load_preset("reviews-pretrained", ["data.folder=mine"])
+    assert (p.data.source, p.data.folder) == ("folder", "mine")
+    assert p.base.source == "HuggingFaceTB/SmolLM2-135M-Instruct"
+    for stage in (p.sft, p.reward, p.ppo):
+        assert stage.lora is not None
+        assert (stage.lora.rank, stage.lora.alpha) == (16, 32)
+    assert p.reward.judge_share == 0.3  # so that a second reward model judges the policy
+    assert (p.ppo.missing_eos_penalty, p.ppo.kl_coef, p.ppo.ppo_epochs) == (0, 0.05, 1)
+    assert (p.ppo.iterations, p.ppo.rollouts_per_iteration) == (30, 64)
 
 
 def test_hh_rlhf_fine_tunes_a_small_base_of_the_hub_on_human_preferences() -> None:

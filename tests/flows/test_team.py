@@ -1,4 +1,4 @@
-"""The chain in two processes: what one process gives, whoever is cancelled on the way."""
+"""The chain in two processes gives what one gives, whoever samples the rollouts."""
 
 import json
 import shutil
@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from flows.pipeline import PipelineResult
 from tasks.results.store import Manifest, StageRef
+from tests.models.rollouts.served import KEY, served
 
 pytestmark = pytest.mark.slow
 
@@ -21,16 +22,29 @@ WEIGHTS = 1e-4
 """How far weights may be apart, relative to the largest of each tensor: sums differ in rounding."""
 
 
+@pytest.fixture
+def home_with(
+    first_run: PipelineResult, first_home: Any, new_home: Callable[[], Any]
+) -> Callable[..., Any]:
+    """Make a home folder with some of the first run's stages."""
+
+    def make(*stages: str) -> Any:
+        home = new_home()
+        for ref in first_run.stages:
+            if ref.stage in stages:
+                shutil.copytree(first_home.folder(ref), home.folder(ref))
+        return home
+
+    return make
+
+
 def test_two_processes_give_what_one_gives(
     first_run: PipelineResult,
     first_home: Any,
-    new_home: Callable[[], Any],
+    home_with: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    home = new_home()
-    for ref in first_run.stages:
-        if ref.stage in KEPT:
-            shutil.copytree(first_home.folder(ref), home.folder(ref))
+    home = home_with(*KEPT)
     monkeypatch.setenv("QUARTET_PROCESSES", "2")
     together = home.tiny()
 
@@ -45,6 +59,39 @@ def test_two_processes_give_what_one_gives(
         assert_equal_weights(first_home.folder(ref), home.folder(ref))
         assert_equal_curves(first_home.folder(ref), home.folder(ref))
     assert accepted(first_run.stages[-1]) == accepted(together.stages[-1])
+
+
+def test_rollouts_from_a_server_serve_one_process_and_two(
+    first_run: PipelineResult,
+    first_home: Any,
+    home_with: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    by_stage = {ref.stage: ref for ref in first_run.stages}
+    found = []
+    with served(first_home.folder(by_stage["sft"]), tmp_path) as server:
+        monkeypatch.setenv("QUARTET_ROLLOUT_SERVER", server.url)
+        monkeypatch.setenv("QUARTET_ROLLOUT_FOLDER", str(server.folder))
+        monkeypatch.setenv("QUARTET_ROLLOUT_KEY", KEY)
+        for processes in (1, 2):
+            monkeypatch.setenv("QUARTET_PROCESSES", str(processes))
+            home = home_with(*KEPT, "sft", "reward")
+            result = home.tiny("ppo.rollout_engine=server")
+            (ppo,) = (ref for ref in result.stages if ref.stage == "ppo")
+            assert Manifest.read(home.folder(ppo)).scale.get("processes", 1) == processes
+            assert ppo.digest != by_stage["ppo"].digest
+            errors = [
+                row["metrics"]["ppo/objective/sampler_error"]
+                for row in map(json.loads, (home.folder(ppo) / "metrics.jsonl").open())
+                if "ppo/objective/sampler_error" in row["metrics"]
+            ]
+            assert len(errors) == 4, "one an iteration"
+            assert max(errors) <= 1e-4, "the server sampled from these weights"
+            found.append(home.folder(ppo))
+        assert not list(server.folder.iterdir()), "weights and key are gone"
+    assert_equal_weights(*found)
+    assert_equal_curves(*found)
 
 
 def assert_equal_weights(alone: Path, together: Path) -> None:

@@ -40,7 +40,10 @@ def quartet(
 @pytest.mark.parametrize(
     ("words", "wanted"),
     [
-        (["quikstart"], ["unknown preset 'quikstart'", "hh-rlhf, quickstart, reviews"]),
+        (
+            ["quikstart"],
+            ["unknown preset 'quikstart'", "hh-rlhf, quickstart, reviews, reviews-pretrained"],
+        ),
         (["quickstart", "--set", "ppo.kl=1"], ["unknown field 'ppo.kl'", "kl_coef"]),
         (["quickstart", "--set", "ppo"], ["path.to.field=value"]),
         (["quickstart", "--set", "ppo.kl_coef=x"], ["ppo.kl_coef: got 'x'", "valid number"]),
@@ -149,7 +152,12 @@ def test_presets_lists_each_preset_on_a_line(tmp_path: Path) -> None:
     done = quartet("presets", home=tmp_path / "home")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert [line.split()[0] for line in lines] == ["hh-rlhf", "quickstart", "reviews"]
+    assert [line.split()[0] for line in lines] == [
+        "hh-rlhf",
+        "quickstart",
+        "reviews",
+        "reviews-pretrained",
+    ]
     assert all(len(line.split()) > 3 for line in lines)
     assert list(tmp_path.iterdir()) == []
 

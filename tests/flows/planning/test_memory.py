@@ -105,9 +105,14 @@ def test_formulas_of_half_precision_and_shards() -> None:
     assert open_.weights("reference").size == 2 * 2000
     assert open_.trained("actor")[0].size == 4 * 2000
     cut = Formulas(model=NETWORK, scale=replace(GPU, shards=4))
-    # a quarter, two gathered layers of (2000 - 800) / 2, and the embeddings
-    assert cut.weights("reference").size == 4 * 2000 / 4 + 4 * (2 * 600 + 800)
+    assert cut.weights("reference").size == 4 * 2000 / 4
     assert cut.trained("actor")[2].size == 2 * 4 * 2000 / 4
+    # while it computes: two gathered layers of (2000 - 800) / 2, and the embeddings
+    for parts in (cut.trained("actor"), cut.looked_at("x", 5, 3), cut.sampled("x", 2, 3, 5)):
+        (gathered,) = (part for part in parts if part.what == "gathered")
+        assert gathered.size == 4 * (2 * 600 + 800)
+        assert gathered.phase != "held"
+    assert not half.gathered("actor", "learning")
 
 
 PARTS = [

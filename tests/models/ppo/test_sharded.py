@@ -1,6 +1,7 @@
 """PPO with networks that are spread over processes: what one process learns with whole ones."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
+from models.distributed import sharding
 from models.distributed.team import Team
 from models.errors import ParameterError
 from models.language.config import LoRAConfig
@@ -65,3 +67,14 @@ def test_what_cannot_be_spread_is_refused(
         networks.load_networks(
             world.sft, world.reward, config=PPOConfig(**config), seed=0, device="cpu"
         )
+
+
+def test_heads_that_cannot_be_shared_are_refused(
+    make_network: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    team = Team(0, 1, tensor_parallel=4)
+    monkeypatch.setattr(sharding, "current_team", lambda: team)
+    with pytest.raises(
+        ParameterError, match=r"is 4, which does not divide the 4 .* and 2 key .* of 1, 2, or"
+    ):
+        sharding.shard(make_network("llama"))
