@@ -35,7 +35,8 @@ def stages_with_networks(known: Known) -> list[str]:
     judged = known.get("reward.judge_share") > 0
     left_out = {
         "pretrain": bool(known.get("base.source")),
-        "feedback": known.get("feedback.annotator") == "none",
+        "feedback-samples": known.get("feedback.annotator") != "people",
+        "feedback": known.get("feedback.annotator") != "simulated",
         "judge": not judged,
     }
     return [stage for stage in NEEDS if not left_out.get(stage)]
@@ -217,6 +218,7 @@ def _quality(k: Known, scale: Scale) -> list[MemoryPart]:
 NEEDS: Mapping[str, Callable[[Known, Scale], list[MemoryPart]]] = {
     "pretrain": _pretrain,
     "sft": _sft,
+    "feedback-samples": lambda k, scale: _sampling(k, scale, 0.0, kl=False),
     "feedback": lambda k, scale: _sampling(k, scale, 0.0, kl=False),
     "reward": lambda k, scale: _reward(k, scale, "reward"),
     "judge": lambda k, scale: _reward(k, scale, "judge"),
