@@ -6,6 +6,7 @@ preferences are kept for it; and the measurement of both.
 
 from dataclasses import dataclass
 
+from flows.feedback import ask_people
 from flows.parameters import PipelineParameters
 from tasks.results.store import StageRef
 from tasks.run.pipeline import PipelineRun
@@ -39,7 +40,10 @@ def learn_preferences(
     p = parameters
     stages: list[StageRef] = []
     preferences = data
-    if p.feedback.annotator != "none":
+    if p.feedback.annotator == "people":
+        samples, preferences = ask_people(p, pipeline, data=data, sft=sft)
+        stages += [samples, preferences]
+    elif p.feedback.annotator == "simulated":
         preferences = collect_feedback(
             p.feedback,
             p.sampling,

@@ -4,6 +4,7 @@
     stages · comparison        the boxes of the pipeline; runs side by side
     reports                    views of results: Markdown and pictures
     judging · registry         who scores or compares; registered models
+    labelling                  people compare completions in MLflow's review queues
     preview                    data as a model sees them, before anything is run
     run · upkeep               what every stage does around its training; garbage, killed runs
     data · tracking            canonical datasets; all that is asked of MLflow

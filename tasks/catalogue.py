@@ -167,6 +167,11 @@ CATALOGUE: Mapping[str, Entry] = {
         also=("base", "policy"),
         card=Card(text="A language model fine-tuned on demonstrations.", tag="sft"),
     ),
+    "feedback-samples": Entry(
+        title="Samples for people",
+        key_metrics=(KeyMetric("feedback_samples/items", "items", ",.0f"),),
+        datasets={"prompts": {"prompts_train": TRAIN}},
+    ),
     "feedback": Entry(
         title="Feedback",
         key_metrics=(KeyMetric("feedback/annotated", "pairs annotated", ",.0f"),),

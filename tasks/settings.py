@@ -26,6 +26,10 @@ class Settings(BaseSettings):
         default="", description="MLflow server; empty: an SQLite file in the home folder."
     )
     experiment: str = Field(default="quartet", description="MLflow experiment of all runs.")
+    raters: str = Field(
+        default="",
+        description="MLflow accounts, separated by commas, whom review queues are assigned to.",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Where to train.")
     threads: int = Field(
         default=0, ge=0, le=4096, description="CPU threads of torch; 0: its own choice."
@@ -98,6 +102,11 @@ class Settings(BaseSettings):
                 "Input should have no password in it, for it is shown; set QUARTET_ROLLOUT_KEY",
             )
         return url.rstrip("/").removesuffix("/v1").rstrip("/")
+
+    @property
+    def rater_names(self) -> list[str]:
+        """Whom review queues are assigned to; nobody: everyone sees them."""
+        return [name.strip() for name in self.raters.split(",") if name.strip()]
 
     @property
     def rollouts(self) -> Path:

@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 SETTINGS = (
     *("HOME", "TRACKING_URI", "EXPERIMENT", "DEVICE", "THREADS"),
-    *("PROCESSES", "SHARDING", "TENSOR_PARALLEL"),
+    *("RATERS", "PROCESSES", "SHARDING", "TENSOR_PARALLEL"),
 )
 
 

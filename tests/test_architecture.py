@@ -176,7 +176,7 @@ FLOORS: dict[str, tuple[set[str], ...]] = {
         {"machine", "results", "world"},
         {"data", "tracking"},
         {"run", "upkeep"},
-        {"judging", "preview", "registry"},
+        {"judging", "labelling", "preview", "registry"},
         {"reports"},
         {"comparison", "stages"},
         {"promotion"},

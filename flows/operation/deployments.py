@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from flows.feedback import WATCH
 from flows.forms import PPOForm, RunForm, StageForm
 from flows.parameters import list_presets, load_preset
 from flows.planning.costs import Known
@@ -48,6 +49,7 @@ NEEDS = {
     "reward-again": "Needs an SFT model; takes half a minute for one of the quickstart.",
     "sft-again": "Needs a base model; takes half a minute for one of the quickstart.",
     "pretrain": "Needs nothing; takes 3 to 5 minutes with the quickstart.",
+    "feedback-watch": "Needs nothing; takes seconds.",
     "nightly-evaluation": "Needs an accepted policy; takes 10 seconds for one of the quickstart.",
 }
 """What each deployment needs and how long it takes on two cores; in the order of their use."""
@@ -141,6 +143,21 @@ def _nightly_evaluation() -> dict[str, Any]:
     )
 
 
+def _feedback_watch() -> dict[str, Any]:
+    return _deployment(
+        flow="flows.feedback.feedback_watch",
+        name=WATCH,
+        description=(
+            "Resumes runs that wait for people's feedback, once enough of their review queue is "
+            "done. A run that begins to wait activates the schedule; with no run left it is "
+            "paused again."
+        ),
+        tags=["feedback", "schedule"],
+        parameters={},
+        schedules=[_paused("every-five-minutes", interval=300, timezone="UTC")],
+    )
+
+
 def _paused(slug: str, **when: Any) -> dict[str, Any]:
     return {"slug": slug, "active": False, **when}
 
@@ -182,6 +199,7 @@ def _deployments() -> list[dict[str, Any]]:
             quick,
         ),
         _nightly_evaluation(),
+        _feedback_watch(),
         *_about_models(),
     ]
 

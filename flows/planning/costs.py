@@ -90,6 +90,9 @@ class Known:
     def pairs(self) -> float:
         """Training pairs of both reward models."""
         feedback = self.parameters.get("feedback", {})
+        if feedback.get("annotator", "none") == "people":
+            each = feedback["completions"] * (feedback["completions"] - 1) / 2
+            return float(feedback["prompts"] * each / feedback["annotated_share"])
         if feedback.get("annotator", "none") != "none":
             return float(feedback["preferences"])
         return self.number("data/preferences_rows")
@@ -143,8 +146,16 @@ def _sft(k: Known) -> Work:
     return Work(trained=tokens, per_trained=_per_trained(k, "sft"))
 
 
+def _feedback_samples(k: Known) -> Work:
+    feedback = k.parameters["feedback"]
+    prompts = min(SPARE_PAIRS * feedback["prompts"], k.number("data/prompts_rows"))
+    return Work(sampled=prompts * feedback["completions"] * k.completion)
+
+
 def _feedback(k: Known) -> Work:
     feedback = k.parameters["feedback"]
+    if feedback["annotator"] == "people":
+        return Work(rows=k.pairs)
     annotated = round(feedback["preferences"] * feedback["annotated_share"])
     return Work(sampled=2 * SPARE_PAIRS * annotated * k.completion)
 
@@ -223,6 +234,7 @@ WORK: Mapping[str, Callable[[Known], Work]] = {
     "tokenizer": lambda k: Work(rows=k.number("data/corpus_rows")),
     "pretrain": _pretrain,
     "sft": _sft,
+    "feedback-samples": _feedback_samples,
     "feedback": _feedback,
     "reward": lambda k: _reward(k, 1 - k.get("reward.judge_share")),
     "judge": lambda k: _reward(k, k.get("reward.judge_share")),

@@ -77,7 +77,7 @@ def _rows(p: PipelineParameters) -> Iterator[_Need]:
             lower="data.world.documents, data.world.demonstrations or data.world.preferences",
             on_device=False,
         )
-    if p.feedback.annotator != "none":
+    if p.feedback.annotator == "simulated":
         yield _Need(
             what=f"feedback of {p.feedback.preferences:,} pairs",
             size=1200 * p.feedback.preferences,

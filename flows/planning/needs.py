@@ -37,7 +37,8 @@ def stages_with_networks(known: Known) -> list[str]:
     judged = known.get("reward.judge_share") > 0
     left_out = {
         "pretrain": bool(known.get("base.source")),
-        "feedback": known.get("feedback.annotator") == "none",
+        "feedback-samples": known.get("feedback.annotator") != "people",
+        "feedback": known.get("feedback.annotator") != "simulated",
         "judge": not judged,
         "ppo": known.parameters.get("align", "ppo") != "ppo",
         "dpo": known.parameters.get("align", "ppo") != "dpo",
@@ -246,6 +247,7 @@ def _quality(k: Known, scale: Scale) -> list[MemoryPart]:
 NEEDS: Mapping[str, Callable[[Known, Scale], list[MemoryPart]]] = {
     "pretrain": _pretrain,
     "sft": _sft,
+    "feedback-samples": lambda k, scale: _sampling(k, scale, 0.0, kl=False),
     "feedback": lambda k, scale: _sampling(k, scale, 0.0, kl=False),
     "reward": lambda k, scale: _reward(k, scale, "reward"),
     "judge": lambda k, scale: _reward(k, scale, "judge"),

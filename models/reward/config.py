@@ -24,12 +24,20 @@ from models.language.config import LoRAConfig
 class FeedbackConfig(Config):
     """Completions of the SFT model, compared by an annotator and mixed with given preferences."""
 
-    annotator: Literal["none", "simulated"] = "none"
-    """none: skip the stage; simulated: the embedded world's annotator."""
+    annotator: Literal["none", "simulated", "people"] = "none"
+    """none: skip the stage; simulated: the embedded world's annotator; people: those who answer in
+    MLflow's review queue, while the run is suspended."""
     preferences: int = Field(4000, ge=1, le=10_000_000)
-    """Training pairs after mixing, annotated and given ones together."""
+    """Training pairs after mixing, annotated and given ones together; with people it follows from
+    their answers."""
     annotated_share: PositiveShare = 0.6
     """Share of the training pairs that are two samples of the SFT model."""
+    prompts: int = Field(200, ge=1, le=100_000, title="Prompts for people")
+    """Prompts whose completions people rate."""
+    completions: int = Field(4, ge=2, le=9, title="Completions for people")
+    """Completions of each of these prompts; equal ones count once."""
+    answered_share: PositiveShare = 1.0
+    """Share of these prompts that people must have reviewed before the run resumes by itself."""
 
     @property
     def annotated(self) -> int:

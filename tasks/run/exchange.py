@@ -4,6 +4,7 @@ Workers on several machines that share an MLflow server therefore need no shared
 """
 
 import shutil
+from pathlib import Path
 
 from models.errors import StoreError
 from tasks.results.digests import DIGEST
@@ -65,6 +66,15 @@ def published_metrics(
         run_id = tracker.find_published(digest) if tracker.reachable() else None
         return None if run_id is None else tracker.metrics(run_id)
     return None
+
+
+def published_folder(ref: StageRef) -> Path:
+    """Where a published stage lies, whole and verified.
+
+    Raises:
+        StoreError: It is missing or damaged.
+    """
+    return Store(load_settings().store).open(ref)
 
 
 def open_published(stage: str, digest: str) -> StageRef:

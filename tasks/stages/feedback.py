@@ -17,6 +17,7 @@ from models.language.config import SamplingConfig
 from models.randomness import derive_seed
 from models.reward.config import FeedbackConfig
 from models.rows import read_rows, write_json, write_rows
+from tasks.labelling.pairs import as_content
 from tasks.results.store import StageRef
 from tasks.run.pipeline import PipelineRun
 from tasks.run.reporting import run_logger
@@ -27,6 +28,8 @@ from tasks.world.annotator import SimulatedAnnotator
 
 SPARE = 1.5
 """Pairs sampled for each one wanted, since some turn out equal or undecided."""
+COUNTS = {"annotator", "preferences", "annotated_share"}
+"""The fields that shape the result; the others are for people."""
 
 
 @stage_task("feedback")
@@ -50,7 +53,7 @@ def collect_feedback(
         from models.language.generation import complete  # imports torch
 
         folder = work.inputs["prompts"]
-        prompts = _pick_prompts(
+        prompts = pick_prompts(
             [row["prompt"] for row in read_rows(folder / "prompts_train.jsonl")],
             round(config.annotated * SPARE),
             pipeline.seed,
@@ -76,13 +79,17 @@ def collect_feedback(
                 "feedback.preferences",
                 len(annotated), len(given), config.annotated, config.given,
             )  # fmt: skip
-        return _write(work.out, annotated, given, outcomes, config, annotator, pipeline.seed)
+        about = {
+            "wanted": {"annotated": config.annotated, "given": config.given},
+            "annotator": annotator.describe(),
+        }
+        return write_preferences(work.out, annotated, given, outcomes, about, pipeline.seed)
 
     spec = StageSpec(
         name="feedback",
         module=__name__,
         parameters={
-            "feedback": config.model_dump(mode="json") | {"shuffle": shuffle},
+            "feedback": config.model_dump(mode="json", include=COUNTS) | {"shuffle": shuffle},
             "sampling": sampling.model_dump(mode="json"),
         },
         inputs={"sft": sft, "prompts": data},
@@ -114,8 +121,8 @@ def annotate(
         elif pair[0] == pair[1]:
             outcomes["equal"] += 1
         else:
-            first, second = pair
-            asked.append(Pair(prompt=prompt, first=_as(prompt, first), second=_as(prompt, second)))
+            first, second = (as_content(prompt, completion) for completion in pair)
+            asked.append(Pair(prompt=prompt, first=first, second=second))
     decided: list[dict[str, Any]] = []
     preferences = annotator.compare(asked).preference.tolist()
     for one, preference in zip(asked, preferences, strict=True):
@@ -128,11 +135,12 @@ def annotate(
     return decided, outcomes
 
 
-def _as(prompt: Any, completion: str) -> Any:
-    return completion if isinstance(prompt, str) else [{"role": "assistant", "content": completion}]
+def pick_prompts(prompts: list[Any], count: int, seed: int) -> list[Any]:
+    """Pick prompts at random, some of them again where there are fewer.
 
-
-def _pick_prompts(prompts: list[Any], count: int, seed: int) -> list[Any]:
+    Raises:
+        DataError: There are none.
+    """
     if not prompts:
         raise DataError(
             "there are no training prompts to collect feedback on; give prompts, or set "
@@ -150,10 +158,16 @@ def _with_equal_columns(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [row | {name: row.get(name, missing[name]) for name in wanted} for row in rows]
 
 
-def _write(
+def write_preferences(
     out: Path, annotated: list[dict[str, Any]], given: list[dict[str, Any]],
-    outcomes: Counter[str], config: FeedbackConfig, annotator: Annotator, seed: int,
+    outcomes: Counter[str], about: Mapping[str, Any], seed: int,
 ) -> dict[str, float]:  # fmt: skip
+    """Write the mixed preferences and the report on them, and return its numbers.
+
+    Args:
+        outcomes: Number of pairs by what became of them.
+        about: Who annotated what, for the report.
+    """
     rows = _with_equal_columns(annotated + given)
     random.Random(derive_seed(seed, "feedback.mix")).shuffle(rows)
     write_rows(out / "preferences_train.jsonl", rows)
@@ -164,10 +178,5 @@ def _write(
         "feedback/annotated_share": len(annotated) / max(1, len(rows)),
         **{f"feedback/pairs_{name}": float(count) for name, count in sorted(outcomes.items())},
     }
-    report = {
-        "wanted": {"annotated": config.annotated, "given": config.given},
-        "annotator": annotator.describe(),
-        **numbers,
-    }
-    write_json(out / "feedback.json", report)
+    write_json(out / "feedback.json", {**about, **numbers})
     return numbers

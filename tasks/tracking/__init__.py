@@ -3,7 +3,7 @@
 `client`: runs, metrics, artifacts, searches; `queries`: their filters and pages. `database`: the
 local one, made in one step. `metrics` on their way, and the machine's load.
 `recording` of results and pages, `facts` about cost and hardware, `datasets` as inputs.
-`views` of the list of runs, the best first.
+`views` of the list of runs, the best first; `reviews`, the queues in which people answer.
 `outages`: notes of what could not be recorded, and `sync`, which delivers them.
 `server` is MLflow's own, closed to pages of other origins; `lazy` imports the package when needed.
 """

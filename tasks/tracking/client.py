@@ -1,8 +1,8 @@
 """All that is asked of MLflow: runs, parameters, metrics, tags, inputs, artifacts and versions.
 
-Only `tasks/tracking/metrics.py` imports mlflow too, for its collectors. Runs are opened from
-explicit ids, never from MLflow's ambient run, which is local to a thread and vanishes under an
-orchestrator. An outage in the middle of a run loses nothing: metrics wait and go out later
+Only `metrics.py` imports mlflow too, for its collectors, and `reviews.py` for its queues. Runs are
+opened from explicit ids, never from MLflow's ambient run, which is local to a thread and vanishes
+under an orchestrator. An outage in the middle of a run loses nothing: metrics wait and go out later
 (`tasks/tracking/metrics.py`), and what logs a result may be called again.
 """
 
@@ -214,6 +214,13 @@ class Tracker:
 
     def log_file(self, run_id: str, file: Path, folder: str) -> None:
         self.client.log_artifact(run_id, str(file), artifact_path=folder)
+
+    def fetch_file(self, run_id: str, name: str, into: Path) -> Path | None:
+        """Download one of a run's files; None where the run has none of that name."""
+        there = self.client.list_artifacts(run_id, name.rpartition("/")[0])
+        if name not in {file.path for file in there}:
+            return None
+        return Path(self.client.download_artifacts(run_id, name, dst_path=str(into)))
 
     def log_table(self, run_id: str, rows: Sequence[Mapping[str, Any]], name: str) -> None:
         """Log rows as a table that MLflow's page shows, unless the run has it already."""

@@ -14,3 +14,5 @@ class _Lazy:
 
 mlflow: Any = _Lazy("mlflow")
 entities: Any = _Lazy("mlflow.entities")
+label_schemas: Any = _Lazy("mlflow.genai.label_schemas")
+review_queues: Any = _Lazy("mlflow.genai.review_queues")

@@ -1,21 +1,28 @@
 """Quartet as its users have it: `quartet up`, real servers and worker, runs started by the API."""
 
+import itertools
+import math
 import os
 import re
 import signal
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import mlflow
 import pytest
+from mlflow.entities import AssessmentSource, AssessmentSourceType
+from mlflow.genai import review_queues
 from prefect.client.schemas.actions import DeploymentScheduleCreate
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.exceptions import PrefectHTTPStatusError
 
 from flows.forms import RunForm, StageForm
+from models.rows import last_text, read_rows
 from tasks.run.spent import SPENT
 from tests.flows.browser import ROWS, browser
 from tests.flows.operated import IN_TWO, Operation, operated, until, weights
@@ -34,7 +41,7 @@ def test_all_deployments_are_there_with_their_schedules_paused(operation: Operat
     ).stdout  # fmt: skip
     with operation.client() as client:
         deployments = client.read_deployments()
-    assert len(deployments) == 14
+    assert len(deployments) == 15
     assert all(one.name in listed for one in deployments)
     schedules = [schedule for one in deployments for schedule in one.schedules]
     assert {type(one.schedule).__name__ for one in schedules} == {
@@ -272,6 +279,72 @@ def test_approval_suspends_and_the_answer_decides(
     assert tags["approval.before_ppo.note"] == "looked at it"
     assert operation.run(run_id).name == operation.parent(run_id).info.run_name == "Ann's choice"
     assert ("ppo" in operation.children(run_id)) is answer
+
+
+def test_people_answer_in_a_queue_and_the_run_resumes_by_itself(
+    operation: Operation, tiny: tuple[str, ...]
+) -> None:
+    people = ("feedback.annotator=people", "feedback.prompts=30", "feedback.answered_share=0.5")
+    run_id = operation.start_pipeline(*tiny, *people, "data.ties=half")
+    operation.wait(run_id, "Suspended")
+    until(lambda: operation.flow_process(run_id) is None, 15, "the end of the process")
+
+    def watched() -> bool:
+        with operation.client() as client:
+            known = client.read_deployment_by_name("feedback-watch/feedback-watch")
+        return any(one.active for one in known.schedules)
+
+    def look() -> None:
+        """What the schedule does every five minutes."""
+        operation.wait(operation.start("feedback-watch/feedback-watch"), "Completed")
+
+    assert watched()
+    answered = _answer(operation, run_id, share=0.5)
+    look()
+    operation.wait(run_id, "Completed")
+    children = operation.children(run_id)
+    assert {"feedback-samples", "feedback", "reward", "ppo"} <= set(children)
+    digest = children["feedback"].data.tags["quartet.digest"]
+    folder = operation.home / "store" / "feedback" / digest
+    rows = read_rows(folder / "preferences_train.jsonl")
+    pairs = Counter(
+        (*(last_text(row[name]) for name in ("prompt", "chosen", "rejected")), row["margin"])
+        for row in rows
+        if row["margin"] or row.get("tie")
+    )
+    assert pairs == answered
+    assert len(answered) > 3
+    assert {row["rater"] for row in read_rows(folder / "labels.jsonl")} == {"admin"}
+    look()
+    assert not watched()  # no run is left to wait for
+
+
+def _answer(operation: Operation, run_id: UUID, share: float) -> Counter[Any]:
+    """Rate completions by their length, and give the pairs that this makes."""
+    mlflow.set_tracking_uri(operation.mlflow_uri)
+    queue_id = operation.parent(run_id).data.tags["feedback.queue"]
+    digest = operation.children(run_id)["feedback-samples"].data.tags["quartet.digest"]
+    rows = read_rows(operation.home / "store" / "feedback-samples" / digest / "items.jsonl")
+    known = {row["key"]: row for row in rows}
+    items = list(review_queues.list_review_queue_items(queue_id, max_results=500))
+    human = AssessmentSource(source_type=AssessmentSourceType.HUMAN, source_id="admin")
+    pairs: Counter[Any] = Counter()
+    for item in items[: math.ceil(share * len(items))]:
+        row = known[mlflow.get_trace(item.item_id).info.tags["quartet.item"]]
+        letters = dict(zip("ABCD", row["completions"], strict=False))
+        ratings = {letter: 1 + len(text) % 7 for letter, text in letters.items()}
+        for letter, rating in ratings.items():
+            mlflow.log_feedback(
+                trace_id=item.item_id, name=f"Quality of {letter}", value=f"{rating}", source=human
+            )
+        review_queues.set_review_queue_item_status(
+            queue_id, item_id=item.item_id, status="complete", completed_by="admin"
+        )
+        for one, other in itertools.combinations(letters, 2):
+            high, low = sorted((one, other), key=lambda letter: -ratings[letter])
+            steps = ratings[high] - ratings[low]
+            pairs[last_text(row["prompt"]), letters[high], letters[low], steps / 6] += 1
+    return pairs
 
 
 def test_dead_servers_are_started_again_and_the_run_completes(

@@ -64,6 +64,13 @@ def test_work_of_each_stage_by_hand() -> None:
     )
 
 
+def test_work_of_feedback_by_people_by_hand() -> None:
+    k = known("feedback.annotator=people", "feedback.prompts=20", "feedback.annotated_share=0.5")
+    assert work_of("feedback-samples", k) == Work(sampled=1.5 * 20 * 4 * 16)
+    assert k.pairs == 20 * 6 / 0.5  # 4 completions make 6 pairs
+    assert work_of("feedback", k) == Work(rows=240)
+
+
 def test_flops_are_six_for_a_trained_token_and_two_for_others() -> None:
     work = Work(trained=10, sampled=3, scored=4)
     assert work.flops(2336) == 2336 * (6 * 10 + 2 * (3 + 4))

@@ -170,5 +170,9 @@ def test_stages_that_train_or_sample() -> None:
     assert stages_with_networks(known()) == [
         "pretrain", "sft", "feedback", "reward", "reward-quality", "ppo", "evaluate",
     ]  # fmt: skip
+    assert stages_with_networks(known("feedback.annotator=people"))[2:4] == [
+        "feedback-samples",
+        "reward",
+    ]
     assert memory_of("prepare", known()) == []
     assert all(memory_of(stage, known()) for stage in stages_with_networks(known()))

@@ -50,6 +50,12 @@ SHAPES = {
           "order": ["a", "b", "c"]}],
         [CHOSEN], "preferences", "rank|score|rating", 1,
     ),
+    "labels of people (Quartet's own labels.jsonl)": Case(
+        [{"key": "1f", "prompt": LAMP, "completions": [BAD, DRY, "Hm."], "ratings": [1, 7, None],
+          "rater": "ann", "time": "2026-11-28T17:42:52+00:00", "comments": ["", "dry", ""],
+          "queue": "run feedback 1f", "trace": "tr-1"}],
+        [CHOSEN], "preferences", "rank|score|rating", 1,
+    ),
     "a context of its own (Dolly)": Case(
         [{"instruction": "Say who waits.", "context": "Ada waits.", "response": "Ada.",
           "category": "qa"}],

@@ -345,9 +345,9 @@ def test_code_digest_reaches_the_training_but_imports_none_of_it() -> None:
 
 
 @pytest.mark.parametrize("module", stage_modules())
-def test_stages_count_on_data_world_and_judging_only(module: str) -> None:
+def test_stages_count_on_data_world_judging_and_labelling_only(module: str) -> None:
     rooms = {name.split(".")[1] for name, _ in reached_definitions(module) if "tasks." in name}
-    assert rooms <= {"stages", "data", "world", "judging"}
+    assert rooms <= {"stages", "data", "world", "judging", "labelling"}
 
 
 def test_exempt_rooms_exist() -> None:

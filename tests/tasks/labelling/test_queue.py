@@ -1,0 +1,237 @@
+"""A review queue on a real MLflow server: filled, answered, edited, killed, deleted."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+from mlflow.entities import AssessmentSource, AssessmentSourceType, Feedback
+from mlflow.genai import review_queues
+
+from tasks.labelling.items import Item, Labels
+from tasks.labelling.queue import (
+    Queue,
+    fill_queue,
+    is_awaited_queue_done,
+    keep_labels,
+    kept_labels,
+)
+from tasks.results.store import StageRef
+from tasks.run.pipeline import PipelineRun
+from tasks.settings import load_settings
+from tasks.tracking.client import Tracker
+from tasks.tracking.reviews import Reviews, Shown
+from tests.tasks.tracking.mlflow_server import Server
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory, mlflow_template: Path) -> Iterator[Server]:
+    """One server for all tests here; each asks about prompts of its own."""
+    folder = tmp_path_factory.mktemp("server")
+    shutil.copyfile(mlflow_template, folder / "mlflow.db")
+    with Server(folder) as server:
+        server.start()
+        yield server
+
+
+@pytest.fixture
+def tracker(home: Path, running: Server, monkeypatch: pytest.MonkeyPatch) -> Tracker:
+    monkeypatch.setenv("QUARTET_TRACKING_URI", running.uri)
+    return Tracker(load_settings())
+
+
+class Round:
+    """The items of one run, and its queue as often as it is looked at."""
+
+    def __init__(self, tracker: Tracker, name: str, prompts: int = 3) -> None:
+        self.tracker = tracker
+        made = (
+            Item.of(f"{name} {number}?", [f"{text} {number}" for text in ("a", "b", "c", "d")])
+            for number in range(prompts)
+        )
+        self.items = [item for item in made if item is not None]
+        run_id = tracker.start_run(name, parameters={}, tags={})
+        self.found: Queue | None = None
+        self.pipeline = PipelineRun(name=name, preset="toy", seed=0, run_id=run_id)
+        self.samples = StageRef(stage="feedback-samples", digest=(name.encode().hex() * 64)[:64])
+
+    def look(self, share: float = 1.0) -> Queue:
+        """Fill the queue as far as it is not full."""
+        self.found = fill_queue(self.items, self.samples, share, self.pipeline)
+        return self.found
+
+    def answer(
+        self, item: int, ratings: str, rater: str = "ann", status: str = "complete"
+    ) -> list[Any]:
+        """Answer as MLflow's page does: a number for each completion, - for none."""
+        queue = self.found or self.look()
+        trace_id = queue.traces[self.items[item].key].trace_id
+        human = AssessmentSource(source_type=AssessmentSourceType.HUMAN, source_id=rater)
+        made = [
+            mlflow.log_feedback(
+                trace_id=trace_id, name=f"Quality of {letter}", value=f"{rating}", source=human
+            )
+            for letter, rating in zip("ABCD", ratings, strict=False)
+            if rating != "-"
+        ]
+        if status:
+            review_queues.set_review_queue_item_status(
+                queue.queue_id, item_id=trace_id, status=status, completed_by=rater or "ann"
+            )
+        return [trace_id, *made]
+
+
+def ratings(labels: Labels) -> list[tuple[str, str, list[int | None]]]:
+    return sorted((row["prompt"], row["rater"], row["ratings"]) for row in labels.rows)
+
+
+def test_queue_shows_each_item_once_however_often_it_is_filled(tracker: Tracker) -> None:
+    run = Round(tracker, "once")
+    Reviews(tracker).show(
+        {run.items[0].key: Shown(prompt="once 0?", text="A", preview="A")}
+    )  # a fill that was killed
+    first, second = run.look(), run.look()
+    assert first.queue_id == second.queue_id
+    assert first.name == f"once feedback {run.samples.digest[:12]}"
+    assert str(second.progress) == "0 of 3 items reviewed"
+    items = review_queues.list_review_queue_items(first.queue_id)
+    assert {one.item_id for one in items} == {first.traces[item.key].trace_id for item in run.items}
+    traces = tracker.client.search_traces(locations=[tracker.experiment_id])
+    mine = [one for one in traces if one.info.tags["quartet.item"] in {i.key for i in run.items}]
+    assert len(mine) == 3
+    shown = {one.info.request_preview: one.info.response_preview for one in mine}
+    a, b, c, d = run.items[1].completions
+    assert shown["once 1?"] == f"### A\n\n{a}\n\n### B\n\n{b}\n\n### C\n\n{c}\n\n### D\n\n{d}"
+    assert len(review_queues.get_review_queue(first.queue_id).schema_ids) == 4
+
+
+def test_long_completions_are_shown_in_part_and_are_whole_in_the_trace(tracker: Tracker) -> None:
+    run = Round(tracker, "long", prompts=1)
+    texts = ["*word* " * 300 + "end", "short", "<b>" * 400 + "\n# x"]
+    item = Item.of("long?", texts)
+    assert item is not None
+    run.items = [item]
+    trace_id = run.look().traces[item.key].trace_id
+    trace = tracker.client.get_trace(trace_id)
+    preview = trace.info.response_preview
+    assert len(preview) <= 1000
+    for letter, text in zip("ABC", item.completions, strict=True):
+        assert f"### {letter}\n\n" in preview
+        assert ("short" in preview) if text == "short" else ("…" in preview)
+    whole = trace.data.spans[0].outputs["choices"][0]["message"]["content"]
+    assert whole.count("\\*word\\*") == 300
+    assert "\n\\# x" in whole  # no heading
+    assert "<b>" not in whole
+
+
+def test_answers_become_labels_and_edits_other_ones(tracker: Tracker) -> None:
+    run = Round(tracker, "edits")
+    run.answer(0, "7144")
+    run.answer(0, "1-77", rater="bob")
+    run.answer(1, "", status="declined")
+    trace_id, first, *_ = run.answer(2, "5555", status="")  # not marked as reviewed
+    queue = run.look()
+    assert str(queue.progress) == "1 of 3 items reviewed, 1 declined"
+    assert ratings(queue.labels) == [
+        ("edits 0?", "ann", [7, 1, 4, 4]),
+        ("edits 0?", "bob", [1, None, 7, 7]),
+    ]
+    row = queue.labels.rows[0]
+    assert row["queue"] == queue.name
+    assert row["completions"] == list(run.items[0].completions)
+    assert not queue.progress.reached(queue.needed)
+    review_queues.set_review_queue_item_status(
+        queue.queue_id, item_id=trace_id, status="complete", completed_by="ann"
+    )
+    done = run.look()
+    assert done.progress.reached(done.needed)
+    edited = Feedback(name=first.name, value="6", source=first.source)
+    mlflow.update_assessment(trace_id, first.assessment_id, edited)
+    changed = run.look().labels
+    assert ratings(changed)[-1] == ("edits 2?", "ann", [6, 5, 5, 5])
+    assert changed.digest != done.labels.digest
+    mlflow.delete_assessment(trace_id, first.assessment_id)
+    assert ratings(run.look().labels)[-1] == ("edits 2?", "ann", [None, 5, 5, 5])
+
+
+def test_deleted_queue_is_made_again_with_what_was_answered(tracker: Tracker) -> None:
+    run = Round(tracker, "deleted")
+    run.answer(1, "1234", rater="cyd")
+    before = run.look()
+    review_queues.delete_review_queue(before.queue_id)
+    assert is_awaited_queue_done(tracker, run.pipeline.run_id)  # the run has to look itself
+    after = run.look()
+    assert after.queue_id != before.queue_id
+    assert after.labels.digest == before.labels.digest
+    assert str(after.progress) == "1 of 3 items reviewed"
+
+
+def test_what_was_labelled_is_not_asked_again_in_another_run(tracker: Tracker) -> None:
+    run = Round(tracker, "again")
+    run.answer(0, "4321")
+    other = Round(tracker, "again")
+    other.samples = replace_digest(other.samples)
+    queue = other.look()
+    assert queue.queue_id != run.look().queue_id
+    assert str(queue.progress) == "1 of 3 items reviewed"
+    assert ratings(queue.labels) == [("again 0?", "ann", [4, 3, 2, 1])]
+
+
+def replace_digest(ref: StageRef) -> StageRef:
+    return ref.model_copy(update={"digest": ref.digest[::-1]})
+
+
+def test_share_is_reached_with_what_it_needs(tracker: Tracker) -> None:
+    run = Round(tracker, "share")
+    run.look(share=0.5)  # 1.5 of 3 items: two
+    assert not is_awaited_queue_done(tracker, run.pipeline.run_id)
+    run.answer(0, "12")
+    run.look(share=0.5)
+    assert not is_awaited_queue_done(tracker, run.pipeline.run_id)
+    run.answer(1, "12")
+    assert run.look(share=0.5).progress.reached(2)
+    assert is_awaited_queue_done(tracker, run.pipeline.run_id)
+
+
+def test_answers_that_are_none_count_for_nobody(tracker: Tracker) -> None:
+    run = Round(tracker, "odd", prompts=1)
+    run.answer(0, "90", rater="ann")
+    assert ratings(run.look().labels) == []
+    trace_id, *_ = run.answer(0, "12", rater="")
+    program = AssessmentSource(source_type=AssessmentSourceType.CODE, source_id="bot")
+    mlflow.log_feedback(trace_id=trace_id, name="Quality of C", value="7", source=program)
+    assert [one[2] for one in ratings(run.look().labels)] == [[1, 2, None, None]]
+
+
+def test_labels_that_a_run_went_on_with_are_kept(tracker: Tracker) -> None:
+    run = Round(tracker, "kept", prompts=1)
+    assert kept_labels(run.pipeline) is None
+    run.answer(0, "1234")
+    labels = run.look().labels
+    keep_labels(labels, run.pipeline)
+    run.answer(0, "4321")
+    assert kept_labels(run.pipeline) == labels
+
+
+@pytest.mark.slow
+def test_restarted_server_has_lost_nothing(tracker: Tracker, running: Server) -> None:
+    run = Round(tracker, "restart", prompts=1)
+    run.answer(0, "1234")
+    before = run.look()
+    running.kill()
+    with pytest.raises(ConnectionError, match="does not answer"):
+        run.look()
+    running.start()
+    after = run.look()
+    assert (after.queue_id, after.labels) == (before.queue_id, before.labels)
+
+
+def test_queue_without_a_server_lies_in_the_home_folder(home: Path) -> None:
+    """Then nobody shows it until a server does; nothing else differs."""
+    run = Round(Tracker(load_settings()), "file", prompts=1)
+    run.answer(0, "1234")
+    queue = run.look()
+    assert queue.page == ""
+    assert queue.progress.complete == 1

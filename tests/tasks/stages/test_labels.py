@@ -1,0 +1,135 @@
+"""The two stages of feedback by people: what they are asked, and what their labels become."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.errors import DataError
+from models.language.config import SamplingConfig
+from models.language.generation import SampledText
+from models.reward.config import FeedbackConfig
+from models.rows import read_rows
+from tasks.labelling.items import Item, Labels, read_items
+from tasks.results.manifests import find_manifest
+from tasks.results.store import StageRef, Store
+from tasks.settings import load_settings
+from tasks.stages.feedback import collect_feedback
+from tasks.stages.feedback_samples import sample_for_people
+from tasks.stages.labels import learn_from_labels
+from tests.tasks.stages.test_feedback import PIPELINE, PROMPTS, Sampler, prepared, sampler
+
+__all__ = ["sampler"]
+
+
+def folder_of(ref: StageRef) -> Path:
+    return Store(load_settings().store).folder(ref.stage, ref.digest)
+
+
+def sample(data: StageRef, **fields: Any) -> StageRef:
+    config = FeedbackConfig(annotator="people", **fields)
+    return sample_for_people.fn(config, SamplingConfig(), pipeline=PIPELINE, data=data, sft=data)
+
+
+def labels(*ratings: list[int | None], rater: str = "ann") -> Labels:
+    """Ratings of three completions of a prompt each."""
+    made = [Item.of(f"P{at}", ["a", "b", "c"]) for at in range(len(ratings))]
+    return Labels(
+        rows=tuple(
+            item.to_row() | {"ratings": one, "rater": rater, "comments": ["", "", ""]}
+            for item, one in zip(made, ratings, strict=True)
+            if item is not None
+        )
+    )
+
+
+def learn(data: StageRef, given: Labels, *, ties: bool = True, **fields: Any) -> StageRef:
+    config = FeedbackConfig(annotator="people", **fields)
+    return learn_from_labels.fn(
+        config, given, ties=ties, pipeline=PIPELINE, data=data, samples=data
+    )
+
+
+def test_each_prompt_is_asked_once_with_as_many_completions_as_wanted(sampler: Sampler) -> None:
+    ref = sample(prepared(PROMPTS), prompts=2, completions=5)
+    assert len(sampler.prompts) == 3 * 5  # half as many again as the 2 wanted
+    items = read_items(folder_of(ref))
+    assert len(items) == 2
+    for item in items:
+        numbers = {int(text.split()[1]) for text in item.completions}
+        assert {sampler.prompts[number] for number in numbers} == {item.prompt}
+        assert len(numbers) == 5
+    assert ref.metrics == {
+        "feedback_samples/items": 2.0,
+        "feedback_samples/completions": 10.0,
+        "feedback_samples/dropped": 0.0,
+    }
+
+
+def test_cut_and_equal_completions_are_left_out(
+    sampler: Sampler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = ["same", "same", "other", "cut"] + ["same"] * 4 + ["x", "cut", "cut", "cut"]
+
+    def complete(**_: object) -> list[SampledText]:
+        return [SampledText(text=text, finished=text != "cut") for text in given]
+
+    monkeypatch.setattr("models.language.generation.complete", complete)
+    (item,) = read_items(folder_of(sample(prepared(PROMPTS), prompts=3)))
+    assert sorted(item.completions) == ["other", "same"]
+    given[:] = ["same"] * 12
+    with pytest.raises(DataError, match="none of 3 prompts got two different completions"):
+        sample(prepared(PROMPTS), prompts=2, completions=4)
+
+
+def test_labels_become_pairs_beside_given_ones_at_the_stated_share(sampler: Sampler) -> None:
+    ref = learn(prepared(PROMPTS), labels([7, 1, 4], [2, 2, None]), annotated_share=0.5)
+    rows = read_rows(folder_of(ref) / "preferences_train.jsonl")
+    pairs = [row for row in rows if not row["prompt"].startswith("given")]
+    assert sorted((row["prompt"], row["margin"], row["tie"]) for row in pairs) == [
+        ("P0", 0.5, False),
+        ("P0", 0.5, False),
+        ("P0", 1.0, False),
+        ("P1", 0.0, True),
+    ]
+    assert len(rows) == 8
+    assert ref.metrics["feedback/pairs_unrated"] == 2
+    assert read_rows(folder_of(ref) / "labels.jsonl")[1]["ratings"] == [2, 2, None]
+    report = json.loads((folder_of(ref) / "feedback.json").read_text())
+    assert report["annotator"] == {"annotator": "people", "raters": ["ann"], "labels": 2}
+
+
+def test_edited_rating_gives_another_result_and_an_equal_one_the_same(sampler: Sampler) -> None:
+    data = prepared(PROMPTS)
+    first = learn(data, labels([7, 1, 4]))
+    assert learn(data, labels([7, 1, 4])).reused
+    edited = learn(data, labels([7, 1, 5]))
+    assert edited.digest != first.digest
+    manifest = find_manifest(Store(load_settings().store).root, edited.digest)
+    assert manifest is not None
+    assert manifest.inputs["labels"] == labels([7, 1, 5]).digest
+
+
+def test_labels_without_a_pair_are_refused(sampler: Sampler) -> None:
+    with pytest.raises(DataError, match="1 labels of people give no pair"):
+        learn(prepared(PROMPTS), labels([3, 3, None]), ties=False)
+
+
+def test_fields_for_people_do_not_count_for_the_simulated_annotator(sampler: Sampler) -> None:
+    data = prepared(PROMPTS)
+
+    def collect(**fields: Any) -> StageRef:
+        config = FeedbackConfig(annotator="simulated", preferences=10, **fields)
+        sampling = SamplingConfig()
+        return collect_feedback.fn(
+            config, sampling, shuffle=False, pipeline=PIPELINE, data=data, sft=data
+        )
+
+    first = collect()
+    assert collect(prompts=7, completions=9, answered_share=0.5).digest == first.digest
+    manifest = find_manifest(Store(load_settings().store).root, first.digest)
+    assert manifest is not None
+    assert manifest.parameters["feedback"] == {
+        "annotator": "simulated", "preferences": 10, "annotated_share": 0.6, "shuffle": False,
+    }  # fmt: skip
