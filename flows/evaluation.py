@@ -13,6 +13,7 @@ from flows.forms import StageForm
 from flows.lifecycle import cancellable, name_run
 from flows.names import label_models
 from flows.planning.plan import perform
+from tasks.catalogue import entry
 from tasks.judging.config import EvaluateModelsConfig
 from tasks.results.store import StageRef
 from tasks.run.exchange import open_input
@@ -87,7 +88,7 @@ def _common_origin(models: list[StageRef], role: str) -> StageRef | None:
     """The input that all policies among the models have in common; None if they differ."""
     origins = {
         origin.digest: origin
-        for origin in (open_input(ref, role) for ref in models if ref.stage == "ppo")
+        for origin in (open_input(ref, role) for ref in models if entry(ref.stage).role == "policy")
         if origin is not None
     }
     return next(iter(origins.values())) if len(origins) == 1 else None

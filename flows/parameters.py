@@ -9,7 +9,7 @@ import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any, Self, TypeVar, get_args
+from typing import Any, Literal, Self, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
@@ -24,7 +24,7 @@ from models.language.config import (
 )
 from models.ppo.config import PPOConfig
 from models.reward.config import FeedbackConfig, RewardQualityConfig, RewardStageConfig
-from models.training.config import PretrainConfig, SFTStageConfig
+from models.training.config import BestOfNConfig, DPOStageConfig, PretrainConfig, SFTStageConfig
 from tasks.data.config import DataConfig
 from tasks.judging.config import EvaluationConfig
 
@@ -52,7 +52,11 @@ class PipelineParameters(Config):
     reward_quality: RewardQualityConfig = Field(
         default_factory=RewardQualityConfig, title="Reward model's quality"
     )
+    align: Literal["ppo", "dpo", "best_of_n"] = Field("ppo", title="Alignment")
+    """dpo: directly on the preferences; best_of_n: SFT on what the reward model likes best."""
     ppo: PPOConfig = Field(default_factory=PPOConfig)
+    dpo: DPOStageConfig = Field(default_factory=DPOStageConfig)
+    best_of_n: BestOfNConfig = Field(default_factory=BestOfNConfig, title="Best of n")
     evaluate: EvaluationConfig = Field(default_factory=EvaluationConfig, title="Evaluation")
 
     @model_validator(mode="after")
@@ -90,7 +94,7 @@ class PipelineParameters(Config):
     @property
     def needs_corpus(self) -> bool:
         """Whether a corpus is needed: to pretrain a base model, or for PPO's pretraining mix."""
-        return not self.base.source or self.ppo.ptx_coef > 0
+        return not self.base.source or (self.align == "ppo" and self.ppo.ptx_coef > 0)
 
 
 def list_presets() -> dict[str, str]:
@@ -117,9 +121,8 @@ def load_preset(
             f"unknown preset {_shown(name)}{_closest(name, presets)}; presets are: "
             f"{', '.join(presets)}"
         )
-    values = copy.deepcopy(presets[name])
+    values = copy.deepcopy(presets[name]) | {"preset": name}
     del values["description"]
-    values["preset"] = name
     for field, value in (fields or {}).items():
         values[field] = {**values.get(field, {}), **value} if isinstance(value, dict) else value
     for setting in settings:
@@ -148,8 +151,7 @@ def changed_from_preset(parameters: PipelineParameters) -> dict[str, Any]:
     before = load_preset(parameters.preset) if known else PipelineParameters()
     plain, now = _flat(before.model_dump(mode="json")), _flat(parameters.model_dump(mode="json"))
     plain["preset"] = parameters.preset
-    absent = object()
-    return {name: value for name, value in now.items() if plain.get(name, absent) != value}
+    return {n: value for n, value in now.items() if n not in plain or plain[n] != value}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

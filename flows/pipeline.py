@@ -30,6 +30,8 @@ from tasks.run.pipeline import PipelineRun
 from tasks.run.planning import planning
 from tasks.run.reporting import run_logger
 from tasks.run.spec import published_outcome
+from tasks.stages.alternatives.best_of_n import learn_best_of_n
+from tasks.stages.alternatives.dpo import learn_directly
 from tasks.stages.evaluate import evaluate
 from tasks.stages.ppo import align
 from tasks.stages.prepare import prepare
@@ -53,7 +55,7 @@ class PipelineResult(BaseModel):
         verdict: In a word or two.
         reasons: Of the verdict, as sentences.
         seconds: Wall time of the flow.
-        samples: Prompts with SFT and PPO completions.
+        samples: Prompts with completions of the SFT model and the policy.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -131,7 +133,29 @@ def _run_stages(
         refuse_weak(learned.quality, p.reward_quality)
     if ask and not planning():
         ask_before_ppo(learned, pipeline)
-    ppo = align(p.ppo, p.sampling, pipeline=pipeline, data=data, sft=sft, reward=learned.reward)
+    if p.align == "dpo":
+        policy = learn_directly(
+            p.dpo,
+            judge_share=p.reward.judge_share,
+            pipeline=pipeline,
+            data=data,
+            preferences=learned.preferences,
+            sft=sft,
+        )
+    elif p.align == "best_of_n":
+        policy = learn_best_of_n(
+            p.best_of_n,
+            p.sft,
+            p.sampling,
+            pipeline=pipeline,
+            data=data,
+            sft=sft,
+            reward=learned.reward,
+        )
+    else:
+        policy = align(
+            p.ppo, p.sampling, pipeline=pipeline, data=data, sft=sft, reward=learned.reward
+        )
     evaluation = evaluate(
         p.evaluate,
         p.sampling,
@@ -141,8 +165,8 @@ def _run_stages(
         base=base,
         sft=sft,
         reward=learned.reward,
-        ppo=ppo,
+        ppo=policy,
         judge=learned.judge,
     )
-    record_verdict(ppo)  # also of one that is reused: a kill may have kept it from the registry
-    return [*stages, ppo, evaluation]
+    record_verdict(policy)  # also of one that is reused: a kill may have kept it from the registry
+    return [*stages, policy, evaluation]

@@ -17,8 +17,13 @@ from tasks.stages.reward_quality import measure_reward_quality
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LearnedPreferences:
-    """The reward model, its measurement, the held-out one if any, and all in order."""
+    """The reward model, its measurement, the held-out one if any, and all in order.
 
+    Attributes:
+        preferences: The stage with the training pairs.
+    """
+
+    preferences: StageRef
     reward: StageRef
     quality: StageRef
     judge: StageRef | None
@@ -67,4 +72,6 @@ def learn_preferences(
         judge=judge,
     )
     stages += [reward, *([judge] if judge else []), quality]
-    return LearnedPreferences(reward=reward, quality=quality, judge=judge, stages=stages)
+    return LearnedPreferences(
+        preferences=preferences, reward=reward, quality=quality, judge=judge, stages=stages
+    )

@@ -125,6 +125,14 @@ def _reward_card(text: str) -> Card:
     )
 
 
+def _policy_card(how: str, tag: str) -> Card:
+    return Card(
+        text=f"A language model {how}.",
+        limit="It was optimised for learned preferences, which are no measure of truth or safety.",
+        tag=tag,
+    )
+
+
 CATALOGUE: Mapping[str, Entry] = {
     "prepare": Entry(
         title="Data",
@@ -227,14 +235,35 @@ CATALOGUE: Mapping[str, Entry] = {
         lineage=("ppo/objective/score", "ppo/objective/kl_to_reference"),
         role="policy",
         also=("sft", "base"),
-        card=Card(
-            text="A language model aligned by PPO against a reward model.",
-            limit="It was optimised against a learned reward, which is no measure of truth or "
-            "safety.",
-            tag="ppo",
-        ),
+        card=_policy_card("aligned by PPO against a reward model", "ppo"),
         networks=("model", "critic"),
         live=True,
+    ),
+    "dpo": Entry(
+        title="DPO",
+        key_metrics=(
+            KeyMetric("dpo/accuracy", "held-out pair accuracy"),
+            KeyMetric("dpo/heldout_loss", "held-out loss"),
+        ),
+        curves=(Curve("dpo/train_accuracy", "DPO: accuracy", "share of pairs"),),
+        loss_unit="nats per pair",
+        lineage=("dpo/pairs", "dpo/accuracy"),
+        role="policy",
+        also=("sft", "base"),
+        card=_policy_card("aligned by DPO on pairwise preferences", "dpo"),
+        datasets={"heldout": {"preferences_heldout": HELD_OUT}},
+    ),
+    "best-of-n": Entry(
+        title="Best of n",
+        key_metrics=(
+            KeyMetric("best-of-n/score_gain", "chosen above mean: normalised score", "+.2f"),
+            KeyMetric("best-of-n/heldout_perplexity", "held-out perplexity", ".2f"),
+        ),
+        curves=(Curve("best-of-n/loss", "Best of n: loss", "nats per token"),),
+        lineage=("best-of-n/prompts", "best-of-n/score_gain"),
+        role="policy",
+        also=("sft", "base"),
+        card=_policy_card("fine-tuned on its completions that a reward model liked best", "sft"),
     ),
     "evaluate": Entry(
         title="Evaluation",

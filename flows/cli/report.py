@@ -59,8 +59,9 @@ def print_result(result: PipelineResult, settings: Settings) -> None:
         if ref.stage == "ppo":
             line = alarm_line(ref.metrics)
             console.print(as_text(line, style="yellow" if "alarms" in line else ""))
-    console.print(_comparison_table(result.final))
-    console.print(_sample_table(result.samples))
+    policy = result.stages[-2].stage
+    console.print(_comparison_table(result.final, entry(policy).title))
+    console.print(_sample_table(result.samples, policy))
     colour = "green" if result.accepted else "red"
     console.print(as_text(f"Verdict: {result.verdict}", style=f"bold {colour}"))
     for reason in result.reasons:
@@ -84,10 +85,10 @@ def _stage_table(result: PipelineResult) -> Table:
     return table
 
 
-def _comparison_table(final: dict[str, float]) -> Table:
-    title = f"SFT against PPO on {final['final/prompts']:.0f} held-out prompts"
+def _comparison_table(final: dict[str, float], policy: str) -> Table:
+    title = f"SFT against {policy} on {final['final/prompts']:.0f} held-out prompts"
     table = Table("", title=title, title_justify="left")
-    for column in ("SFT", "PPO", "gain, 95% interval"):
+    for column in ("SFT", policy, "gain, 95% interval"):
         table.add_column(column, justify="right")
     for name, label in COMPARED:
         if not {f"final/{name}_sft", f"final/{name}_ppo"} <= final.keys():
@@ -101,12 +102,12 @@ def _comparison_table(final: dict[str, float]) -> Table:
     return table
 
 
-def _sample_table(samples: list[dict[str, str | float]]) -> Table:
+def _sample_table(samples: list[dict[str, str | float]], policy: str) -> Table:
     table = Table(title="Samples, with the same seeds", title_justify="left", show_lines=True)
-    for column in ("prompt", "SFT", "PPO"):
+    for column in ("prompt", "SFT", entry(policy).title):
         table.add_column(column, ratio=1)
-    differing = [sample for sample in samples if sample["sft"] != sample["ppo"]] or samples
+    differing = [sample for sample in samples if sample["sft"] != sample[policy]] or samples
     step = max(1, len(differing) // SHOWN_SAMPLES)
     for sample in differing[::step][:SHOWN_SAMPLES]:
-        add_row(table, *(sample[key] for key in ("prompt", "sft", "ppo")))
+        add_row(table, *(sample[key] for key in ("prompt", "sft", policy)))
     return table

@@ -185,12 +185,41 @@ def _ppo(k: Known) -> Work:
     ppo = k.parameters["ppo"]
     rollouts = ppo["iterations"] * ppo["rollouts_per_iteration"]
     row = k.prompt + k.completion
+    critic = uses_critic(ppo)
     return Work(
-        trained=2 * ppo["ppo_epochs"] * rollouts * row,  # actor and critic
+        trained=(1 + critic) * ppo["ppo_epochs"] * rollouts * row,
         per_trained=_per_trained(k, "ppo"),
         sampled=rollouts * k.completion,
-        scored=4 * rollouts * row,  # all four networks look at the rollouts
+        scored=(3 + critic) * rollouts * row,  # all networks look at the rollouts
     )
+
+
+def _dpo(k: Known) -> Work:
+    shared = {**k.parameters["dpo"], **k.parameters.get("reward", {})}  # a result has its own
+    pairs = k.pairs * (1 - shared["judge_share"])
+    pair, held_out = k.tokens("pair") + 2 * FRAME, k.number("data/preferences_heldout_rows")
+    return Work(
+        trained=pairs * k.get("dpo.epochs") * pair,
+        per_trained=_per_trained(k, "dpo"),
+        scored=(pairs + 2 * held_out)
+        * pair,  # by the reference, and held-out ones again at the end
+    )
+
+
+def _best_of_n(k: Known) -> Work:
+    prompts = k.number("data/prompts_rows")
+    samples, row = prompts * k.get("best_of_n.samples_per_prompt"), k.prompt + k.completion
+    return Work(
+        trained=prompts * k.get("sft.epochs") * row,
+        per_trained=_per_trained(k, "sft"),
+        sampled=samples * k.completion,
+        scored=samples * row,
+    )
+
+
+def uses_critic(ppo: Mapping[str, Any]) -> bool:
+    """Whether PPO trains a critic; parameters of an older run may lack the field."""
+    return bool(ppo.get("advantages", "gae") == "gae")
 
 
 def _evaluate(k: Known) -> Work:
@@ -211,6 +240,8 @@ WORK: Mapping[str, Callable[[Known], Work]] = {
     "judge": lambda k: _reward(k, k.get("reward.judge_share")),
     "reward-quality": _reward_quality,
     "ppo": _ppo,
+    "dpo": _dpo,
+    "best-of-n": _best_of_n,
     "evaluate": _evaluate,
 }
 

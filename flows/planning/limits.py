@@ -87,7 +87,7 @@ def _rows(p: PipelineParameters) -> Iterator[_Need]:
     rollouts, tokens = p.ppo.rollouts_per_iteration, p.sampling.max_completion_tokens
     yield _Need(
         what=f"an iteration of {rollouts:,} rollouts of up to {tokens:,} tokens",
-        size=rollouts * tokens * 6 * FLOAT,  # ids (8 bytes), three logprobs, values
+        size=rollouts * tokens * (6 if p.ppo.uses_critic else 5) * FLOAT,  # ids, logprobs, values
         lower="ppo.rollouts_per_iteration or sampling.max_completion_tokens",
     )
 
@@ -113,10 +113,10 @@ def _pretraining(p: PipelineParameters, scale: Scale) -> Iterator[_Need]:
 
 def _networks(p: PipelineParameters, model: NetworkSizes, scale: Scale) -> Iterator[_Need]:
     ppo = Formulas(model=model, mode=Mode.of(p.ppo.model_dump()), scale=scale)
-    roles = ppo_roles(ppo, Mode.of(p.reward.model_dump()))
+    roles = ppo_roles(ppo, Mode.of(p.reward.model_dump()), critic=p.ppo.uses_critic)
     smaller = "model.layers, model.width or tokenizer.vocab_size" if not p.base.source else ""
     yield _Need(
-        what="PPO's four networks",
+        what=f"PPO's {'four' if p.ppo.uses_critic else 'three'} networks",
         size=least(roles),
         lower=smaller or "the model's size, or set ppo.lora.rank=16",
     )

@@ -10,8 +10,8 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from flows.planning.costs import Known
-from flows.planning.memory import Formulas, MemoryPart, Mode, Scale
+from flows.planning.costs import Known, uses_critic
+from flows.planning.memory import Formulas, MemoryPart, Mode, Scale, peak
 from tasks.machine.memory import gpu_memory
 from tasks.run.scale import chosen_scale
 from tasks.settings import Settings
@@ -20,8 +20,10 @@ PROMPT = 64.0
 """Tokens of a prompt where the data are not there to be looked at."""
 LOOKED_AT = 16384
 """Tokens of one pass over samples, see `models/evaluation/sampling.py`."""
-BYTES_OF_TOKEN = 8 + 5 * 4
-"""Of a rollout: its id, and five numbers about it."""
+SCORED = 8192
+"""Tokens of one pass over what best-of-n chooses from, see `models/language/scoring.py`."""
+BYTES_OF_TOKEN, BYTES_OF_VALUE = 8 + 3 * 4, 2 * 4
+"""Of a rollout: its id and three numbers about it; with a critic its value and return as well."""
 
 
 def memory_of(stage: str, known: Known, scale: Scale = Scale()) -> list[MemoryPart]:
@@ -38,6 +40,9 @@ def stages_with_networks(known: Known) -> list[str]:
         "feedback-samples": known.get("feedback.annotator") != "people",
         "feedback": known.get("feedback.annotator") != "simulated",
         "judge": not judged,
+        "ppo": known.parameters.get("align", "ppo") != "ppo",
+        "dpo": known.parameters.get("align", "ppo") != "dpo",
+        "best-of-n": known.parameters.get("align", "ppo") != "best_of_n",
     }
     return [stage for stage in NEEDS if not left_out.get(stage)]
 
@@ -109,6 +114,7 @@ PASSES: Mapping[str, Callable[[Known, Scale], float]] = {
     "sft": _sft_pass,
     "reward": _reward_pass,
     "ppo": _ppo_pass,
+    "dpo": lambda k, scale: _dpo_pass(k, scale),
 }
 """Tokens of one pass with a gradient, by the group of parameters."""
 
@@ -139,12 +145,14 @@ def _ppo(k: Known, scale: Scale) -> list[MemoryPart]:
     row, share = prompt + completion, completion / (prompt + completion)
     judged = min(float(ppo["tokens_per_microbatch"]), ppo["rollouts_per_iteration"] * row)
     rows = min(k.get("sampling.batch_size"), ppo["rollouts_per_iteration"] / scale.replicas)
-    rollout = int(ppo["rollouts_per_iteration"] * row * BYTES_OF_TOKEN)
+    critic = uses_critic(ppo)
+    of_token = BYTES_OF_TOKEN + (BYTES_OF_VALUE if critic else 0)
+    rollout = int(ppo["rollouts_per_iteration"] * row * of_token)
     return [
-        *ppo_roles(f, Mode.of(k.parameters.get("reward", {}))),
+        *ppo_roles(f, Mode.of(k.parameters.get("reward", {})), critic=critic),
         f.activations("actor", tokens),
         f.logits("actor", tokens * share),
-        f.activations("critic", tokens),
+        *([f.activations("critic", tokens)] if critic else []),
         *f.looked_at("reference", judged, judged * share),
         *f.sampled("actor", rows, prompt, row),
         MemoryPart(role="actor", what="rollout", size=rollout),
@@ -152,22 +160,25 @@ def _ppo(k: Known, scale: Scale) -> list[MemoryPart]:
     ]
 
 
-def ppo_roles(f: Formulas, reward: Mode) -> list[MemoryPart]:
-    """PPO's four networks, without their passes.
+def ppo_roles(f: Formulas, reward: Mode, *, critic: bool) -> list[MemoryPart]:
+    """PPO's networks, without their passes.
 
     With adapters the reference is the actor's trunk and the critic's is the reward model's; where
-    that was trained as an adapter as well, one trunk serves all four.
+    that was trained as an adapter as well, one trunk serves all.
 
     Args:
         reward: How the reward model was trained.
+        critic: Whether there is one.
     """
-    if not f.mode.rank:
-        learning = [*f.trained("actor"), *f.trained("critic")]
-        return [*learning, f.weights("reference"), f.weights("reward")]
-    if not reward.rank:
-        return [*f.trained("actor"), *f.adapter_alone("critic"), f.weights("reward")]
     same = replace(f, mode=replace(f.mode, rank=reward.rank))
-    return [*f.trained("actor"), *same.adapter_alone("critic"), same.adapter_alone("reward")[0]]
+    if not f.mode.rank:
+        values = f.trained("critic")
+        frozen = [f.weights("reference"), f.weights("reward")]
+    elif not reward.rank:
+        values, frozen = f.adapter_alone("critic"), [f.weights("reward")]
+    else:
+        values, frozen = same.adapter_alone("critic"), [same.adapter_alone("reward")[0]]
+    return [*f.trained("actor"), *(values if critic else []), *frozen]
 
 
 def scale_of(settings: Settings) -> Scale:
@@ -205,6 +216,24 @@ def _sampling(k: Known, scale: Scale, samples: float, *, kl: bool) -> list[Memor
     ]
 
 
+def _dpo_pass(k: Known, scale: Scale) -> float:
+    row = min(_row(k), k.get("dpo.max_tokens"))
+    return _at_once(k, "dpo", 2 * k.get("dpo.batch_size") * row, scale)
+
+
+def _dpo(k: Known, scale: Scale) -> list[MemoryPart]:
+    f, tokens = _formulas(k, scale, "dpo"), _dpo_pass(k, scale)
+    learned = tokens * (1 - min(0.9, _prompt(k) / _row(k)))
+    return [*f.trained("policy"), f.activations("policy", tokens), f.logits("policy", learned)]
+
+
+def _best_of_n(k: Known, scale: Scale) -> list[MemoryPart]:
+    """It samples first and trains then: the larger of both."""
+    row = _prompt(k) + float(k.get("sampling.max_completion_tokens"))
+    sampled = _sampling(k, scale, SCORED / row, kl=False)
+    return max(sampled, _sft(k, scale), key=lambda parts: peak(parts, scale))
+
+
 def _evaluation(k: Known, scale: Scale) -> list[MemoryPart]:
     samples = float(k.get("evaluate.prompts") * k.get("evaluate.samples_per_prompt"))
     return _sampling(k, scale, samples, kl=True)
@@ -224,5 +253,7 @@ NEEDS: Mapping[str, Callable[[Known, Scale], list[MemoryPart]]] = {
     "judge": lambda k, scale: _reward(k, scale, "judge"),
     "reward-quality": _quality,
     "ppo": _ppo,
+    "dpo": _dpo,
+    "best-of-n": _best_of_n,
     "evaluate": _evaluation,
 }

@@ -124,7 +124,7 @@ class _Attempt:
     def group(self) -> str:
         """The parameters of the stage's training; empty for one that only samples."""
         group = "reward" if self.stage == "judge" else self.stage
-        return group if group in ("pretrain", "sft", "reward", "ppo") else ""
+        return group if group in PASSES else ""
 
     def setting(self, path: str, value: Any) -> "_Attempt":
         """With one field changed; a group is shown by its first field."""

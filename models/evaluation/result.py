@@ -25,7 +25,7 @@ from models.statistics.win_rates import WinRates
 RESULTS, SAMPLES = "results.json", "samples.jsonl"
 OLD_VERDICT = "verdict.json"
 
-NAMES: Mapping[str, str] = {"sft": "SFT", "ppo": "PPO", "champion": "the champion",
+NAMES: Mapping[str, str] = {"sft": "SFT", "ppo": "PPO", "dpo": "DPO", "champion": "the champion",
                             "challenger": "the challenger"}  # fmt: skip
 """What models are called in sentences, where their own name would not do."""
 

@@ -167,7 +167,7 @@ def _overoptimisation(check: Check, verdict: Verdict) -> str:
     else:
         moved = f"fell: {score}" if score.high < 0 else f"did not surely move: {score}"
     return (
-        f"The score by the reward model that training maximised {moved}, the "
+        f"The score by the reward model {moved}, the "
         f"{judge_name(verdict.judge)} says {gain}: {finding}."
     )
 

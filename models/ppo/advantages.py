@@ -3,9 +3,15 @@
 Differs from TRL's PPO, on purpose: the score goes on the last completion token itself (TRL puts
 it one past the end), and whitening runs over all counted tokens of the whole rollout, not over
 a minibatch.
+
+Without a critic a completion is worth what it earned beyond others of the same prompt. Differs from
+the papers: RLOO's completions are learned from token by token through PPO's clipped ratio, which
+is its own gradient as long as the ratio is 1; GRPO's KL penalty stays in the reward, as in PPO, and
+its losses are not divided by each completion's length: every token of a step counts the same.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 
@@ -18,11 +24,12 @@ class Advantages:
 
     Attributes:
         advantages: (batch, completion), zero where masked.
-        returns: (batch, completion) = advantages + values before whitening, zero where masked.
+        returns: (batch, completion) = advantages + values before whitening, zero where masked;
+            None without a critic.
     """
 
     advantages: torch.Tensor
-    returns: torch.Tensor
+    returns: torch.Tensor | None
 
 
 def masked_mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -98,6 +105,85 @@ def estimate_advantages(
         following = values[:, step]
         advantages[:, step] = carried
     return Advantages(advantages=advantages, returns=advantages + values)
+
+
+def advantages_of(
+    rewards: torch.Tensor,
+    values: torch.Tensor | None,
+    mask: torch.Tensor,
+    groups: torch.Tensor,
+    config: PPOConfig,
+) -> Advantages:
+    """Estimate advantages in the way that the config names.
+
+    Args:
+        rewards: (batch, completion).
+        values: (batch, completion) of the critic, if there is one.
+        mask: (batch, completion).
+        groups: (batch,), see `compare_in_groups`.
+
+    Returns:
+        Those of gae whitened over the rollout, unless the config leaves them as they are.
+    """
+    if config.advantages != "gae":
+        worth = compare_in_groups(rewards, mask, groups, method=config.advantages)
+        return Advantages(advantages=worth, returns=None)
+    assert values is not None
+    estimate = estimate_advantages(
+        rewards, values, mask, gamma=config.gamma, gae_lambda=config.gae_lambda
+    )
+    if not config.whiten_advantages:
+        return estimate
+    return replace(estimate, advantages=whiten(estimate.advantages, mask))
+
+
+SMALLEST_STD = 1e-4
+"""Added to a group's standard deviation, so that equal rewards are worth 0; as in TRL."""
+
+
+def compare_in_groups(
+    rewards: torch.Tensor,
+    mask: torch.Tensor,
+    groups: torch.Tensor,
+    *,
+    method: Literal["rloo", "grpo"],
+) -> torch.Tensor:
+    """Measure what each completion earned against the others of its prompt, without a critic.
+
+    With R the sum of a completion's rewards, its tokens all get
+
+    - rloo: R - mean of the others' R;
+    - grpo: (R - mean of the group's R) / standard deviation (of the sample) of the group's R.
+
+    Args:
+        rewards: (batch, completion).
+        mask: (batch, completion).
+        groups: (batch,), which rows have the same prompt: 0, 1, …, each equally often.
+
+    Returns:
+        (batch, completion), zero where masked.
+
+    Source: Ahmadian et al. 2024 (arXiv 2402.14740), section 3.2; Shao et al. 2024 (arXiv
+        2402.03300), section 4.1.2.
+    """
+    order = torch.argsort(groups, stable=True)
+    earned = sum_in_groups(rewards, mask, groups)  # (groups, size)
+    beyond = earned - earned.mean(dim=1, keepdim=True)
+    if method == "rloo":
+        size = earned.shape[1]
+        worth = beyond * (size / (size - 1))  # R - (sum - R) / (size - 1)
+    else:
+        worth = beyond / (earned.std(dim=1, keepdim=True) + SMALLEST_STD)
+    of_row = torch.empty_like(worth.flatten())
+    of_row[order] = worth.flatten()
+    return torch.where(mask, of_row[:, None], 0.0)
+
+
+def sum_in_groups(rewards: torch.Tensor, mask: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
+    """Sum each completion's rewards and lay them out by group, (groups, size)."""
+    earned = torch.where(mask, rewards, 0.0).sum(dim=1)
+    order = torch.argsort(groups, stable=True)
+    return earned[order].view(int(groups.max()) + 1, -1)
 
 
 def kl_k3(logprobs: torch.Tensor, reference_logprobs: torch.Tensor) -> torch.Tensor:

@@ -41,29 +41,53 @@ class Alarm:
 
 
 class AlarmWatch:
-    """Checks every iteration's monitors and remembers the first one's."""
+    """Checks every iteration's monitors and remembers the first one's.
+
+    Attributes:
+        names: Of the alarms that can be raised here.
+    """
 
     NAMES = (
         *("kl_negative", "kl_high", "sampler", "length", "eos_rate", "entropy", "critic"),
         "hacking",
     )
 
-    def __init__(self, config: AlarmConfig, *, critic_warmup: int) -> None:
+    def __init__(
+        self, config: AlarmConfig, *, critic_warmup: int | None, iterations: int = 1
+    ) -> None:
+        """Watch a training.
+
+        Args:
+            critic_warmup: Iterations that the critic learns alone; None where there is no critic.
+            iterations: So many together, the last ones, are compared with the first one: with few
+                prompts in each, one alone differs by chance.
+        """
+        self.names = tuple(n for n in self.NAMES if n != "critic" or critic_warmup is not None)
         self._config = config
         self._critic_warmup = critic_warmup
+        self._iterations = iterations
         self._first: dict[str, float] = {}
+        self._recent: list[dict[str, float]] = []
         self._critic_negative = 0
 
     def look(self, metrics: Mapping[str, float], iteration: int) -> list[Alarm]:
         """Check the monitors of one iteration, numbered from 1."""
-        if not self._first:
-            self._first = {name: metrics[f"objective/{name}"] for name in YARDSTICKS}
-        negative = metrics["value/explained_variance"] < 0 and iteration > self._critic_warmup
-        self._critic_negative = self._critic_negative + 1 if negative else 0
+        self._recent.append({name: metrics[f"objective/{name}"] for name in YARDSTICKS})
+        self._first = self._first or self._recent[0]
+        self._recent = self._recent[-self._iterations :]
+        if self._critic_warmup is not None:
+            negative = metrics["value/explained_variance"] < 0 and iteration > self._critic_warmup
+            self._critic_negative = self._critic_negative + 1 if negative else 0
         return [
             Alarm(name=name, iteration=iteration, metric=metric, value=value, bound=bound)
-            for name, metric, value, bound in self._broken(metrics)
+            for name, metric, value, bound in self._broken({**metrics, **self._means()})
         ]
+
+    def _means(self) -> dict[str, float]:
+        return {
+            f"objective/{name}": sum(one[name] for one in self._recent) / len(self._recent)
+            for name in YARDSTICKS
+        }
 
     def _broken(self, metrics: Mapping[str, float]) -> Iterator[tuple[str, str, float, float]]:
         """Name, metric, value and bound of every alarm."""
@@ -101,11 +125,15 @@ class AlarmWatch:
 
     def state_dict(self) -> dict[str, Any]:
         """What a resume needs."""
-        return {"first": self._first, "critic_negative": self._critic_negative}
+        return {
+            "first": self._first,
+            "recent": self._recent,
+            "critic_negative": self._critic_negative,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` gave."""
-        self._first = dict(state["first"])
+        self._first, self._recent = dict(state["first"]), list(state["recent"])
         self._critic_negative = state["critic_negative"]
 
 

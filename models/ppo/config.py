@@ -68,11 +68,16 @@ class PPOConfig(Config):
     kl_horizon: Count = 10_000
     """Rollouts over which the adaptive coefficient reacts."""
     gamma: PositiveShare = 1.0
-    """Discount factor."""
+    """Discount factor of gae."""
+    advantages: Literal["gae", "rloo", "grpo"] = "gae"
+    """gae: against the critic's values; rloo, grpo: against the other completions of the same
+    prompt, without a critic."""
+    group_size: int = Field(8, ge=2, le=1_000_000)
+    """Completions per prompt with rloo and grpo; must divide rollouts per iteration."""
     gae_lambda: Share = 0.95
     """Trades bias for variance in generalised advantage estimation."""
     whiten_advantages: bool = True
-    """To mean 0 and variance 1 over all tokens of an iteration."""
+    """To mean 0 and variance 1 over all tokens of an iteration, with gae."""
     clip_range: Positive = 0.2
     """Of the probability ratio."""
     value_clip_range: Positive = 0.2
@@ -117,12 +122,47 @@ class PPOConfig(Config):
     def _minibatches_divide(self) -> "PPOConfig":
         whole, part = self.rollouts_per_iteration, self.rollouts_per_minibatch
         if whole % part:
-            divisors = [n for n in range(1, whole + 1) if whole % n == 0]
-            near = sorted(sorted(divisors, key=lambda n: abs(n - part))[:3])
+            near = _nearest_divisors(whole, part)
             fault = "exceeds" if part > whole and len(near) == 1 else "does not divide"
-            choice = " or ".join(filter(None, [", ".join(map(str, near[:-1])), str(near[-1])]))
             raise ValueError(
                 f"rollouts_per_minibatch {part} {fault} rollouts_per_iteration {whole}; "
-                f"choose {choice}"
+                f"choose {_either(near)}"
             )
         return self
+
+    @model_validator(mode="after")
+    def _groups_divide(self) -> "PPOConfig":
+        whole, part = self.rollouts_per_iteration, self.group_size
+        if not self.uses_critic and whole % part:
+            near = _nearest_divisors(whole, part, least=2)
+            raise ValueError(
+                f"group_size {part} does not divide rollouts_per_iteration {whole}; "
+                f"choose {_either(near) if near else 'more rollouts_per_iteration'}"
+            )
+        return self
+
+    @property
+    def uses_critic(self) -> bool:
+        """Whether advantages are measured against a critic's values."""
+        return self.advantages == "gae"
+
+    @property
+    def samples_per_prompt(self) -> int:
+        """Completions of each prompt that an iteration takes."""
+        return 1 if self.uses_critic else self.group_size
+
+    @property
+    def warmup_iterations(self) -> int:
+        """First iterations in which the actor rests."""
+        return self.critic_warmup_iterations if self.uses_critic else 0
+
+
+def _nearest_divisors(whole: int, part: int, *, least: int = 1) -> list[int]:
+    """At most three divisors of a number, in their order."""
+    divisors = [n for n in range(least, whole + 1) if whole % n == 0]
+    return sorted(sorted(divisors, key=lambda n: abs(n - part))[:3])
+
+
+def _either(numbers: list[int]) -> str:
+    *others, last = map(str, numbers)
+    return " or ".join(filter(None, [", ".join(others), last]))

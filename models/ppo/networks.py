@@ -16,7 +16,6 @@ from typing import Any
 import torch
 
 from models.adoption.proof import check_language_model
-from models.config import Precision
 from models.distributed.parts import whole
 from models.distributed.sharding import let_go, shard
 from models.distributed.team import current_team
@@ -50,7 +49,8 @@ class Networks:
 
     Attributes:
         actor: A causal language model, perhaps with an adapter.
-        one_trunk: Whether the base weights of all four are those of the SFT model.
+        critic: None where advantages need no critic.
+        one_trunk: Whether the base weights of all are those of the SFT model.
     """
 
     actor: Any
@@ -58,6 +58,16 @@ class Networks:
     reference: Any
     reward_model: Any
     one_trunk: bool = False
+
+    @property
+    def learning(self) -> list[Any]:
+        """Those that learn."""
+        return [self.actor] if self.critic is None else [self.actor, self.critic]
+
+    @property
+    def frozen(self) -> list[Any]:
+        """Those that do not."""
+        return [self.reference, self.reward_model]
 
     def fingerprints(self) -> dict[str, str]:
         """Hashes of the weights that must not change, by role."""
@@ -70,7 +80,7 @@ class Networks:
 def load_networks(
     sft: Path, reward: Path, *, config: PPOConfig, seed: int, device: str
 ) -> Networks:
-    """Load the four roles and check that they share a tokenizer.
+    """Load the roles, a critic only where it is used, and check that they share a tokenizer.
 
     Args:
         reward: Folder of a reward model; its adapter beside it is used where it belongs on the SFT
@@ -84,12 +94,12 @@ def load_networks(
     if config.lora is None:
         networks = Networks(
             actor=shard(load_causal_model(sft)).to(device),
-            critic=shard(load_reward_model(reward)).to(device),
+            critic=shard(load_reward_model(reward)).to(device) if config.uses_critic else None,
             reference=shard(load_frozen(load_causal_model, sft, device, config.precision)),
             reward_model=shard(load_frozen(load_reward_model, reward, device, config.precision)),
         )
     else:
-        networks = _load_trunks(sft, reward, device, config.precision)
+        networks = _load_trunks(sft, reward, device, config)
     refuse_other_tokenizer(
         reward, "reward model", sft, "SFT model", "train the reward model from this SFT model"
     )
@@ -103,7 +113,7 @@ def load_networks(
     check_language_model(networks.actor, str(sft))
     if config.lora is not None:
         add_adapter(networks.actor, config.lora, seed=derive_seed(seed, "ppo.lora"))
-        if not networks.one_trunk:
+        if networks.critic is not None and not networks.one_trunk:
             add_adapter(networks.critic, config.lora, seed=derive_seed(seed, "ppo.lora.critic"))
     return networks
 
@@ -125,27 +135,27 @@ def _refuse_to_shard(config: PPOConfig) -> None:
         )
 
 
-def _load_trunks(sft: Path, reward: Path, device: str, precision: Precision) -> Networks:
+def _load_trunks(sft: Path, reward: Path, device: str, config: PPOConfig) -> Networks:
     """Load each base model once; actor, and critic on a trunk of its own, still lack adapters."""
-    actor = load_frozen(load_causal_model, sft, device, precision)
+    actor = load_frozen(load_causal_model, sft, device, config.precision)
     adapter = adapter_folder(reward)
     one_trunk = belongs_on(adapter, sft)
     if one_trunk:
-        logger.info("the reward model is an adapter on the SFT model: one trunk serves all four")
+        logger.info("the reward model is an adapter on the SFT model: one trunk serves all")
     reward_model = (
         reward_model_on(actor)
         if one_trunk
-        else load_frozen(load_reward_model, reward, device, precision)
+        else load_frozen(load_reward_model, reward, device, config.precision)
     )
     networks = Networks(
         actor=actor,
-        critic=share_weights(reward_model),
+        critic=share_weights(reward_model) if config.uses_critic else None,
         reference=share_weights(actor),
         reward_model=reward_model,
         one_trunk=one_trunk,
     )
     if one_trunk:
-        for network in (networks.critic, networks.reward_model):
+        for network in filter(None, (networks.critic, networks.reward_model)):
             load_adapter(network, adapter)
     return networks
 
@@ -156,13 +166,13 @@ def prepare_networks(networks: Networks, config: PPOConfig) -> None:
     Dropout is off because logprobs now and then must agree. Layers are only checkpointed by
     networks in training mode, so there it is taken out of the layers themselves.
     """
-    for network in (networks.actor, networks.critic, networks.reference, networks.reward_model):
+    for network in (*networks.learning, *networks.frozen):
         network.eval()
         let_go(network)
-    for frozen in (networks.reference, networks.reward_model):
+    for frozen in networks.frozen:
         frozen.requires_grad_(False)
     if config.gradient_checkpointing:
-        for network in (networks.actor, networks.critic):
+        for network in networks.learning:
             for module in network.modules():
                 if isinstance(module, torch.nn.Dropout):
                     module.p = 0.0

@@ -1,4 +1,4 @@
-"""A rollout's parts: sampling, the forward passes of the four networks, and what to monitor.
+"""A rollout's parts: sampling, the forward passes of the networks, and what to monitor.
 
 `old_logprobs` are computed by the same full forward that the update uses, not taken from the
 cached decoding, and in the very micro-batches that the first minibatch is cut into: matrices of
@@ -24,7 +24,7 @@ from models.language.sequences import (
     token_logprobs,
     token_values,
 )
-from models.ppo.advantages import explained_variance, kl_k3, masked_mean
+from models.ppo.advantages import explained_variance, kl_k3, masked_mean, sum_in_groups
 from models.ppo.config import PPOConfig
 from models.ppo.networks import Networks, forward_precision
 from models.ppo.side_by_side import SideBySide
@@ -38,12 +38,14 @@ class Samples:
 
     Attributes:
         completions: The same completions, with the sampler's own logprobs.
-        exact: Whether these are the actor's, up to rounding.
+        groups: (batch,), the number of each row's prompt in this iteration.
+        exact: Whether the logprobs are the actor's, up to rounding.
         started: When sampling began, on the clock `time.perf_counter`.
     """
 
     sequences: Sequences
     completions: list[Completion]
+    groups: torch.Tensor
     exact: bool
     started: float
     seconds: float
@@ -64,20 +66,21 @@ class Samples:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkOutputs:
-    """Outputs of the four networks on the sampled rows, none with a gradient.
+    """Outputs of the networks on the sampled rows, none with a gradient.
 
     Attributes:
         old_logprobs: (batch, completion) of the actor.
         entropy: (batch, completion) of the actor, nats.
         reference_logprobs: (batch, completion).
-        old_values: (batch, completion) of the critic, in units of the normalised score.
+        old_values: (batch, completion) of the critic, if there is one, in units of the normalised
+            score.
         scores: (batch,) of the reward model, raw.
     """
 
     old_logprobs: torch.Tensor
     entropy: torch.Tensor
     reference_logprobs: torch.Tensor
-    old_values: torch.Tensor
+    old_values: torch.Tensor | None
     scores: torch.Tensor
 
 
@@ -87,18 +90,19 @@ class Rollout:
 
     Attributes:
         old_logprobs: (batch, completion) of the actor that sampled.
-        old_values: (batch, completion) of the critic, in units of the normalised score.
-        advantages: (batch, completion), whitened over the rollout.
-        returns: (batch, completion).
+        old_values: (batch, completion) of the critic, if there is one, in units of the normalised
+            score.
+        advantages: (batch, completion).
+        returns: (batch, completion), for the critic.
         metrics: Monitors, `objective/*`, `policy/*`, `value/*` and `time/*`.
         importance: (batch, completion), weights of the policy loss, unless the sampler is exact.
     """
 
     sequences: Sequences
     old_logprobs: torch.Tensor
-    old_values: torch.Tensor
+    old_values: torch.Tensor | None
     advantages: torch.Tensor
-    returns: torch.Tensor
+    returns: torch.Tensor | None
     metrics: dict[str, float]
     importance: torch.Tensor | None = None
 
@@ -117,6 +121,7 @@ def sample(
     """Sample one completion for each prompt and lay the rows out as the update will cut them.
 
     Args:
+        prompts: Equal ones side by side, `config.samples_per_prompt` of each.
         version: Of the actor's weights, which the engine gets first.
     """
     started = time.perf_counter()
@@ -136,6 +141,7 @@ def sample(
     return Samples(
         sequences=sequences,
         completions=completions,
+        groups=torch.tensor(order, device=actor.device) // config.samples_per_prompt,
         exact=engine.exact,
         started=started,
         seconds=seconds,
@@ -151,7 +157,7 @@ def forward_networks(
     config: PPOConfig,
     side_by_side: SideBySide,
 ) -> NetworkOutputs:
-    """Run the rows through all four networks.
+    """Run the rows through all networks.
 
     What the update compares itself with is cut as the update will cut it, and computed with as many
     threads; frozen networks get as many rows at once as the memory limit allows.
@@ -173,9 +179,11 @@ def forward_networks(
             )
         )
 
-    def forward_score_heads() -> tuple[torch.Tensor, torch.Tensor]:
+    def forward_score_heads() -> tuple[torch.Tensor | None, torch.Tensor]:
         return (
-            forward(lambda rows: critic_values(networks.critic, rows, moments), group),
+            None
+            if networks.critic is None
+            else forward(lambda rows: critic_values(networks.critic, rows, moments), group),
             forward(lambda rows: sequence_scores(networks.reward_model, rows)),
         )
 
@@ -213,7 +221,7 @@ def rollout_metrics(
     outputs: NetworkOutputs,
     scores: torch.Tensor,
     rewards: torch.Tensor,
-    returns: torch.Tensor,
+    returns: torch.Tensor | None,
     kl_coef: float,
 ) -> dict[str, float]:
     """Reduce a rollout to its monitors; KL is summed over a completion, in nats.
@@ -221,7 +229,7 @@ def rollout_metrics(
     Args:
         scores: (batch,), normalised.
         rewards: (batch, completion).
-        returns: (batch, completion).
+        returns: (batch, completion), where there is a critic.
     """
     sequences, mask = samples.sequences, samples.sequences.completion_mask
     logprobs, reference_logprobs = outputs.old_logprobs, outputs.reference_logprobs
@@ -242,16 +250,29 @@ def rollout_metrics(
         "objective/eos_rate": samples.finished.float().mean().item(),
         "objective/distinct_2": distinct_n([c.token_ids for c in samples.completions], 2),
         "objective/sampler_error": (samples.logprobs - logprobs)[mask].abs().max().item(),
-        "value/returns": masked_mean(returns, mask).item(),
-        "value/mean": masked_mean(outputs.old_values, mask).item(),
-        "value/explained_variance": explained_variance(outputs.old_values, returns, mask).item(),
+        **_value_metrics(outputs.old_values, returns, mask),
         "time/sampling_seconds": samples.seconds,
         "time/sampled_tokens_per_second": tokens / samples.seconds,
     }
+    if returns is None:
+        spread = sum_in_groups(rewards, mask, samples.groups).std(dim=1)
+        metrics["objective/group_reward_std"] = spread.mean().item()
     seconds = time.perf_counter() - samples.started
     return metrics | {
         "time/judging_seconds": seconds - samples.seconds,
         "time/rollout_seconds": seconds,
+    }
+
+
+def _value_metrics(
+    values: torch.Tensor | None, returns: torch.Tensor | None, mask: torch.Tensor
+) -> dict[str, float]:
+    if values is None or returns is None:
+        return {}
+    return {
+        "value/returns": masked_mean(returns, mask).item(),
+        "value/mean": masked_mean(values, mask).item(),
+        "value/explained_variance": explained_variance(values, returns, mask).item(),
     }
 
 

@@ -53,8 +53,8 @@ def train_ppo(
         heldout_prompts: Row file; a few are sampled to watch the actor, never to train it.
         corpus: Row file of texts for the pretraining mix, if there is one; read only for it.
         run: Its log is called once per iteration, its `out` gets `model/` (the actor),
-            `ema/` if there is one, `critic/`, with LoRA an adapter beside each (`model_adapter/`),
-            `samples.jsonl` and `alarms.jsonl`.
+            `ema/` and `critic/` if there are any, with LoRA an adapter beside each
+            (`model_adapter/`), `samples.jsonl` and `alarms.jsonl`.
         cache: Folder for the corpus as tokens, named after its contents; see `open_tokens`.
         server: That samples where `config.rollout_engine` is server.
 
@@ -108,15 +108,17 @@ def train_ppo(
 def _publish(session: Session, tokenizer: Any, sft: Path, reward: Path, out: Path) -> None:
     trainer = session.trainer
     networks = trainer.networks
-    for network in (networks.actor, networks.critic):
+    for network in networks.learning:
         restore_float32(network)
     publish(networks.actor, tokenizer, out / "model", base=sft, load=load_causal_model)
-    base, load = reward, load_reward_model
-    if networks.one_trunk:
-        base, load = sft, partial(new_reward_model, seed=0)  # the head is the critic's
-    publish(networks.critic, tokenizer, out / "critic", base=base, load=load)
+    if networks.critic is not None:
+        base, load = reward, load_reward_model
+        if networks.one_trunk:
+            base, load = sft, partial(new_reward_model, seed=0)  # the head is the critic's
+        publish(networks.critic, tokenizer, out / "critic", base=base, load=load)
+        if current_team().leads:
+            write_score_moments(out / "critic", trainer.moments)  # its values are in units of them
     if current_team().leads:
-        write_score_moments(out / "critic", trainer.moments)  # its values are in units of them
         write_rows(out / "samples.jsonl", session.samples)
         write_rows(out / "alarms.jsonl", session.alarms)
     if trainer.ema is not None:

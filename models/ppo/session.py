@@ -45,8 +45,11 @@ class Session:
         self._watched = watched
         self._checkpoints = run.checkpoints
         self._log = run.log
+        config = trainer.config
         self._watch = AlarmWatch(
-            trainer.config.alarms, critic_warmup=trainer.config.critic_warmup_iterations
+            config.alarms,
+            critic_warmup=config.critic_warmup_iterations if config.uses_critic else None,
+            iterations=config.samples_per_prompt,  # as many prompts as without groups
         )
 
     def run(self) -> None:
@@ -102,7 +105,7 @@ class Session:
         config, finished = self.trainer.config, self.trainer.finished_iterations
         alarms = self._watch.look(metrics, finished)
         raised = {alarm.name for alarm in alarms}
-        self.metrics = metrics | {f"alarm/{one}": float(one in raised) for one in AlarmWatch.NAMES}
+        self.metrics = metrics | {f"alarm/{one}": float(one in raised) for one in self._watch.names}
         self.alarms += [asdict(alarm) for alarm in alarms]
         if current_team().leads:
             self._log({f"ppo/{name}": value for name, value in self.metrics.items()}, finished)

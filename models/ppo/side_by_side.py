@@ -24,10 +24,14 @@ class SideBySide:
     Results do not depend on timing: each piece has its own threads, as many on every run.
     """
 
-    def __init__(self, device: torch.device) -> None:
-        """Prepare a second thread where there is a second CPU thread for it."""
-        alone = current_team().processes == 1
-        self._threads = torch.get_num_threads() if device.type == "cpu" and alone else 1
+    def __init__(self, device: torch.device, *, critic: bool = True) -> None:
+        """Prepare a second thread where there is a second CPU thread for it.
+
+        Args:
+            critic: Whether there is one; the actor alone learns with all threads.
+        """
+        wanted = critic and device.type == "cpu" and current_team().processes == 1
+        self._threads = torch.get_num_threads() if wanted else 1
         self._pool: ThreadPoolExecutor | None = None
         if self._threads > 1:
             self._pool = ThreadPoolExecutor(

@@ -23,7 +23,7 @@ from models.errors import DivergedError, ParameterError
 from models.language.config import SamplingConfig
 from models.language.scoring import ScoreMoments
 from models.language.sequences import TokenDistribution
-from models.ppo.advantages import estimate_advantages, next_kl_coef, shape_rewards, whiten
+from models.ppo.advantages import advantages_of, next_kl_coef, shape_rewards
 from models.ppo.config import PPOConfig
 from models.ppo.importance import importance_of
 from models.ppo.iteration import Iteration
@@ -48,7 +48,7 @@ FINAL_LEARNING_RATE = 0.1
 
 
 class PPOTrainer:
-    """Owns the four networks, the two optimisers and the count of finished iterations."""
+    """Owns the networks, their optimisers and the count of finished iterations."""
 
     def __init__(
         self,
@@ -96,10 +96,13 @@ class PPOTrainer:
         self._engine = engine or InProcess()
         self._distribution = TokenDistribution.of(sampling, eos_token_id)
         self._unfinished: Iteration | None = None
-        self._side_by_side = SideBySide(networks.actor.device)
+        critic = networks.critic
+        self._side_by_side = SideBySide(networks.actor.device, critic=critic is not None)
         prepare_networks(networks, config)
         self.actor_optimizer = adamw(networks.actor, config.actor_learning_rate, config)
-        self.critic_optimizer = adamw(networks.critic, config.critic_learning_rate, config)
+        self.critic_optimizer = (
+            None if critic is None else adamw(critic, config.critic_learning_rate, config)
+        )
         self.ema = MovingAverage(networks.actor, config.ema_decay) if config.ema_decay else None
 
     def step(self, record: Callable[[dict[str, float]], None] | None = None) -> dict[str, float]:
@@ -133,18 +136,17 @@ class PPOTrainer:
                 scores - config.missing_eos_penalty * (~samples.finished).float(),
                 outputs.old_logprobs, outputs.reference_logprobs, mask, kl_coef=self.kl_coef,
             )  # fmt: skip
-            estimate = estimate_advantages(
-                rewards, outputs.old_values, mask, gamma=config.gamma, gae_lambda=config.gae_lambda
+            worth = advantages_of(rewards, outputs.old_values, mask, samples.groups, config)
+            metrics = rollout_metrics(
+                samples, outputs, scores, rewards, worth.returns, self.kl_coef
             )
-            advantages, returns = estimate.advantages, estimate.returns
-            metrics = rollout_metrics(samples, outputs, scores, rewards, returns, self.kl_coef)
             importance, monitors = importance_of(samples, outputs.old_logprobs, config)
             rollout = Rollout(
                 sequences=samples.sequences,
                 old_logprobs=outputs.old_logprobs,
                 old_values=outputs.old_values,
-                advantages=whiten(advantages, mask) if config.whiten_advantages else advantages,
-                returns=returns,
+                advantages=worth.advantages,
+                returns=worth.returns,
                 metrics=metrics | monitors,
                 importance=importance,
             )
@@ -170,22 +172,26 @@ class PPOTrainer:
         """
         state = {
             "actor": learned_state(self.networks.actor),
-            "critic": learned_state(self.networks.critic),
+            "critic": None,
             "actor_optimizer": self.actor_optimizer.state_dict(),
-            "critic_optimizer": self.critic_optimizer.state_dict(),
+            "critic_optimizer": None,
             "ema": None if self.ema is None else self.ema.weights,
             "kl_coef": self.kl_coef,
             "finished_iterations": self.finished_iterations,
             "unfinished": None if self._unfinished is None else self._unfinished.state_dict(),
         }
+        if self.critic_optimizer is not None:
+            state["critic"] = learned_state(self.networks.critic)
+            state["critic_optimizer"] = self.critic_optimizer.state_dict()
         return whole(state)  # type: ignore[no-any-return]
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the state; the next `step` resumes from there."""
         load_learned_state(self.networks.actor, state["actor"])
-        load_learned_state(self.networks.critic, state["critic"])
         load_optimizer(self.actor_optimizer, state["actor_optimizer"])
-        load_optimizer(self.critic_optimizer, state["critic_optimizer"])
+        if self.critic_optimizer is not None:
+            load_learned_state(self.networks.critic, state["critic"])
+            load_optimizer(self.critic_optimizer, state["critic_optimizer"])
         if self.ema is not None:
             for name, tensor in self.ema.weights.items():
                 tensor.copy_(spread(state["ema"][name], tensor))
@@ -197,11 +203,11 @@ class PPOTrainer:
             self._unfinished = Iteration.from_state_dict(state["unfinished"], device)
 
     def _update(self, rollout: Rollout, rows: torch.Tensor, index: int) -> dict[str, float]:
-        """Take one optimiser step of the critic and, after its warm-up, of the actor."""
+        """Take one optimiser step of the critic, if any, and after its warm-up of the actor."""
         config, networks, started = self.config, self.networks, time.perf_counter()
 
         def update_actor() -> dict[str, float]:
-            if self.finished_iterations < config.critic_warmup_iterations:
+            if self.finished_iterations < config.warmup_iterations:
                 return {}
             return actor_step(
                 networks.actor, self.actor_optimizer, rollout, rows,
@@ -210,6 +216,8 @@ class PPOTrainer:
             )  # fmt: skip
 
         def update_critic() -> dict[str, float]:
+            if self.critic_optimizer is None:
+                return {}
             return critic_step(
                 networks.critic, self.critic_optimizer, rollout, rows,
                 moments=self.moments, config=config,
@@ -260,17 +268,19 @@ class PPOTrainer:
             yield from torch.split(order, self.config.rollouts_per_minibatch)
 
     def _prompts_of(self, iteration: int) -> list[list[int]]:
-        """Walk through the prompts, shuffled again at each pass."""
-        first = iteration * self.config.rollouts_per_iteration
+        """Walk through the prompts, shuffled again at each pass; those of a group lie together."""
+        copies = self.config.samples_per_prompt
+        wanted = self.config.rollouts_per_iteration // copies
+        first = iteration * wanted
         chosen: list[list[int]] = []
-        while len(chosen) < self.config.rollouts_per_iteration:
+        while len(chosen) < wanted:
             passed, position = divmod(first + len(chosen), len(self.prompts))
             order = torch.randperm(
                 len(self.prompts), generator=self._generator(f"prompts.{passed}")
             ).tolist()
-            room = self.config.rollouts_per_iteration - len(chosen)
+            room = wanted - len(chosen)
             chosen += [self.prompts[index] for index in order[position : position + room]]
-        return chosen
+        return [prompt for prompt in chosen for _ in range(copies)]
 
     @property
     def _actor_learning_rate(self) -> float:

@@ -120,6 +120,8 @@ def critic_step(
     config: PPOConfig,
 ) -> dict[str, float]:
     """Move the critic by one minibatch; arguments and errors as in `actor_step`."""
+    assert rollout.old_values is not None
+    assert rollout.returns is not None
     counted = int(rollout.sequences.completion_lengths[rows].sum())
     losses: list[ValueLoss] = []
     for part, weight in _microbatches(rollout, rows, config.tokens_per_microbatch):

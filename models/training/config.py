@@ -1,4 +1,4 @@
-"""The configs of pretraining and supervised fine-tuning."""
+"""The configs of pretraining, supervised fine-tuning, best-of-n and DPO."""
 
 from pydantic import Field
 
@@ -74,4 +74,43 @@ class SFTStageConfig(Config):
     gradient_checkpointing: bool = False
     """Recompute activations to save memory."""
     checkpoint_steps: Steps = 100
+    """Optimiser steps between checkpoints."""
+
+
+class BestOfNConfig(Config):
+    """SFT on the SFT model's own completions that the reward model likes best, in PPO's place."""
+
+    samples_per_prompt: int = Field(16, ge=2, le=10_000)
+    """Completions of each training prompt, of which one is learned from."""
+
+
+class DPOStageConfig(Config):
+    """Direct preference optimisation of the SFT model on the reward model's own pairs."""
+
+    epochs: Positive = 1.0
+    """Passes over the pairs."""
+    batch_size: BatchSize = 64
+    """Pairs per optimiser step."""
+    tokens_per_microbatch: Count = 16384
+    """Maximum tokens per forward and backward pass; limits memory only. No pair is cut."""
+    max_tokens: BlockTokens = 1024
+    """Of prompt and completion together; at most the model's context length."""
+    beta: Positive = 0.1
+    """Weight of the KL to the SFT model: the larger, the nearer the policy stays."""
+    learning_rate: LearningRate = 1e-4
+    """Peak learning rate."""
+    warmup_ratio: ShareBelowOne = 0.05
+    """Share of the steps with a rising learning rate."""
+    weight_decay: PositiveOrZero = 0.0
+    """Of AdamW."""
+    max_grad_norm: Positive = 1.0
+    """Clips the global gradient norm."""
+    lora: LoRAConfig | None = None
+    """Train only adapters; none = all weights."""
+    precision: Precision = "auto"
+    """Of the weights; auto = float32, computing in bfloat16 if the GPU supports it. With bfloat16
+    the optimiser keeps float32 masters, which are published."""
+    gradient_checkpointing: bool = False
+    """Recompute activations to save memory."""
+    checkpoint_steps: Steps = 50
     """Optimiser steps between checkpoints."""

@@ -193,9 +193,10 @@ def to_samples(rows: Iterable[Mapping[str, Any]]) -> list[Sample]:
             found.setdefault((prompt, turns[model, prompt]), {})[model] = completion
             turns[model, prompt] += 1
     return [
-        Sample(prompt=prompt, turn=turn, sft=models["sft"], ppo=models["ppo"])
+        Sample(prompt=prompt, turn=turn, sft=models["sft"], ppo=completion)
         for (prompt, turn), models in found.items()
-        if {"sft", "ppo"} <= models.keys()
+        for model, completion in models.items()
+        if "sft" in models and entry(model).role == "policy"
     ]
 
 

@@ -54,7 +54,7 @@ LABELS: Mapping[str, tuple[str, int]] = {
 }
 """What measures are called, and with how many decimals they are shown; others go by their names."""
 
-CURVES = {"pretrain": "base", "sft": "reference", "reward": "reward_model", "ppo": "policy"}
+CURVES = {"pretrain": "base", "sft": "reference", "reward": "reward_model"}
 """Stages whose losses the pipeline's page draws, and the role of the input that has them."""
 
 SHOWN_SAMPLES = 5
@@ -67,10 +67,12 @@ FEW_PROMPTS = 512
 def evaluation_page(result: Result, plots: Path) -> Page:
     """The policy against its SFT model, with the pipeline's pictures."""
     record = read_result(result.folder)
+    model = _decided(record)[0]
+    names = sentence_names(str(record.baseline), model)
     return Page(
-        title="SFT against PPO on held-out prompts",
+        title=f"{names[0]} against {names[1]} on held-out prompts",
         markdown=_decision_text(record, result.folder, "Verdict"),
-        pictures=_draw(result, plots),
+        pictures=_draw(result, plots, model),
         on_pipeline=True,
         tags={"quartet.verdict": verdict_word(_decided(record)[1])},
     )
@@ -222,10 +224,10 @@ def _samples_table(folder: Path) -> str:
     return table(header, cells, text_columns=len(header))
 
 
-def _draw(result: Result, plots: Path) -> Sequence[Path]:
+def _draw(result: Result, plots: Path, policy: str) -> Sequence[Path]:
     histories = {
         stage: curves
-        for stage, role in CURVES.items()
+        for stage, role in (CURVES | {policy: "policy"}).items()
         if role in result.inputs and (curves := read_history(result.inputs[role]))
     }
     drawn = []
@@ -239,14 +241,15 @@ def _draw(result: Result, plots: Path) -> Sequence[Path]:
         plot_score_against_kl(points, plots / "score_kl.png")
         drawn.append(plots / "score_kl.png")
     rows = read_samples(result.folder)
-    sides = [[row for row in rows if row["model"] == model] for model in ("sft", "ppo")]
+    sides = [[row for row in rows if row["model"] == model] for model in ("sft", policy)]
     for key, label, unit in (("scores", "score", "reward model"),
                              ("lengths", "completion length", "tokens")):  # fmt: skip
         first, second = (
             [float(row["scores"]["reward"] if key == "scores" else row["tokens"]) for row in one]
             for one in sides
         )
-        plot_distributions(first, second, label, unit, plots / f"{key}.png")
+        name = sentence_names("sft", policy)[1]
+        plot_distributions(first, second, label, unit, plots / f"{key}.png", policy=name)
         drawn.append(plots / f"{key}.png")
     return drawn
 

@@ -25,19 +25,30 @@ CELL = 200
 
 
 def ppo_page(result: Result, plots: Path) -> Page:
-    """Show the alarms that were raised, completions of the watched prompts, and the curves."""
-    iterations = int(result.parameters["ppo"]["iterations"])
+    """Show how it trained, alarms, completions of the watched prompts, and the curves."""
+    ppo = result.parameters["ppo"]
+    iterations, how = int(ppo["iterations"]), _advantages(ppo)
     if not (result.folder / SAMPLES).is_file():
         return Page(
             title="PPO is training",
-            markdown=_so_far(result.folder, iterations),
+            markdown=how + _so_far(result.folder, iterations),
             pictures=_draw(result.folder, plots),
         )
     samples = read_rows(result.folder / SAMPLES)
     return Page(
         title="Whether training stayed healthy, and what it changed",
-        markdown=f"{_alarms(result.metrics, iterations)}\n\n{_samples(samples)}",
+        markdown=f"{how}{_alarms(result.metrics, iterations)}\n\n{_samples(samples)}",
         pictures=_draw(result.folder, plots),
+    )
+
+
+def _advantages(ppo: Mapping[str, Any]) -> str:
+    """What stands in the critic's place; older results and those with a critic need no words."""
+    method = ppo.get("advantages", "gae")
+    if method == "gae":
+        return ""
+    return (
+        f"Advantages: {method.upper()}, {ppo['group_size']} completions per prompt, no critic.\n\n"
     )
 
 

@@ -112,23 +112,30 @@ def plot_score_against_kl(points: Sequence[tuple[float, float]], path: Path) -> 
 
 
 def plot_distributions(
-    sft: Sequence[float], ppo: Sequence[float], name: str, unit: str, path: Path
+    sft: Sequence[float],
+    ppo: Sequence[float],
+    name: str,
+    unit: str,
+    path: Path,
+    *,
+    policy: str = "PPO",
 ) -> None:
     """Draw one quantity of all samples of both models over shared bins, means marked.
 
     Args:
         sft: The quantity of every SFT sample; numbers that are not finite are counted in a note.
-        ppo: The same of every PPO sample.
+        ppo: The same of every sample of the policy.
         name: What it is, such as "score" or "completion length".
         unit: Its unit, such as "tokens".
+        policy: What the policy is called.
     """
     figure = new_figure(8.0, 4.2)
     axes = figure.add_subplot()
-    title = f"{name[:1].upper()}{name[1:]}, SFT and PPO"
+    title = f"{name[:1].upper()}{name[1:]}, SFT and {policy}"
     style_axes(axes, title, f"{name} ({unit})", "samples (%)")
     finite = {
         label: values[np.isfinite(values)]
-        for label, values in (("SFT", np.asarray(sft, float)), ("PPO", np.asarray(ppo, float)))
+        for label, values in (("SFT", np.asarray(sft, float)), (policy, np.asarray(ppo, float)))
     }
     dropped = len(sft) + len(ppo) - sum(len(values) for values in finite.values())
     if not any(len(values) for values in finite.values()):

@@ -1,9 +1,9 @@
 """The boxes of the pipeline, one a file: what a stage is and what it trains.
 
 `prepare`, `tokenizer`, `pretrain`, `sft`, `feedback` (or, by people, `feedback_samples` and
-`labels`), `reward` (with the judge),
-`reward_quality`, `ppo`, `evaluate`; beside the pipeline `adopt`, `evaluate_models`, `challenge`,
-`multiple_choice`, `lm_eval`. `resolve` finds models by name;
+`labels`), `reward` (with the judge), `reward_quality`, `ppo` or one of `alternatives`,
+`evaluate`; beside the pipeline `adopt`, `evaluate_models`, `challenge`, `multiple_choice`,
+`lm_eval`. `resolve` finds models by name;
 `templates` checks that a chat template renders all rows.
 
 Parameters that stages have in common, explained here only:

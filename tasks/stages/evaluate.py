@@ -25,6 +25,9 @@ from tasks.run.workspace import Workspace
 
 SFT, PPO = "sft", "ppo"
 
+ALIGNED = (PPO, "dpo", "best-of-n")
+"""Stages whose policies go by their names; any other is called ppo, as in all `final/*`."""
+
 NOT_FINAL = ("words", "distinct_2_words", "repetition")
 """Measures in words: both models of a pipeline read the same tokens."""
 
@@ -55,7 +58,7 @@ def evaluate(
     """
     if judge is not None:
         refuse_known_overlap(judge, reward=reward, policy=ppo)
-    alarms = raised_alarms(ppo.metrics)
+    alarms, policy = raised_alarms(ppo.metrics), ppo.stage if ppo.stage in ALIGNED else PPO
 
     def learn(work: Workspace) -> Mapping[str, float]:
         from models.evaluation.evaluation import Decision  # imports torch
@@ -66,10 +69,10 @@ def evaluate(
             config.prompts,
             derive_seed(seed, "evaluate.prompts"),
         )
-        models = {SFT: work.inputs["reference"] / "model", PPO: work.inputs["policy"] / "model"}
+        models = {SFT: work.inputs["reference"] / "model", policy: work.inputs["policy"] / "model"}
         judges = judge_names(config, gold=gold, held_out=judge is not None)
         decision = Decision(
-            baseline=SFT, model=PPO, judge=deciding_judge(config.judge, judges), bounds=config,
+            baseline=SFT, model=policy, judge=deciding_judge(config.judge, judges), bounds=config,
             alarms=alarms,
         )  # fmt: skip
         result = run_evaluation(
@@ -95,8 +98,8 @@ def evaluate(
 
 
 def final_metrics(result: EvaluationResult) -> dict[str, float]:
-    """The verdict and both models' measures as `final/*`."""
-    (comparison,) = result.comparisons.values()
+    """The verdict and both models' measures as `final/*`; the policy's end in ppo."""
+    ((policy, comparison),) = result.comparisons.items()
     verdict = comparison.verdict
     assert verdict is not None
     flat = {
@@ -108,11 +111,12 @@ def final_metrics(result: EvaluationResult) -> dict[str, float]:
     }
     if verdict.overoptimised is not None:
         flat["overoptimisation"] = float(verdict.overoptimised)
-    if "kl_to_reference" in result.measures[PPO]:
-        flat["kl_to_reference"] = result.measures[PPO]["kl_to_reference"].mean
+    if "kl_to_reference" in result.measures[policy]:
+        flat["kl_to_reference"] = result.measures[policy]["kl_to_reference"].mean
     for model, measures in result.measures.items():
+        end = PPO if model == policy else model
         flat |= {
-            f"{name}_{model}": one.mean for name, one in measures.items() if name not in NOT_FINAL
+            f"{name}_{end}": one.mean for name, one in measures.items() if name not in NOT_FINAL
         }
     for name, gain in comparison.gains.items():
         if name not in NOT_FINAL:

@@ -27,7 +27,7 @@ def align(
     sft: StageRef,
     reward: StageRef,
 ) -> StageRef:
-    """Publish the aligned policy, its critic and samples of the watched prompts; register it."""
+    """Publish the aligned policy, a critic if there is one, and watched samples; register it."""
 
     def learn(work: Workspace) -> Mapping[str, float]:
         from models.ppo.run import train_ppo  # imports torch
@@ -56,8 +56,9 @@ def align(
             "ppo": config.model_dump(mode="json"),
             "sampling": sampling.model_dump(mode="json"),
         },
-        inputs={"actor": sft, "reference": sft, "critic": reward, "reward_model": reward}
-        | {"prompts": data},
+        inputs={"actor": sft, "reference": sft}
+        | ({"critic": reward} if config.uses_critic else {})
+        | {"reward_model": reward, "prompts": data},
         total_steps=config.iterations,
         trains=True,
         view=ppo_page,

@@ -21,8 +21,11 @@ from flows.pipeline import PipelineResult
 from models.errors import DataError
 from models.rows import read_rows, write_rows
 from tasks.catalogue import entry
+from tasks.comparison.runs import find_runs, gather
 from tasks.results.code import EXEMPT, reached_definitions
-from tasks.results.store import StageRef, verify
+from tasks.results.store import StageRef, Store, verify
+from tasks.settings import load_settings
+from tasks.tracking.client import Tracker
 from tasks.tracking.recording import page_folder
 
 WORLD_STAGES = [
@@ -355,15 +358,55 @@ def test_pipeline_reuses_every_stage_and_learns_nothing_again(
     assert "losses.png" in artifacts(first_home, second.mlflow_run_id, "plots")
 
 
-def test_pipeline_computes_only_ppo_and_evaluation_again_for_another_kl_coef(
+def test_pipeline_computes_only_ppo_and_evaluation_again_for_ppo_without_a_critic(
     first_run: PipelineResult, first_home: Any
 ) -> None:
-    other = first_home.tiny("ppo.kl_coef=0.2")
+    other = first_home.tiny("ppo.kl_coef=0.2", "ppo.advantages=rloo", "ppo.group_size=4")
     assert [ref.stage for ref in other.stages if not ref.reused] == ["ppo", "evaluate"]
     before, after = digests(first_run), digests(other)
     assert {stage for stage in before if before[stage] != after[stage]} == {"ppo", "evaluate"}
-    params = children(first_home, other)["ppo"].data.params
-    assert params["ppo.kl_coef"] == "0.2"
+    ran, policy = children(first_home, other)["ppo"], by_name(other)["ppo"]
+    assert ran.data.params["ppo.kl_coef"] == "0.2"
+    assert "input.critic" not in ran.data.tags
+    assert "input.reward_model" in ran.data.tags
+    assert not (first_home.folder(policy) / "critic").exists()
+    assert not any(name.startswith("ppo/value/") for name in policy.metrics)
+
+
+@pytest.mark.parametrize(
+    ("stage", "settings"),
+    [
+        ("dpo", ["align=dpo", "dpo.batch_size=16"]),
+        pytest.param("dpo", ["align=dpo", "reward.judge_share=0.4"], marks=pytest.mark.slow),
+        ("best-of-n", ["align=best_of_n", "best_of_n.samples_per_prompt=4"]),
+    ],
+)
+def test_pipeline_aligns_otherwise_with_the_same_evaluation(
+    first_run: PipelineResult, first_home: Any, stage: str, settings: list[str]
+) -> None:
+    other = first_home.tiny(*settings)
+    new = [ref.stage for ref in other.stages if not ref.reused]
+    assert new[-2:] == [stage, "evaluate"]
+    assert len(new) == 2 or "judge" in new
+    policy = by_name(other)[stage]
+    if stage == "dpo":
+        assert policy.metrics["dpo/pairs"] == by_name(other)["reward"].metrics["reward/pairs"]
+    assert (first_home.folder(policy) / "model" / "model.safetensors").is_file()
+    assert set(other.final) >= set(first_run.final)  # score_ppo is the policy's, whatever it is
+    assert set(other.samples[0]) >= {name.replace("ppo", stage) for name in first_run.samples[0]}
+    version = max(
+        mlflow(first_home).search_model_versions("name = 'quickstart-policy'"),
+        key=lambda one: int(one.version),
+    )
+    assert version.tags["quartet.digest"] == policy.digest
+    assert version.tags["verdict"].startswith(other.verdict)
+    with pytest.MonkeyPatch.context() as patch:
+        first_home.set(patch)
+        tracker, store = Tracker(load_settings()), Store(load_settings().store)
+        (run,) = find_runs(tracker, [first_run.mlflow_run_id, other.mlflow_run_id])[1:]
+        record = gather(tracker, store, run)
+    assert len(record.samples) == other.final["final/prompts"]
+    assert any(name.startswith(f"{stage}/") for name in record.curves)
 
 
 def test_pipeline_gives_the_same_bits_for_the_same_seed(

@@ -43,19 +43,21 @@ STAGES = [
 ]
 
 
-def result(accepted: bool = True, samples: int = 9) -> PipelineResult:
+def result(
+    accepted: bool = True, samples: int = 9, stages: list[StageRef] = STAGES, policy: str = "ppo"
+) -> PipelineResult:
     return PipelineResult(
         pipeline_run_id="prefect-id",
         mlflow_run_id="parent-id",
         name="quickstart-1",
-        stages=STAGES,
+        stages=stages,
         final=FINAL,
         accepted=accepted,
         verdict="accepted" if accepted else "rejected",
         reasons=["The gain is [sure] and 2 < 3."],
         seconds=61.5,
         samples=[
-            {"prompt": f"prompt {i}", "sft": f"sft {i}", "ppo": f"[bold]ppo {i}"}
+            {"prompt": f"prompt {i}", "sft": f"sft {i}", policy: f"[bold]ppo {i}"}
             for i in range(samples)
         ],
     )
@@ -181,3 +183,14 @@ def test_print_result_names_the_alarms_of_ppo(
     healthy = calm.stages[1].model_copy(update={"metrics": {"ppo/iterations": 20.0}})
     calm = calm.model_copy(update={"stages": [calm.stages[0], healthy, calm.stages[2]]})
     assert "PPO raised no alarm." in printed(capsys, monkeypatch, calm)
+
+
+def test_print_result_names_the_stage_that_aligned(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = STAGES[1].model_copy(update={"stage": "best-of-n", "metrics": {}})
+    stages = [STAGES[0], policy, STAGES[2]]
+    out = printed(capsys, monkeypatch, result(stages=stages, policy="best-of-n"))
+    assert "SFT against Best of n on" in out
+    assert "[bold]ppo 0" in out
+    assert "PPO" not in out

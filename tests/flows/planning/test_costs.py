@@ -25,6 +25,9 @@ NUMBERS = {
 }
 
 
+PROMPTS = {"data/prompts_rows": 60.0}
+
+
 def known(
     *settings: str, numbers: dict[str, float] | None = None, preset: str = "quickstart"
 ) -> Known:
@@ -43,6 +46,18 @@ def test_work_of_each_stage_by_hand() -> None:
     )
     assert work_of("ppo", k) == Work(  # 40 * 128 rollouts of 14 + 16 tokens
         trained=2 * 2 * 5120 * 30, sampled=5120 * 16, scored=4 * 5120 * 30
+    )
+    alone = known("ppo.advantages=rloo")
+    assert work_of("ppo", alone) == Work(  # no critic learns or looks
+        trained=2 * 5120 * 30, sampled=5120 * 16, scored=3 * 5120 * 30
+    )
+    chosen = known("best_of_n.samples_per_prompt=4", "sft.epochs=2", numbers=PROMPTS | NUMBERS)
+    assert work_of("best-of-n", chosen) == Work(  # 4 of each of 60 prompts, one of them learned
+        trained=2 * 60 * 30, sampled=240 * 16, scored=240 * 30
+    )
+    paired = known("feedback.annotator=none", "dpo.epochs=2", "reward.judge_share=0.25")
+    assert work_of("dpo", paired) == Work(  # 300 of 400 pairs, 100 held-out ones twice
+        trained=2 * 300 * 58, scored=(300 + 200) * 58
     )
     assert work_of("evaluate", k) == Work(  # both models, 4 samples of each of the 50 prompts
         sampled=2 * 50 * 4 * 16, scored=2 * 2 * 50 * 4 * 30

@@ -58,6 +58,35 @@ def test_memory_of_ppo_by_role_and_part() -> None:
     assert found["actor", "rollout", "held"] == 128 * 58 * 28
 
 
+@pytest.mark.parametrize("lora", [(), ("ppo.lora.rank=4",)])
+def test_without_a_critic_its_parts_are_gone_and_no_others(lora: tuple[str, ...]) -> None:
+    four = sizes(memory_of("ppo", known(*lora)))
+    three = sizes(memory_of("ppo", known("ppo.advantages=grpo", *lora)))
+    rollout = ("actor", "rollout", "held")
+    assert three.pop(rollout) == 128 * 58 * 20  # of each token no value and no return
+    assert three == {part: size for part, size in four.items() if part[0] != "critic"
+                     and part != rollout}  # fmt: skip
+
+
+def test_best_of_n_samples_first_and_trains_then() -> None:
+    few, many = known("sft.batch_size=1"), known("sft.batch_size=4000")
+    assert memory_of("best-of-n", many) == memory_of("sft", many)
+    sampled = sizes(memory_of("best-of-n", few))
+    assert {role for role, _, _ in sampled} == {"policy", "reward"}
+    assert peak(memory_of("best-of-n", few)) > peak(memory_of("sft", few))
+    stages = stages_with_networks(known("align=best_of_n"))
+    assert [stage for stage in stages if stage in ("ppo", "best-of-n")] == ["best-of-n"]
+    assert "best-of-n" not in stages_with_networks(known())
+
+
+def test_dpo_has_one_network_that_learns() -> None:
+    found = sizes(memory_of("dpo", known("dpo.batch_size=2", "dpo.lora.rank=4")))
+    assert {role for role, _, _ in found} == {"policy"}
+    assert found["policy", "optimiser", "held"] == 2 * 4 * 4 * 500
+    assert "dpo" in stages_with_networks(known("align=dpo"))
+    assert "ppo" not in stages_with_networks(known("align=dpo"))
+
+
 def test_a_microbatch_bounds_a_pass_and_processes_divide_it() -> None:
     cut = sizes(memory_of("ppo", known("ppo.tokens_per_microbatch=100")))
     assert cut["critic", "activations", "learning"] == 100 * 2 * LAYER

@@ -229,7 +229,7 @@ def test_over_optimisation_is_found_by_an_independent_judge(judge: str, called: 
     verdict = decide(evidence(judge=judge, gain=FALL, score_gain=RISE), BOUNDS)
     assert failed(verdict) == ["judged_gain", "overoptimisation"]
     assert said(verdict)[1] == (
-        "The score by the reward model that training maximised rose by +1.250 [+1.000, +1.500], "
+        "The score by the reward model rose by +1.250 [+1.000, +1.500], "
         f"the {called} says -0.500 [-0.625, -0.375]: the reward model was over-optimised."
     )
 

@@ -97,7 +97,7 @@ def test_a_rise_that_the_held_out_reward_model_does_not_see_is_over_optimisation
     result = second_opinion(ONES, [[0.0, 0.0], [1.0, 0.0]])
     assert failed(result) == ["judged_gain", "overoptimisation"]
     assert said(result)[1] == (
-        "The score by the reward model that training maximised rose by +1.500 [+1.000, +2.000], "
+        "The score by the reward model rose by +1.500 [+1.000, +2.000], "
         "the held-out reward model says -0.750 [-1.000, -0.500]: the reward model was "
         "over-optimised."
     )

@@ -1,7 +1,7 @@
 """Four tiny networks, a trainer that takes its steps in milliseconds, and the stage on disk."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -76,10 +76,12 @@ def make_trainer(make_four_networks: Callable[..., Networks]) -> Callable[..., P
             "critic_warmup_iterations": 0,
             "max_approx_kl": 1e9,
         }
+        settings = PPOConfig(**config | changes)
+        networks = networks or make_four_networks()
         return PPOTrainer(
-            networks=networks or make_four_networks(),
+            networks=networks if settings.uses_critic else replace(networks, critic=None),
             prompts=prompts,
-            config=PPOConfig(**config | changes),
+            config=settings,
             sampling=sampling or SamplingConfig(temperature=0.7, max_completion_tokens=8),
             moments=moments,
             eos_token_id=1,

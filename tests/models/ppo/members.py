@@ -65,7 +65,7 @@ def _iterate(sft: Path, reward: Path, config: PPOConfig) -> dict[str, Any]:
 
 def weights_of(state: Mapping[str, Any]) -> Any:
     """All that learns, and its average, as one float32 array."""
-    parts = [state["actor"], state["critic"], state["ema"] or {}]
+    parts = [state["actor"], state["critic"] or {}, state["ema"] or {}]
     return torch.cat([one.flatten() for part in parts for one in part.values()]).numpy().copy()
 
 

@@ -68,6 +68,31 @@ def test_the_critic_may_err_in_its_warm_up_and_a_few_times_after() -> None:
     assert _names(watch, 8, **wrong) == []  # counted again
 
 
+def test_without_a_critic_nothing_is_asked_of_it() -> None:
+    watch = AlarmWatch(AlarmConfig(critic_patience=1), critic_warmup=None)
+    seen = {name: value for name, value in USUAL.items() if not name.startswith("value/")}
+    assert watch.look(seen, 1) == []
+    found = watch.look(seen | {"objective/kl_to_reference": 77.0}, 2)
+    assert [alarm.name for alarm in found] == ["kl_high"]
+    assert set(AlarmWatch.NAMES) - set(watch.names) == {"critic"}
+
+
+def test_drift_of_few_prompts_is_that_of_several_iterations_together() -> None:
+    watch = AlarmWatch(AlarmConfig(), critic_warmup=None, iterations=4)
+    low = {"objective__distinct_2": 0.2, "objective__score": 1.5}
+    assert _names(watch, 1) == []
+    assert _names(watch, 2, **low) == []  # the mean of 0.5 and 0.2 is above 0.25, half the first
+    assert _names(watch, 3) == []
+    assert _names(watch, 4, **low) == []
+    state = watch.state_dict()
+    watch = AlarmWatch(AlarmConfig(), critic_warmup=None, iterations=4)
+    watch.load_state_dict(state)
+    assert _names(watch, 5, **low) == []  # 0.2, 0.5, 0.2, 0.2: 0.275
+    assert _names(watch, 6, **low) == []
+    assert _names(watch, 7, **low) == ["hacking"]  # 0.2 four times
+    assert _names(watch, 8, objective__kl_to_reference=50.1) == ["kl_high"]  # at once
+
+
 def test_an_alarm_says_what_where_and_what_to_do() -> None:
     (alarm,) = _watch().look(USUAL | {"objective/kl_to_reference": 77.0}, 9)
     assert describe(alarm) == (

@@ -8,6 +8,7 @@ from contextlib import closing
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 import torch
 
 from models.language.config import SamplingConfig
@@ -48,6 +49,7 @@ def _bandit(
     kl_coef: float,
     engine: RolloutEngine | None = None,
     iterations: int = 20,
+    **changes: Any,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Play a bandit of eight arms; probabilities of the arms before and after, float64."""
     networks = Networks(
@@ -70,6 +72,7 @@ def _bandit(
         max_approx_kl=0.2,
         kl_coef=kl_coef,
         engine=engine,
+        **changes,
     )
     for _ in range(iterations):
         metrics = trainer.step()
@@ -90,6 +93,17 @@ def test_bandit_learns_from_a_server_that_gets_the_actor_each_iteration(
 ) -> None:
     with closing(ServerEngine(rollout_server.record())) as engine:
         before, after = _bandit(make_trainer, make_network, 0.0, engine, iterations=12)
+    assert before[REWARDED] < 0.3
+    assert after[REWARDED] > 0.9
+
+
+@pytest.mark.parametrize("advantages", ["rloo", "grpo"])
+def test_bandit_learns_without_a_critic(
+    make_trainer: Trainers, make_network: Callable[..., Any], advantages: str
+) -> None:
+    before, after = _bandit(
+        make_trainer, make_network, kl_coef=0.0, advantages=advantages, group_size=8
+    )
     assert before[REWARDED] < 0.3
     assert after[REWARDED] > 0.9
 

@@ -42,8 +42,32 @@ def test_config_names_the_only_choice_when_one_rollout_is_too_few() -> None:
 
 
 @pytest.mark.parametrize(
+    ("group_size", "rollouts_per_iteration", "message"),
+    [
+        (8, 36, "group_size 8 does not divide rollouts_per_iteration 36; choose 4, 6 or 9"),
+        (8, 7, "choose 7"),  # a prime has one divisor that makes a group
+        (8, 1, "choose more rollouts_per_iteration"),
+    ],
+)
+def test_config_names_group_sizes_that_divide(
+    group_size: int, rollouts_per_iteration: int, message: str
+) -> None:
+    sizes = {"rollouts_per_iteration": rollouts_per_iteration, "rollouts_per_minibatch": 1}
+    with pytest.raises(ValidationError, match=re.escape(message)):
+        PPOConfig(advantages="rloo", group_size=group_size, **sizes)
+    assert PPOConfig(group_size=group_size, **sizes).samples_per_prompt == 1  # of no use with gae
+
+
+@pytest.mark.parametrize(
     "wrong",
-    [{"kl_coef": -0.1}, {"gamma": 0.0}, {"gae_lambda": 1.1}, {"iterations": 0}, {"kl_coeff": 0.1}],
+    [
+        {"kl_coef": -0.1},
+        {"gamma": 0.0},
+        {"gae_lambda": 1.1},
+        {"iterations": 0},
+        {"kl_coeff": 0.1},
+        {"group_size": 1},
+    ],
 )
 def test_config_refuses_what_makes_no_sense(wrong: dict[str, float]) -> None:
     with pytest.raises(ValidationError, match=next(iter(wrong))):

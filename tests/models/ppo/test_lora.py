@@ -86,6 +86,16 @@ def test_base_weights_exist_once_and_adapters_and_score_head_learn(
     assert sum(p.numel() for p in weights.values()) <= trunks * trunk + 2 * small
 
 
+def test_without_a_critic_there_is_no_adapter_for_one(world: Any, reward: Path) -> None:
+    config = PPOConfig(**LORA, advantages="rloo")
+    networks = load_networks(world.sft, reward, config=config, seed=3, device="cpu")
+    assert networks.critic is None
+    assert networks.learning == [networks.actor]
+    merged = score_sequences(load_reward_model(reward), ROWS)
+    scores = score_sequences(networks.reward_model, ROWS)
+    torch.testing.assert_close(scores, merged, atol=1e-5, rtol=0)
+
+
 @torch.no_grad()
 def test_no_role_sees_what_another_has_learned(world: Any, reward: Path) -> None:
     networks, sft = _load(world, reward), load_causal_model(world.sft)

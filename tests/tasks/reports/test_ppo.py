@@ -28,11 +28,10 @@ def checkpoint(folder: Path, iteration: int, *sampled: int, sealed: bool = True)
         (made / SEAL_NAME).write_text("{}")
 
 
-def page(folder: Path, **metrics: float) -> Page:
+def page(folder: Path, ppo: dict[str, Any] | None = None, **metrics: float) -> Page:
     (folder / "plots").mkdir(exist_ok=True)
-    result = Result(
-        folder=folder, metrics=metrics, parameters={"ppo": {"iterations": 40}}, inputs={}
-    )
+    parameters = {"ppo": {"iterations": 40} | (ppo or {})}
+    result = Result(folder=folder, metrics=metrics, parameters=parameters, inputs={})
     return ppo_page(result, folder / "plots")
 
 
@@ -53,6 +52,15 @@ def test_page_of_a_training_before_its_first_checkpoint(tmp_path: Path) -> None:
     shown = page(tmp_path)
     assert "samples are shown from the first checkpoint on" in shown.markdown
     assert list(shown.pictures) == []
+
+
+def test_page_names_what_stands_in_the_critics_place(tmp_path: Path) -> None:
+    group = {"advantages": "rloo", "group_size": 4}
+    shown = page(tmp_path, group).markdown
+    assert shown.startswith("Advantages: RLOO, 4 completions per prompt, no critic.\n\n40 iter")
+    write_rows(tmp_path / "samples.jsonl", samples(0, 40))
+    shown = page(tmp_path, group, **{"ppo/iterations": 40.0}).markdown
+    assert shown.startswith("Advantages: RLOO, 4 completions per prompt, no critic.\n\nNo alarm")
 
 
 def test_page_of_a_result_shows_samples_alarms_and_curves(tmp_path: Path, drawn: list[Any]) -> None:

@@ -1,0 +1,268 @@
+"""Direct preference optimisation: the policy learns from preferences without a reward model.
+
+Stands in PPO's place. Policy and reference start from the SFT model. How likely the reference makes
+a completion never changes, so it is computed once, before the first step, by the very model that
+learns then: there is one network in memory, not two. TRL's DPOTrainer does the learning, on packed
+rows; its loss is our own, since TRL's knows no ties, and is the same where there are none.
+
+Source: Rafailov et al. 2023, Direct Preference Optimization (arXiv 2305.18290), equation 7.
+"""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from torch.nn.functional import logsigmoid
+from trl import DPOConfig, DPOTrainer
+
+from models.distributed.team import current_team
+from models.errors import DataError, ParameterError
+from models.language.examples import Pairs, encode_pairs
+from models.language.folders import load_causal_model, load_tokenizer
+from models.language.packing import cut_rows, use_packed_attention
+from models.language.sequences import Sequences, map_chunks, token_logprobs
+from models.randomness import derive_seed
+from models.rows import has_messages, read_rows
+from models.runtime import TrainingRun, computes_mixed, weights_dtype
+from models.statistics.intervals import wilson_interval
+from models.training.adapters import add_adapter, publish
+from models.training.config import DPOStageConfig
+from models.training.order import rows_to_learn, training_order
+from models.training.packed_trainers import pair_losses
+from models.training.setup import GuardedTrainer, train, trainer_settings
+
+logger = logging.getLogger(__name__)
+
+
+class PackedDPOTrainer(GuardedTrainer, DPOTrainer):  # type: ignore[misc]
+    """TRL's DPOTrainer on packed rows, both completions of a pair in one micro-batch."""
+
+    def __init__(self, *, model: Any, **settings: Any) -> None:
+        """Take rows of `_dataset`."""
+        use_packed_attention(model)
+        super().__init__(model=model, data_collator=collate_pairs, **settings)
+
+    def _prepare_dataset(self, dataset: Any, *args: Any) -> Any:
+        """Take the rows as they are: tokenised, with the reference's logprobs."""
+        return dataset
+
+    def _precompute_ref_logps(self, dataset: Any, *args: Any) -> Any:
+        return dataset
+
+    def collate(self, rows: list[Any], of: int) -> dict[str, torch.Tensor]:
+        """Lay out some pairs of a batch of `of`, as `collate_pairs`."""
+        return collate_pairs(rows, of)
+
+    def without_effect(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Make a pair that can be computed and counts for nothing."""
+        return {**row, "counts": False}
+
+    def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Compute the mean of the pairs' losses over the whole batch."""
+        tie, weight, reference = inputs["tie"], inputs["weight"], inputs["reference"]
+        sequences = Sequences(
+            **{name: inputs[name] for name in ("input_ids", "prompt_lengths", "completion_lengths")}
+        )
+        pairs = len(tie)
+        rewards = torch.zeros_like(reference)
+
+        def compute_share(part: torch.Tensor) -> torch.Tensor:
+            rows = torch.cat([part, part + pairs])
+            # accelerate puts mixed precision around the model's own forward, not called here.
+            with self.accelerator.autocast():
+                logprobs = token_logprobs(model, sequences.select(rows)).logprobs.sum(1)
+            found = self.beta * (logprobs - reference[rows])
+            rewards[rows] = found.detach()
+            chosen, rejected = found.chunk(2)
+            losses = pair_losses(chosen, rejected, torch.zeros_like(chosen), tie[part])
+            return torch.sum(weight[part] * losses)
+
+        tokens = sequences.lengths[:pairs] + sequences.lengths[pairs:]
+        cuts = cut_rows(tokens.tolist(), self.tokens_per_microbatch)
+        parts = [torch.arange(cut.start, cut.stop, device=tie.device) for cut in cuts]
+        loss = self.accumulate(parts, compute_share)
+        mine = torch.stack(rewards.chunk(2))[:, ~tie & (weight > 0)].cpu()
+        chosen, rejected = torch.cat(current_team().gather(mine), dim=1)
+        if len(chosen):  # of the whole batch
+            seen = self._metrics["train"]
+            seen["accuracy"].append((chosen > rejected).float().mean().item())
+            seen["margin"].append((chosen - rejected).mean().item())
+            seen["chosen_reward"].append(chosen.mean().item())
+            seen["rejected_reward"].append(rejected.mean().item())
+        return loss
+
+
+def collate_pairs(rows: list[dict[str, Any]], of: int | None = None) -> dict[str, torch.Tensor]:
+    """Join pairs: all chosen completions, then all rejected ones.
+
+    Args:
+        rows: Of `_dataset`.
+        of: Pairs of the whole batch, if these are some of it.
+
+    Returns:
+        The fields of `Sequences` and reference, (2 pairs, …); tie and weight, (pairs,).
+    """
+    sequences = Sequences.from_lists(
+        [row["prompt"] for _ in range(2) for row in rows],
+        [row[side] for side in ("chosen", "rejected") for row in rows],
+    )
+    share = 1.0 / (len(rows) if of is None else of)
+    return {
+        "input_ids": sequences.input_ids,
+        "prompt_lengths": sequences.prompt_lengths,
+        "completion_lengths": sequences.completion_lengths,
+        "reference": torch.tensor([row["reference"][side] for side in (0, 1) for row in rows]),
+        "tie": torch.tensor([row["tie"] for row in rows]),
+        "weight": torch.tensor([share if row["counts"] else 0.0 for row in rows]),
+    }
+
+
+def train_dpo(
+    *, sft: Path, preferences: Path, heldout: Path, config: DPOStageConfig, run: TrainingRun
+) -> dict[str, float]:
+    """Train a policy on preferences and publish its folder.
+
+    Args:
+        sft: Model folder from which policy and reference start.
+        preferences: Rows with `prompt`, `chosen`, `rejected` and perhaps `tie`; margins are not
+            read.
+        run: With `config.lora` its `out` gets the merged model, the folder `<out>_adapter` beside
+            it the adapter.
+
+    Returns:
+        Final metrics: held-out loss, accuracy of the implicit reward with its 95% interval, pairs
+        used and dropped, tokens computed in all epochs.
+
+    Raises:
+        ModelError: The SFT folder is not a complete causal language model.
+        DataError: No pair is left to learn from or to measure on.
+        DivergedError: The loss is not finite.
+        ParameterError: The model shall be spread over processes.
+    """
+    if current_team().shards:
+        raise ParameterError(
+            "align is dpo and QUARTET_SHARDING or QUARTET_TENSOR_PARALLEL spreads models over "
+            "processes, which DPO cannot: set QUARTET_SHARDING=replicate and "
+            "QUARTET_TENSOR_PARALLEL=1"
+        )
+    dtype = weights_dtype(run.device, config.precision, learns=config.lora is None)
+    model = load_causal_model(sft, dtype).to(run.device)
+    rows = read_rows(preferences)
+    tokenizer = load_tokenizer(sft, wants_template=has_messages(rows))
+    room = min(config.max_tokens, model.config.max_position_embeddings)
+    learned = _encode_file(tokenizer, preferences, rows, room)
+    judged = [row for row in read_rows(heldout) if not row.get("tie")]
+    held_out = _encode_file(tokenizer, heldout, judged, room)
+    reference, before = (_logprobs(model, pairs, config, run) for pairs in (learned, held_out))
+
+    def measure(model: Any) -> dict[str, float]:
+        chosen, rejected = config.beta * (_logprobs(model, held_out, config, run) - before)
+        accuracy = wilson_interval(int((chosen > rejected).sum()), len(chosen))
+        return {
+            "dpo/heldout_loss": -logsigmoid(chosen - rejected).mean().item(),
+            **accuracy.metrics("dpo/accuracy"),
+        }
+
+    if config.lora:
+        add_adapter(model, config.lora, seed=derive_seed(run.seed, "dpo.lora"))
+    trainer = _build_trainer(model, tokenizer, learned, reference, config, run)
+    train(trainer, run, stage="dpo", measure=measure)
+    measured = measure(model)
+    run.log(measured, trainer.state.global_step)
+    publish(model, tokenizer, run.out, base=sft, load=load_causal_model)
+    tokens = sum(
+        2 * len(row["prompt"]) + len(row["chosen"]) + len(row["rejected"])
+        for row in trainer.train_dataset
+    )
+    return {
+        **measured,
+        "dpo/pairs": float(len(learned)),
+        "dpo/ties": float(sum(learned.ties)),
+        "dpo/tokens": float(tokens),
+        "dpo/dropped_equal": float(learned.equal),
+        "dpo/dropped_too_long": float(learned.too_long),
+    }
+
+
+@torch.no_grad()
+def _logprobs(model: Any, pairs: Pairs, config: DPOStageConfig, run: TrainingRun) -> torch.Tensor:
+    """Log-probability of each completion, (chosen and rejected, pairs) float32 on the CPU."""
+    was_training = model.training
+    model.eval()
+    use_packed_attention(model)
+    sequences = Sequences.from_lists(
+        pairs.prompts * 2, pairs.chosen + pairs.rejected, device=model.device
+    )
+    order = torch.argsort(sequences.lengths, stable=True)
+    mixed = computes_mixed(run.device, config.precision)
+    with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=mixed):
+        found = map_chunks(
+            lambda part: token_logprobs(model, part).logprobs.sum(1),
+            sequences.select(order),
+            config.tokens_per_microbatch,
+        )
+    model.train(was_training)
+    ordered = torch.empty(len(order))
+    ordered[order.cpu()] = found.float().cpu()
+    return ordered.view(2, -1)
+
+
+def _build_trainer(
+    model: Any, tokenizer: Any, learned: Pairs, reference: torch.Tensor, config: DPOStageConfig,
+    run: TrainingRun,
+) -> Any:  # fmt: skip
+    rows = Dataset.from_dict(
+        {
+            "prompt": learned.prompts,
+            "chosen": learned.chosen,
+            "rejected": learned.rejected,
+            "reference": reference.T.tolist(),
+            "tie": learned.ties,
+            "counts": [True] * len(learned),
+        }
+    )
+    order = training_order(
+        [
+            len(prompt) + max(len(chosen), len(rejected))
+            for prompt, chosen, rejected in zip(
+                learned.prompts, learned.chosen, learned.rejected, strict=True
+            )
+        ],
+        total=rows_to_learn(len(learned), config.epochs),
+        batch_size=config.batch_size,
+        generator=torch.Generator().manual_seed(derive_seed(run.seed, "dpo.order")),
+    )
+    steps = -(-len(order) // config.batch_size)
+    settings = trainer_settings(config, run, stage="dpo", steps=steps)
+    return PackedDPOTrainer(
+        model=model,
+        config=config,
+        args=DPOConfig(
+            **settings,
+            beta=config.beta,
+            max_length=None,
+            precompute_ref_log_probs=True,  # they are columns of the rows
+            remove_unused_columns=False,
+        ),
+        train_dataset=rows.select(order),
+        processing_class=tokenizer,
+    )
+
+
+def _encode_file(tokenizer: Any, path: Path, rows: list[dict[str, Any]], max_tokens: int) -> Pairs:
+    """Tokenise a file's pairs; warn of dropped ones, raise if nothing is left."""
+    pairs = encode_pairs(tokenizer, rows, max_tokens)
+    if pairs.equal or pairs.too_long:
+        logger.warning(
+            "of %d pairs in %s, %d were dropped as equal and %d as too long for %d tokens",
+            len(rows), path, pairs.equal, pairs.too_long, max_tokens,
+        )  # fmt: skip
+    if not len(pairs):
+        raise DataError(
+            f"{path} has {len(rows)} pairs, {pairs.equal} of them with equal completions and "
+            f"{pairs.too_long} too long for {max_tokens} tokens; wanted at least one to use: give "
+            "pairs that differ, or raise dpo.max_tokens or the context"
+        )
+    return pairs
