@@ -122,6 +122,7 @@ def test_question_before_ppo_shows_the_finding_and_five_numbers(
     names = ("accuracy", "accuracy_low", "accuracy_high", "longer_wins_accuracy", "loss")
     quality = {"over_longer_wins": 0.4, "ece": 0.05, "gold_best_of_n_gain": 0.1, "pairs": 300.0}
     learned = LearnedPreferences(
+        preferences=StageRef(stage="prepare", digest="c" * 64, metrics={}),
         reward=StageRef(
             stage="reward", digest="a" * 64, metrics={f"reward/{one}": 0.5 for one in names}
         ),

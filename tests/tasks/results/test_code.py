@@ -297,7 +297,7 @@ def test_a_new_error_class_makes_no_stage_stale(copy: Path, today: dict[str, str
             "models/training/config.py",
             "class SFTStageConfig(Config):\n",
             "class SFTStageConfig(Config):\n    further: int = 0\n",
-            {"sft"},
+            {"sft", "alternatives.best_of_n"},
         ),
         (
             "models/ppo/config.py",
