@@ -75,3 +75,17 @@ def test_run_that_nothing_could_resume_says_where_to_answer_and_goes_on_when_sta
     )
     with pytest.raises(DataError, match="no two completions of an item have different ratings"):
         _labels(parameters, samples, other)
+
+
+def test_run_that_has_a_queue_for_each_rater_waits_for_all(
+    parameters: PipelineParameters,
+    samples: StageRef,
+    pipeline: PipelineRun,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("QUARTET_RATERS", "ann,bob")
+    twice = parameters.feedback.model_copy(update={"rated_twice": 1.0, "answered_share": 1.0})
+    with pytest.raises(
+        QuartetError, match="0 of 4 items reviewed, wanted 4; review them in MLflow"
+    ):
+        _labels(parameters.model_copy(update={"feedback": twice}), samples, pipeline)
