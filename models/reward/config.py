@@ -42,7 +42,7 @@ class FeedbackConfig(Config):
     """Share of the reviews that must be done before the run resumes by itself."""
     rated_twice: Share = Field(0.0, title="Rated twice")
     """Share of these prompts that go to two people, to see how far they agree. Above 0 each of
-    QUARTET_RATERS has a queue of the own; with 0 all share one."""
+    QUARTET_RATERS has their own queue; with 0 all share one."""
     without_raters: str = Field("", title="Without raters")
     """People whose labels are left out, separated by commas; the report on feedback names those who
     are far off the others."""
