@@ -154,7 +154,7 @@ def fill_queue(
         samples: The stage that published them; the queue bears its digest.
         share: Of the reviews that are waited for.
         pipeline: Whose MLflow run is marked with the queue.
-        twice: Share of the items that two raters are asked about, each in a queue of the own.
+        twice: Share of the items that two raters are asked about, each in their own queue.
 
     Raises:
         ConnectionError: The server does not answer.
