@@ -39,6 +39,10 @@ class FeedbackConfig(Config):
     answered_share: PositiveShare = 1.0
     """Share of these prompts that people must have reviewed before the run resumes by itself."""
 
+    choose: Literal["random", "disagreement"] = Field("random", title="Choice of prompts")
+    """disagreement: from the second round of a loop on, those of several times as many whose
+    completions the reward model and the held-out one of the last round disagree about most."""
+
     @property
     def annotated(self) -> int:
         """Pairs to be annotated."""
