@@ -27,6 +27,8 @@ from tasks.run.spec import Page, Result
 ROUNDS = "rounds.json"
 CELL = 160
 PICTURE = "win-rate-over-rounds.png"
+FEW_ROUNDS = 10
+"""Up to so many have room for their numbers."""
 
 
 def rounds_page(result: Result, plots: Path) -> Page:
@@ -97,31 +99,40 @@ def plot_rounds(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     style_axes(axes, "", "round", "win rate against the SFT model (%)")
     numbers = [row["round"] for row in rows]
     rates = [_interval(row["win_rate"]) for row in rows]
-    behind = axes.twinx()
-    behind.bar(numbers, [row["labels"] for row in rows], width=0.5, color=QUIET, alpha=0.25)
-    behind.set_ylabel("labels so far", fontsize=11, color=QUIET)
-    behind.tick_params(labelsize=10, colors=QUIET, length=3)
-    behind.set_ylim(0, 2.2 * max(row["labels"] for row in rows) or 1)
-    behind.spines["top"].set_visible(False)
-    axes.set_zorder(behind.get_zorder() + 1)
-    axes.patch.set_visible(False)
-    axes.plot(numbers, [100 * one.mean for one in rates], color=BLUE, linewidth=2.0)
-    for row, rate in zip(rows, rates, strict=True):
-        colour = BLUE if row["accepted"] else ORANGE
-        if math.isfinite(rate.low):
-            axes.plot(
-                [row["round"]] * 2, [100 * rate.low, 100 * rate.high], color=colour, linewidth=2.5
-            )
-        axes.plot([row["round"]], [100 * rate.mean], "o", color=colour, markersize=9)
-        axes.annotate(
-            f"{100 * rate.mean:.0f}%", (row["round"], 100 * rate.mean), (9, 4),
-            textcoords="offset points", fontsize=10, color=INK,
-        )  # fmt: skip
+    _draw_labels(axes, numbers, [row["labels"] for row in rows])
+    axes.plot(numbers, [100 * one.mean for one in rates], color=BLUE, linewidth=1.5, zorder=1)
+    for accepted, colour in ((True, BLUE), (False, ORANGE)):
+        group = [pair for pair in zip(rows, rates, strict=True) if pair[0]["accepted"] is accepted]
+        for at, (row, rate) in enumerate(group):
+            place, mean = row["round"], 100 * rate.mean
+            low, high = (100 * end if math.isfinite(end) else mean for end in (rate.low, rate.high))
+            axes.plot([place, place], [low, high], color=colour, linewidth=2.5)
+            named = {} if at else {"label": "accepted" if accepted else "rejected"}
+            axes.plot([place], [mean], "o", color=colour, markersize=8, **named)
+            if len(rows) <= FEW_ROUNDS:
+                axes.annotate(
+                    f"{mean:.0f}%", (place, high), (0, 5), textcoords="offset points",
+                    ha="center", fontsize=10, color=INK,
+                )  # fmt: skip
     axes.axhline(50, color=INK, linewidth=1.2, linestyle="--")
     axes.set_xticks(numbers)
     axes.set_xlim(min(numbers) - 0.6, max(numbers) + 0.6)
     ends = [100 * end for one in rates for end in (one.low, one.high, one.mean)]
     ends = [one for one in ends if math.isfinite(one)]
-    axes.set_ylim(max(0.0, min(40.0, *ends) - 5), min(100.0, max(60.0, *ends) + 5))
+    axes.set_ylim(max(0.0, min(40.0, *ends) - 5), min(102.0, max(60.0, *ends) + 6))
     axes.grid(False, axis="x")
+    figure.legend(loc="outside lower center", ncols=2, fontsize=10, frameon=False, labelcolor=INK)
     save_png(figure, path)
+
+
+def _draw_labels(axes: Any, rounds: Sequence[int], labels: Sequence[float]) -> None:
+    """Bars behind the curve, with an axis of their own on the right."""
+    behind = axes.twinx()
+    behind.bar(rounds, labels, width=0.5, color=QUIET, alpha=0.25)
+    behind.set_ylabel("labels so far", fontsize=11, color=QUIET)
+    behind.tick_params(labelsize=10, colors=QUIET, length=3)
+    behind.set_ylim(0, 2.2 * max(labels) or 1)
+    for side in ("top", "left", "right"):
+        behind.spines[side].set_visible(False)
+    axes.set_zorder(behind.get_zorder() + 1)
+    axes.patch.set_visible(False)
