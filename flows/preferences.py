@@ -59,7 +59,7 @@ def learn_preferences(
             p, pipeline, data=data, sft=sampler, before=asked, rivals=_rivals(p, before)
         )
         stages += [samples, preferences]
-    elif p.feedback.annotator == "simulated":
+    elif p.feedback.annotator != "none":
         preferences = collect_feedback(
             p.feedback,
             p.sampling,

@@ -107,8 +107,8 @@ def plot_rounds(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
             place, mean = row["round"], 100 * rate.mean
             low, high = (100 * end if math.isfinite(end) else mean for end in (rate.low, rate.high))
             axes.plot([place, place], [low, high], color=colour, linewidth=2.5)
-            named = {} if at else {"label": "accepted" if accepted else "rejected"}
-            axes.plot([place], [mean], "o", color=colour, markersize=8, **named)
+            named = "_" if at else "accepted" if accepted else "rejected"  # once in the legend
+            axes.plot([place], [mean], "o", color=colour, markersize=8, label=named)
             if len(rows) <= FEW_ROUNDS:
                 axes.annotate(
                     f"{mean:.0f}%", (place, high), (0, 5), textcoords="offset points",
