@@ -23,7 +23,6 @@ from pydantic import Field
 
 from flows.parameters import PipelineParameters
 from models.errors import DataError, QuartetError
-from tasks.escaping import for_markdown
 from tasks.labelling.items import Labels, read_items
 from tasks.labelling.pairs import pairs_of
 from tasks.labelling.queue import (
@@ -108,7 +107,9 @@ def _labels(
     labels = Labels()
     for each in (*before, samples):
         items = read_items(published_folder(each))
-        queue = fill_queue(items, each, p.feedback.answered_share, pipeline)
+        queue = fill_queue(
+            items, each, p.feedback.answered_share, pipeline, twice=p.feedback.rated_twice
+        )
         labels += queue.labels
     run_logger().info("review queue %s: %s", queue.name, queue.progress)
     ties = p.data.ties == "half"
@@ -141,9 +142,7 @@ def _wait(queue: Queue, samples: StageRef, *, some: bool) -> None:
             f"{where}, then start the same run again: it reuses what is finished. A run that is "
             "started in Prefect waits by itself"
         )
-    link = f"[Review them]({queue.page})" if queue.page else where
-    text = f"**{for_markdown(queue.name)}**: {queue.progress}. {link}."
-    form = Resumption.with_initial_data(description=text)
+    form = Resumption.with_initial_data(description=queue.describe())
     _switch_watch(on=True)
     for number in itertools.count(1):
         answer = suspend_flow_run(
