@@ -35,7 +35,7 @@ def evaluate(
     ] = None,
     judges: Annotated[
         list[str] | None,
-        typer.Option("--judge", help="reward, judge, gold, vader or endpoint; repeatable."),
+        typer.Option("--judge", help="reward, judge, gold, vader, endpoint or people; repeatable."),
     ] = None,
     preset: Annotated[
         str, typer.Option(help="Preset with the sampling and, without a file, the prompts.")

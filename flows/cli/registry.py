@@ -41,7 +41,7 @@ def promote(
     samples: Annotated[int, typer.Option(help="Samples per prompt.", min=1, max=10_000)] = 4,
     judge: Annotated[
         str,
-        typer.Option(help="gold, judge (held-out reward model), vader, endpoint or auto."),
+        typer.Option(help="gold, judge (held-out reward model), vader, endpoint, people or auto."),
     ] = "auto",
     judge_model: Annotated[str, typer.Option(help="Held-out reward model for --judge judge.")] = "",
     max_kl: Annotated[

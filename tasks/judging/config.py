@@ -32,14 +32,15 @@ class EvaluationConfig(Bounds, MeasuringConfig):
 def judge_names(config: EvaluationConfig, *, gold: bool, held_out: bool) -> list[str]:
     """Name the judges of a decision: those that are there, and the one that is to decide."""
     names = ["reward", *(["judge"] if held_out else []), *(["gold"] if gold else [])]
-    return names + [config.judge] * (config.judge in ("vader", "endpoint"))
+    return names + [config.judge] * (config.judge in ("vader", "endpoint", "people"))
 
 
 class EvaluateModelsConfig(MeasuringConfig):
     """How many prompts and samples, and which judges."""
 
     judges: list[JudgeName] = Field(["reward"])
-    """reward, judge: reward models; gold: embedded world; vader: sentiment; endpoint: LLM API."""
+    """reward, judge: reward models; gold: embedded world; vader: sentiment; endpoint: LLM API;
+    people: a blind vote in MLflow."""
     perplexity: bool = True
     """Perplexity and bits per byte on held-out texts and demonstrations, where there are any."""
     perplexity_texts: Count = 1000

@@ -86,7 +86,7 @@ def fill_queue(
 
     Args:
         items: All of the samples.
-        samples: The stage that published them; the queue bears its digest.
+        samples: The stage that published them; the queue bears its name and digest.
         share: Of the items that must be reviewed.
         pipeline: Whose MLflow run is marked with the queue.
 
@@ -101,7 +101,7 @@ def fill_queue(
     missing = {item.key: _shown(item) for item in items if item.key not in traces}
     if missing:
         traces = reviews.show(missing)
-    mark = f"feedback {samples.digest[:12]}"
+    mark = f"{samples.stage.partition('-')[0]} {samples.digest[:12]}"
     asked = reviews.ask(questions(len(LETTERS)))[: max(len(one.completions) for one in items)]
     found = reviews.queue(mark)
     queue_id, name = found or reviews.make_queue(
