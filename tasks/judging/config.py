@@ -3,6 +3,7 @@
 from pydantic import Field, model_validator
 
 from models.config import Count
+from models.evaluation.checks import MIN_PROMPTS
 from models.evaluation.config import Bounds, EndpointConfig, MeasuringConfig
 from tasks.judging.judges import Decider, JudgeName
 
@@ -26,6 +27,13 @@ class EvaluationConfig(Bounds, MeasuringConfig):
     def _judge_is_complete(self) -> "EvaluationConfig":
         if self.judge == "endpoint":
             _want_endpoint(self.endpoint)
+        asked = min(self.prompts, self.people_prompts)
+        if self.judge == "people" and asked < MIN_PROMPTS:
+            name = "prompts" if asked == self.prompts else "people_prompts"
+            raise ValueError(  # before anybody votes in vain
+                f"{name} is {asked}, but below {MIN_PROMPTS} prompts no policy can be accepted; "
+                f"choose at least {MIN_PROMPTS}"
+            )
         return self
 
 

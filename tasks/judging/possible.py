@@ -28,11 +28,9 @@ def refuse_impossible(config: EvaluationConfig, *, gold: bool, held_out: bool) -
     judge = deciding_judge(config.judge, judge_names(config, gold=gold, held_out=held_out))
     if judge == "vader":
         VaderJudge()
-    compared = {"endpoint": config.endpoint.prompts, "people": config.people_prompts}
-    asked = min(config.prompts, compared.get(judge, config.prompts))
+    asked = min(config.prompts, config.endpoint.prompts) if judge == "endpoint" else config.prompts
     if asked < MIN_PROMPTS:
-        own = "evaluate.people_prompts" if judge == "people" else "evaluate.endpoint.prompts"
-        name = "evaluate.prompts" if asked == config.prompts else own
+        name = "evaluate.prompts" if asked == config.prompts else "evaluate.endpoint.prompts"
         raise ParameterError(
             f"{name} is {asked}, but below {MIN_PROMPTS} prompts no policy can be accepted; choose "
             f"at least {MIN_PROMPTS}"

@@ -13,6 +13,7 @@ from models.errors import DataError, ParameterError
 from models.evaluation.config import EndpointConfig
 from models.evaluation.samples import PairwiseJudge, Samples, Scores
 from tasks.judging.config import EvaluateModelsConfig, EvaluationConfig, judge_names
+from tasks.judging.evaluation import what_counts
 from tasks.judging.judges import GoldJudge, VaderJudge, deciding_judge, make_judge
 from tasks.run.pipeline import PipelineRun
 
@@ -139,7 +140,10 @@ def test_who_may_decide_is_among_the_judges_and_the_rewarded_one_never_by_name()
         assert names == ["reward", "judge", "gold", judge]
         assert deciding_judge(config.judge, names) == judge
     for told, message in (({"judge": "reward"}, "Input should be"),
-                          ({"judge": "endpoint"}, "give both")):  # fmt: skip
+                          ({"judge": "endpoint"}, "give both"),
+                          ({"judge": "people", "people_prompts": 29}, "people_prompts is 29, but"),
+                          ({"judge": "people", "prompts": 29}, " prompts is 29, .* at least 30"),
+                          ):  # fmt: skip
         with pytest.raises(ValueError, match=message):
             EvaluationConfig.model_validate(told)
 
@@ -158,3 +162,13 @@ def test_who_may_decide_is_among_the_judges_and_the_rewarded_one_never_by_name()
 def test_config_refuses_what_no_judge_can_do(told: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         EvaluateModelsConfig.model_validate(told)
+
+
+def test_what_a_judge_is_not_asked_names_no_result() -> None:
+    """A number that only people are asked by leaves the digests of other decisions alone."""
+    for judge, counts in (("gold", False), ("people", True)):
+        one, other = (
+            what_counts(EvaluationConfig.model_validate({"judge": judge, "people_prompts": number}))
+            for number in (40, 50)
+        )
+        assert (one != other) is counts
