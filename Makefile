@@ -31,7 +31,7 @@ fast: $(STAMP)  ## The fast tests
 	$(PYTEST)
 
 slow: $(STAMP)  ## The slow tests: crashes, controls, real servers
-	$(PYTEST) -m slow
+	$(PYTEST) -m slow --durations=25
 
 clean:  ## Remove the environment; results in .quartet stay
 	rm -rf $(VENV)

@@ -22,7 +22,7 @@ from models.config import Config, Seed
 from models.errors import ParameterError
 from models.language.config import ArchitectureConfig, BaseModelConfig, SamplingConfig
 from models.ppo.config import PPOConfig
-from models.reward.config import RewardStageConfig
+from models.reward.config import FeedbackConfig, RewardStageConfig
 from models.training.config import PretrainConfig, SFTStageConfig
 from tasks.data.config import DataConfig
 from tasks.judging.config import EvaluationConfig
@@ -59,14 +59,12 @@ class ArchitectureFields(Config):
 
     layers: int = field_of(ArchitectureConfig, "layers")
     width: int = field_of(ArchitectureConfig, "width")
-    context: int = field_of(ArchitectureConfig, "context")
 
 
 class PretrainFields(Config):
     """Pretraining of the base model."""
 
     steps: int = field_of(PretrainConfig, "steps")
-    learning_rate: float = field_of(PretrainConfig, "learning_rate")
 
 
 class SFTFields(Config):
@@ -74,6 +72,14 @@ class SFTFields(Config):
 
     epochs: float = field_of(SFTStageConfig, "epochs")
     learning_rate: float = field_of(SFTStageConfig, "learning_rate")
+
+
+class FeedbackFields(Config):
+    """Who compares the SFT model's completions."""
+
+    annotator: Literal["none", "simulated", "people", "endpoint"] = field_of(
+        FeedbackConfig, "annotator"
+    )
 
 
 class RewardFields(Config):
@@ -137,7 +143,8 @@ class StageForm(Config):
         }
         own = {"preset": preset, "seed": 0, "time_limit_hours": 0.0, "further": list(further)}
         asks = {"approval": False} if "approval" in cls.model_fields else {}
-        return cls.model_validate({**own, **asks, **groups})
+        plain = {name: values[name] for name in cls._plain()}
+        return cls.model_validate({**own, **asks, **plain, **groups})
 
     def called(self, name: str, note: str) -> Self:
         """The same form with a name and a note for the run.
@@ -154,8 +161,8 @@ class StageForm(Config):
             ParameterError: A value is refused, or the values do not fit together.
         """
         shown = self.model_dump(mode="json")
-        groups = {group: shown[group] for group in self._groups()}
-        return load_preset(self.preset, self.further, {"seed": self.seed, **groups})
+        given = {name: shown[name] for name in ("seed", *self._plain(), *self._groups())}
+        return load_preset(self.preset, self.further, given)
 
     def check_deployment(self, filled_in: dict[str, Any]) -> None:
         """Refuse a preset other than the one that filled in the deployment's form.
@@ -169,6 +176,11 @@ class StageForm(Config):
                 f"the form was filled in with the values of preset {preset!r}, got preset "
                 f"{self.preset!r}, whose values differ; start the deployment of {self.preset!r}"
             )
+
+    @classmethod
+    def _plain(cls) -> list[str]:
+        """The fields that are parameters of the pipeline themselves, in no group."""
+        return [name for name in ("align",) if name in cls.model_fields]
 
     @classmethod
     def _groups(cls) -> dict[str, list[str]]:
@@ -197,7 +209,9 @@ class RunForm(StageForm):
     model: ArchitectureFields = Field(title="Architecture")
     pretrain: PretrainFields = Field(title="Pretraining")
     sft: SFTFields
+    feedback: FeedbackFields
     reward: RewardFields = Field(title="Reward model")
     sampling: SamplingFields
+    align: Literal["ppo", "dpo", "best_of_n"] = field_of(PipelineParameters, "align")
     ppo: PPOFields
     evaluate: EvaluationFields = Field(title="Evaluation")

@@ -65,7 +65,7 @@ class PipelineParameters(Config):
             raise ValueError(
                 "feedback.annotator is simulated but data.source is "
                 f"{self.data.source}; the simulated annotator knows only the embedded world: "
-                "set feedback.annotator=none"
+                "set feedback.annotator=people, endpoint or none"
             )
         if self.needs_corpus and self.data.source == "sources" and not self.data.corpus:
             raise ValueError(

@@ -43,7 +43,7 @@ def learn_preferences(
     if p.feedback.annotator == "people":
         samples, preferences = ask_people(p, pipeline, data=data, sft=sft)
         stages += [samples, preferences]
-    elif p.feedback.annotator == "simulated":
+    elif p.feedback.annotator != "none":
         preferences = collect_feedback(
             p.feedback,
             p.sampling,

@@ -47,9 +47,7 @@ def evaluate(
     reference: Annotated[str, typer.Option(help="Reference model of the KL.")] = "",
     count: Annotated[int, typer.Option(help="Maximum number of prompts.")] = 512,
     samples: Annotated[int, typer.Option(help="Samples per prompt.")] = 4,
-    people_prompts: Annotated[
-        int, typer.Option(help="How many of them --judge people compares.")
-    ] = 50,
+    people_prompts: Annotated[int, typer.Option(help="Prompts for --judge people.")] = 50,
     seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     endpoint_url: Annotated[str, typer.Option(help="Base URL for --judge endpoint.")] = "",
     endpoint_model: Annotated[str, typer.Option(help="Model name for --judge endpoint.")] = "",

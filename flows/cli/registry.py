@@ -44,9 +44,7 @@ def promote(
         typer.Option(help="gold, judge (held-out reward model), vader, endpoint, people or auto."),
     ] = "auto",
     judge_model: Annotated[str, typer.Option(help="Held-out reward model for --judge judge.")] = "",
-    people_prompts: Annotated[
-        int, typer.Option(help="How many prompts --judge people compares.", min=1, max=MOST)
-    ] = 50,
+    people_prompts: Annotated[int, typer.Option(help="Prompts for --judge people.", min=1)] = 50,
     max_kl: Annotated[
         float,
         typer.Option(help="Maximum KL to the reference model, in nats.", min=0.001, max=1_000_000),

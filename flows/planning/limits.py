@@ -77,10 +77,19 @@ def _rows(p: PipelineParameters) -> Iterator[_Need]:
             lower="data.world.documents, data.world.demonstrations or data.world.preferences",
             on_device=False,
         )
-    if p.feedback.annotator == "simulated":
+    feedback = p.feedback
+    if feedback.annotator == "people":
+        pairs = feedback.prompts * feedback.completions * (feedback.completions - 1) // 2
         yield _Need(
-            what=f"feedback of {p.feedback.preferences:,} pairs",
-            size=1200 * p.feedback.preferences,
+            what=f"feedback of up to {pairs:,} pairs of people",
+            size=1200 * pairs,
+            lower="feedback.prompts or feedback.completions",
+            on_device=False,
+        )
+    elif feedback.annotator != "none":
+        yield _Need(
+            what=f"feedback of {feedback.preferences:,} pairs",
+            size=1200 * feedback.preferences,
             lower="feedback.preferences",
             on_device=False,
         )

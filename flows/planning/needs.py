@@ -38,7 +38,7 @@ def stages_with_networks(known: Known) -> list[str]:
     left_out = {
         "pretrain": bool(known.get("base.source")),
         "feedback-samples": known.get("feedback.annotator") != "people",
-        "feedback": known.get("feedback.annotator") != "simulated",
+        "feedback": known.get("feedback.annotator") not in ("simulated", "endpoint"),
         "judge": not judged,
         "ppo": known.parameters.get("align", "ppo") != "ppo",
         "dpo": known.parameters.get("align", "ppo") != "dpo",

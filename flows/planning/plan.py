@@ -138,6 +138,8 @@ def make_plan(parameters: PipelineParameters, stages: Stages[object]) -> Plan:
     for stage in found:
         if stage.spec.name == "evaluate":
             _check_decision(parameters, stage, rows)
+        elif "endpoint" in stage.spec.parameters and not stage.reused:
+            refuse_silent_endpoint(parameters.feedback.endpoint, "feedback.endpoint")
     known = Known(parameters=parameters.model_dump(mode="json"))
     try:
         known = known_of_plan(parameters, found, rows, load_settings())
@@ -185,7 +187,7 @@ def _check_decision(
     if "data/prompts_heldout_rows" in rows:
         refuse_few_prompts(int(rows["data/prompts_heldout_rows"]))
     if config.judge == "endpoint" and not evaluation.reused:
-        refuse_silent_endpoint(config.endpoint)
+        refuse_silent_endpoint(config.endpoint, "evaluate.endpoint")
 
 
 class _Planned(BaseException):

@@ -74,8 +74,6 @@ class EndpointConfig(Config):
         "OPENAI_API_KEY", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", title="API key variable"
     )
     """Name of the environment variable with the API key; without it, no key is sent."""
-    prompts: Count = 128
-    """How many of the evaluated prompts are judged; two requests per prompt and model pair."""
     temperature: float = Field(0.0, ge=0, le=2)
     """Temperature of the judge; some models accept only 1."""
     max_tokens: int = Field(256, ge=0, le=1_048_576)
@@ -97,6 +95,13 @@ class EndpointConfig(Config):
                 "environment variable that api_key_env names (OPENAI_API_KEY)"
             )
         return url.rstrip("/")
+
+
+class EndpointJudgeConfig(EndpointConfig):
+    """A language model as a judge of an evaluation."""
+
+    prompts: Count = 128
+    """How many of the evaluated prompts are judged; two requests per prompt and model pair."""
 
 
 def _is_plain(url: str) -> bool:

@@ -1,8 +1,8 @@
 """The configs of feedback, reward model training and reward model quality."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from models.config import (
     BatchSize,
@@ -18,15 +18,16 @@ from models.config import (
     ShareBelowOne,
     Steps,
 )
+from models.evaluation.config import EndpointConfig
 from models.language.config import LoRAConfig
 
 
 class FeedbackConfig(Config):
     """Completions of the SFT model, compared by an annotator and mixed with given preferences."""
 
-    annotator: Literal["none", "simulated", "people"] = "none"
+    annotator: Literal["none", "simulated", "people", "endpoint"] = "none"
     """none: skip the stage; simulated: the embedded world's annotator; people: those who answer in
-    MLflow's review queue, while the run is suspended."""
+    MLflow's review queue, while the run is suspended; endpoint: a language model behind an API."""
     preferences: int = Field(4000, ge=1, le=10_000_000)
     """Training pairs after mixing, annotated and given ones together; with people it follows from
     their answers."""
@@ -38,6 +39,18 @@ class FeedbackConfig(Config):
     """Completions of each of these prompts; equal ones count once."""
     answered_share: PositiveShare = 1.0
     """Share of these prompts that people must have reviewed before the run resumes by itself."""
+
+    endpoint: EndpointConfig = Field(default_factory=EndpointConfig, title="Endpoint annotator")
+    """Its criteria are the constitution: what makes one completion better than another."""
+
+    @model_validator(mode="after")
+    def _annotator_is_complete(self) -> Self:
+        if self.annotator == "endpoint" and not (self.endpoint.url and self.endpoint.model):
+            raise ValueError(
+                f"annotator is endpoint, but endpoint.url is {self.endpoint.url!r} and "
+                f"endpoint.model is {self.endpoint.model!r}; give both, or choose another annotator"
+            )
+        return self
 
     @property
     def annotated(self) -> int:

@@ -4,7 +4,7 @@ from pydantic import Field, model_validator
 
 from models.config import Count
 from models.evaluation.checks import MIN_PROMPTS
-from models.evaluation.config import Bounds, EndpointConfig, MeasuringConfig
+from models.evaluation.config import Bounds, EndpointConfig, EndpointJudgeConfig, MeasuringConfig
 from tasks.judging.judges import Decider, JudgeName
 
 
@@ -21,7 +21,9 @@ class EvaluationConfig(Bounds, MeasuringConfig):
 
     judge: Decider = "auto"
     """Who decides; auto: the gold judge if there is one, else the held-out reward model."""
-    endpoint: EndpointConfig = Field(default_factory=EndpointConfig, title="Endpoint judge")
+    endpoint: EndpointJudgeConfig = Field(
+        default_factory=EndpointJudgeConfig, title="Endpoint judge"
+    )
 
     @model_validator(mode="after")
     def _judge_is_complete(self) -> "EvaluationConfig":
@@ -55,7 +57,9 @@ class EvaluateModelsConfig(MeasuringConfig):
     """Maximum number of texts of each kind."""
     references: bool = Field(False, title="BLEU and ROUGE")
     """Compare with the completions given with the prompts; every prompt needs one."""
-    endpoint: EndpointConfig = Field(default_factory=EndpointConfig, title="Endpoint judge")
+    endpoint: EndpointJudgeConfig = Field(
+        default_factory=EndpointJudgeConfig, title="Endpoint judge"
+    )
 
     @model_validator(mode="after")
     def _judges_are_complete(self) -> "EvaluateModelsConfig":

@@ -117,6 +117,11 @@ class EndpointJudge:
         preference[asked] = [_preference(*both) for both in orders]
         return Preferences(preference=preference, facts=_facts(pairs, orders))
 
+    def describe(self) -> dict[str, Any]:
+        """Who compares, by which criteria."""
+        told = self._config.model_dump(include={"url", "model", "criteria"})
+        return {"annotator": "endpoint", **told}
+
     def _answer(self, question: str) -> Answer | None:
         config = self._config
         body: dict[str, Any] = {

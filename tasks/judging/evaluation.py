@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from models.errors import ParameterError
+from models.evaluation.config import EndpointConfig
 from models.evaluation.measures import Bootstrap
 from models.evaluation.result import SAMPLES, EvaluationResult
 from models.language.config import SamplingConfig
@@ -50,11 +51,16 @@ def identities(
     """What the answers of judges that compare pairs depend on; nothing of those not asked."""
     shown: dict[str, Any] = {}
     if "endpoint" in judges:
-        told = {"url", "model", "criteria", "prompts", "temperature", "max_tokens"}
-        shown["endpoint"] = config.endpoint.model_dump(mode="json", include=told)
+        shown["endpoint"] = endpoint_identity(config.endpoint)
     if "people" in judges:
         shown["people_prompts"] = config.people_prompts
     return shown
+
+
+def endpoint_identity(endpoint: EndpointConfig) -> dict[str, Any]:
+    """What of an endpoint its answers depend on."""
+    told = {"url", "model", "criteria", "prompts", "temperature", "max_tokens"}
+    return endpoint.model_dump(mode="json", include=told)
 
 
 def run_evaluation(

@@ -66,8 +66,11 @@ def refuse_few_prompts(heldout: int) -> None:
         )
 
 
-def refuse_silent_endpoint(endpoint: EndpointConfig) -> None:
+def refuse_silent_endpoint(endpoint: EndpointConfig, group: str) -> None:
     """Refuse an endpoint that does not answer, or not to this account.
+
+    Args:
+        group: The parameters that name it.
 
     Raises:
         ParameterError: With what it said and the remedy.
@@ -83,11 +86,11 @@ def refuse_silent_endpoint(endpoint: EndpointConfig) -> None:
         ).status_code
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
         raise ParameterError(
-            f"the judge at evaluate.endpoint.url {endpoint.url} does not answer "
+            f"the language model at {group}.url {endpoint.url} does not answer "
             f"({first_line(error)}); start it, or correct the address up to /v1"
         ) from error
     if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
         raise ParameterError(
-            f"the judge at evaluate.endpoint.url {endpoint.url} refuses this account ({status}); "
+            f"the language model at {group}.url {endpoint.url} refuses this account ({status}); "
             f"{state}: set it to the endpoint's key where the flow runs"
         )

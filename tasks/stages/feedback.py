@@ -11,12 +11,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from models.errors import DataError
+from models.errors import DataError, ParameterError
 from models.evaluation.samples import Annotator, Pair
 from models.language.config import SamplingConfig
 from models.randomness import derive_seed
 from models.reward.config import FeedbackConfig
 from models.rows import read_rows, write_json, write_rows
+from tasks.judging.endpoint import EndpointJudge
+from tasks.judging.evaluation import endpoint_identity
 from tasks.labelling.pairs import as_content
 from tasks.results.store import StageRef
 from tasks.run.pipeline import PipelineRun
@@ -47,41 +49,33 @@ def collect_feedback(
     Args:
         shuffle: Whether labels are random, as a control.
     """
-    annotator = SimulatedAnnotator(seed=derive_seed(pipeline.seed, "annotator"), shuffle=shuffle)
+    asks_endpoint = config.annotator == "endpoint"
+    if asks_endpoint and shuffle:
+        raise ParameterError(
+            "data.world.shuffle_preferences is true, and feedback.annotator is endpoint; random "
+            "labels are a control of the simulated annotator: set feedback.annotator=simulated"
+        )
 
     def learn(work: Workspace) -> Mapping[str, float]:
-        from models.language.generation import complete  # imports torch
-
+        annotator: Annotator
+        if asks_endpoint:
+            annotator = EndpointJudge(config.endpoint, work.checkpoints / "endpoint-answers.jsonl")
+        else:
+            seed = derive_seed(pipeline.seed, "annotator")
+            annotator = SimulatedAnnotator(seed=seed, shuffle=shuffle)
         folder = work.inputs["prompts"]
         prompts = pick_prompts(
             [row["prompt"] for row in read_rows(folder / "prompts_train.jsonl")],
             round(config.annotated * SPARE),
             pipeline.seed,
         )
-        completions = work.learn(
-            complete,
-            model=work.inputs["sft"] / "model",
-            prompts=[prompt for prompt in prompts for _ in range(2)],
-            sampling=sampling,
-            seed=derive_seed(pipeline.seed, "feedback"),
-            device=work.device,
-        )
-        pairs = [
-            (first.text, second.text) if first.finished and second.finished else None
-            for first, second in zip(completions[::2], completions[1::2], strict=True)
-        ]
-        annotated, outcomes = annotate(prompts, pairs, annotator, config.annotated)
+        pairs = _sampled_pairs(work, prompts, sampling, derive_seed(pipeline.seed, "feedback"))
+        annotated, outcomes, facts = annotate(prompts, pairs, annotator, config.annotated)
         given = read_rows(folder / "preferences_train.jsonl")[: config.given]
-        if len(annotated) < config.annotated or len(given) < config.given:
-            run_logger().warning(
-                "feedback got %d annotated and %d given preferences, wanted %d and %d; the mix "
-                "has another share than was asked for: give more prompts or preferences, or lower "
-                "feedback.preferences",
-                len(annotated), len(given), config.annotated, config.given,
-            )  # fmt: skip
+        _warn_of_too_few(config, len(annotated), len(given))
         about = {
             "wanted": {"annotated": config.annotated, "given": config.given},
-            "annotator": annotator.describe(),
+            "annotator": annotator.describe() | facts,
         }
         return write_preferences(work.out, annotated, given, outcomes, about, pipeline.seed)
 
@@ -91,10 +85,41 @@ def collect_feedback(
         parameters={
             "feedback": config.model_dump(mode="json", include=COUNTS) | {"shuffle": shuffle},
             "sampling": sampling.model_dump(mode="json"),
-        },
+        }
+        | ({"endpoint": endpoint_identity(config.endpoint)} if asks_endpoint else {}),
         inputs={"sft": sft, "prompts": data},
     )
     return run_stage(spec, pipeline, learn)
+
+
+def _sampled_pairs(
+    work: Workspace, prompts: Sequence[Any], sampling: SamplingConfig, seed: int
+) -> list[tuple[str, str] | None]:
+    """Two completions of each prompt; None where one of them was cut at the limit."""
+    from models.language.generation import complete  # imports torch
+
+    completions = work.learn(
+        complete,
+        model=work.inputs["sft"] / "model",
+        prompts=[prompt for prompt in prompts for _ in range(2)],
+        sampling=sampling,
+        seed=seed,
+        device=work.device,
+    )
+    return [
+        (first.text, second.text) if first.finished and second.finished else None
+        for first, second in zip(completions[::2], completions[1::2], strict=True)
+    ]
+
+
+def _warn_of_too_few(config: FeedbackConfig, annotated: int, given: int) -> None:
+    if annotated < config.annotated or given < config.given:
+        run_logger().warning(
+            "feedback got %d annotated and %d given preferences, wanted %d and %d; the mix has "
+            "another share than was asked for: give more prompts or preferences, or lower "
+            "feedback.preferences",
+            annotated, given, config.annotated, config.given,
+        )  # fmt: skip
 
 
 def annotate(
@@ -102,7 +127,7 @@ def annotate(
     pairs: Sequence[tuple[str, str] | None],
     annotator: Annotator,
     wanted: int,
-) -> tuple[list[dict[str, Any]], Counter[str]]:
+) -> tuple[list[dict[str, Any]], Counter[str], dict[str, float]]:
     """Have pairs of completions compared and keep `wanted` that were decided.
 
     Args:
@@ -111,7 +136,8 @@ def annotate(
             text would pass for one that ends there.
 
     Returns:
-        At most `wanted` preference rows, and the number of pairs by outcome.
+        At most `wanted` preference rows, the number of pairs by outcome, and what the annotator
+        tells of itself.
     """
     outcomes: Counter[str] = Counter()
     asked: list[Pair] = []
@@ -124,15 +150,15 @@ def annotate(
             first, second = (as_content(prompt, completion) for completion in pair)
             asked.append(Pair(prompt=prompt, first=first, second=second))
     decided: list[dict[str, Any]] = []
-    preferences = annotator.compare(asked).preference.tolist()
-    for one, preference in zip(asked, preferences, strict=True):
+    answers = annotator.compare(asked)
+    for one, preference in zip(asked, answers.preference.tolist(), strict=True):
         row = one.to_row(preference)
         if row is None:
             outcomes["abstained"] += 1
         elif len(decided) < wanted:
             decided.append(row)
     outcomes["decided"] = len(decided)
-    return decided, outcomes
+    return decided, outcomes, dict(answers.facts)
 
 
 def pick_prompts(prompts: list[Any], count: int, seed: int) -> list[Any]:

@@ -1,7 +1,5 @@
 """Quartet as its users have it: `quartet up`, real servers and worker, runs started by the API."""
 
-import itertools
-import math
 import os
 import re
 import signal
@@ -12,10 +10,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import mlflow
 import pytest
-from mlflow.entities import AssessmentSource, AssessmentSourceType
-from mlflow.genai import review_queues
 from prefect.client.schemas.actions import DeploymentScheduleCreate
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
 from prefect.client.schemas.schedules import CronSchedule
@@ -26,6 +21,7 @@ from models.rows import last_text, read_rows
 from tasks.run.spent import SPENT
 from tests.flows.browser import ROWS, browser
 from tests.flows.operated import IN_TWO, Operation, operated, until, weights
+from tests.flows.reviewing import answer_queue
 
 pytestmark = pytest.mark.slow
 
@@ -288,8 +284,10 @@ def test_approval_suspends_and_the_answer_decides(
 def test_people_answer_in_a_queue_and_the_run_resumes_by_itself(
     operation: Operation, tiny: tuple[str, ...]
 ) -> None:
-    people = ("feedback.annotator=people", "feedback.prompts=30", "feedback.answered_share=0.5")
-    run_id = operation.start_pipeline(*tiny, *people, "data.ties=half")
+    people = ("feedback.annotator=people", "feedback.prompts=60", "feedback.answered_share=0.9")
+    run_id = operation.start_pipeline(
+        *tiny, *people, "data.ties=half", "sampling.max_completion_tokens=32"
+    )
     operation.wait(run_id, "Suspended")
     until(lambda: operation.flow_process(run_id) is None, 15, "the end of the process")
 
@@ -303,7 +301,7 @@ def test_people_answer_in_a_queue_and_the_run_resumes_by_itself(
         operation.wait(operation.start("feedback-watch/feedback-watch"), "Completed")
 
     assert watched()
-    answered = _answer(operation, run_id, share=0.5)
+    answered = answer_queue(operation, run_id, share=0.9, in_page=3, declined=1)
     look()
     operation.wait(run_id, "Completed")
     children = operation.children(run_id)
@@ -317,7 +315,7 @@ def test_people_answer_in_a_queue_and_the_run_resumes_by_itself(
         if row["margin"] or row.get("tie")
     )
     assert pairs == answered
-    assert len(answered) > 3
+    assert len(answered) >= 18  # a pair for each item at least
     assert {row["rater"] for row in read_rows(folder / "labels.jsonl")} == {"admin"}
 
     def stops_looking() -> bool:
@@ -325,34 +323,6 @@ def test_people_answer_in_a_queue_and_the_run_resumes_by_itself(
         return not watched()
 
     until(stops_looking, 120, "the end of all runs that might wait")  # an automation starts some
-
-
-def _answer(operation: Operation, run_id: UUID, share: float) -> Counter[Any]:
-    """Rate completions by their length, and give the pairs that this makes."""
-    mlflow.set_tracking_uri(operation.mlflow_uri)
-    queue_id = operation.parent(run_id).data.tags["feedback.queue"]
-    digest = operation.children(run_id)["feedback-samples"].data.tags["quartet.digest"]
-    rows = read_rows(operation.home / "store" / "feedback-samples" / digest / "items.jsonl")
-    known = {row["key"]: row for row in rows}
-    items = list(review_queues.list_review_queue_items(queue_id, max_results=500))
-    human = AssessmentSource(source_type=AssessmentSourceType.HUMAN, source_id="admin")
-    pairs: Counter[Any] = Counter()
-    for item in items[: math.ceil(share * len(items))]:
-        row = known[mlflow.get_trace(item.item_id).info.tags["quartet.item"]]
-        letters = dict(zip("ABCD", row["completions"], strict=False))
-        ratings = {letter: 1 + len(text) % 7 for letter, text in letters.items()}
-        for letter, rating in ratings.items():
-            mlflow.log_feedback(
-                trace_id=item.item_id, name=f"Quality of {letter}", value=f"{rating}", source=human
-            )
-        review_queues.set_review_queue_item_status(
-            queue_id, item_id=item.item_id, status="complete", completed_by="admin"
-        )
-        for one, other in itertools.combinations(letters, 2):
-            high, low = sorted((one, other), key=lambda letter: -ratings[letter])
-            steps = ratings[high] - ratings[low]
-            pairs[last_text(row["prompt"]), letters[high], letters[low], steps / 6] += 1
-    return pairs
 
 
 def test_dead_servers_are_started_again_and_the_run_completes(

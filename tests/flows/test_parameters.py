@@ -172,10 +172,14 @@ def test_load_preset_names_every_wrong_value_at_once() -> None:
         (["sampling.max_completion_tokens=64"], ("max_completion_tokens", "model.context 64")),
         (["data.source=folder"], ("data.folder",)),
         (["data.folder=mine"], ("data.source=folder",)),
-        (["data.source=folder", "data.folder=x"], ("feedback.annotator=none",)),
+        (["data.source=folder", "data.folder=x"], ("feedback.annotator=people, endpoint or none",)),
         (["data.source=sources"], ("data.preferences",)),
         (
-            ["data.source=sources", "data.preferences=a/b", "feedback.annotator=none"],
+            [
+                "data.source=sources",
+                "data.preferences=a/b",
+                "feedback.annotator=none",
+            ],
             ("base.source", "data.corpus"),
         ),
         (

@@ -3,7 +3,7 @@
 import json
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import models.language.generation
-from models.errors import DataError
+from models.errors import DataError, ParameterError
+from models.evaluation.config import EndpointConfig
 from models.evaluation.samples import Pair, Preferences
 from models.language.config import SamplingConfig
 from models.language.generation import SampledText
@@ -23,6 +24,7 @@ from tasks.run.spec import StageSpec
 from tasks.run.stage import run_stage
 from tasks.settings import load_settings
 from tasks.stages.feedback import annotate, collect_feedback
+from tests.tasks.judging.endpoint_server import Server
 
 MESSAGES = [{"role": "user", "content": "Hello?"}]
 
@@ -48,7 +50,7 @@ class LongerIsBetter:
 def test_annotate_keeps_decided_pairs_and_counts_the_others() -> None:
     annotator = LongerIsBetter()
     pairs = [("a", "bb"), ("same", "same"), ("cc", "dd"), ("eee", "f")]
-    decided, outcomes = annotate(["p0", "p1", "p2", "p3"], pairs, annotator, 10)
+    decided, outcomes, _ = annotate(["p0", "p1", "p2", "p3"], pairs, annotator, 10)
     assert decided == [
         {"prompt": "p0", "chosen": "bb", "rejected": "a"},
         {"prompt": "p3", "chosen": "eee", "rejected": "f"},
@@ -59,21 +61,21 @@ def test_annotate_keeps_decided_pairs_and_counts_the_others() -> None:
 
 def test_annotate_stops_at_the_number_wanted() -> None:
     pairs = [("a", "bb")] * 5
-    decided, outcomes = annotate([f"p{i}" for i in range(5)], pairs, LongerIsBetter(), 2)
+    decided, outcomes, _ = annotate([f"p{i}" for i in range(5)], pairs, LongerIsBetter(), 2)
     assert [one["prompt"] for one in decided] == ["p0", "p1"]
     assert outcomes["decided"] == 2
 
 
 def test_annotate_leaves_out_pairs_that_were_cut_at_the_limit() -> None:
     annotator = LongerIsBetter()
-    decided, outcomes = annotate(["p0", "p1"], [None, ("a", "bb")], annotator, 10)
+    decided, outcomes, _ = annotate(["p0", "p1"], [None, ("a", "bb")], annotator, 10)
     assert [one["prompt"] for one in decided] == ["p1"]
     assert outcomes == Counter(unfinished=1, decided=1)
     assert len(annotator.asked) == 1
 
 
 def test_annotate_gives_completions_the_form_of_their_prompt() -> None:
-    decided, _ = annotate([MESSAGES], [("yes", "no")], LongerIsBetter(), 1)
+    decided, _, _ = annotate([MESSAGES], [("yes", "no")], LongerIsBetter(), 1)
     assert decided == [
         {
             "prompt": MESSAGES,
@@ -202,3 +204,71 @@ def test_feedback_labels_by_lot_when_shuffled(sampler: Sampler) -> None:
 def test_feedback_says_what_is_missing_without_prompts(sampler: Sampler) -> None:
     with pytest.raises(DataError, match=r"no training prompts .* feedback\.annotator=none"):
         collect(prepared([]))
+
+
+# --- an annotator behind an API -----------------------------------------------------------------
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    server = Server()
+    yield server
+    server.close()
+
+
+def asked(server: Server, data: StageRef, criteria: str) -> tuple[StageRef, Path]:
+    endpoint = EndpointConfig(url=server.url, model="tiny", criteria=criteria)
+    config = FeedbackConfig(
+        annotator="endpoint", preferences=10, annotated_share=0.6, endpoint=endpoint
+    )
+    ref = collect_feedback.fn(
+        config, SamplingConfig(), shuffle=False, pipeline=PIPELINE, data=data, sft=data
+    )
+    return ref, Store(load_settings().store).folder(ref.stage, ref.digest)
+
+
+def test_endpoint_annotates_by_the_criteria_and_the_report_says_who(
+    sampler: Sampler, server: Server
+) -> None:
+    server.answer = lambda pair: "A" if int(pair["A"].split()[1]) % 2 else "B"  # the second sample
+    data = prepared(PROMPTS)
+    ref, folder = asked(server, data, "The later, the better.")
+    rows = [
+        row for row in read_rows(folder / "preferences_train.jsonl") if row["prompt"] in PROMPTS
+    ]
+    assert len(rows) == 6
+    assert all(int(row["chosen"].split()[1]) % 2 for row in rows)
+    assert len(server.requests) == 18  # both orders of nine pairs
+    assert "The later, the better." in server.requests[0]["messages"][0]["content"]
+    report = json.loads((folder / "feedback.json").read_text())["annotator"]
+    assert (report["annotator"], report["model"]) == ("endpoint", "tiny")
+    assert report["follows_position"] == 0.0
+    again, _ = asked(server, data, "The later, the better.")
+    other, _ = asked(server, data, "The earlier, the better.")
+    assert again.reused
+    assert other.digest != ref.digest
+
+
+def test_endpoint_that_ends_in_between_is_not_asked_twice(sampler: Sampler, server: Server) -> None:
+    data = prepared(PROMPTS)
+    server.statuses = [200] * 6 + [400]
+    with pytest.raises(ParameterError, match="refuses the request"):
+        asked(server, data, "Longer.")
+    before = len(server.requests)
+    server.statuses = []
+    asked(server, data, "Longer.")
+    answered = before - 1
+    assert len(server.requests) - before <= 18 - answered + 4  # those that were in flight
+    assert len(server.requests) - before >= 18 - answered - 4
+
+
+def test_endpoint_without_a_model_and_with_random_labels_is_refused(sampler: Sampler) -> None:
+    with pytest.raises(ValueError, match=r"endpoint\.model is ''; give both"):
+        FeedbackConfig(annotator="endpoint", endpoint=EndpointConfig(url="http://127.0.0.1:9/v1"))
+    endpoint = EndpointConfig(url="http://127.0.0.1:9/v1", model="m")
+    config = FeedbackConfig(annotator="endpoint", endpoint=endpoint)
+    data = prepared(PROMPTS)
+    with pytest.raises(ParameterError, match="random labels are a control"):
+        collect_feedback.fn(
+            config, SamplingConfig(), shuffle=True, pipeline=PIPELINE, data=data, sft=data
+        )
