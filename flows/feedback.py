@@ -36,7 +36,9 @@ def _labels(p: PipelineParameters, samples: StageRef, pipeline: PipelineRun) -> 
     if kept is not None:
         return kept
     items = read_items(published_folder(samples))
-    queue = fill_queue(items, samples, p.feedback.answered_share, pipeline)
+    queue = fill_queue(
+        items, samples, p.feedback.answered_share, pipeline, twice=p.feedback.rated_twice
+    )
     ties = p.data.ties == "half"
     some = bool(pairs_of(queue.labels.rows, ties=ties)[0])
     refuse_missing(queue, some=some)

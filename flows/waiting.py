@@ -22,7 +22,6 @@ from prefect.input import RunInput
 from prefect.runtime import deployment, flow_run
 from pydantic import Field
 
-from tasks.escaping import for_markdown
 from tasks.labelling.queue import is_awaited_queue_done
 from tasks.labelling.waiting import AwaitingPeopleError, going_on
 from tasks.run.pipeline import FLOW_RUN_TAG
@@ -76,9 +75,7 @@ def _suspend(awaiting: AwaitingPeopleError) -> None:
     if not deployment.id:
         raise awaiting
     queue = awaiting.queue
-    where = f"[Review them]({queue.page})" if queue.page else "`quartet up` starts MLflow."
-    text = f"**{for_markdown(queue.name)}**: {queue.progress}. {where}"
-    form = Resumption.with_initial_data(description=text)
+    form = Resumption.with_initial_data(description=queue.describe())
     _switch_watch(on=True)
     for number in itertools.count(1):
         key = f"{KEY}-{queue.name.rpartition(' ')[2]}-{number}"

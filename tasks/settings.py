@@ -105,8 +105,9 @@ class Settings(BaseSettings):
 
     @property
     def rater_names(self) -> list[str]:
-        """Whom review queues are assigned to; nobody: everyone sees them."""
-        return [name.strip() for name in self.raters.split(",") if name.strip()]
+        """Whom review queues are assigned to, in lower case as by MLflow; nobody: everyone."""
+        names = (name.strip().lower() for name in self.raters.split(","))
+        return list(dict.fromkeys(name for name in names if name))
 
     @property
     def rollouts(self) -> Path:

@@ -7,6 +7,7 @@ from flows.parameters import PipelineParameters
 from flows.planning.limits import check_memory
 from tasks.data.sources import check_source
 from tasks.judging.possible import refuse_impossible
+from tasks.labelling.assignment import want_raters
 from tasks.registry.versions import named_version
 from tasks.run.rollout_server import want_rollout_server
 from tasks.settings import load_settings
@@ -16,10 +17,12 @@ def check_parameters(parameters: PipelineParameters) -> None:
     """Refuse what cannot fit in memory, and what of data or servers is missing.
 
     Raises:
-        ParameterError: It needs more memory than there is, or a rollout server that is not named.
+        ParameterError: It needs more memory than there is, or a rollout server or raters that are
+            not named.
         DataError: A folder or a file is missing.
     """
     check_memory(parameters, load_settings())
+    want_raters(parameters.feedback, load_settings())
     check_source(parameters.data, corpus=parameters.needs_corpus)
     if parameters.ppo.rollout_engine == "server":
         want_rollout_server(load_settings())

@@ -92,7 +92,8 @@ class Known:
         feedback = self.parameters.get("feedback", {})
         if feedback.get("annotator", "none") == "people":
             each = feedback["completions"] * (feedback["completions"] - 1) / 2
-            return float(feedback["prompts"] * each / feedback["annotated_share"])
+            labels = feedback["prompts"] * (1 + feedback.get("rated_twice", 0.0))
+            return float(labels * each / feedback["annotated_share"])
         if feedback.get("annotator", "none") != "none":
             return float(feedback["preferences"])
         return self.number("data/preferences_rows")

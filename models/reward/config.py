@@ -15,6 +15,7 @@ from models.config import (
     PositiveShare,
     Precision,
     Resamples,
+    Share,
     ShareBelowOne,
     Steps,
 )
@@ -38,7 +39,19 @@ class FeedbackConfig(Config):
     completions: int = Field(4, ge=2, le=9, title="Completions for people")
     """Completions of each of these prompts; equal ones count once."""
     answered_share: PositiveShare = 1.0
-    """Share of these prompts that people must have reviewed before the run resumes by itself."""
+    """Share of the reviews that must be done before the run resumes by itself."""
+    rated_twice: Share = Field(0.0, title="Rated twice")
+    """Share of these prompts that go to two people, to see how far they agree. Above 0 each of
+    QUARTET_RATERS has their own queue; with 0 all share one."""
+    without_raters: str = Field("", title="Without raters")
+    """People whose labels are left out, separated by commas; the report on feedback names those who
+    are far off the others."""
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """The people whose labels are left out, in lower case as MLflow compares them."""
+        names = (name.strip().lower() for name in self.without_raters.split(","))
+        return tuple(sorted({name for name in names if name}))
 
     endpoint: EndpointConfig = Field(default_factory=EndpointConfig, title="Endpoint annotator")
     """Its criteria are the constitution: what makes one completion better than another."""

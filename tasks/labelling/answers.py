@@ -1,10 +1,12 @@
 """What people answered, as labels: one row for each item and rater, with time and queue.
 
 A later answer of a rater to the same question replaces the earlier one. Only what was marked as
-reviewed counts; what was declined does not.
+reviewed counts; what was declined does not. Where raters have their own queues, that rater's
+answers count by what it says, those of others by any queue of the item.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,72 +19,122 @@ UNKNOWN = "unknown"
 
 NO_RATING = "cannot be judged"
 OPTIONS = ("7 excellent", "6", "5", "4 fair", "3", "2", "1 useless", NO_RATING)
+VERDICTS = {
+    "A is much better": (7, 1),
+    "A is better": (6, 2),
+    "A is slightly better": (5, 3),
+    "both are as good": (4, 4),
+    "B is slightly better": (3, 5),
+    "B is better": (2, 6),
+    "B is much better": (1, 7),
+}
+"""Llama 2's answers about two completions as ratings of both, which give its margins."""
+COMPARISON = Question(
+    name="Better of A and B",
+    options=(*VERDICTS, NO_RATING),
+    instruction="Which completion is better, and how much?",
+)
+RATINGS = tuple(
+    Question(
+        name=f"Quality of {letter}",
+        options=OPTIONS,
+        instruction=f"How good is completion {letter}? Equal ratings are ties.",
+    )
+    for letter in LETTERS
+)
 
 
-def questions(count: int) -> list[Question]:
-    """One for each of so many completions."""
-    return [
-        Question(
-            name=f"Quality of {letter}",
-            options=OPTIONS,
-            instruction=f"How good is completion {letter}? Equal ratings are ties.",
-        )
-        for letter in LETTERS[:count]
-    ]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where an item stands in one queue.
+
+    Attributes:
+        queue: Its name.
+        rater: Whose it is; empty where it is everybody's.
+    """
+
+    queue: str
+    rater: str
+    review: Review
 
 
 def labels_of(
     items: Iterable[Item],
     traces: Mapping[str, ReviewTrace],
-    reviews: Mapping[str, Review],
-    queue: str,
+    places: Mapping[str, Sequence[Place]],
 ) -> Labels:
-    """Read the answers to the items of a queue that were marked as reviewed.
+    """Read the answers to items that were marked as reviewed.
 
     Args:
         items: What was asked.
         traces: By the items' keys.
-        reviews: By the traces' ids.
-        queue: Name of the queue, for the record.
+        places: By the items' keys.
     """
     rows = []
     for item in items:
-        trace = traces.get(item.key)
-        review = reviews.get(trace.trace_id) if trace else None
-        if trace is not None and review is not None and review.status == "complete":
-            rows += [
-                _label(item, rater, given) | {"queue": queue, "trace": trace.trace_id}
-                for rater, given in _by_rater(item, trace).items()
-            ]
+        trace, asked = traces.get(item.key), places.get(item.key, ())
+        for rater, given in (_by_rater(item, trace) if trace else {}).items():
+            own = [one for one in asked if one.rater == rater]
+            done = [one for one in own or asked if one.review.status == "complete"]
+            done.sort(key=lambda one: name_of(one.review.by) != rater)
+            if trace and done:
+                rows.append(
+                    _label(item, rater, given)
+                    | {"queue": done[0].queue, "trace": trace.trace_id}
+                    | {"asked": sorted(one.rater for one in asked if one.rater)}
+                )
     return Labels(rows=tuple(sorted(rows, key=lambda row: (row["key"], row["rater"]))))
 
 
-def is_answered(item: Item, trace: ReviewTrace) -> str:
-    """Who answered every question about an item; empty where nobody did."""
-    asked = len(item.completions)
-    whole = [rater for rater, given in _by_rater(item, trace).items() if len(given) == asked]
-    return next(iter(sorted(whole)), "")
+def who_answered(item: Item, trace: ReviewTrace) -> list[str]:
+    """Those who answered every question about an item, in the order of their names."""
+    known = _by_rater(item, trace).items()
+    return sorted(rater for rater, given in known if _answers_all(item, given))
+
+
+def _answers_all(item: Item, given: Mapping[str, Answer]) -> bool:
+    return COMPARISON.name in given or len(given) == len(item.completions)
 
 
 def _by_rater(item: Item, trace: ReviewTrace) -> dict[str, dict[str, Answer]]:
-    """The last answer of each rater to each question."""
-    names = {one.name for one in questions(len(item.completions))}
+    """The last answer of each rater to each question, of comparison and ratings the later."""
+    names = {one.name for one in RATINGS[: len(item.completions)]}
+    pair = len(item.completions) == 2
     raters: dict[str, dict[str, Answer]] = {}
     for answer in sorted(trace.answers, key=lambda one: one.time_ms):
-        known = answer.value == NO_RATING or _rating(answer.value) is not None
-        if answer.question in names and known:
-            raters.setdefault(answer.rater or UNKNOWN, {})[answer.question] = answer
+        given = raters.get(name_of(answer.rater), {})
+        if pair and answer.question == COMPARISON.name and answer.value in COMPARISON.options:
+            given = {answer.question: answer}
+        elif answer.question in names and (
+            answer.value == NO_RATING or _rating(answer.value) is not None
+        ):
+            given = {**given, answer.question: answer}
+            given.pop(COMPARISON.name, None)
+        if given:
+            raters[name_of(answer.rater)] = given
     return raters
 
 
+def name_of(rater: str) -> str:
+    """A rater's name as MLflow compares it: whatever its case."""
+    return rater.strip().lower() or UNKNOWN
+
+
 def _label(item: Item, rater: str, given: Mapping[str, Answer]) -> dict[str, Any]:
-    names = [one.name for one in questions(len(item.completions))]
     last = max(answer.time_ms for answer in given.values())
+    if COMPARISON.name in given:
+        answer = given[COMPARISON.name]
+        ratings: list[int | None] = list(VERDICTS.get(str(answer.value), (None, None)))
+        comments = [answer.comment] * 2
+    else:
+        answers = [given.get(one.name) for one in RATINGS[: len(item.completions)]]
+        ratings = [_rating(one.value) if one else None for one in answers]
+        comments = [one.comment if one else "" for one in answers]
     return item.to_row() | {
-        "ratings": [_rating(given[name].value) if name in given else None for name in names],
+        "ratings": ratings,
         "rater": rater,
         "time": datetime.fromtimestamp(last / 1000, UTC).isoformat(timespec="seconds"),
-        "comments": [given[name].comment if name in given else "" for name in names],
+        "comments": comments,
     }
 
 

@@ -2,11 +2,13 @@
 
 import hashlib
 import random
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from models.errors import ParameterError
 from models.randomness import derive_seed
 from models.rows import Content, read_rows, write_rows
 from tasks.results.digests import canonical_json
@@ -74,6 +76,25 @@ class Labels:
         """Of who rated what how; an edited answer changes it, a comment does not."""
         said = [[row["key"], row["rater"], row["ratings"]] for row in self.rows]
         return hashlib.sha256(canonical_json(said).encode()).hexdigest()
+
+    @property
+    def raters(self) -> Counter[str]:
+        """How many labels each rater gave."""
+        return Counter(row["rater"] for row in self.rows)
+
+    def without(self, raters: Collection[str]) -> "Labels":
+        """Leave out those of some raters.
+
+        Raises:
+            ParameterError: One of them gave none.
+        """
+        strangers = sorted(set(raters) - self.raters.keys())
+        if strangers:
+            raise ParameterError(
+                f"feedback.without_raters names {', '.join(strangers)}, of whom there are no "
+                f"labels; there are some of {', '.join(sorted(self.raters)) or 'nobody'}"
+            )
+        return Labels(rows=tuple(row for row in self.rows if row["rater"] not in raters))
 
     def write(self, folder: Path) -> Path:
         """Write them into a folder and return the file."""

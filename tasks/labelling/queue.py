@@ -1,35 +1,39 @@
-"""The review queue of a run's items in MLflow: made or found, filled, and how far it is.
+"""The review queues of a run's items in MLflow: made or found, filled, and how far they are.
 
-It is named after the samples that it asks about, so every run with the same samples has the same
-queue. An item that was asked in another queue keeps its trace and its answers. So a queue that
-somebody deleted is made again with nothing lost, and filling it twice does nothing.
+One that everybody shares, or one for each rater, since MLflow takes an item for reviewed when any
+one rater has answered. They are named after the samples that they ask about, so every run with the
+same samples has the same queues. An item that was asked in another queue keeps its trace and its
+answers. So a queue that somebody deleted is made again with nothing lost, and filling it twice
+does nothing.
 """
 
 import math
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from models.rows import Content
 from tasks.escaping import for_markdown
-from tasks.labelling.answers import is_answered, labels_of, questions
-from tasks.labelling.items import LABELS, LETTERS, Item, Labels
+from tasks.labelling.answers import COMPARISON, RATINGS, Place, labels_of, who_answered
+from tasks.labelling.assignment import EVERYBODY, assign
+from tasks.labelling.items import LABELS, Item, Labels
+from tasks.labelling.shown import shown
 from tasks.results.store import StageRef
 from tasks.run.pipeline import PipelineRun
 from tasks.settings import load_settings
 from tasks.tracking.client import Tracker
-from tasks.tracking.reviews import PREVIEW, Review, Reviews, ReviewTrace, Shown
+from tasks.tracking.reviews import Review, Reviews, ReviewTrace
 
 ARTIFACTS = "labels"
 """Of a pipeline's MLflow run: the labels that it went on with."""
 QUEUE, NEEDED = "feedback.queue", "feedback.needed"
-"""Tags of a pipeline's MLflow run: the queue that it waits for, and how many reviews."""
+"""Tags of a pipeline's MLflow run: the queues that it waits for, and how many reviews in them."""
+PENDING = Review(status="pending")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How far a queue is, in items."""
+    """How far queues are, in items; one that two raters are asked about counts twice."""
 
     complete: int
     declined: int
@@ -45,50 +49,112 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Queue:
-    """A queue as it was found.
+class RaterQueue:
+    """One of MLflow's queues as it was found.
 
     Attributes:
         page: Its address; empty where no server shows it.
-        needed: Reviews that a run waits for.
+        rater: Whose it is; `EVERYBODY`'s where all share one.
+        reviews: By trace; also of items that it asked about earlier.
+        asks: Traces of the items that it asks about now, by the items' keys.
     """
 
     queue_id: str
     name: str
     page: str
-    needed: int
-    items: Sequence[Item]
-    traces: dict[str, ReviewTrace]
-    reviews: dict[str, Review]
+    rater: str
+    reviews: Mapping[str, Review]
+    asks: Mapping[str, str]
+
+    def review(self, key: str) -> Review:
+        """Where an item stands."""
+        return self.reviews.get(self.asks[key], PENDING)
 
     @property
     def progress(self) -> Progress:
         """How far it is."""
-        waiting = Review(status="pending")
-        traces = [self.traces[item.key].trace_id for item in self.items]
-        stands = [self.reviews.get(one, waiting).status for one in traces]
+        stands = [self.review(key).status for key in self.asks]
         return Progress(
             complete=stands.count("complete"),
             declined=stands.count("declined"),
             total=len(stands),
         )
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Queue:
+    """What people are asked, in one queue or in one for each rater.
+
+    Attributes:
+        needed: Reviews that a run waits for.
+    """
+
+    queues: Sequence[RaterQueue]
+    needed: int
+    items: Sequence[Item]
+    traces: Mapping[str, ReviewTrace]
+
+    @property
+    def queue_id(self) -> str:
+        """Ids of all, separated by commas."""
+        return ",".join(one.queue_id for one in self.queues)
+
+    @property
+    def name(self) -> str:
+        """Of all: that of the first without its rater."""
+        return self.queues[0].name.removesuffix(self.queues[0].rater).rstrip()
+
+    @property
+    def page(self) -> str:
+        """Address of the queue, or of the page that has all."""
+        page = self.queues[0].page
+        return page if len(self.queues) == 1 else page.partition("?")[0]
+
+    @property
+    def progress(self) -> Progress:
+        """How far all are together."""
+        each = [one.progress for one in self.queues]
+        return Progress(
+            complete=sum(one.complete for one in each),
+            declined=sum(one.declined for one in each),
+            total=sum(one.total for one in each),
+        )
+
     @property
     def labels(self) -> Labels:
         """What people answered so far."""
-        return labels_of(self.items, self.traces, self.reviews, self.name)
+        places: dict[str, list[Place]] = {}
+        for one in self.queues:
+            for key in one.asks:
+                place = Place(queue=one.name, rater=one.rater, review=one.review(key))
+                places.setdefault(key, []).append(place)
+        return labels_of(self.items, self.traces, places)
+
+    def describe(self) -> str:
+        """How far each queue is, with its address, in Markdown."""
+        lines = []
+        for one in self.queues:
+            link = f" [Review them]({one.page})." if one.page else ""
+            lines.append(f"- **{for_markdown(one.name)}**: {one.progress}.{link}")
+        return "\n".join(lines)
 
 
 def fill_queue(
-    items: Sequence[Item], samples: StageRef, share: float, pipeline: PipelineRun
+    items: Sequence[Item],
+    samples: StageRef,
+    share: float,
+    pipeline: PipelineRun,
+    *,
+    twice: float = 0.0,
 ) -> Queue:
     """Put items before people, as far as they are not there yet, and look how far they are.
 
     Args:
         items: All of the samples.
         samples: The stage that published them; the queue bears its name and digest.
-        share: Of the items that must be reviewed.
+        share: Of the reviews that are waited for.
         pipeline: Whose MLflow run is marked with the queue.
+        twice: Share of the items that two raters are asked about, each in their own queue.
 
     Raises:
         ConnectionError: The server does not answer.
@@ -98,67 +164,77 @@ def fill_queue(
     tracker = Tracker(settings)
     reviews = Reviews(tracker)
     traces = reviews.traces()
-    missing = {item.key: _shown(item) for item in items if item.key not in traces}
+    missing = {item.key: shown(item) for item in items if item.key not in traces}
     if missing:
         traces = reviews.show(missing)
-    mark = f"{samples.stage.partition('-')[0]} {samples.digest[:12]}"
-    asked = reviews.ask(questions(len(LETTERS)))[: max(len(one.completions) for one in items)]
-    found = reviews.queue(mark)
-    queue_id, name = found or reviews.make_queue(
-        f"{pipeline.name[:200]} {mark}", raters=settings.rater_names, questions=asked
+    server = settings.tracking_uri.rstrip("/")
+    most = max(len(item.completions) for item in items)
+    asked = reviews.ask([COMPARISON]) if most == 2 else reviews.ask(RATINGS)[:most]
+    asking = samples.stage.partition("-")[0]
+    queues = []
+    for rater, own in assign(items, settings.rater_names, twice).items():
+        mark = f"{asking} {samples.digest[:12]} {rater}".rstrip()
+        queue_id, name = reviews.queue(mark) or reviews.make_queue(
+            f"{pipeline.name[: 200 - len(rater)]} {mark}",
+            raters=settings.rater_names if rater == EVERYBODY else [rater],
+            questions=asked,
+        )
+        queues.append(
+            RaterQueue(
+                queue_id=queue_id,
+                name=name,
+                page=f"{server}/{reviews.page(queue_id)}" if server else "",
+                rater=rater,
+                reviews=reviews.reviews(queue_id) or {},
+                asks={item.key: traces[item.key].trace_id for item in own},
+            )
+        )
+    queues = _attach(reviews, queues, items, traces)
+    total = sum(len(one.asks) for one in queues)
+    needed = math.ceil(share * total - 1e-9)
+    filled = Queue(queues=queues, needed=needed, items=items, traces=traces)
+    earlier = sum(_handled(one.reviews) for one in queues) - sum(
+        one.progress.complete + one.progress.declined for one in queues
     )
-    ids = {item.key: traces[item.key].trace_id for item in items}
-    there = reviews.reviews(queue_id) or {}
-    if not there.keys() >= set(ids.values()):
-        reviews.attach(queue_id, [one for one in ids.values() if one not in there])
-        for item in items:  # what was labelled once is not asked again
-            rater = is_answered(item, traces[item.key])
-            if rater and ids[item.key] not in there:
-                reviews.complete(queue_id, ids[item.key], rater)
-        there = reviews.reviews(queue_id) or {}
-    needed = math.ceil(share * len(items) - 1e-9)
-    tracker.log(pipeline.run_id, tags={QUEUE: queue_id, NEEDED: str(needed)})
-    uri = settings.tracking_uri
-    return Queue(
-        queue_id=queue_id,
-        name=name,
-        page=f"{uri.rstrip('/')}/{reviews.page(queue_id)}" if uri else "",
-        needed=needed,
-        items=items,
-        traces=traces,
-        reviews=there,
-    )
+    tags = {QUEUE: filled.queue_id, NEEDED: str(needed + earlier)}
+    tracker.log(pipeline.run_id, tags=tags)
+    return filled
 
 
-def _prompt_text(prompt: Content) -> str:
-    if isinstance(prompt, str):
-        return _as_written(prompt)
-    if len(prompt) == 1:
-        return _as_written(prompt[0]["content"])
-    return "\n\n".join(f"**{turn['role']}** {_as_written(turn['content'])}" for turn in prompt)
+def _attach(
+    reviews: Reviews,
+    queues: Sequence[RaterQueue],
+    items: Sequence[Item],
+    traces: Mapping[str, ReviewTrace],
+) -> list[RaterQueue]:
+    """Put into queues what they lack; what was labelled once is not asked again."""
+    new: dict[str, list[RaterQueue]] = {}
+    for one in queues:
+        absent = {key: at for key, at in one.asks.items() if at not in one.reviews}
+        if absent:
+            reviews.attach(one.queue_id, absent.values())
+        for key in absent:
+            new.setdefault(key, []).append(one)
+    for item in items:
+        asked = [one for one in queues if item.key in one.asks]
+        known = {one.review(item.key).by for one in asked} | {one.rater for one in asked}
+        answered = who_answered(item, traces[item.key]) if item.key in new else []
+        others = iter([rater for rater in answered if rater not in known])
+        for one in new.get(item.key, ()):
+            by = one.rater if one.rater in answered else next(others, "")
+            if by:
+                reviews.complete(one.queue_id, traces[item.key].trace_id, by)
+    changed = {one.queue_id for found in new.values() for one in found}
+    return [
+        replace(one, reviews=reviews.reviews(one.queue_id) or {})
+        if one.queue_id in changed
+        else one
+        for one in queues
+    ]
 
 
-def _shown(item: Item) -> Shown:
-    whole = _text(item)
-    preview, characters = whole, PREVIEW
-    while len(preview) > PREVIEW:
-        characters = characters * 9 // 10
-        preview = f"{_text(item, characters)}\n\n*Cut; whole in the full trace.*"
-    return Shown(prompt=_prompt_text(item.prompt), text=whole, preview=preview)
-
-
-def _text(item: Item, characters: int | None = None) -> str:
-    """All completions, or so many characters of each, under their letters."""
-    parts = []
-    for letter, text in zip(LETTERS, item.completions, strict=False):
-        cut = characters is not None and len(text) > characters
-        parts.append(f"### {letter}\n\n{_as_written(f'{text[:characters]}…' if cut else text)}")
-    return "\n\n".join(parts)
-
-
-def _as_written(text: str) -> str:
-    """Foreign text as Markdown that shows it, line by line, and obeys nothing in it."""
-    return "  \n".join(map(for_markdown, text.split("\n")))
+def _handled(reviews: Mapping[str, Review]) -> int:
+    return sum(one.status != "pending" for one in reviews.values())
 
 
 def keep_labels(labels: Labels, pipeline: PipelineRun) -> None:
@@ -177,7 +253,7 @@ def kept_labels(pipeline: PipelineRun) -> Labels | None:
 
 
 def is_awaited_queue_done(tracker: Tracker, run_id: str) -> bool:
-    """Whether what a suspended pipeline waits for is there, or its queue is gone.
+    """Whether what a suspended pipeline waits for is there, or one of its queues is gone.
 
     Args:
         tracker: Of the server that has both.
@@ -186,8 +262,8 @@ def is_awaited_queue_done(tracker: Tracker, run_id: str) -> bool:
     tags = tracker.tags(run_id)
     if QUEUE not in tags:
         return False
-    reviews = Reviews(tracker).reviews(tags[QUEUE])
-    if reviews is None:
-        return True
-    handled = [one for one in reviews.values() if one.status != "pending"]
-    return len(handled) >= min(int(tags.get(NEEDED, "0")), len(reviews))
+    reviews = Reviews(tracker)
+    queues = [reviews.reviews(one) for one in tags[QUEUE].split(",")]
+    there = [one for one in queues if one is not None]
+    handled, total = sum(map(_handled, there)), sum(map(len, there))
+    return len(there) < len(queues) or handled >= min(int(tags.get(NEEDED, "0")), total)

@@ -30,7 +30,7 @@ from mlflow.genai import review_queues
 
 from models.randomness import derive_seed
 from models.rows import read_rows, text_of
-from tasks.labelling.answers import questions
+from tasks.labelling.answers import RATINGS
 from tasks.labelling.items import read_items
 from tasks.labelling.pairs import pairs_of
 from tasks.world.annotator import read, utility
@@ -80,7 +80,7 @@ def answer(home: Path) -> list[dict[str, Any]]:
         item = items[client.get_trace(one.item_id).info.tags["quartet.item"]]
         prompt = text_of(item.prompt, "user")
         ratings = [rating(prompt, text) for text in item.completions]
-        for question, value in zip(questions(len(ratings)), ratings, strict=True):
+        for question, value in zip(RATINGS, ratings, strict=False):
             mlflow.log_feedback(
                 trace_id=one.item_id, name=question.name, value=str(value), source=bot
             )

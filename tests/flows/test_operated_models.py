@@ -102,10 +102,9 @@ def vote_for_nobody(operation: Operation, queue_id: str) -> None:
     mlflow.set_tracking_uri(operation.mlflow_uri)
     human = AssessmentSource(source_type=AssessmentSourceType.HUMAN, source_id="admin")
     for item in review_queues.list_review_queue_items(queue_id, max_results=500):
-        for letter in "AB":
-            mlflow.log_feedback(
-                trace_id=item.item_id, name=f"Quality of {letter}", value="4", source=human
-            )
+        mlflow.log_feedback(
+            trace_id=item.item_id, name="Better of A and B", value="both are as good", source=human
+        )
         review_queues.set_review_queue_item_status(
             queue_id, item_id=item.item_id, status="complete", completed_by="admin"
         )

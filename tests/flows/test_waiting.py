@@ -7,8 +7,9 @@ from prefect import flow
 
 from flows import waiting
 from flows.waiting import Resumption, waiting_for_people
+from tasks.labelling.assignment import EVERYBODY
 from tasks.labelling.items import Item
-from tasks.labelling.queue import Queue
+from tasks.labelling.queue import Queue, RaterQueue
 from tasks.labelling.waiting import AwaitingPeopleError, refuse_missing
 from tasks.run.stage import stage_task
 from tasks.tracking.reviews import Review, ReviewTrace
@@ -17,11 +18,13 @@ from tasks.tracking.reviews import Review, ReviewTrace
 def queue(answered: int) -> Queue:
     """Of two items, so many of them reviewed."""
     items = [item for item in (Item.of(f"{i}?", "ab") for i in range(2)) if item is not None]
-    return Queue(
-        queue_id="q", name="toy evaluation 0123456789ab", page="http://mlflow/q", needed=2,
-        items=items, traces={one.key: ReviewTrace(trace_id=one.prompt) for one in items},  # type: ignore[arg-type]
-        reviews={f"{i}?": Review(status="complete") for i in range(answered)},
+    asks = {item.key: str(item.prompt) for item in items}
+    own = RaterQueue(
+        queue_id="q", name="toy evaluation 0123456789ab", page="http://mlflow/q", rater=EVERYBODY,
+        reviews={f"{i}?": Review(status="complete") for i in range(answered)}, asks=asks,
     )  # fmt: skip
+    traces = {key: ReviewTrace(trace_id=trace_id) for key, trace_id in asks.items()}
+    return Queue(queues=[own], needed=2, items=items, traces=traces)
 
 
 @pytest.mark.usefixtures("prefect_server")

@@ -1,6 +1,8 @@
 """A review queue on a real MLflow server: filled, answered, edited, killed, deleted."""
 
 import shutil
+import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,9 @@ import mlflow
 import pytest
 from mlflow.entities import AssessmentSource, AssessmentSourceType, Feedback
 from mlflow.genai import review_queues
+from mlflow.genai.label_schemas import get_label_schema
 
+from tasks.labelling.answers import who_answered
 from tasks.labelling.items import Item, Labels
 from tasks.labelling.queue import (
     Queue,
@@ -57,16 +61,22 @@ class Round:
         self.pipeline = PipelineRun(name=name, preset="toy", seed=0, run_id=run_id)
         self.samples = StageRef(stage="feedback-samples", digest=(name.encode().hex() * 64)[:64])
 
-    def look(self, share: float = 1.0) -> Queue:
+    def look(self, share: float = 1.0, twice: float = 0.0) -> Queue:
         """Fill the queue as far as it is not full."""
-        self.found = fill_queue(self.items, self.samples, share, self.pipeline)
+        self.found = fill_queue(self.items, self.samples, share, self.pipeline, twice=twice)
         return self.found
 
     def answer(
-        self, item: int, ratings: str, rater: str = "ann", status: str = "complete"
+        self,
+        item: int,
+        ratings: str,
+        rater: str = "ann",
+        status: str = "complete",
+        queue_of: str = "",
     ) -> list[Any]:
         """Answer as MLflow's page does: a number for each completion, - for none."""
         queue = self.found or self.look()
+        queue_id = next(one.queue_id for one in queue.queues if one.rater == queue_of)
         trace_id = queue.traces[self.items[item].key].trace_id
         human = AssessmentSource(source_type=AssessmentSourceType.HUMAN, source_id=rater)
         made = [
@@ -78,7 +88,7 @@ class Round:
         ]
         if status:
             review_queues.set_review_queue_item_status(
-                queue.queue_id, item_id=trace_id, status=status, completed_by=rater or "ann"
+                queue_id, item_id=trace_id, status=status, completed_by=rater or "ann"
             )
         return [trace_id, *made]
 
@@ -177,6 +187,187 @@ def test_what_was_labelled_is_not_asked_again_in_another_run(tracker: Tracker) -
     assert queue.queue_id != run.look().queue_id
     assert str(queue.progress) == "1 of 3 items reviewed"
     assert ratings(queue.labels) == [("again 0?", "ann", [4, 3, 2, 1])]
+
+
+# --- a queue for each rater ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def raters(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUARTET_RATERS", "ann, Bob,cyd")
+
+
+def own(run: Round, rater: str) -> list[int]:
+    """The items that a rater is asked about."""
+    queue = run.found or run.look()
+    (asks,) = (one.asks for one in queue.queues if one.rater == rater)
+    return [at for at, item in enumerate(run.items) if item.key in asks]
+
+
+@pytest.mark.usefixtures("raters")
+def test_each_rater_has_a_queue_and_some_items_are_in_two(tracker: Tracker) -> None:
+    run = Round(tracker, "dealt", prompts=6)
+    queue = run.look(twice=0.5)
+    assert [one.rater for one in queue.queues] == ["ann", "bob", "cyd"]
+    assert queue.name == f"dealt feedback {run.samples.digest[:12]}"
+    for one in queue.queues:
+        assert one.name == f"{queue.name} {one.rater}"
+        made = review_queues.get_review_queue(one.queue_id)
+        assert made.users == [one.rater]
+        there = {item.item_id for item in review_queues.list_review_queue_items(one.queue_id)}
+        assert there == set(one.asks.values())
+    assert [len(own(run, name)) for name in ("ann", "bob", "cyd")] == [3, 3, 3]
+    assert str(queue.progress) == "0 of 9 items reviewed"
+    assert queue.needed == 9
+    assert queue.describe().count("0 of 3 items reviewed. [Review them](http://") == 3
+    assert "selectedQueueId" not in queue.page
+    assert run.look(twice=0.5).queue_id == queue.queue_id
+
+
+@pytest.mark.usefixtures("raters")
+def test_run_waits_for_all_raters(tracker: Tracker) -> None:
+    run = Round(tracker, "all", prompts=3)
+    run.look(twice=1.0)
+    for name in ("ann", "bob"):
+        for item in own(run, name):
+            run.answer(item, "1234", rater=name, queue_of=name)
+    assert not is_awaited_queue_done(tracker, run.pipeline.run_id)
+    queue = run.look(twice=1.0)
+    assert not queue.progress.reached(queue.needed)
+    first, second = own(run, "cyd")
+    run.answer(first, "", rater="cyd", status="declined", queue_of="cyd")
+    run.answer(second, "4321", rater="dan", queue_of="cyd")  # for cyd
+    assert is_awaited_queue_done(tracker, run.pipeline.run_id)
+    done = run.look(twice=1.0)
+    assert done.progress.reached(done.needed)
+    assert str(done.progress) == "5 of 6 items reviewed, 1 declined"
+    rows = done.labels.rows
+    assert Counter(row["rater"] for row in rows) == {"ann": 2, "bob": 2, "dan": 1}
+    (stranger,) = (row for row in rows if row["rater"] == "dan")
+    assert stranger["queue"].endswith("cyd")
+    assert "cyd" in stranger["asked"]
+    assert "dan" not in stranger["asked"]
+
+
+@pytest.mark.usefixtures("raters")
+def test_answers_count_once_their_own_rater_is_done(tracker: Tracker) -> None:
+    run = Round(tracker, "own", prompts=3)
+    run.look(twice=1.0)
+    (item,) = set(own(run, "ann")) & set(own(run, "bob"))
+    run.answer(item, "12--", rater="bob", status="", queue_of="bob")  # has only begun
+    run.answer(item, "1234", rater="ann", queue_of="ann")
+    run.answer(item, "3333", rater="", status="", queue_of="ann")  # unsigned, beside ann's
+    assert [one[1] for one in ratings(run.look(twice=1.0).labels)] == ["ann", "unknown"]
+    run.answer(item, "4321", rater="BOB", queue_of="bob")
+    labels = run.look(twice=1.0).labels
+    assert [one[1:] for one in ratings(labels)] == [
+        ("ann", [1, 2, 3, 4]), ("bob", [4, 3, 2, 1]), ("unknown", [3, 3, 3, 3]),
+    ]  # fmt: skip
+
+
+@pytest.mark.usefixtures("raters")
+def test_deleted_queue_of_one_rater_is_made_again(tracker: Tracker) -> None:
+    run = Round(tracker, "gone", prompts=3)
+    run.look(twice=1.0)
+    item, other = own(run, "ann")
+    run.answer(item, "1234", rater="ann", queue_of="ann")
+    run.answer(other, "4321", rater="dan", queue_of="ann")
+    before = run.look(twice=1.0)
+    review_queues.delete_review_queue(before.queues[0].queue_id)
+    assert is_awaited_queue_done(tracker, run.pipeline.run_id)  # the run has to look itself
+    after = run.look(twice=1.0)
+    assert after.queues[0].queue_id != before.queues[0].queue_id
+    assert after.queues[1:] == before.queues[1:]
+    assert after.labels.digest == before.labels.digest
+    assert str(after.progress) == "2 of 6 items reviewed"
+    assert after.queues[0].asks == before.queues[0].asks
+
+
+@pytest.mark.usefixtures("raters")
+def test_what_one_labelled_is_asked_of_a_second_rater_alone(tracker: Tracker) -> None:
+    run = Round(tracker, "second", prompts=3)
+    run.look()  # everybody's queue
+    run.answer(0, "1234", rater="ann")
+    run.answer(1, "1234", rater="dan")
+    queue = run.look(twice=1.0)
+    reviews = {
+        at: {one.rater: one.review(item.key).by for one in queue.queues if item.key in one.asks}
+        for at, item in enumerate(run.items)
+    }
+    assert sorted(reviews[1].values()) == ["", "dan"]  # dan's stands for one of the two
+    assert list(reviews[2].values()) == ["", ""]
+    assert {"ann"} >= {name for name in reviews[0].values() if name}
+    assert sum(bool(by) for by in reviews[0].values()) == 1
+
+
+@pytest.mark.usefixtures("raters")
+def test_items_of_earlier_raters_do_not_end_a_wait(
+    tracker: Tracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QUARTET_RATERS", "ann,bob")
+    run = Round(tracker, "fewer", prompts=4)
+    run.look(twice=0.25)
+    for item in own(run, "ann"):
+        run.answer(item, "", status="declined", queue_of="ann")
+    monkeypatch.setenv("QUARTET_RATERS", "ann,bob,cyd")
+    queue = run.look(share=0.5, twice=0.25)
+    assert (queue.progress.declined, queue.needed) == (1, 3)
+    assert len([one for one in queue.queues[0].reviews.values() if one.by]) == 3
+    assert not is_awaited_queue_done(tracker, run.pipeline.run_id)
+    for item in own(run, "bob"):
+        run.answer(item, "", status="declined", queue_of="bob")
+    assert is_awaited_queue_done(tracker, run.pipeline.run_id)
+
+
+# --- two completions ----------------------------------------------------------------------------
+
+
+def test_of_two_completions_people_say_which_is_better(tracker: Tracker) -> None:
+    said = {
+        "A is much better": [7, 1],
+        "A is slightly better": [5, 3],
+        "both are as good": [4, 4],
+        "B is better": [2, 6],
+        "cannot be judged": [None, None],
+    }
+    run = Round(tracker, "two", prompts=0)
+    run.items = [item for answer in said if (item := Item.of(answer, ["x", "y"])) is not None]
+    (queue,) = run.look().queues
+    (asked,) = review_queues.get_review_queue(queue.queue_id).schema_ids
+    question = get_label_schema(schema_id=asked)
+    assert question.name == "Better of A and B"
+    assert set(said) < set(question.input.options)
+    human = AssessmentSource(source_type=AssessmentSourceType.HUMAN, source_id="ann")
+    for item in run.items:
+        trace_id = queue.asks[item.key]
+        mlflow.log_feedback(trace_id=trace_id, name=question.name, value=item.prompt, source=human)
+        review_queues.set_review_queue_item_status(
+            queue.queue_id, item_id=trace_id, status="complete", completed_by="ann"
+        )
+    found = run.look()
+    assert {one[0]: one[2] for one in ratings(found.labels)} == said
+    assert who_answered(run.items[0], found.traces[run.items[0].key]) == ["ann"]
+
+
+def test_of_comparison_and_ratings_of_two_completions_the_later_counts(tracker: Tracker) -> None:
+    run = Round(tracker, "later", prompts=1)
+    item = Item.of("later?", ["x", "y"])
+    assert item is not None
+    run.items = [item]
+    trace_id = run.look().queues[0].asks[item.key]
+    human = AssessmentSource(source_type=AssessmentSourceType.HUMAN, source_id="ann")
+
+    def say(name: str, value: str) -> list[Any]:
+        time.sleep(0.01)
+        mlflow.log_feedback(trace_id=trace_id, name=name, value=value, source=human)
+        review_queues.set_review_queue_item_status(
+            run.look().queue_id, item_id=trace_id, status="complete", completed_by="ann"
+        )
+        return [one[2] for one in ratings(run.look().labels)]
+
+    assert say("Quality of A", "7") == [[7, None]]
+    assert say("Better of A and B", "B is better") == [[2, 6]]
+    assert say("Quality of B", "3") == [[None, 3]]
 
 
 def replace_digest(ref: StageRef) -> StageRef:

@@ -174,11 +174,8 @@ def test_people_decide_blind_and_what_they_compare_is_sampled_once(
 
 def vote(queue_id: str, trace_id: str, best: str) -> None:
     human = AssessmentSource(source_type=AssessmentSourceType.HUMAN, source_id="ann")
-    for letter in "AB":
-        mlflow.log_feedback(
-            trace_id=trace_id, name=f"Quality of {letter}", value="7" if letter == best else "1",
-            source=human,
-        )  # fmt: skip
+    answer = f"{best} is slightly better"
+    mlflow.log_feedback(trace_id=trace_id, name="Better of A and B", value=answer, source=human)
     review_queues.set_review_queue_item_status(
         queue_id, item_id=trace_id, status="complete", completed_by="ann"
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from models.errors import DataError
+from models.errors import DataError, ParameterError
 from models.language.config import SamplingConfig
 from models.language.generation import SampledText
 from models.reward.config import FeedbackConfig
@@ -14,10 +14,12 @@ from models.rows import read_rows
 from tasks.labelling.items import Item, Labels, read_items
 from tasks.results.manifests import find_manifest
 from tasks.results.store import StageRef, Store
+from tasks.run.spec import report_text
 from tasks.settings import load_settings
 from tasks.stages.feedback import collect_feedback
 from tasks.stages.feedback_samples import sample_for_people
 from tasks.stages.labels import learn_from_labels
+from tests.tasks.labelling.raters import rated
 from tests.tasks.stages.test_feedback import PIPELINE, PROMPTS, Sampler, prepared, sampler
 
 __all__ = ["sampler"]
@@ -133,3 +135,42 @@ def test_fields_for_people_do_not_count_for_the_simulated_annotator(sampler: Sam
     assert manifest.parameters["feedback"] == {
         "annotator": "simulated", "preferences": 10, "annotated_share": 0.6, "shuffle": False,
     }  # fmt: skip
+
+
+# --- raters ---------------------------------------------------------------------------------------
+
+
+def test_agreement_of_raters_is_measured_and_the_adversary_named(
+    sampler: Sampler, caplog: pytest.LogCaptureFixture
+) -> None:
+    ref = learn(prepared(PROMPTS), rated({"ann": 0.1, "bob": 0.1, "eve": 0.9}, 120, seed=0))
+    assert ref.metrics["feedback/agreement"] == pytest.approx((0.82 + 0.18 * 2) / 3, abs=0.1)
+    assert ref.metrics["feedback/kappa"] < 0
+    assert "rater eve ranks" in caplog.text
+    text = report_text(ref)
+    assert "**eve is far off the others**" in text
+    assert "`feedback.without_raters=eve`" in text
+    assert "| ann | 80 | 160 | 0 |  |" in text
+    assert "| ann and bob | 40 | 40 | 0." in text
+    assert "| one completion is better | 240 |" in text
+
+
+def test_labels_of_raters_can_be_left_out(sampler: Sampler) -> None:
+    data, given = prepared(PROMPTS), rated({"ann": 0.1, "eve": 0.9}, 30, seed=0)
+    ref = learn(data, given, without_raters=" EVE ")
+    assert ref.digest not in (learn(data, given).digest, learn(data, given.without({"eve"})).digest)
+    assert {row["rater"] for row in read_rows(folder_of(ref) / "labels.jsonl")} == {"ann"}
+    assert ref.metrics["feedback/pairs_decided"] == 30
+    assert "feedback/agreement" not in ref.metrics
+    text = report_text(ref)
+    assert "| eve | 30 | 60 | 0 | left out |" in text
+    assert "No item was rated by two people" in text
+    with pytest.raises(ParameterError, match=r"names eva, of whom there are no .* of ann, eve"):
+        learn(data, given, without_raters="ann,eva")
+
+
+def test_report_says_which_labels_nobody_signed_or_was_asked_for(sampler: Sampler) -> None:
+    (row,) = labels([7, 1, None], rater="unknown").rows
+    text = report_text(learn(prepared(PROMPTS), Labels(rows=({**row, "asked": ["ann"]},))))
+    assert "Labels of `unknown` are unsigned" in text
+    assert "| unknown | 1 | 2 | 1 |  |" in text
