@@ -212,6 +212,8 @@ class RunForm(StageForm):
     feedback: FeedbackFields
     reward: RewardFields = Field(title="Reward model")
     sampling: SamplingFields
-    align: Literal["ppo", "dpo", "best_of_n"] = field_of(PipelineParameters, "align")
+    align: Literal["ppo", "dpo", "best_of_n", "best_of_n_ppo"] = field_of(
+        PipelineParameters, "align"
+    )
     ppo: PPOFields
     evaluate: EvaluationFields = Field(title="Evaluation")

@@ -26,7 +26,7 @@ from flows.lifecycle import (
     name_run,
 )
 from flows.parameters import PipelineParameters
-from flows.pipeline import Origin, judge_policy, make_policy, make_sft_model
+from flows.pipeline import Origin, judge_policy, make_policies, make_sft_model
 from flows.planning.plan import is_foretold, perform
 from flows.preferences import LearnedPreferences, learn_preferences
 from models.errors import ParameterError
@@ -158,7 +158,8 @@ def _run_rounds(
         if not is_foretold(learned[-1].quality):
             refuse_weak(learned[-1].quality, p.reward_quality)
         start = origin.sft if run.start == "sft" else sampler
-        policy = make_policy(p, named, data=origin.data, start=start, learned=learned[-1])
+        policies = make_policies(p, named, data=origin.data, start=start, learned=learned[-1])
+        policy = policies[-1]
         evaluation = judge_policy(p, named, origin, learned[-1], policy)
         # One that does not exist yet is planned as accepted, for so the loop goes on.
         accepted = is_foretold(evaluation) or published_outcome(evaluation)[0].accepted
@@ -173,7 +174,7 @@ def _run_rounds(
         rounds.append(done)
         best = done if accepted else best
         record = record_rounds(rounds, pipeline=named)
-        stages += [*learned[-1].stages, policy, evaluation, record]
+        stages += [*learned[-1].stages, *policies, evaluation, record]
     return rounds, stages
 
 

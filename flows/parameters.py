@@ -52,8 +52,8 @@ class PipelineParameters(Config):
     reward_quality: RewardQualityConfig = Field(
         default_factory=RewardQualityConfig, title="Reward model's quality"
     )
-    align: Literal["ppo", "dpo", "best_of_n"] = Field("ppo", title="Alignment")
-    """dpo: directly on the preferences; best_of_n: SFT on what the reward model likes best."""
+    align: Literal["ppo", "dpo", "best_of_n", "best_of_n_ppo"] = Field("ppo", title="Alignment")
+    """dpo: on the preferences; best_of_n: SFT on what the reward model likes best, or then PPO."""
     ppo: PPOConfig = Field(default_factory=PPOConfig)
     dpo: DPOStageConfig = Field(default_factory=DPOStageConfig)
     best_of_n: BestOfNConfig = Field(default_factory=BestOfNConfig, title="Best of n")
@@ -94,7 +94,7 @@ class PipelineParameters(Config):
     @property
     def needs_corpus(self) -> bool:
         """Whether a corpus is needed: to pretrain a base model, or for PPO's pretraining mix."""
-        return not self.base.source or (self.align == "ppo" and self.ppo.ptx_coef > 0)
+        return not self.base.source or ("ppo" in self.align and self.ppo.ptx_coef > 0)
 
 
 def list_presets() -> dict[str, str]:

@@ -121,9 +121,9 @@ def _run_stages(
         refuse_weak(learned.quality, p.reward_quality)
     if ask and not planning():
         ask_before_ppo(learned, pipeline)
-    policy = make_policy(p, pipeline, data=origin.data, start=origin.sft, learned=learned)
-    evaluation = judge_policy(p, pipeline, origin, learned, policy)
-    return [*origin.stages, *learned.stages, policy, evaluation]
+    policies = make_policies(p, pipeline, data=origin.data, start=origin.sft, learned=learned)
+    evaluation = judge_policy(p, pipeline, origin, learned, policies[-1])
+    return [*origin.stages, *learned.stages, *policies, evaluation]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,17 +154,20 @@ def make_sft_model(p: PipelineParameters, pipeline: PipelineRun) -> Origin:
     return Origin(data=data, base=base, sft=sft, stages=[*stages, base, sft])
 
 
-def make_policy(
+def make_policies(
     p: PipelineParameters,
     pipeline: PipelineRun,
     *,
     data: StageRef,
     start: StageRef,
     learned: LearnedPreferences,
-) -> StageRef:
-    """Align a model in the way that `align` says; it is the reference of the KL too."""
+) -> list[StageRef]:
+    """Align a model in the way that `align` says; each stage starts from the one before.
+
+    Every one of them holds its KL, if it does, to the model that it starts from.
+    """
     if p.align == "dpo":
-        return learn_directly(
+        policy = learn_directly(
             p.dpo,
             judge_share=p.reward.judge_share,
             pipeline=pipeline,
@@ -172,8 +175,10 @@ def make_policy(
             preferences=learned.preferences,
             sft=start,
         )
-    if p.align == "best_of_n":
-        return learn_best_of_n(
+        return [policy]
+    policies: list[StageRef] = []
+    if p.align in ("best_of_n", "best_of_n_ppo"):
+        start = learn_best_of_n(
             p.best_of_n,
             p.sft,
             p.sampling,
@@ -182,7 +187,12 @@ def make_policy(
             sft=start,
             reward=learned.reward,
         )
-    return align(p.ppo, p.sampling, pipeline=pipeline, data=data, sft=start, reward=learned.reward)
+        policies.append(start)
+    if p.align in ("ppo", "best_of_n_ppo"):
+        policies.append(
+            align(p.ppo, p.sampling, pipeline=pipeline, data=data, sft=start, reward=learned.reward)
+        )
+    return policies
 
 
 def judge_policy(

@@ -34,15 +34,15 @@ def memory_of(stage: str, known: Known, scale: Scale = Scale()) -> list[MemoryPa
 
 def stages_with_networks(known: Known) -> list[str]:
     """The stages of a whole run that train or sample, in their order."""
-    judged = known.get("reward.judge_share") > 0
+    judged, align = known.get("reward.judge_share") > 0, known.parameters.get("align", "ppo")
     left_out = {
         "pretrain": bool(known.get("base.source")),
         "feedback-samples": known.get("feedback.annotator") != "people",
         "feedback": known.get("feedback.annotator") not in ("simulated", "endpoint"),
         "judge": not judged,
-        "ppo": known.parameters.get("align", "ppo") != "ppo",
-        "dpo": known.parameters.get("align", "ppo") != "dpo",
-        "best-of-n": known.parameters.get("align", "ppo") != "best_of_n",
+        "ppo": "ppo" not in align,
+        "dpo": align != "dpo",
+        "best-of-n": "best_of_n" not in align,
     }
     return [stage for stage in NEEDS if not left_out.get(stage)]
 

@@ -379,6 +379,7 @@ def test_pipeline_computes_only_ppo_and_evaluation_again_for_ppo_without_a_criti
         ("dpo", ["align=dpo", "dpo.batch_size=16"]),
         pytest.param("dpo", ["align=dpo", "reward.judge_share=0.4"], marks=pytest.mark.slow),
         ("best-of-n", ["align=best_of_n", "best_of_n.samples_per_prompt=4"]),
+        ("ppo", ["align=best_of_n_ppo", "best_of_n.samples_per_prompt=4"]),
     ],
 )
 def test_pipeline_aligns_otherwise_with_the_same_evaluation(
@@ -387,8 +388,14 @@ def test_pipeline_aligns_otherwise_with_the_same_evaluation(
     other = first_home.tiny(*settings)
     new = [ref.stage for ref in other.stages if not ref.reused]
     assert new[-2:] == [stage, "evaluate"]
-    assert len(new) == 2 or "judge" in new
+    assert len(new) == 2 or "judge" in new or "best-of-n" in new
     policy = by_name(other)[stage]
+    if "align=best_of_n_ppo" in settings:
+        assert other.stages[-3].stage == "best-of-n"
+        tags = children(first_home, other)["ppo"].data.tags
+        assert (
+            tags["input.actor"] == tags["input.reference"] == f"best-of-n/{other.stages[-3].digest}"
+        )
     if stage == "dpo":
         assert policy.metrics["dpo/pairs"] == by_name(other)["reward"].metrics["reward/pairs"]
     assert (first_home.folder(policy) / "model" / "model.safetensors").is_file()
