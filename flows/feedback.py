@@ -6,6 +6,7 @@ is. The flow then starts from the top; finished stages are reused.
 """
 
 import itertools
+from collections.abc import Sequence
 
 from prefect import flow, suspend_flow_run
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -31,6 +32,7 @@ from tasks.labelling.queue import (
     keep_labels,
     kept_labels,
 )
+from tasks.labelling.rounds import LastRound
 from tasks.results.store import StageRef
 from tasks.run.exchange import published_folder
 from tasks.run.pipeline import FLOW_RUN_TAG, PipelineRun
@@ -43,7 +45,7 @@ from tasks.tracking.client import Tracker
 
 WATCH = "feedback-watch"
 KEY = "feedback"
-"""Of suspensions, followed by their number."""
+"""Of suspensions, followed by what is asked about and their number."""
 DAYS = 365
 """How long a run may wait for people; its queue waits longer."""
 
@@ -59,46 +61,72 @@ class Resumption(RunInput):
 
 
 def ask_people(
-    p: PipelineParameters, pipeline: PipelineRun, *, data: StageRef, sft: StageRef
+    p: PipelineParameters,
+    pipeline: PipelineRun,
+    *,
+    data: StageRef,
+    sft: StageRef,
+    before: Sequence[StageRef] = (),
+    rivals: tuple[StageRef, StageRef] | None = None,
 ) -> tuple[StageRef, StageRef]:
-    """Return the samples, and the preferences that people made of them.
+    """Return the samples, and the preferences that people made of all samples so far.
+
+    Args:
+        sft: The model that samples.
+        before: Samples of earlier rounds, whose answers are read again.
+        rivals: Reward models that choose what is asked, if they do.
 
     Raises:
         DataError: All is answered, and no completion is better than another.
         QuartetError: Answers are missing, and the run has no deployment that could resume it.
     """
-    samples = sample_for_people(p.feedback, p.sampling, pipeline=pipeline, data=data, sft=sft)
-    labels = Labels() if planning() is not None else _labels(p, samples, pipeline)
+    samples = sample_for_people(
+        p.feedback,
+        p.sampling,
+        pipeline=pipeline,
+        data=data,
+        sft=sft,
+        last=LastRound(earlier=before[-1] if before else None, rivals=rivals),
+    )
+    labels = Labels() if planning() is not None else _labels(p, samples, pipeline, before)
     ties = p.data.ties == "half"
     return samples, learn_from_labels(
         p.feedback, labels, ties=ties, pipeline=pipeline, data=data, samples=samples
     )
 
 
-def _labels(p: PipelineParameters, samples: StageRef, pipeline: PipelineRun) -> Labels:
-    kept = kept_labels(pipeline)
+def _labels(
+    p: PipelineParameters,
+    samples: StageRef,
+    pipeline: PipelineRun,
+    before: Sequence[StageRef] = (),
+) -> Labels:
+    kept = kept_labels(samples, pipeline)
     if kept is not None:
         return kept
-    items = read_items(published_folder(samples))
-    queue = fill_queue(
-        items, samples, p.feedback.answered_share, pipeline, twice=p.feedback.rated_twice
-    )
+    labels = Labels()
+    for each in (*before, samples):
+        items = read_items(published_folder(each))
+        queue = fill_queue(
+            items, each, p.feedback.answered_share, pipeline, twice=p.feedback.rated_twice
+        )
+        labels += queue.labels
     run_logger().info("review queue %s: %s", queue.name, queue.progress)
     ties = p.data.ties == "half"
-    some = bool(pairs_of(queue.labels.rows, ties=ties)[0])
+    some = bool(pairs_of(labels.rows, ties=ties)[0])
     if not queue.progress.reached(queue.needed):
-        _wait(queue, some=some)
+        _wait(queue, samples, some=some)
     elif not some:
         raise DataError(
             f"review queue {queue.name!r}: {queue.progress}, but no two completions of an item "
             "have different ratings; rate some of them differently, or ask about more prompts "
             "(feedback.prompts)"
         )
-    keep_labels(queue.labels, pipeline)
-    return queue.labels
+    keep_labels(labels, samples, pipeline)
+    return labels
 
 
-def _wait(queue: Queue, *, some: bool) -> None:
+def _wait(queue: Queue, samples: StageRef, *, some: bool) -> None:
     """Suspend the run; return if an earlier suspension ended with a person's word to go on.
 
     Args:
@@ -118,7 +146,9 @@ def _wait(queue: Queue, *, some: bool) -> None:
     _switch_watch(on=True)
     for number in itertools.count(1):
         answer = suspend_flow_run(
-            wait_for_input=form, timeout=DAYS * 24 * 3600, key=f"{KEY}-{number}"
+            wait_for_input=form,
+            timeout=DAYS * 24 * 3600,
+            key=f"{KEY}-{samples.digest[:12]}-{number}",
         )
         if answer.go_on and some:
             return

@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+import models.reward.disagreement
 from models.errors import DataError, ParameterError
 from models.language.config import SamplingConfig
 from models.language.generation import SampledText
 from models.reward.config import FeedbackConfig, RewardStageConfig
 from models.rows import read_rows, write_rows
 from tasks.labelling.items import Item, Labels, read_items
+from tasks.labelling.rounds import LastRound
 from tasks.results.manifests import find_manifest
 from tasks.results.store import StageRef, Store
 from tasks.run.spec import report_text
@@ -71,6 +73,31 @@ def test_each_prompt_is_asked_once_with_as_many_completions_as_wanted(sampler: S
         "feedback_samples/completions": 10.0,
         "feedback_samples/dropped": 0.0,
     }
+
+
+def test_people_are_asked_about_other_prompts_in_the_next_round_or_the_disputed_ones(
+    sampler: Sampler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = [f"prompt {number}" for number in range(9)]
+    data = prepared(prompts)
+    config = FeedbackConfig(annotator="people", prompts=2, completions=3)
+
+    def ask(last: LastRound) -> tuple[StageRef, list[str]]:
+        ref = sample_for_people.fn(
+            config, SamplingConfig(), pipeline=PIPELINE, data=data, sft=data, last=last
+        )
+        return ref, [str(item.prompt) for item in read_items(folder_of(ref))]
+
+    def measure(*, prompts: list[str], completions: list[Any], **_: object) -> list[float]:
+        assert all(len(one) == 3 for one in completions)
+        return [float(prompt[-1]) for prompt in prompts]
+
+    first, before = ask(LastRound())
+    _, after = ask(LastRound(earlier=first))
+    assert not set(before) & set(after)
+    monkeypatch.setattr(models.reward.disagreement, "measure_disagreement", measure)
+    _, disputed = ask(LastRound(earlier=first, rivals=(data, data)))
+    assert disputed == ["prompt 8", "prompt 7"]  # of all nine
 
 
 def test_cut_and_equal_completions_are_left_out(
