@@ -105,7 +105,7 @@ class Settings(BaseSettings):
 
     @property
     def rater_names(self) -> list[str]:
-        """Whom review queues are assigned to, in lower case as by MLflow; nobody: everyone."""
+        """Whom review queues are assigned to, in lower case as by MLflow."""
         names = (name.strip().lower() for name in self.raters.split(","))
         return list(dict.fromkeys(name for name in names if name))
 

@@ -1,8 +1,8 @@
 """What people answered, as labels: one row for each item and rater, with time and queue.
 
 A later answer of a rater to the same question replaces the earlier one. Only what was marked as
-reviewed counts; what was declined does not. Where raters have their own queues, that rater's
-answers count by what it says, those of others by any queue of the item.
+reviewed counts; what was declined does not. Where raters have their own queues, it is a
+rater's own that says so; of a rater without a queue any of the item's.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

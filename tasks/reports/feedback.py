@@ -65,17 +65,17 @@ def _named(agreements: Agreements, raters: list[RaterLabels]) -> str:
 def _far_off(one: FarOff) -> str:
     return (
         f"**{cell(one.rater, NAME)} is far off the others**: {one.alike:.0%} of the pairs are "
-        f"ranked as others rank them. Among themselves these agree more, by {one.difference}."
+        f"ranked as others rank them. The others agree among themselves by {one.difference} more."
     )
 
 
 def _labels(raters: list[RaterLabels]) -> str:
     rows = [
-        (cell(one.rater, NAME), one.labels, one.ratings, one.not_asked,
+        (cell(one.rater, NAME), one.labels, one.not_asked, one.ratings,
          "left out" if one.left_out else "")
         for one in raters
     ]  # fmt: skip
-    header = ("rater", "labels", "completions rated", "of them others' to rate", "")
+    header = ("rater", "labels", "of others' items", "completions rated", "")
     return table(header, rows, text_last=True)
 
 
@@ -94,7 +94,7 @@ def _agreement(found: Agreements) -> str:
     few = (
         "Of two raters nothing tells who is right where they disagree. "
         if len(found.by_raters) == 1
-        else f"A rater is compared with others who share {FEWEST} items or more. "
+        else f"Nobody is called far off on fewer than {FEWEST} items. "
     )
     return (
         f"{table(header, rows)}\n\nRanked alike: the same completion is better, or both find them "

@@ -69,6 +69,8 @@ def test_work_of_feedback_by_people_by_hand() -> None:
     assert work_of("feedback-samples", k) == Work(sampled=1.5 * 20 * 4 * 16)
     assert k.pairs == 20 * 6 / 0.5  # 4 completions make 6 pairs
     assert work_of("feedback", k) == Work(rows=240)
+    twice = known("feedback.annotator=people", "feedback.prompts=20", "feedback.rated_twice=0.5")
+    assert twice.pairs == 30 * 6 / 0.6  # half of the items have the ratings of two
 
 
 def test_flops_are_six_for_a_trained_token_and_two_for_others() -> None:

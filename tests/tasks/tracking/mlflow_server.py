@@ -15,8 +15,9 @@ from pathlib import Path
 class Server:
     """An `mlflow server` on loopback that can be killed and started again where it was."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str) -> None:
         self.folder = folder
+        self.options = options
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
@@ -28,7 +29,7 @@ class Server:
         words = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
         words += ["--host", "127.0.0.1", "--port", str(self.port)]
         words += ["--backend-store-uri", f"sqlite:///{self.folder / 'mlflow.db'}"]
-        words += ["--artifacts-destination", str(self.folder / "artifacts")]
+        words += ["--artifacts-destination", str(self.folder / "artifacts"), *self.options]
         quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
         with (self.folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
