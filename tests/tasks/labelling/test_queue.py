@@ -281,6 +281,9 @@ def test_deleted_queue_of_one_rater_is_made_again(tracker: Tracker) -> None:
     assert after.labels.digest == before.labels.digest
     assert str(after.progress) == "2 of 6 items reviewed"
     assert after.queues[0].asks == before.queues[0].asks
+    for one in after.queues[1:]:
+        review_queues.delete_review_queue(one.queue_id)
+    assert str(run.look(twice=1.0).progress) == "2 of 6 items reviewed"  # dan's counts once
 
 
 @pytest.mark.usefixtures("raters")
