@@ -27,6 +27,7 @@ from flows.preferences import LearnedPreferences
 from models.errors import QuartetError
 from tasks.catalogue import entry
 from tasks.escaping import for_markdown
+from tasks.judging.people import votes_page
 from tasks.machine.liveness import announced
 from tasks.machine.time_limit import time_limit
 from tasks.promotion.contest import record_approval
@@ -234,7 +235,10 @@ def ask_before_promotion(challenger: str, evidence: StageRef, pipeline: Pipeline
         challenger: Address of the registered version.
         evidence: The comparison that it passed; each comparison is a question of its own.
     """
-    question = f"**Promote {for_markdown(challenger)} to champion?**\n\n{report_text(evidence)}"
+    question = f"**Promote {for_markdown(challenger)} to champion?**"
+    if page := votes_page(evidence):
+        question += f" [How people voted]({page})"
+    question += f"\n\n{report_text(evidence)}"
     key = f"approval-promotion-{evidence.digest[:12]}"
     answer = _ask(question, key, "promotion", pipeline)
     return Answer(go_on=answer.approve, by=answer.your_name, note=answer.note)

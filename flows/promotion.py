@@ -19,6 +19,7 @@ from flows.lifecycle import (
     name_run,
     opened,
 )
+from flows.waiting import waiting_for_people
 from models.config import Config
 from tasks.judging.config import EvaluationConfig
 from tasks.judging.judges import Decider
@@ -34,6 +35,7 @@ class PromotionFields(Config):
     """Samples, judge and bounds that a challenger must meet."""
 
     prompts: int = field_of(EvaluationConfig, "prompts")
+    people_prompts: int = field_of(EvaluationConfig, "people_prompts")
     samples_per_prompt: int = field_of(EvaluationConfig, "samples_per_prompt")
     bootstrap_resamples: int = field_of(EvaluationConfig, "bootstrap_resamples")
     judge: Decider = field_of(EvaluationConfig, "judge")
@@ -99,12 +101,14 @@ def promote_flow(model: str, run: PromotionForm, judge_model: str = "") -> Promo
         def ask(challenger: ModelVersion, evidence: StageRef) -> Answer:
             return ask_before_promotion(challenger.uri, evidence, pipeline)
 
-        return promote(
-            challenger.uri,
-            EvaluationConfig.model_validate(gates),
-            p.sampling,
-            pipeline=pipeline,
-            data=lambda: prepare(p.data, pipeline=pipeline),
-            judge_model=judge_model,
-            ask=ask if run.approval else None,
+        return waiting_for_people(
+            lambda: promote(
+                challenger.uri,
+                EvaluationConfig.model_validate(gates),
+                p.sampling,
+                pipeline=pipeline,
+                data=lambda: prepare(p.data, pipeline=pipeline),
+                judge_model=judge_model,
+                ask=ask if run.approval else None,
+            )
         )

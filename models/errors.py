@@ -8,7 +8,8 @@
     ├── TeamError        a process of those that train together was killed, or did not answer
     ├── WeakRewardError  a reward model is no better than length or noise; PPO was not started
     ├── RolloutError     a rollout server does not answer, or not as training needs it
-    └── DivergedError    the loss is no longer finite; a checkpoint was left behind
+    ├── DivergedError    the loss is no longer finite; a checkpoint was left behind
+    └── WaitingError     a stage needs answers of people that are not there yet
 
 A message says what is wrong, what was got, what was wanted, and what to do about it.
 """
@@ -51,6 +52,10 @@ class RolloutError(QuartetError):
 
 class DivergedError(QuartetError):
     """The loss is no longer finite."""
+
+
+class WaitingError(QuartetError):
+    """A stage needs answers of people that are not there yet: no failure."""
 
 
 def first_line(error: BaseException) -> str:

@@ -35,7 +35,7 @@ def evaluate(
     ] = None,
     judges: Annotated[
         list[str] | None,
-        typer.Option("--judge", help="reward, judge, gold, vader or endpoint; repeatable."),
+        typer.Option("--judge", help="reward, judge, gold, vader, endpoint or people; repeatable."),
     ] = None,
     preset: Annotated[
         str, typer.Option(help="Preset with the sampling and, without a file, the prompts.")
@@ -47,6 +47,7 @@ def evaluate(
     reference: Annotated[str, typer.Option(help="Reference model of the KL.")] = "",
     count: Annotated[int, typer.Option(help="Maximum number of prompts.")] = 512,
     samples: Annotated[int, typer.Option(help="Samples per prompt.")] = 4,
+    people_prompts: Annotated[int, typer.Option(help="Prompts for --judge people.")] = 50,
     seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     endpoint_url: Annotated[str, typer.Option(help="Base URL for --judge endpoint.")] = "",
     endpoint_model: Annotated[str, typer.Option(help="Model name for --judge endpoint.")] = "",
@@ -66,6 +67,7 @@ def evaluate(
     endpoint = {"url": endpoint_url, "model": endpoint_model, "criteria": criteria}
     values = {
         "prompts": count,
+        "people_prompts": people_prompts,
         "samples_per_prompt": samples,
         "judges": judges or ["reward"],
         "references": references,

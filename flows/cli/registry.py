@@ -41,9 +41,10 @@ def promote(
     samples: Annotated[int, typer.Option(help="Samples per prompt.", min=1, max=10_000)] = 4,
     judge: Annotated[
         str,
-        typer.Option(help="gold, judge (held-out reward model), vader, endpoint or auto."),
+        typer.Option(help="gold, judge (held-out reward model), vader, endpoint, people or auto."),
     ] = "auto",
     judge_model: Annotated[str, typer.Option(help="Held-out reward model for --judge judge.")] = "",
+    people_prompts: Annotated[int, typer.Option(help="Prompts for --judge people.", min=1)] = 50,
     max_kl: Annotated[
         float,
         typer.Option(help="Maximum KL to the reference model, in nats.", min=0.001, max=1_000_000),
@@ -74,12 +75,14 @@ def promote(
         from flows.promotion import PromotionForm, promote_flow
 
         form = PromotionForm.of(preset, settings or [])
-        given = {"prompts": prompts, "samples_per_prompt": samples, "judge": judge}
-        gates = form.promotion.model_copy(update={**given, "max_kl_to_reference": max_kl})
+        given = {"prompts": prompts, "people_prompts": people_prompts, "judge": judge}
+        given |= {"samples_per_prompt": samples, "max_kl_to_reference": max_kl}
+        gates = form.promotion.model_copy(update=given)
         form = form.model_copy(update={"promotion": gates}).called(name, note)
         form.to_parameters()
         wanted = gates.min_matched_completions if judge in ("auto", "gold") else 0
-        refuse_too_few(challenger, prompts=prompts, samples=samples, wanted=wanted)
+        asked = min(prompts, people_prompts) if judge == "people" else prompts
+        refuse_too_few(challenger, prompts=asked, samples=samples, wanted=wanted)
     if why:
         say(why)
     with flows_run_here(load_settings(), "flows.promotion"):

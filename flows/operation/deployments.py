@@ -13,7 +13,6 @@ from typing import Any
 
 import yaml
 
-from flows.feedback import WATCH
 from flows.forms import PPOForm, RunForm, StageForm
 from flows.improve import ImproveForm
 from flows.parameters import list_presets, load_preset
@@ -23,6 +22,7 @@ from flows.planning.needs import stages_with_networks
 from flows.planning.sizes import NetworkSizes
 from flows.planning.tables import memory_table
 from flows.promotion import PromotionForm
+from flows.waiting import WATCH
 from models.benchmarks.config import MultipleChoiceConfig
 from tasks.judging.config import EvaluateModelsConfig
 from tasks.reports.style import table
@@ -163,7 +163,7 @@ def _improve() -> dict[str, Any]:
 
 def _feedback_watch() -> dict[str, Any]:
     return _deployment(
-        flow="flows.feedback.feedback_watch",
+        flow="flows.waiting.feedback_watch",
         name=WATCH,
         description=(
             "Resumes runs that wait for people's feedback, once enough of their review queue is "

@@ -28,6 +28,7 @@ from flows.planning.rates import (
     known_of_plan,
 )
 from flows.planning.tables import memory_table, number
+from flows.waiting import waiting_for_people
 from models.errors import first_line
 from tasks.data.build import build_datasets
 from tasks.data.sources import found_files, uses_hub
@@ -226,7 +227,7 @@ def perform(form: StageForm, parameters: PipelineParameters, stages: Stages[T]) 
     ]
     overview().expect(seconds, plan.markdown())
     with opened(form, parameters) as pipeline:
-        return stages(pipeline)
+        return waiting_for_people(lambda: stages(pipeline))
 
 
 def is_foretold(ref: StageRef) -> bool:

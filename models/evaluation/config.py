@@ -13,6 +13,8 @@ class MeasuringConfig(Config):
 
     prompts: Count = Field(512, title="Held-out prompts")
     """At most as many as there are, noted if fewer than 512; a decision needs 30."""
+    people_prompts: Count = 50
+    """How many of the evaluated prompts judge `people` compares; a decision needs 30."""
     samples_per_prompt: int = Field(4, ge=1, le=10_000)
     """Completions of each model; the gold judge's diversity check needs at least 2."""
     bootstrap_resamples: Resamples = 2000

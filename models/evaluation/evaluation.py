@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -100,7 +101,7 @@ def evaluate(
     sampled: SampledModels,
     *,
     bootstrap: Bootstrap,
-    pairwise_prompts: int | None = None,
+    pairwise_prompts: Mapping[str, int] = MappingProxyType({}),
     step: Step = lambda what: nullcontext(),
 ) -> Evaluation:
     """Have the samples of models judged.
@@ -109,7 +110,8 @@ def evaluate(
         models: Model folders by the name that the results give them.
         judges: By name; None for a reward model that has scored the samples.
         sampled: What the models said.
-        pairwise_prompts: Prompts that a pairwise judge is asked about, the first ones.
+        pairwise_prompts: How many prompts each pairwise judge is asked about, the first ones; all
+            where it is not named.
         step: Wraps each judge, for progress: `judge_<name>`.
     """
     samples = sampled.samples
@@ -119,7 +121,7 @@ def evaluate(
     for judge_name, judge in judges.items():
         with nullcontext() if judge is None else step(f"judge_{judge_name}"):
             if isinstance(judge, PairwiseJudge):
-                asked = min(len(prompts), pairwise_prompts or len(prompts))
+                asked = min(len(prompts), pairwise_prompts.get(judge_name, len(prompts)))
                 rates[judge_name], facts[judge_name] = _compare(
                     judge, prompts[:asked], samples, bootstrap
                 )

@@ -13,11 +13,12 @@ JUDGES = {
     "reward": "reward model",
     "vader": "VADER sentiment judge",
     "endpoint": "language-model judge",
+    "people": "blind vote of people",
 }
 """What a judge is called in a sentence; others go by their names."""
 
 SHORT_JUDGES = {"judge": "held-out score", "reward": "reward score", "vader": "sentiment",
-                "endpoint": "language-model judge"}  # fmt: skip
+                "endpoint": "language-model judge", "people": "people's vote"}  # fmt: skip
 """What a judge's scores are called where there is little room; others go by their names."""
 
 Names: TypeAlias = tuple[str, str]

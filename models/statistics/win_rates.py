@@ -92,13 +92,24 @@ def preference_interval(preferences: Floats, *, resamples: int, seed: int) -> In
         preferences: (prompts,) in [0, 1].
 
     Returns:
-        The mean with its 95% interval by the percentile bootstrap. Where one side wins every prompt
+        The mean with its 95% interval by the expanded percentile bootstrap: of few values the plain
+        one is too narrow, as an interval without Student's t is. Where one side wins every prompt
         all resamples are equal, and Wilson's interval says how sure that is.
+
+    Source:
+        Hesterberg, What Teachers Should Know About the Bootstrap (2015), on the expanded percentile
+        interval: ends at Φ(±√(n / (n - 1)) t) with the quantile t of n - 1 degrees of freedom.
     """
+    from scipy.stats import norm, t  # takes 0.6 s to import: only where something is measured
+
+    count = len(preferences)
     wins = float(preferences.sum())
-    if len(preferences) and wins in (0.0, len(preferences)):
-        return wilson_interval(int(wins), len(preferences))
-    return bootstrap_interval(preferences, resamples, seed)
+    if count and wins in (0.0, count):
+        return wilson_interval(int(wins), count)
+    if count < 2:
+        return bootstrap_interval(preferences, resamples, seed)
+    wider = math.sqrt(count / (count - 1)) * t.ppf(0.975, count - 1)
+    return bootstrap_interval(preferences, resamples, seed, level=float(2 * norm.cdf(wider) - 1))
 
 
 def win_rates_of_scores(scores: Mapping[str, Floats], *, resamples: int, seed: int) -> WinRates:

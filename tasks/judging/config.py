@@ -3,6 +3,7 @@
 from pydantic import Field, model_validator
 
 from models.config import Count
+from models.evaluation.checks import MIN_PROMPTS
 from models.evaluation.config import Bounds, EndpointConfig, EndpointJudgeConfig, MeasuringConfig
 from tasks.judging.judges import Decider, JudgeName
 
@@ -28,20 +29,28 @@ class EvaluationConfig(Bounds, MeasuringConfig):
     def _judge_is_complete(self) -> "EvaluationConfig":
         if self.judge == "endpoint":
             _want_endpoint(self.endpoint)
+        asked = min(self.prompts, self.people_prompts)
+        if self.judge == "people" and asked < MIN_PROMPTS:
+            name = "prompts" if asked == self.prompts else "people_prompts"
+            raise ValueError(  # before anybody votes in vain
+                f"{name} is {asked}, but below {MIN_PROMPTS} prompts no policy can be accepted; "
+                f"choose at least {MIN_PROMPTS}"
+            )
         return self
 
 
 def judge_names(config: EvaluationConfig, *, gold: bool, held_out: bool) -> list[str]:
     """Name the judges of a decision: those that are there, and the one that is to decide."""
     names = ["reward", *(["judge"] if held_out else []), *(["gold"] if gold else [])]
-    return names + [config.judge] * (config.judge in ("vader", "endpoint"))
+    return names + [config.judge] * (config.judge in ("vader", "endpoint", "people"))
 
 
 class EvaluateModelsConfig(MeasuringConfig):
     """How many prompts and samples, and which judges."""
 
     judges: list[JudgeName] = Field(["reward"])
-    """reward, judge: reward models; gold: embedded world; vader: sentiment; endpoint: LLM API."""
+    """reward, judge: reward models; gold: embedded world; vader: sentiment; endpoint: LLM API;
+    people: a blind vote in MLflow."""
     perplexity: bool = True
     """Perplexity and bits per byte on held-out texts and demonstrations, where there are any."""
     perplexity_texts: Count = 1000

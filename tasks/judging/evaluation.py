@@ -6,7 +6,8 @@ of one from elsewhere nothing is known, and whoever names it answers for it. A p
 instead (`tasks/promotion/contest.py`).
 """
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -20,14 +21,19 @@ from models.rows import write_rows
 from models.statistics.intervals import Interval
 from tasks.judging.config import EvaluateModelsConfig, EvaluationConfig
 from tasks.judging.judges import make_judge
-from tasks.results.store import MANIFEST, Manifest, StageRef, Store
+from tasks.results.store import MANIFEST, Manifest, StageRef, Store, write_whole
+from tasks.run.pipeline import PipelineRun
 from tasks.run.workspace import Workspace
 from tasks.settings import load_settings
 
 if TYPE_CHECKING:
     from models.evaluation.evaluation import Decision, Evaluation
+    from models.evaluation.sampling import SampledModels
 
     Further: TypeAlias = Callable[[Evaluation], Mapping[str, Mapping[str, Interval]]]
+
+KEPT = "samples.json"
+"""File of an evaluation's partial folder: samples that people are asked about."""
 
 JUDGE_ROLES = {"reward": "reward_model", "judge": "judge"}
 """Roles of the inputs that are judges."""
@@ -35,9 +41,19 @@ JUDGE_ROLES = {"reward": "reward_model", "judge": "judge"}
 
 def what_counts(config: EvaluationConfig) -> dict[str, Any]:
     """What a decision depends on: not how an endpoint is reached, only who answers what."""
-    shown = config.model_dump(mode="json", exclude={"endpoint"})
-    if config.judge == "endpoint":
+    others = config.model_dump(mode="json", exclude={"endpoint", "people_prompts"})
+    return others | identities(config, [config.judge])
+
+
+def identities(
+    config: EvaluationConfig | EvaluateModelsConfig, judges: Sequence[str]
+) -> dict[str, Any]:
+    """What the answers of judges that compare pairs depend on; nothing of those not asked."""
+    shown: dict[str, Any] = {}
+    if "endpoint" in judges:
         shown["endpoint"] = endpoint_identity(config.endpoint)
+    if "people" in judges:
+        shown["people_prompts"] = config.people_prompts
     return shown
 
 
@@ -55,6 +71,7 @@ def run_evaluation(
     config: EvaluationConfig | EvaluateModelsConfig,
     sampling: SamplingConfig,
     *,
+    pipeline: PipelineRun,
     seed: int,
     bootstrap_seed: int,
     reference: Path | None,
@@ -71,6 +88,7 @@ def run_evaluation(
         judges: Names of the judges.
         config: Samples, resamples, and how to reach the endpoint.
         sampling: Temperature and longest completion.
+        pipeline: Who asks, for people.
         seed: Of the samples.
         bootstrap_seed: Of the intervals.
         reference: Folder of the model to which the KL is measured.
@@ -82,7 +100,7 @@ def run_evaluation(
         ModelError: Something is to be decided, and the two models read different tokens.
     """
     from models.evaluation.evaluation import evaluate, summarise  # imports torch
-    from models.evaluation.sampling import log_seconds, sample_and_score
+    from models.evaluation.sampling import log_seconds
     from models.language.folders import refuse_other_tokenizer
 
     if decision is not None:
@@ -95,20 +113,17 @@ def run_evaluation(
     asked = {
         name: make_judge(
             name, prompts, reward_models=reward_models, endpoint=config.endpoint,
-            answers=work.checkpoints,
+            answers=work.checkpoints, out=work.out, pipeline=pipeline,
         )
         for name in judges
     }  # fmt: skip
-    sampled = work.learn(
-        sample_and_score,
-        models=models,
-        prompts=prompts,
-        reward_models={name: reward_models[name] for name, judge in asked.items() if judge is None},
-        samples_per_prompt=config.samples_per_prompt,
-        sampling=sampling,
-        run=work.training_run(work.out, derive_seed(seed, "policies.sampling")),
-        reference=reference,
-    )
+    scorers = {name: reward_models[name] for name, judge in asked.items() if judge is None}
+    given = {
+        "models": models, "prompts": prompts, "reward_models": scorers, "reference": reference,
+        "samples_per_prompt": config.samples_per_prompt, "sampling": sampling,
+        "run": work.training_run(work.out, derive_seed(seed, "policies.sampling")),
+    }  # fmt: skip
+    sampled = _sample(work, given, keep="people" in judges)
     bootstrap = Bootstrap(resamples=config.bootstrap_resamples, seed=bootstrap_seed)
     evaluation = evaluate(
         models,
@@ -116,7 +131,7 @@ def run_evaluation(
         asked,
         sampled,
         bootstrap=bootstrap,
-        pairwise_prompts=config.endpoint.prompts,
+        pairwise_prompts={"endpoint": config.endpoint.prompts, "people": config.people_prompts},
         step=log_seconds(work.log, sampled.steps),
     )
     more = {} if further is None else further(evaluation)
@@ -126,6 +141,21 @@ def run_evaluation(
     result.write(work.out)
     write_rows(work.out / SAMPLES, evaluation.rows())
     return result
+
+
+def _sample(work: Workspace, given: Mapping[str, Any], *, keep: bool) -> "SampledModels":
+    """Sample the models; what people compare over several attempts is kept between them."""
+    from models.distributed.records import from_plain, to_plain  # imports torch
+    from models.evaluation.sampling import sample_and_score
+
+    file = work.checkpoints / KEPT
+    if keep and file.exists():
+        kept: SampledModels = from_plain(json.loads(file.read_text(encoding="utf-8")))
+        return kept
+    sampled = work.learn(sample_and_score, **given)
+    if keep:
+        write_whole(file, json.dumps(to_plain(sampled)))
+    return sampled
 
 
 def _reward_models(work: Workspace) -> dict[str, Path]:

@@ -5,6 +5,7 @@
     gold       the embedded world's own rule (tasks/world/judge.py)
     vader      sentiment of English text, -1 to 1
     endpoint   a language model behind an OpenAI-compatible API (tasks/judging/endpoint.py)
+    people     people, blind, in one of MLflow's review queues (tasks/judging/people.py)
 
 A new judge is added in this file: its class, its name, and its case in `make_judge`. Both reward
 models are `models.evaluation.sampling.RewardScorer`.
@@ -13,7 +14,7 @@ models are `models.evaluation.sampling.RewardScorer`.
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -22,8 +23,11 @@ from models.evaluation.config import EndpointConfig
 from models.evaluation.samples import Judge, Samples, Scores
 from models.rows import Content, text_of
 
-JudgeName: TypeAlias = Literal["reward", "judge", "gold", "vader", "endpoint"]
-Decider: TypeAlias = Literal["auto", "gold", "judge", "vader", "endpoint"]
+if TYPE_CHECKING:
+    from tasks.run.pipeline import PipelineRun
+
+JudgeName: TypeAlias = Literal["reward", "judge", "gold", "vader", "endpoint", "people"]
+Decider: TypeAlias = Literal["auto", "gold", "judge", "vader", "endpoint", "people"]
 """Who may decide: every judge that training never used."""
 
 PREFERRED: tuple[JudgeName, ...] = ("gold", "judge", "reward")
@@ -128,6 +132,8 @@ def make_judge(
     reward_models: Mapping[str, Path],
     endpoint: EndpointConfig,
     answers: Path,
+    out: Path,
+    pipeline: "PipelineRun",
 ) -> Judge | None:
     """Make a judge before anything is sampled: what is missing shows now.
 
@@ -136,6 +142,8 @@ def make_judge(
     Args:
         reward_models: Folders of the reward models by judge, "reward" and "judge".
         answers: Folder that outlives a crash, for answers that were paid for.
+        out: Folder of the result, for the votes of people.
+        pipeline: Who asks people.
 
     Raises:
         ParameterError: The judge lacks its model or its package.
@@ -149,6 +157,10 @@ def make_judge(
         from tasks.judging.endpoint import EndpointJudge
 
         return EndpointJudge(endpoint, answers / "endpoint-answers.jsonl")
+    if name == "people":
+        from tasks.judging.people import PeopleJudge
+
+        return PeopleJudge(pipeline, out)
     if name not in reward_models:
         raise ParameterError(
             f"judges name {name}, but no {name} model was given; name one, such as "

@@ -2,6 +2,6 @@
 
 `items`: what is asked, a prompt and several completions; `assignment`: whom; `shown`: as what text;
 `queue` puts them before people; `answers` reads what they said as labels; `agreement`: how far they
-agree; `pairs` makes preferences of labels; `rounds`: what earlier rounds gave, and which
-prompts are asked about next.
+agree; `pairs` makes preferences of labels; `waiting` is for answers that are missing; `rounds`:
+what earlier rounds gave, and which prompts are asked about next.
 """

@@ -151,7 +151,7 @@ def fill_queue(
 
     Args:
         items: All of the samples.
-        samples: The stage that published them; the queue bears its digest.
+        samples: The stage that published them; the queue bears its name and digest.
         share: Of the reviews that are waited for.
         pipeline: Whose MLflow run is marked with the queue.
         twice: Share of the items that two raters are asked about, each in their own queue.
@@ -170,9 +170,10 @@ def fill_queue(
     server = settings.tracking_uri.rstrip("/")
     most = max(len(item.completions) for item in items)
     asked = reviews.ask([COMPARISON]) if most == 2 else reviews.ask(RATINGS)[:most]
+    asking = samples.stage.partition("-")[0]
     queues = []
     for rater, own in assign(items, settings.rater_names, twice).items():
-        mark = f"feedback {samples.digest[:12]} {rater}".rstrip()
+        mark = f"{asking} {samples.digest[:12]} {rater}".rstrip()
         queue_id, name = reviews.queue(mark) or reviews.make_queue(
             f"{pipeline.name[: 200 - len(rater)]} {mark}",
             raters=settings.rater_names if rater == EVERYBODY else [rater],

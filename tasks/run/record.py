@@ -11,7 +11,7 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 
-from models.errors import QuartetError
+from models.errors import QuartetError, WaitingError
 from tasks.results.store import Manifest, Store, write_whole
 from tasks.run.overview import overview
 from tasks.run.pipeline import PipelineRun, page_address
@@ -148,8 +148,11 @@ class StageRecord:
         else:
             drop_note(self.settings.root, note.key)
 
-    def abort(self, status: Status) -> None:
+    def abort(self, error: BaseException) -> None:
         """Mark the run of a stage that did not finish; without waiting, for a cancel cannot."""
+        status: Status = "FAILED" if isinstance(error, Exception) else "KILLED"
+        if isinstance(error, WaitingError):  # for people: it has no end yet
+            status = "SCHEDULED"
         self._stop_sampling()
         try:
             self.tracker.require()

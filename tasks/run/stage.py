@@ -14,14 +14,17 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
 import httpx
 import requests
 from prefect import Task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
+from prefect.context import TaskRunContext
+from prefect.states import Completed
 
+from models.errors import WaitingError
 from models.runtime import use_device
 from tasks.machine.memory import forget_peak, peak_memory
 from tasks.results.code import code_digest
@@ -45,6 +48,7 @@ from tasks.settings import Settings, load_settings
 from tasks.tracking.metrics import MetricBuffer
 
 RETRY_AFTER_SECONDS = (10, 60)
+WAITING = "Waiting"
 INFRASTRUCTURE = (ConnectionError, httpx.TransportError, requests.ConnectionError, requests.Timeout)
 
 P = ParamSpec("P")
@@ -160,7 +164,7 @@ class _StageRun:
             free = free_bytes(self.store.root)
             shutil.rmtree(out, ignore_errors=True)
             spent.note(at_once=True)
-            self.record.abort("FAILED" if isinstance(error, Exception) else "KILLED")
+            self.record.abort(error)
             if by_full_disk(error, free):
                 raise full_disk(error, self.store.root, free) from error
             raise
@@ -233,12 +237,34 @@ class _StageRun:
 
 
 class StageTask(Task[P, R]):
-    """A task that is called as a plain function while stages are only foretold."""
+    """A task that is called as a plain function while stages are only foretold.
+
+    One that waits for people raises a `WaitingError` in its flow, but its task run has not failed:
+    it ends in the state *Waiting*.
+    """
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:  # type: ignore[override]
         if planning() is not None:
             return self.fn(*args, **kwargs)
-        return super().__call__(*args, **kwargs)
+        result: Any = super().__call__(*args, **kwargs)
+        if isinstance(result, State) and result.name == WAITING:
+            raise result.result(raise_on_failure=False)
+        return cast(R, result)
+
+
+def _waiting_told(function: Callable[P, R]) -> Callable[P, R]:
+    """Return a state where a stage waits: what a task raises is a failure to Prefect."""
+
+    @functools.wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except WaitingError as waiting:
+            if TaskRunContext.get() is None:
+                raise
+            return cast(R, Completed(name=WAITING, message=str(waiting), data=waiting))
+
+    return run
 
 
 def stage_task(name: str) -> Callable[[Callable[P, R]], Task[P, R]]:
@@ -250,7 +276,7 @@ def stage_task(name: str) -> Callable[[Callable[P, R]], Task[P, R]]:
 
     def decorate(function: Callable[P, R]) -> Task[P, R]:
         return StageTask(
-            function,
+            _waiting_told(function),
             name=name,
             task_run_name=name,
             cache_policy=NO_CACHE,

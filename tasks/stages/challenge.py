@@ -83,6 +83,7 @@ def judge_challenger(
             config,
             sampling,
             decision=decision,
+            pipeline=pipeline,
             reference=work.inputs["reference"] / "model",
             seed=derive_seed(seed, "samples"),
             bootstrap_seed=derive_seed(seed, "bootstrap"),

@@ -77,7 +77,7 @@ def evaluate(
         )  # fmt: skip
         result = run_evaluation(
             work, models, prompts, judges, config, sampling, decision=decision,
-            reference=models[SFT], seed=derive_seed(seed, "evaluate"),
+            reference=models[SFT], pipeline=pipeline, seed=derive_seed(seed, "evaluate"),
             bootstrap_seed=derive_seed(seed, "evaluate.bootstrap"),
         )  # fmt: skip
         return final_metrics(result)

@@ -17,7 +17,7 @@ from models.randomness import derive_seed
 from models.rows import iterate_rows
 from models.statistics.intervals import Interval
 from tasks.judging.config import EvaluateModelsConfig
-from tasks.judging.evaluation import endpoint_identity, run_evaluation
+from tasks.judging.evaluation import identities, run_evaluation
 from tasks.judging.prompts import (
     EvaluationPrompt,
     draw,
@@ -74,7 +74,7 @@ def evaluate_models(
     def learn(work: Workspace) -> Mapping[str, float]:
         prompts = list(own.prompts) if own else prepared_prompts(work.inputs["prompts"])
         folders = {name: work.inputs[role] / "model" for role, name in roles.items()}
-        return _evaluate(work, config, sampling, prompts, folders, pipeline.seed)
+        return _evaluate(work, config, sampling, prompts, folders, pipeline)
 
     spec = StageSpec(
         name="evaluate-models",
@@ -116,23 +116,23 @@ def _check(
 
 def _what_counts(config: EvaluateModelsConfig) -> dict[str, Any]:
     """What the result depends on: not how an endpoint is reached, only who answers what."""
-    shown = config.model_dump(mode="json", exclude={"endpoint"})
+    shown = config.model_dump(mode="json", exclude={"endpoint", "people_prompts"})
     shown["judges"] = ", ".join(sorted(config.judges))
-    if "endpoint" in config.judges:
-        shown["endpoint"] = endpoint_identity(config.endpoint)
-    return shown
+    return shown | identities(config, config.judges)
 
 
 def _evaluate(
     work: Workspace, config: EvaluateModelsConfig, sampling: SamplingConfig,
-    prompts: Sequence[EvaluationPrompt], models: Mapping[str, Path], seed: int,
+    prompts: Sequence[EvaluationPrompt], models: Mapping[str, Path], pipeline: PipelineRun,
 ) -> dict[str, float]:  # fmt: skip
+    seed = pipeline.seed
     asked = draw(prompts, config.prompts, derive_seed(seed, "evaluate-models.prompts"))
     _want_references(config, asked)
     folder = work.inputs.get("reference")
     reference = None if folder is None else folder / "model"
     result = run_evaluation(
         work, models, [one.prompt for one in asked], list(config.judges), config, sampling,
+        pipeline=pipeline,
         seed=derive_seed(seed, "evaluate-models"),
         bootstrap_seed=derive_seed(seed, "evaluate-models.bootstrap"),
         reference=reference,

@@ -78,6 +78,20 @@ def test_run_that_nothing_could_resume_says_where_to_answer_and_goes_on_when_sta
         _labels(parameters, samples, other)
 
 
+def test_run_that_has_a_queue_for_each_rater_waits_for_all(
+    parameters: PipelineParameters,
+    samples: StageRef,
+    pipeline: PipelineRun,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("QUARTET_RATERS", "ann,bob")
+    twice = parameters.feedback.model_copy(update={"rated_twice": 1.0, "answered_share": 1.0})
+    with pytest.raises(
+        QuartetError, match="0 of 4 items reviewed, wanted 4; review them in MLflow"
+    ):
+        _labels(parameters.model_copy(update={"feedback": twice}), samples, pipeline)
+
+
 def test_rounds_have_queues_and_kept_labels_of_their_own_and_read_all_answers_again(
     parameters: PipelineParameters, pipeline: PipelineRun
 ) -> None:
@@ -100,17 +114,3 @@ def test_rounds_have_queues_and_kept_labels_of_their_own_and_read_all_answers_ag
     assert len({row["queue"] for row in both.rows}) == 2
     assert _labels(parameters, first, pipeline) == kept  # a retry of the first round
     assert _labels(parameters, second, pipeline, [first]) == both
-
-
-def test_run_that_has_a_queue_for_each_rater_waits_for_all(
-    parameters: PipelineParameters,
-    samples: StageRef,
-    pipeline: PipelineRun,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("QUARTET_RATERS", "ann,bob")
-    twice = parameters.feedback.model_copy(update={"rated_twice": 1.0, "answered_share": 1.0})
-    with pytest.raises(
-        QuartetError, match="0 of 4 items reviewed, wanted 4; review them in MLflow"
-    ):
-        _labels(parameters.model_copy(update={"feedback": twice}), samples, pipeline)

@@ -9,8 +9,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import httpx
+import mlflow
 import pytest
+from mlflow.entities import AssessmentSource, AssessmentSourceType
+from mlflow.genai import review_queues
 from prefect.client.schemas.actions import BlockDocumentUpdate
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.events import Event, RelatedResource, Resource
 
 from flows.forms import StageForm
@@ -61,19 +65,49 @@ def test_models_are_evaluated_side_by_side(
     assert any("win_rate" in name for name in metrics), sorted(metrics)
 
 
-def test_policy_that_gained_nothing_is_not_promoted(
+def test_policy_that_people_like_no_better_is_not_promoted(
     operation: Operation, finished: Any, tiny: tuple[str, ...]
 ) -> None:
     form = PromotionForm.of("quickstart", tiny).model_dump(mode="json")
-    form["promotion"] |= {"prompts": 16, "samples_per_prompt": 2, "bootstrap_resamples": 100}
+    form["promotion"] |= {"prompts": 30, "samples_per_prompt": 2, "bootstrap_resamples": 100}
+    form["promotion"] |= {"judge": "people", "people_prompts": 30}
     run_id = operation.start("promote/promote", model=POLICY, run=form)
-    assert operation.wait(run_id, "Rejected").startswith("rejected: ")
+    operation.wait(run_id, "Suspended")
+    until(lambda: operation.flow_process(run_id) is None, 15, "the end of the process")
+    child = operation.children(run_id)["promotion"]
+    stands = [operation.parent(run_id).info.status, child.info.status]
+    assert stands == ["SCHEDULED", "SCHEDULED"]
+    until(lambda: "Waiting" in task_states(operation, run_id), 30, "the state of the task run")
+    vote_for_nobody(operation, operation.parent(run_id).data.tags["feedback.queue"])
+    operation.wait(operation.start("feedback-watch/feedback-watch"), "Completed")
+    said = operation.wait(run_id, "Rejected")
+    assert said.startswith("rejected, people's vote +0.000 ")
+    assert operation.children(run_id)["promotion"].info.run_id == child.info.run_id
+    assert set(task_states(operation, run_id)) == {"Waiting", "Completed"}
     version = operation.mlflow.get_model_version("quickstart-policy", "1")
     assert version.tags["verdict.accepted"] == "false"
     assert version.tags["quartet.promotion"] == "rejected"
     assert version.tags["quartet.promotion.reasons"]
     aliases = operation.mlflow.get_registered_model("quickstart-policy").aliases
     assert not aliases
+
+
+def task_states(operation: Operation, run_id: Any) -> list[str | None]:
+    with operation.client() as client:
+        wanted = FlowRunFilter(id=FlowRunFilterId(any_=[run_id]))
+        return [one.state_name for one in client.read_task_runs(flow_run_filter=wanted)]
+
+
+def vote_for_nobody(operation: Operation, queue_id: str) -> None:
+    mlflow.set_tracking_uri(operation.mlflow_uri)
+    human = AssessmentSource(source_type=AssessmentSourceType.HUMAN, source_id="admin")
+    for item in review_queues.list_review_queue_items(queue_id, max_results=500):
+        mlflow.log_feedback(
+            trace_id=item.item_id, name="Better of A and B", value="both are as good", source=human
+        )
+        review_queues.set_review_queue_item_status(
+            queue_id, item_id=item.item_id, status="complete", completed_by="admin"
+        )
 
 
 NOTIFICATIONS = {

@@ -113,6 +113,7 @@ def test_question_shows_the_report_and_the_answer_is_recorded(
     page.mkdir(parents=True)
     (page / REPORT).write_text("The report.")
     monkeypatch.setattr(lifecycle, "suspend_flow_run", answer)
+    monkeypatch.setattr(lifecycle, "votes_page", lambda ref: f"http://m/{ref.digest[:2]}" * go_on)
     run_id = tracker().start_run("promote", parameters={}, tags={})
     pipeline = PipelineRun(name="p", preset="quickstart", seed=0, run_id=run_id)
     evidence = StageRef(stage="promotion", digest="e" * 64)
@@ -120,6 +121,7 @@ def test_question_shows_the_report_and_the_answer_is_recorded(
     assert (got.go_on, got.by, got.note) == (go_on, "Ann", "read it")
     assert asked["key"] == "approval-promotion-eeeeeeeeeeee"
     assert "The report." in asked["question"]
+    assert ("[How people voted](http://m/ee)" in asked["question"]) is go_on
     tags = tracker().tags(run_id)
     assert tags["approval.promotion"] == ("approved" if go_on else "refused")
     assert tags["approval.promotion.note"] == "read it"

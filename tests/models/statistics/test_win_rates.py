@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from models.errors import DataError
+from models.statistics.intervals import bootstrap_interval
 from models.statistics.win_rates import prompt_preferences, win_rates, win_rates_of_scores
 
 
@@ -69,9 +70,11 @@ def test_interval_agrees_with_scipys_bootstrap_over_prompts() -> None:
     generator = np.random.default_rng(4)
     values = generator.choice([0.0, 0.5, 1.0], 200, p=[0.2, 0.2, 0.6])
     found = win_rates(["a", "b"], {("a", "b"): values}, resamples=4000, seed=0).of("a", "b")
+    # Of 200 values the expanded interval of level 0.95 is the plain one of level 0.9519.
     other = stats.bootstrap(
-        (values,), np.mean, n_resamples=4000, method="percentile", rng=generator
-    ).confidence_interval
+        (values,), np.mean, n_resamples=4000, method="percentile", rng=generator,
+        confidence_level=0.9519,
+    ).confidence_interval  # fmt: skip
     # Ends of 4,000 resamplings scatter by about 1% of a width of 0.11; five times that.
     assert (found.low, found.high) == pytest.approx((other.low, other.high), abs=0.006)
 
@@ -127,3 +130,14 @@ def test_one_model_alone_has_no_win_rate() -> None:
     found = win_rates_of_scores({"a": np.zeros((3, 2))}, resamples=100, seed=0)
     assert list(found.pairs()) == []
     assert math.isnan(found.mean_of("a"))
+
+
+def test_interval_of_few_values_is_as_wide_as_students() -> None:
+    """Of symmetrical values, where resampled means are nearly normal."""
+    values = np.array([0.0, 0.5, 0.5, 1.0] * 5)
+    found = win_rates(["a", "b"], {("a", "b"): values}, resamples=20_000, seed=0).of("a", "b")
+    half = stats.t.ppf(0.975, 19) * values.std(ddof=1) / math.sqrt(20)
+    # Means of 20 such values lie 0.025 apart: an end may be off by half of it.
+    assert (found.low, found.high) == pytest.approx((0.5 - half, 0.5 + half), abs=0.0126)
+    plain = bootstrap_interval(values, 20_000, 0)
+    assert found.high - found.low > plain.high - plain.low

@@ -13,7 +13,9 @@ from models.errors import DataError, ParameterError
 from models.evaluation.config import EndpointConfig
 from models.evaluation.samples import PairwiseJudge, Samples, Scores
 from tasks.judging.config import EvaluateModelsConfig, EvaluationConfig, judge_names
+from tasks.judging.evaluation import what_counts
 from tasks.judging.judges import GoldJudge, VaderJudge, deciding_judge, make_judge
+from tasks.run.pipeline import PipelineRun
 
 PLURAL = "What is the plural of box?"
 HARM = "Please help me to hurt a lamb."
@@ -87,7 +89,11 @@ def test_vader_says_how_to_get_it_where_it_is_missing(monkeypatch: pytest.Monkey
 
 def made(name: str, prompts: list[Any], answers: Path) -> Any:
     endpoint = EndpointConfig(url="http://127.0.0.1:9/v1/", model="m")
-    return make_judge(name, prompts, reward_models={}, endpoint=endpoint, answers=answers)
+    pipeline = PipelineRun(name="toy", preset="toy", seed=0, run_id="")
+    return make_judge(
+        name, prompts, reward_models={}, endpoint=endpoint, answers=answers, out=answers,
+        pipeline=pipeline,
+    )  # fmt: skip
 
 
 def test_a_judge_without_its_model_is_refused(tmp_path: Path) -> None:
@@ -96,9 +102,9 @@ def test_a_judge_without_its_model_is_refused(tmp_path: Path) -> None:
 
 
 def test_judges_are_made_as_they_are_named(tmp_path: Path) -> None:
-    names = ("gold", "vader", "endpoint")
+    names = ("gold", "vader", "endpoint", "people")
     pairwise = [isinstance(made(one, [PLURAL], tmp_path), PairwiseJudge) for one in names]
-    assert pairwise == [False, False, True]
+    assert pairwise == [False, False, True, True]
 
 
 @pytest.mark.parametrize(
@@ -128,13 +134,16 @@ def test_a_judge_that_is_not_there_cannot_decide(wanted: Any) -> None:
 
 def test_who_may_decide_is_among_the_judges_and_the_rewarded_one_never_by_name() -> None:
     endpoint = {"url": "http://h/v1", "model": "m"}
-    for judge in ("vader", "endpoint"):
+    for judge in ("vader", "endpoint", "people"):
         config = EvaluationConfig.model_validate({"judge": judge, "endpoint": endpoint})
         names = judge_names(config, gold=True, held_out=True)
         assert names == ["reward", "judge", "gold", judge]
         assert deciding_judge(config.judge, names) == judge
     for told, message in (({"judge": "reward"}, "Input should be"),
-                          ({"judge": "endpoint"}, "give both")):  # fmt: skip
+                          ({"judge": "endpoint"}, "give both"),
+                          ({"judge": "people", "people_prompts": 29}, "people_prompts is 29, but"),
+                          ({"judge": "people", "prompts": 29}, " prompts is 29, .* at least 30"),
+                          ):  # fmt: skip
         with pytest.raises(ValueError, match=message):
             EvaluationConfig.model_validate(told)
 
@@ -153,3 +162,13 @@ def test_who_may_decide_is_among_the_judges_and_the_rewarded_one_never_by_name()
 def test_config_refuses_what_no_judge_can_do(told: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         EvaluateModelsConfig.model_validate(told)
+
+
+def test_what_a_judge_is_not_asked_names_no_result() -> None:
+    """A number that only people are asked by leaves the digests of other decisions alone."""
+    for judge, counts in (("gold", False), ("people", True)):
+        one, other = (
+            what_counts(EvaluationConfig.model_validate({"judge": judge, "people_prompts": number}))
+            for number in (40, 50)
+        )
+        assert (one != other) is counts

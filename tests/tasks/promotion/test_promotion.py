@@ -1,16 +1,25 @@
 """Promotion with real models and a real MLflow: gates, aliases, crashes, two at once, rollback."""
 
+import json
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import pytest
+from mlflow.entities import AssessmentSource, AssessmentSourceType
+from mlflow.genai import review_queues
 
+from models.distributed.records import from_plain
 from models.errors import ModelError, ParameterError
+from models.evaluation import sampling
 from models.language.config import SamplingConfig
+from models.rows import read_rows
+from tasks.judging import people
 from tasks.judging.config import EvaluationConfig
+from tasks.labelling.waiting import AwaitingPeopleError
 from tasks.promotion import promotion
 from tasks.promotion import rollback as rollback_module
 from tasks.promotion.promotion import Answer, Promotion, promote
@@ -127,6 +136,48 @@ def test_better_challenger_replaces_the_champion_and_a_worse_one_does_not(
     assert (again.result, again.reasons) == (
         "unchanged",
         [f"models:/{NAME}/2 is the champion already: nothing to do"],
+    )
+
+
+@pytest.mark.usefixtures("parents")
+def test_people_decide_blind_and_what_they_compare_is_sampled_once(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = register_policy(folders.best, BEST)
+    config = CONFIG.model_copy(update={"judge": "people", "people_prompts": 31})
+    run_id = tracker().start_run("toy", parameters={}, tags={})
+    pipeline = PIPELINE.model_copy(update={"run_id": run_id})
+    with pytest.raises(AwaitingPeopleError, match="0 of 31 items reviewed, wanted 31") as awaiting:
+        run(model, config=config, pipeline=pipeline)
+    below = {"mlflow.parentRunId": run_id}
+    (child,) = tracker().find_tagged(below)
+    assert tracker().status(child) == "SCHEDULED"
+    (kept,) = (load_settings().store / "promotion").glob("*.partial/checkpoints/samples.json")
+    texts = from_plain(json.loads(kept.read_text())).samples["challenger"].texts
+    queue = awaiting.value.queue
+    for item, samples in zip(queue.items, texts, strict=False):
+        best = "A" if item.completions[0] == samples[0] else "B"
+        vote(queue.queue_id, queue.traces[item.key].trace_id, best)
+    monkeypatch.setattr(sampling, "sample_and_score", None)  # not once more
+    done = run(model, config=config, pipeline=pipeline)
+    assert done.result == "promoted"
+    said = "The gain by the blind vote of people is +0.500"
+    assert any(reason.startswith(said) for reason in done.reasons)
+    assert tracker().find_tagged(below) == [child]
+    assert tracker().status(child) == "FINISHED"
+    assert not kept.exists()
+    folder = Store(load_settings().store).folder("promotion", done.evidence)
+    assert len(read_rows(folder / "labels.jsonl")) == 31
+    monkeypatch.setattr(people, "fill_queue", None)  # nobody is asked again
+    assert run(f"models:/{NAME}/1", config=config, pipeline=pipeline).result == "unchanged"
+
+
+def vote(queue_id: str, trace_id: str, best: str) -> None:
+    human = AssessmentSource(source_type=AssessmentSourceType.HUMAN, source_id="ann")
+    answer = f"{best} is slightly better"
+    mlflow.log_feedback(trace_id=trace_id, name="Better of A and B", value=answer, source=human)
+    review_queues.set_review_queue_item_status(
+        queue_id, item_id=trace_id, status="complete", completed_by="ann"
     )
 
 
