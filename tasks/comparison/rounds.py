@@ -6,7 +6,6 @@ learned from the labels of its round.
 """
 
 import math
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +26,8 @@ from tasks.run.stage import run_stage, stage_task
 from tasks.run.workspace import Workspace
 from tasks.settings import load_settings
 from tasks.tracking.client import Tracker
-from tasks.tracking.metrics import Point
 from tasks.tracking.outages import tolerated
+from tasks.tracking.recording import log_missing
 
 Promoted: TypeAlias = Literal["promoted", "rejected", ""]
 """How the promotion of a round's policy ended; empty where it was not put up for one."""
@@ -124,14 +123,8 @@ def _show_curves(ref: StageRef, pipeline: PipelineRun) -> None:
         return
     settings = load_settings()
     curves = read_history(Store(settings.store).folder(ref.stage, ref.digest))
-    now = int(time.time() * 1000)
-    points = [
-        Point(name=name, value=value, step=step, time_ms=now)
-        for name, curve in curves.items()
-        for step, value in curve
-    ]
     with tolerated("the curves over rounds"):
-        Tracker(settings).log_points(pipeline.run_id, points)
+        log_missing(Tracker(settings), pipeline.run_id, curves)
 
 
 def read_rounds(ref: StageRef) -> list[dict[str, Any]]:

@@ -57,6 +57,22 @@ def answer_queue(
     return _pairs(items[one] for one in answered)
 
 
+def rate_all(operation: Operation, run_id: UUID) -> str:
+    """Prefer A to B in every item of the queue that a run waits for; the queue's id."""
+    mlflow.set_tracking_uri(operation.mlflow_uri)
+    queue_id = str(operation.parent(run_id).data.tags["feedback.queue"])
+    human = AssessmentSource(source_type=AssessmentSourceType.HUMAN, source_id="admin")
+    for item in review_queues.list_review_queue_items(queue_id, max_results=500):
+        for letter, rating in (("A", "7"), ("B", "1")):
+            mlflow.log_feedback(
+                trace_id=item.item_id, name=f"Quality of {letter}", value=rating, source=human
+            )
+        review_queues.set_review_queue_item_status(
+            queue_id, item_id=item.item_id, status="complete", completed_by="admin"
+        )
+    return queue_id
+
+
 def _ratings(row: Any) -> dict[str, int]:
     return {
         letter: 1 + len(text) % 7 for letter, text in zip("ABCD", row["completions"], strict=False)

@@ -17,11 +17,12 @@ from prefect.client.schemas.schedules import CronSchedule
 from prefect.exceptions import PrefectHTTPStatusError
 
 from flows.forms import RunForm, StageForm
+from flows.improve import ImproveForm
 from models.rows import last_text, read_rows
 from tasks.run.spent import SPENT
 from tests.flows.browser import ROWS, browser
 from tests.flows.operated import IN_TWO, Operation, operated, until, weights
-from tests.flows.reviewing import answer_queue
+from tests.flows.reviewing import answer_queue, rate_all
 
 pytestmark = pytest.mark.slow
 
@@ -285,9 +286,8 @@ def test_people_answer_in_a_queue_and_the_run_resumes_by_itself(
     operation: Operation, tiny: tuple[str, ...]
 ) -> None:
     people = ("feedback.annotator=people", "feedback.prompts=60", "feedback.answered_share=0.9")
-    run_id = operation.start_pipeline(
-        *tiny, *people, "data.ties=half", "sampling.max_completion_tokens=32"
-    )
+    settings = (*tiny, *people, "data.ties=half", "sampling.max_completion_tokens=32")
+    run_id = operation.start_pipeline(*settings)
     operation.wait(run_id, "Suspended")
     until(lambda: operation.flow_process(run_id) is None, 15, "the end of the process")
 
@@ -317,6 +317,19 @@ def test_people_answer_in_a_queue_and_the_run_resumes_by_itself(
     assert pairs == answered
     assert len(answered) >= 18  # a pair for each item at least
     assert {row["rater"] for row in read_rows(folder / "labels.jsonl")} == {"admin"}
+
+    # rounds: the first one's queue is answered already, the second has its own
+    form = ImproveForm.of("quickstart", settings).model_copy(update={"rounds": 2})
+    loop = operation.start("improve/improve", run=form.model_dump(mode="json"))
+    operation.wait(loop, "Suspended")
+    assert rate_all(operation, loop) != operation.parent(run_id).data.tags["feedback.queue"]
+    look()
+    operation.wait(loop, "Completed")
+    parent = operation.parent(loop).info.run_id
+    labels = operation.mlflow.get_metric_history(parent, "improve/labels")
+    before, after = (point.value for point in sorted(labels, key=lambda one: one.step))
+    assert before == len(answered)
+    assert after > before
 
     def stops_looking() -> bool:
         look()
