@@ -6,6 +6,7 @@ cancel nor timeout would reach the training.
 """
 
 import time
+from dataclasses import dataclass
 
 from prefect import flow
 from prefect.runtime import flow_run
@@ -23,7 +24,7 @@ from flows.lifecycle import (
 )
 from flows.parameters import PipelineParameters
 from flows.planning.plan import is_foretold, perform
-from flows.preferences import learn_preferences
+from flows.preferences import LearnedPreferences, learn_preferences
 from tasks.registry.verdicts import record_verdict
 from tasks.results.store import StageRef
 from tasks.run.pipeline import PipelineRun
@@ -114,6 +115,29 @@ def _run_stages(
 ) -> list[StageRef]:
     """Run, or while planning foretell, every stage in order."""
     p = parameters
+    origin = make_sft_model(p, pipeline)
+    learned = learn_preferences(p, pipeline, data=origin.data, sft=origin.sft)
+    if not is_foretold(learned.quality):
+        refuse_weak(learned.quality, p.reward_quality)
+    if ask and not planning():
+        ask_before_ppo(learned, pipeline)
+    policy = make_policy(p, pipeline, data=origin.data, start=origin.sft, learned=learned)
+    evaluation = judge_policy(p, pipeline, origin, learned, policy)
+    return [*origin.stages, *learned.stages, policy, evaluation]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """What alignment starts from: the data, the base model, the SFT model, and all in order."""
+
+    data: StageRef
+    base: StageRef
+    sft: StageRef
+    stages: list[StageRef]
+
+
+def make_sft_model(p: PipelineParameters, pipeline: PipelineRun) -> Origin:
+    """Prepare the data, pretrain or find the base model, and fine-tune it."""
     data = prepare(p.data, corpus=p.needs_corpus, pipeline=pipeline)
     stages = [data]
     if p.base.source:
@@ -127,46 +151,59 @@ def _run_stages(
         base = pretrain(p.pretrain, p.model, pipeline=pipeline, data=data, tokenizer=tokenizer)
         stages.append(tokenizer)
     sft = finetune(p.sft, pipeline=pipeline, data=data, base=base)
-    learned = learn_preferences(p, pipeline, data=data, sft=sft)
-    stages += [base, sft, *learned.stages]
-    if not is_foretold(learned.quality):
-        refuse_weak(learned.quality, p.reward_quality)
-    if ask and not planning():
-        ask_before_ppo(learned, pipeline)
+    return Origin(data=data, base=base, sft=sft, stages=[*stages, base, sft])
+
+
+def make_policy(
+    p: PipelineParameters,
+    pipeline: PipelineRun,
+    *,
+    data: StageRef,
+    start: StageRef,
+    learned: LearnedPreferences,
+) -> StageRef:
+    """Align a model in the way that `align` says; it is the reference of the KL too."""
     if p.align == "dpo":
-        policy = learn_directly(
+        return learn_directly(
             p.dpo,
             judge_share=p.reward.judge_share,
             pipeline=pipeline,
             data=data,
             preferences=learned.preferences,
-            sft=sft,
+            sft=start,
         )
-    elif p.align == "best_of_n":
-        policy = learn_best_of_n(
+    if p.align == "best_of_n":
+        return learn_best_of_n(
             p.best_of_n,
             p.sft,
             p.sampling,
             pipeline=pipeline,
             data=data,
-            sft=sft,
+            sft=start,
             reward=learned.reward,
         )
-    else:
-        policy = align(
-            p.ppo, p.sampling, pipeline=pipeline, data=data, sft=sft, reward=learned.reward
-        )
+    return align(p.ppo, p.sampling, pipeline=pipeline, data=data, sft=start, reward=learned.reward)
+
+
+def judge_policy(
+    p: PipelineParameters,
+    pipeline: PipelineRun,
+    origin: Origin,
+    learned: LearnedPreferences,
+    policy: StageRef,
+) -> StageRef:
+    """Compare a policy with the SFT model, and let the registry tell of the verdict."""
     evaluation = evaluate(
         p.evaluate,
         p.sampling,
         gold=p.data.source == "world",
         pipeline=pipeline,
-        data=data,
-        base=base,
-        sft=sft,
+        data=origin.data,
+        base=origin.base,
+        sft=origin.sft,
         reward=learned.reward,
         ppo=policy,
         judge=learned.judge,
     )
     record_verdict(policy)  # also of one that is reused: a kill may have kept it from the registry
-    return [*stages, policy, evaluation]
+    return evaluation

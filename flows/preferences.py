@@ -1,13 +1,15 @@
-"""From preferences to a reward model of measured quality; shared by pipeline and reward flow.
+"""From preferences to a reward model of measured quality; shared by all flows that train one.
 
 Feedback, if the preset has an annotator; the reward model; the held-out reward model, if some
 preferences are kept for it; and the measurement of both.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from flows.feedback import ask_people
 from flows.parameters import PipelineParameters
+from tasks.labelling.rounds import LastRound
 from tasks.results.store import StageRef
 from tasks.run.pipeline import PipelineRun
 from tasks.stages.feedback import collect_feedback
@@ -21,9 +23,11 @@ class LearnedPreferences:
 
     Attributes:
         preferences: The stage with the training pairs.
+        samples: The stage with what people were asked, where people are.
     """
 
     preferences: StageRef
+    samples: StageRef | None
     reward: StageRef
     quality: StageRef
     judge: StageRef | None
@@ -31,17 +35,29 @@ class LearnedPreferences:
 
 
 def learn_preferences(
-    parameters: PipelineParameters, pipeline: PipelineRun, *, data: StageRef, sft: StageRef
+    parameters: PipelineParameters,
+    pipeline: PipelineRun,
+    *,
+    data: StageRef,
+    sft: StageRef,
+    newest: StageRef | None = None,
+    before: Sequence[LearnedPreferences] = (),
 ) -> LearnedPreferences:
     """Train the reward model, and the held-out one if any, and measure them.
 
-    The SFT model initialises both, and samples the completions to compare.
+    Args:
+        sft: Initialises both.
+        newest: The policy that samples the completions to compare; None for the SFT model.
+        before: What earlier rounds learned, the first one first; their labels count too.
     """
     p = parameters
     stages: list[StageRef] = []
-    preferences = data
+    preferences, samples, sampler = data, None, newest or sft
     if p.feedback.annotator == "people":
-        samples, preferences = ask_people(p, pipeline, data=data, sft=sft)
+        asked = [one.samples for one in before if one.samples is not None]
+        samples, preferences = ask_people(
+            p, pipeline, data=data, sft=sampler, before=asked, rivals=_rivals(p, before)
+        )
         stages += [samples, preferences]
     elif p.feedback.annotator != "none":
         preferences = collect_feedback(
@@ -50,7 +66,10 @@ def learn_preferences(
             shuffle=p.data.world.shuffle_preferences,
             pipeline=pipeline,
             data=data,
-            sft=sft,
+            sft=sampler,
+            last=LastRound(
+                earlier=before[-1].preferences if before else None, rivals=_rivals(p, before)
+            ),
         )
         stages.append(preferences)
     reward = train_reward_model(
@@ -73,5 +92,19 @@ def learn_preferences(
     )
     stages += [reward, *([judge] if judge else []), quality]
     return LearnedPreferences(
-        preferences=preferences, reward=reward, quality=quality, judge=judge, stages=stages
+        preferences=preferences,
+        samples=samples,
+        reward=reward,
+        quality=quality,
+        judge=judge,
+        stages=stages,
     )
+
+
+def _rivals(
+    p: PipelineParameters, before: Sequence[LearnedPreferences]
+) -> tuple[StageRef, StageRef] | None:
+    """The reward models that choose what is asked about next, where they do."""
+    if p.feedback.choose == "random" or not before or before[-1].judge is None:
+        return None
+    return before[-1].reward, before[-1].judge

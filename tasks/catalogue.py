@@ -198,9 +198,7 @@ CATALOGUE: Mapping[str, Entry] = {
     "judge": Entry(
         title="Held-out reward model",
         key_metrics=(KeyMetric("judge/accuracy", "held-out pair accuracy"),),
-        curves=(
-            Curve("judge/train_accuracy", "Held-out reward model: accuracy", "share of pairs"),
-        ),
+        curves=(Curve("judge/train_accuracy", "Held-out model: accuracy", "share of pairs"),),
         loss_unit="nats per pair",
         lineage=("judge/pairs", "judge/accuracy"),
         role="judge",
@@ -276,6 +274,7 @@ CATALOGUE: Mapping[str, Entry] = {
         datasets={"prompts": {"prompts_heldout": HELD_OUT}},
         judges=True,
     ),
+    "rounds": Entry(title="Rounds", key_metrics=(KeyMetric("improve/win_rate", "win rate"),)),
     "base": Entry(
         title="Base model from elsewhere",
         key_metrics=(KeyMetric("adopt/parameters", "parameters", ",.0f"),),

@@ -21,6 +21,7 @@ from flows.cli.arguments import NAME, NOTE, checked, want_file_to_write, want_ho
 from flows.cli.check import check
 from flows.cli.environment import prepare_environment
 from flows.cli.evaluate import benchmark, compare, evaluate
+from flows.cli.improve import improve
 from flows.cli.plan import plan as plan_run
 from flows.cli.plan import print_plan
 from flows.cli.prefect_runs import flows_run_here, foretold, quick_imports
@@ -241,6 +242,7 @@ def _add(command: Callable[..., None]) -> None:
 app.command()(check)
 for _command in (
     plan_run,
+    improve,
     compare,
     evaluate,
     benchmark,

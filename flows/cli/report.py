@@ -1,5 +1,6 @@
 """The result of a run: tables in the terminal, and plain JSON values."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
@@ -10,6 +11,7 @@ from flows.cli.terminal import add_row, as_text
 from flows.pipeline import PipelineResult
 from tasks.catalogue import entry
 from tasks.reports.ppo import alarm_line
+from tasks.results.store import StageRef
 from tasks.settings import Settings
 
 COMPARED = (
@@ -34,20 +36,25 @@ def result_json(result: PipelineResult) -> dict[str, Any]:
         "mlflow_run_id": result.mlflow_run_id,
         "name": result.name,
         "seconds": result.seconds,
-        "stages": [
-            {
-                "name": ref.stage,
-                "digest": ref.digest,
-                "reused": ref.reused,
-                "seconds": ref.seconds,
-                "mlflow_run_id": ref.run_id,
-                "metrics": ref.metrics,
-            }
-            for ref in result.stages
-        ],
+        "stages": stages_json(result.stages),
         "final": result.final,
         "verdict": {"accepted": result.accepted, "reasons": result.reasons},
     }
+
+
+def stages_json(stages: Sequence[StageRef]) -> list[dict[str, Any]]:
+    """Stages as `--result` writes them."""
+    return [
+        {
+            "name": ref.stage,
+            "digest": ref.digest,
+            "reused": ref.reused,
+            "seconds": ref.seconds,
+            "mlflow_run_id": ref.run_id,
+            "metrics": ref.metrics,
+        }
+        for ref in stages
+    ]
 
 
 def print_result(result: PipelineResult, settings: Settings) -> None:

@@ -244,6 +244,7 @@ WORK: Mapping[str, Callable[[Known], Work]] = {
     "dpo": _dpo,
     "best-of-n": _best_of_n,
     "evaluate": _evaluate,
+    "rounds": lambda k: Work(rows=1.0),
 }
 
 

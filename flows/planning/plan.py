@@ -221,10 +221,10 @@ def perform(form: StageForm, parameters: PipelineParameters, stages: Stages[T]) 
     if planning() is not None:
         raise _Planned(plan)
     run_logger().info("plan: %s", plan.markdown() if plan.new else plan.summary())
-    seconds = {
-        one.spec.name: 0.0 if one.reused else cost.seconds
+    seconds = [
+        (one.spec.name, 0.0 if one.reused else cost.seconds)
         for one, cost in zip(plan.stages, plan.costs, strict=True)
-    }
+    ]
     overview().expect(seconds, plan.markdown())
     with opened(form, parameters) as pipeline:
         return waiting_for_people(lambda: stages(pipeline))

@@ -46,6 +46,9 @@ class FeedbackConfig(Config):
     without_raters: str = Field("", title="Without raters")
     """People whose labels are left out, separated by commas; the report on feedback names those who
     are far off the others."""
+    choose: Literal["random", "disagreement"] = Field("random", title="Choice of prompts")
+    """disagreement: from the second round of a loop on, those of several times as many whose
+    completions the reward model and the held-out one of the last round disagree about most."""
 
     @property
     def left_out(self) -> tuple[str, ...]:

@@ -77,6 +77,11 @@ class Labels:
         said = [[row["key"], row["rater"], row["ratings"]] for row in self.rows]
         return hashlib.sha256(canonical_json(said).encode()).hexdigest()
 
+    def __add__(self, other: "Labels") -> "Labels":
+        """Both, in the order of one; what both have, an item of two rounds, counts once."""
+        rows = {(row["key"], row["rater"]): row for row in (*self.rows, *other.rows)}
+        return Labels(rows=tuple(row for _, row in sorted(rows.items())))
+
     @property
     def raters(self) -> Counter[str]:
         """How many labels each rater gave."""

@@ -237,17 +237,23 @@ def _handled(reviews: Mapping[str, Review]) -> int:
     return sum(one.status != "pending" for one in reviews.values())
 
 
-def keep_labels(labels: Labels, pipeline: PipelineRun) -> None:
-    """Keep the labels that a run goes on with, so that its retries go on with the same."""
+def keep_labels(labels: Labels, samples: StageRef, pipeline: PipelineRun) -> None:
+    """Keep the labels that a run goes on with, so that its retries go on with the same.
+
+    Args:
+        samples: The last that were asked about.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        Tracker(load_settings()).log_file(pipeline.run_id, labels.write(Path(folder)), ARTIFACTS)
+        Tracker(load_settings()).log_file(
+            pipeline.run_id, labels.write(Path(folder)), f"{ARTIFACTS}/{samples.digest[:12]}"
+        )
 
 
-def kept_labels(pipeline: PipelineRun) -> Labels | None:
+def kept_labels(samples: StageRef, pipeline: PipelineRun) -> Labels | None:
     """The labels that an earlier attempt of this run went on with, if there was one."""
     with tempfile.TemporaryDirectory() as folder:
         file = Tracker(load_settings()).fetch_file(
-            pipeline.run_id, f"{ARTIFACTS}/{LABELS}", Path(folder)
+            pipeline.run_id, f"{ARTIFACTS}/{samples.digest[:12]}/{LABELS}", Path(folder)
         )
         return Labels.read(file) if file else None
 

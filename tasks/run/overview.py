@@ -8,7 +8,7 @@ and pictures. The bar goes when the run is done. Whoever has something to say of
 
 import contextlib
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
@@ -55,7 +55,7 @@ class _Parts:
     note: str = ""
     plan: str = ""
     models: list[str] = field(default_factory=list)
-    texts: list[str] = field(default_factory=list)
+    texts: dict[str, str] = field(default_factory=dict)
     rows: list[_Row] = field(default_factory=list)
 
 
@@ -66,17 +66,19 @@ class Overview:
         self.shown = shown
         self._report, self._bar = Card("report", "markdown"), Card("progress", "progress")
         self._parts = _Parts()
-        self._expected: dict[str, float | None] = {}
+        self._expected: list[tuple[str, float | None]] = []
         self._headline = "started"
         self._show()
 
-    def expect(self, stages: Mapping[str, float | None], plan: str = "") -> None:
+    def expect(self, stages: Sequence[tuple[str, float | None]], plan: str = "") -> None:
         """Say which stages will run, in their order, and how many seconds each takes, if known.
+
+        A stage of several rounds stands there once for each.
 
         Args:
             plan: What the report says of it.
         """
-        self._expected, self._parts.plan = dict(stages), plan
+        self._expected, self._parts.plan = list(stages), plan
         self._show()
 
     def belongs_to(self, name: str, address: str, note: str = "") -> None:
@@ -117,9 +119,9 @@ class Overview:
         if shown not in self._parts.models:
             self._parts.models.append(shown)
 
-    def add_text(self, text: str) -> None:
-        """Put a page of a result into the report."""
-        self._parts.texts.append(text)
+    def add_text(self, stage: str, text: str) -> None:
+        """Put the page of a stage's result into the report; of several rounds the last stays."""
+        self._parts.texts[stage] = text
 
     def move(self, stage: str, share: float, description: str, left: float | None = None) -> None:
         """Move the bar to where the whole run is when a share of a stage is done.
@@ -129,18 +131,17 @@ class Overview:
         """
         if not self.shown:
             return
-        place, known = self._place(stage), [one for one in self._expected.values() if one]
+        place, known = self._place(stage), [one for _, one in self._expected if one]
         mean = sum(known) / len(known) if known else 1.0
-        lengths = {name: mean if one is None else one for name, one in self._expected.items()}
-        total = sum(lengths.values())
-        if stage not in lengths or not total:
+        lengths = [mean if one is None else one for _, one in self._expected]
+        total, at = sum(lengths), self._at(stage)
+        if at is None or not total:
             self._bar.show(100.0 * share, f"{place}: {description}")
             return
-        before = list(lengths)[: list(lengths).index(stage)]
-        done = sum(lengths[one] for one in before) + share * lengths[stage]
-        own = (1.0 - share) * lengths[stage]
+        done = sum(lengths[:at]) + share * lengths[at]
+        own = (1.0 - share) * lengths[at]
         whole = total - done - own + (own if left is None else left)
-        is_known = None not in self._expected.values()
+        is_known = all(one is not None for _, one in self._expected)
         text = f"; about {duration(whole)} left in all" if is_known else ""
         self._bar.show(min(100.0, 100.0 * done / total), f"{place}: {description}{text}")
 
@@ -171,10 +172,16 @@ class Overview:
         self._parts.rows.append(_Row(stage=stage))
         return self._parts.rows[-1]
 
+    def _at(self, stage: str) -> int | None:
+        """Where a stage stands among those expected: in its round, if there are several."""
+        there = [at for at, (name, _) in enumerate(self._expected) if name == stage]
+        begun = sum(row.stage == stage for row in self._parts.rows)
+        return there[min(max(begun, 1), len(there)) - 1] if there else None
+
     def _place(self, stage: str) -> str:
-        if stage in self._expected:
-            number = list(self._expected).index(stage) + 1
-            return f"stage {number} of {len(self._expected)}"
+        at = self._at(stage)
+        if at is not None:
+            return f"stage {at + 1} of {len(self._expected)}"
         return f"stage {max(1, len(self._parts.rows))}"
 
     def _show(self) -> None:
@@ -189,7 +196,7 @@ class Overview:
         lines = [header, ("---", "---", "---:", "---", "---"), *(row.cells() for row in parts.rows)]
         stages = "\n".join(f"| {' | '.join(line)} |" for line in lines) if parts.rows else ""
         plan = f"**Plan**\n\n{parts.plan}" if parts.plan else ""
-        text = "\n\n".join(filter(None, (facts, *parts.texts, stages, plan)))
+        text = "\n\n".join(filter(None, (facts, *parts.texts.values(), stages, plan)))
         headline = for_markdown(self._headline, HEADLINE)
         self._report.show(text or headline, headline)
 

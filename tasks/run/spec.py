@@ -190,7 +190,7 @@ def _show_page(stage: str, target: Path) -> None:
     drawn = [target / PLOTS / name for name in about.pictures]
     text = _with_pictures((target / REPORT).read_text(encoding="utf-8"), drawn)
     if about.on_pipeline and overview().shown:
-        overview().add_text(text)
+        overview().add_text(stage, text)
         return
     card = Card(page_key(stage), "markdown")
     card.show(text, for_markdown(about.title))

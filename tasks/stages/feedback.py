@@ -4,14 +4,13 @@ A reward model trained on ready-made pairs alone has never seen the faults of th
 will train, and PPO finds them. As in real RLHF, annotators label what the model says.
 """
 
-import itertools
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from models.errors import DataError, ParameterError
+from models.errors import ParameterError
 from models.evaluation.samples import Annotator, Pair
 from models.language.config import SamplingConfig
 from models.randomness import derive_seed
@@ -20,6 +19,15 @@ from models.rows import read_rows, write_json, write_rows
 from tasks.judging.endpoint import EndpointJudge
 from tasks.judging.evaluation import endpoint_identity
 from tasks.labelling.pairs import as_content
+from tasks.labelling.rounds import (
+    FEEDBACK,
+    FIRST,
+    NO_ROUND,
+    PREFERENCES,
+    RIVALS,
+    Earlier,
+    LastRound,
+)
 from tasks.results.store import StageRef
 from tasks.run.pipeline import PipelineRun
 from tasks.run.reporting import run_logger
@@ -30,6 +38,8 @@ from tasks.world.annotator import SimulatedAnnotator
 
 SPARE = 1.5
 """Pairs sampled for each one wanted, since some turn out equal or undecided."""
+CANDIDATES = 4
+"""Prompts sampled for each one asked about, where two reward models choose."""
 COUNTS = {"annotator", "preferences", "annotated_share"}
 """The fields that shape the result; the others are for people."""
 
@@ -43,11 +53,16 @@ def collect_feedback(
     pipeline: PipelineRun,
     data: StageRef,
     sft: StageRef,
+    last: LastRound = NO_ROUND,
 ) -> StageRef:
     """Publish the training preferences: annotated and given ones at the stated share.
 
+    Those of earlier rounds come first; each round adds as many annotated and given ones.
+
     Args:
         shuffle: Whether labels are random, as a control.
+        sft: The model that samples: from the second round on, the newest policy.
+        last: Of a loop.
     """
     asks_endpoint = config.annotator == "endpoint"
     if asks_endpoint and shuffle:
@@ -64,20 +79,17 @@ def collect_feedback(
             seed = derive_seed(pipeline.seed, "annotator")
             annotator = SimulatedAnnotator(seed=seed, shuffle=shuffle)
         folder = work.inputs["prompts"]
-        prompts = pick_prompts(
-            [row["prompt"] for row in read_rows(folder / "prompts_train.jsonl")],
-            round(config.annotated * SPARE),
-            pipeline.seed,
-        )
-        pairs = _sampled_pairs(work, prompts, sampling, derive_seed(pipeline.seed, "feedback"))
+        before = Earlier.read(work.inputs.get("earlier"))
+        prompts, pairs = _sample_pairs(work, config, sampling, before, pipeline.seed)
         annotated, outcomes, facts = annotate(prompts, pairs, annotator, config.annotated)
-        given = read_rows(folder / "preferences_train.jsonl")[: config.given]
+        given = read_rows(folder / PREFERENCES)[before.given : before.given + config.given]
         _warn_of_too_few(config, len(annotated), len(given))
         about = {
             "wanted": {"annotated": config.annotated, "given": config.given},
             "annotator": annotator.describe() | facts,
         }
-        return write_preferences(work.out, annotated, given, outcomes, about, pipeline.seed)
+        before.write_asked(work.out, prompts)
+        return write_preferences(work.out, annotated, given, outcomes, about, pipeline.seed, before)
 
     spec = StageSpec(
         name="feedback",
@@ -87,29 +99,62 @@ def collect_feedback(
             "sampling": sampling.model_dump(mode="json"),
         }
         | ({"endpoint": endpoint_identity(config.endpoint)} if asks_endpoint else {}),
-        inputs={"sft": sft, "prompts": data},
+        inputs={"sft": sft, "prompts": data} | last.inputs,
     )
     return run_stage(spec, pipeline, learn)
 
 
-def _sampled_pairs(
-    work: Workspace, prompts: Sequence[Any], sampling: SamplingConfig, seed: int
-) -> list[tuple[str, str] | None]:
-    """Two completions of each prompt; None where one of them was cut at the limit."""
+def _sample_pairs(
+    work: Workspace, config: FeedbackConfig, sampling: SamplingConfig, before: Earlier, seed: int
+) -> tuple[list[Any], list[tuple[str, str] | None]]:
+    """Sample what is annotated: prompts and two completions of each, None where one was cut."""
     from models.language.generation import complete  # imports torch
 
+    wanted, disputed = round(config.annotated * SPARE), RIVALS[0] in work.inputs
+    prompts = before.pick(
+        [row["prompt"] for row in read_rows(work.inputs["prompts"] / "prompts_train.jsonl")],
+        wanted * (CANDIDATES if disputed else 1),
+        seed,
+    )
     completions = work.learn(
         complete,
         model=work.inputs["sft"] / "model",
         prompts=[prompt for prompt in prompts for _ in range(2)],
         sampling=sampling,
-        seed=seed,
+        seed=before.seed(seed, "feedback"),
         device=work.device,
     )
-    return [
+    pairs = [
         (first.text, second.text) if first.finished and second.finished else None
         for first, second in zip(completions[::2], completions[1::2], strict=True)
     ]
+    chosen = choose_disputed(work, prompts, pairs, wanted) if disputed else range(len(prompts))
+    return [prompts[at] for at in chosen], [pairs[at] for at in chosen]
+
+
+def choose_disputed(
+    work: Workspace, prompts: Sequence[Any], completions: Sequence[Sequence[str] | None], count: int
+) -> list[int]:
+    """Choose the prompts whose completions both reward models disagree about most.
+
+    Args:
+        completions: Of each prompt; None, or all of one text, for one that cannot be asked about.
+
+    Returns:
+        At most `count` places, the most disputed first.
+    """
+    from models.reward.disagreement import measure_disagreement  # imports torch
+
+    fit = [at for at, each in enumerate(completions) if each is not None and len(set(each)) > 1]
+    found = work.learn(
+        measure_disagreement,
+        rewards=[work.inputs[role] / "model" for role in RIVALS],
+        prompts=[prompts[at] for at in fit],
+        completions=[completions[at] or () for at in fit],
+        device=work.device,
+    )
+    disputed = sorted(zip(found, fit, strict=True), key=lambda one: (-one[0], one[1]))
+    return [at for _, at in disputed[:count]]
 
 
 def _warn_of_too_few(config: FeedbackConfig, annotated: int, given: int) -> None:
@@ -161,22 +206,6 @@ def annotate(
     return decided, outcomes, dict(answers.facts)
 
 
-def pick_prompts(prompts: list[Any], count: int, seed: int) -> list[Any]:
-    """Pick prompts at random, some of them again where there are fewer.
-
-    Raises:
-        DataError: There are none.
-    """
-    if not prompts:
-        raise DataError(
-            "there are no training prompts to collect feedback on; give prompts, or set "
-            "feedback.annotator=none"
-        )
-    order = list(range(len(prompts)))
-    random.Random(derive_seed(seed, "feedback.prompts")).shuffle(order)
-    return [prompts[index] for index in itertools.islice(itertools.cycle(order), count)]
-
-
 def _with_equal_columns(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Give every pair a margin and a mark of ties if one has it; 0 and no tie change nothing."""
     missing = {"margin": 0.0, "tie": False}
@@ -186,23 +215,25 @@ def _with_equal_columns(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def write_preferences(
     out: Path, annotated: list[dict[str, Any]], given: list[dict[str, Any]],
-    outcomes: Counter[str], about: Mapping[str, Any], seed: int,
+    outcomes: Counter[str], about: Mapping[str, Any], seed: int, before: Earlier = FIRST,
 ) -> dict[str, float]:  # fmt: skip
     """Write the mixed preferences and the report on them, and return its numbers.
 
     Args:
-        outcomes: Number of pairs by what became of them.
+        outcomes: Number of this round's pairs by what became of them.
         about: Who annotated what, for the report.
+        before: Whose preferences are added.
     """
-    rows = _with_equal_columns(annotated + given)
+    rows = _with_equal_columns([*before.preferences, *annotated, *given])
     random.Random(derive_seed(seed, "feedback.mix")).shuffle(rows)
-    write_rows(out / "preferences_train.jsonl", rows)
+    write_rows(out / PREFERENCES, rows)
+    labels = before.annotated + len(annotated)
     numbers = {
         "feedback/preferences": float(len(rows)),
-        "feedback/annotated": float(len(annotated)),
-        "feedback/given": float(len(given)),
-        "feedback/annotated_share": len(annotated) / max(1, len(rows)),
+        "feedback/annotated": float(labels),
+        "feedback/given": float(before.given + len(given)),
+        "feedback/annotated_share": labels / max(1, len(rows)),
         **{f"feedback/pairs_{name}": float(count) for name, count in sorted(outcomes.items())},
     }
-    write_json(out / "feedback.json", {**about, **numbers})
+    write_json(out / FEEDBACK, {**about, **numbers})
     return numbers

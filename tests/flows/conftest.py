@@ -12,6 +12,7 @@ from typing import Any, ClassVar, cast
 import pytest
 
 from flows.forms import RunForm
+from flows.improve import ImproveForm, ImproveResult, improve
 from flows.pipeline import PipelineResult, rlhf_pipeline
 from tasks.results.store import StageRef
 from tasks.run import stage
@@ -80,6 +81,14 @@ class Home:
         with pytest.MonkeyPatch.context() as patch:
             self.set(patch)
             return cast(PipelineResult, rlhf_pipeline(RunForm.of(preset, settings)))
+
+    def improve(self, rounds: int, *settings: str, **fields: Any) -> ImproveResult:
+        """Run the real loop on the tiny pipeline; nothing is promoted unless asked for."""
+        form = ImproveForm.of("quickstart", (*TINY, *settings))
+        form = form.model_copy(update={"rounds": rounds, "promotion": False, **fields})
+        with pytest.MonkeyPatch.context() as patch:
+            self.set(patch)
+            return cast(ImproveResult, improve(form))
 
     def set(self, patch: pytest.MonkeyPatch) -> None:
         """Point the environment here."""

@@ -13,6 +13,7 @@ from models.errors import DataError, QuartetError
 from models.language.config import SamplingConfig
 from tasks.labelling.items import read_items
 from tasks.labelling.queue import fill_queue
+from tasks.labelling.rounds import LastRound
 from tasks.results.store import StageRef
 from tasks.run.exchange import published_folder
 from tasks.run.pipeline import PipelineRun
@@ -75,3 +76,41 @@ def test_run_that_nothing_could_resume_says_where_to_answer_and_goes_on_when_sta
     )
     with pytest.raises(DataError, match="no two completions of an item have different ratings"):
         _labels(parameters, samples, other)
+
+
+def test_run_that_has_a_queue_for_each_rater_waits_for_all(
+    parameters: PipelineParameters,
+    samples: StageRef,
+    pipeline: PipelineRun,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("QUARTET_RATERS", "ann,bob")
+    twice = parameters.feedback.model_copy(update={"rated_twice": 1.0, "answered_share": 1.0})
+    with pytest.raises(
+        QuartetError, match="0 of 4 items reviewed, wanted 4; review them in MLflow"
+    ):
+        _labels(parameters.model_copy(update={"feedback": twice}), samples, pipeline)
+
+
+def test_rounds_have_queues_and_kept_labels_of_their_own_and_read_all_answers_again(
+    parameters: PipelineParameters, pipeline: PipelineRun
+) -> None:
+    data = prepared(PROMPTS)
+
+    def ask(last: LastRound) -> StageRef:
+        given = {"pipeline": pipeline, "data": data, "sft": data, "last": last}
+        return sample_for_people.fn(parameters.feedback, SamplingConfig(), **given)
+
+    first = ask(LastRound())
+    second = ask(LastRound(earlier=first))
+    answer(first, pipeline, "174")
+    kept = _labels(parameters, first, pipeline)
+    with pytest.raises(QuartetError, match="0 of 2 items reviewed, wanted 1; review them"):
+        _labels(parameters, second, pipeline, [first])
+    answer(first, pipeline, "471")  # edited meanwhile
+    answer(second, pipeline, "123")
+    both = _labels(parameters, second, pipeline, [first])
+    assert sorted(row["ratings"] for row in both.rows) == [[1, 2, 3], [4, 7, 1]]
+    assert len({row["queue"] for row in both.rows}) == 2
+    assert _labels(parameters, first, pipeline) == kept  # a retry of the first round
+    assert _labels(parameters, second, pipeline, [first]) == both

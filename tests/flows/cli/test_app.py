@@ -148,6 +148,18 @@ def test_run_wants_a_rollout_server_where_one_is_to_sample(
     check_parameters(parameters)
 
 
+def test_run_wants_two_raters_where_two_are_to_rate_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("QUARTET_RATERS", "ann")
+    twice = ["feedback.annotator=people", "feedback.rated_twice=0.1"]
+    parameters = load_preset("quickstart", twice)
+    with pytest.raises(ParameterError, match="QUARTET_RATERS names 1 MLflow accounts"):
+        check_parameters(parameters)
+    monkeypatch.setenv("QUARTET_RATERS", "ann,bob")
+    check_parameters(parameters)
+
+
 def test_presets_lists_each_preset_on_a_line(tmp_path: Path) -> None:
     done = quartet("presets", home=tmp_path / "home")
     assert done.returncode == 0, done.stderr

@@ -77,7 +77,7 @@ def test_overview_ends_with_the_verdict_first_and_tags_the_run(
     shown: Shown, page: Overview
 ) -> None:
     page.begin("evaluate")
-    page.add_text("The evaluation.")
+    page.add_text("evaluate", "The evaluation.")
     page.end_stage(ref("evaluate"))
     page.add_model("models:/toy-policy/1", "http://m/#/models/1")
     page.add_model("models:/toy-policy/1", "http://m/#/models/1")
@@ -104,7 +104,7 @@ def test_overview_of_a_run_that_fails_says_why_and_where(shown: Shown, page: Ove
 def test_overview_shows_the_plan_before_anything_runs_and_last_in_the_end(
     shown: Shown, page: Overview
 ) -> None:
-    page.expect({"sft": 30.0}, "about 1 minute")
+    page.expect([("sft", 30.0)], "about 1 minute")
     assert shown.report == "**Plan**\n\nabout 1 minute"
     page.begin("sft")
     page.end_stage(ref("sft"))
@@ -113,7 +113,7 @@ def test_overview_shows_the_plan_before_anything_runs_and_last_in_the_end(
 
 
 def test_bar_is_that_of_all_stages_by_the_seconds_they_take(shown: Shown, page: Overview) -> None:
-    page.expect({"prepare": 0.0, "sft": 30.0, "ppo": 70.0})
+    page.expect([("prepare", 0.0), ("sft", 30.0), ("ppo", 70.0)])
     page.move("sft", 0.5, "sft: step 5 of 10")
     # 15 of 100 s are done
     assert shown.cards["progress"] == (
@@ -123,7 +123,7 @@ def test_bar_is_that_of_all_stages_by_the_seconds_they_take(shown: Shown, page: 
     assert shown.cards["progress"][1] == "stage 2 of 3: half; about 90 s left in all"
     page.move("ppo", 1.0, "ppo: done")
     assert shown.cards["progress"][0] == 100.0
-    page.expect({"prepare": 0.0})
+    page.expect([("prepare", 0.0)])
     page.move("prepare", 0.5, "half")
     assert shown.cards["progress"] == (50.0, "stage 1 of 1: half")
 
@@ -131,10 +131,25 @@ def test_bar_is_that_of_all_stages_by_the_seconds_they_take(shown: Shown, page: 
 def test_bar_without_known_lengths_counts_stages_and_gives_no_time(
     shown: Shown, page: Overview
 ) -> None:
-    page.expect({"prepare": 0.0, "sft": None, "ppo": None})
+    page.expect([("prepare", 0.0), ("sft", None), ("ppo", None)])
     page.move("ppo", 0.5, "ppo: step 5 of 10")
     # one and a half of two stages that are not reused
     assert shown.cards["progress"] == (75.0, "stage 3 of 3: ppo: step 5 of 10")
+
+
+def test_stages_of_several_rounds_have_their_places_and_the_last_page_stays(
+    shown: Shown, page: Overview
+) -> None:
+    page.expect([("sft", 10.0), ("ppo", 20.0), ("evaluate", 0.0), ("ppo", 20.0)])
+    for number in (1, 2):
+        page.begin("ppo")
+        page.move("ppo", 0.5, "half")
+        # 10 + 10 of 50 s in the first round, 10 + 20 + 10 in the second
+        assert shown.cards["progress"][0] == (40.0 if number == 1 else 80.0)
+        page.add_text("evaluate", f"Round {number}.")
+        page.end_stage(ref("ppo"))
+    assert "Round 2." in shown.report
+    assert "Round 1." not in shown.report
 
 
 def test_overview_outside_a_flow_run_is_silent(shown: Shown) -> None:

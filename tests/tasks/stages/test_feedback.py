@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import models.language.generation
+import models.reward.disagreement
 from models.errors import DataError, ParameterError
 from models.evaluation.config import EndpointConfig
 from models.evaluation.samples import Pair, Preferences
@@ -18,12 +19,14 @@ from models.language.config import SamplingConfig
 from models.language.generation import SampledText
 from models.reward.config import FeedbackConfig
 from models.rows import last_text, read_rows, write_rows
+from tasks.labelling.rounds import LastRound
 from tasks.results.store import StageRef, Store
 from tasks.run.pipeline import PipelineRun
 from tasks.run.spec import StageSpec
 from tasks.run.stage import run_stage
 from tasks.settings import load_settings
 from tasks.stages.feedback import annotate, collect_feedback
+from tasks.world.families import known_prompts
 from tests.tasks.judging.endpoint_server import Server
 
 MESSAGES = [{"role": "user", "content": "Hello?"}]
@@ -199,6 +202,70 @@ def test_feedback_labels_by_lot_when_shuffled(sampler: Sampler) -> None:
     assert honest.digest != control.digest
     report = json.loads((folder / "feedback.json").read_text())
     assert report["annotator"]["shuffle"] is True
+
+
+# --- rounds ------------------------------------------------------------------------------------
+
+
+def another_round(data: StageRef, last: LastRound, preferences: int = 10) -> tuple[StageRef, Path]:
+    config = FeedbackConfig(annotator="simulated", preferences=preferences, annotated_share=0.6)
+    ref = collect_feedback.fn(
+        config, SamplingConfig(), shuffle=False, pipeline=PIPELINE, data=data, sft=data, last=last
+    )
+    return ref, Store(load_settings().store).folder(ref.stage, ref.digest)
+
+
+def test_feedback_of_a_later_round_adds_to_the_earlier_ones_in_the_same_mix(
+    sampler: Sampler,
+) -> None:
+    data = prepared(PROMPTS)
+    first, before = collect(data)
+    second, after = another_round(data, LastRound(earlier=first))
+    rows, all_rows = (read_rows(one / "preferences_train.jsonl") for one in (before, after))
+    assert len(all_rows) == 10 + 6 + 4  # the 8 given pairs are all used now
+    assert all(row in all_rows for row in rows)
+    given = [row["prompt"] for row in all_rows if row["prompt"].startswith("given")]
+    assert sorted(given) == [f"given {number}" for number in range(8)]
+    assert (second.metrics["feedback/annotated"], second.metrics["feedback/given"]) == (12, 8)
+    assert sampler.seeds[0] != sampler.seeds[1]
+    third, _ = another_round(data, LastRound(earlier=second))
+    assert third.metrics["feedback/annotated"] == 18
+    assert third.metrics["feedback/given"] == 8  # there are no more
+    assert len(set(sampler.seeds)) == 3
+
+
+def test_feedback_asks_about_other_prompts_in_each_round_while_there_are_some(
+    sampler: Sampler,
+) -> None:
+    prompts = list(known_prompts())[:8]
+    data = prepared(prompts)
+    ref, _ = collect(data, preferences=5)  # 3 annotated: 4 prompts are asked about
+    asked = [set(sampler.prompts)]
+    for _ in range(2):
+        ref, _ = another_round(data, LastRound(earlier=ref), preferences=5)
+        asked.append(set(sampler.prompts))
+    assert [len(one) for one in asked] == [4, 4, 4]
+    assert asked[0] | asked[1] == set(prompts)
+    assert asked[2] == asked[0]  # round about, in the same order
+
+
+def test_feedback_asks_about_what_two_reward_models_disagree_about_most(
+    sampler: Sampler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = list(known_prompts())[:40]
+    data = prepared(prompts)
+
+    def measure(*, prompts: Sequence[Any], **_: object) -> list[float]:
+        return [float(len(prompt)) for prompt in prompts]
+
+    monkeypatch.setattr(models.reward.disagreement, "measure_disagreement", measure)
+    first, _ = collect(data, preferences=5)
+    second, after = another_round(data, LastRound(earlier=first, rivals=(data, data)), 5)
+    assert len(sampler.prompts) == 2 * 16  # 4 wanted, four times as many looked at
+    asked = [row["prompt"] for row in read_rows(after / "asked.jsonl") if row["round"] == 2]
+    assert asked == sorted(sampler.prompts[::2], key=len, reverse=True)[:4]
+    other, _ = another_round(data, LastRound(earlier=first), 5)
+    assert second.digest != other.digest
 
 
 def test_feedback_says_what_is_missing_without_prompts(sampler: Sampler) -> None:

@@ -1,17 +1,21 @@
 """The two stages of feedback by people: what they are asked, and what their labels become."""
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+import models.reward.disagreement
 from models.errors import DataError, ParameterError
 from models.language.config import SamplingConfig
 from models.language.generation import SampledText
-from models.reward.config import FeedbackConfig
-from models.rows import read_rows
+from models.reward.config import FeedbackConfig, RewardStageConfig
+from models.rows import read_rows, write_rows
 from tasks.labelling.items import Item, Labels, read_items
+from tasks.labelling.rounds import LastRound
 from tasks.results.manifests import find_manifest
 from tasks.results.store import StageRef, Store
 from tasks.run.spec import report_text
@@ -19,8 +23,10 @@ from tasks.settings import load_settings
 from tasks.stages.feedback import collect_feedback
 from tasks.stages.feedback_samples import sample_for_people
 from tasks.stages.labels import learn_from_labels
-from tests.tasks.labelling.raters import rated
+from tasks.stages.reward import train_reward_model
+from tests.tasks.labelling.raters import rate, rated
 from tests.tasks.stages.test_feedback import PIPELINE, PROMPTS, Sampler, prepared, sampler
+from tests.tasks.stages.test_judge import make_model, publish
 
 __all__ = ["sampler"]
 
@@ -67,6 +73,31 @@ def test_each_prompt_is_asked_once_with_as_many_completions_as_wanted(sampler: S
         "feedback_samples/completions": 10.0,
         "feedback_samples/dropped": 0.0,
     }
+
+
+def test_people_are_asked_about_other_prompts_in_the_next_round_or_the_disputed_ones(
+    sampler: Sampler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = [f"prompt {number}" for number in range(9)]
+    data = prepared(prompts)
+    config = FeedbackConfig(annotator="people", prompts=2, completions=3)
+
+    def ask(last: LastRound) -> tuple[StageRef, list[str]]:
+        ref = sample_for_people.fn(
+            config, SamplingConfig(), pipeline=PIPELINE, data=data, sft=data, last=last
+        )
+        return ref, [str(item.prompt) for item in read_items(folder_of(ref))]
+
+    def measure(*, prompts: list[str], completions: list[Any], **_: object) -> list[float]:
+        assert all(len(one) == 3 for one in completions)
+        return [float(prompt[-1]) for prompt in prompts]
+
+    first, before = ask(LastRound())
+    _, after = ask(LastRound(earlier=first))
+    assert not set(before) & set(after)
+    monkeypatch.setattr(models.reward.disagreement, "measure_disagreement", measure)
+    _, disputed = ask(LastRound(earlier=first, rivals=(data, data)))
+    assert disputed == ["prompt 8", "prompt 7"]  # of all nine
 
 
 def test_cut_and_equal_completions_are_left_out(
@@ -174,3 +205,37 @@ def test_report_says_which_labels_nobody_signed_or_was_asked_for(sampler: Sample
     text = report_text(learn(prepared(PROMPTS), Labels(rows=({**row, "asked": ["ann"]},))))
     assert "Labels of `unknown` are unsigned" in text
     assert "| unknown | 1 | 2 | 1 |  |" in text
+
+
+def test_reward_model_ranks_better_without_the_adversary(home: Path) -> None:
+    """The real stages, tiny: 12 names are better than 12 others; 90 pairs, two labels of each."""
+    random = np.random.default_rng(0)
+    names = random.permutation([one + other for one in ("ba", "do", "ki", "lu", "mo")
+                                for other in ("ra", "te", "ni", "fo", "su")])  # fmt: skip
+    good, bad = names[:12].tolist(), names[12:24].tolist()
+    pairs = [(f"name {at}", *(str(random.choice(side)) for side in (good, bad)))
+             for at in range(90)]  # fmt: skip
+    heldout = [
+        {"prompt": f"held out {at}", "chosen": better, "rejected": worse}
+        for at, (better, worse) in enumerate(itertools.product(good, bad))
+    ]
+
+    def make_data(out: Path) -> None:
+        write_rows(out / "preferences_train.jsonl", heldout[:1])
+        write_rows(out / "preferences_heldout.jsonl", heldout)
+        write_rows(out / "prompts_train.jsonl", [{"prompt": one[0]} for one in pairs[:4]])
+
+    data = publish("prepare", make_data)
+    sft = publish("sft", lambda out: make_model(out, seed=0))
+    given = rate(pairs, {"ann": 0.1, "bob": 0.2, "eve": 0.9}, seed=0)
+    config = RewardStageConfig(batch_size=16, learning_rate=1e-2, epochs=2.0, moment_samples=16)
+
+    def accuracy(without: str) -> float:
+        labelled = learn(data, given, annotated_share=1.0, without_raters=without)
+        sampling = SamplingConfig(max_completion_tokens=2)
+        trained = train_reward_model.fn(
+            config, sampling, pipeline=PIPELINE, data=data, preferences=labelled, sft=sft
+        )
+        return trained.metrics["reward/accuracy"]
+
+    assert accuracy(without="eve") > accuracy(without="") + 0.05
