@@ -4,13 +4,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import pytest
+from mlflow.entities import AssessmentSource, AssessmentSourceType
+from mlflow.genai import review_queues
 
 from models.errors import DataError, ParameterError
 from models.evaluation.result import read_result
 from models.language.config import SamplingConfig
 from models.rows import read_rows, write_rows
 from tasks.judging.config import EvaluateModelsConfig
+from tasks.labelling.items import Item
+from tasks.labelling.waiting import AwaitingPeopleError
 from tasks.reports.evaluation import metric_label
 from tasks.results.store import StageRef, Store
 from tasks.run.pipeline import PipelineRun
@@ -211,3 +216,38 @@ def test_what_no_evaluation_can_be_made_of_is_refused(
 
 def test_metric_labels_have_only_letters_that_mlflow_takes() -> None:
     assert metric_label("models:/quickstart-sft@champion") == "models-quickstart-sft-champion"
+
+
+def test_people_compare_every_two_models(
+    model: Make, data: StageRef, evaluated: Any, pipeline: PipelineRun
+) -> None:
+    """A bot that always likes what is shown first: by hand from the samples and their order."""
+    models = {name: model("sft", seed) for seed, name in enumerate("abc")}
+    asked = {"data": data, "judges": ["people"], "people_prompts": 2, "perplexity": False}
+    with pytest.raises(AwaitingPeopleError) as awaiting:
+        evaluated(models, **asked)
+    queue = awaiting.value.queue
+    human = AssessmentSource(source_type=AssessmentSourceType.HUMAN, source_id="ann")
+    for trace in queue.traces.values():
+        mlflow.log_feedback(
+            trace_id=trace.trace_id, name="Better of A and B", value="A is better", source=human
+        )
+        review_queues.set_review_queue_item_status(
+            queue.queue_id, item_id=trace.trace_id, status="complete", completed_by="ann"
+        )
+    ref, folder = evaluated(models, **asked)
+    texts: dict[str, dict[str, str]] = {}
+    for row in read_rows(folder / "samples.jsonl"):
+        if row["sample"] == 0:
+            texts.setdefault(row["model"], {})[row["prompt"]] = row["completion"]
+    for one, other in ("ab", "ac", "bc"):
+        wins = []
+        for prompt in list(texts[one])[:2]:
+            item = Item.of(prompt, (texts[one][prompt], texts[other][prompt]))
+            wins.append(0.5 if item is None else item.completions[0] == texts[one][prompt])
+        assert ref.metrics[f"people_win_rate/{one} over {other}"] == sum(wins) / 2
+    assert ref.metrics["people_answers/pairs"] == 6
+    assert ref.metrics["people_answers/prefers_first"] == 1
+    assert ref.metrics["people_answers/judged"] == len(queue.items)
+    again, _ = evaluated(models, **asked)
+    assert again.reused
