@@ -3,10 +3,11 @@
     python tests/benchmarks/improve.py [--home FOLDER] [--arms ARM ...] [--seeds 0 1 2]
                                        [--rounds 3] [--labels 400] [path.to.field=value ...]
 
-The quickstart with its simulated annotator, all training pairs annotated. Arms: `random` and
-`disagreement` collect the labels in rounds, each sampled by the newest accepted policy, prompts
-chosen so; `once` collects all of them from the SFT model. Prints a row an arm, seed and round, with
-the gain under the gold judge. Each run is a process of its own; with `--home` finished stages are
+The quickstart with its simulated annotator; `--labels` are annotated pairs, to which the preset's
+share of given ones is added. Arms: `random` and `disagreement` collect the labels in rounds, each
+sampled by the newest accepted policy, prompts chosen so; `once` collects all of them from the SFT
+model. Prints a row an arm, seed and round, with the gain under the gold judge; its labels are all
+training pairs. Each run is a process of its own; with `--home` finished stages are
 reused, so a measurement that was cut off goes on. Settings apply to every run.
 """
 
@@ -22,13 +23,14 @@ from typing import Any
 
 ARMS = ("random", "disagreement", "once")
 COMMON = (
-    "feedback.annotated_share=1",
     "reward.judge_share=0.3",  # who else could disagree; the same in all arms
     "reward_quality.stop_if_weak=false",
 )
 HEADER = (
     "arm", "seed", "round", "sampled by", "labels", "gold gain", "KL, nats", "verdict", "seconds",
 )  # fmt: skip
+ANNOTATED_SHARE = 0.6
+"""Of the training pairs; the quickstart's."""
 SHARED = 4
 """Stages before the first round: data, tokenizer, base model, SFT."""
 
@@ -64,7 +66,8 @@ def rounds_of(
     count = 1 if arm == "once" else given.rounds
     labels = given.labels * given.rounds // count
     chosen = () if arm == "once" else (f"feedback.choose={arm}",)
-    settings = [*COMMON, f"seed={seed}", f"feedback.preferences={labels}", *chosen, *given.settings]
+    pairs = round(labels / ANNOTATED_SHARE)
+    settings = [*COMMON, f"seed={seed}", f"feedback.preferences={pairs}", *chosen, *given.settings]
     words = ["improve", "quickstart", "--rounds", str(count), "--no-promotion"]
     result = run(home, words, settings)
     stages = result["stages"][SHARED:]
