@@ -6,21 +6,17 @@ from pydantic import Field, model_validator
 
 from models.config import (
     BatchSize,
-    BlockTokens,
     Config,
     Count,
     LearningRate,
     Positive,
-    PositiveOrZero,
     PositiveShare,
-    Precision,
     Resamples,
     Share,
-    ShareBelowOne,
     Steps,
 )
 from models.evaluation.config import EndpointConfig
-from models.language.config import LoRAConfig
+from models.training.config import FineTuningConfig
 
 
 class FeedbackConfig(Config):
@@ -79,38 +75,19 @@ class FeedbackConfig(Config):
         return self.preferences - self.annotated
 
 
-class RewardStageConfig(Config):
+class RewardStageConfig(FineTuningConfig):
     """A Bradley-Terry reward model trained on preferences, initialised from the SFT model."""
 
-    epochs: Positive = 1.0
-    """Passes over the pairs."""
     batch_element: Literal["pair", "prompt"] = Field("pair", title="Batch element")
     """pair: each pair alone; prompt: all pairs of a prompt, each completion computed once."""
     batch_size: BatchSize = 64
     """Batch elements, i.e. pairs or prompts, per optimiser step."""
-    tokens_per_microbatch: Count = 16384
-    """Maximum tokens per forward and backward pass; limits memory only. No element is cut."""
-    max_tokens: BlockTokens = 1024
-    """Of prompt and completion together; at most the model's context length."""
     learning_rate: LearningRate = 5e-4
     """Peak learning rate."""
-    warmup_ratio: ShareBelowOne = 0.05
-    """Share of the steps with a rising learning rate."""
-    weight_decay: PositiveOrZero = 0.0
-    """Of AdamW."""
-    max_grad_norm: Positive = 1.0
-    """Clips the global gradient norm."""
-    lora: LoRAConfig | None = None
-    """Train only adapters and the score head; none = all weights."""
     moment_samples: int = Field(512, ge=16, le=1_000_000, title="Samples for score moments")
     """SFT completions whose scores give the mean and standard deviation for normalisation."""
     min_score_std: Positive = 0.1
     """Lower bound of that standard deviation, so that noise is not amplified."""
-    precision: Precision = "auto"
-    """Of the weights; auto = float32, computing in bfloat16 if the GPU supports it. With bfloat16
-    the optimiser keeps float32 masters, which are published."""
-    gradient_checkpointing: bool = False
-    """Recompute activations to save memory."""
     checkpoint_steps: Steps = 50
     """Optimiser steps between checkpoints."""
     judge_share: float = Field(0.0, ge=0, le=0.8, title="Held-out judge share")

@@ -45,21 +45,15 @@ class PretrainConfig(Config):
     """Optimiser steps between checkpoints."""
 
 
-class SFTStageConfig(Config):
-    """Supervised fine-tuning on demonstrations; loss on the assistant's turns only."""
+class FineTuningConfig(Config):
+    """What every training on a dataset has in common."""
 
     epochs: Positive = 1.0
-    """Passes over the demonstrations."""
-    batch_size: BatchSize = 32
-    """Demonstrations per optimiser step."""
+    """Passes over the data."""
     tokens_per_microbatch: Count = 16384
-    """Maximum tokens per forward and backward pass; limits memory only."""
+    """Maximum tokens per forward and backward pass; limits memory only. No row is cut."""
     max_tokens: BlockTokens = 1024
     """Of prompt and completion together; at most the model's context length."""
-    turns: Turns = Field("all", title="Assistant turns learned from")
-    """Of a conversation; all: earlier turns of the assistant as well; last: the final one only."""
-    learning_rate: LearningRate = 1e-3
-    """Peak learning rate."""
     warmup_ratio: ShareBelowOne = 0.05
     """Share of the steps with a rising learning rate."""
     weight_decay: PositiveOrZero = 0.0
@@ -67,12 +61,23 @@ class SFTStageConfig(Config):
     max_grad_norm: Positive = 1.0
     """Clips the global gradient norm."""
     lora: LoRAConfig | None = None
-    """Train only adapters; none = all weights."""
+    """Train only adapters, and a reward model's score head; none = all weights."""
     precision: Precision = "auto"
     """Of the weights; auto = float32, computing in bfloat16 if the GPU supports it. With bfloat16
     the optimiser keeps float32 masters, which are published."""
     gradient_checkpointing: bool = False
     """Recompute activations to save memory."""
+
+
+class SFTStageConfig(FineTuningConfig):
+    """Supervised fine-tuning on demonstrations; loss on the assistant's turns only."""
+
+    batch_size: BatchSize = 32
+    """Demonstrations per optimiser step."""
+    turns: Turns = Field("all", title="Assistant turns learned from")
+    """Of a conversation; all: earlier turns of the assistant as well; last: the final one only."""
+    learning_rate: LearningRate = 1e-3
+    """Peak learning rate."""
     checkpoint_steps: Steps = 100
     """Optimiser steps between checkpoints."""
 
@@ -84,33 +89,14 @@ class BestOfNConfig(Config):
     """Completions of each training prompt, of which one is learned from."""
 
 
-class DPOStageConfig(Config):
+class DPOStageConfig(FineTuningConfig):
     """Direct preference optimisation of the SFT model on the reward model's own pairs."""
 
-    epochs: Positive = 1.0
-    """Passes over the pairs."""
     batch_size: BatchSize = 64
     """Pairs per optimiser step."""
-    tokens_per_microbatch: Count = 16384
-    """Maximum tokens per forward and backward pass; limits memory only. No pair is cut."""
-    max_tokens: BlockTokens = 1024
-    """Of prompt and completion together; at most the model's context length."""
     beta: Positive = 0.1
     """Weight of the KL to the SFT model: the larger, the nearer the policy stays."""
     learning_rate: LearningRate = 1e-4
     """Peak learning rate."""
-    warmup_ratio: ShareBelowOne = 0.05
-    """Share of the steps with a rising learning rate."""
-    weight_decay: PositiveOrZero = 0.0
-    """Of AdamW."""
-    max_grad_norm: Positive = 1.0
-    """Clips the global gradient norm."""
-    lora: LoRAConfig | None = None
-    """Train only adapters; none = all weights."""
-    precision: Precision = "auto"
-    """Of the weights; auto = float32, computing in bfloat16 if the GPU supports it. With bfloat16
-    the optimiser keeps float32 masters, which are published."""
-    gradient_checkpointing: bool = False
-    """Recompute activations to save memory."""
     checkpoint_steps: Steps = 50
     """Optimiser steps between checkpoints."""
