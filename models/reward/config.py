@@ -46,12 +46,6 @@ class FeedbackConfig(Config):
     """disagreement: from the second round of a loop on, those of several times as many whose
     completions the reward model and the held-out one of the last round disagree about most."""
 
-    @property
-    def left_out(self) -> tuple[str, ...]:
-        """The people whose labels are left out, in lower case as MLflow compares them."""
-        names = (name.strip().lower() for name in self.without_raters.split(","))
-        return tuple(sorted({name for name in names if name}))
-
     endpoint: EndpointConfig = Field(default_factory=EndpointConfig, title="Endpoint annotator")
     """Its criteria are the constitution: what makes one completion better than another."""
 
@@ -63,6 +57,12 @@ class FeedbackConfig(Config):
                 f"endpoint.model is {self.endpoint.model!r}; give both, or choose another annotator"
             )
         return self
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """The people whose labels are left out, in lower case as MLflow compares them."""
+        names = (name.strip().lower() for name in self.without_raters.split(","))
+        return tuple(sorted({name for name in names if name}))
 
     @property
     def annotated(self) -> int:
