@@ -124,8 +124,8 @@ def _check(run: ImproveForm, p: PipelineParameters) -> None:
     """
     if p.feedback.annotator == "none":
         raise ParameterError(
-            "feedback.annotator is none, so no round would add a label; set it to people or "
-            "simulated"
+            "feedback.annotator is none, so no round would add a label; set it to people, "
+            "endpoint or simulated"
         )
     if p.feedback.choose == "disagreement" and not p.reward.judge_share:
         raise ParameterError(

@@ -45,7 +45,6 @@ class FeedbackConfig(Config):
     choose: Literal["random", "disagreement"] = Field("random", title="Choice of prompts")
     """disagreement: from the second round of a loop on, those of several times as many whose
     completions the reward model and the held-out one of the last round disagree about most."""
-
     endpoint: EndpointConfig = Field(default_factory=EndpointConfig, title="Endpoint annotator")
     """Its criteria are the constitution: what makes one completion better than another."""
 
