@@ -6,8 +6,9 @@
 The quickstart with its simulated annotator; `--labels` are annotated pairs, to which the preset's
 share of given ones is added. Arms: `random` and `disagreement` collect the labels in rounds, each
 sampled by the newest accepted policy, prompts chosen so; `once` collects all of them from the SFT
-model. Prints a row an arm, seed and round: annotated pairs so far, and the gain under the gold judge. Each run is a process of its own; with `--home` finished stages are
-reused, so a measurement that was cut off goes on. Settings apply to every run.
+model. Prints a row an arm, seed and round: annotated pairs so far, and the gain under the gold
+judge. Each run is a process of its own; with `--home` finished stages are reused, so a measurement
+that was cut off goes on. Settings apply to every run.
 """
 
 import argparse
