@@ -29,7 +29,7 @@ from flows.parameters import PipelineParameters
 from flows.pipeline import Origin, judge_policy, make_policies, make_sft_model
 from flows.planning.plan import is_foretold, perform
 from flows.preferences import LearnedPreferences, learn_preferences
-from models.errors import ParameterError
+from models.errors import ParameterError, WeakRewardError
 from tasks.comparison.rounds import Promoted, Round, record_rounds
 from tasks.promotion.promotion import Answer, Promotion, promote
 from tasks.promotion.rounds import promote_once
@@ -155,8 +155,12 @@ def _run_rounds(
                 p, named, data=origin.data, sft=origin.sft, newest=sampler, before=learned
             )
         )
-        if not is_foretold(learned[-1].quality):
-            refuse_weak(learned[-1].quality, p.reward_quality)
+        stages += learned[-1].stages
+        if (weak := _weakness(learned[-1], p)) is not None:
+            if number == run.rounds and not rounds:
+                raise weak
+            run_logger().warning("round %d makes no policy, its labels stay: %s", number, weak)
+            continue
         start = origin.sft if run.start == "sft" else sampler
         policies = make_policies(p, named, data=origin.data, start=start, learned=learned[-1])
         policy = policies[-1]
@@ -174,8 +178,18 @@ def _run_rounds(
         rounds.append(done)
         best = done if accepted else best
         record = record_rounds(rounds, pipeline=named)
-        stages += [*learned[-1].stages, *policies, evaluation, record]
+        stages += [*policies, evaluation, record]
     return rounds, stages
+
+
+def _weakness(learned: LearnedPreferences, p: PipelineParameters) -> WeakRewardError | None:
+    """Why nothing should be aligned to a reward model; None where something should."""
+    try:
+        if not is_foretold(learned.quality):
+            refuse_weak(learned.quality, p.reward_quality)
+    except WeakRewardError as weak:
+        return weak
+    return None
 
 
 def _promote(

@@ -9,7 +9,7 @@ import models.ppo.run
 from flows.improve import ImproveForm, ImproveResult, improve
 from flows.pipeline import PipelineResult
 from flows.planning.plan import plan_of
-from models.errors import ParameterError
+from models.errors import ParameterError, WeakRewardError
 from models.rows import prompt_key, read_json, read_rows
 from tasks.results.store import StageRef
 from tasks.run.planning import PlannedStage
@@ -90,6 +90,20 @@ def test_loop_that_failed_in_a_round_goes_on_from_there(
     _labels_grow(first_home, stages)
     _curves_are_on_the_parent(first_home, result, monkeypatch)
     assert all(one.reused for one in first_home.improve(2).stages)
+
+
+def test_weak_reward_model_makes_no_policy_and_the_next_round_collects_more(
+    first_run: PipelineResult, first_home: Any
+) -> None:
+    def published(stage: str) -> set[str]:
+        found = (first_home.path / "store" / stage).glob("*/MANIFEST.json")
+        return {one.parent.name for one in found}
+
+    feedback, policies = published("feedback"), published("ppo")
+    with pytest.raises(WeakRewardError, match="too weak for PPO"):
+        first_home.improve(2, "feedback.preferences=50", "reward_quality.stop_if_weak=true")
+    assert len(published("feedback") - feedback) == 2
+    assert published("ppo") == policies
 
 
 def _labels_grow(home: Any, stages: Sequence[StageRef]) -> None:
