@@ -29,16 +29,17 @@ HEADER = (
     "seconds", "peak, GiB",
 )  # fmt: skip
 END = ("", "_low", "_high")
+QUICKSTART = ("run", "quickstart")
 
 
-def run(home: Path, settings: Sequence[str]) -> dict[str, Any]:
-    """Run the quickstart in a process of its own; what `--result` writes."""
+def run(home: Path, words: Sequence[str], settings: Sequence[str]) -> dict[str, Any]:
+    """Run a command of Quartet in a process of its own; what `--result` writes."""
     with tempfile.TemporaryDirectory() as scratch:
         result = Path(scratch) / "result.json"
-        words = [word for one in settings for word in ("--set", one)]
+        given = [word for one in settings for word in ("--set", one)]
         quartet = Path(sys.executable).with_name("quartet")
         done = subprocess.run(
-            [str(quartet), "run", "quickstart", "--result", str(result), *words],
+            [str(quartet), *words, "--result", str(result), *given],
             env={**os.environ, "QUARTET_HOME": str(home)},
             capture_output=True,
             text=True,
@@ -82,9 +83,9 @@ def main() -> None:
         for seed in given.seeds:
             common = [*given.settings, f"seed={seed}"]
             # what comes before, so that no way's process has held it
-            run(home, [*common, "ppo.iterations=1", "ppo.critic_warmup_iterations=0"])
+            run(home, QUICKSTART, [*common, "ppo.iterations=1", "ppo.critic_warmup_iterations=0"])
             for way, settings in WAYS.items():
-                cells = row(way, seed, run(home, [*common, *settings]), home)
+                cells = row(way, seed, run(home, QUICKSTART, [*common, *settings]), home)
                 print(f"| {' | '.join(cells)} |", flush=True)
 
 

@@ -13,13 +13,12 @@ that was cut off goes on. Settings apply to every run.
 
 import argparse
 import json
-import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from alignment import run
 
 ARMS = ("random", "disagreement", "once")
 COMMON = (
@@ -33,24 +32,6 @@ ANNOTATED_SHARE = 0.6
 """Of the training pairs; the quickstart's."""
 SHARED = 4
 """Stages before the first round: data, tokenizer, base model, SFT."""
-
-
-def run(home: Path, words: Sequence[str], settings: Sequence[str]) -> dict[str, Any]:
-    """Run a command of Quartet in a process of its own; what `--result` writes."""
-    with tempfile.TemporaryDirectory() as scratch:
-        result = Path(scratch) / "result.json"
-        given = [word for one in settings for word in ("--set", one)]
-        quartet = Path(sys.executable).with_name("quartet")
-        done = subprocess.run(
-            [str(quartet), *words, "--result", str(result), *given],
-            env={**os.environ, "QUARTET_HOME": str(home)},
-            capture_output=True,
-            text=True,
-        )
-        if done.returncode:
-            sys.exit(done.stdout + done.stderr)
-        found: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
-        return found
 
 
 def seconds(home: Path, stages: Sequence[Mapping[str, Any]]) -> float:

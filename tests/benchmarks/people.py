@@ -1,6 +1,6 @@
 """The quickstart with its annotator answering through MLflow's review queue, as people do.
 
-    python tests/benchmarks/people.py [--home FOLDER] [path.to.field=value ...]
+    python -m tests.benchmarks.people [--home FOLDER] [path.to.field=value ...]
 
 An MLflow server is started; the quickstart asks about 200 prompts with 4 completions each and ends
 with the queue's address. A bot rates every completion through MLflow's API by the simulated
