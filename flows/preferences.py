@@ -27,7 +27,7 @@ class LearnedPreferences:
     """
 
     preferences: StageRef
-    samples: StageRef | None
+    samples: StageRef | None = None
     reward: StageRef
     quality: StageRef
     judge: StageRef | None
