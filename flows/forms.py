@@ -20,7 +20,8 @@ from pydantic_core import PydanticUndefined
 from flows.parameters import PipelineParameters, load_preset, validated
 from models.config import Config, Seed
 from models.errors import ParameterError
-from models.language.config import ArchitectureConfig, BaseModelConfig, SamplingConfig
+from models.families.config import ArchitectureConfig
+from models.language.config import BaseModelConfig, SamplingConfig
 from models.ppo.config import PPOConfig
 from models.reward.config import FeedbackConfig, RewardStageConfig
 from models.training.config import PretrainConfig, SFTStageConfig

@@ -16,12 +16,8 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from models.config import Config, Seed, make_title
 from models.errors import ParameterError
-from models.language.config import (
-    ArchitectureConfig,
-    BaseModelConfig,
-    SamplingConfig,
-    TokenizerConfig,
-)
+from models.families.config import ArchitectureConfig
+from models.language.config import BaseModelConfig, SamplingConfig, TokenizerConfig
 from models.ppo.config import PPOConfig
 from models.reward.config import FeedbackConfig, RewardQualityConfig, RewardStageConfig
 from models.training.config import BestOfNConfig, DPOStageConfig, PretrainConfig, SFTStageConfig

@@ -183,11 +183,12 @@ FLOORS: dict[str, tuple[set[str], ...]] = {
         {"promotion"},
     ),
     "models": (
-        {"distributed", "statistics"},
+        {"distributed", "statistics", "yardsticks"},
+        {"families"},
         {"language"},
-        {"adoption"},
+        {"adoption", "objectives"},
         {"evaluation", "rollouts", "training"},
-        {"benchmarks", "ppo", "reward"},
+        {"benchmarks", "heads", "ppo", "reward", "translation"},
     ),
 }
 """Rooms from the ground up. What lies in `models/` itself is the ground: it imports no room."""

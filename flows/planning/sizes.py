@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import ModelError, first_line
-from models.language.config import ArchitectureConfig
+from models.families.config import ArchitectureConfig
 
 Shape = tuple[int, ...]
 
@@ -54,7 +54,7 @@ class NetworkSizes:
 
     @classmethod
     def from_scratch(cls, model: ArchitectureConfig, vocabulary: int) -> "NetworkSizes":
-        """Of the model that is pretrained; see `models/language/architectures.py`."""
+        """Of the model that is pretrained; see `models/families/networks.py`."""
         width, layers = model.width, model.layers
         gated = model.family == "llama"
         forward = -(-width * 8 // 3 // 16) * 16 if gated else 4 * width

@@ -24,7 +24,7 @@ from transformers import (
 from models.adoption.merging import merge_adapter
 from models.adoption.proof import prove_language_model, prove_reward_head, prove_scores
 from models.errors import DataError, ModelError
-from models.language.architectures import parameter_count
+from models.families.networks import parameter_count
 from models.language.folders import save_model
 from models.language.frames import ChatFrames
 from models.language.reading import (

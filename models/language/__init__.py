@@ -1,7 +1,7 @@
 """Language models.
 
 `tokenizer`, `frames` of chat templates and their `rendering` within limits; `examples` (rows as
-tokens) and `views` of them; `architectures`; `folders` (complete model folders), `screening` of
+tokens) and `views` of them; `folders` (complete model folders), `screening` of
 what is in them, `reading` by libraries; `packing`, `decoding` and `decoding_cache` (no padding
 where a model allows it); `sequences` and their logprobs; `generation`, `scoring` by reward models,
 `likelihood`, `chat`; `config`.

@@ -28,7 +28,7 @@ from transformers.models.auto.tokenization_auto import tokenizer_class_from_name
 from transformers.utils import logging as transformers_logging
 
 from models.errors import ModelError, QuartetError
-from models.language.architectures import parameter_count
+from models.families.networks import parameter_count
 from models.language.rendering import limit_templates
 from models.language.screening import screen_model, screen_tokenizer
 

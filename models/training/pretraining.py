@@ -22,8 +22,8 @@ from torch.utils.data import Dataset
 from transformers import TrainingArguments, default_data_collator
 
 from models.errors import DataError, ParameterError
-from models.language.architectures import build_model, parameter_count
-from models.language.config import ArchitectureConfig
+from models.families.config import ArchitectureConfig
+from models.families.networks import build_model, parameter_count
 from models.language.folders import load_tokenizer, save_model
 from models.language.likelihood import WINDOWS_AT_ONCE, HeldOutLoss, held_out_loss
 from models.language.packing import cut_rows

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from models.language.config import ArchitectureConfig
+from models.families.config import ArchitectureConfig
 from models.training.config import PretrainConfig
 from tasks.registry.registration import register
 from tasks.results.cache import token_folder

@@ -32,8 +32,9 @@ SHORT = ("sampling.max_completion_tokens=6",)
 @pytest.fixture
 def publish(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., StageRef]:
     """Publish an untrained model as a stage's result."""
-    from models.language.architectures import build_model
-    from models.language.config import ArchitectureConfig, TokenizerConfig
+    from models.families.config import ArchitectureConfig
+    from models.families.networks import build_model
+    from models.language.config import TokenizerConfig
     from models.language.folders import load_tokenizer, new_reward_model, save_model
     from models.language.tokenizer import train_tokenizer
 

@@ -24,7 +24,8 @@ from typing import Any
 
 import torch
 
-from models.language.config import ArchitectureConfig, SamplingConfig
+from models.families.config import ArchitectureConfig
+from models.language.config import SamplingConfig
 from models.ppo.config import AlarmConfig, PPOConfig
 from models.ppo.run import train_ppo
 from models.reward.config import RewardStageConfig

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from models.checkpoints import is_intact, latest
-from models.language.config import ArchitectureConfig, SamplingConfig
+from models.families.config import ArchitectureConfig
+from models.language.config import SamplingConfig
 from models.reward.config import RewardStageConfig
 from models.reward.training import train_reward_model
 from models.rows import write_rows

@@ -11,8 +11,9 @@ import torch
 from models.evaluation.checks import Check, Verdict
 from models.evaluation.result import Comparison, EvaluationResult
 from models.evaluation.sampling import RewardScorer, sample_model
-from models.language.architectures import build_model
-from models.language.config import ArchitectureConfig, SamplingConfig, TokenizerConfig
+from models.families.config import ArchitectureConfig
+from models.families.networks import build_model
+from models.language.config import SamplingConfig, TokenizerConfig
 from models.language.folders import load_tokenizer, new_reward_model, save_model
 from models.language.tokenizer import train_tokenizer
 from models.rows import write_rows

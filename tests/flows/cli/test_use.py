@@ -23,8 +23,9 @@ from typer.testing import CliRunner, Result
 
 from flows.cli.use import chat, serve
 from models.errors import ModelError, ParameterError
-from models.language.architectures import build_model
-from models.language.config import ArchitectureConfig, TokenizerConfig
+from models.families.config import ArchitectureConfig
+from models.families.networks import build_model
+from models.language.config import TokenizerConfig
 from models.language.folders import load_causal_model, load_tokenizer, save_model
 from models.language.tokenizer import train_tokenizer
 from models.rows import write_rows

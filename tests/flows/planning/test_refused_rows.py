@@ -24,8 +24,9 @@ REFUSAL = (
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained model whose template wants turns that alternate, without a system message."""
-    from models.language.architectures import build_model
-    from models.language.config import ArchitectureConfig, TokenizerConfig
+    from models.families.config import ArchitectureConfig
+    from models.families.networks import build_model
+    from models.language.config import TokenizerConfig
     from models.language.folders import load_tokenizer, save_model
     from models.language.tokenizer import train_tokenizer
 

@@ -7,7 +7,7 @@ import pytest
 
 from flows.planning.sizes import NetworkSizes, sizes_in, sizes_on_hub, tensor_shapes
 from models.errors import ModelError
-from models.language.config import ArchitectureConfig
+from models.families.config import ArchitectureConfig
 
 
 class _Words:
@@ -21,7 +21,7 @@ class _Words:
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
 def test_sizes_from_scratch_are_those_of_the_network(family: str, tmp_path: Path) -> None:
-    from models.language.architectures import build_model, parameter_count
+    from models.families.networks import build_model, parameter_count
 
     config = ArchitectureConfig.model_validate(
         {"family": family, "layers": 2, "width": 64, "heads": 2, "context": 128}

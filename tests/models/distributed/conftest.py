@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from models.language.config import ArchitectureConfig, SamplingConfig
+from models.families.config import ArchitectureConfig
+from models.language.config import SamplingConfig
 from models.reward.config import RewardStageConfig
 from models.rows import write_rows
 from models.training.config import PretrainConfig, SFTStageConfig

@@ -13,7 +13,7 @@ from transformers import LlamaForCausalLM
 
 from models.checkpoints import latest
 from models.errors import DataError, DivergedError, ParameterError
-from models.language.config import ArchitectureConfig
+from models.families.config import ArchitectureConfig
 from models.language.folders import load_causal_model
 from models.language.tokenizer import encode_texts
 from models.rows import write_rows

@@ -13,7 +13,8 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from models.checkpoints import is_intact
-from models.language.config import ArchitectureConfig, TokenizerConfig
+from models.families.config import ArchitectureConfig
+from models.language.config import TokenizerConfig
 from models.language.tokenizer import train_tokenizer
 from models.runtime import TrainingRun
 from models.training.config import PretrainConfig

@@ -43,8 +43,9 @@ def pipeline(home: Path, monkeypatch: pytest.MonkeyPatch) -> PipelineRun:
 @pytest.fixture
 def model(pipeline: PipelineRun, tmp_path: Path) -> Make:
     """Publish an untrained model."""
-    from models.language.architectures import build_model
-    from models.language.config import ArchitectureConfig, TokenizerConfig
+    from models.families.config import ArchitectureConfig
+    from models.families.networks import build_model
+    from models.language.config import TokenizerConfig
     from models.language.folders import load_tokenizer, new_reward_model, save_model
     from models.language.tokenizer import train_tokenizer
 

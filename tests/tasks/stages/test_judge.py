@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from models.errors import DataError, ParameterError
-from models.language.config import ArchitectureConfig, SamplingConfig, TokenizerConfig
+from models.families.config import ArchitectureConfig
+from models.language.config import SamplingConfig, TokenizerConfig
 from models.language.scoring import read_score_moments
 from models.reward.config import RewardStageConfig
 from models.reward.split import split_preferences
@@ -94,7 +95,7 @@ def make_data(out: Path) -> None:
 
 
 def make_model(out: Path, *, seed: int) -> None:
-    from models.language.architectures import build_model
+    from models.families.networks import build_model
     from models.language.folders import load_tokenizer, save_model
     from models.language.tokenizer import train_tokenizer
 

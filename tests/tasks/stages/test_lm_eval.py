@@ -121,8 +121,9 @@ def model(home: Path) -> StageRef:
     def learn(work: Any) -> dict[str, float]:
         import torch
 
-        from models.language.architectures import build_model
-        from models.language.config import ArchitectureConfig, TokenizerConfig
+        from models.families.config import ArchitectureConfig
+        from models.families.networks import build_model
+        from models.language.config import TokenizerConfig
         from models.language.folders import load_tokenizer, save_model
         from models.language.tokenizer import train_tokenizer
         from models.rows import write_rows

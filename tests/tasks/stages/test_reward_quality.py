@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from models.errors import DataError, QuartetError, WeakRewardError
-from models.language.architectures import build_model
-from models.language.config import ArchitectureConfig, SamplingConfig, TokenizerConfig
+from models.families.config import ArchitectureConfig
+from models.families.networks import build_model
+from models.language.config import SamplingConfig, TokenizerConfig
 from models.language.examples import encode_pairs
 from models.language.folders import load_tokenizer, new_reward_model, save_model
 from models.language.tokenizer import train_tokenizer

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-from models.language.config import ArchitectureConfig
+from models.families.config import ArchitectureConfig
 
 
 def build_model(config: ArchitectureConfig, tokenizer: Any, *, seed: int) -> Any:

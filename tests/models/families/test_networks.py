@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import torch
 
-from models.language.architectures import build_model, parameter_count
-from models.language.config import ArchitectureConfig
+from models.families.config import ArchitectureConfig
+from models.families.networks import build_model, parameter_count
 
 
 def test_llama_has_the_parameters_of_its_sizes(

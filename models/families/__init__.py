@@ -1,0 +1,1 @@
+"""Networks from scratch, by family: their sizes (`config`), and `networks`, transformers' own."""
