@@ -2,4 +2,5 @@
 
 - `config`: which one and how large; `shapes`: named sizes and published shapes.
 - `networks`: transformers' own, built from these.
+- `vocabularies`: how a tokenizer's vocabulary is learned.
 """
