@@ -177,9 +177,7 @@ def foundations(run: FoundationsForm) -> FoundationsResult:
 def _compare(p: FoundationsParameters, pipeline: PipelineRun) -> tuple[list[Model], list[StageRef]]:
     """Run, or while planning foretell, every model and the report."""
     data = prepare_foundations(p.data, pipeline=pipeline)
-    tokenizer = train_tokenizer(
-        p.tokenizer, context=p.model.context, pipeline=pipeline, data=data, texts="vocabulary"
-    )
+    tokenizer = train_tokenizer(p.tokenizer, context=p.model.context, pipeline=pipeline, data=data)
     models = [
         Model(
             part="language",

@@ -1,4 +1,4 @@
-"""Tokenizer: a byte-level BPE trained on the corpus."""
+"""Tokenizer: trained on the corpus, or on a vocabulary's own texts where the data has some."""
 
 from collections.abc import Mapping
 
@@ -13,38 +13,27 @@ from tasks.run.workspace import Workspace
 
 @stage_task("tokenizer")
 def train_tokenizer(
-    config: TokenizerConfig,
-    *,
-    context: int,
-    pipeline: PipelineRun,
-    data: StageRef,
-    texts: str = "corpus_train",
+    config: TokenizerConfig, *, context: int, pipeline: PipelineRun, data: StageRef
 ) -> StageRef:
-    """Publish a tokenizer folder with its chat template.
-
-    Args:
-        texts: Name of the file of texts that it is trained on.
-    """
+    """Publish a tokenizer folder with its chat template."""
 
     def learn(work: Workspace) -> Mapping[str, float]:
         from models.language.tokenizer import train_tokenizer  # imports transformers
 
+        data = work.inputs["corpus"]
+        own = (data / "vocabulary.jsonl").exists()
         return train_tokenizer(
-            corpus=work.inputs["corpus"] / f"{texts}.jsonl",
+            corpus=data / ("vocabulary.jsonl" if own else "corpus_train.jsonl"),
             config=config,
             context=context,
             out=work.out / "tokenizer",
-            cache=token_folder(work.cache, work.inputs["corpus"], "corpus_"),
+            cache=token_folder(work.cache, data, "vocabulary" if own else "corpus_"),
         )
 
-    given = {} if texts == "corpus_train" else {"texts": texts}
     spec = StageSpec(
         name="tokenizer",
         module=__name__,
-        parameters={
-            "tokenizer": config.model_dump(mode="json") | given,
-            "model": {"context": context},
-        },
+        parameters={"tokenizer": config.model_dump(mode="json"), "model": {"context": context}},
         inputs={"corpus": data},
     )
     return run_stage(spec, pipeline, learn)
