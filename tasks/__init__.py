@@ -10,6 +10,6 @@
     data · tracking            canonical datasets; all that is asked of MLflow
     machine · results · world  this machine; what is published; the embedded world
 
-On the ground lie `catalogue`, the one table of stages, `settings`, read from the environment, and
-`escaping` of foreign text.
+On the ground lie `catalogue`, the one table of stages (a folder), `settings`, read from the
+environment, and `escaping` of foreign text.
 """

@@ -309,7 +309,7 @@ def test_a_new_error_class_makes_no_stage_stale(copy: Path, today: dict[str, str
         ("models/ppo/losses.py", "return ", "return 1.0 * ", {"ppo"}),
         ("tasks/reports/ppo.py", "iterations", "rounds", set()),
         ("tasks/reports/style.py", "#", "#0", set()),
-        ("tasks/catalogue.py", '"PPO"', '"Proximal policy optimisation"', set()),
+        ("tasks/catalogue/chain.py", '"PPO"', '"Proximal policy optimisation"', set()),
         ("models/evaluation/wording.py", "lies above 0", "is above 0", set()),
         ("models/evaluation/checks.py", "MIN_PROMPTS = 30", "MIN_PROMPTS = 31",
          {"evaluate", "challenge", "evaluate_models"}),

@@ -1,118 +1,8 @@
-"""One row a stage: what it is called, which numbers and curves stand for it, what it reads.
-
-The only table of stages. A new stage gets a row here and is then named in reports, shown on its
-pipeline's run, compared and drawn like the others; machinery and views know no stage by name.
-"""
+"""Rows of the chain's stages, from data to the verdict."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
 
-Role: TypeAlias = Literal["base", "sft", "reward", "judge", "policy"]
-"""What a model is to a pipeline: the name under which it is registered, and asked for."""
-
-TRAIN, HELD_OUT = "train", "heldout"
-
-
-@dataclass(frozen=True, slots=True)
-class Curve:
-    """A step metric worth a picture, with the picture's title and labels; y has its unit."""
-
-    metric: str
-    title: str
-    y: str
-    x: str = "step"
-
-
-@dataclass(frozen=True, slots=True)
-class KeyMetric:
-    """A number that stands for a stage in one line of text, in words and as Python formats it."""
-
-    metric: str
-    label: str
-    format: str = ".3f"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Card:
-    """What a model card says of every model that a stage makes.
-
-    Attributes:
-        text: What it is.
-        limit: What it is not good for.
-        task: The hub's name of what it does.
-        tag: The hub's name of how it was trained.
-    """
-
-    text: str = "A model."
-    limit: str = "It was not aligned with anybody's preferences."
-    task: str = "text-generation"
-    tag: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """What others need to know of a stage.
-
-    Attributes:
-        title: Its name for people.
-        key_metrics: Shown when a run ends.
-        final: Whether its numbers are what it is for: its run in MLflow shows all of them, not only
-            those that stand for it.
-        detailed: Whether its own run in MLflow shows all of them, and the pipeline's does not.
-        curves: Worth a picture, and compared between runs.
-        loss_unit: Of its losses, where they have one.
-        lineage: Metrics that stand for it in a lineage; the key metrics unless there are some.
-        role: What its model is registered as; empty for stages without a model.
-        also: What else its model can be used as.
-        card: What its model's card says.
-        networks: Folders of the networks that it trains.
-        datasets: Files that it reads from an input, by the input's role, where they are not what
-            the role says (`DATASETS`).
-        live: Whether its view can show its working folder while it is computed.
-        judges: Whether it says how good a model is.
-        about: Role of the one input that it judges; empty where it judges all its models.
-    """
-
-    title: str
-    key_metrics: tuple[KeyMetric, ...] = ()
-    final: bool = False
-    detailed: bool = False
-    curves: tuple[Curve, ...] = ()
-    loss_unit: str = ""
-    lineage: tuple[str, ...] = ()
-    role: Role | Literal[""] = ""
-    also: tuple[Role, ...] = ()
-    card: Card = Card()
-    networks: tuple[str, ...] = ("model",)
-    datasets: dict[str, Mapping[str, str]] = field(default_factory=dict)
-    live: bool = False
-    judges: bool = False
-    about: str = ""
-
-    def numbers(self, metrics: Mapping[str, float]) -> str:
-        """What stands for the stage, in one line of text."""
-        return ", ".join(
-            f"{one.label} {metrics[one.metric]:{one.format}}"
-            for one in self.key_metrics
-            if one.metric in metrics
-        )
-
-    def shown(self, metrics: Mapping[str, float]) -> dict[str, float]:
-        """The final numbers that its run in MLflow shows; its manifest has all of them."""
-        wanted = {key.metric for key in self.key_metrics} | set(self.lineage)
-        everything = self.final or self.detailed or not wanted
-        return {name: value for name, value in metrics.items() if everything or name in wanted}
-
-
-DATASETS: dict[str, Mapping[str, str]] = {
-    "corpus": {"corpus_train": TRAIN, "corpus_heldout": HELD_OUT},
-    "demonstrations": {"demonstrations_train": TRAIN, "demonstrations_heldout": HELD_OUT},
-    "preferences": {"preferences_train": TRAIN},
-    "heldout": {"preferences_heldout": HELD_OUT, "contrasts": HELD_OUT},
-    "prompts": {"prompts_train": TRAIN, "prompts_heldout": HELD_OUT},
-}
-"""Files that a stage reads from the input of a role, and what for."""
+from tasks.catalogue.entries import HELD_OUT, TRAIN, Card, Curve, Entry, KeyMetric
 
 
 def _reward_card(text: str) -> Card:
@@ -133,7 +23,7 @@ def _policy_card(how: str, tag: str) -> Card:
     )
 
 
-CATALOGUE: Mapping[str, Entry] = {
+CHAIN: Mapping[str, Entry] = {
     "prepare": Entry(
         title="Data",
         detailed=True,
@@ -275,25 +165,4 @@ CATALOGUE: Mapping[str, Entry] = {
         judges=True,
     ),
     "rounds": Entry(title="Rounds", key_metrics=(KeyMetric("improve/win_rate", "win rate"),)),
-    "base": Entry(
-        title="Base model from elsewhere",
-        key_metrics=(KeyMetric("adopt/parameters", "parameters", ",.0f"),),
-        role="base",
-    ),
-    "policy": Entry(title="Policy from elsewhere", role="policy", also=("sft", "base")),
-    "evaluate-models": Entry(title="Models compared", final=True, judges=True),
-    "multiple-choice": Entry(title="Multiple choice", final=True, judges=True),
-    "lm-eval": Entry(title="Published benchmarks", final=True, judges=True),
-    "promotion": Entry(title="Challenger against champion", final=True, judges=True),
 }
-
-
-def entry(stage: str) -> Entry:
-    """The row of a stage; a plain one for a stage that has none yet."""
-    return CATALOGUE.get(stage) or Entry(title=stage)
-
-
-def stages_for(role: Role) -> tuple[str, ...]:
-    """The stages whose model fits a role, those that are made for it first."""
-    own = [name for name, row in CATALOGUE.items() if row.role == role]
-    return (*own, *(name for name, row in CATALOGUE.items() if role in row.also))

@@ -1,0 +1,18 @@
+"""Rows of the stages beside the chain: models from elsewhere, comparisons, benchmarks."""
+
+from collections.abc import Mapping
+
+from tasks.catalogue.entries import Entry, KeyMetric
+
+BESIDE: Mapping[str, Entry] = {
+    "base": Entry(
+        title="Base model from elsewhere",
+        key_metrics=(KeyMetric("adopt/parameters", "parameters", ",.0f"),),
+        role="base",
+    ),
+    "policy": Entry(title="Policy from elsewhere", role="policy", also=("sft", "base")),
+    "evaluate-models": Entry(title="Models compared", final=True, judges=True),
+    "multiple-choice": Entry(title="Multiple choice", final=True, judges=True),
+    "lm-eval": Entry(title="Published benchmarks", final=True, judges=True),
+    "promotion": Entry(title="Challenger against champion", final=True, judges=True),
+}
