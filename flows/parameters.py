@@ -12,7 +12,7 @@ from typing import Any, Literal, Self, TypeAlias
 import yaml
 from pydantic import Field, model_validator
 
-from flows.fields import closest, flat, set_field, shown_value, validated
+from flows.fields import closest, flat, given_fields, set_field, shown_value, validated
 from models.config import Config, Seed
 from models.errors import ParameterError
 from models.families.config import ArchitectureConfig
@@ -123,7 +123,7 @@ def load_preset(
     for field, value in (fields or {}).items():
         values[field] = {**values.get(field, {}), **value} if isinstance(value, dict) else value
     settings = list(settings)
-    ArchitectureConfig.make_room(values, given_fields(settings))
+    ArchitectureConfig.make_room(values, given_fields(PipelineParameters, settings))
     for setting in settings:
         set_field(PipelineParameters, values, setting)
     return validated(PipelineParameters, values)
