@@ -10,7 +10,10 @@ from models.config import Config
 class ArchitectureConfig(Config):
     """A causal transformer language model, built from scratch."""
 
-    family: Literal["llama", "gpt2"] = "llama"
+    family: Literal[
+        "llama", "gpt2", "feedforward", "rnn", "lstm",
+        "bart", "transformer", "rnn_encoder_decoder", "rnnsearch",
+    ] = "llama"  # fmt: skip
     """llama: RMSNorm, SwiGLU, rotary positions; gpt2: LayerNorm, GELU, learned positions."""
     layers: int = Field(4, ge=1, le=1_000)
     """Number of transformer blocks."""

@@ -11,6 +11,9 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from models.families.config import ArchitectureConfig
+from models.yardsticks.building import build_yardstick
+
+YARDSTICKS = ("feedforward", "rnn", "lstm", "rnn_encoder_decoder", "rnnsearch")
 
 
 def build_model(config: ArchitectureConfig, tokenizer: Any, *, seed: int) -> Any:
@@ -27,7 +30,11 @@ def build_model(config: ArchitectureConfig, tokenizer: Any, *, seed: int) -> Any
         "eos_token_id": tokenizer.eos_token_id,
         "bos_token_id": None,
     }
-    build = _build_llama if config.family == "llama" else _build_gpt2
+    build = {
+        "llama": _build_llama,
+        "gpt2": _build_gpt2,
+        **dict.fromkeys(YARDSTICKS, _build_yardstick),
+    }[config.family]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = build(config, len(tokenizer), ids)
@@ -71,4 +78,15 @@ def _build_gpt2(config: ArchitectureConfig, vocab_size: int, ids: dict[str, Any]
             summary_first_dropout=0.0,
             **ids,
         )
+    )
+
+
+def _build_yardstick(config: ArchitectureConfig, vocab_size: int, ids: dict[str, Any]) -> Any:
+    return build_yardstick(
+        config.family,
+        vocab_size=vocab_size,
+        width=config.width,
+        layers=config.layers,
+        context=config.context,
+        ids=ids,
     )
