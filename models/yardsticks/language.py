@@ -6,7 +6,7 @@ Output Embedding to Improve Language Models, 2017), as in the Transformers besid
 to nothing, so rows reach them unpacked, and decoding computes them again for each token.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from huggingface_hub.dataclasses import strict
@@ -64,7 +64,7 @@ class Yardstick(PreTrainedModel):  # type: ignore[misc]
 class YardstickForCausalLM(Yardstick, GenerationMixin):  # type: ignore[misc]
     """Next-token prediction on the hidden states of a trunk, `model`."""
 
-    _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}
+    _tied_weights_keys: ClassVar[dict[str, str]] = {"lm_head.weight": "model.embed_tokens.weight"}
     trunk: type[Yardstick]
 
     def __init__(self, config: Any) -> None:

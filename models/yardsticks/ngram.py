@@ -124,7 +124,7 @@ class NgramModel:
         return stream, reach
 
     def _keys(self, stream: Ids, reach: Ids, shorter: Ids, length: int) -> Ids:
-        """Keys of the n-grams that end at each place, from the numbers of the shorter ones there."""
+        """Keys of the n-grams that end at each place, from the numbers of the shorter ones."""
         first = np.zeros_like(stream)
         first[length - 1 :] = stream[: len(stream) - length + 1]
         keys = shorter * self.vocab_size + first
@@ -144,8 +144,8 @@ def _smooth(keys: Ids, counts: Ids, histories: Ids, size: int) -> Counts:
     return Counts(
         keys=keys,
         counts=counts,
-        totals=np.bincount(histories, weights=counts, minlength=size),
-        reserved=np.bincount(histories, weights=reserved, minlength=size),
+        totals=np.bincount(histories, counts, size).astype(np.float64),
+        reserved=np.bincount(histories, reserved, size).astype(np.float64),
         discounts=discounts,
     )
 

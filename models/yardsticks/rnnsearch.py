@@ -3,7 +3,7 @@
     e[t, j] = v · tanh(W s[t-1] + U h[j])
     a[t, j] = softmax over j of e[t, j],   c[t] = sum over j of a[t, j] h[j]
 
-h[j] is what a forward and a backward GRU say of token j; s[0] = tanh(W' h_backward[1]). The weights
+h[j] is what a forward and a backward GRU say of token j; s[0] = tanh(W' h[1]). The weights
 a are returned as transformers' models return theirs, `cross_attentions`.
 
 Source: Bahdanau et al., Neural Machine Translation by Jointly Learning to Align and Translate
@@ -38,10 +38,7 @@ class RnnSearchForConditionalGeneration(Translator):
         self.score = nn.Linear(width, 1, bias=False)
 
     def begin(self, source: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """tanh(W' h), (batch, width), of the backward GRU's last state, which is at the first token.
-
-        The forward half of h is there too; it has seen one token only.
-        """
+        """tanh(W' h[1]), (batch, width), in which the backward GRU has read the whole source."""
         return torch.tanh(self.first_state(source[:, 0]))
 
     def decode(

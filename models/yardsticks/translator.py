@@ -12,7 +12,7 @@ Source: Cho et al. (2014) and Bahdanau et al. (2015), as named in the two module
 embeddings are tied, and tanh stands for the maxout layer before the softmax.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from huggingface_hub.dataclasses import strict
@@ -86,7 +86,7 @@ class Translator(Yardstick, GenerationMixin):  # type: ignore[misc]
     base_model_prefix = ""
     main_input_name = "input_ids"
     both_ways: bool
-    _tied_weights_keys = {
+    _tied_weights_keys: ClassVar[dict[str, str]] = {
         "encoder.embed_tokens.weight": "embed_tokens.weight",
         "lm_head.weight": "embed_tokens.weight",
     }
