@@ -73,6 +73,7 @@ class PipelineParameters(Config):
             )
         if self.base.source:
             return self
+        self.model.refuse_unaligned()
         context = self.model.context
         if self.pretrain.block_tokens > context:
             raise ValueError(
@@ -121,6 +122,8 @@ def load_preset(
     del values["description"]
     for field, value in (fields or {}).items():
         values[field] = {**values.get(field, {}), **value} if isinstance(value, dict) else value
+    settings = list(settings)
+    ArchitectureConfig.make_room(values, given_fields(settings))
     for setting in settings:
         _set(values, setting)
     return validated(PipelineParameters, values)

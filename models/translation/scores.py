@@ -20,7 +20,7 @@ from models.evaluation.texts import ROUGE, rouge
 from models.statistics.intervals import Floats, Interval, bootstrap_interval, clustered_interval
 
 RESAMPLES = 1000
-LENGTHS = {"short": range(0, 11), "medium": range(11, 16), "long": range(16, 10**9)}
+LENGTHS = {"short": range(11), "medium": range(11, 16), "long": range(16, 10**9)}
 """Words of the source, parted by spaces."""
 
 Rows = Sequence[Mapping[str, Any]]
@@ -69,7 +69,9 @@ def score_translations(rows: Rows, *, seed: int, resamples: int = RESAMPLES) -> 
     whole.corpus_score([row["translation"] for row in rows], [[row["target"] for row in rows]])
     return Scores(
         bleu={
-            name: clustered_interval(table[numbers], _bleu, np.arange(len(numbers)), resamples, seed)
+            name: clustered_interval(
+                table[numbers], _bleu, np.arange(len(numbers)), resamples, seed
+            )
             for name, numbers in groups.items()
         },
         rows={name: len(numbers) for name, numbers in groups.items()},
@@ -121,7 +123,7 @@ def _by_length(rows: Rows) -> dict[str, list[int]]:
 
 
 def _bleu_counts(rows: Rows) -> Floats:
-    """Of each row: words of translation and reference, matches and n-grams for n = 1..4; (rows, 10)."""
+    """Words of translation and reference, matches and n-grams for n = 1..4; (rows, 10)."""
     counter = BLEU(effective_order=True)  # of which only the counts are taken
     found = [counter.sentence_score(row["translation"], [row["target"]]) for row in rows]
     return np.array(
@@ -134,7 +136,11 @@ def _bleu(sums: Floats) -> Floats:
     return np.array(
         [
             BLEU.compute_bleu(
-                correct=row[2:6], total=row[6:10], sys_len=row[0], ref_len=row[1], smooth_method="exp"
+                correct=row[2:6],
+                total=row[6:10],
+                sys_len=row[0],
+                ref_len=row[1],
+                smooth_method="exp",
             ).score
             for row in sums.astype(int).tolist()
         ]

@@ -44,7 +44,7 @@ class FeedForwardModel(Yardstick):
     def forward(self, input_ids: torch.Tensor, **others: Any) -> BaseModelOutput:
         """Compute hidden states, (batch, seq, width); before a row there are zeros."""
         window = self.config.window
-        embedded = self.embed_tokens(input_ids)
+        embedded = self.embed(input_ids)
         padded = nn.functional.pad(embedded, (0, 0, window - 1, 0))
         hidden = padded.unfold(1, window, 1).flatten(2)  # (batch, seq, width * window)
         for layer in self.layers:

@@ -36,6 +36,15 @@ class Yardstick(PreTrainedModel):  # type: ignore[misc]
     """A network of the years before attention."""
 
     base_model_prefix = "model"
+    embed_tokens: nn.Embedding
+
+    def embed(self, input_ids: torch.Tensor) -> torch.Tensor:
+        """Look tokens up, (batch, seq, width), about 1 in size where the logits' table is small.
+
+        Source: Vaswani et al., Attention is all you need (2017), section 3.4.
+        """
+        scaled: torch.Tensor = self.embed_tokens(input_ids) * self.config.hidden_size**0.5
+        return scaled
 
     def _init_weights(self, module: nn.Module) -> None:
         """Draw a module's weights.

@@ -48,7 +48,7 @@ class RecurrentModel(Yardstick):
 
     def forward(self, input_ids: torch.Tensor, **others: Any) -> BaseModelOutput:
         """Compute hidden states, (batch, seq, width)."""
-        hidden, _ = self.layers(self.embed_tokens(input_ids))
+        hidden, _ = self.layers(self.embed(input_ids))
         return BaseModelOutput(last_hidden_state=hidden)
 
 

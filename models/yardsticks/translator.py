@@ -71,7 +71,7 @@ class Encoder(Yardstick):
         """
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         rows = nn.utils.rnn.pack_padded_sequence(
-            self.embed_tokens(input_ids), mask.sum(1).cpu(), batch_first=True, enforce_sorted=False
+            self.embed(input_ids), mask.sum(1).cpu(), batch_first=True, enforce_sorted=False
         )
         states, _ = self.layers(rows)
         padded, _ = nn.utils.rnn.pad_packed_sequence(
@@ -155,7 +155,7 @@ class Translator(Yardstick, GenerationMixin):  # type: ignore[misc]
         source = encoder_outputs[0]
         mask = source.new_ones(source.shape[:2]) if attention_mask is None else attention_mask
         mask = mask.bool()
-        embedded = self.embed_tokens(decoder_input_ids)
+        embedded = self.embed(decoder_input_ids)
         state = self.begin(source, mask) if past_key_values is None else past_key_values
         states, contexts, weights = self.decode(state, embedded, source, mask)
         hidden = torch.tanh(self.project(torch.cat([states, embedded, contexts], dim=-1)))

@@ -9,7 +9,8 @@ import sacrebleu
 from models.errors import DataError
 from models.translation.scores import compare_translations, score_translations
 
-WORDS = "a man in the red hat rides his old bike down a long dusty road past two dogs".split()
+TEXT = "a man in the red hat rides his old bike down a long dusty road past two dogs"
+WORDS = TEXT.split()
 
 
 def rows(seed: int, errors: float, count: int = 40) -> list[dict[str, Any]]:

