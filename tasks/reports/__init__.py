@@ -2,5 +2,6 @@
 
 One module per page: `data` (with `data_tables` and `data_plots`), `feedback`, `reward` (with
 `reward_plots`), `ppo`, `evaluation`, `rounds`, `benchmarks`, `lineage`. `training` draws curves and
-distributions; `style` has colours, axes and tables.
+distributions; `style` has colours, axes and tables;
+`foundations` the views of its own flow.
 """
