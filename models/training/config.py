@@ -15,19 +15,20 @@ from models.config import (
     Steps,
 )
 from models.language.config import LoRAConfig, Turns
+from models.objectives.config import DenoisingConfig, MaskingConfig
 
 
 class PretrainConfig(Config):
-    """Next-token prediction on packed blocks of the corpus."""
+    """Pretraining on the corpus: next-token prediction, or what fits the architecture's family."""
 
     steps: Steps = 2000
     """Optimiser steps."""
     batch_size: BatchSize = 16
-    """Packed blocks per optimiser step."""
+    """Packed blocks per optimiser step; of masked language modelling and denoising rows."""
     tokens_per_microbatch: Count = 16384
     """Maximum tokens per forward and backward pass; limits memory only."""
     block_tokens: BlockTokens = 128
-    """Tokens per packed block; at most the model's context length."""
+    """Tokens per packed block, most tokens of a row; at most the model's context length."""
     learning_rate: LearningRate = 2e-3
     """Peak learning rate."""
     warmup_ratio: ShareBelowOne = 0.05
@@ -43,6 +44,8 @@ class PretrainConfig(Config):
     """Recompute activations to save memory."""
     checkpoint_steps: Steps = 500
     """Optimiser steps between checkpoints."""
+    masking: MaskingConfig = Field(default_factory=MaskingConfig)
+    denoising: DenoisingConfig = Field(default_factory=DenoisingConfig)
 
 
 class FineTuningConfig(Config):
