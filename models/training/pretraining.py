@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import ConcatDataset, Dataset
 from transformers import TrainingArguments, default_data_collator
 
 from models.errors import DataError, ParameterError
@@ -30,9 +30,10 @@ from models.language.packing import cut_rows
 from models.randomness import derive_seed
 from models.runtime import TrainingRun
 from models.token_files import open_tokens
-from models.training.blocks import Blocks, corpus_blocks
+from models.training.account import publish_account
+from models.training.blocks import Blocks, blocks_by_source, corpus_blocks
 from models.training.config import PretrainConfig
-from models.training.order import training_order
+from models.training.order import plan_steps
 from models.training.setup import GuardedTrainer, train, trainer_settings
 
 
@@ -66,31 +67,27 @@ def pretrain(
             "lower block_tokens or raise the context"
         )
     encoder = load_tokenizer(tokenizer)
-    blocks = corpus_blocks(encoder, corpus, config.block_tokens, run.seed, cache=cache)
+    rows, sources = _rows(encoder, corpus, config, run.seed, cache)
+    plan = plan_steps([config.block_tokens] * len(rows), config, seed=run.seed, sources=sources)
     held_out = _HeldOut(encoder, heldout, config, cache)
     model = build_model(architecture, encoder, seed=derive_seed(run.seed, "pretrain.weights"))
-    order = training_order(
-        [config.block_tokens] * len(blocks),
-        total=config.steps * config.batch_size,
-        batch_size=config.batch_size,
-        generator=torch.Generator().manual_seed(derive_seed(run.seed, "pretrain.order")),
-    )
     settings = trainer_settings(config, run, stage="pretrain", steps=config.steps)
     trainer = BlockTrainer(
         model=model,
         config=config,
         args=TrainingArguments(**settings),
-        train_dataset=_Rows(blocks, order),
+        train_dataset=rows,
         data_collator=default_data_collator,
+        steps=plan.steps,
+        decay_embeddings=config.decay_embeddings,
     )
-    train(trainer, run, stage="pretrain", measure=held_out.measure)
+    train(trainer, run, stage="pretrain", measure=held_out.measure, spikes=config.spikes)
     measured = held_out.measure(model)
     run.log(measured, trainer.state.global_step)
     save_model(model, encoder, run.out)
     return {
         **measured,
-        "pretrain/tokens": float(len(order) * config.block_tokens),
-        "pretrain/corpus_tokens": float(len(blocks) * config.block_tokens),
+        **publish_account(plan, trainer, config, run),
         "pretrain/parameters": float(parameter_count(model)),
     }
 
@@ -114,18 +111,28 @@ class BlockTrainer(GuardedTrainer):
         )
 
 
-class _Rows(Dataset[dict[str, torch.Tensor]]):
-    """Packed blocks in the order of training."""
+def _rows(
+    encoder: Any, corpus: Path, config: PretrainConfig, seed: int, cache: Path | None
+) -> tuple[Any, list[str]]:
+    """The blocks of a corpus as rows, and each one's source where the sources are mixed."""
+    if not config.weights:
+        return _Rows(corpus_blocks(encoder, corpus, config.block_tokens, seed, cache=cache)), []
+    parts = blocks_by_source(encoder, corpus, config.block_tokens, seed, cache=cache)
+    sources = [name for name, blocks in parts.items() for _ in range(len(blocks))]
+    return ConcatDataset([_Rows(blocks) for blocks in parts.values()]), sources
 
-    def __init__(self, blocks: Blocks, order: list[int]) -> None:
+
+class _Rows(Dataset[dict[str, torch.Tensor]]):
+    """Packed blocks as rows to learn from."""
+
+    def __init__(self, blocks: Blocks) -> None:
         self._blocks = blocks
-        self._order = order
 
     def __len__(self) -> int:
-        return len(self._order)
+        return len(self._blocks)
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        block = self._blocks[self._order[index]]
+        block = self._blocks[index]
         return {"input_ids": block, "labels": block}
 
 
