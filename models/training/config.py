@@ -80,6 +80,8 @@ class PretrainConfig(Config):
     """Maximum tokens per forward and backward pass; limits memory only."""
     block_tokens: BlockTokens = 128
     """Tokens per packed block; at most the model's context length."""
+    bounded_documents: bool = False
+    """Attend within a document only, though several share a block; measure them likewise."""
     mixture: str = ""
     """Shares of the tokens by the source of the corpus's rows, such as captions=0.7, reviews=0.3;
     empty = every row once per epoch."""
