@@ -90,7 +90,7 @@ def _cost(stage: str, known: Known, settings: Settings, earlier: int) -> Cost:
         seconds = start + _seconds(work, known.network, settings)
     elif amount:
         seconds = amount / ROWS_PER_SECOND
-    flops = work.flops(known.network.weights) if work and known.network else None
+    flops = work.flops(known.network.active) if work and known.network else None
     return Cost(work=work, flops=flops, seconds=seconds, networks=networks, process=process)
 
 
@@ -103,8 +103,8 @@ def _seconds(work: Work, network: NetworkSizes, settings: Settings) -> float:
         feed_forward=network.feed_forward,
         vocabulary=network.vocabulary,
     )
-    sampling = 2 * network.weights * work.sampled
-    learning = work.flops(network.weights) - sampling
+    sampling = 2 * network.active * work.sampled
+    learning = work.flops(network.active) - sampling
     return learning / speeds.training + sampling / speeds.sampling
 
 
@@ -113,7 +113,7 @@ def _amount(stage: str, known: Known) -> tuple[float, Work | None]:
     work = work_of(stage, known)
     if work is None or (work.tokens and known.network is None):
         return 0.0, work
-    return work.amount(known.network.weights if known.network else 0.0), work
+    return work.amount(known.network.active if known.network else 0.0), work
 
 
 def _newest(store: Path, stage: str) -> Manifest | None:

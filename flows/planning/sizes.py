@@ -12,14 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from models.errors import ModelError, first_line
-from models.families.config import ArchitectureConfig
+from models.errors import ModelError, ParameterError, first_line
+from models.families.config import GROUPED, ArchitectureConfig, kind_of
 
 Shape = tuple[int, ...]
 
 LARGEST_HEADER = 2**27
 """Bytes; a header of more is no header."""
 _OF_LAYER = re.compile(r"\.\d+\.")
+_NOT_LINEAR = re.compile(r"wpe|experts|(moe|mlp)\.gate\.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +29,8 @@ class NetworkSizes:
 
     Attributes:
         weights: All of them; an output layer that is tied to the embeddings is one table with them.
+        idle: Those of experts that do not compute a token, but its others.
+        feed_forward: Width of the layers between attention, of all experts that compute a token.
         attention: Of all query heads together, the width of their outputs.
         keys: Of all key-value heads together, the width of a token's keys.
         gated: Whether the feed-forward part is a product of two, as in Llama.
@@ -46,6 +49,12 @@ class NetworkSizes:
     gated: bool
     adapted: int
     linears: int
+    idle: int = 0
+
+    @property
+    def active(self) -> int:
+        """Weights that compute a token."""
+        return self.weights - self.idle
 
     @property
     def embeddings(self) -> int:
@@ -54,28 +63,39 @@ class NetworkSizes:
 
     @classmethod
     def from_scratch(cls, model: ArchitectureConfig, vocabulary: int) -> "NetworkSizes":
-        """Of the model that is pretrained; see `models/families/networks.py`."""
-        width, layers = model.width, model.layers
-        gated = model.family == "llama"
-        forward = -(-width * 8 // 3 // 16) * 16 if gated else 4 * width
-        square, wide = (4, 3) if gated else (2, 2)  # GPT-2 has one matrix for queries to values
-        block = 4 * width**2 + wide * width * forward
-        block += 2 * width if gated else 4 * width + 4 * width + forward + width  # norms, biases
-        adapted = square * 2 * width + wide * (width + forward)
-        if not gated:
-            adapted += 2 * width  # three times as many outputs as inputs
-        around = width if gated else 2 * width + model.context * width
+        """Of a Transformer that is pretrained; see `models/families/networks.py`.
+
+        A layer of an encoder and the decoder's beside it count as one.
+        """
+        width, inner, gated = model.width, model.inner_width, model.family in GROUPED
+        experts, computing = 1, 1
+        if model.family == "mixtral":
+            experts, computing = model.experts, model.experts_per_token
+        keys = width // model.heads * model.shared_heads
+        attention = 2 * width * (width + keys) + (0 if gated else 4 * width)  # weights, biases
+        forward = 3 * width * inner if gated else 2 * width * inner + inner + width
+        norms = 2 * width if gated else 4 * width
+        block = attention + experts * forward + norms + (experts * width if experts > 1 else 0)
+        wide = (3 if gated else 2) if experts == 1 else 0  # experts are no linear layers
+        linears = 4 + wide
+        adapted = 4 * width + 2 * (width + keys) + wide * (width + inner)
+        if model.family == "gpt2":  # one matrix for queries, keys and values
+            linears, adapted = linears - 2, adapted - 2 * width
+        if kind_of(model.family) == "seq2seq":  # the decoder also attends to the encoder
+            block = 2 * block + attention + 2 * width
+            linears, adapted = 2 * linears + 4, 2 * adapted + 8 * width
         return cls(
-            layers=layers,
+            layers=model.layers,
             width=width,
             vocabulary=vocabulary,
-            weights=vocabulary * width + layers * block + around,
-            feed_forward=forward,
+            weights=model.layers * block + _outside(model, vocabulary),
+            idle=model.layers * (experts - computing) * forward,
+            feed_forward=computing * inner,
             attention=width,
-            keys=width,
+            keys=keys,
             gated=gated,
-            adapted=layers * adapted,
-            linears=square + wide,
+            adapted=model.layers * adapted,
+            linears=linears,
         )
 
     @classmethod
@@ -98,7 +118,11 @@ class NetworkSizes:
         names = ("intermediate_size", "n_inner", "ffn_dim")
         forward = next((int(config[name]) for name in names if config.get(name)), 4 * width)
         blocks = {name: shape for name, shape in shapes.items() if _OF_LAYER.search(name)}
-        linear = [shape for name, shape in blocks.items() if len(shape) == 2 and "wpe" not in name]
+        experts = sum(math.prod(shape) for name, shape in blocks.items() if "experts" in name)
+        used = int(config.get("num_experts_per_tok") or 1)
+        share = used / int(_first(config, "num_local_experts", "num_experts")) if experts else 1
+        linear = [shape for name, shape in blocks.items()
+                  if len(shape) == 2 and not _NOT_LINEAR.search(name)]  # fmt: skip
         tied = config.get("tie_word_embeddings", True)
         counted = (math.prod(shape) for name, shape in shapes.items()
                    if not (tied and name in ("lm_head.weight", "embed_out.weight")))  # fmt: skip
@@ -107,7 +131,8 @@ class NetworkSizes:
             width=width,
             vocabulary=int(config["vocab_size"]),
             weights=sum(counted),
-            feed_forward=forward,
+            idle=experts - round(experts * share),
+            feed_forward=used * forward if experts else forward,
             attention=heads * head,
             keys=kv_heads * head,
             gated=any("gate" in name for name in blocks),
@@ -191,6 +216,30 @@ def _shapes_in_file(path: Path) -> dict[str, Shape]:
         for name, one in header.items()
         if name != "__metadata__"
     }
+
+
+def _outside(model: ArchitectureConfig, vocabulary: int) -> int:
+    """Weights outside the layers: embeddings, positions, last norms, heads."""
+    width = model.width
+    table, norm = vocabulary * width, 2 * width
+    tables = table if model.tied else 2 * table
+    match model.family:
+        case "llama" | "mixtral":
+            return tables + width
+        case "gpt2":
+            return tables + model.context * width + norm
+        case "bert":  # token types; pooler and transform; the tokens' biases; is it the next one?
+            dense = 2 * (width**2 + width)
+            positions = (model.context + 2) * width
+            return table + positions + dense + 2 * norm + vocabulary + 2 * width + 2
+        case "bart":  # whose positions begin at 2
+            return table + 2 * ((model.context + 2) * width + norm)
+        case "transformer":
+            return table + 2 * model.context * width
+    raise ParameterError(
+        f"the sizes of family {model.family} are not planned, wanted a Transformer; count the "
+        "weights of the built network"
+    )
 
 
 def _first(config: Mapping[str, Any], *names: str) -> Any:

@@ -1,1 +1,6 @@
-"""Networks from scratch, by family: their sizes (`config`), and `networks`, transformers' own."""
+"""Networks from scratch, by family.
+
+- `config`: which one and how large; `shapes`: named sizes and published shapes.
+- `networks`: transformers' own, built from these.
+- `vocabularies`: how a tokenizer's vocabulary is learned.
+"""

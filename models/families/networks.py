@@ -1,33 +1,66 @@
-"""Networks from scratch: transformers' own Llama and GPT-2, built from a few sizes.
+"""Networks from scratch: transformers' own, built from a few sizes.
 
-Called by pretraining. What differs from the papers: input and output embeddings are tied, the
-SwiGLU width is 8/3 of the model's rounded up to a multiple of 16, biases are Llama's (none), and
-there is no dropout anywhere, because PPO needs the same logprobs from the same weights.
+Called by pretraining. What differs from the papers: input and output embeddings are tied but in
+LLaMA's published shapes, the SwiGLU width is 8/3 of the model's rounded up to a multiple of 16
+unless it is given, biases are Llama's (none), and there is no dropout anywhere, because PPO needs
+the same logprobs from the same weights. A decoder of two parts begins with EOS, which also parts
+documents.
+
+Sources: Jiang et al., Mixtral of Experts (2024), section 2, with the load-balancing loss of Fedus
+et al., Switch Transformers (2021), equations 4 to 6, and its weight of 0.01; Vaswani et al.,
+Attention is all you need (2017), which is Marian's network with ReLU.
 """
 
 from typing import Any
 
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    BartConfig,
+    BartForConditionalGeneration,
+    BertConfig,
+    BertForPreTraining,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MarianConfig,
+    MarianMTModel,
+    MixtralConfig,
+    MixtralForCausalLM,
+)
 
-from models.families.config import ArchitectureConfig
+from models.families.config import YARDSTICKS, ArchitectureConfig
+from models.yardsticks.building import build_yardstick
+
+BALANCE_COEF = 0.01
+"""Weight of the load-balancing loss of a mixture of experts."""
 
 
 def build_model(config: ArchitectureConfig, tokenizer: Any, *, seed: int) -> Any:
-    """Build a causal language model with random float32 weights.
+    """Build a network with random float32 weights.
 
     Args:
         seed: Of the weights; the global random state stays untouched.
 
     Returns:
-        A model of transformers on the CPU, in evaluation mode.
+        A model of transformers on the CPU, in evaluation mode: a causal language model, of `bert`
+        a `BertForPreTraining`, of `bart` a `BartForConditionalGeneration`, of `transformer` a
+        `MarianMTModel`, or one of `models/yardsticks/`.
     """
     ids = {
         "pad_token_id": tokenizer.pad_token_id,
         "eos_token_id": tokenizer.eos_token_id,
         "bos_token_id": None,
     }
-    build = _build_llama if config.family == "llama" else _build_gpt2
+    build = {
+        "llama": _build_llama,
+        "gpt2": _build_gpt2,
+        "mixtral": _build_mixtral,
+        "bert": _build_bert,
+        "bart": _build_bart,
+        "transformer": _build_transformer,
+        **dict.fromkeys(YARDSTICKS, _build_yardstick),
+    }[config.family]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = build(config, len(tokenizer), ids)
@@ -40,20 +73,34 @@ def parameter_count(model: Any) -> int:
 
 
 def _build_llama(config: ArchitectureConfig, vocab_size: int, ids: dict[str, Any]) -> Any:
-    return LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=vocab_size,
-            hidden_size=config.width,
-            intermediate_size=-(-config.width * 8 // 3 // 16) * 16,
-            num_hidden_layers=config.layers,
-            num_attention_heads=config.heads,
-            num_key_value_heads=config.heads,
-            max_position_embeddings=config.context,
-            tie_word_embeddings=True,
-            attention_dropout=0.0,
+    return LlamaForCausalLM(LlamaConfig(**_llama_sizes(config, vocab_size), **ids))
+
+
+def _build_mixtral(config: ArchitectureConfig, vocab_size: int, ids: dict[str, Any]) -> Any:
+    return MixtralForCausalLM(
+        MixtralConfig(
+            **_llama_sizes(config, vocab_size),
+            num_local_experts=config.experts,
+            num_experts_per_tok=config.experts_per_token,
+            output_router_logits=True,
+            router_aux_loss_coef=BALANCE_COEF,
             **ids,
         )
     )
+
+
+def _llama_sizes(config: ArchitectureConfig, vocab_size: int) -> dict[str, Any]:
+    return {
+        "vocab_size": vocab_size,
+        "hidden_size": config.width,
+        "intermediate_size": config.inner_width,
+        "num_hidden_layers": config.layers,
+        "num_attention_heads": config.heads,
+        "num_key_value_heads": config.shared_heads,
+        "max_position_embeddings": config.context,
+        "tie_word_embeddings": config.tied,
+        "attention_dropout": 0.0,
+    }
 
 
 def _build_gpt2(config: ArchitectureConfig, vocab_size: int, ids: dict[str, Any]) -> Any:
@@ -64,11 +111,73 @@ def _build_gpt2(config: ArchitectureConfig, vocab_size: int, ids: dict[str, Any]
             n_layer=config.layers,
             n_head=config.heads,
             n_positions=config.context,
-            tie_word_embeddings=True,
+            n_inner=config.feed_forward or None,
+            tie_word_embeddings=config.tied,
             resid_pdrop=0.0,
             embd_pdrop=0.0,
             attn_pdrop=0.0,
             summary_first_dropout=0.0,
             **ids,
         )
+    )
+
+
+def _build_bert(config: ArchitectureConfig, vocab_size: int, ids: dict[str, Any]) -> Any:
+    return BertForPreTraining(
+        BertConfig(
+            vocab_size=vocab_size,
+            hidden_size=config.width,
+            num_hidden_layers=config.layers,
+            num_attention_heads=config.heads,
+            intermediate_size=config.inner_width,
+            max_position_embeddings=config.context,
+            hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0,
+            **ids,
+        )
+    )
+
+
+def _build_bart(config: ArchitectureConfig, vocab_size: int, ids: dict[str, Any]) -> Any:
+    return BartForConditionalGeneration(BartConfig(**_seq2seq_sizes(config, vocab_size, ids)))
+
+
+def _build_transformer(config: ArchitectureConfig, vocab_size: int, ids: dict[str, Any]) -> Any:
+    return MarianMTModel(
+        MarianConfig(
+            **_seq2seq_sizes(config, vocab_size, ids),
+            activation_function="relu",
+            scale_embedding=True,
+        )
+    )
+
+
+def _seq2seq_sizes(
+    config: ArchitectureConfig, vocab_size: int, ids: dict[str, Any]
+) -> dict[str, Any]:
+    return {
+        "vocab_size": vocab_size,
+        "d_model": config.width,
+        "encoder_layers": config.layers,
+        "decoder_layers": config.layers,
+        "encoder_attention_heads": config.heads,
+        "decoder_attention_heads": config.heads,
+        "encoder_ffn_dim": config.inner_width,
+        "decoder_ffn_dim": config.inner_width,
+        "max_position_embeddings": config.context,
+        "dropout": 0.0,
+        "decoder_start_token_id": ids["eos_token_id"],
+        "forced_eos_token_id": None,
+        **ids,
+    }
+
+
+def _build_yardstick(config: ArchitectureConfig, vocab_size: int, ids: dict[str, Any]) -> Any:
+    return build_yardstick(
+        config.family,
+        vocab_size=vocab_size,
+        width=config.width,
+        layers=config.layers,
+        context=config.context,
+        ids=ids,
     )

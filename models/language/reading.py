@@ -19,6 +19,7 @@ from transformers import (
     MODEL_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     PreTrainedModel,
@@ -37,6 +38,7 @@ LOADING = threading.Lock()
 
 ARCHITECTURES = {
     AutoModelForCausalLM: ("ForCausalLM", "LMHeadModel"),
+    AutoModelForSeq2SeqLM: ("ForConditionalGeneration", "MTModel"),
     AutoModelForSequenceClassification: ("ForSequenceClassification",),
 }
 """How the names of a loader's architectures end."""

@@ -20,6 +20,7 @@ from models.config import (
     Steps,
 )
 from models.language.config import LoRAConfig, Turns
+from models.objectives.config import DenoisingConfig, MaskingConfig
 
 _WEIGHT = re.compile(r"\s*([\w. /-]*\w)\s*=\s*([0-9.]+(?:e-?[0-9]+)?)\s*", re.ASCII)
 
@@ -66,20 +67,20 @@ class SpikeConfig(Config):
 
 
 class PretrainConfig(Config):
-    """Next-token prediction on packed blocks of the corpus."""
+    """Pretraining on the corpus: next-token prediction, or what fits the architecture's family."""
 
     steps: Steps = 2000
     """Optimiser steps."""
     batch_size: BatchSize = 16
-    """Packed blocks per optimiser step."""
+    """Packed blocks per optimiser step; of masked language modelling and denoising rows."""
     start_batch_size: Annotated[int, Field(ge=0, le=65_536)] = 0
-    """Blocks of the first step of a batch-size ramp; 0 = batch_size from the first step."""
+    """Those of the first step of a batch-size ramp; 0 = batch_size from the first step."""
     ramp_share: Share = 0.1
     """Share of the steps over which a batch that starts smaller grows to batch_size."""
     tokens_per_microbatch: Count = 16384
     """Maximum tokens per forward and backward pass; limits memory only."""
     block_tokens: BlockTokens = 128
-    """Tokens per packed block; at most the model's context length."""
+    """Tokens per packed block, most tokens of a row; at most the model's context length."""
     bounded_documents: bool = False
     """Attend within a document only, though several share a block; measure them likewise."""
     mixture: str = ""
@@ -102,6 +103,8 @@ class PretrainConfig(Config):
     """Recompute activations to save memory."""
     checkpoint_steps: Steps = 500
     """Optimiser steps between checkpoints."""
+    masking: MaskingConfig = Field(default_factory=MaskingConfig)
+    denoising: DenoisingConfig = Field(default_factory=DenoisingConfig)
     spikes: SpikeConfig = SpikeConfig()
 
     @property

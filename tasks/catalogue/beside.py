@@ -14,5 +14,18 @@ BESIDE: Mapping[str, Entry] = {
     "evaluate-models": Entry(title="Models compared", final=True, judges=True),
     "multiple-choice": Entry(title="Multiple choice", final=True, judges=True),
     "lm-eval": Entry(title="Published benchmarks", final=True, judges=True),
+    "foundations-data": Entry(
+        title="Texts and tasks",
+        detailed=True,
+        key_metrics=(KeyMetric("foundations_data/corpus_train", "texts", ",.0f"),),
+    ),
+    "foundations": Entry(
+        title="Families of models",
+        key_metrics=(
+            KeyMetric("foundations/models", "models", ",.0f"),
+            KeyMetric("foundations/claims_held", "claims held", ",.0f"),
+        ),
+        final=True,
+    ),
     "promotion": Entry(title="Challenger against champion", final=True, judges=True),
 }

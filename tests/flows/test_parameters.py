@@ -85,6 +85,14 @@ def test_load_preset_reads_values_as_people_write_them(
     assert type(found) is type(wanted)
 
 
+def test_load_preset_takes_a_shape_in_place_of_the_presets_sizes() -> None:
+    model = load_preset("quickstart", ["model.shape=small", "model.layers=2"]).model
+    assert (model.layers, model.width, model.heads) == (2, 512, 8)  # what is set beside it wins
+    assert model.context == load_preset("quickstart").model.context  # no part of a size
+    form = {"model": {"layers": 3, "width": 128}}  # the run form gives every field it shows
+    assert load_preset("quickstart", ["model.shape=gpt2"], form).model.width == 768
+
+
 def test_load_preset_reads_switches() -> None:
     for text, wanted in (("true", True), ("false", False), ("yes", True)):
         found = load_preset("quickstart", [f"data.world.shuffle_preferences={text}"])
@@ -142,7 +150,8 @@ def test_load_preset_explains_a_setting_that_is_none(setting: str, wanted: str) 
         ("ppo.kl_coef=-1", "ppo.kl_coef: got -1, input should be greater than or equal to 0"),
         ("ppo.kl_coef=much", "ppo.kl_coef: got 'much', input should be a valid number"),
         ("ppo.iterations=1.5", "ppo.iterations: got 1.5, input should be a valid integer"),
-        ("model.family=bert", "model.family: got 'bert', input should be 'llama' or 'gpt2'"),
+        ("model.family=t5", "model.family: got 't5', input should be 'llama', 'gpt2', 'mixtral'"),
+        ("model.shape=huge", "model.shape: got 'huge', input should be '', 'nano', 'micro'"),
         ("seed=-1", "seed: got -1, input should be greater than or equal to 0"),
         (
             "data.source=net",
@@ -168,6 +177,11 @@ def test_load_preset_names_every_wrong_value_at_once() -> None:
             ("rollouts_per_minibatch 48", "rollouts_per_iteration 128", "32", "64"),
         ),
         (["model.width=130"], ("width 130", "heads 4", "divisible by 8")),
+        (["model.family=bert"], ("model.family is bert", "next token", "choose llama, gpt2")),
+        (["model.family=bart"], ("model.family is bart", "run foundations")),
+        (["model.family=lstm"], ("model.family is lstm", "need a Transformer")),
+        (["model.shape=bert-base"], ("model.family is bert", "choose llama, gpt2")),
+        (["model.shape=gpt2", "model.family=llama"], ("shape gpt2 is of family gpt2", "llama")),
         (["pretrain.block_tokens=65"], ("pretrain.block_tokens", "model.context 64")),
         (["sampling.max_completion_tokens=64"], ("max_completion_tokens", "model.context 64")),
         (["data.source=folder"], ("data.folder",)),

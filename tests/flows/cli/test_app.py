@@ -51,7 +51,8 @@ def quartet(
             ["quickstart", "--set", "ppo.rollouts_per_minibatch=48"],
             ["does not divide", "rollouts_per_iteration 128"],
         ),
-        (["quickstart", "--set", "model.family=bert"], ["'llama' or 'gpt2'"]),
+        (["quickstart", "--set", "model.family=t5"], ["got 't5'", "'llama', 'gpt2'"]),
+        (["quickstart", "--set", "model.family=bert"], ["predicts the next token", "llama"]),
         (["reviews", "--set", "data.folder=nowhere"], ["nowhere", "pretrain", "data.folder"]),
         (["quickstart", "--result", "no/such/folder/r.json"], ["no/such/folder", "--result"]),
     ],
@@ -169,6 +170,7 @@ def test_presets_lists_each_preset_on_a_line(tmp_path: Path) -> None:
         "quickstart",
         "reviews",
         "reviews-pretrained",
+        "foundations",
     ]
     assert all(len(line.split()) > 3 for line in lines)
     assert list(tmp_path.iterdir()) == []

@@ -19,18 +19,59 @@ class _Words:
         return 300
 
 
-@pytest.mark.parametrize("family", ["llama", "gpt2"])
-def test_sizes_from_scratch_are_those_of_the_network(family: str, tmp_path: Path) -> None:
+def sizes_of(**fields: object) -> ArchitectureConfig:
+    return ArchitectureConfig.model_validate(
+        {"layers": 2, "width": 64, "heads": 4, "context": 128, **fields}
+    )
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        sizes_of(),
+        sizes_of(key_value_heads=2, feed_forward=48, tied=False),
+        sizes_of(family="gpt2"),
+        sizes_of(family="gpt2", feed_forward=48, tied=False),
+        sizes_of(family="mixtral", key_value_heads=1, experts=6, experts_per_token=2),
+        sizes_of(family="bert"),
+    ],
+    ids=lambda config: config.family,
+)
+def test_sizes_from_scratch_are_those_of_the_network(
+    config: ArchitectureConfig, tmp_path: Path
+) -> None:
     from models.families.networks import build_model, parameter_count
 
-    config = ArchitectureConfig.model_validate(
-        {"family": family, "layers": 2, "width": 64, "heads": 2, "context": 128}
-    )
     model = build_model(config, _Words(), seed=0)
     model.save_pretrained(tmp_path)
     sizes = NetworkSizes.from_scratch(config, 300)
     assert sizes.weights == parameter_count(model)
     assert sizes == sizes_in(tmp_path)
+
+
+@pytest.mark.parametrize("family", ["bart", "transformer"])
+def test_sizes_of_encoder_and_decoder_are_those_of_the_network(family: str) -> None:
+    import torch
+
+    from models.families.networks import build_model, parameter_count
+
+    config = sizes_of(family=family, feed_forward=48)
+    model = build_model(config, _Words(), seed=0)
+    sizes = NetworkSizes.from_scratch(config, 300)
+    assert sizes.weights == parameter_count(model)
+    layers = {n: m for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)}
+    linear = [m for n, m in layers.items() if ".layers." in n]
+    assert sizes.linears == len(linear) / 2
+    assert sizes.adapted == sum(m.in_features + m.out_features for m in linear)
+
+
+def test_sizes_of_experts_say_what_computes_a_token() -> None:
+    sizes = NetworkSizes.from_scratch(
+        sizes_of(family="mixtral", experts=6, experts_per_token=2, feed_forward=32), 300
+    )
+    # Of each layer four of six experts rest, three matrices of 64 x 32 each.
+    assert sizes.weights - sizes.active == 2 * 4 * 3 * 64 * 32
+    assert sizes.feed_forward == 2 * 32
 
 
 def test_sizes_of_grouped_heads_and_an_output_layer_of_its_own(tmp_path: Path) -> None:
