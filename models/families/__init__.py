@@ -2,4 +2,6 @@
 
 - `config`: which one and how large; `shapes`: named sizes and published shapes.
 - `networks`: transformers' own, built from these.
+- `routing`: how evenly a mixture of experts spreads its tokens.
+- `vocabularies`: how a tokenizer's vocabulary is learned.
 """

@@ -9,14 +9,32 @@ from models.config import BatchSize, Config, Count, Positive, Tokens
 Turns: TypeAlias = Literal["all", "last"]
 """Which of the assistant's turns a demonstration teaches."""
 
+WORDPIECE_LEAST = 600
+"""Tokens of its smallest vocabulary."""
+
 
 class TokenizerConfig(Config):
-    """A byte-level BPE trained on the corpus."""
+    """A tokenizer trained on the corpus."""
 
+    kind: Literal["byte_bpe", "wordpiece", "unigram"] = "byte_bpe"
+    """byte_bpe: merges, as in GPT-2; wordpiece: the longest piece first, as in BERT; unigram: the
+    likeliest pieces, as in ALBERT. All work on bytes, so that every text comes back exactly."""
     vocab_size: int = Field(4096, ge=300, le=1_000_000)
     """Maximum number of tokens, including special tokens and the 256 bytes."""
     min_frequency: Count = 2
-    """How often a pair must occur in the corpus to be merged."""
+    """How often a pair must occur in the corpus to be merged; without effect on unigram."""
+    mask: bool = Field(False, title="Masking tokens")
+    """Adds the tokens mask, cls and sep, which bert and bart need."""
+
+    @model_validator(mode="after")
+    def _bytes_fit(self) -> "TokenizerConfig":
+        if self.kind == "wordpiece" and self.vocab_size < WORDPIECE_LEAST:
+            raise ValueError(
+                f"vocab_size {self.vocab_size} is too small for wordpiece, which has each byte "
+                f"twice, as the beginning of a word and within it; choose at least "
+                f"{WORDPIECE_LEAST}, or kind byte_bpe"
+            )
+        return self
 
 
 class BaseModelConfig(Config):

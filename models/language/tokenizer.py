@@ -4,7 +4,8 @@ First stage of the pipeline; every later one encodes through this module, so tha
 model, PPO and evaluation see the same ids for the same text.
 
 What differs from the usual:
-- Byte-level BPE without a normaliser, so that any Unicode text comes back exactly.
+- Byte-level BPE, WordPiece or Unigram on bytes without a normaliser, so that any Unicode text comes
+  back exactly; see `models/families/vocabularies.py`.
 - Pad is a token of its own: with pad equal to EOS, the EOS silently drops out of losses.
 - Text of users never becomes a special token: "<|eos|>" in a prompt is seven characters. Only the
   chat template's own text is read with special tokens.
@@ -16,16 +17,15 @@ What differs from the usual:
 
 import logging
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from tokenizers import Tokenizer, decoders, pre_tokenizers
-from tokenizers.models import BPE
-from tokenizers.trainers import BpeTrainer
 from transformers import PreTrainedTokenizerFast
 
 from models.errors import DataError, ParameterError
+from models.families.vocabularies import learn_vocabulary
 from models.language.config import TokenizerConfig
 from models.language.frames import ChatFrames, PromptTokens, fit_text
 from models.rows import iterate_rows
@@ -44,6 +44,8 @@ DISTINCT_BYTES = 12_000_000
 PAD_TOKEN = "<|pad|>"
 EOS_TOKEN = "<|eos|>"
 ROLE_TOKENS = ("<|system|>", "<|user|>", "<|assistant|>")
+MASKING_TOKENS = {"mask_token": "<|mask|>", "cls_token": "<|cls|>", "sep_token": "<|sep|>"}
+"""Of the networks that learn from masked tokens, and BERT's around its texts."""
 
 # The generation markers tell TRL which tokens an assistant wrote: the content and its EOS.
 CHAT_TEMPLATE = """\
@@ -64,7 +66,7 @@ CHAT_TEMPLATE = """\
 def train_tokenizer(
     *, corpus: Path, config: TokenizerConfig, context: int, out: Path, cache: Path | None = None
 ) -> dict[str, float]:
-    """Train a byte-level BPE on the corpus and save it as a tokenizer folder.
+    """Train a tokenizer on the corpus and save it as a folder.
 
     The corpus is read as a stream; of a huge one, part is learned from: see `training_texts`.
 
@@ -79,24 +81,22 @@ def train_tokenizer(
     Raises:
         DataError: The corpus holds no text.
     """
+    masking = MASKING_TOKENS.values() if config.mask else ()
     if not any(row["text"] for row in iterate_rows(corpus)):
         raise DataError(f"{corpus} holds no text; a tokenizer needs some, give a corpus with rows")
-    backend = Tokenizer(BPE())
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    trainer = BpeTrainer(
-        vocab_size=config.vocab_size,
+    backend = learn_vocabulary(
+        config.kind,
+        partial(training_texts, corpus),
+        size=config.vocab_size,
         min_frequency=config.min_frequency,
-        special_tokens=[PAD_TOKEN, EOS_TOKEN, *ROLE_TOKENS],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
+        special_tokens=[PAD_TOKEN, EOS_TOKEN, *ROLE_TOKENS, *masking],
     )
-    backend.train_from_iterator(training_texts(corpus), trainer=trainer)
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=backend,
         pad_token=PAD_TOKEN,
         eos_token=EOS_TOKEN,
         extra_special_tokens=list(ROLE_TOKENS),
+        **(MASKING_TOKENS if config.mask else {}),
         model_max_length=context,
         padding_side="right",
         clean_up_tokenization_spaces=False,

@@ -1,4 +1,4 @@
-"""Tokenizer: a byte-level BPE trained on the corpus."""
+"""Tokenizer: trained on the corpus, or on a vocabulary's own texts where the data has some."""
 
 from collections.abc import Mapping
 
@@ -20,12 +20,14 @@ def train_tokenizer(
     def learn(work: Workspace) -> Mapping[str, float]:
         from models.language.tokenizer import train_tokenizer  # imports transformers
 
+        data = work.inputs["corpus"]
+        own = (data / "vocabulary.jsonl").exists()
         return train_tokenizer(
-            corpus=work.inputs["corpus"] / "corpus_train.jsonl",
+            corpus=data / ("vocabulary.jsonl" if own else "corpus_train.jsonl"),
             config=config,
             context=context,
             out=work.out / "tokenizer",
-            cache=token_folder(work.cache, work.inputs["corpus"], "corpus_"),
+            cache=token_folder(work.cache, data, "vocabulary" if own else "corpus_"),
         )
 
     spec = StageSpec(
