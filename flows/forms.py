@@ -12,12 +12,13 @@ Imports no torch.
 
 import copy
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Protocol, Self
 
 from pydantic import Field, StringConstraints
 from pydantic_core import PydanticUndefined
 
-from flows.parameters import PipelineParameters, load_preset, validated
+from flows.fields import validated
+from flows.parameters import PipelineParameters, load_preset
 from models.config import Config, Seed
 from models.errors import ParameterError
 from models.families.config import ArchitectureConfig
@@ -41,6 +42,19 @@ def field_of(config: type[Config], name: str) -> Any:
     field = copy.copy(config.model_fields[name])
     field.default = PydanticUndefined
     return field
+
+
+class FlowForm(Protocol):
+    """What a flow needs of its form, whatever its fields."""
+
+    @property
+    def preset(self) -> str: ...
+    @property
+    def note(self) -> str: ...
+    @property
+    def time_limit_hours(self) -> float: ...
+    def check_deployment(self, filled_in: dict[str, Any]) -> None: ...
+    def to_parameters(self) -> Any: ...
 
 
 class DataFields(Config):

@@ -19,9 +19,9 @@ from prefect.runtime import deployment, flow_run
 from prefect.states import Cancelled, Completed
 from pydantic import Field
 
-from flows.forms import StageForm
+from flows.forms import FlowForm
 from flows.names import name_of
-from flows.parameters import PipelineParameters, changed_from_preset
+from flows.parameters import Parameters, PipelineParameters, changed_from_preset
 from flows.planning.limits import check_memory
 from flows.preferences import LearnedPreferences
 from models.errors import QuartetError
@@ -69,7 +69,7 @@ def name_run() -> str:
 
 
 @contextlib.contextmanager
-def opened(form: StageForm, parameters: PipelineParameters) -> Iterator[PipelineRun]:
+def opened(form: FlowForm, parameters: Parameters) -> Iterator[PipelineRun]:
     """Open the MLflow parent of a flow run; a replay of the same flow run finds it again.
 
     Raises:
@@ -80,7 +80,8 @@ def opened(form: StageForm, parameters: PipelineParameters) -> Iterator[Pipeline
     """
     filled_in: dict[str, Any] = (deployment.parameters or {}).get("run", {})
     form.check_deployment(filled_in)
-    check_memory(parameters, load_settings())
+    if isinstance(parameters, PipelineParameters):
+        check_memory(parameters, load_settings())
     for sentence in reconcile(load_settings()):
         run_logger().info(sentence)
     try:

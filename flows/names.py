@@ -16,7 +16,7 @@ import coolname
 import prefect
 from coolname.loader import load_config
 
-from flows.forms import StageForm
+from flows.forms import FlowForm
 from flows.parameters import changed_from_preset
 from models.errors import ParameterError
 
@@ -59,7 +59,7 @@ GREEK = (
 """Its classic pages fill it in with one of these, a number, and a star: nu613-palamar."""
 
 
-def name_of(form: StageForm | None, *, flow: str, run_id: str, typed: str, now: str) -> str:
+def name_of(form: FlowForm | None, *, flow: str, run_id: str, typed: str, now: str) -> str:
     """Name a flow run; one that is retried or resumed keeps its name.
 
     Args:

@@ -4,17 +4,16 @@ Imports no torch, so that the command line answers at once and the run form open
 """
 
 import copy
-import difflib
 import functools
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from importlib import resources
-from typing import Any, Literal, Self, TypeVar, get_args
+from typing import Any, Literal, Self, TypeAlias
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from models.config import Config, Seed, make_title
+from flows.fields import closest, flat, given_fields, set_field, shown_value, validated
+from models.config import Config, Seed
 from models.errors import ParameterError
 from models.families.config import ArchitectureConfig
 from models.language.config import BaseModelConfig, SamplingConfig, TokenizerConfig
@@ -23,10 +22,7 @@ from models.reward.config import FeedbackConfig, RewardQualityConfig, RewardStag
 from models.training.config import BestOfNConfig, DPOStageConfig, PretrainConfig, SFTStageConfig
 from tasks.data.config import DataConfig
 from tasks.judging.config import EvaluationConfig
-
-Model = TypeVar("Model", bound=BaseModel)
-
-LONGEST_SHOWN = 200
+from tasks.stages.foundations.config import FoundationsParameters
 
 
 class PipelineParameters(Config):
@@ -94,6 +90,10 @@ class PipelineParameters(Config):
         return not self.base.source or ("ppo" in self.align and self.ppo.ptx_coef > 0)
 
 
+Parameters: TypeAlias = PipelineParameters | FoundationsParameters
+"""Of a flow's run."""
+
+
 def list_presets() -> dict[str, str]:
     """The description of each preset by name."""
     return {name: str(values["description"]) for name, values in _presets().items()}
@@ -115,7 +115,7 @@ def load_preset(
     presets = _presets()
     if name not in presets:
         raise ParameterError(
-            f"unknown preset {_shown(name)}{_closest(name, presets)}; presets are: "
+            f"unknown preset {shown_value(name)}{closest(name, presets)}; presets are: "
             f"{', '.join(presets)}"
         )
     values = copy.deepcopy(presets[name]) | {"preset": name}
@@ -123,98 +123,28 @@ def load_preset(
     for field, value in (fields or {}).items():
         values[field] = {**values.get(field, {}), **value} if isinstance(value, dict) else value
     settings = list(settings)
-    ArchitectureConfig.make_room(values, given_fields(settings))
+    ArchitectureConfig.make_room(values, given_fields(PipelineParameters, settings))
     for setting in settings:
-        _set(values, setting)
+        set_field(PipelineParameters, values, setting)
     return validated(PipelineParameters, values)
 
 
-def given_fields(settings: Iterable[str]) -> dict[str, Any]:
-    """Plain values, groups nested, of ``path.to.field=value``; ParameterError as `load_preset`."""
-    values: dict[str, Any] = {}
-    for setting in settings:
-        _set(values, setting)
-    return values
-
-
-def changed_from_preset(parameters: PipelineParameters) -> dict[str, Any]:
+def changed_from_preset(parameters: Config) -> dict[str, Any]:
     """What differs from the preset, by dotted name: {"seed": 1, "ppo.kl_coef": 0.16}.
 
     In the order of the form. The seed counts, the preset's name does not; a group that is off is
     one value, None.
 
     Args:
-        parameters: A custom preset is compared with the defaults.
+        parameters: Of a pipeline; those of a custom preset, and of other flows, are compared with
+            the defaults.
     """
-    known = parameters.preset in list_presets()
-    before = load_preset(parameters.preset) if known else PipelineParameters()
-    plain, now = _flat(before.model_dump(mode="json")), _flat(parameters.model_dump(mode="json"))
-    plain["preset"] = parameters.preset
+    preset = getattr(parameters, "preset", "")
+    pipeline = isinstance(parameters, PipelineParameters) and preset in list_presets()
+    before = load_preset(preset) if pipeline else type(parameters)()
+    plain, now = flat(before.model_dump(mode="json")), flat(parameters.model_dump(mode="json"))
+    plain["preset"] = preset
     return {n: value for n, value in now.items() if n not in plain or plain[n] != value}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PresetRow:
-    """One field of a preset, as people read it."""
-
-    field: str
-    value: str
-    meaning: str
-    differs: bool
-
-
-def preset_rows(name: str) -> list[PresetRow]:
-    """Every field of a preset; those that differ from the defaults come first.
-
-    Raises:
-        ParameterError: There is no such preset.
-    """
-    values = _flat(load_preset(name).model_dump(mode="json"))
-    plain = _flat(PipelineParameters().model_dump(mode="json"))
-    rows = [
-        PresetRow(
-            field=field,
-            value="" if value is None else str(value),
-            meaning=_meaning(field),
-            differs=plain.get(field) != value,
-        )
-        for field, value in values.items()
-        if field != "preset"
-    ]
-    return sorted(rows, key=lambda row: not row.differs)
-
-
-def _meaning(path: str) -> str:
-    """Title and first sentence of a field's description."""
-    model: type[BaseModel] | None = PipelineParameters
-    *groups, last = path.split(".")
-    for name in groups:
-        model = _group(model, name) if model is not None else None
-    if model is None or last not in model.model_fields:
-        return ""
-    field = model.model_fields[last]
-    title = field.title or make_title(last, field)
-    return f"{title}: {(field.description or '').partition('. ')[0]}".rstrip(": ")
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        name = f"{prefix}{key}"
-        flat |= _flat(value, f"{name}.") if isinstance(value, dict) and value else {name: value}
-    return flat
-
-
-def validated(model: type[Model], values: Mapping[str, Any]) -> Model:
-    """Validate values; all of pydantic's errors make one line.
-
-    Raises:
-        ParameterError: Each field, its value and what is wanted.
-    """
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        raise ParameterError("; ".join(_explain(one) for one in error.errors())) from error
 
 
 @functools.cache
@@ -227,73 +157,3 @@ def _presets() -> dict[str, dict[str, Any]]:
         if file.name.endswith(".yaml")
     }
     return {name: yaml.safe_load(texts[name]) for name in sorted(texts)}
-
-
-def _set(values: dict[str, Any], setting: str) -> None:
-    """Set one ``path=value`` in nested plain values, checking that the field exists."""
-    path, equals, text = setting.partition("=")
-    if not equals:
-        raise ParameterError(
-            f"--set got {_shown(setting)}, wanted path.to.field=value, such as ppo.kl_coef=0.1"
-        )
-    if path.strip() == "preset":
-        raise ParameterError("preset cannot be set; give it as the argument of `quartet run`")
-    *groups, field = path.strip().split(".")
-    model: type[BaseModel] = PipelineParameters
-    for depth, name in enumerate([*groups, field]):
-        if name not in model.model_fields:
-            where = ".".join(groups[:depth]) or "the top level"
-            raise ParameterError(
-                f"unknown field {_shown(path)}{_closest(name, model.model_fields)}; fields of "
-                f"{where} are: {', '.join(model.model_fields)}"
-            )
-        group = _group(model, name)
-        if group is None and depth < len(groups):
-            raise ParameterError(
-                f"{path!r} goes into a field that has no fields of its own; drop what follows it"
-            )
-        if group is not None and depth == len(groups):
-            fields = ", ".join(f"{path}.{name}" for name in group.model_fields)
-            raise ParameterError(f"{path!r} is a group, not a field; set one of: {fields}")
-        if group is not None:
-            model = group
-            values = values.setdefault(name, {})
-    is_text = model.model_fields[field].annotation is str  # 2024 may be a folder's name
-    try:
-        values[field] = text if is_text else yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        why = " ".join(str(error).split())
-        raise ParameterError(
-            f"{path}: the value {_shown(text)} cannot be read ({why}); wanted a number, a word or "
-            "a list in YAML"
-        ) from error
-
-
-def _group(model: type[BaseModel], name: str) -> type[BaseModel] | None:
-    """The model of a field that is a group; None for a plain value."""
-    annotation = model.model_fields[name].annotation
-    for inner in (annotation, *get_args(annotation)):
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            return inner
-    return None
-
-
-def _explain(error: Mapping[str, Any]) -> str:
-    where = ".".join(map(str, error["loc"]))
-    message = str(error["msg"]).removeprefix("Value error, ")
-    if error["type"] == "value_error":  # ours: it names everything itself
-        return f"{where}: {message}" if where else message
-    return f"{where}: got {_shown(error['input'])}, {message[0].lower()}{message[1:]}"
-
-
-def _shown(value: Any) -> str:
-    try:
-        text = repr(value)
-    except ValueError:  # Python writes no number of thousands of digits
-        return "a number of more than 4,300 digits"
-    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
-
-
-def _closest(name: str, possible: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, list(possible), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""

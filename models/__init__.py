@@ -1,10 +1,11 @@
 """Training, sampling and evaluation: torch, transformers, TRL. No orchestration, no tracking.
 
-Rooms: `distributed` (several processes; signals that wait) and `statistics`; on them `families`
-(networks from scratch), then `language`; on it `adoption` (of models from elsewhere) and
-`objectives` (what BERT and BART restore); then `training`, `evaluation` and `rollouts`; on those
-`reward`, `ppo` and `benchmarks`. The ground: `errors`, `config` (base of configs), `rows` (files
-of rows), `token_files` (a corpus as tokens), `files` (those that people give), `display` (of
-foreign text), `randomness`, `runtime` (device, `TrainingRun`), `checkpoints`, `transport` (requests
-to servers), `unfit` (what is no model).
+Rooms: `distributed` (several processes; signals that wait), `statistics` and `yardsticks` (models
+from before the Transformer); on them `families` (networks from scratch), then `language`; on it
+`adoption` (of models from elsewhere) and `objectives` (masks and noise); then `training`,
+`evaluation` and `rollouts`; on those `reward`, `ppo`, `benchmarks`, `heads` (fine-tuning for
+understanding) and `translation`. The ground: `errors`, `config` (base of configs), `rows` (files of
+rows), `token_files` (a corpus as tokens), `files` (those that people give), `display` (of foreign
+text), `randomness`, `runtime` (device, `TrainingRun`), `checkpoints`, `transport` (requests to
+servers), `unfit` (what is no model).
 """

@@ -6,31 +6,25 @@ stand inside the commands, so that errors appear at once.
 
 import contextlib
 import functools
-import json
-import signal
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import typer
 
-from flows.cli.arguments import NAME, NOTE, checked, want_file_to_write, want_home
+from flows.cli.arguments import checked, want_home
 from flows.cli.check import check
 from flows.cli.environment import prepare_environment
 from flows.cli.evaluate import benchmark, compare, evaluate
 from flows.cli.improve import improve
 from flows.cli.plan import plan as plan_run
-from flows.cli.plan import print_plan
-from flows.cli.prefect_runs import flows_run_here, foretold, quick_imports
 from flows.cli.presets import print_presets
 from flows.cli.registry import gc, lineage, promote, rollback
+from flows.cli.run import run
 from flows.cli.terminal import be_robust, refusals, refuse, say
 from flows.cli.use import chat, serve
-from flows.forms import RunForm
-from flows.planning.checks import check_decision, check_parameters, check_registered
 from models.errors import QuartetError
 from tasks.machine.addresses import use_running_servers
 from tasks.machine.temporary import ensure_prefect
@@ -69,63 +63,6 @@ def presets(
     """List the presets, or show the values of one; * marks what differs from the defaults."""
     with refusals():
         print_presets(name)
-
-
-@app.command()
-def run(
-    preset: Annotated[str, typer.Argument(help="Name of a preset; see `quartet presets`.")],
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="path.to.field=value, such as ppo.kl_coef=0.1; repeatable."),
-    ] = None,
-    name: Annotated[str, NAME] = "",
-    note: Annotated[str, NOTE] = "",
-    result: Annotated[
-        Path | None, typer.Option(help="Write the result of the run to this JSON file.")
-    ] = None,
-    plan: Annotated[
-        bool, typer.Option("--plan", help="Print what would run and what it costs; run nothing.")
-    ] = False,
-) -> None:
-    """Run the pipeline with a preset and print the result."""
-    _check_settings()
-    with refusals():
-        form = RunForm.of(preset, settings or []).called(**checked({"name": name, "note": note}))
-        parameters = form.to_parameters()
-        check_parameters(parameters)
-        check_decision(parameters)
-        result = checked({"result": result})["result"]
-        want_file_to_write("--result", result)
-    with refusals(), faults_explained(load_settings()):
-        _prepare_environment()
-        with quick_imports():
-            check_registered(parameters)
-        planned = foretold("flows.pipeline", "rlhf_pipeline", form)
-        if plan:
-            print_plan(planned)
-            return
-    with _errors_in_one_line():
-        outcome = _run_pipeline(form)
-    if result is not None:
-        try:
-            result.write_text(json.dumps(outcome, indent=2) + "\n", encoding="utf-8")
-        except OSError as error:
-            say(f"quartet: --result could not be written: {error}", err=True)
-            raise typer.Exit(1) from error
-
-
-def _run_pipeline(form: RunForm) -> dict[str, Any]:
-    """Run it here, print its result, and give it as plain values."""
-    settings = load_settings()
-    # Exit by an exception, as after an error: what was started is then stopped, not killed.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    with flows_run_here(settings, "flows.pipeline"):
-        from flows.cli.report import print_result, result_json  # Prefect and MLflow: seconds
-        from flows.pipeline import PipelineResult, rlhf_pipeline
-
-        outcome = cast(PipelineResult, rlhf_pipeline(form))  # approval is off
-    print_result(outcome, settings)
-    return result_json(outcome)
 
 
 PREFECT_PORT = typer.Option(help="Port of the Prefect server.", min=1, max=65535)
@@ -224,8 +161,12 @@ def sync() -> None:
             say("nothing to do: no run was killed, and MLflow has every result and registration")
 
 
-def _add(command: Callable[..., None]) -> None:
-    """Add a command of another module, with checks and environment."""
+def _add(command: Callable[..., None], *, prepares: bool = False) -> None:
+    """Add a command of another module, with checks and environment.
+
+    Args:
+        prepares: Whether it prepares the environment itself, when its parameters are checked.
+    """
 
     @functools.wraps(command)
     def run_command(*args: Any, **kwargs: Any) -> None:
@@ -233,13 +174,15 @@ def _add(command: Callable[..., None]) -> None:
         with refusals():
             kwargs = checked(kwargs)
         with _errors_in_one_line():
-            _prepare_environment()
+            if not prepares:
+                _prepare_environment()
             command(*args, **kwargs)
 
     app.command()(run_command)
 
 
 app.command()(check)
+_add(run, prepares=True)
 for _command in (
     plan_run,
     improve,
@@ -271,12 +214,18 @@ def _check_settings() -> None:
 @contextlib.contextmanager
 def _errors_in_one_line() -> Iterator[None]:
     """Print an expected error in one line without its traceback, and exit with status 1."""
+    ended: typer.Exit | None = None
     try:
         with faults_explained(load_settings()):
-            yield
+            try:
+                yield
+            except typer.Exit as end:  # all was said; its cause is not to be explained once more
+                ended = end
     except QuartetError as error:
         say(f"quartet: {error}", err=True)
         raise typer.Exit(1) from error
+    if ended is not None:
+        raise ended
 
 
 def _prepare_environment() -> None:

@@ -19,7 +19,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from flows.cli.arguments import checked, want_home
 from flows.cli.environment import prepare_environment
 from flows.cli.terminal import as_text, refusals, say
-from flows.parameters import given_fields, validated
+from flows.fields import given_fields, validated
+from flows.parameters import PipelineParameters
 from models.errors import DataError, ParameterError, QuartetError
 from models.language.config import SamplingConfig
 from models.reward.config import RewardStageConfig
@@ -67,7 +68,7 @@ def check(
         options = checked({"sources": sources, "model": model, "as": wanted, "out": out})
         want_home(load_settings())
         _want_folder(options["out"])
-        fields = given_fields(settings or [])
+        fields = given_fields(PipelineParameters, settings or [])
         config = validated(
             DataConfig, {**fields.get("data", {}), "source": "sources", "preferences": "given"}
         )

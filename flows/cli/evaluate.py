@@ -11,8 +11,8 @@ import typer
 from flows.cli.arguments import NAME, NOTE
 from flows.cli.prefect_runs import flows_run_here, foretold
 from flows.cli.terminal import refusals, say
+from flows.fields import validated
 from flows.forms import StageForm
-from flows.parameters import validated
 from models.benchmarks.config import MultipleChoiceConfig
 from tasks.escaping import from_markdown
 from tasks.judging.config import EvaluateModelsConfig

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from flows.cli.foundations import FOUNDATIONS, plan_foundations
 from flows.cli.prefect_runs import foretold, quick_imports
 from flows.cli.terminal import add_row, as_text, refusals, say, wide_console
 from flows.forms import RunForm
@@ -35,6 +36,10 @@ def plan(
     ] = "",
 ) -> None:
     """Foretell a run: its stages, memory by role and part, minutes, and what to change to fit."""
+    if preset == FOUNDATIONS:
+        with refusals():
+            print_stages(plan_foundations(settings or []))
+        return
     with refusals():
         form = RunForm.of(preset, settings or [])
         parameters = form.to_parameters()

@@ -1,6 +1,6 @@
 """Running Quartet on a machine.
 
 `up` starts servers and worker; `servers` says which, and how people log in; `status` and `doctor`
-look at them; `deployments` writes prefect.yaml; `registration` makes pool, deployments and
-automations known to Prefect.
+look at them; `deployments` writes prefect.yaml, each as `deployment` lays it out;
+`registration` makes pool, deployments and automations known to Prefect.
 """

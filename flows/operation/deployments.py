@@ -7,14 +7,14 @@ the installed package and no copy of the code. All schedules are paused at first
 """
 
 import sys
-from collections.abc import Iterable
-from importlib.metadata import version
 from typing import Any
 
 import yaml
 
 from flows.forms import PPOForm, RunForm, StageForm
+from flows.foundations import FOUNDATIONS, FoundationsForm
 from flows.improve import ImproveForm
+from flows.operation.deployment import NEEDS, deployment, paused, weekly
 from flows.parameters import list_presets, load_preset
 from flows.planning.costs import Known
 from flows.planning.memory import Scale
@@ -27,7 +27,6 @@ from models.benchmarks.config import MultipleChoiceConfig
 from tasks.judging.config import EvaluateModelsConfig
 from tasks.reports.style import table
 
-WORK_POOL = "quartet"
 POLICY = "quickstart-policy"
 """The champion, else the best accepted one: what is in use, or is to be used next."""
 HEADER = """\
@@ -36,51 +35,9 @@ HEADER = """\
 # The quickstart comes last: Prefect's page, sorted by creation, begins with what came last.
 """
 
-NEEDS = {
-    "quickstart": "Needs nothing; takes 5 to 7 minutes, or seconds if all stages are finished.",
-    "reviews": "Needs a folder of your own files; takes 17 minutes with English film reviews.",
-    "reviews-pretrained": "Needs your own files and the model; takes 47 minutes on film reviews.",
-    "hh-rlhf": "Needs the Hugging Face hub and a GPU; takes hours.",
-    "improve": "Needs nothing with the simulated annotator; takes 3 minutes a round on top of SFT.",
-    "compare": "Needs two to seven pipeline runs; takes seconds.",
-    "evaluate-models": "Needs models; takes 10 to 25 seconds for two models of the quickstart.",
-    "benchmark": "Needs models, and a file of questions or the extra lm-eval.",
-    "promote": "Needs an accepted policy; takes half a minute for one of the quickstart.",
-    "ppo-again": "Needs an SFT model and a reward model; takes a minute for the quickstart's.",
-    "evaluate-policy": "Needs a policy; takes 10 to 20 seconds for one of the quickstart.",
-    "reward-again": "Needs an SFT model; takes half a minute for one of the quickstart.",
-    "sft-again": "Needs a base model; takes half a minute for one of the quickstart.",
-    "pretrain": "Needs nothing; takes 3 to 5 minutes with the quickstart.",
-    "feedback-watch": "Needs nothing; takes seconds.",
-    "nightly-evaluation": "Needs an accepted policy; takes 10 seconds for one of the quickstart.",
-}
-"""What each deployment needs and how long it takes on two cores; in the order of their use."""
-
-
-def _deployment(
-    flow: str,
-    name: str,
-    description: str,
-    tags: list[str],
-    parameters: dict[str, Any],
-    schedules: Iterable[dict[str, Any]] = (),
-) -> dict[str, Any]:
-    """A flow that can be started from the UI, the API or a schedule, as in prefect.yaml."""
-    first, *more = description.split("\n\n")
-    return {
-        "name": name,
-        "version": version("quartet-rlhf"),
-        "description": "\n\n".join([first, NEEDS[name], *more]),
-        "tags": ["quartet", *tags],
-        "entrypoint": flow,
-        "parameters": parameters,
-        "schedules": list(schedules),
-        "work_pool": {"name": WORK_POOL},
-    }
-
 
 def _pipeline(preset: str, description: str, schedules: list[dict[str, Any]]) -> dict[str, Any]:
-    return _deployment(
+    return deployment(
         flow="flows.pipeline.rlhf_pipeline",
         name=preset,
         description=(
@@ -119,7 +76,7 @@ def _stage(
     flow: str, name: str, description: str, form: StageForm, **inputs: str
 ) -> dict[str, Any]:
     """One stage alone; required models are fields of its form."""
-    return _deployment(
+    return deployment(
         flow=f"flows.stages.{flow}",
         name=name,
         description=description,
@@ -129,7 +86,7 @@ def _stage(
 
 
 def _nightly_evaluation() -> dict[str, Any]:
-    return _deployment(
+    return deployment(
         flow="flows.stages.evaluate_flow",
         name="nightly-evaluation",
         description=(
@@ -141,12 +98,12 @@ def _nightly_evaluation() -> dict[str, Any]:
             "policy": POLICY,
             "run": StageForm.of("quickstart", ["evaluate.prompts=256"]).model_dump(mode="json"),
         },
-        schedules=[_paused("nightly", cron="0 3 * * *", timezone="UTC")],
+        schedules=[paused("nightly", cron="0 3 * * *", timezone="UTC")],
     )
 
 
 def _improve() -> dict[str, Any]:
-    return _deployment(
+    return deployment(
         flow="flows.improve.improve",
         name="improve",
         description=(
@@ -157,12 +114,27 @@ def _improve() -> dict[str, Any]:
         ),
         tags=["improve", "schedule"],
         parameters={"run": ImproveForm.of("quickstart").model_dump(mode="json")},
-        schedules=[_weekly("SA")],
+        schedules=[weekly("SA")],
+    )
+
+
+def _foundations() -> dict[str, Any]:
+    return deployment(
+        flow="flows.foundations.foundations",
+        name=FOUNDATIONS,
+        description=(
+            "Families of models on one corpus: n-grams, recurrent networks, GPT-2, Llama, BERT and "
+            "BART, fine-tuned and compared, with the published claims that held.\n\nEach model is "
+            "a run of its own in MLflow. Parts can be left out in the form; finished models are "
+            "reused."
+        ),
+        tags=["foundations"],
+        parameters={"run": FoundationsForm.of().model_dump(mode="json")},
     )
 
 
 def _feedback_watch() -> dict[str, Any]:
-    return _deployment(
+    return deployment(
         flow="flows.waiting.feedback_watch",
         name=WATCH,
         description=(
@@ -172,23 +144,13 @@ def _feedback_watch() -> dict[str, Any]:
         ),
         tags=["feedback", "schedule"],
         parameters={},
-        schedules=[_paused("every-five-minutes", interval=300, timezone="UTC")],
+        schedules=[paused("every-five-minutes", interval=300, timezone="UTC")],
     )
-
-
-def _paused(slug: str, **when: Any) -> dict[str, Any]:
-    return {"slug": slug, "active": False, **when}
-
-
-def _weekly(day: str, **more: Any) -> dict[str, Any]:
-    """At two o'clock at night of a day, as iCalendar writes it."""
-    when = f"FREQ=WEEKLY;BYDAY={day};BYHOUR=2;BYMINUTE=0;BYSECOND=0"
-    return _paused("weekly", rrule=when, timezone="UTC", **more)
 
 
 def _weekly_with_another_seed() -> dict[str, Any]:
     form = RunForm.of("quickstart").model_copy(update={"seed": 1})
-    return _weekly("SU", parameters={"run": form.model_dump(mode="json")})
+    return weekly("SU", parameters={"run": form.model_dump(mode="json")})
 
 
 def _deployments() -> list[dict[str, Any]]:
@@ -196,7 +158,7 @@ def _deployments() -> list[dict[str, Any]]:
     schedules = {
         "quickstart": [
             _weekly_with_another_seed(),
-            _paused("twice-a-day", interval=12 * 3600, timezone="UTC"),
+            paused("twice-a-day", interval=12 * 3600, timezone="UTC"),
         ]
     }
     quick = StageForm.of("quickstart")
@@ -220,6 +182,7 @@ def _deployments() -> list[dict[str, Any]]:
         _nightly_evaluation(),
         _feedback_watch(),
         _improve(),
+        _foundations(),
         *_about_models(),
     ]
 
@@ -228,7 +191,7 @@ def _about_models() -> list[dict[str, Any]]:
     quick = StageForm.of("quickstart").model_dump(mode="json")
     nothing = {"reward": "", "judge": "", "reference": ""}
     return [
-        _deployment(
+        deployment(
             flow="flows.compare.compare_flow",
             name="compare",
             description=(
@@ -238,7 +201,7 @@ def _about_models() -> list[dict[str, Any]]:
             tags=["compare"],
             parameters={"runs": [], "name": "", "note": ""},
         ),
-        _deployment(
+        deployment(
             flow="flows.evaluation.evaluate_models_flow",
             name="evaluate-models",
             description=(
@@ -254,7 +217,7 @@ def _about_models() -> list[dict[str, Any]]:
                 **nothing,
             },
         ),
-        _deployment(
+        deployment(
             flow="flows.benchmarks.benchmark_flow",
             name="benchmark",
             description="Accuracy of models on your own questions or published benchmarks.",
@@ -265,7 +228,7 @@ def _about_models() -> list[dict[str, Any]]:
                 "asking": MultipleChoiceConfig().model_dump(mode="json"),
             },
         ),
-        _deployment(
+        deployment(
             flow="flows.promotion.promote_flow",
             name="promote",
             description=(

@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 
 from prefect import Flow
 
-from flows.forms import StageForm
+from flows.forms import FlowForm
 from flows.lifecycle import opened
-from flows.parameters import PipelineParameters
+from flows.parameters import Parameters, PipelineParameters
 from flows.planning.checks import check_parameters
 from flows.planning.costs import Known
 from flows.planning.needs import scale_of
@@ -124,16 +124,20 @@ def _minutes(seconds: float | None) -> str:
     return "" if seconds is None else f"{seconds / 60:.1f}"
 
 
-def make_plan(parameters: PipelineParameters, stages: Stages[object]) -> Plan:
+def make_plan(parameters: Parameters, stages: Stages[object]) -> Plan:
     """Foretell stages; nothing is started, opened or computed.
 
     Raises:
         QuartetError: Whatever the run would be refused for, as far as it can be known.
     """
-    check_parameters(parameters)
+    if isinstance(parameters, PipelineParameters):
+        check_parameters(parameters)
     pipeline = PipelineRun(name="plan", preset=parameters.preset, seed=parameters.seed, run_id="")
     with planned() as found:
         stages(pipeline)
+    if not isinstance(parameters, PipelineParameters):  # whose costs nobody has measured
+        known = Known(parameters=parameters.model_dump(mode="json"))
+        return Plan(stages=found, costs=[Cost() for _ in found], known=known)
     rows = _count_rows(parameters, found)
     for stage in found:
         if stage.spec.name == "evaluate":
@@ -211,7 +215,7 @@ def plan_of(flow: Flow[..., Any], *args: Any, **kwargs: Any) -> Plan:
     raise RuntimeError(f"flow {flow.name} runs no planned stages")
 
 
-def perform(form: StageForm, parameters: PipelineParameters, stages: Stages[T]) -> T:
+def perform(form: FlowForm, parameters: Parameters, stages: Stages[T]) -> T:
     """Plan the stages of a flow run, show the plan, and run them under an MLflow parent.
 
     Raises:

@@ -30,7 +30,8 @@ from transformers import (
     MixtralForCausalLM,
 )
 
-from models.families.config import ArchitectureConfig
+from models.families.config import YARDSTICKS, ArchitectureConfig
+from models.yardsticks.building import build_yardstick
 
 BALANCE_COEF = 0.01
 """Weight of the load-balancing loss of a mixture of experts."""
@@ -45,7 +46,7 @@ def build_model(config: ArchitectureConfig, tokenizer: Any, *, seed: int) -> Any
     Returns:
         A model of transformers on the CPU, in evaluation mode: a causal language model, of `bert`
         a `BertForPreTraining`, of `bart` a `BartForConditionalGeneration`, of `transformer` a
-        `MarianMTModel`.
+        `MarianMTModel`, or one of `models/yardsticks/`.
     """
     ids = {
         "pad_token_id": tokenizer.pad_token_id,
@@ -59,6 +60,7 @@ def build_model(config: ArchitectureConfig, tokenizer: Any, *, seed: int) -> Any
         "bert": _build_bert,
         "bart": _build_bart,
         "transformer": _build_transformer,
+        **dict.fromkeys(YARDSTICKS, _build_yardstick),
     }[config.family]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -171,6 +173,17 @@ def _seq2seq_sizes(
         "forced_eos_token_id": None,
         **ids,
     }
+
+
+def _build_yardstick(config: ArchitectureConfig, vocab_size: int, ids: dict[str, Any]) -> Any:
+    return build_yardstick(
+        config.family,
+        vocab_size=vocab_size,
+        width=config.width,
+        layers=config.layers,
+        context=config.context,
+        ids=ids,
+    )
 
 
 def _spread(config: ArchitectureConfig) -> float:

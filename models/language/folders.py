@@ -17,7 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoModelForSequenceClassification,
+)
 
 from models.config import Precision
 from models.distributed.sharding import gathered_state
@@ -84,6 +88,16 @@ def load_causal_model(path: Path, dtype: torch.dtype = torch.float32) -> Any:
     """
     wanted = "causal language model"
     return _load(path, AutoModelForCausalLM, wanted, "pretrain, sft or ppo", dtype)
+
+
+def load_seq2seq_model(path: Path, dtype: torch.dtype = torch.float32) -> Any:
+    """Load a sequence-to-sequence model.
+
+    Raises:
+        ModelError: The folder is incomplete, damaged, or holds another kind of model.
+    """
+    wanted = "sequence-to-sequence model"
+    return _load(path, AutoModelForSeq2SeqLM, wanted, "translate or BART's pretrain", dtype)
 
 
 def load_reward_model(path: Path, dtype: torch.dtype = torch.float32) -> Any:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from tasks.catalogue.entries import Entry, KeyMetric
+from tasks.catalogue.entries import HELD_OUT, TRAIN, Card, Curve, Entry, KeyMetric
 
 BESIDE: Mapping[str, Entry] = {
     "base": Entry(
@@ -14,5 +14,39 @@ BESIDE: Mapping[str, Entry] = {
     "evaluate-models": Entry(title="Models compared", final=True, judges=True),
     "multiple-choice": Entry(title="Multiple choice", final=True, judges=True),
     "lm-eval": Entry(title="Published benchmarks", final=True, judges=True),
+    "foundations-data": Entry(
+        title="Texts and tasks",
+        detailed=True,
+        key_metrics=(KeyMetric("foundations_data/corpus_train", "texts", ",.0f"),),
+    ),
+    "ngram": Entry(
+        title="N-grams",
+        key_metrics=(KeyMetric("ngram/bits_per_byte", "bits per byte"),),
+        lineage=("ngram/parameters", "ngram/bits_per_byte"),
+    ),
+    "translate": Entry(
+        title="Translation",
+        key_metrics=(
+            KeyMetric("translate/bleu", "BLEU", ".1f"),
+            KeyMetric("translate/bleu_long", "of long sentences", ".1f"),
+        ),
+        final=True,
+        curves=(Curve("translate/loss", "Translation: loss", "nats per token"),),
+        loss_unit="nats per token",
+        lineage=("translate/parameters", "translate/bleu"),
+        card=Card(
+            text="A sequence-to-sequence model, trained on pairs of source and target.",
+            task="translation",
+        ),
+        datasets={"pairs": {"translation_train": TRAIN, "translation_heldout": HELD_OUT}},
+    ),
+    "foundations": Entry(
+        title="Families of models",
+        key_metrics=(
+            KeyMetric("foundations/models", "models", ",.0f"),
+            KeyMetric("foundations/claims_held", "claims held", ",.0f"),
+        ),
+        final=True,
+    ),
     "promotion": Entry(title="Challenger against champion", final=True, judges=True),
 }

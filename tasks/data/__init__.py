@@ -5,4 +5,6 @@
 rows, by the table in `conversion`; `quality` checks them after `cleaning`, `tally` counts them;
 what is left goes to `spools` on disk; `split` decides by hashes what is held out; `build` writes
 the datasets and the `report`, and `inspection` looks at them.
+
+`foundations` has data of its own.
 """

@@ -4,7 +4,8 @@
 `labels`), `reward` (with the judge), `reward_quality`, `ppo` or one of `alternatives`,
 `evaluate`; beside the pipeline `adopt`, `evaluate_models`, `challenge`, `multiple_choice`,
 `lm_eval`. `resolve` finds models by name;
-`templates` checks that a chat template renders all rows.
+`templates` checks that a chat template renders all rows. `foundations` has the stages of its own
+flow.
 
 Parameters that stages have in common, explained here only:
 

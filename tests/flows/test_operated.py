@@ -38,7 +38,7 @@ def test_all_deployments_are_there_with_their_schedules_paused(operation: Operat
     ).stdout  # fmt: skip
     with operation.client() as client:
         deployments = client.read_deployments()
-    assert len(deployments) == 16
+    assert len(deployments) == 17
     assert all(one.name in listed for one in deployments)
     schedules = [schedule for one in deployments for schedule in one.schedules]
     assert {type(one.schedule).__name__ for one in schedules} == {

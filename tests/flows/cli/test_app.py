@@ -170,6 +170,7 @@ def test_presets_lists_each_preset_on_a_line(tmp_path: Path) -> None:
         "quickstart",
         "reviews",
         "reviews-pretrained",
+        "foundations",
     ]
     assert all(len(line.split()) > 3 for line in lines)
     assert list(tmp_path.iterdir()) == []

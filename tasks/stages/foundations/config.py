@@ -1,0 +1,44 @@
+"""Everything that shapes a run of `foundations`; each stage gets only its slice."""
+
+from pydantic import Field
+
+from models.config import BatchSize, Config, Seed
+from models.families.config import ArchitectureConfig
+from models.language.config import TokenizerConfig
+from models.training.config import PretrainConfig
+from tasks.data.foundations.config import FoundationsDataConfig
+
+
+class FoundationsParameters(Config):
+    """Which parts are run, on which data, and how large and long."""
+
+    preset: str = "foundations"
+    """A label only."""
+    seed: Seed = 0
+    """Random seed of the run."""
+    data: FoundationsDataConfig = Field(default_factory=FoundationsDataConfig)
+    tokenizer: TokenizerConfig = Field(
+        default_factory=lambda: TokenizerConfig(vocab_size=4096, mask=True)
+    )
+    model: ArchitectureConfig = Field(
+        default_factory=lambda: ArchitectureConfig(layers=4, width=128, heads=4, context=128),
+        title="Architecture",
+    )
+    """Sizes of every family; its own field `family` counts for none."""
+    pretrain: PretrainConfig = Field(
+        default_factory=lambda: PretrainConfig(steps=1000, block_tokens=128, batch_size=16),
+        title="Pretraining",
+    )
+    text_batch: BatchSize = Field(64, title="Texts per batch")
+    """Of BERT and BART, whose rows are single texts; the others read packed blocks."""
+    understanding: bool = True
+    """Fine-tune BERT, GPT-2 and BART on entailment, similarity, polarity and choice, from
+    pretrained and from random weights."""
+    translation: bool = True
+    """Train recurrent networks, a Transformer and BART to translate."""
+    noise: bool = True
+    """Pretrain BART with each of its five noises alone, and fine-tune it."""
+    in_context: bool = True
+    """Ask GPT-2 the same tasks by prompts, with no, one and a few examples."""
+    selection: bool = True
+    """Pretrain GPT-2 on the filtered corpus too."""

@@ -1,0 +1,81 @@
+"""Which claims hold: by single numbers, and by rows that two models answered."""
+
+from pathlib import Path
+
+import pytest
+
+from models.rows import write_rows
+from tasks.stages.foundations.claims import check_claims, claims, count_verdicts
+
+
+def predictions(folder: Path, right: int, of: int = 100) -> Path:
+    folder.mkdir()
+    rows = [{"label": 1, "prediction": int(at < right)} for at in range(of)]
+    write_rows(folder / "predictions.jsonl", rows)
+    return folder
+
+
+def test_a_lower_number_is_better_where_the_claim_says_so() -> None:
+    bits = {"rnn": 1.2, "lstm": 1.1, "gpt2": 1.3}
+    metrics = {name: {"pretrain/bits_per_byte": value} for name, value in bits.items()}
+    found = {one["claim"]: one for one in check_claims(metrics, {})}
+    assert set(found) == {"Gates beat a plain recurrence", "Attention beats recurrence (GPT-2)"}
+    gates = found["Gates beat a plain recurrence"]
+    assert gates["difference"].mean == pytest.approx(0.1)  # 1.2 - 1.1, positive as claimed
+    assert gates["verdict"] == "held"
+    assert found["Attention beats recurrence (GPT-2)"]["verdict"] == "did not hold"
+
+
+def test_a_claim_may_name_another_stages_metric_or_a_baseline() -> None:
+    metrics = {
+        "ngram": {"ngram/bits_per_byte": 1.5},
+        "feedforward": {"pretrain/bits_per_byte": 1.4},
+        "bert": {"pretrain/masked_accuracy": 0.3, "pretrain/masked_accuracy_unigram": 0.1},
+    }
+    found = check_claims(metrics, {})
+    assert [(one["first"], one["second"], one["verdict"]) for one in found] == [
+        (1.4, 1.5, "held"),
+        (0.3, 0.1, "held"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("pretrained", "random", "verdict"),
+    [(80, 50, "held"), (51, 50, "open"), (40, 60, "did not hold")],
+)
+def test_rows_of_both_models_give_the_interval(
+    tmp_path: Path, pretrained: int, random: int, verdict: str
+) -> None:
+    folders = {
+        "bert-entailment": predictions(tmp_path / "a", pretrained),
+        "bert-entailment-random": predictions(tmp_path / "b", random),
+    }
+    metrics = {
+        "bert-entailment": {"understand/accuracy": pretrained / 100},
+        "bert-entailment-random": {"understand/accuracy": random / 100},
+    }
+    (found,) = check_claims(metrics, folders)
+    assert found["claim"] == "Pretraining helps BERT: entailment"
+    assert found["difference"].mean == pytest.approx((pretrained - random) / 100)
+    assert found["difference"].low <= found["difference"].mean <= found["difference"].high
+    assert found["verdict"] == verdict
+
+
+def test_a_margin_allows_to_be_a_little_worse() -> None:
+    def verdict(accuracy: float) -> str:
+        own = {"understand/accuracy": accuracy, "understand/baseline": 0.80}
+        return str(check_claims({"bert-polarity": own}, {})[0]["verdict"])
+
+    assert verdict(0.785) == "held"
+    assert verdict(0.775) == "did not hold"
+
+
+def test_verdicts_are_counted_and_every_claim_has_its_source() -> None:
+    rows = [{"verdict": "held"}, {"verdict": "held"}, {"verdict": "open"}]
+    assert count_verdicts(rows) == {
+        "foundations/claims_held": 2.0,
+        "foundations/claims_open": 1.0,
+        "foundations/claims_not_held": 0.0,
+    }
+    assert all(one.source and one.text for one in claims())
+    assert len({one.text for one in claims()}) == len(claims())
