@@ -3,7 +3,7 @@
 Documents are cut into pieces, one a row. What is hidden of it is drawn from a generator of the
 row's own, seeded by its number in the order of training: epochs differ, and a resumed run draws
 the same. Held-out rows are drawn from one fixed seed, so that all models restore the same rows,
-whatever their own seeds. Optimiser, schedule and checkpoints are those of pretraining.
+whatever their own seeds. Plan, optimiser, schedule and checkpoints are those of pretraining.
 """
 
 from abc import ABC, abstractmethod
@@ -27,10 +27,11 @@ from models.language.likelihood import HELD_OUT_TOKENS
 from models.language.packing import cut_rows
 from models.objectives.documents import Pieces, encode_documents
 from models.randomness import derive_seed
-from models.rows import write_rows
+from models.rows import iterate_rows, write_rows
 from models.runtime import TrainingRun
+from models.training.account import publish_account
 from models.training.config import PretrainConfig
-from models.training.order import training_order
+from models.training.order import plan_steps
 from models.training.setup import GuardedTrainer, train, trainer_settings
 
 SAMPLES = "samples.jsonl"
@@ -125,13 +126,14 @@ def pretrain_reconstruction(
     pieces = _pieces(task, corpus)
     held_out = HeldOutRows(task, _pieces(task, heldout), unigram_logprobs(pieces, encoder))
     model = build_model(architecture, encoder, seed=derive_seed(run.seed, "pretrain.weights"))
-    lengths = pieces.lengths
-    order = training_order(
-        lengths,
-        total=config.steps * config.batch_size,
-        batch_size=config.batch_size,
-        generator=torch.Generator().manual_seed(derive_seed(run.seed, "pretrain.order")),
+    plan = plan_steps(
+        [length + task.added_tokens for length in pieces.lengths],
+        config,
+        seed=run.seed,
+        sources=_sources(corpus, pieces) if config.weights else (),
     )
+    order = [number for step in plan.steps for number in step]
+    places = iter(range(len(order)))
     settings = trainer_settings(config, run, stage="pretrain", steps=config.steps)
     trainer = RowTrainer(
         objective=task,
@@ -139,8 +141,10 @@ def pretrain_reconstruction(
         config=config,
         args=TrainingArguments(**settings, remove_unused_columns=False),
         train_dataset=DrawnRows(task, pieces, order, derive_seed(run.seed, "pretrain.rows")),
+        steps=[[next(places) for _ in step] for step in plan.steps],
+        decay_embeddings=config.decay_embeddings,
     )
-    train(trainer, run, stage="pretrain", measure=held_out.measure)
+    train(trainer, run, stage="pretrain", measure=held_out.measure, spikes=config.spikes)
     measured = held_out.measure(model)
     run.log(measured, trainer.state.global_step)
     save_model(model, encoder, run.out)
@@ -149,8 +153,7 @@ def pretrain_reconstruction(
         write_rows(run.out.with_name(SAMPLES), samples)
     return {
         **measured,
-        "pretrain/tokens": float(sum(lengths[number] + task.added_tokens for number in order)),
-        "pretrain/corpus_tokens": float(sum(lengths)),
+        **publish_account(plan, trainer, config, run),
         "pretrain/parameters": float(parameter_count(model)),
     }
 
@@ -277,6 +280,12 @@ def _pieces(task: Objective, path: Path) -> Pieces:
             "restore; give more rows or hold out a larger share"
         )
     return pieces
+
+
+def _sources(path: Path, pieces: Pieces) -> list[str]:
+    """The source of each piece's document."""
+    named = [str(row.get("source", "")) for row in iterate_rows(path)]
+    return [named[document] for document in pieces.documents]
 
 
 @contextmanager
