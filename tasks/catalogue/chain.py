@@ -37,7 +37,15 @@ CHAIN: Mapping[str, Entry] = {
     ),
     "pretrain": Entry(
         title="Pretraining",
-        key_metrics=(KeyMetric("pretrain/perplexity", "held-out perplexity", ".2f"),),
+        key_metrics=(
+            KeyMetric("pretrain/perplexity", "held-out perplexity", ".2f"),
+            KeyMetric("pretrain/masked_accuracy", "masked accuracy"),
+            KeyMetric("pretrain/masked_accuracy_unigram", "most frequent token"),
+            KeyMetric("pretrain/next_sentence_accuracy", "next-sentence accuracy"),
+            KeyMetric("pretrain/next_sentence_majority", "majority"),
+            KeyMetric("pretrain/restored_accuracy", "restored accuracy"),
+            KeyMetric("pretrain/restored_accuracy_unigram", "most frequent token"),
+        ),
         curves=(Curve("pretrain/loss", "Pretraining: loss", "nats per token"),),
         loss_unit="nats per token",
         lineage=("pretrain/parameters", "pretrain/bits_per_byte"),
