@@ -4,5 +4,6 @@
 - `networks`: transformers' own, built from these.
 - `recognition`: models that cannot go through SFT, sampling and PPO.
 - `routing`: how evenly a mixture of experts spreads its tokens.
+- `scorers`: score heads of reward models, on BERT and BART too.
 - `vocabularies`: how a tokenizer's vocabulary is learned.
 """
