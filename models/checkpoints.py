@@ -51,14 +51,14 @@ def latest(parent: Path) -> Path | None:
     Returns:
         The checkpoint's folder, or nothing where there is none to resume from.
     """
-    for folder in reversed(_checkpoints(parent)):
+    for folder in reversed(checkpoints(parent)):
         if is_intact(folder):
             return folder
         logger.warning("checkpoint %s is torn (no seal, or a file differs): not used", folder)
     return None
 
 
-def prune(parent: Path, keep: int) -> None:
+def prune(parent: Path, keep: int, behind: int = 0) -> None:
     """Delete whatever is older than the newest `keep` sealed checkpoints.
 
     A folder without a seal that is newer than the newest sealed one may be in the making and stays.
@@ -66,22 +66,27 @@ def prune(parent: Path, keep: int) -> None:
     Args:
         parent: Folder of `checkpoint-N` folders.
         keep: At least 1.
+        behind: Those of the last so many steps are kept too, and the newest one from before.
     """
-    folders = _checkpoints(parent)
-    kept = [folder for folder in folders if (folder / SEAL_NAME).is_file()][-keep:]
+    folders = checkpoints(parent)
+    sealed = [folder for folder in folders if (folder / SEAL_NAME).is_file()]
+    far = [one for one in sealed if checkpoint_step(one) <= checkpoint_step(sealed[-1]) - behind]
+    kept = sealed[max(0, min(len(sealed) - keep, len(far) - 1)) :]
     for folder in folders:
-        if kept and folder not in kept and _step(folder) < _step(kept[-1]):
+        if kept and folder not in kept and checkpoint_step(folder) < checkpoint_step(kept[-1]):
             shutil.rmtree(folder)
 
 
-def _checkpoints(parent: Path) -> list[Path]:
+def checkpoints(parent: Path) -> list[Path]:
+    """The checkpoints' folders, sealed or not, oldest first."""
     if not parent.is_dir():
         return []
     named = [path for path in parent.iterdir() if re.fullmatch(r"checkpoint-\d+", path.name)]
-    return sorted((path for path in named if path.is_dir()), key=_step)
+    return sorted((path for path in named if path.is_dir()), key=checkpoint_step)
 
 
-def _step(folder: Path) -> int:
+def checkpoint_step(folder: Path) -> int:
+    """The step after which a checkpoint was saved."""
     return int(folder.name.rpartition("-")[2])
 
 

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from models.errors import DataError
 from models.randomness import derive_seed
+from models.rows import iterate_rows
 from models.token_files import TokenFile, open_tokens
 
 
@@ -23,7 +24,7 @@ class Blocks(Dataset[torch.Tensor]):
         """Lay the documents out.
 
         Args:
-            order: (documents,) int64, a permutation.
+            order: (documents,) int64, a permutation of all or of some.
         """
         self._tokens = tokens
         self.block_tokens = block_tokens
@@ -34,7 +35,20 @@ class Blocks(Dataset[torch.Tensor]):
         self._ends = np.cumsum(lengths[order.numpy()])  # in the stream
 
     def __len__(self) -> int:
-        return self._tokens.tokens // self.block_tokens
+        return int(self._ends[-1]) // self.block_tokens if len(self._ends) else 0
+
+    def starts(self, index: int) -> torch.Tensor:
+        """Where the parts of a block begin, (block,) bool: at its first token and at each EOS.
+
+        The EOS behind a document begins the next one, so every token is predicted from its own
+        document, and the first one of each from an EOS, as at generation.
+        """
+        at, stop = index * self.block_tokens, (index + 1) * self.block_tokens
+        first, last = np.searchsorted(self._ends - 1, [at, stop])
+        starts = torch.zeros(self.block_tokens, dtype=torch.bool)
+        starts[0] = True
+        starts[torch.from_numpy(self._ends[first:last] - 1 - at)] = True
+        return starts
 
     def __getitem__(self, index: int | torch.Tensor) -> torch.Tensor:
         """Read a block, or those that a tensor of numbers names: (blocks, block)."""
@@ -69,6 +83,31 @@ def corpus_blocks(
     Raises:
         DataError: The corpus fills no block.
     """
+    tokens, order = _shuffled(encoder, path, block_tokens, seed, cache)
+    return Blocks(tokens, order, block_tokens)
+
+
+def blocks_by_source(
+    encoder: Any, path: Path, block_tokens: int, seed: int, *, cache: Path | None = None
+) -> dict[str, Blocks]:
+    """Shuffle, join and cut the documents of each `source` of a row file apart from the others.
+
+    A row without a source has the source "".
+
+    Raises:
+        DataError: The corpus fills no block.
+    """
+    tokens, order = _shuffled(encoder, path, block_tokens, seed, cache)
+    sources = np.array([str(row.get("source", "")) for row in iterate_rows(path)])[order.numpy()]
+    return {
+        str(name): Blocks(tokens, order[torch.from_numpy(sources == name)], block_tokens)
+        for name in np.unique(sources)
+    }
+
+
+def _shuffled(
+    encoder: Any, path: Path, block_tokens: int, seed: int, cache: Path | None
+) -> tuple[TokenFile, torch.Tensor]:
     tokens = open_tokens(encoder, path, cache)
     if tokens.tokens < block_tokens:
         raise DataError(
@@ -76,5 +115,4 @@ def corpus_blocks(
             "give more text or lower block_tokens"
         )
     generator = torch.Generator().manual_seed(derive_seed(seed, "pretrain.documents"))
-    order = torch.randperm(tokens.documents, generator=generator)
-    return Blocks(tokens, order, block_tokens)
+    return tokens, torch.randperm(tokens.documents, generator=generator)

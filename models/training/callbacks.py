@@ -100,9 +100,10 @@ class StopCallback(TrainerCallback):  # type: ignore[misc]
 class SealCallback(TrainerCallback):  # type: ignore[misc]
     """Seal each checkpoint that was written and delete older ones."""
 
-    def __init__(self, checkpoints: Path, keep: int = 2) -> None:
+    def __init__(self, checkpoints: Path, keep: int = 2, behind: int = 0) -> None:
         self._checkpoints = checkpoints
         self._keep = keep
+        self._behind = behind
 
     def on_save(
         self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any
@@ -121,7 +122,7 @@ class SealCallback(TrainerCallback):  # type: ignore[misc]
         team.wait()
         if team.leads:
             seal(self._checkpoints / f"checkpoint-{state.global_step}")
-            prune(self._checkpoints, self._keep)
+            prune(self._checkpoints, self._keep, self._behind)
         team.wait()
 
 

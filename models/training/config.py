@@ -1,21 +1,69 @@
 """The configs of pretraining, supervised fine-tuning, best-of-n and DPO."""
 
-from pydantic import Field
+import re
+from typing import Annotated, Protocol, Self
+
+from pydantic import Field, model_validator
 
 from models.config import (
     BatchSize,
     BlockTokens,
     Config,
     Count,
+    CountOrZero,
     LearningRate,
     Positive,
     PositiveOrZero,
     Precision,
+    Share,
     ShareBelowOne,
     Steps,
 )
 from models.language.config import LoRAConfig, Turns
 from models.objectives.config import DenoisingConfig, MaskingConfig
+
+_WEIGHT = re.compile(r"\s*([\w. /-]*\w)\s*=\s*([0-9.]+(?:e-?[0-9]+)?)\s*", re.ASCII)
+
+
+class OptimiserSettings(Protocol):
+    """The fields that the configs of all trainings have."""
+
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def learning_rate(self) -> float: ...
+    @property
+    def warmup_ratio(self) -> float: ...
+    @property
+    def weight_decay(self) -> float: ...
+    @property
+    def max_grad_norm(self) -> float: ...
+    @property
+    def checkpoint_steps(self) -> int: ...
+    @property
+    def tokens_per_microbatch(self) -> int: ...
+    @property
+    def gradient_checkpointing(self) -> bool: ...
+    @property
+    def precision(self) -> Precision: ...
+
+
+class SpikeConfig(Config):
+    """What to do where the training loss leaps: go back, leave out those batches, continue."""
+
+    recover: bool = False
+    """Go back to the last checkpoint before a spike, skip the batches of the spike and continue;
+    without it only a loss that is not finite stops the training."""
+    window: int = Field(64, ge=8, le=10_000)
+    """Recent losses, without those of spikes, that a loss is compared with."""
+    deviations: Positive = 10.0
+    """A loss counts as a spike so many robust standard deviations above the recent median."""
+    patience: int = Field(1, ge=1, le=1_000)
+    """So many such losses, one after the other, are a spike; one that is not finite always is."""
+    batches_before: CountOrZero = 0
+    """Batches right before a spike that are skipped with it: they may have caused it."""
+    most: int = Field(10, ge=1, le=1_000, title="Maximum spikes")
+    """With more spikes the training stops: its learning rate is too high, or its data broken."""
 
 
 class PretrainConfig(Config):
@@ -25,16 +73,27 @@ class PretrainConfig(Config):
     """Optimiser steps."""
     batch_size: BatchSize = 16
     """Packed blocks per optimiser step; of masked language modelling and denoising rows."""
+    start_batch_size: Annotated[int, Field(ge=0, le=65_536)] = 0
+    """Those of the first step of a batch-size ramp; 0 = batch_size from the first step."""
+    ramp_share: Share = 0.1
+    """Share of the steps over which a batch that starts smaller grows to batch_size."""
     tokens_per_microbatch: Count = 16384
     """Maximum tokens per forward and backward pass; limits memory only."""
     block_tokens: BlockTokens = 128
     """Tokens per packed block, most tokens of a row; at most the model's context length."""
+    bounded_documents: bool = False
+    """Attend within a document only, though several share a block; measure them likewise."""
+    mixture: str = ""
+    """Shares of the tokens by the source of the corpus's rows, such as captions=0.7, reviews=0.3;
+    empty = every row once per epoch."""
     learning_rate: LearningRate = 2e-3
     """Peak learning rate."""
     warmup_ratio: ShareBelowOne = 0.05
     """Share of the steps with a rising learning rate; then cosine decay to 10%."""
     weight_decay: PositiveOrZero = 0.1
     """Of AdamW, on matrices only."""
+    decay_embeddings: bool = True
+    """Whether weight decay counts embeddings as matrices; recipes of large runs leave them out."""
     max_grad_norm: Positive = 1.0
     """Clips the global gradient norm."""
     precision: Precision = "auto"
@@ -46,6 +105,33 @@ class PretrainConfig(Config):
     """Optimiser steps between checkpoints."""
     masking: MaskingConfig = Field(default_factory=MaskingConfig)
     denoising: DenoisingConfig = Field(default_factory=DenoisingConfig)
+    spikes: SpikeConfig = SpikeConfig()
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Weights by source; none without a mixture."""
+        parts = [part for part in self.mixture.split(",") if part.strip()]
+        found = [_WEIGHT.fullmatch(part) for part in parts]
+        return {one[1]: float(one[2]) for one in found if one}
+
+    @model_validator(mode="after")
+    def _ramp_grows(self) -> Self:
+        if self.start_batch_size > self.batch_size:
+            raise ValueError(
+                f"start_batch_size {self.start_batch_size} exceeds batch_size {self.batch_size}; "
+                "a ramp grows: lower start_batch_size or raise batch_size"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _mixture_names_sources(self) -> Self:
+        parts = [part for part in self.mixture.split(",") if part.strip()]
+        if len(self.weights) < len(parts) or not all(self.weights.values()):
+            raise ValueError(
+                f"mixture {self.mixture!r} is no list of different sources with a weight above 0 "
+                "each; wanted such as captions=0.7, reviews=0.3"
+            )
+        return self
 
 
 class FineTuningConfig(Config):

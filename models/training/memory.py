@@ -11,6 +11,7 @@ Source: Micikevicius et al., Mixed Precision Training (2018), section 3.1.
 from typing import Any
 
 import torch
+from transformers import Trainer
 
 from models.errors import ModelError
 
@@ -81,6 +82,28 @@ class MasterAdamW(torch.optim.AdamW):
             weight.copy_(master_of(weight))
 
 
+class MasterTrainer(Trainer):  # type: ignore[misc]
+    """A Trainer whose optimiser may move masters.
+
+    Attributes:
+        has_masters: Whether the weights are to be bfloat16.
+    """
+
+    has_masters = False
+
+    def get_optimizer_cls_and_kwargs(self, args: Any, model: Any = None) -> Any:
+        """Put masters below AdamW where the weights are to be bfloat16."""
+        kind, settings = super().get_optimizer_cls_and_kwargs(args, model)
+        if not self.has_masters:
+            return kind, settings
+        return MasterAdamW, settings | {"network": model}
+
+    def _clip_grad_norm(self, model: Any) -> Any:
+        if not self.has_masters:
+            return super()._clip_grad_norm(model)
+        return self.accelerator.clip_grad_norm_(learned_weights(model), self.args.max_grad_norm)
+
+
 def master_of(weight: torch.Tensor) -> torch.Tensor:
     """What the optimiser moves, without a gradient: a float32 master, or the weight itself."""
     return getattr(weight, "master", weight).detach()
@@ -89,6 +112,12 @@ def master_of(weight: torch.Tensor) -> torch.Tensor:
 def learned_weights(network: Any) -> list[torch.Tensor]:
     """What holds gradients: the weights of a network, or the masters in place of those."""
     return [getattr(weight, "master", weight) for weight in network.parameters()]
+
+
+def forget_gradients(network: Any) -> None:
+    """Leave no gradient of a step that was broken off."""
+    for weight in [*network.parameters(), *learned_weights(network)]:
+        weight.grad = None
 
 
 def restore_float32(network: Any) -> None:

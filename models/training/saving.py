@@ -53,9 +53,22 @@ def _own_names(model: Any) -> Iterator[None]:
 class SavingTrainer(Trainer):  # type: ignore[misc]
     """A Trainer that saves the adapter where only that learns, and models that are spread."""
 
+    decay_embeddings = True
+    """Whether weight decay acts on embeddings."""
+
     def __init__(self, **settings: Any) -> None:
         settings["args"].save_only_model = is_sharded(settings["model"])  # the rest is saved here
         super().__init__(**settings)
+
+    def get_decay_parameter_names(self, model: Any) -> list[str]:
+        """Weights that decay: no norms, no biases, and embeddings only if they are to."""
+        names: list[str] = super().get_decay_parameter_names(model)
+        if self.decay_embeddings:
+            return names
+        tables = [one for one in model.modules() if isinstance(one, torch.nn.Embedding)]
+        embeddings = {id(weight) for table in tables for weight in table.parameters()}
+        weights = dict(model.named_parameters(remove_duplicate=False))
+        return [name for name in names if id(weights[name]) not in embeddings]
 
     def _save(self, output_dir: Any = None, state_dict: Any = None) -> None:
         if not has_adapter(self.model):

@@ -13,14 +13,13 @@ number of members, and a checkpoint of one number is resumed by any other.
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback
 
 from models.checkpoints import latest
-from models.config import Precision
 from models.distributed.gradients import sum_over_team
 from models.distributed.interruption import Interruption
 from models.distributed.sharding import is_sharded, shard, total_norm
@@ -31,53 +30,50 @@ from models.randomness import derive_seed
 from models.runtime import TrainingRun, computes_mixed
 from models.training.adapters import has_adapter
 from models.training.callbacks import HeldOutCallback, LogCallback, SealCallback, StopCallback
+from models.training.config import OptimiserSettings, SpikeConfig
 from models.training.memory import (
-    MasterAdamW,
+    MasterTrainer,
+    forget_gradients,
     learned_weights,
     recompute_activations,
     restore_float32,
 )
 from models.training.saving import SavingTrainer
+from models.training.spikes import SpikeError, SpikeWatch, WatchedTrainer
 
 T = TypeVar("T")
 
 IGNORED_LABEL = -100
 
 
-class OptimiserSettings(Protocol):
-    """The fields that the configs of all three stages have."""
-
-    @property
-    def batch_size(self) -> int: ...
-    @property
-    def learning_rate(self) -> float: ...
-    @property
-    def warmup_ratio(self) -> float: ...
-    @property
-    def weight_decay(self) -> float: ...
-    @property
-    def max_grad_norm(self) -> float: ...
-    @property
-    def checkpoint_steps(self) -> int: ...
-    @property
-    def tokens_per_microbatch(self) -> int: ...
-    @property
-    def gradient_checkpointing(self) -> bool: ...
-    @property
-    def precision(self) -> Precision: ...
-
-
-class GuardedTrainer(SavingTrainer):
+class GuardedTrainer(WatchedTrainer, MasterTrainer, SavingTrainer):
     """A Trainer of micro-batches, alone or in a team, that stops at a loss that is not finite.
 
     Mixed in front of TRL's trainers as well. It also writes no model cards and reports nothing.
     """
 
-    def __init__(self, *, config: OptimiserSettings, model: Any, **settings: Any) -> None:
+    def __init__(
+        self,
+        *,
+        config: OptimiserSettings,
+        model: Any,
+        steps: Sequence[Sequence[int]] | None = None,
+        decay_embeddings: bool = True,
+        **settings: Any,
+    ) -> None:
+        """Take a config, a model, and what transformers' Trainer takes.
+
+        Args:
+            steps: The rows of each optimiser step, by number; without them each step takes the
+                next `config.batch_size` rows.
+            decay_embeddings: Whether weight decay acts on embeddings too.
+        """
+        self._steps = steps
+        self.decay_embeddings = decay_embeddings
         self.tokens_per_microbatch = config.tokens_per_microbatch
-        self._has_masters = config.precision == "bfloat16" and not has_adapter(model)
         if config.gradient_checkpointing:
             recompute_activations(model)
+        self.has_masters = config.precision == "bfloat16" and not has_adapter(model)
         if not has_adapter(model):  # a frozen model stays whole in each process
             self._spread(model)
         super().__init__(model=model, **settings)
@@ -119,13 +115,14 @@ class GuardedTrainer(SavingTrainer):
 
     def get_train_dataloader(self) -> Any:
         """Read whole batches; in a team, lay out this member's rows of each."""
-        if self.args.world_size == 1:
+        if self._steps is None and self.args.world_size == 1:
             return super().get_train_dataloader()
+        planned = {"batch_size": self.args.train_batch_size}
         return DataLoader(
             self.train_dataset,
-            batch_size=self.args.train_batch_size,
             collate_fn=self._collate_share,
             pin_memory=self.args.dataloader_pin_memory,
+            **(planned if self._steps is None else {"batch_sampler": self._steps}),
         )
 
     def collate(self, rows: list[Any], of: int) -> Any:
@@ -141,7 +138,11 @@ class GuardedTrainer(SavingTrainer):
 
         Raises:
             DivergedError: The loss or a gradient is NaN or infinite, in all members at once.
+            SpikeError: The loss leaps, and `train` is to recover from that.
         """
+        step = self.state.global_step + 1
+        if self.watch is not None and step in self.watch.skipped:
+            return torch.zeros((), device=self.args.device)  # and no gradient: no weight moves
         loss = super().training_step(model, inputs, num_items_in_batch)
         gradients = [one.grad for one in learned_weights(model) if one.grad is not None]
         if is_sharded(model):  # whose gradients are summed already
@@ -150,24 +151,15 @@ class GuardedTrainer(SavingTrainer):
         else:
             sum_over_team([loss, *gradients])
             norm = torch.nn.utils.get_total_norm(gradients)
-        if not torch.isfinite(loss + norm):
+        finite = bool(torch.isfinite(loss + norm))
+        if self.watch is not None:
+            self.watch.judge(step, float(loss), finite)
+        if not finite:
             self._stop(float(loss), float(norm))
         return loss
 
-    def get_optimizer_cls_and_kwargs(self, args: Any, model: Any = None) -> Any:
-        """Put masters below AdamW where the weights are to be bfloat16."""
-        kind, settings = super().get_optimizer_cls_and_kwargs(args, model)
-        if not self._has_masters:
-            return kind, settings
-        return MasterAdamW, settings | {"network": model}
-
-    def _clip_grad_norm(self, model: Any) -> Any:
-        if not self._has_masters:
-            return super()._clip_grad_norm(model)
-        return self.accelerator.clip_grad_norm_(learned_weights(model), self.args.max_grad_norm)
-
     def _spread(self, model: Any) -> None:
-        if self._has_masters and current_team().shards:
+        if self.has_masters and current_team().shards:
             raise ParameterError(
                 "precision is bfloat16, whose optimiser holds masters of whole weights, but "
                 "models are spread over processes (QUARTET_SHARDING or QUARTET_TENSOR_PARALLEL); "
@@ -257,6 +249,7 @@ def train(
     *,
     stage: str,
     measure: Callable[[Any], Mapping[str, float]],
+    spikes: SpikeConfig = SpikeConfig(),
 ) -> None:
     """Train to the end, from the newest intact checkpoint if there is one; weights end in float32.
 
@@ -265,8 +258,10 @@ def train(
 
     Args:
         measure: Measures the model on held-out rows, at every checkpoint but the last.
+        spikes: Whether and how to recover from a loss that leaps; see `models.training.spikes`.
 
     Raises:
+        DivergedError: The loss is not finite, or there are more spikes than were to be recovered.
         KeyboardInterrupt: A signal stopped the training, and its handler raised nothing.
     """
     team = current_team()
@@ -274,16 +269,26 @@ def train(
     # One process, one device: on a host with several, Trainer would multiply the batch by them.
     trainer.args._n_gpu = min(1, trainer.args.n_gpu)
     means = LogCallback(stage, run.log)
+    watch = trainer.watch = SpikeWatch(spikes, trainer, stage, run.log)
     (start, *_) = team.gather(None if team.rank else latest(run.checkpoints))
     if start is not None:
         means.resume(start)
+        watch.resume(start)
     with Interruption() as interruption, without_progress_bars():
         trainer.add_callback(means)
-        trainer.add_callback(SealCallback(run.checkpoints))
+        trainer.add_callback(watch)
+        trainer.add_callback(SealCallback(run.checkpoints, behind=watch.reach))
         trainer.add_callback(HeldOutCallback(measure, run.log, interruption))
         trainer.add_callback(StopCallback(interruption))
         with interruption.held():
-            trainer.train(resume_from_checkpoint=None if start is None else str(start))
+            while True:
+                try:
+                    trainer.train(resume_from_checkpoint=None if start is None else str(start))
+                    break
+                except SpikeError:
+                    forget_gradients(trainer.model)
+                    start = watch.go_back(run.checkpoints)
+                    means.resume(start)
     restore_float32(trainer.model)
     if trainer.state.global_step < trainer.state.max_steps:
         raise KeyboardInterrupt(
