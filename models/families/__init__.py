@@ -1,6 +1,7 @@
 """Networks from scratch, by family.
 
 - `config`: which one and how large; `shapes`: named sizes and published shapes.
+- `flops`: operations per token.
 - `networks`: transformers' own, built from these.
 - `recognition`: models that cannot go through SFT, sampling and PPO.
 - `routing`: how evenly a mixture of experts spreads its tokens.
