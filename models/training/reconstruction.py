@@ -267,8 +267,8 @@ def _want_special(encoder: Any, path: Path, names: Sequence[str]) -> None:
     if missing:
         raise ModelError(
             f"the tokenizer in {path} has no {' and no '.join(missing)} token, wanted "
-            f"{', '.join(names)} to restore what is hidden; train the tokenizer again, or choose a "
-            "causal family"
+            f"{', '.join(names)} to restore what is hidden; train one with tokenizer.mask=true, or "
+            "choose a causal family"
         )
 
 
