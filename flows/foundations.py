@@ -13,6 +13,7 @@ from prefect import flow
 from prefect.runtime import flow_run
 from pydantic import BaseModel, ConfigDict, Field
 
+from flows.families import compare_families
 from flows.fields import given_fields, validated
 from flows.forms import RunName, RunNote, field_of
 from flows.lifecycle import Conclusion, cancellable, concluding, name_run
@@ -21,13 +22,8 @@ from models.config import Config, Seed
 from models.training.config import PretrainConfig
 from tasks.data.foundations.config import FoundationsDataConfig
 from tasks.results.store import StageRef
-from tasks.run.pipeline import PipelineRun
 from tasks.run.reporting import run_logger
-from tasks.stages.foundations.conclude import Model, conclude
 from tasks.stages.foundations.config import FoundationsParameters
-from tasks.stages.foundations.data import prepare_foundations
-from tasks.stages.pretrain import pretrain
-from tasks.stages.tokenizer import train_tokenizer
 
 FOUNDATIONS = "foundations"
 
@@ -161,7 +157,9 @@ def foundations(run: FoundationsForm) -> FoundationsResult:
     """
     started = time.monotonic()
     p = run.to_parameters()
-    pipeline, models, stages = perform(run, p, lambda pipeline: (pipeline, *_compare(p, pipeline)))
+    pipeline, models, stages = perform(
+        run, p, lambda pipeline: (pipeline, *compare_families(p, pipeline))
+    )
     if all(stage.reused for stage in stages):
         run_logger().info("nothing new: all %d stages were reused", len(stages))
     return FoundationsResult(
@@ -171,33 +169,4 @@ def foundations(run: FoundationsForm) -> FoundationsResult:
         models={one.role: one.ref for one in models},
         stages=stages,
         seconds=time.monotonic() - started,
-    )
-
-
-def _compare(p: FoundationsParameters, pipeline: PipelineRun) -> tuple[list[Model], list[StageRef]]:
-    """Run, or while planning foretell, every model and the report."""
-    data = prepare_foundations(p.data, pipeline=pipeline)
-    tokenizer = train_tokenizer(p.tokenizer, context=p.model.context, pipeline=pipeline, data=data)
-    models = [
-        Model(
-            part="language",
-            name=family,
-            ref=pretrain(
-                p.pretrain,
-                p.model.model_copy(update={"family": family}),
-                pipeline=_named(pipeline, family),
-                data=data,
-                tokenizer=tokenizer,
-            ),
-        )
-        for family in ("gpt2", "llama")
-    ]
-    report = conclude(models, pipeline=pipeline)
-    return models, [data, tokenizer, *(one.ref for one in models), report]
-
-
-def _named(pipeline: PipelineRun, model: str) -> PipelineRun:
-    """The run as a model's stage knows it: its run in MLflow is called after the model."""
-    return pipeline.model_copy(
-        update={"name": f"{pipeline.name} {model}", "preset": f"{pipeline.preset}-{model}"}
     )

@@ -4,12 +4,13 @@ Both come from the libraries whose numbers papers report (sacrebleu, rouge_score
 of our own.
 """
 
-import importlib
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
-from models.errors import DataError, ParameterError
+from sacrebleu import corpus_bleu
+
+from models.errors import DataError
 
 ROUGE = ("rouge1", "rouge2", "rougeL")
 
@@ -34,7 +35,6 @@ def bleu(
 
     Raises:
         DataError: Not as many references as completions, or one without any.
-        ParameterError: sacrebleu is not installed.
 
     Source:
         Papineni et al., BLEU (2002), section 2.3; Post, A Call for Clarity in Reporting BLEU
@@ -46,8 +46,7 @@ def bleu(
     most = max(len(one) for one in listed)
     # sacrebleu wants one stream a rank of reference, None where a completion has fewer.
     streams = [[one[rank] if rank < len(one) else None for one in listed] for rank in range(most)]
-    sacrebleu = _library("sacrebleu", "sacrebleu")
-    return float(sacrebleu.corpus_bleu(list(completions), streams, tokenize=tokenize).score)
+    return float(corpus_bleu(list(completions), streams, tokenize=tokenize).score)
 
 
 def rouge(
@@ -69,7 +68,6 @@ def rouge(
 
     Raises:
         DataError: Not as many references as completions, or one without any.
-        ParameterError: rouge_score is not installed.
 
     Source:
         Lin, ROUGE: A Package for Automatic Evaluation of Summaries (2004), sections 2 and 3.
@@ -77,8 +75,9 @@ def rouge(
     listed = _listed(completions, references)
     if not completions:
         return dict.fromkeys(ROUGE, math.nan)
-    module = _library("rouge_score.rouge_scorer", "rouge-score")
-    scorer = module.RougeScorer(
+    from rouge_score.rouge_scorer import RougeScorer  # seconds to import
+
+    scorer = RougeScorer(
         list(ROUGE), use_stemmer=False, tokenizer=_Characters() if tokens == "characters" else None
     )
     scores = [scorer.score_multi(*pair) for pair in zip(listed, completions, strict=True)]
@@ -103,13 +102,3 @@ def _listed(completions: Sequence[str], references: References) -> list[list[str
     if empty is not None:
         raise DataError(f"completion {empty} has no reference; give at least one, or leave it out")
     return listed
-
-
-def _library(module: str, package: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ParameterError(
-            f"{package} is not installed ({error}); it is needed for this measure: "
-            f"pip install {package}"
-        ) from error

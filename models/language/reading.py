@@ -30,6 +30,7 @@ from transformers.utils import logging as transformers_logging
 
 from models.errors import ModelError, QuartetError
 from models.families.networks import parameter_count
+from models.families.recognition import refuse_other_kind
 from models.language.rendering import limit_templates
 from models.language.screening import screen_model, screen_tokenizer
 
@@ -122,6 +123,8 @@ def read_weights(
     """
     raw, sizes = screen_model(folder)
     _refuse_foreign_type(folder, raw)
+    if loader is AutoModelForCausalLM:
+        refuse_other_kind(str(folder), raw)
     with foreign_errors(f"the model in {folder}", COPY_AGAIN):
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     config = without_dropout(_without_foreign_code(config))

@@ -25,6 +25,7 @@ from transformers import TrainingArguments, default_data_collator
 from models.errors import DataError, ParameterError
 from models.families.config import ArchitectureConfig
 from models.families.networks import build_model, parameter_count
+from models.families.routing import RoutingWatch, shared_balance
 from models.language.folders import load_tokenizer, save_model
 from models.language.likelihood import WINDOWS_AT_ONCE, HeldOutLoss, held_out_loss
 from models.language.packing import cut_rows, use_packed_attention
@@ -104,14 +105,16 @@ class BlockTrainer(GuardedTrainer):
         """Compute the mean loss over the tokens of the whole batch."""
         blocks, length = inputs["input_ids"].shape
         whole_loss = super().compute_loss
-        return self.accumulate(
-            list(cut_rows([length] * blocks, self.tokens_per_microbatch)),
-            lambda rows: whole_loss(
-                model,
-                _laid_out({name: tensor[rows] for name, tensor in inputs.items()}),
-                num_items_in_batch=num_items_in_batch,
-            ),
-        )
+        parts = list(cut_rows([length] * blocks, self.tokens_per_microbatch))
+        with shared_balance(model, len(parts)):
+            return self.accumulate(
+                parts,
+                lambda rows: whole_loss(
+                    model,
+                    _laid_out({name: tensor[rows] for name, tensor in inputs.items()}),
+                    num_items_in_batch=num_items_in_batch,
+                ),
+            )
 
 
 def _laid_out(inputs: dict[str, torch.Tensor]) -> dict[str, Any]:
@@ -188,20 +191,25 @@ class _HeldOut:
             )
 
     def measure(self, model: Any) -> Mapping[str, float]:
-        """Held-out loss in nats per token, as perplexity, and as bits per byte."""
-        nll_sum = 0.0
-        for first, rest in self._windows():
-            nll_sum += held_out_loss(model, first, rest, self._most_tokens).nll_sum
-        loss = HeldOutLoss(
-            nll_sum=nll_sum,
-            token_count=self._tokens.tokens,
-            byte_count=self._tokens.text_bytes,
-        )
+        """Held-out loss in nats per token, as perplexity, and as bits per byte; use of experts."""
+        with RoutingWatch(model) as routing:
+            loss = self._loss(model)
         return {
             "pretrain/heldout_loss": loss.mean,
             "pretrain/perplexity": loss.perplexity,
             "pretrain/bits_per_byte": loss.bits_per_byte,
+            **{f"pretrain/{name}": value for name, value in routing.metrics().items()},
         }
+
+    def _loss(self, model: Any) -> HeldOutLoss:
+        nll_sum = 0.0
+        for first, rest in self._windows():
+            nll_sum += held_out_loss(model, first, rest, self._most_tokens).nll_sum
+        return HeldOutLoss(
+            nll_sum=nll_sum,
+            token_count=self._tokens.tokens,
+            byte_count=self._tokens.text_bytes,
+        )
 
     def _windows(self) -> Iterator[tuple[list[list[int]], list[list[int]]]]:
         """What is given and what is predicted, some blocks at a time: each token once."""

@@ -6,6 +6,9 @@ for its own part, in the form of torch's distributed checkpoints, by names of we
 of processes reads it. Trainer itself would refuse both.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +27,27 @@ from transformers.distributed.checkpoint import (
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
 from models.distributed.sharding import gathered_state, is_sharded
+from models.errors import ModelError
 from models.training.adapters import has_adapter, learned_state, load_learned_state
 
 LEARNED = "learned.safetensors"
 """In a checkpoint: the weights that learn, where only an adapter does."""
 OPTIMIZER = "optimizer"
 """Folder in a checkpoint: the optimiser's state of a model that is spread over processes."""
+
+
+@contextmanager
+def _own_names(model: Any) -> Iterator[None]:
+    """Let a model save its weights under the names that it has, for a checkpoint.
+
+    Models of experts are published in the layout of their first release, expert by expert, which
+    only `from_pretrained` reads.
+    """
+    model.save_pretrained = partial(model.save_pretrained, save_original_format=False)
+    try:
+        yield
+    finally:
+        del model.save_pretrained
 
 
 class SavingTrainer(Trainer):  # type: ignore[misc]
@@ -54,7 +72,7 @@ class SavingTrainer(Trainer):  # type: ignore[misc]
 
     def _save(self, output_dir: Any = None, state_dict: Any = None) -> None:
         if not has_adapter(self.model):
-            with gathered_state(self.model) as state:
+            with gathered_state(self.model) as state, _own_names(self.model):
                 super()._save(output_dir, state_dict if state is None else state)
         elif self.args.should_save:
             Path(output_dir).mkdir(parents=True, exist_ok=True)
@@ -73,6 +91,16 @@ class SavingTrainer(Trainer):  # type: ignore[misc]
             set_model_state_dict(self.model, state, options=options)
         else:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        """Refuse weights that the model does not know: Trainer would leave the model as it was."""
+        if unknown := load_result.unexpected_keys:
+            raise ModelError(
+                f"the checkpoint holds weights that the model lacks, such as {unknown[0]} "
+                f"({len(unknown)} in all), wanted the model's own; delete the stage's checkpoints "
+                "and start it again"
+            )
+        super()._issue_warnings_after_load(load_result)
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         super()._save_checkpoint(*args, **kwargs)

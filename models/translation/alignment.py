@@ -71,7 +71,7 @@ def align_texts(
 
 def _words(tokenizer: Any, text: str) -> tuple[list[int], list[str], list[int]]:
     """Encode a text: its ids and EOS, its words and EOS, and the place of each id's word there."""
-    encoded = tokenizer(text, add_special_tokens=False, split_special_tokens=True)
+    encoded = tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)
     spans: list[tuple[int, int]] = []
     places: list[int] = []
     last: int | None = None

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sacrebleu.metrics import BLEU
+from sacrebleu.metrics.bleu import BLEU
 
 from models.errors import DataError
 from models.evaluation.texts import ROUGE, rouge
 from models.statistics.intervals import Floats, Interval, bootstrap_interval, clustered_interval
 
 RESAMPLES = 1000
-LENGTHS = {"short": range(11), "medium": range(11, 16), "long": range(16, 10**9)}
+LENGTHS = {"short": range(11), "middle": range(11, 16), "long": range(16, 10**9)}
 """Words of the source, parted by spaces."""
 
 Rows = Sequence[Mapping[str, Any]]

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from tasks.catalogue.entries import Entry, KeyMetric
+from tasks.catalogue.entries import HELD_OUT, TRAIN, Card, Curve, Entry, KeyMetric
 
 BESIDE: Mapping[str, Entry] = {
     "base": Entry(
@@ -18,6 +18,27 @@ BESIDE: Mapping[str, Entry] = {
         title="Texts and tasks",
         detailed=True,
         key_metrics=(KeyMetric("foundations_data/corpus_train", "texts", ",.0f"),),
+    ),
+    "ngram": Entry(
+        title="N-grams",
+        key_metrics=(KeyMetric("ngram/bits_per_byte", "bits per byte"),),
+        lineage=("ngram/parameters", "ngram/bits_per_byte"),
+    ),
+    "translate": Entry(
+        title="Translation",
+        key_metrics=(
+            KeyMetric("translate/bleu", "BLEU", ".1f"),
+            KeyMetric("translate/bleu_long", "of long sentences", ".1f"),
+        ),
+        final=True,
+        curves=(Curve("translate/loss", "Translation: loss", "nats per token"),),
+        loss_unit="nats per token",
+        lineage=("translate/parameters", "translate/bleu"),
+        card=Card(
+            text="A sequence-to-sequence model, trained on pairs of source and target.",
+            task="translation",
+        ),
+        datasets={"pairs": {"translation_train": TRAIN, "translation_heldout": HELD_OUT}},
     ),
     "foundations": Entry(
         title="Families of models",

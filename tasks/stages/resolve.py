@@ -17,6 +17,7 @@ first.
 """
 
 import contextlib
+import json
 import os
 import re
 import tempfile
@@ -27,6 +28,7 @@ from typing import TYPE_CHECKING
 
 from models.display import one_line
 from models.errors import ModelError, StoreError
+from models.families.recognition import refuse_unaligned_model
 from models.language.screening import screen_model
 from tasks.catalogue import CATALOGUE, Role, stages_for
 from tasks.registry.versions import ModelVersion, fetch_files, is_registered, named_version
@@ -42,6 +44,9 @@ PUBLISHED = re.compile(r"(?P<stage>[a-z][\w-]*)/(?P<digest>[0-9a-f]{1,64})")
 LANGUAGE_MODEL = ("ForCausalLM", "LMHeadModel")
 CLASSIFIER = ("ForSequenceClassification",)
 """How the names of fitting architectures end."""
+
+SCORERS = ("reward", "judge")
+"""Roles of models that score."""
 
 HUB_SECONDS = 10.0
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?(@[\w./-]+)?")
@@ -169,6 +174,10 @@ def _find_published(stage: str, digest: str, role: Role, *, called: str = "") ->
             f"{called} holds no model, wanted a {role} model in {folder / 'model'}; name a stage "
             f"that trains one: {' or '.join(wanted)}"
         )
+    if role not in SCORERS:
+        with contextlib.suppress(ValueError):  # what is damaged is refused where it is read
+            config = json.loads((folder / "model" / "config.json").read_bytes())
+            refuse_unaligned_model(called, config)
     return ref
 
 
@@ -186,7 +195,9 @@ def _adopt(source: str, role: Role, pipeline: "PipelineRun", adapter: str = "") 
 def _refuse_unfit(folder: Path, role: Role) -> None:
     """Refuse what adoption would refuse, as far as a folder's files say it without torch."""
     config, _ = screen_model(folder)
-    wanted = CLASSIFIER if role in ("reward", "judge") else LANGUAGE_MODEL
+    wanted = CLASSIFIER if role in SCORERS else LANGUAGE_MODEL
+    if role not in SCORERS:
+        refuse_unaligned_model(str(folder), config)
     named = next(iter(config.get("architectures") or [""]))
     if not named.endswith(wanted):
         raise ModelError(

@@ -1,4 +1,4 @@
 """Views of the flow `foundations`.
 
-`page` is the report on all models, with its `plots`.
+`page` is the report on all models, with its `plots`; `translation` shows one translator.
 """

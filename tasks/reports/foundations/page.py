@@ -81,13 +81,13 @@ def _objective(metrics: Mapping[str, float]) -> str:
     """What a model that reads both ways learned, beside what could be had without learning."""
     shown = []
     for name, label, baseline in (
-        ("masked_accuracy", "masked words", "unigram"),
-        ("next_sentence_accuracy", "next sentence", "majority"),
-        ("token_accuracy", "restored words", "unigram"),
+        ("masked_accuracy", "masked words", "masked_accuracy_unigram"),
+        ("next_sentence_accuracy", "next sentence", "next_sentence_majority"),
+        ("restored_accuracy", "restored words", "restored_accuracy_unigram"),
     ):
-        if f"pretrain/{name}_{baseline}" in metrics:
-            own, other = metrics[f"pretrain/{name}"], metrics[f"pretrain/{name}_{baseline}"]
-            shown.append(f"{label} {own:.3f} ({baseline} {other:.3f})")
+        if f"pretrain/{baseline}" in metrics:
+            own, other = metrics[f"pretrain/{name}"], metrics[f"pretrain/{baseline}"]
+            shown.append(f"{label} {own:.3f} (guessed {other:.3f})")
     return ", ".join(shown) or "next word"
 
 

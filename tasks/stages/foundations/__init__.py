@@ -1,5 +1,6 @@
 """Stages of the flow `foundations`, which compares families of models.
 
-`config` is the run's; `data` writes the texts, translations and tasks; `conclude` puts all models
-side by side, and `claims` says which published claims held.
+`config` is the run's; `data` writes the texts, translations and tasks; `ngram` counts, `translate`
+trains a translator; `conclude` puts all models side by side, and `claims` says which published
+claims held.
 """

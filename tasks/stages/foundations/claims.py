@@ -61,15 +61,17 @@ def _language() -> list[Claim]:
         for better, worse, text, source in order
     ]  # fmt: skip
     baselines = (
-        ("bert", "Masked words are learned", "Devlin et al. 2019", "masked_accuracy", "unigram"),
+        ("bert", "Masked words are learned", "Devlin et al. 2019", "masked_accuracy",
+         "masked_accuracy_unigram"),
         ("bert", "The next sentence is learned", "Devlin et al. 2019", "next_sentence_accuracy",
-         "majority"),
-        ("bart", "Noised text is restored", "Lewis et al. 2020", "token_accuracy", "unigram"),
+         "next_sentence_majority"),
+        ("bart", "Noised text is restored", "Lewis et al. 2020", "restored_accuracy",
+         "restored_accuracy_unigram"),
     )  # fmt: skip
     return claims + [
         Claim(
             part="language", text=text, source=source, better=model,
-            worse=f"{model}:pretrain/{metric}_{baseline}", metric=f"pretrain/{metric}",
+            worse=f"{model}:pretrain/{baseline}", metric=f"pretrain/{metric}",
         )
         for model, text, source, metric, baseline in baselines
     ]  # fmt: skip

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from models.config import Config, Seed
+from models.config import BatchSize, Config, Seed
 from models.families.config import ArchitectureConfig
 from models.language.config import TokenizerConfig
 from models.training.config import PretrainConfig
@@ -17,7 +17,9 @@ class FoundationsParameters(Config):
     seed: Seed = 0
     """Random seed of the run."""
     data: FoundationsDataConfig = Field(default_factory=FoundationsDataConfig)
-    tokenizer: TokenizerConfig = Field(default_factory=lambda: TokenizerConfig(vocab_size=4096))
+    tokenizer: TokenizerConfig = Field(
+        default_factory=lambda: TokenizerConfig(vocab_size=4096, mask=True)
+    )
     model: ArchitectureConfig = Field(
         default_factory=lambda: ArchitectureConfig(layers=4, width=128, heads=4, context=128),
         title="Architecture",
@@ -27,6 +29,8 @@ class FoundationsParameters(Config):
         default_factory=lambda: PretrainConfig(steps=1000, block_tokens=128, batch_size=16),
         title="Pretraining",
     )
+    text_batch: BatchSize = Field(64, title="Texts per batch")
+    """Of BERT and BART, whose rows are single texts; the others read packed blocks."""
     understanding: bool = True
     """Fine-tune BERT, GPT-2 and BART on entailment, similarity, polarity and choice, from
     pretrained and from random weights."""

@@ -48,7 +48,7 @@ def test_bleu_of_each_length_is_sacrebleus_and_lies_in_its_interval() -> None:
     groups = {
         "all": some,
         "short": [row for row in some if len(row["source"].split()) <= 10],
-        "medium": [row for row in some if 11 <= len(row["source"].split()) <= 15],
+        "middle": [row for row in some if 11 <= len(row["source"].split()) <= 15],
         "long": [row for row in some if len(row["source"].split()) > 15],
     }
     assert scores.rows == {name: len(group) for name, group in groups.items()}

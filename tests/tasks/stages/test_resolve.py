@@ -5,7 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -31,14 +31,19 @@ def publish(home: Path) -> Publish:
     """Publish a stage as run_stage does: into the store and into MLflow."""
 
     def make(
-        stage: str, digest: str, inputs: Mapping[str, str] | None = None, *, model: bool = True
+        stage: str,
+        digest: str,
+        inputs: Mapping[str, str] | None = None,
+        *,
+        model: bool = True,
+        config: str = "",
     ) -> StageRef:
         store, tracker = Store(load_settings().store), Tracker(load_settings())
         tags = {"quartet.published": digest, "quartet.stage": stage}
         run_id = tracker.start_run(stage, parameters={}, tags=tags)
         out = store.writing(stage, digest)
         (out / "model").mkdir()
-        (out / "model" / ("config.json" if model else "nothing")).write_text(digest)
+        (out / "model" / ("config.json" if model else "nothing")).write_text(config or digest)
         manifest = Manifest(
             stage=stage, digest=digest, seed=0, parameters={}, inputs=dict(inputs or {}),
             libraries={}, code="", run_id=run_id, seconds=0.0, metrics={}, files=list_files(out),
@@ -141,6 +146,32 @@ def test_find_model_refuses_a_stage_without_a_model(publish: Publish) -> None:
     publish("sft", SFT, model=False)
     with pytest.raises(ModelError, match="sft/5f5f holds no model"):
         find_model("sft/5f5f", role="sft", pipeline=PIPELINE)
+
+
+@pytest.mark.parametrize(
+    ("family", "why"),
+    [("bert", "is a bert, which sees both sides"), ("bart", "is a bart, which writes one text")],
+)
+def test_find_model_refuses_what_does_not_predict_the_next_token(
+    causal: Path, tmp_path: Path, publish: Publish, family: Any, why: str
+) -> None:
+    from models.families.config import ArchitectureConfig
+    from models.families.networks import build_model
+    from models.language.folders import load_causal_model, load_tokenizer, save_model
+
+    sizes = ArchitectureConfig(family=family, layers=1, width=16, heads=2, context=32)
+    tokenizer = load_tokenizer(causal)
+    model = build_model(sizes, tokenizer, seed=0)
+    save_model(model, tokenizer, tmp_path / "other")
+    save_model(model.base_model, tokenizer, tmp_path / "trunk")
+    for name in ("other", "trunk"):
+        with planned(), pytest.raises(ModelError, match=why):
+            find_model(str(tmp_path / name), role="base", pipeline=PIPELINE)
+        with pytest.raises(ModelError, match=why):
+            load_causal_model(tmp_path / name)
+    publish("pretrain", SFT, config=(tmp_path / "other" / "config.json").read_text())
+    with pytest.raises(ModelError, match=rf"pretrain/5f5f {why}"):
+        find_model("pretrain/5f5f", role="base", pipeline=PIPELINE)
 
 
 @pytest.mark.parametrize("name", ["", "/no/such/folder", "a/b/c", "what is this?", "~/nowhere"])
