@@ -19,6 +19,16 @@ BESIDE: Mapping[str, Entry] = {
         detailed=True,
         key_metrics=(KeyMetric("foundations_data/corpus_train", "texts", ",.0f"),),
     ),
+    "select": Entry(
+        title="Selection of texts",
+        detailed=True,
+        key_metrics=(
+            KeyMetric("select/kept", "texts kept", ",.0f"),
+            KeyMetric("select/dropped", "dropped", ",.0f"),
+        ),
+        lineage=("select/kept", "select/dropped"),
+        datasets={"corpus": {"corpus_train": TRAIN}},
+    ),
     "ngram": Entry(
         title="N-grams",
         key_metrics=(KeyMetric("ngram/bits_per_byte", "bits per byte"),),
