@@ -53,6 +53,16 @@ BESIDE: Mapping[str, Entry] = {
         final=True,
         datasets=_task_files(HELD_OUT),
     ),
+    "select": Entry(
+        title="Selection of texts",
+        detailed=True,
+        key_metrics=(
+            KeyMetric("select/kept", "texts kept", ",.0f"),
+            KeyMetric("select/dropped", "dropped", ",.0f"),
+        ),
+        lineage=("select/kept", "select/dropped"),
+        datasets={"corpus": {"corpus_train": TRAIN}},
+    ),
     "ngram": Entry(
         title="N-grams",
         key_metrics=(KeyMetric("ngram/bits_per_byte", "bits per byte"),),
