@@ -74,7 +74,7 @@ class PretrainConfig(Config):
     batch_size: BatchSize = 16
     """Packed blocks per optimiser step; of masked language modelling and denoising rows."""
     start_batch_size: Annotated[int, Field(ge=0, le=65_536)] = 0
-    """Blocks of the first step of a batch-size ramp; 0 = batch_size from the first step."""
+    """Those of the first step of a batch-size ramp; 0 = batch_size from the first step."""
     ramp_share: Share = 0.1
     """Share of the steps over which a batch that starts smaller grows to batch_size."""
     tokens_per_microbatch: Count = 16384
@@ -82,7 +82,8 @@ class PretrainConfig(Config):
     block_tokens: BlockTokens = 128
     """Tokens per packed block, most tokens of a row; at most the model's context length."""
     bounded_documents: bool = False
-    """Attend within a document only, though several share a block; measure them likewise."""
+    """Causal families attend within a document only, though several share a block; held-out
+    documents are measured likewise."""
     mixture: str = ""
     """Shares of the tokens by the source of the corpus's rows, such as captions=0.7, reviews=0.3;
     empty = every row once per epoch."""

@@ -27,11 +27,12 @@ from models.language.likelihood import HELD_OUT_TOKENS
 from models.language.packing import cut_rows
 from models.objectives.documents import Pieces, encode_documents
 from models.randomness import derive_seed
-from models.rows import iterate_rows, write_rows
+from models.rows import write_rows
 from models.runtime import TrainingRun
 from models.training.account import publish_account
+from models.training.blocks import document_sources
 from models.training.config import PretrainConfig
-from models.training.order import plan_steps
+from models.training.order import Plan, plan_steps
 from models.training.setup import GuardedTrainer, train, trainer_settings
 
 SAMPLES = "samples.jsonl"
@@ -126,22 +127,15 @@ def pretrain_reconstruction(
     pieces = _pieces(task, corpus)
     held_out = HeldOutRows(task, _pieces(task, heldout), unigram_logprobs(pieces, encoder))
     model = build_model(architecture, encoder, seed=derive_seed(run.seed, "pretrain.weights"))
-    plan = plan_steps(
-        [length + task.added_tokens for length in pieces.lengths],
-        config,
-        seed=run.seed,
-        sources=_sources(corpus, pieces) if config.weights else (),
-    )
-    order = [number for step in plan.steps for number in step]
-    places = iter(range(len(order)))
+    plan = _plan(task, pieces, corpus, run.seed)
     settings = trainer_settings(config, run, stage="pretrain", steps=config.steps)
     trainer = RowTrainer(
         objective=task,
         model=model,
         config=config,
         args=TrainingArguments(**settings, remove_unused_columns=False),
-        train_dataset=DrawnRows(task, pieces, order, derive_seed(run.seed, "pretrain.rows")),
-        steps=[[next(places) for _ in step] for step in plan.steps],
+        train_dataset=DrawnRows(task, pieces, plan.order, derive_seed(run.seed, "pretrain.rows")),
+        steps=plan.places,
         decay_embeddings=config.decay_embeddings,
     )
     train(trainer, run, stage="pretrain", measure=held_out.measure, spikes=config.spikes)
@@ -154,6 +148,7 @@ def pretrain_reconstruction(
     return {
         **measured,
         **publish_account(plan, trainer, config, run),
+        "pretrain/corpus_tokens": float(sum(pieces.lengths)),
         "pretrain/parameters": float(parameter_count(model)),
     }
 
@@ -262,6 +257,16 @@ def _cut(batch: Batch, most_tokens: int) -> Iterator[Batch]:
         yield {name: one[part] for name, one in batch.items()}
 
 
+def _plan(task: Objective, pieces: Pieces, corpus: Path, seed: int) -> Plan:
+    """Which pieces each step learns from."""
+    lengths = [length + task.added_tokens for length in pieces.lengths]
+    sources: list[str] = []
+    if task.config.weights:
+        named = document_sources(corpus)
+        sources = [named[document] for document in pieces.documents]
+    return plan_steps(lengths, task.config, seed=seed, sources=sources)
+
+
 def _want_special(encoder: Any, path: Path, names: Sequence[str]) -> None:
     missing = [name for name in names if getattr(encoder, f"{name}_token_id") is None]
     if missing:
@@ -280,12 +285,6 @@ def _pieces(task: Objective, path: Path) -> Pieces:
             "restore; give more rows or hold out a larger share"
         )
     return pieces
-
-
-def _sources(path: Path, pieces: Pieces) -> list[str]:
-    """The source of each piece's document."""
-    named = [str(row.get("source", "")) for row in iterate_rows(path)]
-    return [named[document] for document in pieces.documents]
 
 
 @contextmanager
