@@ -103,6 +103,12 @@ class Pieces:
         lengths: list[int] = (self._stops - self._starts).tolist()
         return lengths
 
+    @property
+    def documents(self) -> list[int]:
+        """Number of each piece's document."""
+        documents: list[int] = self._documents.tolist()
+        return documents
+
     def count_ids(self, vocab_size: int) -> torch.Tensor:
         """How often each id occurs in the documents, (vocab,) int64."""
         counts = np.zeros(vocab_size, np.int64)

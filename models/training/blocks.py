@@ -98,11 +98,16 @@ def blocks_by_source(
         DataError: The corpus fills no block.
     """
     tokens, order = _shuffled(encoder, path, block_tokens, seed, cache)
-    sources = np.array([str(row.get("source", "")) for row in iterate_rows(path)])[order.numpy()]
+    sources = np.array(document_sources(path))[order.numpy()]
     return {
         str(name): Blocks(tokens, order[torch.from_numpy(sources == name)], block_tokens)
         for name in np.unique(sources)
     }
+
+
+def document_sources(path: Path) -> list[str]:
+    """The `source` of each row of a row file, "" where it has none."""
+    return [str(row.get("source", "")) for row in iterate_rows(path)]
 
 
 def _shuffled(

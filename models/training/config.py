@@ -82,7 +82,8 @@ class PretrainConfig(Config):
     block_tokens: BlockTokens = 128
     """Tokens per packed block, most tokens of a row; at most the model's context length."""
     bounded_documents: bool = False
-    """Attend within a document only, though several share a block; measure them likewise."""
+    """Causal families attend within a document only, though several share a block; held-out
+    documents are measured likewise."""
     mixture: str = ""
     """Shares of the tokens by the source of the corpus's rows, such as captions=0.7, reviews=0.3;
     empty = every row once per epoch."""
@@ -103,8 +104,8 @@ class PretrainConfig(Config):
     """Recompute activations to save memory."""
     checkpoint_steps: Steps = 500
     """Optimiser steps between checkpoints."""
-    masking: MaskingConfig = Field(default_factory=MaskingConfig)
-    denoising: DenoisingConfig = Field(default_factory=DenoisingConfig)
+    masking: MaskingConfig = MaskingConfig()
+    denoising: DenoisingConfig = DenoisingConfig()
     spikes: SpikeConfig = SpikeConfig()
 
     @property

@@ -11,6 +11,7 @@ Source: Brown et al., Language Models are Few-Shot Learners (2020), section 2.3 
 Touvron et al., LLaMA (2023), section 2.1 and table 1.
 """
 
+import itertools
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,19 @@ class Plan:
     steps: Sequence[Sequence[int]]
     lengths: Sequence[int]
     sources: Sequence[str] = ()
+
+    @property
+    def order(self) -> list[int]:
+        """Row numbers in the order of training."""
+        return [row for step in self.steps for row in step]
+
+    @property
+    def places(self) -> list[list[int]]:
+        """Places in that order that each step takes."""
+        ends = itertools.accumulate(map(len, self.steps))
+        return [
+            list(range(end - len(rows), end)) for rows, end in zip(self.steps, ends, strict=True)
+        ]
 
     def tokens(self, step: int) -> Counter[str]:
         """Tokens of a step, counted from 1, by source; all under "" where none are mixed."""

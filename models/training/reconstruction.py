@@ -3,7 +3,7 @@
 Documents are cut into pieces, one a row. What is hidden of it is drawn from a generator of the
 row's own, seeded by its number in the order of training: epochs differ, and a resumed run draws
 the same. Held-out rows are drawn from one fixed seed, so that all models restore the same rows,
-whatever their own seeds. Optimiser, schedule and checkpoints are those of pretraining.
+whatever their own seeds. Plan, optimiser, schedule and checkpoints are those of pretraining.
 """
 
 from abc import ABC, abstractmethod
@@ -29,8 +29,10 @@ from models.objectives.documents import Pieces, encode_documents
 from models.randomness import derive_seed
 from models.rows import write_rows
 from models.runtime import TrainingRun
+from models.training.account import publish_account
+from models.training.blocks import document_sources
 from models.training.config import PretrainConfig
-from models.training.order import training_order
+from models.training.order import Plan, plan_steps
 from models.training.setup import GuardedTrainer, train, trainer_settings
 
 SAMPLES = "samples.jsonl"
@@ -125,22 +127,18 @@ def pretrain_reconstruction(
     pieces = _pieces(task, corpus)
     held_out = HeldOutRows(task, _pieces(task, heldout), unigram_logprobs(pieces, encoder))
     model = build_model(architecture, encoder, seed=derive_seed(run.seed, "pretrain.weights"))
-    lengths = pieces.lengths
-    order = training_order(
-        lengths,
-        total=config.steps * config.batch_size,
-        batch_size=config.batch_size,
-        generator=torch.Generator().manual_seed(derive_seed(run.seed, "pretrain.order")),
-    )
+    plan = _plan(task, pieces, corpus, run.seed)
     settings = trainer_settings(config, run, stage="pretrain", steps=config.steps)
     trainer = RowTrainer(
         objective=task,
         model=model,
         config=config,
         args=TrainingArguments(**settings, remove_unused_columns=False),
-        train_dataset=DrawnRows(task, pieces, order, derive_seed(run.seed, "pretrain.rows")),
+        train_dataset=DrawnRows(task, pieces, plan.order, derive_seed(run.seed, "pretrain.rows")),
+        steps=plan.places,
+        decay_embeddings=config.decay_embeddings,
     )
-    train(trainer, run, stage="pretrain", measure=held_out.measure)
+    train(trainer, run, stage="pretrain", measure=held_out.measure, spikes=config.spikes)
     measured = held_out.measure(model)
     run.log(measured, trainer.state.global_step)
     save_model(model, encoder, run.out)
@@ -149,8 +147,8 @@ def pretrain_reconstruction(
         write_rows(run.out.with_name(SAMPLES), samples)
     return {
         **measured,
-        "pretrain/tokens": float(sum(lengths[number] + task.added_tokens for number in order)),
-        "pretrain/corpus_tokens": float(sum(lengths)),
+        **publish_account(plan, trainer, config, run),
+        "pretrain/corpus_tokens": float(sum(pieces.lengths)),
         "pretrain/parameters": float(parameter_count(model)),
     }
 
@@ -259,13 +257,23 @@ def _cut(batch: Batch, most_tokens: int) -> Iterator[Batch]:
         yield {name: one[part] for name, one in batch.items()}
 
 
+def _plan(task: Objective, pieces: Pieces, corpus: Path, seed: int) -> Plan:
+    """Which pieces each step learns from."""
+    lengths = [length + task.added_tokens for length in pieces.lengths]
+    sources: list[str] = []
+    if task.config.weights:
+        named = document_sources(corpus)
+        sources = [named[document] for document in pieces.documents]
+    return plan_steps(lengths, task.config, seed=seed, sources=sources)
+
+
 def _want_special(encoder: Any, path: Path, names: Sequence[str]) -> None:
     missing = [name for name in names if getattr(encoder, f"{name}_token_id") is None]
     if missing:
         raise ModelError(
             f"the tokenizer in {path} has no {' and no '.join(missing)} token, wanted "
-            f"{', '.join(names)} to restore what is hidden; train the tokenizer again, or choose a "
-            "causal family"
+            f"{', '.join(names)} to restore what is hidden; train one with tokenizer.mask=true, or "
+            "choose a causal family"
         )
 
 

@@ -17,7 +17,7 @@ from models.objectives.masking import IGNORED
 from models.rows import read_rows, write_rows
 from models.runtime import TrainingRun
 from models.training import reconstruction
-from models.training.config import PretrainConfig
+from models.training.config import PretrainConfig, SpikeConfig
 from models.training.denoising import Denoising, pretrain_denoising, restore
 from models.training.masked import MaskedLanguageModelling, predict, pretrain_masked
 from models.training.reconstruction import DrawnRows, Objective
@@ -42,7 +42,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tokenizer and texts."""
     found = tmp_path_factory.mktemp("given")
     make_tokenizer(TEXTS).save_pretrained(found / "tokenizer")
-    write_rows(found / "corpus.jsonl", [{"text": TEXTS[row % 4]} for row in range(24)])
+    write_rows(
+        found / "corpus.jsonl",
+        [{"text": TEXTS[row % 4], "source": f"part {row % 2}"} for row in range(24)],
+    )
     write_rows(found / "heldout.jsonl", [{"text": text} for text in TEXTS])
     return found
 
@@ -120,12 +123,21 @@ def test_a_killed_run_resumes_to_the_same_bits(run: Any, tmp_path: Path) -> None
         if step == 5:
             raise Killed
 
-    whole = run("whole")
+    config = CONFIG.model_copy(
+        update={"start_batch_size": 2, "ramp_share": 0.5, "mixture": "part 0=0.5, part 1=0.5"}
+    )
+    whole = run("whole", config=config)
+    sizes = [row["rows"] for row in read_rows(tmp_path / "whole" / "batches.jsonl")]
+    assert sizes == [2, 3, 4, 5, 6, 6, 6]  # round(0.5 * 7) = 4 steps from 2 to 6
     with pytest.raises(Killed):
-        run("killed", log=kill)
+        run("killed", config=config, log=kill)
     assert not (tmp_path / "killed" / "model").exists()
     steps: list[int] = []
-    assert run("killed", log=lambda metrics, step: steps.append(step)) == whole
+
+    def log(metrics: Mapping[str, float], step: int) -> None:
+        steps.append(step)
+
+    assert run("killed", config=config, log=log) == whole
     assert min(steps) == 5  # from checkpoint 4
     assert published(tmp_path / "killed") == published(tmp_path / "whole")
 
@@ -191,7 +203,8 @@ def test_the_loss_is_transformers_own(family: str, encoder: Any, tmp_path: Path)
     given = {name: one for name, one in batch.items() if name != "next_sentence_weight"}
     with torch.no_grad():
         found = task.loss(model, batch, (batch["labels"] != IGNORED).sum())
-    assert float(found) == pytest.approx(float(model(**given).loss), rel=1e-6)
+        own = model(**given).loss
+    assert float(found) == pytest.approx(float(own), rel=1e-6)
 
 
 def test_metrics_are_those_of_rows_one_by_one(family: str, encoder: Any, tmp_path: Path) -> None:
@@ -278,3 +291,31 @@ def test_what_cannot_work_is_refused(
     write_rows(tmp_path / "empty.jsonl", [{"text": ""}])
     with pytest.raises(DataError, match="holds no document"):
         run(heldout=tmp_path / "empty.jsonl")
+
+
+def test_batches_grow_sources_are_mixed_and_spikes_undone_as_in_pretraining(
+    run: Any, family: str, tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus = tmp_path / "mixed.jsonl"
+    write_rows(corpus, [{"text": TEXTS[row % 4], "source": "ab"[row % 2]} for row in range(24)])
+    changes = {"start_batch_size": 2, "ramp_share": 0.6, "mixture": "a=3,b=1"}
+    spikes = SpikeConfig(recover=True)
+    config = CONFIG.model_copy(update=changes | {"spikes": spikes})
+    original = reconstruction.RowTrainer.compute_loss
+
+    def breaks_once(self: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+        loss: torch.Tensor = original(self, *args, **kwargs)
+        return loss * float("nan") if self.state.global_step == 4 else loss  # in step 5
+
+    monkeypatch.setattr(reconstruction.RowTrainer, "compute_loss", breaks_once)
+    metrics = run(corpus=corpus, config=config)
+    # round(0.6 * 7) = 4 steps of 2, 3, 4, 5 rows, then 6.
+    rows = read_rows(tmp_path / "a" / "batches.jsonl")
+    assert [row["rows"] for row in rows] == [2, 3, 4, 5, 6, 6, 6]
+    assert [row["step"] for row in rows if row["skipped"]] == [5]
+    for source in "ab":
+        learned = sum(row["tokens"].get(source, 0) for row in rows if not row["skipped"])
+        assert metrics[f"pretrain/tokens/{source}"] == learned > 0
+    assert metrics["pretrain/tokens"] == sum(metrics[f"pretrain/tokens/{one}"] for one in "ab")
+    assert run("b", corpus=corpus, config=config) == metrics
+    assert published(tmp_path / "a") == published(tmp_path / "b")
