@@ -5,6 +5,7 @@ sources are mixed, and `spikes.json` where it was to recover from spikes.
 """
 
 from models.distributed.team import current_team
+from models.families.flops import flops_per_token
 from models.rows import write_json, write_rows
 from models.runtime import TrainingRun
 from models.training.config import PretrainConfig
@@ -21,15 +22,18 @@ def publish_account(
     """Write the records of a training that has ended, beside the folder of its model.
 
     Returns:
-        Metrics: tokens learned from and in the corpus; by source tokens and epochs, where sources
-        are mixed; spikes and skipped batches, where it was to recover from them.
+        Metrics: tokens learned from and in the corpus; operations, attention's included; by source
+        tokens and epochs, where sources are mixed; spikes and skipped batches, where it was to
+        recover from them.
     """
     assert trainer.watch is not None
     skipped = trainer.watch.skipped
     learned = plan.learned(skipped)
+    rate = flops_per_token(trainer.model, config.block_tokens)
     metrics = {
         "pretrain/tokens": float(learned.total()),
         "pretrain/corpus_tokens": float(sum(plan.lengths)),
+        "pretrain/flops": learned.total() * rate.training,
     }
     if config.weights:
         metrics |= {f"pretrain/tokens/{name}": float(learned[name]) for name in config.weights}
