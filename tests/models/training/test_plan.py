@@ -13,8 +13,9 @@ from models.errors import DataError
 from models.families.config import ArchitectureConfig
 from models.families.networks import build_model
 from models.randomness import derive_seed
-from models.rows import read_rows, write_rows
+from models.rows import read_json, read_rows, write_rows
 from models.runtime import TrainingRun
+from models.training.account import flops_per_token
 from models.training.blocks import blocks_by_source
 from models.training.config import PretrainConfig, SFTStageConfig
 from models.training.order import batch_sizes, plan_steps, training_order
@@ -177,3 +178,62 @@ def test_norms_biases_and_embeddings_are_left_out_of_weight_decay(
         tables = {"transformer.wte.weight", "transformer.wpe.weight"}
     assert decayed[True] - decayed[False] == tables
     assert decayed[False] < decayed[True]
+
+
+@pytest.mark.parametrize(
+    ("changes", "learned", "attentions"),
+    [
+        ({}, lambda total, experts: total, 2),
+        # A token meets two of four experts.
+        ({"family": "mixtral", "experts": 4}, lambda total, experts: total - experts / 2, 2),
+        # Attention to itself in the encoder, to itself and to the encoder in the decoder.
+        ({"family": "bart"}, lambda total, experts: total, 6),
+        ({"family": "lstm"}, lambda total, experts: total, 0),
+    ],
+    ids=["llama", "mixtral", "bart", "lstm"],
+)
+def test_operations_per_token_are_six_per_weight_and_those_of_attention(
+    changes: Any, learned: Any, attentions: int, tokenizer: Any
+) -> None:
+    sizes = {"layers": 2, "width": 32, "heads": 2, "context": 64}
+    model = build_model(ArchitectureConfig(**sizes | changes), tokenizer, seed=0)
+    total = sum(weight.numel() for weight in model.parameters())
+    experts = sum(
+        module.gate_up_proj.numel() + module.down_proj.numel()
+        for module in model.modules()
+        if hasattr(module, "gate_up_proj")
+    )
+    # 12 * width * context for each attention: 12 * 32 * 16.
+    assert flops_per_token(model, 16) == 6 * learned(total, experts) + attentions * 12 * 32 * 16
+
+
+def test_pace_lies_with_the_checkpoints_and_changes_no_metric(
+    corpus_file: Path,
+    tokenizer_folder: Path,
+    tiny_architecture: ArchitectureConfig,
+    make_run: Callable[..., TrainingRun],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def run() -> dict[str, float]:
+        return pretrain(
+            tokenizer=tokenizer_folder,
+            corpus=corpus_file,
+            heldout=corpus_file,
+            architecture=tiny_architecture,
+            config=PretrainConfig(**SMALL),
+            run=make_run(tmp_path / "a"),
+        )
+
+    caplog.set_level("INFO", logger="models.training.account")
+    metrics = run()
+    size = metrics["pretrain/parameters"]
+    assert metrics["pretrain/tokens_per_parameter"] == 7 * 4 * 16 / size
+    assert "448 tokens for" in caplog.text
+    assert "tokens/s" in caplog.text
+    path = tmp_path / "a.checkpoints" / "pace.json"
+    found = read_json(path)
+    assert found["tokens_per_second"] > 0
+    assert 0 < found["model_flops_utilisation"] < 1
+    assert run() == metrics  # which only publishes again
+    assert read_json(path) == found
