@@ -115,6 +115,17 @@ def answer_questions(
         ModelError: The model's log-likelihoods are not finite, or chat prompts without a template.
     """
     examples = draw_examples(questions, config.shots, seed, shown=shown)
+    return answer_after(model, tokenizer, questions, examples, config)
+
+
+def answer_after(
+    model: Any,
+    tokenizer: Any,
+    questions: Questions,
+    examples: Examples,
+    config: MultipleChoiceConfig,
+) -> Answers:
+    """Have a model answer questions, each behind its own examples; see `answer_questions`."""
     limit: int = model.config.max_position_embeddings
     if config.prompt == "chat":
         encoded = _encode_chat(tokenizer, questions, examples, limit)
@@ -149,22 +160,28 @@ class EncodedQuestions:
     cut: int
 
 
+def behind(context: str, answer: str, delimiter: str) -> str:
+    """Put the delimiter before an answer, unless there is white space already."""
+    spaced = not context or context[-1].isspace() or answer[0].isspace()
+    return answer if spaced else delimiter + answer
+
+
+def solved_text(question: Question, delimiter: str) -> str:
+    """Write a question with its right answer, as an example of a plain prompt."""
+    return question.context + behind(question.context, question.answer, delimiter)
+
+
 def _encode_plain(
     tokenizer: Any, questions: Questions, examples: Examples, limit: int, delimiter: str
 ) -> EncodedQuestions:
 
-    def behind(context: str, answer: str) -> str:
-        """Put the delimiter before an answer, unless there is white space already."""
-        spaced = not context or context[-1].isspace() or answer[0].isspace()
-        return answer if spaced else delimiter + answer
-
     heads = _heads(questions)
     pairs, head_pairs = [], []
     for row, solved, head in zip(questions.rows, examples, heads, strict=True):
-        blocks = [one.context + behind(one.context, one.answer) for one in solved]
+        blocks = [solved_text(one, delimiter) for one in solved]
         context = BETWEEN.join([*blocks, row.context])
-        pairs += [(context, behind(row.context, answer)) for answer in row.answers]
-        head_pairs += [(context, behind(row.context, head))] if head else []
+        pairs += [(context, behind(row.context, answer, delimiter)) for answer in row.answers]
+        head_pairs += [(context, behind(row.context, head, delimiter))] if head else []
     encoded_heads = iter(encode_pairs(tokenizer, head_pairs))
     groups = _grouped(encode_pairs(tokenizer, pairs), questions)
     rooms = _rooms([[one.continuation for one in group] for group in groups], limit, questions)

@@ -6,7 +6,7 @@ of our own.
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from sacrebleu import corpus_bleu
 
@@ -45,7 +45,9 @@ def bleu(
         return math.nan
     most = max(len(one) for one in listed)
     # sacrebleu wants one stream a rank of reference, None where a completion has fewer.
-    streams = [[one[rank] if rank < len(one) else None for one in listed] for rank in range(most)]
+    streams: list[Any] = [
+        [one[rank] if rank < len(one) else None for one in listed] for rank in range(most)
+    ]
     return float(corpus_bleu(list(completions), streams, tokenize=tokenize).score)
 
 

@@ -11,6 +11,7 @@ et al., Switch Transformers (2021), equations 4 to 6, and its weight of 0.01; Va
 Attention is all you need (2017), which is Marian's network with ReLU.
 """
 
+import math
 from typing import Any
 
 import torch
@@ -133,6 +134,7 @@ def _build_bert(config: ArchitectureConfig, vocab_size: int, ids: dict[str, Any]
             max_position_embeddings=config.context,
             hidden_dropout_prob=0.0,
             attention_probs_dropout_prob=0.0,
+            initializer_range=_spread(config),
             **ids,
         )
     )
@@ -166,6 +168,7 @@ def _seq2seq_sizes(
         "decoder_ffn_dim": config.inner_width,
         "max_position_embeddings": config.context,
         "dropout": 0.0,
+        "init_std": _spread(config),
         "decoder_start_token_id": ids["eos_token_id"],
         "forced_eos_token_id": None,
         **ids,
@@ -181,3 +184,12 @@ def _build_yardstick(config: ArchitectureConfig, vocab_size: int, ids: dict[str,
         context=config.context,
         ids=ids,
     )
+
+
+def _spread(config: ArchitectureConfig) -> float:
+    """Standard deviation of the first weights of BERT, BART and the Transformer of 2017.
+
+    BERT's 0.02 at its width, and as 1 / sqrt(width) at others: with 0.02 narrow networks, which
+    normalise after each layer, take long before they attend to anything.
+    """
+    return 0.02 * math.sqrt(768 / config.width)

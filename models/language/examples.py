@@ -123,6 +123,11 @@ class Pairs:
         """Prompt and rejected completion."""
         return [p + c for p, c in zip(self.prompts, self.rejected, strict=True)]
 
+    @property
+    def sequences(self) -> list[list[int]]:
+        """Those of both sides, all chosen ones first."""
+        return self.chosen_sequences + self.rejected_sequences
+
 
 def encode_pairs(
     tokenizer: Any, rows: list[dict[str, Any]], max_tokens: int, *, one_cut: bool = False

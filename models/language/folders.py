@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from transformers import (
     AutoModelForCausalLM,
+    AutoModelForPreTraining,
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
 )
@@ -27,12 +28,14 @@ from models.config import Precision
 from models.distributed.sharding import gathered_state
 from models.distributed.team import current_team
 from models.errors import ModelError
+from models.families.scorers import reads_whole, score_head
 from models.language.reading import (
     known_score_heads,
     read_tokenizer,
     read_weights,
     without_progress_bars,
 )
+from models.language.screening import read_json
 from models.runtime import weights_dtype
 from models.unfit import refuse_unfit
 
@@ -108,12 +111,12 @@ def load_reward_model(path: Path, dtype: torch.dtype = torch.float32) -> Any:
     """
     wanted = "reward model with one label"
     model = _load(path, AutoModelForSequenceClassification, wanted, "reward", dtype)
-    if model.config.num_labels != 1 or not hasattr(model, "score"):
+    if model.config.num_labels != 1 or score_head(model) is None:
         raise ModelError(
             f"{path} holds a {type(model).__name__} with {model.config.num_labels} labels, a "
             "reward model with one label was wanted; give the folder of a reward stage"
         )
-    model.score.float()
+    score_head(model).float()
     return model
 
 
@@ -132,32 +135,63 @@ def load_frozen(
 
 
 def new_reward_model(path: Path, dtype: torch.dtype = torch.float32, *, seed: int) -> Any:
-    """Put a fresh score head, float32, on the trunk of a causal language model.
+    """Put a fresh score head, float32, on the trunk of a causal language model, a BERT or a BART.
 
     Args:
-        path: Folder of an SFT model.
+        path: Folder of an SFT model, or of a pretrained BERT or BART.
         seed: Of the head's weights, drawn from N(0, 1 / sqrt(width + 1)).
+
+    Raises:
+        ModelError: The folder is incomplete or damaged, or a BERT's tokenizer has no CLS.
 
     Source:
         Stiennon et al., Learning to summarize from human feedback (2020), section 3.4;
         the head's scale from its released code.
     """
-    model = reward_model_on(load_causal_model(path, dtype))
-    head = model.score.weight
+    model = reward_model_on(_load_trunk(path, dtype))
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        head.normal_(0.0, 1.0 / math.sqrt(head.shape[1] + 1), generator=generator)
+        for weight in score_head(model).parameters():
+            if weight.dim() > 1:
+                weight.normal_(0.0, 1.0 / math.sqrt(weight.shape[1] + 1), generator=generator)
+    return model
+
+
+def trunk_type(path: Path) -> str:
+    """Read the type of a folder's network, such as llama or bert, without loading it.
+
+    Raises:
+        ModelError: The folder has no config, or a damaged one.
+    """
+    _want_files(path, "model", ["config.json"])
+    return str(read_json(path, "config.json").get("model_type"))
+
+
+def _load_trunk(path: Path, dtype: torch.dtype) -> Any:
+    kind = trunk_type(path)
+    if kind == "bart":
+        return load_seq2seq_model(path, dtype)
+    if kind != "bert":
+        return load_causal_model(path, dtype)
+    model = _load(path, AutoModelForPreTraining, "BERT with its heads", "pretrain", dtype)
+    model.config.cls_token_id = load_tokenizer(path).cls_token_id
+    if model.config.cls_token_id is None:
+        raise ModelError(
+            f"the tokenizer in {path} has no CLS token, which BERT is scored at; train one with "
+            "tokenizer.mask=true, and the BERT on it"
+        )
     return model
 
 
 def reward_model_on(causal: Any) -> Any:
-    """Put a score head of zeros on the trunk of a causal language model, sharing its weights.
+    """Put a score head of zeros on the trunk of a language model, sharing its weights.
 
     Both may learn only where these weights are frozen.
     """
     config = copy.deepcopy(causal.config)
     config.num_labels = 1
-    known_score_heads(config)
+    if not reads_whole(causal):
+        known_score_heads(config)
     with torch.device("meta"), torch.random.fork_rng(devices=[]):
         model = AutoModelForSequenceClassification.from_config(
             config, dtype=torch.float32, trust_remote_code=False
@@ -169,8 +203,9 @@ def reward_model_on(causal: Any) -> Any:
         model.base_model_prefix,
         copy.deepcopy(trunk, shared | {id(causal.config): model.config}),
     )
-    model.score.to_empty(device=causal.device)
-    torch.nn.init.zeros_(model.score.weight)
+    head = score_head(model).to_empty(device=causal.device)
+    for weight in head.parameters():
+        torch.nn.init.zeros_(weight)
     return model.eval()
 
 

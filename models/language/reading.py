@@ -19,6 +19,7 @@ from transformers import (
     MODEL_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
+    AutoModelForPreTraining,
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -39,6 +40,7 @@ LOADING = threading.Lock()
 
 ARCHITECTURES = {
     AutoModelForCausalLM: ("ForCausalLM", "LMHeadModel"),
+    AutoModelForPreTraining: ("ForPreTraining",),
     AutoModelForSeq2SeqLM: ("ForConditionalGeneration", "MTModel"),
     AutoModelForSequenceClassification: ("ForSequenceClassification",),
 }

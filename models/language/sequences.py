@@ -17,6 +17,7 @@ import torch
 
 from models.distributed.sharding import as_forward
 from models.distributed.team import current_team
+from models.families.scorers import reads_whole, whole_scores
 from models.language.config import SamplingConfig
 from models.language.packing import cut_rows, packed_hidden
 
@@ -245,7 +246,10 @@ def token_values(model: Any, sequences: Sequences) -> torch.Tensor:
 
 
 def sequence_scores(model: Any, sequences: Sequences) -> torch.Tensor:
-    """Read the score head at the last token of each row, (batch,)."""
+    """Read the score head at the last token of each row, (batch,); BERT's and BART's own way."""
+    if reads_whole(model):
+        rows = torch.split(sequences.packed_ids, sequences.lengths.tolist())
+        return as_forward(model, lambda: whole_scores(model, rows))
     ends = sequences.lengths.cumsum(0) - 1
     return as_forward(model, lambda: _scores(model, sequences, ends))
 

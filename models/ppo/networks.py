@@ -20,12 +20,14 @@ from models.distributed.parts import whole
 from models.distributed.sharding import let_go, shard
 from models.distributed.team import current_team
 from models.errors import ModelError, ParameterError
+from models.families.scorers import HEADS
 from models.language.folders import (
     load_causal_model,
     load_frozen,
     load_reward_model,
     refuse_other_tokenizer,
     reward_model_on,
+    trunk_type,
 )
 from models.ppo.config import PPOConfig
 from models.randomness import derive_seed
@@ -91,6 +93,12 @@ def load_networks(
         ParameterError: Networks shall be spread over processes that cannot be.
     """
     _refuse_to_shard(config)
+    if config.uses_critic and (kind := trunk_type(reward)) in HEADS:
+        raise ModelError(
+            f"the reward model {reward} is a {kind}, which sees the tokens to come, and PPO's "
+            "critic, which must not, starts from it; train the reward model from the SFT model, or "
+            "set ppo.advantages=rloo or grpo, which need no critic"
+        )
     if config.lora is None:
         networks = Networks(
             actor=shard(load_causal_model(sft)).to(device),

@@ -28,7 +28,7 @@ def measure_score_moments(
     sampling: SamplingConfig,
     seed: int,
 ) -> ScoreMoments:
-    """Score one completion of the SFT model for each prompt."""
+    """Take the moments of scores of one completion of the SFT model for each prompt."""
     completions = sample_completions(
         sft_model,
         prompts,
@@ -36,15 +36,20 @@ def measure_score_moments(
         eos_token_id=tokenizer.eos_token_id,
         generator=torch.Generator().manual_seed(derive_seed(seed, "reward.moments")),
     )
-    scores = score_sequences(
-        model,
-        [p + c.token_ids for p, c in zip(prompts, completions, strict=True)],
-        min(SCORED_TOKENS, config.tokens_per_microbatch),
-    ).double()
+    sequences = [p + c.token_ids for p, c in zip(prompts, completions, strict=True)]
+    return score_moments(model, sequences, config)
+
+
+def score_moments(
+    model: Any, sequences: list[list[int]], config: RewardStageConfig
+) -> ScoreMoments:
+    """Take the moments of scores of prompts with their completions."""
+    at_once = min(SCORED_TOKENS, config.tokens_per_microbatch)
+    scores = score_sequences(model, sequences, at_once).double()
     raw_std = float(scores.std())
     if raw_std < config.min_score_std:
         logger.warning(
-            "scores of SFT completions deviate by %.4g only; %.4g is stored instead, because "
+            "scores of completions deviate by %.4g only; %.4g is stored instead, because "
             "dividing by less would amplify noise: the reward model hardly tells them apart",
             raw_std, config.min_score_std,
         )  # fmt: skip

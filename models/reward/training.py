@@ -29,7 +29,8 @@ from datasets import Dataset
 from trl import RewardConfig
 
 from models.distributed.team import current_team
-from models.errors import DataError
+from models.errors import DataError, ParameterError
+from models.families.scorers import reads_whole
 from models.language.config import SamplingConfig
 from models.language.examples import Pairs, encode_pairs
 from models.language.folders import (
@@ -40,11 +41,12 @@ from models.language.folders import (
 )
 from models.language.scoring import (
     SCORED_TOKENS,
+    ScoreMoments,
     write_score_moments,
 )
 from models.randomness import derive_seed
 from models.reward.config import RewardStageConfig
-from models.reward.moments import draw_prompts, measure_score_moments
+from models.reward.moments import draw_prompts, measure_score_moments, score_moments
 from models.reward.ranking import (
     accuracy_by_margin,
     decided,
@@ -76,7 +78,9 @@ def train_reward_model(
     """Train a reward model on preferences and publish its folder, score moments included.
 
     Args:
-        sft: Folder of the SFT model: gives the trunk, and samples for the score moments.
+        sft: Folder of the SFT model: gives the trunk, and samples for the score moments. Or of a
+            pretrained BERT or BART, which samples nothing: its moments are of the held-out
+            completions, and `prompts` are not read.
         preferences: Rows with `prompt`, `chosen`, `rejected` and perhaps `margin` and `tie`.
         contrasts: Rows of pairs that differ in one `respect`; nothing where there are none.
 
@@ -86,7 +90,8 @@ def train_reward_model(
         in all epochs.
 
     Raises:
-        ModelError: The SFT folder is not a complete causal language model.
+        ModelError: The SFT folder is not a complete causal language model, BERT or BART.
+        ParameterError: An adapter is wanted on a BERT or BART.
         DataError: No pair is left to learn from or to measure on, or no prompt to sample for.
         DivergedError: The loss is not finite.
     """
@@ -95,11 +100,15 @@ def train_reward_model(
     tokenizer = load_tokenizer(sft, wants_template=has_messages(rows))
     room = min(config.max_tokens, model.config.max_position_embeddings)
     at_once = min(SCORED_TOKENS, config.tokens_per_microbatch)
-    by_prompt = config.batch_element == "prompt"
-    learned = _encode_file(tokenizer, preferences, rows, room, one_cut=by_prompt)
+    one_cut = config.batch_element == "prompt"
+    learned = _encode_file(tokenizer, preferences, rows, room, one_cut=one_cut)
     judged = read_rows(heldout)
     held_out = _encode_file(tokenizer, heldout, decided(judged, heldout), room)
-    sampled_prompts = draw_prompts(tokenizer, prompts, model.config, config, sampling, run.seed)
+    sampled_prompts = (
+        []
+        if reads_whole(model)
+        else draw_prompts(tokenizer, prompts, model.config, config, sampling, run.seed)
+    )
     trainer = _build_trainer(model, tokenizer, learned, config, run)
     train(
         trainer,
@@ -111,14 +120,10 @@ def train_reward_model(
     if "margin" in judged[0]:
         metrics |= accuracy_by_margin(model, held_out, at_once)
     run.log(metrics, trainer.state.global_step)
-    moments = measure_score_moments(
-        model,
-        load_frozen(load_causal_model, sft, model.device, config.precision),
-        tokenizer,
-        sampled_prompts,
-        config=config,
-        sampling=sampling,
-        seed=run.seed,
+    moments = (
+        score_moments(model, held_out.sequences, config)
+        if reads_whole(model)
+        else _sampled_moments(model, sft, tokenizer, sampled_prompts, config, sampling, run.seed)
     )
     publish(model, tokenizer, run.out, base=sft, load=partial(new_reward_model, seed=0))
     if current_team().leads:
@@ -140,9 +145,29 @@ def train_reward_model(
     }
 
 
+def _sampled_moments(
+    model: Any, sft: Path, tokenizer: Any, prompts: list[list[int]],
+    config: RewardStageConfig, sampling: SamplingConfig, seed: int,
+) -> ScoreMoments:  # fmt: skip
+    return measure_score_moments(
+        model,
+        load_frozen(load_causal_model, sft, model.device, config.precision),
+        tokenizer,
+        prompts,
+        config=config,
+        sampling=sampling,
+        seed=seed,
+    )
+
+
 def _new_model(sft: Path, config: RewardStageConfig, run: TrainingRun) -> Any:
     dtype = weights_dtype(run.device, config.precision, learns=config.lora is None)
     model = new_reward_model(sft, dtype, seed=derive_seed(run.seed, "reward.head"))
+    if config.lora and reads_whole(model):
+        raise ParameterError(
+            f"reward.lora is set for a {model.config.model_type}, wanted a decoder; leave it out, "
+            "or train the reward model from an SFT model"
+        )
     if config.lora:
         add_adapter(model, config.lora, seed=derive_seed(run.seed, "reward.lora"))
     return model

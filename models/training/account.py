@@ -16,13 +16,13 @@ import torch
 from transformers import TrainerCallback
 
 from models.distributed.team import current_team
+from models.families.flops import flops_per_token
 from models.families.networks import parameter_count
 from models.rows import write_json, write_rows
 from models.runtime import TrainingRun, computes_mixed
 from models.training.config import PretrainConfig
 from models.training.order import Plan
 from models.training.setup import GuardedTrainer
-from models.training.speed import FLOPS_PER_WEIGHT
 from models.training.spikes import RECORD
 
 BATCHES = "batches.jsonl"
@@ -44,16 +44,19 @@ def publish_account(
     """Write the records of a training that has ended, beside the folder of its model.
 
     Returns:
-        Metrics: tokens learned from, also per parameter, and in the corpus; by source tokens and
-        epochs, where sources are mixed; spikes and skipped batches, where it was to recover.
+        Metrics: tokens learned from, also per parameter, and in the corpus; operations, attention's
+        included; by source tokens and epochs, where sources are mixed; spikes and skipped batches,
+        where it was to recover from them.
     """
     assert trainer.watch is not None
     skipped = trainer.watch.skipped
     learned = plan.learned(skipped)
+    rate = flops_per_token(trainer.model, config.block_tokens)
     metrics = {
         "pretrain/tokens": float(learned.total()),
         "pretrain/tokens_per_parameter": learned.total() / parameter_count(trainer.model),
         "pretrain/corpus_tokens": float(sum(plan.lengths)),
+        "pretrain/flops": learned.total() * rate.training,
     }
     if config.weights:
         metrics |= {f"pretrain/tokens/{name}": float(learned[name]) for name in config.weights}
@@ -88,7 +91,7 @@ class Pace(TrainerCallback):  # type: ignore[misc]
         self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any
     ) -> None:
         """Measure what the device can do, and say how many tokens there will be."""
-        self._flops = flops_per_token(model, self._context)
+        self._flops = flops_per_token(model, self._context).training
         self._rate = multiplication_rate(self._run.device, self._dtype) * current_team().size
         tokens, parameters = self._plan.learned(()).total(), parameter_count(model)
         logger.info(
@@ -137,25 +140,6 @@ class Pace(TrainerCallback):  # type: ignore[misc]
     @property
     def _utilisation(self) -> float:
         return self._tokens_per_second * self._flops / self._rate
-
-
-def flops_per_token(model: Any, context: int) -> float:
-    """Count the operations of learning from a token: 6 for each weight, and those of attention.
-
-    Of a mixture of experts those weights count that a token meets. Attention is counted as if each
-    token saw the whole context, 12 * attentions * width * context, as in PaLM; an encoder-decoder
-    has three where others have one.
-    """
-    config = model.config
-    weights = {name: weight.numel() for name, weight in model.named_parameters()}
-    experts = sum(count for name, count in weights.items() if ".experts." in name)
-    idle = 1 - getattr(config, "num_experts_per_tok", 1) / getattr(config, "num_local_experts", 1)
-    attentions: int = config.num_hidden_layers * (3 if config.is_encoder_decoder else 1)
-    if not getattr(config, "num_attention_heads", 0):
-        attentions = 0
-    learned: float = FLOPS_PER_WEIGHT * (sum(weights.values()) - idle * experts)
-    width: int = config.hidden_size
-    return learned + 12 * attentions * width * context
 
 
 def multiplication_rate(device: str, dtype: torch.dtype) -> float:

@@ -25,6 +25,7 @@ from transformers.pytorch_utils import Conv1D
 
 from models.distributed.parts import spread
 from models.distributed.team import current_team
+from models.families.scorers import score_head
 from models.language.config import LoRAConfig
 from models.language.folders import save_model
 from models.training.memory import master_of
@@ -199,4 +200,4 @@ def _inject(network: Any, config: LoraConfig) -> None:
 
 def _head(network: Any) -> Any:
     """The score head of a reward model; nothing for a language model."""
-    return getattr(network, "score", None)
+    return score_head(network)

@@ -104,8 +104,8 @@ class PretrainConfig(Config):
     """Recompute activations to save memory."""
     checkpoint_steps: Steps = 500
     """Optimiser steps between checkpoints."""
-    masking: MaskingConfig = Field(default_factory=MaskingConfig)
-    denoising: DenoisingConfig = Field(default_factory=DenoisingConfig)
+    masking: MaskingConfig = MaskingConfig()
+    denoising: DenoisingConfig = DenoisingConfig()
     spikes: SpikeConfig = SpikeConfig()
 
     @property

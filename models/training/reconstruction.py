@@ -3,7 +3,7 @@
 Documents are cut into pieces, one a row. What is hidden of it is drawn from a generator of the
 row's own, seeded by its number in the order of training: epochs differ, and a resumed run draws
 the same. Held-out rows are drawn from one fixed seed, so that all models restore the same rows,
-whatever their own seeds. Optimiser, schedule and checkpoints are those of pretraining.
+whatever their own seeds. Plan, optimiser, schedule and checkpoints are those of pretraining.
 """
 
 from abc import ABC, abstractmethod
@@ -273,8 +273,8 @@ def _want_special(encoder: Any, path: Path, names: Sequence[str]) -> None:
     if missing:
         raise ModelError(
             f"the tokenizer in {path} has no {' and no '.join(missing)} token, wanted "
-            f"{', '.join(names)} to restore what is hidden; train the tokenizer again, or choose a "
-            "causal family"
+            f"{', '.join(names)} to restore what is hidden; train one with tokenizer.mask=true, or "
+            "choose a causal family"
         )
 
 

@@ -31,7 +31,10 @@ def translate_texts(
     model.eval()
     model.generation_config = _settings(tokenizer, model.config, config)
     context = model.config.max_position_embeddings
-    encoded = [ids[-context:] for ids in encode_completions(tokenizer, sources)]
+    encoded = [
+        ids if len(ids) <= context else [*ids[: context - 1], ids[-1]]
+        for ids in encode_completions(tokenizer, sources)
+    ]
     order = sorted(range(len(encoded)), key=lambda row: len(encoded[row]))
     found: dict[int, str] = {}
     for at in range(0, len(order), config.batch_size):

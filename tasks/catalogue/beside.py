@@ -4,6 +4,15 @@ from collections.abc import Mapping
 
 from tasks.catalogue.entries import HELD_OUT, TRAIN, Card, Curve, Entry, KeyMetric
 
+TASKS = ("entailment", "similarity", "polarity", "choice")
+"""Of the data of foundations; an input's role is the task that is read of it."""
+
+
+def _task_files(*contexts: str) -> dict[str, Mapping[str, str]]:
+    names = {TRAIN: "train", HELD_OUT: "heldout"}
+    return {task: {f"{task}_{names[one]}": one for one in contexts} for task in TASKS}
+
+
 BESIDE: Mapping[str, Entry] = {
     "base": Entry(
         title="Base model from elsewhere",
@@ -18,6 +27,31 @@ BESIDE: Mapping[str, Entry] = {
         title="Texts and tasks",
         detailed=True,
         key_metrics=(KeyMetric("foundations_data/corpus_train", "texts", ",.0f"),),
+    ),
+    "understand": Entry(
+        title="Understanding",
+        key_metrics=(
+            KeyMetric("understand/accuracy", "held-out accuracy"),
+            KeyMetric("understand/majority", "most frequent label"),
+            KeyMetric("understand/correlation", "held-out correlation"),
+        ),
+        final=True,
+        curves=(Curve("understand/loss", "Understanding: loss", "nats, or squared error"),),
+        card=Card(
+            text="A model fine-tuned with a head: it gives classes, a score or a choice.",
+            task="text-classification",
+        ),
+        datasets=_task_files(TRAIN, HELD_OUT),
+    ),
+    "in-context": Entry(
+        title="In-context learning",
+        key_metrics=(
+            KeyMetric("in_context/accuracy_zero", "accuracy without examples"),
+            KeyMetric("in_context/accuracy_few", "with a few"),
+            KeyMetric("in_context/majority", "most frequent label"),
+        ),
+        final=True,
+        datasets=_task_files(HELD_OUT),
     ),
     "select": Entry(
         title="Selection of texts",

@@ -47,6 +47,7 @@ def train_reward_model(
     Its score moments are of samples of the SFT model.
 
     Args:
+        sft: The SFT model, or a pretrained BERT or BART; see `models/reward/training.py`.
         preferences: The stage with the training pairs, `data` itself or feedback.
 
     Raises:

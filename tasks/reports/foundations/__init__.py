@@ -1,5 +1,5 @@
 """Views of the flow `foundations`.
 
-`page` is the report on all models, with its `plots`; `translation` shows one translator,
-`selection` what was dropped of a corpus.
+`page` is the report on all models, with its `plots`; `understanding` shows one model on one task,
+`translation` one translator, `selection` what was dropped of a corpus.
 """

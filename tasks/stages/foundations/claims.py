@@ -8,6 +8,7 @@ zero is left open.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -241,7 +242,18 @@ def _paired_accuracy(better: Path, worse: Path) -> Interval:
     return paired_bootstrap(sides[0], sides[1], RESAMPLES, seed=0)
 
 
-_PAIRED: dict[str, Callable[[Path, Path], Interval]] = {"understand/accuracy": _paired_accuracy}
+def _paired_bleu(length: str, better: Path, worse: Path) -> Interval:
+    from models.translation.scores import compare_translations  # a second to import
+
+    systems = [read_rows(one / "samples.jsonl") for one in (worse, better)]
+    return compare_translations(systems[0], systems[1], seed=0)[length]
+
+
+_PAIRED: dict[str, Callable[[Path, Path], Interval]] = {
+    "understand/accuracy": _paired_accuracy,
+    "translate/bleu": partial(_paired_bleu, "all"),
+    "translate/bleu_long": partial(_paired_bleu, "long"),
+}
 
 
 def count_verdicts(found: Sequence[Mapping[str, Any]]) -> dict[str, float]:

@@ -10,7 +10,9 @@ from models.language.config import SamplingConfig
 from models.reward.config import RewardStageConfig
 from models.rows import write_rows
 from models.training.config import PretrainConfig, SFTStageConfig
+from tests.models.conftest import SENTENCES
 from tests.models.distributed.learning import TRAINER, WORDS
+from tests.models.objectives.tiny import make_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -37,14 +39,25 @@ def given(
         ],
     )
     sampling = SamplingConfig(max_completion_tokens=4)
+    make_tokenizer(SENTENCES).save_pretrained(rows.with_name("masking"))
+    pretraining: dict[str, Any] = {
+        "tokenizer": tokenizer_folder,
+        "corpus": corpus_file,
+        "heldout": corpus_file,
+        "architecture": tiny_architecture,
+        "config": PretrainConfig(steps=5, block_tokens=16, **TRAINER),
+    }
+    restoring = {
+        stage: {
+            **pretraining,
+            "tokenizer": rows.with_name("masking"),
+            "architecture": tiny_architecture.model_copy(update={"family": family}),
+        }
+        for stage, family in (("masked", "bert"), ("denoising", "bart"))
+    }
     return {
-        "pretrain": {
-            "tokenizer": tokenizer_folder,
-            "corpus": corpus_file,
-            "heldout": corpus_file,
-            "architecture": tiny_architecture,
-            "config": PretrainConfig(steps=5, block_tokens=16, **TRAINER),
-        },
+        "pretrain": pretraining,
+        **restoring,
         "sft": {
             "base": base_folder,
             "demonstrations": rows,

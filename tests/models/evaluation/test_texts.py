@@ -1,7 +1,6 @@
 """Measures without a judge, against loops in float64 and numbers by hand."""
 
 import math
-import sys
 from collections.abc import Callable
 from typing import Any
 

@@ -17,15 +17,24 @@ from tests.models.objectives.tiny import make_pieces, make_tokenizer, seeded
 TEXT = st.text(alphabet="ab .!\n'é好。", max_size=40)
 
 
+CORPUS = ["the cat sat on the mat and slept.", "a dog ran home!"] * 3
+
+
+@pytest.fixture(scope="module", params=["byte_bpe", "wordpiece", "unigram"])
+def any_encoder(request: pytest.FixtureRequest) -> Any:
+    return make_tokenizer(CORPUS, 600, request.param)
+
+
 @pytest.fixture(scope="module")
 def encoder() -> Any:
-    return make_tokenizer(["the cat sat on the mat and slept.", "a dog ran home!"] * 3, 280)
+    return make_tokenizer(CORPUS)
 
 
 @given(texts=st.lists(TEXT, min_size=1, max_size=5), room=st.integers(1, 20))
 def test_pieces_are_the_documents_with_the_tokenizers_words(
-    encoder: Any, tmp_path_factory: Any, texts: list[str], room: int
+    any_encoder: Any, tmp_path_factory: Any, texts: list[str], room: int
 ) -> None:
+    encoder = any_encoder
     pieces = make_pieces(encoder, tmp_path_factory.mktemp("rows"), texts, room)
     found = [pieces[number] for number in range(len(pieces))]
     assert [id for piece in found for id in piece.ids] == list(chain(*encode_texts(encoder, texts)))
@@ -44,7 +53,8 @@ def test_pieces_are_the_documents_with_the_tokenizers_words(
         stream += len(piece)
 
 
-def test_sentences_begin_after_full_stops_and_line_breaks(encoder: Any, tmp_path: Path) -> None:
+def test_sentences_begin_after_full_stops_and_line_breaks(any_encoder: Any, tmp_path: Path) -> None:
+    encoder = any_encoder
     text = 'He ran 3.5 km. "Stop!" she said (loudly!) Then?! \nA line\n\n  More.\n你好。世界！end'
     [piece] = [make_pieces(encoder, tmp_path, [text], 200)[0]]
     stops = [*piece.sentences[1:], len(piece)]

@@ -1,36 +1,27 @@
-"""A tokenizer that has the special tokens of every objective, and rows to encode."""
+"""A tokenizer that has the tokens of every objective, pieces of texts, generators."""
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, decoders, pre_tokenizers
-from tokenizers.models import BPE
-from tokenizers.trainers import BpeTrainer
-from transformers import PreTrainedTokenizerFast
 
+from models.language.config import TokenizerConfig
+from models.language.folders import load_tokenizer
+from models.language.tokenizer import train_tokenizer
 from models.objectives.documents import Pieces, encode_documents
 from models.rows import write_rows
 
-SPECIAL = {"pad": "<|pad|>", "eos": "<|eos|>", "mask": "[MASK]", "cls": "[CLS]", "sep": "[SEP]"}
 
-
-def make_tokenizer(texts: Sequence[str], vocab_size: int = 300) -> Any:
-    """A byte-level BPE."""
-    backend = Tokenizer(BPE())
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    trainer = BpeTrainer(
-        vocab_size=vocab_size,
-        special_tokens=list(SPECIAL.values()),
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    backend.train_from_iterator(texts, trainer=trainer)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=backend, **{f"{name}_token": token for name, token in SPECIAL.items()}
-    )
+def make_tokenizer(texts: Sequence[str], vocab_size: int = 300, kind: Any = "byte_bpe") -> Any:
+    """A tokenizer that was trained on texts."""
+    config = TokenizerConfig(vocab_size=vocab_size, kind=kind, mask=True)
+    with tempfile.TemporaryDirectory() as folder:
+        corpus = Path(folder) / "corpus.jsonl"
+        write_rows(corpus, [{"text": text} for text in texts])
+        train_tokenizer(corpus=corpus, config=config, context=64, out=Path(folder) / "out")
+        return load_tokenizer(Path(folder) / "out")
 
 
 def make_pieces(

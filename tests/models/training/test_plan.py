@@ -15,7 +15,6 @@ from models.families.networks import build_model
 from models.randomness import derive_seed
 from models.rows import read_json, read_rows, write_rows
 from models.runtime import TrainingRun
-from models.training.account import flops_per_token
 from models.training.blocks import blocks_by_source
 from models.training.config import PretrainConfig, SFTStageConfig
 from models.training.order import batch_sizes, plan_steps, training_order
@@ -178,33 +177,6 @@ def test_norms_biases_and_embeddings_are_left_out_of_weight_decay(
         tables = {"transformer.wte.weight", "transformer.wpe.weight"}
     assert decayed[True] - decayed[False] == tables
     assert decayed[False] < decayed[True]
-
-
-@pytest.mark.parametrize(
-    ("changes", "learned", "attentions"),
-    [
-        ({}, lambda total, experts: total, 2),
-        # A token meets two of four experts.
-        ({"family": "mixtral", "experts": 4}, lambda total, experts: total - experts / 2, 2),
-        # Attention to itself in the encoder, to itself and to the encoder in the decoder.
-        ({"family": "bart"}, lambda total, experts: total, 6),
-        ({"family": "lstm"}, lambda total, experts: total, 0),
-    ],
-    ids=["llama", "mixtral", "bart", "lstm"],
-)
-def test_operations_per_token_are_six_per_weight_and_those_of_attention(
-    changes: Any, learned: Any, attentions: int, tokenizer: Any
-) -> None:
-    sizes = {"layers": 2, "width": 32, "heads": 2, "context": 64}
-    model = build_model(ArchitectureConfig(**sizes | changes), tokenizer, seed=0)
-    total = sum(weight.numel() for weight in model.parameters())
-    experts = sum(
-        module.gate_up_proj.numel() + module.down_proj.numel()
-        for module in model.modules()
-        if hasattr(module, "gate_up_proj")
-    )
-    # 12 * width * context for each attention: 12 * 32 * 16.
-    assert flops_per_token(model, 16) == 6 * learned(total, experts) + attentions * 12 * 32 * 16
 
 
 def test_pace_lies_with_the_checkpoints_and_changes_no_metric(

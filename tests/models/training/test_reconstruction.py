@@ -42,7 +42,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tokenizer and texts."""
     found = tmp_path_factory.mktemp("given")
     make_tokenizer(TEXTS).save_pretrained(found / "tokenizer")
-    write_rows(found / "corpus.jsonl", [{"text": TEXTS[row % 4]} for row in range(24)])
+    write_rows(
+        found / "corpus.jsonl",
+        [{"text": TEXTS[row % 4], "source": f"part {row % 2}"} for row in range(24)],
+    )
     write_rows(found / "heldout.jsonl", [{"text": text} for text in TEXTS])
     return found
 
@@ -120,12 +123,21 @@ def test_a_killed_run_resumes_to_the_same_bits(run: Any, tmp_path: Path) -> None
         if step == 5:
             raise Killed
 
-    whole = run("whole")
+    config = CONFIG.model_copy(
+        update={"start_batch_size": 2, "ramp_share": 0.5, "mixture": "part 0=0.5, part 1=0.5"}
+    )
+    whole = run("whole", config=config)
+    sizes = [row["rows"] for row in read_rows(tmp_path / "whole" / "batches.jsonl")]
+    assert sizes == [2, 3, 4, 5, 6, 6, 6]  # round(0.5 * 7) = 4 steps from 2 to 6
     with pytest.raises(Killed):
-        run("killed", log=kill)
+        run("killed", config=config, log=kill)
     assert not (tmp_path / "killed" / "model").exists()
     steps: list[int] = []
-    assert run("killed", log=lambda metrics, step: steps.append(step)) == whole
+
+    def log(metrics: Mapping[str, float], step: int) -> None:
+        steps.append(step)
+
+    assert run("killed", config=config, log=log) == whole
     assert min(steps) == 5  # from checkpoint 4
     assert published(tmp_path / "killed") == published(tmp_path / "whole")
 
@@ -191,7 +203,8 @@ def test_the_loss_is_transformers_own(family: str, encoder: Any, tmp_path: Path)
     given = {name: one for name, one in batch.items() if name != "next_sentence_weight"}
     with torch.no_grad():
         found = task.loss(model, batch, (batch["labels"] != IGNORED).sum())
-    assert float(found) == pytest.approx(float(model(**given).loss), rel=1e-6)
+        own = model(**given).loss
+    assert float(found) == pytest.approx(float(own), rel=1e-6)
 
 
 def test_metrics_are_those_of_rows_one_by_one(family: str, encoder: Any, tmp_path: Path) -> None:

@@ -79,3 +79,22 @@ def test_verdicts_are_counted_and_every_claim_has_its_source() -> None:
     }
     assert all(one.source and one.text for one in claims())
     assert len({one.text for one in claims()}) == len(claims())
+
+
+def test_translations_of_both_models_give_the_interval(tmp_path: Path) -> None:
+    source = " ".join(["word"] * 16)
+    rows = [{"source": source, "target": f"one two three four five {at}"} for at in range(30)]
+    folders = {}
+    for name, wrong in (("rnnsearch", 3), ("rnn_encoder_decoder", 15)):
+        folders[name] = tmp_path / name
+        folders[name].mkdir()
+        made = [
+            {**row, "translation": "one six" if at < wrong else row["target"]}
+            for at, row in enumerate(rows)
+        ]
+        write_rows(folders[name] / "samples.jsonl", made)
+    metrics = {name: {"translate/bleu_long": value} for name, value in
+               (("rnnsearch", 90.0), ("rnn_encoder_decoder", 50.0))}  # fmt: skip
+    (found,) = check_claims(metrics, folders)
+    assert found["verdict"] == "held"
+    assert 0 < found["difference"].low < found["difference"].mean < found["difference"].high
