@@ -111,7 +111,7 @@ def pretrain_reconstruction(
         Final metrics: the objective's, tokens learned from, tokens of the corpus, parameters.
 
     Raises:
-        ParameterError: Rows are longer than the context.
+        ParameterError: Rows are longer than the context, or models are spread over processes.
         ModelError: The tokenizer lacks a special token.
         DataError: The corpus or the held-out documents hold no piece that can be used.
         DivergedError: The loss is not finite.
@@ -120,6 +120,12 @@ def pretrain_reconstruction(
         raise ParameterError(
             f"block_tokens {config.block_tokens} exceeds the context {architecture.context}; "
             "lower block_tokens or raise the context"
+        )
+    if current_team().shards:
+        raise ParameterError(
+            f"family is {architecture.family}, whose weights are not spread over processes, but "
+            "QUARTET_SHARDING or QUARTET_TENSOR_PARALLEL says so; choose sharding replicate, or a "
+            "causal family"
         )
     encoder = load_tokenizer(tokenizer)
     task = objective(encoder, config)

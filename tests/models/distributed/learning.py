@@ -31,6 +31,8 @@ STAGES = {
     "sft": finetune,
     "reward": train_reward_model,
 }
+SPREAD = ("pretrain", "sft", "reward")
+"""Those whose models can be spread over processes."""
 TRAINER: dict[str, Any] = {"batch_size": 5, "learning_rate": 5e-3, "checkpoint_steps": 2}
 WORDS = ["sat", "ran", "slept", "is", "and", "over", "it", "a", "two", "dog", "hill"]
 
