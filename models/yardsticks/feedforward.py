@@ -4,7 +4,8 @@
 
 Source: Bengio et al., A Neural Probabilistic Language Model (2003), section 2. What differs: U and
 C are one matrix; the direct connections from x to the logits are left out, without which the paper
-generalised better (section 4.2); more hidden layers than one are possible.
+generalised better (section 4.2); more hidden layers
+than one are possible, each added to what it reads.
 """
 
 from typing import Any
@@ -41,14 +42,16 @@ class FeedForwardModel(Yardstick):
         self.layers = nn.ModuleList(nn.Linear(size, width) for size in inputs)
         self.post_init()
 
-    def forward(self, input_ids: torch.Tensor, **others: Any) -> BaseModelOutput:
+    def forward(self, input_ids: torch.Tensor, **given: Any) -> BaseModelOutput:
         """Compute hidden states, (batch, seq, width); before a row there are zeros."""
         window = self.config.window
         embedded = self.embed(input_ids)
         padded = nn.functional.pad(embedded, (0, 0, window - 1, 0))
         hidden = padded.unfold(1, window, 1).flatten(2)  # (batch, seq, width * window)
-        for layer in self.layers:
-            hidden = torch.tanh(layer(hidden))
+        first, *others = self.layers
+        hidden = torch.tanh(first(hidden))
+        for layer in others:
+            hidden = hidden + torch.tanh(layer(hidden))
         return BaseModelOutput(last_hidden_state=hidden)
 
 

@@ -4,7 +4,9 @@
     LSTM:   i, f, o = sigmoid(W x[t] + U h[t-1] + b) each,  g = tanh(W x[t] + U h[t-1] + b)
             c[t] = f c[t-1] + i g,   h[t] = o tanh(c[t])
 
-The layers are PyTorch's. A block of the corpus begins with the state 0, as a Transformer's block
+Each layer is PyTorch's; from the second on, a layer's output is added to its input, without which
+deep stacks hardly learn (Wu et al., Google's Neural Machine Translation System, 2016, section 3.1).
+A block of the corpus begins with the state 0, as a Transformer's block
 begins with no keys.
 
 Source: Elman, Finding Structure in Time (1990); Mikolov et al., Recurrent Neural Network Based
@@ -41,14 +43,18 @@ class RecurrentModel(Yardstick):
         super().__init__(config)
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         kind = nn.LSTM if config.cell == "lstm" else nn.RNN
-        self.layers = kind(
-            config.hidden_size, config.hidden_size, config.num_hidden_layers, batch_first=True
+        self.layers = nn.ModuleList(
+            kind(config.hidden_size, config.hidden_size, batch_first=True)
+            for _ in range(config.num_hidden_layers)
         )
         self.post_init()
 
-    def forward(self, input_ids: torch.Tensor, **others: Any) -> BaseModelOutput:
+    def forward(self, input_ids: torch.Tensor, **given: Any) -> BaseModelOutput:
         """Compute hidden states, (batch, seq, width)."""
-        hidden, _ = self.layers(self.embed(input_ids))
+        first, *others = self.layers
+        hidden = first(self.embed(input_ids))[0]
+        for layer in others:
+            hidden = hidden + layer(hidden)[0]
         return BaseModelOutput(last_hidden_state=hidden)
 
 

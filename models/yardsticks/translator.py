@@ -41,7 +41,10 @@ class TranslatorConfig(PreTrainedConfig):  # type: ignore[misc]
 
 
 class Encoder(Yardstick):
-    """A GRU over the source, in one direction or both; whatever is padding stays out of it."""
+    """GRUs over the source, in one direction or both; whatever is padding stays out of them.
+
+    From the second on, a layer's output is added to its input.
+    """
 
     main_input_name = "input_ids"
 
@@ -50,16 +53,14 @@ class Encoder(Yardstick):
         super().__init__(config)
         self.embed_tokens = embed_tokens
         width = config.hidden_size
-        self.layers = nn.GRU(
-            width,
-            width // 2 if both_ways else width,
-            config.num_hidden_layers,
-            batch_first=True,
-            bidirectional=both_ways,
+        size = width // 2 if both_ways else width
+        self.layers = nn.ModuleList(
+            nn.GRU(width, size, batch_first=True, bidirectional=both_ways)
+            for _ in range(config.num_hidden_layers)
         )
 
     def forward(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, **others: Any
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, **given: Any
     ) -> BaseModelOutput:
         """Read the source.
 
@@ -73,7 +74,10 @@ class Encoder(Yardstick):
         rows = nn.utils.rnn.pack_padded_sequence(
             self.embed(input_ids), mask.sum(1).cpu(), batch_first=True, enforce_sorted=False
         )
-        states, _ = self.layers(rows)
+        first, *others = self.layers
+        states, _ = first(rows)
+        for layer in others:
+            states = states._replace(data=states.data + layer(states)[0].data)
         padded, _ = nn.utils.rnn.pad_packed_sequence(
             states, batch_first=True, total_length=input_ids.shape[1]
         )

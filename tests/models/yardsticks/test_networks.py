@@ -63,10 +63,10 @@ def test_language_model_computes_its_equations(tokenizer: Any, family: str) -> N
                 torch.einsum("hwn,nw->h", weight, torch.stack(window)) + trunk.layers[0].bias
             )
         elif family == "rnn":
-            (x,), (u,) = gates(trunk.layers, table[token], h)
+            (x,), (u,) = gates(trunk.layers[0], table[token], h)
             h = torch.tanh(x + u)
         else:
-            x, u = gates(trunk.layers, table[token], h)
+            x, u = gates(trunk.layers[0], table[token], h)
             i, f, g, o = (one + two for one, two in zip(x, u, strict=True))
             c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
             h = torch.sigmoid(o) * torch.tanh(c)
@@ -78,7 +78,7 @@ def test_language_model_computes_its_equations(tokenizer: Any, family: str) -> N
 def test_translator_computes_its_equations(tokenizer: Any, family: str) -> None:
     model = make(family, tokenizer)
     found = model(input_ids=SOURCE, attention_mask=MASK, decoder_input_ids=TARGET)
-    output, cell = model.embed_tokens.weight, model.encoder.layers
+    output, cell = model.embed_tokens.weight, model.encoder.layers[0]
     table = 4 * output  # the root of the width
     for row, length in enumerate((5, 3)):
         tokens = [table[token] for token in SOURCE[row, :length]]
@@ -152,3 +152,15 @@ def test_generation_keeps_the_state_of_the_right_beam(tokenizer: Any, family: st
         input_ids=SOURCE, attention_mask=MASK, max_new_tokens=6, do_sample=False
     )
     assert not torch.equal(greedy, found.sequences)  # else beams were of no use here
+
+
+@pytest.mark.parametrize("family", LANGUAGE + TRANSLATORS)
+def test_second_layer_is_added_to_the_first(tokenizer: Any, family: str) -> None:
+    model = make(family, tokenizer, layers=2)
+    trunk = model.model if family in LANGUAGE else model.encoder
+    of_two = trunk(SOURCE).last_hidden_state
+    layer = trunk.layers[1]
+    del trunk.layers[1]
+    of_one = trunk(SOURCE).last_hidden_state
+    added = torch.tanh(layer(of_one)) if family == "feedforward" else layer(of_one)[0]
+    assert torch.allclose(of_two, of_one + added, atol=1e-5)
