@@ -9,17 +9,35 @@ from typing import Any, TypeVar
 
 from models.config import Config
 from models.families.config import ArchitectureConfig, kind_of
+from models.objectives.config import DenoisingConfig
 from tasks.results.store import StageRef
 from tasks.run.pipeline import PipelineRun
 from tasks.stages.foundations.conclude import Model, conclude
 from tasks.stages.foundations.config import FoundationsParameters
 from tasks.stages.foundations.data import prepare_foundations
+from tasks.stages.foundations.in_context import learn_by_prompts
+from tasks.stages.foundations.ngram import measure_ngram
+from tasks.stages.foundations.select import select
+from tasks.stages.foundations.translate import translate
+from tasks.stages.foundations.understand import understand
 from tasks.stages.pretrain import pretrain
 from tasks.stages.tokenizer import train_tokenizer
 
 C = TypeVar("C", bound=Config)
 
 LANGUAGE_MODELS = ("feedforward", "rnn", "lstm", "gpt2", "llama", "mixtral", "bert", "bart")
+TRUNKS = ("gpt2", "bert", "bart")
+TASKS = ("entailment", "similarity", "polarity", "choice")
+TRANSLATORS = ("rnn_encoder_decoder", "rnnsearch", "transformer")
+NOISES = {
+    "masking": {"token_masking": 0.3},
+    "deletion": {"token_deletion": 0.3},
+    "infilling": {"text_infilling": 0.3},
+    "permutation": {"sentence_permutation": 1.0},
+    "rotation": {"document_rotation": 1.0},
+}
+"""Each of BART's noises alone, as strong as in Lewis et al. 2020, section 4."""
+NO_NOISE = dict.fromkeys(DenoisingConfig.model_fields, 0.0) | {"span_tokens": 3.0}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -79,6 +97,27 @@ class Comparison:
         """The tokenizer of a family."""
         return self.tokenizers.get(family, self.tokenizers[""])
 
+    def understand(
+        self,
+        name: str,
+        base: StageRef,
+        task: str,
+        *,
+        variant: str = "",
+        part: str = "understanding",
+        **changes: Any,
+    ) -> None:
+        """Fine-tune a model on a task."""
+        label = "-".join(word for word in (name, task, variant) if word)
+        ref = understand(
+            _changed(self.p.understand, changes),
+            task=task,
+            pipeline=self.named(label),
+            data=self.data,
+            base=base,
+        )
+        self.add(part, name, ref, task=task, variant=variant)
+
 
 def compare_families(
     p: FoundationsParameters, pipeline: PipelineRun
@@ -97,14 +136,91 @@ def compare_families(
     run = Comparison(p=p, pipeline=pipeline, data=data, tokenizers=tokenizers)
     run.stages += [data, *tokenizers.values()]
     _compare_language_models(run)
+    if p.selection:
+        _compare_selection(run)
+    if p.understanding:
+        _compare_understanding(run)
+    if p.in_context:
+        _compare_prompts(run)
+    if p.translation:
+        _compare_translation(run)
+    if p.noise:
+        _compare_noises(run)
     report = conclude(run.models, pipeline=pipeline)
     return run.models, [*run.stages, report]
 
 
 def _compare_language_models(run: Comparison) -> None:
+    ngram = measure_ngram(
+        run.p.ngram, pipeline=run.named("ngram"), data=run.data, tokenizer=run.tokenizer("")
+    )
+    run.add("language", "ngram", ngram)
     for family in LANGUAGE_MODELS:
         run.bases[family] = run.pretrain(family)
         run.add("language", family, run.bases[family])
+
+
+def _compare_selection(run: Comparison) -> None:
+    """The same language model on all of the corpus, and on what is left of it."""
+    selected = select(run.p.select, pipeline=run.pipeline, data=run.data)
+    run.add("selection", "select", selected)
+    run.models.append(Model(part="selection", name="gpt2", ref=run.bases["gpt2"]))
+    ref = run.pretrain("gpt2", name="gpt2-selected", data=selected)
+    run.add("selection", "gpt2", ref, variant="selected")
+
+
+def _compare_understanding(run: Comparison) -> None:
+    for task in TASKS:
+        for trunk in TRUNKS:
+            run.understand(trunk, run.bases[trunk], task)
+            run.understand(trunk, run.bases[trunk], task, variant="random", initial="random")
+        if task != "similarity":
+            run.understand(
+                "gpt2", run.bases["gpt2"], task, variant="auxiliary", auxiliary_weight=AUXILIARY
+            )
+
+
+def _compare_prompts(run: Comparison) -> None:
+    for task in TASKS:
+        if task == "similarity":
+            continue
+        ref = learn_by_prompts(
+            run.p.prompts, task=task, pipeline=run.named(f"in-context-{task}"), data=run.data,
+            base=run.bases["gpt2"],
+        )  # fmt: skip
+        run.add("in_context", "in-context", ref, task=task)
+
+
+def _compare_translation(run: Comparison) -> None:
+    for family in TRANSLATORS:
+        ref = translate(
+            run.p.translate, run.architecture(family), pipeline=run.named(family), data=run.data,
+            tokenizer=run.tokenizer(family),
+        )  # fmt: skip
+        run.add("translation", family, ref)
+    for variant in ("", "random"):
+        ref = translate(
+            _changed(run.p.translate, {"initial": variant or "pretrained"}),
+            run.architecture("bart"),
+            pipeline=run.named(f"bart-translation{'-random' if variant else ''}"),
+            data=run.data,
+            tokenizer=run.tokenizer("bart"),
+            base=run.bases["bart"],
+        )
+        run.add("translation", "bart", ref, task="translation", variant=variant)
+
+
+def _compare_noises(run: Comparison) -> None:
+    for noise, shares in NOISES.items():
+        name = f"bart-{noise}"
+        steps = max(1, run.p.pretrain.steps // 2)
+        base = run.pretrain("bart", name=name, steps=steps, denoising=NO_NOISE | shares)
+        run.add("noise", name, base)
+        run.understand(name, base, "entailment", part="noise")
+
+
+AUXILIARY = 0.5
+"""Weight of the language-modelling loss. Source: Radford et al. 2018, section 4.1."""
 
 
 def _changed(config: C, changes: dict[str, Any]) -> C:

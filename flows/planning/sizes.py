@@ -20,7 +20,7 @@ Shape = tuple[int, ...]
 LARGEST_HEADER = 2**27
 """Bytes; a header of more is no header."""
 _OF_LAYER = re.compile(r"\.\d+\.")
-_NOT_LINEAR = re.compile(r"wpe|experts|(moe|mlp)\.gate\.")
+_NOT_LINEAR = re.compile(r"wpe|experts")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +35,7 @@ class NetworkSizes:
         keys: Of all key-value heads together, the width of a token's keys.
         gated: Whether the feed-forward part is a product of two, as in Llama.
         adapted: Inputs and outputs of all linear layers, what an adapter's weights are in
-            proportion to.
+            proportion to; of experts as peft adapts them.
         linears: Linear layers of one block.
     """
 
@@ -76,9 +76,12 @@ class NetworkSizes:
         forward = 3 * width * inner if gated else 2 * width * inner + inner + width
         norms = 2 * width if gated else 4 * width
         block = attention + experts * forward + norms + (experts * width if experts > 1 else 0)
-        wide = (3 if gated else 2) if experts == 1 else 0  # experts are no linear layers
+        wide = 3 if gated else 2
         linears = 4 + wide
         adapted = 4 * width + 2 * (width + keys) + wide * (width + inner)
+        if experts > 1:  # and a router in the place of one of the three
+            adapted += width + experts - wide * (width + inner)
+            adapted += _adapted_experts(experts, width, inner)
         if model.family == "gpt2":  # one matrix for queries, keys and values
             linears, adapted = linears - 2, adapted - 2 * width
         if kind_of(model.family) == "seq2seq":  # the decoder also attends to the encoder
@@ -118,11 +121,16 @@ class NetworkSizes:
         names = ("intermediate_size", "n_inner", "ffn_dim")
         forward = next((int(config[name]) for name in names if config.get(name)), 4 * width)
         blocks = {name: shape for name, shape in shapes.items() if _OF_LAYER.search(name)}
-        experts = sum(math.prod(shape) for name, shape in blocks.items() if "experts" in name)
-        used = int(config.get("num_experts_per_tok") or 1)
-        share = used / int(_first(config, "num_local_experts", "num_experts")) if experts else 1
         linear = [shape for name, shape in blocks.items()
                   if len(shape) == 2 and not _NOT_LINEAR.search(name)]  # fmt: skip
+        adapted, linears = sum(map(sum, linear)), len(linear) // max(1, layers)
+        in_experts = sum(math.prod(shape) for name, shape in blocks.items() if "experts" in name)
+        experts, used = 1, 1
+        if in_experts:
+            experts = int(_first(config, "num_local_experts", "num_experts"))
+            used = int(config["num_experts_per_tok"])
+            adapted += layers * _adapted_experts(experts, width, forward)
+            linears += 2
         tied = config.get("tie_word_embeddings", True)
         counted = (math.prod(shape) for name, shape in shapes.items()
                    if not (tied and name in ("lm_head.weight", "embed_out.weight")))  # fmt: skip
@@ -131,13 +139,13 @@ class NetworkSizes:
             width=width,
             vocabulary=int(config["vocab_size"]),
             weights=sum(counted),
-            idle=experts - round(experts * share),
-            feed_forward=used * forward if experts else forward,
+            idle=in_experts - in_experts * used // experts,
+            feed_forward=used * forward,
             attention=heads * head,
             keys=kv_heads * head,
             gated=any("gate" in name for name in blocks),
-            adapted=sum(map(sum, linear)),
-            linears=len(linear) // max(1, layers),
+            adapted=adapted,
+            linears=linears,
         )
 
 
@@ -216,6 +224,11 @@ def _shapes_in_file(path: Path) -> dict[str, Shape]:
         for name, one in header.items()
         if name != "__metadata__"
     }
+
+
+def _adapted_experts(experts: int, width: int, inner: int) -> int:
+    """Of one block: peft adapts all experts' two gated matrices as one, of twice the rank."""
+    return experts * (2 * (width + 2 * inner) + width + inner)
 
 
 def _outside(model: ArchitectureConfig, vocabulary: int) -> int:

@@ -112,7 +112,7 @@ class ArchitectureConfig(Config):
 
     @model_validator(mode="after")
     def _parts_fit_together(self) -> "ArchitectureConfig":
-        if self.width % (2 * self.heads):
+        if self.family not in YARDSTICKS and self.width % (2 * self.heads):
             raise ValueError(
                 f"width {self.width} is not an even multiple of heads {self.heads}; "
                 f"choose a width divisible by {2 * self.heads}"

@@ -67,8 +67,14 @@ def learn_to_understand(
     """
     rows = {path: _read(path) for path in (learned, heldout)}
     tokenizer = load_tokenizer(base)
-    seed = derive_seed(run.seed, "understand")
-    network = new_network(base, task, config, pad=tokenizer.pad_token_id, seed=seed)
+    network = new_network(
+        base,
+        task,
+        config,
+        pad=tokenizer.pad_token_id,
+        seed=derive_seed(run.seed, "understand"),
+        device=run.device,
+    )
     laid_out = {
         path: lay_out_rows(
             tokenizer,

@@ -148,13 +148,18 @@ def new_reward_model(path: Path, dtype: torch.dtype = torch.float32, *, seed: in
         Stiennon et al., Learning to summarize from human feedback (2020), section 3.4;
         the head's scale from its released code.
     """
-    model = reward_model_on(_load_trunk(path, dtype))
+    model = reward_model_on(load_trunk(path, dtype))
+    draw_head(model, seed=seed)
+    return model
+
+
+def draw_head(model: Any, *, seed: int) -> None:
+    """Draw the weights of a classifier's head, in place, from N(0, 1 / sqrt(width + 1))."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for weight in score_head(model).parameters():
             if weight.dim() > 1:
                 weight.normal_(0.0, 1.0 / math.sqrt(weight.shape[1] + 1), generator=generator)
-    return model
 
 
 def trunk_type(path: Path) -> str:
@@ -167,7 +172,12 @@ def trunk_type(path: Path) -> str:
     return str(read_json(path, "config.json").get("model_type"))
 
 
-def _load_trunk(path: Path, dtype: torch.dtype) -> Any:
+def load_trunk(path: Path, dtype: torch.dtype = torch.float32) -> Any:
+    """Load a pretrained model that a head can be put on: a causal one, a BERT or a BART.
+
+    Raises:
+        ModelError: The folder is incomplete or damaged, or a BERT's tokenizer has no CLS.
+    """
     kind = trunk_type(path)
     if kind == "bart":
         return load_seq2seq_model(path, dtype)
@@ -183,13 +193,16 @@ def _load_trunk(path: Path, dtype: torch.dtype) -> Any:
     return model
 
 
-def reward_model_on(causal: Any) -> Any:
-    """Put a score head of zeros on the trunk of a language model, sharing its weights.
+def reward_model_on(causal: Any, *, labels: int = 1) -> Any:
+    """Put a head of zeros on the trunk of a language model, sharing its weights.
 
     Both may learn only where these weights are frozen.
+
+    Args:
+        labels: Outputs of the head; a reward model has one.
     """
     config = copy.deepcopy(causal.config)
-    config.num_labels = 1
+    config.num_labels = labels
     if not reads_whole(causal):
         known_score_heads(config)
     with torch.device("meta"), torch.random.fork_rng(devices=[]):

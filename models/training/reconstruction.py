@@ -28,7 +28,7 @@ from models.objectives.documents import Pieces, encode_documents
 from models.randomness import derive_seed
 from models.rows import write_rows
 from models.runtime import TrainingRun
-from models.training.account import publish_account
+from models.training.account import Pace, publish_account
 from models.training.blocks import document_sources
 from models.training.config import PretrainConfig
 from models.training.order import Plan, plan_steps
@@ -132,6 +132,7 @@ def pretrain_reconstruction(
         train_dataset=DrawnRows(task, pieces, plan.order, derive_seed(run.seed, "pretrain.rows")),
         steps=plan.places,
         decay_embeddings=config.decay_embeddings,
+        callbacks=[Pace(plan, config, run)],
     )
     train(trainer, run, stage="pretrain", measure=held_out.measure, spikes=config.spikes)
     measured = held_out.measure(model)

@@ -38,16 +38,19 @@ def align_texts(
 ) -> list[Alignment]:
     """Read the weights of attention while each target is given, token by token.
 
+    A text longer than the model's context loses its end.
+
     Returns:
         One for each pair; none at all of a model without attention.
     """
     if model._supports_sdpa:
         model.set_attn_implementation("eager")  # the others do not give weights
     model.eval()
+    most = model.config.max_position_embeddings
     found = []
     for source, target in zip(sources, targets, strict=True):
-        (source_ids, source_words, source_places) = _words(tokenizer, source)
-        (target_ids, target_words, target_places) = _words(tokenizer, target)
+        (source_ids, source_words, source_places) = _words(tokenizer, source, most)
+        (target_ids, target_words, target_places) = _words(tokenizer, target, most)
         given = [model.config.decoder_start_token_id, *target_ids[:-1]]
         layers = model(
             input_ids=torch.tensor([source_ids], device=model.device),
@@ -69,13 +72,13 @@ def align_texts(
     return found
 
 
-def _words(tokenizer: Any, text: str) -> tuple[list[int], list[str], list[int]]:
-    """Encode a text: its ids and EOS, its words and EOS, and the place of each id's word there."""
+def _words(tokenizer: Any, text: str, most: int) -> tuple[list[int], list[str], list[int]]:
+    """Encode a text, at most so many ids: these and EOS, words and EOS, each id's word's place."""
     encoded = tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)
     spans: list[tuple[int, int]] = []
     places: list[int] = []
     last: int | None = None
-    for place, word in enumerate(encoded.word_ids()):
+    for place, word in enumerate(encoded.word_ids()[: most - 1]):
         piece = encoded.token_to_chars(place)
         if places and word == last:
             spans[-1] = (spans[-1][0], piece.end)
@@ -84,4 +87,8 @@ def _words(tokenizer: Any, text: str) -> tuple[list[int], list[str], list[int]]:
         last = word
         places.append(len(spans) - 1)
     words = [text[start:end].strip() for start, end in spans]
-    return [*encoded["input_ids"], tokenizer.eos_token_id], [*words, END], [*places, len(words)]
+    return (
+        [*encoded["input_ids"][: most - 1], tokenizer.eos_token_id],
+        [*words, END],
+        [*places, len(words)],
+    )

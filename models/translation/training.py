@@ -218,12 +218,12 @@ def target_loss(model: Any, batch: Mapping[str, Any], label_smoothing: float) ->
 @torch.no_grad()
 def held_out_loss(model: Any, pairs: Pairs, collate: Any, most_tokens: int) -> float:
     """Measure -ln p of held-out targets after their sources, nats per token, EOS included."""
-    order = sorted(range(len(pairs)), key=pairs.lengths().__getitem__)
-    lengths = [pairs.lengths()[row] for row in order]
+    lengths = pairs.lengths()
+    order = sorted(range(len(pairs)), key=lengths.__getitem__)
     was_training = model.training
     model.eval()
     total = 0.0
-    for part in cut_rows(lengths, most_tokens):
+    for part in cut_rows(sorted(lengths), most_tokens):
         batch = collate(
             [{"input_ids": pairs.sources[row], "labels": pairs.targets[row]} for row in order[part]]
         )

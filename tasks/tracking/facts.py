@@ -36,6 +36,7 @@ FLOPS_PER_WEIGHT = 6
 
 INPUT_EMBEDDING = re.compile(r"(^|\.)(embed_tokens|wte|word_embeddings|embed_in)\.weight$")
 OUTPUT_LAYER = re.compile(r"(^|\.)(lm_head|embed_out|score|classifier)\.weight$")
+EXPERT = ".experts."
 POSITIONS = re.compile(r"(^|\.)(wpe|embed_positions|position_embeddings)\.weight$")
 
 GPU_INFORMATION = Path("/proc/driver/nvidia/gpus")
@@ -75,7 +76,8 @@ def flops_per_token(model: Path) -> float:
     """Estimate the operations of training on one token, from the headers of a model's safetensors.
 
     An input embedding is looked up, not multiplied, so it counts only where it is the output layer
-    as well: where none is stored beside it. Embeddings of positions never count.
+    as well: where none is stored beside it. Embeddings of positions never count. Of a mixture of
+    experts those count that compute a token.
 
     Args:
         model: A model folder; weights in one file or in several.
@@ -90,12 +92,22 @@ def flops_per_token(model: Path) -> float:
     except (OSError, ValueError, struct.error):
         return 0.0
     has_output = any(OUTPUT_LAYER.search(name) for name in sizes)
+    share = _share_of_experts(model)
     counted = (
-        size
+        size * (share if EXPERT in name else 1)
         for name, size in sizes.items()
         if not POSITIONS.search(name) and not (has_output and INPUT_EMBEDDING.search(name))
     )
     return float(FLOPS_PER_WEIGHT * sum(counted))
+
+
+def _share_of_experts(model: Path) -> float:
+    """Which part of a mixture's experts compute a token; 1 where there is no mixture."""
+    try:
+        config = json.loads((model / "config.json").read_bytes())
+        return float(config["num_experts_per_tok"] / config["num_local_experts"])
+    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
+        return 1.0
 
 
 def _tensor_sizes(path: Path) -> dict[str, int]:

@@ -2,11 +2,16 @@
 
 from pydantic import Field
 
+from models.benchmarks.config import InContextConfig
 from models.config import BatchSize, Config, Seed
 from models.families.config import ArchitectureConfig
+from models.heads.config import HeadConfig
 from models.language.config import TokenizerConfig
 from models.training.config import PretrainConfig
+from models.translation.config import TranslationConfig
+from models.yardsticks.config import NgramConfig
 from tasks.data.foundations.config import FoundationsDataConfig
+from tasks.data.selection.config import SelectionConfig
 
 
 class FoundationsParameters(Config):
@@ -31,6 +36,11 @@ class FoundationsParameters(Config):
     )
     text_batch: BatchSize = Field(64, title="Texts per batch")
     """Of BERT and BART, whose rows are single texts; the others read packed blocks."""
+    ngram: NgramConfig = Field(default_factory=NgramConfig, title="N-grams")
+    select: SelectionConfig = Field(default_factory=SelectionConfig, title="Data selection")
+    understand: HeadConfig = Field(default_factory=HeadConfig, title="Fine-tuning")
+    prompts: InContextConfig = Field(default_factory=InContextConfig, title="Prompts")
+    translate: TranslationConfig = Field(default_factory=TranslationConfig, title="Translator")
     understanding: bool = True
     """Fine-tune BERT, GPT-2 and BART on entailment, similarity, polarity and choice, from
     pretrained and from random weights."""

@@ -49,6 +49,19 @@ def test_sizes_from_scratch_are_those_of_the_network(
     assert sizes == sizes_in(tmp_path)
 
 
+@pytest.mark.parametrize("family", ["llama", "gpt2", "mixtral"])
+def test_adapters_have_the_weights_that_sizes_say(family: str) -> None:
+    from models.families.networks import build_model
+    from models.language.config import LoRAConfig
+    from models.training.adapters import add_adapter
+
+    config = sizes_of(family=family, experts=5)
+    model = build_model(config, _Words(), seed=0)
+    add_adapter(model, LoRAConfig(rank=3), seed=0)
+    learned = sum(one.numel() for one in model.parameters() if one.requires_grad)
+    assert learned == 3 * NetworkSizes.from_scratch(config, 300).adapted
+
+
 @pytest.mark.parametrize("family", ["bart", "transformer"])
 def test_sizes_of_encoder_and_decoder_are_those_of_the_network(family: str) -> None:
     import torch

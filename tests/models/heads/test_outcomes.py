@@ -44,7 +44,7 @@ ROWS: dict[str, list[dict[str, Any]]] = {
 def prepare(
     trunk: Callable[[str], Path], words: Any, family: str, task: Task
 ) -> tuple[HeadNetwork, list[LaidOut]]:
-    network = new_network(trunk(family), task, HeadConfig(), pad=PAD, seed=1)
+    network = new_network(trunk(family), task, HeadConfig(), pad=PAD, seed=1, device="cpu")
     with torch.no_grad():  # a head so large that a mistake moves the numbers
         for one in network.model.parameters():
             one.mul_(2.0)

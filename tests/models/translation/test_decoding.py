@@ -98,3 +98,28 @@ def test_alignment_adds_up_pieces_of_words(tokenizer: Any, search: Any) -> None:
             assert value == pytest.approx(square.sum(1).mean().item(), abs=1e-4)
             column += len(source_word)
         row += len(target_word)
+
+
+@pytest.mark.parametrize("family", ["bart", "transformer"])
+def test_alignment_of_a_transformer_is_the_mean_of_the_last_layers_heads_but_one(
+    tokenizer: Any, family: Any
+) -> None:
+    sizes = ArchitectureConfig(family=family, layers=3, width=16, heads=2, context=64)
+    model = build_model(sizes, tokenizer, seed=0)
+    layer = model.model.decoder.layers[1].encoder_attn
+    with torch.no_grad():
+        layer.q_proj.weight.mul_(50)
+        layer.k_proj.weight.mul_(50)
+    (found,) = align_texts(model, tokenizer, ["12"], ["ab"])  # bytes are tokens, and one word
+    ids, labels = encode_completions(tokenizer, ["12", "ab"])
+    seen: list[torch.Tensor] = []
+    handle = layer.register_forward_hook(lambda module, given, made: seen.append(made[1]))
+    given = torch.tensor([[tokenizer.eos_token_id, *labels[:-1]]])
+    model(input_ids=torch.tensor([ids]), decoder_input_ids=given)
+    handle.remove()
+    weights = seen[0][0].mean(0)  # (target, source): 1, 2, EOS by a, b, EOS
+    assert found.weights[1] == pytest.approx(
+        [weights[2, :-1].sum().item(), weights[2, -1].item()], abs=1e-4
+    )
+    assert found.weights[0][1] == pytest.approx(weights[:2, -1].mean().item(), abs=1e-4)
+    assert abs(found.weights[0][1] - 1 / 3) > 0.01  # which an even spread would give

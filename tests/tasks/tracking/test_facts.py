@@ -89,6 +89,13 @@ def test_flops_agree_with_the_parameters_of_a_real_model(tmp_path: Path) -> None
     assert flops_per_token(tmp_path) == 6 * sum(weight.numel() for weight in llama.parameters())
 
 
+def test_flops_of_a_mixture_count_the_experts_that_compute_a_token(tmp_path: Path) -> None:
+    shapes = {f"model__layers__0__experts__{number}__w1__weight": (3, 4) for number in range(8)}
+    model(tmp_path, model__layers__0__gate__weight=(8, 4), **shapes)
+    (tmp_path / "config.json").write_text('{"num_experts_per_tok": 2, "num_local_experts": 8}')
+    assert flops_per_token(tmp_path) == 6 * (32 + 2 * 12)
+
+
 @pytest.mark.parametrize("content", [b"", b"short", struct.pack("<Q", 9) + b"not json!"])
 def test_flops_are_unknown_where_a_header_cannot_be_read(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "model.safetensors").write_bytes(content)
