@@ -15,7 +15,6 @@ from tasks.run.planning import PlannedStage
 from tasks.run.spec import report_text
 from tasks.stages.foundations.config import FoundationsParameters
 
-
 SMALL = (
     "model.layers=1",
     "model.width=32",
