@@ -163,7 +163,8 @@ def _compare_language_models(run: Comparison) -> None:
 def _compare_selection(run: Comparison) -> None:
     """The same language model on all of the corpus, and on what is left of it."""
     selected = select(run.p.select, pipeline=run.pipeline, data=run.data)
-    run.stages.append(selected)
+    run.add("selection", "select", selected)
+    run.models.append(Model(part="selection", name="gpt2", ref=run.bases["gpt2"]))
     ref = run.pretrain("gpt2", name="gpt2-selected", data=selected)
     run.add("selection", "gpt2", ref, variant="selected")
 

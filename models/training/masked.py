@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from torch.nn.functional import cross_entropy
 
-from models.distributed.sharding import as_forward
 from models.families.config import ArchitectureConfig
 from models.objectives.documents import Pieces
 from models.objectives.masking import IGNORED, MaskTokens, mask_tokens
@@ -190,14 +189,10 @@ def predict(model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
 
     The head is computed at the chosen tokens only, which are few.
     """
-
-    def forward() -> tuple[torch.Tensor, torch.Tensor]:
-        trunk = model.bert(
-            input_ids=batch["input_ids"],
-            attention_mask=batch["attention_mask"],
-            token_type_ids=batch["token_type_ids"],
-        )
-        chosen = trunk.last_hidden_state[batch["labels"] != IGNORED]  # (chosen, width)
-        return model.cls.predictions(chosen), model.cls.seq_relationship(trunk.pooler_output)
-
-    return as_forward(model, forward)
+    trunk = model.bert(
+        input_ids=batch["input_ids"],
+        attention_mask=batch["attention_mask"],
+        token_type_ids=batch["token_type_ids"],
+    )
+    chosen = trunk.last_hidden_state[batch["labels"] != IGNORED]  # (chosen, width)
+    return model.cls.predictions(chosen), model.cls.seq_relationship(trunk.pooler_output)

@@ -32,7 +32,7 @@ from models.language.packing import cut_rows, use_packed_attention
 from models.randomness import derive_seed
 from models.runtime import TrainingRun
 from models.token_files import open_tokens
-from models.training.account import publish_account
+from models.training.account import Pace, publish_account
 from models.training.blocks import Blocks, blocks_by_source, corpus_blocks
 from models.training.config import PretrainConfig
 from models.training.order import plan_steps
@@ -84,6 +84,7 @@ def pretrain(
         data_collator=default_data_collator,
         steps=plan.steps,
         decay_embeddings=config.decay_embeddings,
+        callbacks=[Pace(plan, config, run)],
     )
     train(trainer, run, stage="pretrain", measure=held_out.measure, spikes=config.spikes)
     measured = held_out.measure(model)

@@ -73,7 +73,7 @@ def align_texts(
 
 
 def _words(tokenizer: Any, text: str, most: int) -> tuple[list[int], list[str], list[int]]:
-    """Encode a text to so many ids: them and EOS, the words and EOS, and the place of each's word."""
+    """Encode a text, at most so many ids: these and EOS, words and EOS, each id's word's place."""
     encoded = tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)
     spans: list[tuple[int, int]] = []
     places: list[int] = []

@@ -1,16 +1,16 @@
-"""The page of a model that was pretrained to restore text: numbers beside baselines, samples."""
+"""The page of a pretrained model: its scale, what it learned from, numbers, and samples."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from models.rows import read_rows
+from models.rows import read_json, read_rows
 from tasks.reports.style import cell, table
 from tasks.reports.training import plot_stage_curves
 from tasks.results.curves import read_history
 from tasks.run.spec import Page, Result
 
-SAMPLES = "samples.jsonl"
+SAMPLES, SPIKES = "samples.jsonl", "spikes.json"
 SHOWN = 8
 CELL, TOKEN = 300, 40
 """Characters of a text and of a token."""
@@ -25,29 +25,82 @@ MEASURES = {
 """Held-out metrics: in words, and the metric that is their baseline."""
 
 
-def reconstruction_page(result: Result, plots: Path) -> Page:
-    """Show held-out numbers beside their baselines, and what the model restores."""
-    rows = [
-        (words, f"{result.metrics[f'pretrain/{name}']:.3f}", f"{baseline:.3f}")
-        for name, (words, other) in MEASURES.items()
-        if (baseline := result.metrics.get(f"pretrain/{other}")) is not None
+SCALE = {
+    "parameters": ("parameters", ",.0f"),
+    "tokens": ("tokens learned from", ",.0f"),
+    "tokens_per_parameter": ("tokens per parameter (Chinchilla: about 20)", ".3g"),
+    "tokens_per_second": ("tokens per second", ",.0f"),
+    "model_flops_utilisation": ("share of the device's matrix multiplication used", ".1%"),
+    "bits_per_byte": ("held-out bits per byte", ".3f"),
+    "perplexity": ("held-out perplexity", ".2f"),
+}
+
+
+def pretraining_page(result: Result, plots: Path) -> Page:
+    """Show size, tokens and speed, what was mixed and skipped, held-out numbers, and samples."""
+    metrics = {name.removeprefix("pretrain/"): one for name, one in result.metrics.items()}
+    scale = [
+        (words, f"{metrics[name]:{shown}}")
+        for name, (words, shown) in SCALE.items()
+        if name in metrics
     ]
-    samples = read_rows(result.folder / SAMPLES)[:SHOWN]
-    answered = bool(samples) and "answers" in samples[0]
     history, picture = read_history(result.folder), plots / "training.png"
     if history:
         plot_stage_curves("pretrain", history, picture)
+    parts = (
+        table(("pretraining", ""), scale),
+        _sources(metrics),
+        _spikes(result.folder / SPIKES),
+        _restoring(metrics, result.folder / SAMPLES),
+    )
     return Page(
-        title="What the pretrained model restores",
-        markdown="\n\n".join(
-            (
-                table(("held out", "model", "baseline"), rows),
-                "Baselines answer with the corpus's frequencies of tokens, its most frequent "
-                "token, and the more frequent of both labels.",
-                _answers(samples) if answered else _restored(samples),
-            )
-        ),
+        title="What was pretrained",
+        markdown="\n\n".join(filter(None, parts)),
         pictures=[picture] if history else [],
+    )
+
+
+def _sources(metrics: Mapping[str, float]) -> str:
+    """Tokens and epochs of each source, where sources were mixed."""
+    rows = [
+        (cell(source, TOKEN), f"{tokens:,.0f}", f"{tokens / metrics['tokens']:.1%}",
+         f"{metrics[f'epochs/{source}']:.3g}")
+        for name, tokens in metrics.items()
+        if (source := name.removeprefix("tokens/")) != name
+    ]  # fmt: skip
+    return table(("source", "tokens", "share", "epochs"), rows) if rows else ""
+
+
+def _spikes(path: Path) -> str:
+    """Spikes of the loss from which the training recovered."""
+    spikes = read_json(path) if path.exists() else []
+    rows = [
+        (one["step"], f"{one['loss']:.4g}", f"{one['median']:.4g}", one["resumed_from"],
+         len(one["skipped"]))
+        for one in spikes
+    ]  # fmt: skip
+    header = ("spike at step", "loss", "median before", "resumed from", "batches skipped")
+    return table(header, rows, text_columns=0) if rows else ""
+
+
+def _restoring(metrics: Mapping[str, float], path: Path) -> str:
+    """Held-out numbers beside their baselines, and what a model that restores texts restores."""
+    if not path.exists():
+        return ""
+    rows = [
+        (words, f"{metrics[name]:.3f}", f"{baseline:.3f}")
+        for name, (words, other) in MEASURES.items()
+        if (baseline := metrics.get(other)) is not None
+    ]
+    samples = read_rows(path)[:SHOWN]
+    answered = bool(samples) and "answers" in samples[0]
+    return "\n\n".join(
+        (
+            table(("held out", "model", "baseline"), rows),
+            "Baselines answer with the corpus's frequencies of tokens, its most frequent "
+            "token, and the more frequent of both labels.",
+            _answers(samples) if answered else _restored(samples),
+        )
     )
 
 

@@ -5,11 +5,13 @@ document behind the noise.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from models.families.config import ArchitectureConfig, kind_of
+from models.rows import read_json
 from models.training.config import PretrainConfig
 from tasks.registry.registration import register
-from tasks.reports.pretraining import reconstruction_page
+from tasks.reports.pretraining import pretraining_page
 from tasks.results.cache import token_folder
 from tasks.results.store import StageRef
 from tasks.run.pipeline import PipelineRun
@@ -17,6 +19,8 @@ from tasks.run.spec import StageSpec
 from tasks.run.stage import run_stage, stage_task
 from tasks.run.workspace import Workspace
 
+PACE = "pace.json"
+"""Among the checkpoints; see `models.training.account`."""
 OBJECTIVES = {"causal": "", "masked": "masking", "seq2seq": "denoising"}
 """The group of `PretrainConfig` that a kind of family reads; the others are no part of a result."""
 
@@ -34,33 +38,36 @@ def pretrain(
     kind = kind_of(architecture.family)
 
     def learn(work: Workspace) -> Mapping[str, float]:
+        from models.training.denoising import pretrain_denoising  # these import torch
+        from models.training.masked import pretrain_masked
+        from models.training.pretraining import pretrain
+
         data = work.inputs["corpus"]
         run = work.training_run(work.out / "model", pipeline.seed)
+        tokenizer = work.inputs["tokenizer"] / "tokenizer"
+        corpus, heldout = data / "corpus_train.jsonl", data / "corpus_heldout.jsonl"
         if kind == "causal":
-            from models.training.pretraining import pretrain  # imports torch
-
-            return work.learn(
+            metrics = work.learn(
                 pretrain,
-                tokenizer=work.inputs["tokenizer"] / "tokenizer",
-                corpus=data / "corpus_train.jsonl",
-                heldout=data / "corpus_heldout.jsonl",
+                tokenizer=tokenizer,
+                corpus=corpus,
+                heldout=heldout,
                 architecture=architecture,
                 config=config,
                 run=run,
                 cache=token_folder(work.cache, data, "corpus_"),
             )
-        from models.training.denoising import pretrain_denoising
-        from models.training.masked import pretrain_masked
-
-        return work.learn(
-            pretrain_masked if kind == "masked" else pretrain_denoising,
-            tokenizer=work.inputs["tokenizer"] / "tokenizer",
-            corpus=data / "corpus_train.jsonl",
-            heldout=data / "corpus_heldout.jsonl",
-            architecture=architecture,
-            config=config,
-            run=run,
-        )
+        else:
+            metrics = work.learn(
+                pretrain_masked if kind == "masked" else pretrain_denoising,
+                tokenizer=tokenizer,
+                corpus=corpus,
+                heldout=heldout,
+                architecture=architecture,
+                config=config,
+                run=run,
+            )
+        return metrics | _pace(run.checkpoints / PACE)
 
     unread = set(OBJECTIVES.values()) - {OBJECTIVES[kind]}
     spec = StageSpec(
@@ -73,9 +80,15 @@ def pretrain(
         inputs={"corpus": data, "tokenizer": tokenizer},
         total_steps=config.steps,
         trains=True,
-        view=None if kind == "causal" else reconstruction_page,
+        view=pretraining_page,
     )
     ref = run_stage(spec, pipeline, learn)
     if kind == "causal":
         register(ref, pipeline)
     return ref
+
+
+def _pace(path: Path) -> dict[str, float]:
+    """How fast the training was on this machine; nothing if it only published again."""
+    found: dict[str, float] = read_json(path) if path.exists() else {}
+    return {f"pretrain/{name}": value for name, value in found.items()}

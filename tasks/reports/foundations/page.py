@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from models.rows import read_json
+from models.rows import read_json, read_rows
 from models.statistics.intervals import Interval
 from tasks.reports.foundations.plots import (
     metric_of,
@@ -13,6 +13,7 @@ from tasks.reports.foundations.plots import (
     plot_bleu_by_length,
     plot_understanding,
 )
+from tasks.reports.foundations.translation import plot_alignments
 from tasks.reports.style import table
 from tasks.run.spec import Page, Result
 
@@ -48,6 +49,10 @@ def foundations_page(result: Result, plots: Path) -> Page:
             name, draw = _PLOTS[part]
             draw(rows, plots / name)
             pictures.append(plots / name)
+        aligned = result.inputs.get("rnnsearch", result.folder) / "alignments.jsonl"
+        if part == "translation" and aligned.exists():
+            plot_alignments(read_rows(aligned), plots / "alignment.png")
+            pictures.append(plots / "alignment.png")
     held = sum(claim["verdict"] == "held" for claim in claims)
     return Page(
         title=f"{len(models)} models, {held} of {len(claims)} claims held",
@@ -172,12 +177,20 @@ def _in_context(rows: Rows) -> str:
 
 
 def _selection(rows: Rows) -> str:
+    counts = next(row["metrics"] for row in rows if row["name"] == "select")
+    reasons = ", ".join(
+        f"{name.removeprefix('select/dropped/').replace('_', ' ')} {value:,.0f}"
+        for name, value in counts.items()
+        if name.startswith("select/dropped/")
+    )
+    kept = f"Kept {counts['select/kept']:,.0f} of {counts['select/rows']:,.0f} texts."
     cells = [
-        (row["name"], row["variant"] or "–", _number(_own(row, "bits_per_byte"), ".3f"))
+        (row["name"], row["variant"] or "all", _number(_own(row, "bits_per_byte"), ".3f"))
         for row in rows
-        if math.isfinite(_own(row, "bits_per_byte"))
+        if row["name"] != "select"
     ]
-    return table(("model", "corpus", "bits per byte"), cells, text_columns=2)
+    compared = table(("model", "corpus", "bits per byte"), cells, text_columns=2)
+    return f"{kept} {f'Dropped: {reasons}.' if reasons else ''}\n\n{compared}"
 
 
 def _claims(claims: Rows) -> str:

@@ -69,11 +69,15 @@ def plot_understanding(rows: Rows, path: Path) -> None:
             )  # fmt: skip
         majority = metric_of(own[0]["metrics"], "majority")
         if math.isfinite(majority):
-            axes.axhline(majority, color=INK, linewidth=1.0, linestyle="--")
+            label = "most frequent answer"
+            axes.axhline(majority, color=INK, linewidth=1.0, linestyle="--", label=label)
         axes.set_xticks(range(len(names)), names)
         axes.grid(False, axis="x")
-        if at == 0:
-            add_legend(axes)
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=4, fontsize=10, frameon=False,
+        labelcolor=INK,
+    )  # fmt: skip
     save_png(figure, path)
 
 

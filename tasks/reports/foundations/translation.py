@@ -10,8 +10,13 @@ from models.rows import read_json, read_rows
 from tasks.reports.style import INK, cell, new_figure, save_png, style_axes, table
 from tasks.run.spec import Page, Result
 
-LENGTHS = {"all": "all", "short": "≤ 10", "middle": "11–15", "long": "> 15"}
-"""Words of the source, as results name them."""
+LABELS = {
+    "all": "BLEU",
+    "short": "BLEU, ≤ 10 words",
+    "middle": "BLEU, 11–15 words",
+    "long": "BLEU, > 15 words",
+}
+"""Of BLEU by the words of the source, as results name them."""
 
 MOST_SHOWN = 8
 TEXT = 240
@@ -84,7 +89,7 @@ def _shown(word: str) -> str:
 
 def _scores(results: Mapping[str, Any]) -> str:
     bleu = [
-        (f"BLEU, {LENGTHS[name]} words", results["rows"][name], *_ends(one, ".1f"))
+        (LABELS[name], results["rows"][name], *_ends(one, ".1f"))
         for name, one in results["bleu"].items()
     ]
     rouge = [

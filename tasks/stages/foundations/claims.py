@@ -1,25 +1,9 @@
-"""Which published claims a run of `foundations` checks, and what came of each.
+"""Which published claims a run of `foundations` checks: that one model is better than another."""
 
-A claim says that one model is better than another by one number. Where both published what they
-did row by row, the difference has a paired bootstrap's interval, and a claim whose interval holds
-zero is left open.
-"""
-
-import math
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
-from typing import Any, Literal, TypeAlias
 
-import numpy as np
-
-from models.rows import read_rows
-from models.statistics.intervals import Interval, paired_bootstrap
-
-RESAMPLES = 1000
-Verdict: TypeAlias = Literal["held", "open", "did not hold"]
-Values: TypeAlias = Mapping[str, float]
+SHOTS = "in_context/accuracy"
+"""Of prompts; the numbers of examples are compared within one stage."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +144,7 @@ def _others() -> list[Claim]:
             part="in_context", text=f"Examples in the prompt help: {task}",
             source="Brown et al. 2020, figure 1.2",
             better=f"in-context-{task}:in_context/accuracy_few",
-            worse=f"in-context-{task}:in_context/accuracy_zero", metric="",
+            worse=f"in-context-{task}:in_context/accuracy_zero", metric=SHOTS,
         )
         for task in ("entailment", "polarity", "choice")
     ]  # fmt: skip
@@ -178,88 +162,3 @@ def _others() -> list[Claim]:
 def claims() -> list[Claim]:
     """Every claim, in the order of the report."""
     return [*_language(), *_understanding(), *_translation(), *_others()]
-
-
-def check_claims(
-    metrics: Mapping[str, Values], folders: Mapping[str, Path]
-) -> list[dict[str, Any]]:
-    """Say of each claim whose two numbers there are whether it held.
-
-    Args:
-        metrics: Final metrics by role.
-        folders: Published folders by role.
-
-    Returns:
-        The claim with `first`, `second`, `difference` (positive = as claimed) and `verdict`.
-    """
-    found = []
-    for claim in claims():
-        first, second = (_value(one, claim.metric, metrics) for one in (claim.better, claim.worse))
-        if not (math.isfinite(first) and math.isfinite(second)):
-            continue
-        sign = -1.0 if claim.lower else 1.0
-        gain = Interval(mean=sign * (first - second))
-        if ":" not in claim.better + claim.worse:
-            gain = _paired(claim, gain, folders)
-        found.append(
-            {
-                "part": claim.part,
-                "claim": claim.text,
-                "source": claim.source,
-                "first": first,
-                "second": second,
-                "difference": gain,
-                "verdict": _verdict(gain, claim.margin),
-            }
-        )
-    return found
-
-
-def _value(name: str, metric: str, metrics: Mapping[str, Values]) -> float:
-    role, _, own = name.partition(":")
-    return metrics.get(role, {}).get(own or metric, math.nan)
-
-
-def _verdict(gain: Interval, margin: float) -> Verdict:
-    if math.isfinite(gain.low) and gain.low <= -margin < gain.high:
-        return "open"
-    return "held" if gain.mean > -margin else "did not hold"
-
-
-def _paired(claim: Claim, plain: Interval, folders: Mapping[str, Path]) -> Interval:
-    """The difference with its interval, where both models answered the same rows."""
-    measure = _PAIRED.get(claim.metric)
-    if measure is None:
-        return plain
-    return measure(folders[claim.better], folders[claim.worse])
-
-
-def _paired_accuracy(better: Path, worse: Path) -> Interval:
-    sides = [
-        np.array([[row["prediction"] == row["label"]] for row in read_rows(one)], np.float64)
-        for one in (worse / "predictions.jsonl", better / "predictions.jsonl")
-    ]
-    return paired_bootstrap(sides[0], sides[1], RESAMPLES, seed=0)
-
-
-def _paired_bleu(length: str, better: Path, worse: Path) -> Interval:
-    from models.translation.scores import compare_translations  # a second to import
-
-    systems = [read_rows(one / "samples.jsonl") for one in (worse, better)]
-    return compare_translations(systems[0], systems[1], seed=0)[length]
-
-
-_PAIRED: dict[str, Callable[[Path, Path], Interval]] = {
-    "understand/accuracy": _paired_accuracy,
-    "translate/bleu": partial(_paired_bleu, "all"),
-    "translate/bleu_long": partial(_paired_bleu, "long"),
-}
-
-
-def count_verdicts(found: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """How many claims held, did not, and are open, as metrics."""
-    names = {"held": "held", "open": "open", "did not hold": "not_held"}
-    return {
-        f"foundations/claims_{short}": float(sum(one["verdict"] == name for one in found))
-        for name, short in names.items()
-    }

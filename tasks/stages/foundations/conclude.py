@@ -10,7 +10,7 @@ from tasks.run.pipeline import PipelineRun
 from tasks.run.spec import StageSpec
 from tasks.run.stage import run_stage, stage_task
 from tasks.run.workspace import Workspace
-from tasks.stages.foundations.claims import check_claims, count_verdicts
+from tasks.stages.foundations.checking import check_claims, count_verdicts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

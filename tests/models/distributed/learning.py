@@ -33,6 +33,8 @@ STAGES = {
     "reward": train_reward_model,
     "understand": learn_to_understand,
 }
+SPREAD = ("pretrain", "sft", "reward")
+"""Those whose models can be spread over processes."""
 TRAINER: dict[str, Any] = {"batch_size": 5, "learning_rate": 5e-3, "checkpoint_steps": 2}
 WORDS = ["sat", "ran", "slept", "is", "and", "over", "it", "a", "two", "dog", "hill"]
 

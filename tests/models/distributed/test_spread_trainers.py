@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from models.distributed.team import current_team
 from models.errors import ParameterError
 from tests.models.distributed.learning import (
-    STAGES,
+    SPREAD,
     STOPPED,
     Learned,
     assert_begun_with_the_checkpoint,
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.slow
 def spread(given: Mapping[str, Any], folder: Path, layout: str) -> dict[str, Any]:
     """What two processes do with each stage, and with SFT from a stop on, their own and one's."""
     found: dict[str, Any] = {
-        stage: learn(stage, given[stage], folder / f"{stage}.{layout}") for stage in STAGES
+        stage: learn(stage, given[stage], folder / f"{stage}.{layout}") for stage in SPREAD
     }
     stopped = folder / f"sft.{layout}.stopped"
     learn("sft", given["sft"], stopped, signalled=0)
@@ -45,6 +45,9 @@ def spread(given: Mapping[str, Any], folder: Path, layout: str) -> dict[str, Any
     config = given["sft"]["config"].model_copy(update={"precision": "bfloat16"})
     with pytest.raises(ParameterError, match="masters of whole weights"):
         learn("sft", {**given["sft"], "config": config}, folder / f"sft.{layout}.masters")
+    for stage in ("masked", "denoising"):
+        with pytest.raises(ParameterError, match="not spread over processes"):
+            learn(stage, given[stage], folder / f"{stage}.{layout}")
     return found
 
 
@@ -53,7 +56,7 @@ def alone(given: dict[str, Any], folder: Path) -> dict[str, Any]:
     learn("sft", given["sft"], folder / "sft.one", signalled=0)
     for layout in ("full", "tensor"):
         shutil.copytree(folder / "sft.one", folder / f"sft.one.{layout}")
-    return {stage: learn(stage, given[stage], folder / f"{stage}.1") for stage in STAGES}
+    return {stage: learn(stage, given[stage], folder / f"{stage}.1") for stage in SPREAD}
 
 
 @pytest.fixture(scope="module", params=["full", "tensor"])
@@ -72,7 +75,7 @@ def members(
 def test_spread_models_learn_what_whole_ones_do(
     layout: str, alone: dict[str, Any], members: list[dict[str, Any]], folder: Path
 ) -> None:
-    for stage in STAGES:
+    for stage in SPREAD:
         first, second = members[0][stage], members[1][stage]
         assert second.logged == first.logged
         assert_same_learning(alone[stage], first)

@@ -102,7 +102,8 @@ def test_scores_are_those_of_transformers_own_classifier(
         whole = [tokenizer.cls_token_id, *row] if family == "bert" else row
         alone = model(input_ids=torch.tensor([whole])).logits
         assert alone.shape == (1, 1)
-        assert score == pytest.approx(alone.item(), abs=1e-5)  # neighbours and padding are unseen
+        # Neighbours and padding are unseen; float32, with weights five times as large.
+        assert score == pytest.approx(alone.item(), abs=1e-4)
     assert len(set(found.tolist())) == 4
     later = score_sequences(model, [[9, 12, 31, 7, 1]])  # a token in the middle is read
     assert abs(float(later[0] - found[0])) > 1e-3

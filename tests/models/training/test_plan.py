@@ -13,7 +13,7 @@ from models.errors import DataError
 from models.families.config import ArchitectureConfig
 from models.families.networks import build_model
 from models.randomness import derive_seed
-from models.rows import read_rows, write_rows
+from models.rows import read_json, read_rows, write_rows
 from models.runtime import TrainingRun
 from models.training.blocks import blocks_by_source
 from models.training.config import PretrainConfig, SFTStageConfig
@@ -177,3 +177,35 @@ def test_norms_biases_and_embeddings_are_left_out_of_weight_decay(
         tables = {"transformer.wte.weight", "transformer.wpe.weight"}
     assert decayed[True] - decayed[False] == tables
     assert decayed[False] < decayed[True]
+
+
+def test_pace_lies_with_the_checkpoints_and_changes_no_metric(
+    corpus_file: Path,
+    tokenizer_folder: Path,
+    tiny_architecture: ArchitectureConfig,
+    make_run: Callable[..., TrainingRun],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def run() -> dict[str, float]:
+        return pretrain(
+            tokenizer=tokenizer_folder,
+            corpus=corpus_file,
+            heldout=corpus_file,
+            architecture=tiny_architecture,
+            config=PretrainConfig(**SMALL),
+            run=make_run(tmp_path / "a"),
+        )
+
+    caplog.set_level("INFO", logger="models.training.account")
+    metrics = run()
+    size = metrics["pretrain/parameters"]
+    assert metrics["pretrain/tokens_per_parameter"] == 7 * 4 * 16 / size
+    assert "448 tokens for" in caplog.text
+    assert "tokens/s" in caplog.text
+    path = tmp_path / "a.checkpoints" / "pace.json"
+    found = read_json(path)
+    assert found["tokens_per_second"] > 0
+    assert 0 < found["model_flops_utilisation"] < 1
+    assert run() == metrics  # which only publishes again
+    assert read_json(path) == found

@@ -1,10 +1,10 @@
-"""The page of a model that restores text."""
+"""The page of a pretrained model."""
 
 from pathlib import Path
 from typing import Any
 
-from models.rows import write_rows
-from tasks.reports.pretraining import reconstruction_page
+from models.rows import write_json, write_rows
+from tasks.reports.pretraining import pretraining_page
 from tasks.results.curves import append_history
 from tasks.run.spec import Page, Result
 from tests.tasks.test_escaping import ATTACKS, kinds
@@ -23,9 +23,7 @@ MASKED = {
 def page(folder: Path, metrics: dict[str, float], *samples: Any) -> Page:
     write_rows(folder / "samples.jsonl", samples)
     named = {f"pretrain/{name}": value for name, value in metrics.items()}
-    return reconstruction_page(
-        Result(folder=folder, metrics=named, parameters={}, inputs={}), folder
-    )
+    return pretraining_page(Result(folder=folder, metrics=named, parameters={}, inputs={}), folder)
 
 
 def masked(text: str) -> dict[str, Any]:
@@ -59,3 +57,21 @@ def test_texts_of_strangers_are_shown_and_not_obeyed(tmp_path: Path) -> None:
     harmless = page(tmp_path, MASKED, masked("harmless")).markdown
     for attack in ATTACKS:
         assert kinds(page(tmp_path, MASKED, masked(attack)).markdown) == kinds(harmless)
+
+
+def test_page_shows_scale_sources_and_spikes(tmp_path: Path) -> None:
+    metrics = {"parameters": 1e6, "tokens": 2e7, "tokens_per_parameter": 20.0}
+    metrics |= {"tokens_per_second": 12345.0, "model_flops_utilisation": 0.314}
+    metrics |= {"tokens/captions": 1.5e7, "tokens/reviews": 5e6}
+    metrics |= {"epochs/captions": 2.5, "epochs/reviews": 0.5, "bits_per_byte": 1.25}
+    spike = {"step": 33, "loss": 9.0, "median": 2.0, "bound": 3.0, "skipped": [33, 34]}
+    write_json(tmp_path / "spikes.json", [spike | {"resumed_from": 30}])
+    named = {f"pretrain/{name}": value for name, value in metrics.items()}
+    result = Result(folder=tmp_path, metrics=named, parameters={}, inputs={})
+    text = pretraining_page(result, tmp_path).markdown
+    assert "| tokens per parameter (Chinchilla: about 20) | 20 |" in text
+    assert "| tokens per second | 12,345 |" in text
+    assert "| share of the device's matrix multiplication used | 31.4% |" in text
+    assert "| captions | 15,000,000 | 75.0% | 2.5 |" in text
+    assert "| 33 | 9 | 2 | 30 | 2 |" in text
+    assert "baseline" not in text  # nothing was restored

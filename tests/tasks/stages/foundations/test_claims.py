@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from models.rows import write_rows
-from tasks.stages.foundations.claims import check_claims, claims, count_verdicts
+from tasks.stages.foundations.checking import check_claims, count_verdicts
+from tasks.stages.foundations.claims import claims
 
 
 def predictions(folder: Path, right: int, of: int = 100) -> Path:
@@ -98,3 +99,45 @@ def test_translations_of_both_models_give_the_interval(tmp_path: Path) -> None:
     (found,) = check_claims(metrics, folders)
     assert found["verdict"] == "held"
     assert 0 < found["difference"].low < found["difference"].mean < found["difference"].high
+
+
+def test_a_tie_is_open(tmp_path: Path) -> None:
+    folders = {
+        "gpt2-choice": predictions(tmp_path / "a", 50),
+        "gpt2-choice-random": predictions(tmp_path / "b", 50),
+    }
+    metrics = {name: {"understand/accuracy": 0.5} for name in folders}
+    (found,) = check_claims(metrics, folders)
+    assert (found["difference"].mean, found["verdict"]) == (0.0, "open")
+
+
+def test_correlations_are_compared_on_the_same_rows(tmp_path: Path) -> None:
+    folders = {}
+    for name, error in (("bert-similarity", 0.1), ("bert-similarity-random", 5.0)):
+        folders[name] = tmp_path / name
+        folders[name].mkdir()
+        rows = [
+            {"label": float(at % 5), "prediction": at % 5 + error * (-1) ** (at // 5)}
+            for at in range(100)
+        ]
+        write_rows(folders[name] / "predictions.jsonl", rows)
+    metrics = {name: {"understand/correlation": 0.0} for name in folders}
+    (found,) = check_claims(metrics, folders)
+    # var(label) = 2, so the correlations are sqrt(2 / (2 + error**2)): 0.9975 and 0.2722
+    assert found["difference"].mean == pytest.approx(0.9975 - 0.2722, abs=1e-4)
+    assert found["difference"].low > 0.5
+    assert found["verdict"] == "held"
+
+
+def test_examples_in_the_prompt_are_compared_on_the_same_questions(tmp_path: Path) -> None:
+    rows = [
+        {"shots": shots, "label": 1, "prediction": int(at < right)}
+        for shots, right in (("zero", 20), ("one", 50), ("few", 90))
+        for at in range(100)
+    ]
+    write_rows(tmp_path / "answers.jsonl", rows)
+    metrics = {"in_context/accuracy_zero": 0.2, "in_context/accuracy_few": 0.9}
+    (found,) = check_claims({"in-context-polarity": metrics}, {"in-context-polarity": tmp_path})
+    assert found["difference"].mean == pytest.approx(0.7)
+    assert 0.6 < found["difference"].low < found["difference"].high < 0.8
+    assert found["verdict"] == "held"
