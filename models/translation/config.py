@@ -42,7 +42,7 @@ class TranslationConfig(Config):
     """Optimiser steps."""
     batch_size: BatchSize = 64
     """Pairs of source and target per optimiser step."""
-    learning_rate: LearningRate = 2e-3
+    learning_rate: LearningRate = 1e-3
     """Peak learning rate."""
     label_smoothing: ShareBelowOne = 0.1
     """Share of the probability that the loss wants spread over the whole vocabulary."""
