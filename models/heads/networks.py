@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForSequenceClassification
 
+from models.distributed.team import current_team
 from models.errors import ParameterError
 from models.families.config import Kind, kind_of
 from models.families.recognition import refuse_unaligned_model
@@ -65,13 +66,19 @@ def new_network(
 
     Raises:
         ModelError: The folder is not complete, or no decoder, BERT or BART of transformers.
-        ParameterError: An auxiliary loss is wanted of a family that has none.
+        ParameterError: An auxiliary loss is wanted of a family that has none, or models are spread
+            over processes.
     """
     kind = kind_of(trunk_type(base))
     if config.auxiliary_weight and kind != "causal":
         raise ParameterError(
             f"auxiliary_weight is {config.auxiliary_weight:g} for a {kind} model: "
             f"{NO_AUXILIARY[kind]}; set it to 0 or choose a causal model"
+        )
+    if current_team().shards:
+        raise ParameterError(
+            "models with heads are not spread over processes, but QUARTET_SHARDING or "
+            "QUARTET_TENSOR_PARALLEL says so; choose sharding replicate and no tensor parallelism"
         )
     if kind == "causal":
         refuse_unaligned_model(str(base), read_json(base, "config.json"))
