@@ -59,9 +59,11 @@ def publish_account(
         "pretrain/flops": learned.total() * rate.training,
     }
     if config.weights:
-        metrics |= {f"pretrain/tokens/{name}": float(learned[name]) for name in config.weights}
+        metrics |= {
+            f"pretrain/source_tokens/{name}": float(learned[name]) for name in config.weights
+        }
         epochs = plan.epochs(skipped)
-        metrics |= {f"pretrain/epochs/{name}": epochs[name] for name in config.weights}
+        metrics |= {f"pretrain/source_epochs/{name}": epochs[name] for name in config.weights}
     if config.spikes.recover:
         metrics["pretrain/spikes"] = float(len(trainer.watch.spikes))
         metrics["pretrain/skipped_batches"] = float(len(skipped))

@@ -37,6 +37,7 @@ CHAIN: Mapping[str, Entry] = {
     ),
     "pretrain": Entry(
         title="Pretraining",
+        detailed=True,
         key_metrics=(
             KeyMetric("pretrain/perplexity", "held-out perplexity", ".2f"),
             KeyMetric("pretrain/masked_accuracy", "masked accuracy"),

@@ -64,9 +64,9 @@ def _sources(metrics: Mapping[str, float]) -> str:
     """Tokens and epochs of each source, where sources were mixed."""
     rows = [
         (cell(source, TOKEN), f"{tokens:,.0f}", f"{tokens / metrics['tokens']:.1%}",
-         f"{metrics[f'epochs/{source}']:.3g}")
+         f"{metrics[f'source_epochs/{source}']:.3g}")
         for name, tokens in metrics.items()
-        if (source := name.removeprefix("tokens/")) != name
+        if (source := name.removeprefix("source_tokens/")) != name
     ]  # fmt: skip
     return table(("source", "tokens", "share", "epochs"), rows) if rows else ""
 

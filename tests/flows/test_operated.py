@@ -81,7 +81,7 @@ def test_pipeline_reads_like_the_story(operation: Operation, finished: Any) -> N
         wanted = {"artifacts": {"flow_run_id": {"any_": [str(finished)]}}}
         artifacts = sorted(one["key"] for one in operation.post("artifacts/filter", wanted))
     assert [one.name for one in sorted(tasks, key=lambda one: one.start_time)] == stages  # type: ignore[arg-type, return-value]
-    pages = ("prepare", "reward", "reward-quality", "ppo")
+    pages = ("prepare", "pretrain", "reward", "reward-quality", "ppo")
     assert artifacts == sorted(["report", *(f"{stage}-report" for stage in pages)])
     children = operation.children(finished)
     assert set(children) == set(stages)

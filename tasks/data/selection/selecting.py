@@ -60,7 +60,10 @@ def select_corpus(data: Path, out: Path, config: SelectionConfig) -> dict[str, f
         "select/kept": float(kept),
         "select/dropped": float(len(reasons)),
         "select/kept_bytes": size / before,
-        **{f"select/dropped/{reason.replace(' ', '_')}": float(n) for reason, n in counts.items()},
+        **{
+            f"select/dropped_for/{reason.replace(' ', '_')}": float(n)
+            for reason, n in counts.items()
+        },
         "select/heldout_exact": float(found.heldout_exact),
         "select/heldout_near": float(found.heldout_near),
         "select/unchecked": float(found.unchecked),

@@ -179,9 +179,9 @@ def _in_context(rows: Rows) -> str:
 def _selection(rows: Rows) -> str:
     counts = next(row["metrics"] for row in rows if row["name"] == "select")
     reasons = ", ".join(
-        f"{name.removeprefix('select/dropped/').replace('_', ' ')} {value:,.0f}"
+        f"{name.removeprefix('select/dropped_for/').replace('_', ' ')} {value:,.0f}"
         for name, value in counts.items()
-        if name.startswith("select/dropped/")
+        if name.startswith("select/dropped_for/")
     )
     kept = f"Kept {counts['select/kept']:,.0f} of {counts['select/rows']:,.0f} texts."
     cells = [

@@ -127,11 +127,14 @@ def test_pretraining_counts_tokens_by_source_and_step(
     assert [sum(row["tokens"].values()) for row in rows] == [16, 16, 32, 48, 64, 64, 64]
     assert not any(row["skipped"] for row in rows)
     assert metrics["pretrain/tokens"] == 19 * 16
-    assert metrics["pretrain/tokens/captions"] == 14 * 16
-    assert metrics["pretrain/tokens/reviews"] == 5 * 16
+    assert metrics["pretrain/source_tokens/captions"] == 14 * 16
+    assert metrics["pretrain/source_tokens/reviews"] == 5 * 16
     for name in ("captions", "reviews"):
-        assert sum(row["tokens"].get(name, 0) for row in rows) == metrics[f"pretrain/tokens/{name}"]
-        assert metrics[f"pretrain/epochs/{name}"] > 0
+        assert (
+            sum(row["tokens"].get(name, 0) for row in rows)
+            == metrics[f"pretrain/source_tokens/{name}"]
+        )
+        assert metrics[f"pretrain/source_epochs/{name}"] > 0
 
     def kill(found: Any, step: int) -> None:
         if step == 5:

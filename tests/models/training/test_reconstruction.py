@@ -334,7 +334,9 @@ def test_batches_grow_sources_are_mixed_and_spikes_undone_as_in_pretraining(
     assert [row["step"] for row in rows if row["skipped"]] == [5]
     for source in "ab":
         learned = sum(row["tokens"].get(source, 0) for row in rows if not row["skipped"])
-        assert metrics[f"pretrain/tokens/{source}"] == learned > 0
-    assert metrics["pretrain/tokens"] == sum(metrics[f"pretrain/tokens/{one}"] for one in "ab")
+        assert metrics[f"pretrain/source_tokens/{source}"] == learned > 0
+    assert metrics["pretrain/tokens"] == sum(
+        metrics[f"pretrain/source_tokens/{one}"] for one in "ab"
+    )
     assert run("b", corpus=corpus, config=config) == metrics
     assert published(tmp_path / "a") == published(tmp_path / "b")

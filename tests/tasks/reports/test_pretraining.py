@@ -62,8 +62,8 @@ def test_texts_of_strangers_are_shown_and_not_obeyed(tmp_path: Path) -> None:
 def test_page_shows_scale_sources_and_spikes(tmp_path: Path) -> None:
     metrics = {"parameters": 1e6, "tokens": 2e7, "tokens_per_parameter": 20.0}
     metrics |= {"tokens_per_second": 12345.0, "model_flops_utilisation": 0.314}
-    metrics |= {"tokens/captions": 1.5e7, "tokens/reviews": 5e6}
-    metrics |= {"epochs/captions": 2.5, "epochs/reviews": 0.5, "bits_per_byte": 1.25}
+    metrics |= {"source_tokens/captions": 1.5e7, "source_tokens/reviews": 5e6}
+    metrics |= {"source_epochs/captions": 2.5, "source_epochs/reviews": 0.5, "bits_per_byte": 1.25}
     spike = {"step": 33, "loss": 9.0, "median": 2.0, "bound": 3.0, "skipped": [33, 34]}
     write_json(tmp_path / "spikes.json", [spike | {"resumed_from": 30}])
     named = {f"pretrain/{name}": value for name, value in metrics.items()}

@@ -62,8 +62,8 @@ def test_rows_that_stay_are_written_as_they_are_and_the_others_with_reasons(
     ]  # fmt: skip
     assert metrics["select/rows"] == 5
     assert metrics["select/kept"] == 2
-    assert metrics["select/dropped/too_few_words"] == 1
-    assert metrics["select/dropped/exact_duplicate"] == 1
+    assert metrics["select/dropped_for/too_few_words"] == 1
+    assert metrics["select/dropped_for/exact_duplicate"] == 1
     assert metrics["select/heldout_exact"] == 1
     assert metrics["select/heldout_near"] == 0
     assert metrics["select/kept_bytes"] == len(lines[0] + lines[3]) / sum(map(len, lines))
@@ -107,7 +107,7 @@ def test_near_duplicates_are_those_of_a_slow_oracle(tmp_path: Path) -> None:
     assert len(kept) + len(found) == len(train)
     assert all(row["of"] in train for row in dropped)
     near = [row for row in dropped if row["reason"] == "near duplicate"]
-    assert metrics["select/dropped/near_duplicate"] == len(near) > 20
+    assert metrics["select/dropped_for/near_duplicate"] == len(near) > 20
     assert metrics["select/unchecked"] == 0
 
 
