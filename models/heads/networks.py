@@ -27,6 +27,10 @@ from models.language.screening import read_json
 from models.language.sequences import language_head
 from models.randomness import derive_seed
 
+HEAD_STD = 0.02
+"""Of a head's first weights, as in GPT-1 (section 4.1): a fresh head says next to nothing, so its
+first steps leave the trunk as it was pretrained."""
+
 NO_AUXILIARY = {
     "masked": "its language-modelling loss needs masked texts, which the head would then read",
     "seq2seq": "its decoder reads the text in the encoder, so it would learn to copy",
@@ -88,7 +92,7 @@ def new_network(
             torch.manual_seed(derive_seed(seed, "weights"))
             pretrained = type(pretrained)(pretrained.config).float()
     model = reward_model_on(pretrained, labels=task.outputs)
-    draw_head(model, seed=derive_seed(seed, "head"))
+    draw_head(model, seed=derive_seed(seed, "head"), std=HEAD_STD)
     model.config.id2label = dict(enumerate(task.labels or (task.name,)))
     model.config.label2id = {name: number for number, name in model.config.id2label.items()}
     model.config.pad_token_id = pad
