@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForSequenceClassification
 
+from models.distributed.team import current_team
 from models.errors import ParameterError
 from models.families.config import Kind, kind_of
 from models.families.recognition import refuse_unaligned_model
@@ -25,6 +26,10 @@ from models.language.reading import read_weights
 from models.language.screening import read_json
 from models.language.sequences import language_head
 from models.randomness import derive_seed
+
+HEAD_STD = 0.02
+"""Of a head's first weights, as in GPT-1 (section 4.1): a fresh head says next to nothing, so its
+first steps leave the trunk as it was pretrained."""
 
 NO_AUXILIARY = {
     "masked": "its language-modelling loss needs masked texts, which the head would then read",
@@ -65,13 +70,19 @@ def new_network(
 
     Raises:
         ModelError: The folder is not complete, or no decoder, BERT or BART of transformers.
-        ParameterError: An auxiliary loss is wanted of a family that has none.
+        ParameterError: An auxiliary loss is wanted of a family that has none, or models are spread
+            over processes.
     """
     kind = kind_of(trunk_type(base))
     if config.auxiliary_weight and kind != "causal":
         raise ParameterError(
             f"auxiliary_weight is {config.auxiliary_weight:g} for a {kind} model: "
             f"{NO_AUXILIARY[kind]}; set it to 0 or choose a causal model"
+        )
+    if current_team().shards:
+        raise ParameterError(
+            "models with heads are not spread over processes, but QUARTET_SHARDING or "
+            "QUARTET_TENSOR_PARALLEL says so; choose sharding replicate and no tensor parallelism"
         )
     if kind == "causal":
         refuse_unaligned_model(str(base), read_json(base, "config.json"))
@@ -81,7 +92,7 @@ def new_network(
             torch.manual_seed(derive_seed(seed, "weights"))
             pretrained = type(pretrained)(pretrained.config).float()
     model = reward_model_on(pretrained, labels=task.outputs)
-    draw_head(model, seed=derive_seed(seed, "head"))
+    draw_head(model, seed=derive_seed(seed, "head"), std=HEAD_STD)
     model.config.id2label = dict(enumerate(task.labels or (task.name,)))
     model.config.label2id = {name: number for number, name in model.config.id2label.items()}
     model.config.pad_token_id = pad

@@ -153,13 +153,18 @@ def new_reward_model(path: Path, dtype: torch.dtype = torch.float32, *, seed: in
     return model
 
 
-def draw_head(model: Any, *, seed: int) -> None:
-    """Draw the weights of a classifier's head, in place, from N(0, 1 / sqrt(width + 1))."""
+def draw_head(model: Any, *, seed: int, std: float | None = None) -> None:
+    """Draw the weights of a classifier's head, in place, from N(0, std).
+
+    Args:
+        std: 1 / sqrt(width + 1) if None.
+    """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for weight in score_head(model).parameters():
             if weight.dim() > 1:
-                weight.normal_(0.0, 1.0 / math.sqrt(weight.shape[1] + 1), generator=generator)
+                spread = 1.0 / math.sqrt(weight.shape[1] + 1) if std is None else std
+                weight.normal_(0.0, spread, generator=generator)
 
 
 def trunk_type(path: Path) -> str:

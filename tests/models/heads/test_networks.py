@@ -8,7 +8,9 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
+from models.distributed.team import Team
 from models.errors import ModelError, ParameterError
+from models.heads import networks
 from models.heads.config import HeadConfig
 from models.heads.networks import HeadNetwork, new_network
 from tests.models.heads.conftest import CAT, CLS, DOG, ENTAILMENT, EOS, PAD, SEP, SIMILARITY, A
@@ -114,3 +116,12 @@ def test_a_family_without_a_classifier_is_refused(
 ) -> None:
     with pytest.raises(ModelError, match=what):
         network(trunk(family))
+
+
+def test_heads_are_not_spread_over_processes(
+    trunk: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    team = Team(size=2, sharding="full")  # its group is never asked
+    monkeypatch.setattr(networks, "current_team", lambda: team)
+    with pytest.raises(ParameterError, match="heads are not spread over processes"):
+        network(trunk("gpt2"))
