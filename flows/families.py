@@ -70,7 +70,7 @@ class Comparison:
         """The run as a model's stage knows it: its run in MLflow is called after the model."""
         return self.pipeline.model_copy(
             update={
-                "name": f"{self.pipeline.name} {model}",
+                "name": f"{model} {self.pipeline.name}",
                 "preset": f"{self.pipeline.preset}-{model}",
             }
         )

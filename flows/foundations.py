@@ -19,6 +19,7 @@ from flows.forms import RunName, RunNote, field_of
 from flows.lifecycle import Conclusion, cancellable, concluding, name_run
 from flows.planning.plan import perform
 from models.config import Config, Seed
+from models.families.config import ArchitectureConfig
 from models.training.config import PretrainConfig
 from tasks.data.foundations.config import FoundationsDataConfig
 from tasks.results.store import StageRef
@@ -99,7 +100,9 @@ class FoundationsForm(Config):
         values = FoundationsParameters().model_dump(mode="json")
         shown = self.model_dump(mode="json")
         given = {name: shown[name] for name in shown if name in values}
-        for fields in (given, given_fields(FoundationsParameters, self.further)):
+        further = given_fields(FoundationsParameters, self.further)
+        ArchitectureConfig.make_room(values, further)
+        for fields in (given, further):
             values = _merged(values, fields)
         return validated(FoundationsParameters, values)
 

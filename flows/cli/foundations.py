@@ -3,6 +3,7 @@
 Heavy imports stand inside, so that errors appear at once.
 """
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
@@ -66,4 +67,10 @@ def _print_result(done: "FoundationsResult") -> dict[str, Any]:
     for line in see_more(load_settings(), **ids):
         say(line)
     shown = done.model_dump(mode="json", include={"name", "mlflow_run_id", "seconds"})
-    return {**shown, "claims": report["claims"], "stages": stages_json(done.stages)}
+    claims = [{**one, "difference": _plain(one["difference"])} for one in report["claims"]]
+    return {**shown, **report, "claims": claims, "stages": stages_json(done.stages)}
+
+
+def _plain(interval: dict[str, float]) -> dict[str, float | None]:
+    """An end that there is none of as JSON has it."""
+    return {end: value if math.isfinite(value) else None for end, value in interval.items()}

@@ -18,6 +18,7 @@ from flows.lifecycle import opened
 from flows.parameters import Parameters, PipelineParameters
 from flows.planning.checks import check_parameters
 from flows.planning.costs import Known
+from flows.planning.families import costs_of_families
 from flows.planning.needs import scale_of
 from flows.planning.rates import (
     REUSE_SECONDS,
@@ -41,6 +42,7 @@ from tasks.run.planning import PlannedStage, planned, planning
 from tasks.run.reporting import run_logger
 from tasks.settings import load_settings
 from tasks.stages.adopt import named_folder
+from tasks.stages.foundations.config import FoundationsParameters
 from tasks.stages.templates import check_rows
 
 MOST_COUNTED_BYTES = 2**23
@@ -135,9 +137,10 @@ def make_plan(parameters: Parameters, stages: Stages[object]) -> Plan:
     pipeline = PipelineRun(name="plan", preset=parameters.preset, seed=parameters.seed, run_id="")
     with planned() as found:
         stages(pipeline)
-    if not isinstance(parameters, PipelineParameters):  # whose costs nobody has measured
+    if isinstance(parameters, FoundationsParameters):
+        costs = costs_of_families(parameters, found, load_settings())
         known = Known(parameters=parameters.model_dump(mode="json"))
-        return Plan(stages=found, costs=[Cost() for _ in found], known=known)
+        return Plan(stages=found, costs=costs, known=known)
     rows = _count_rows(parameters, found)
     for stage in found:
         if stage.spec.name == "evaluate":

@@ -87,14 +87,14 @@ def _cost(stage: str, known: Known, settings: Settings, earlier: int) -> Cost:
         seconds = start + max(0.1, newest.seconds - start) * amount / done
     elif amount and known.network is not None and start:
         assert work is not None
-        seconds = start + _seconds(work, known.network, settings)
+        seconds = start + seconds_of(work, known.network, settings)
     elif amount:
         seconds = amount / ROWS_PER_SECOND
     flops = work.flops(known.network.active) if work and known.network else None
     return Cost(work=work, flops=flops, seconds=seconds, networks=networks, process=process)
 
 
-def _seconds(work: Work, network: NetworkSizes, settings: Settings) -> float:
+def seconds_of(work: Work, network: NetworkSizes, settings: Settings) -> float:
     """Of work that was never done here, by this machine's measured speeds."""
     speeds = measured_speeds(
         settings,

@@ -24,7 +24,8 @@ def reads_whole(network: Any) -> bool:
 
 def score_head(network: Any) -> Any:
     """The score head of a reward model; None for a network without one."""
-    return getattr(network, HEADS.get(network.config.model_type, "score"), None)
+    kind = getattr(getattr(network, "config", None), "model_type", "")
+    return getattr(network, HEADS.get(kind, "score"), None)
 
 
 def whole_scores(network: Any, rows: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -5,6 +5,7 @@ asked for. Words are the tokenizer's own (its pre-tokenizer's); a sentence ends 
 exclamation or question mark, or a line break.
 """
 
+import logging
 import re
 import tempfile
 from collections.abc import Iterator
@@ -26,6 +27,8 @@ TEXTS_AT_ONCE, TOKENS_AT_ONCE = 1000, 2**20
 _SENTENCE_END = re.compile(
     r"""(?: [.!?…]+ ["'”’)\]]* (?=\s) | [。！？]+ [”’）」』]* | (?=\n) ) (?: \s*\n )?""", re.VERBOSE
 )
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +85,12 @@ class Pieces:
                     stops.append(start + stop)
                     documents.append(document)
             start = end
+        left_out = tokens.documents - len(set(documents))
+        if left_out:
+            logger.warning(
+                "%d of %d documents have fewer words than %d and are left out",
+                left_out, tokens.documents, least_words,
+            )  # fmt: skip
         self._starts, self._stops = np.array(starts, np.int64), np.array(stops, np.int64)
         self._documents = np.array(documents, np.int64)
 

@@ -14,6 +14,7 @@ import torch
 from transformers import Trainer
 
 from models.errors import ModelError
+from models.families.scorers import score_head
 
 
 def recompute_activations(network: Any) -> None:
@@ -40,7 +41,7 @@ class MasterAdamW(torch.optim.AdamW):
     def __init__(self, params: Any, *, network: Any, **settings: Any) -> None:
         """Take over weights of a network, in one list or in groups."""
         super().__init__(params, **settings)
-        head = set(map(id, getattr(network, "score", torch.nn.Module()).parameters()))
+        head = set(map(id, (score_head(network) or torch.nn.Module()).parameters()))
         self._lowered: list[torch.nn.Parameter] = []
         for group in self.param_groups:
             group["params"] = [

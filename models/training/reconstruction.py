@@ -9,7 +9,6 @@ whatever their own seeds. Plan, optimiser, schedule and checkpoints are those of
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -116,17 +115,7 @@ def pretrain_reconstruction(
         DataError: The corpus or the held-out documents hold no piece that can be used.
         DivergedError: The loss is not finite.
     """
-    if config.block_tokens > architecture.context:
-        raise ParameterError(
-            f"block_tokens {config.block_tokens} exceeds the context {architecture.context}; "
-            "lower block_tokens or raise the context"
-        )
-    if current_team().shards:
-        raise ParameterError(
-            f"family is {architecture.family}, whose weights are not spread over processes, but "
-            "QUARTET_SHARDING or QUARTET_TENSOR_PARALLEL says so; choose sharding replicate, or a "
-            "causal family"
-        )
+    _refuse_what_cannot_work(architecture, config)
     encoder = load_tokenizer(tokenizer)
     task = objective(encoder, config)
     _want_special(encoder, tokenizer, task.special)
@@ -220,21 +209,22 @@ class HeldOutRows:
         ordered = [lengths[number] + task.added_tokens for number in self._by_length]
         self._parts = list(cut_rows(ordered, most))
 
+    @torch.no_grad()
     def measure(self, model: Any) -> dict[str, float]:
-        """Restore all held-out rows."""
+        """Restore all held-out rows; the model is in evaluation mode then."""
+        model.eval()
         sums: Counter[str] = Counter()
-        with _frozen(model):
-            for part in self._parts:
-                rows = [self._rows[number] for number in self._by_length[part]]
-                batch = to_device(self._task.collate(rows), model.device)
-                sums.update(self._task.sums(model, batch, self._unigram.to(model.device)))
+        for part in self._parts:
+            rows = [self._rows[number] for number in self._by_length[part]]
+            batch = to_device(self._task.collate(rows), model.device)
+            sums.update(self._task.sums(model, batch, self._unigram.to(model.device)))
         return self._task.metrics(sums)
 
+    @torch.no_grad()
     def samples(self, model: Any) -> list[dict[str, Any]]:
         """What the model restores of the first held-out rows."""
         rows = [self._rows[number] for number in range(min(SAMPLED_ROWS, len(self._rows)))]
-        with _frozen(model):
-            return list(self._task.samples(model, rows))
+        return list(self._task.samples(model, rows))
 
 
 def unigram_logprobs(pieces: Pieces, encoder: Any) -> torch.Tensor:
@@ -274,6 +264,20 @@ def _plan(task: Objective, pieces: Pieces, corpus: Path, seed: int) -> Plan:
     return plan_steps(lengths, task.config, seed=seed, sources=sources)
 
 
+def _refuse_what_cannot_work(architecture: ArchitectureConfig, config: PretrainConfig) -> None:
+    if config.block_tokens > architecture.context:
+        raise ParameterError(
+            f"block_tokens {config.block_tokens} exceeds the context {architecture.context}; "
+            "lower block_tokens or raise the context"
+        )
+    if current_team().shards:
+        raise ParameterError(
+            f"family is {architecture.family}, whose weights are not spread over processes, but "
+            "QUARTET_SHARDING or QUARTET_TENSOR_PARALLEL says so; choose sharding replicate, or a "
+            "causal family"
+        )
+
+
 def _want_special(encoder: Any, path: Path, names: Sequence[str]) -> None:
     missing = [name for name in names if getattr(encoder, f"{name}_token_id") is None]
     if missing:
@@ -292,12 +296,3 @@ def _pieces(task: Objective, path: Path) -> Pieces:
             "restore; give more rows or hold out a larger share"
         )
     return pieces
-
-
-@contextmanager
-def _frozen(model: Any) -> Iterator[None]:
-    was_training = model.training
-    model.eval()
-    with torch.no_grad():
-        yield
-    model.train(was_training)

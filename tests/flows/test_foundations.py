@@ -46,6 +46,7 @@ def test_further_settings_overrule_the_form() -> None:
     parameters = form.model_copy(update={"noise": False, "seed": 3}).to_parameters()
     assert (parameters.pretrain.steps, parameters.model.width) == (7, 64)
     assert (parameters.noise, parameters.seed) == (False, 3)
+    assert FoundationsForm.of(["model.shape=micro"]).to_parameters().model.width == 192
     assert parameters.pretrain.batch_size == FoundationsParameters().pretrain.batch_size
 
 

@@ -28,7 +28,7 @@ class FoundationsDataConfig(Config):
     a file pretrain is added to the corpus."""
     captions: Rows = 12_000
     """Most captions to pretrain on and to translate."""
-    task_rows: Rows = 4_000
+    task_rows: Rows = 3_000
     """Most training rows of each task."""
     heldout_rows: Rows = 1_000
     """Most held-out captions, and held-out rows of each task."""

@@ -23,24 +23,28 @@ class FoundationsParameters(Config):
     """Random seed of the run."""
     data: FoundationsDataConfig = Field(default_factory=FoundationsDataConfig)
     tokenizer: TokenizerConfig = Field(
-        default_factory=lambda: TokenizerConfig(vocab_size=4096, mask=True)
+        default_factory=lambda: TokenizerConfig(vocab_size=3000, mask=True)
     )
     model: ArchitectureConfig = Field(
-        default_factory=lambda: ArchitectureConfig(layers=4, width=128, heads=4, context=128),
+        default_factory=lambda: ArchitectureConfig(shape="nano", context=128),
         title="Architecture",
     )
     """Sizes of every family; its own field `family` counts for none."""
     pretrain: PretrainConfig = Field(
-        default_factory=lambda: PretrainConfig(steps=1000, block_tokens=128, batch_size=16),
+        default_factory=lambda: PretrainConfig(steps=600, block_tokens=128, batch_size=16),
         title="Pretraining",
     )
     text_batch: BatchSize = Field(64, title="Texts per batch")
     """Of BERT and BART, whose rows are single texts; the others read packed blocks."""
     ngram: NgramConfig = Field(default_factory=NgramConfig, title="N-grams")
     select: SelectionConfig = Field(default_factory=SelectionConfig, title="Data selection")
-    understand: HeadConfig = Field(default_factory=HeadConfig, title="Fine-tuning")
+    understand: HeadConfig = Field(
+        default_factory=lambda: HeadConfig(epochs=3), title="Fine-tuning"
+    )
     prompts: InContextConfig = Field(default_factory=InContextConfig, title="Prompts")
-    translate: TranslationConfig = Field(default_factory=TranslationConfig, title="Translator")
+    translate: TranslationConfig = Field(
+        default_factory=lambda: TranslationConfig(steps=800), title="Translator"
+    )
     understanding: bool = True
     """Fine-tune BERT, GPT-2 and BART on entailment, similarity, polarity and choice, from
     pretrained and from random weights."""

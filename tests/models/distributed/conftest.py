@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 from models.families.config import ArchitectureConfig
+from models.heads.config import HeadConfig
+from models.heads.formats import Task
 from models.language.config import SamplingConfig
 from models.reward.config import RewardStageConfig
 from models.rows import write_rows
@@ -34,6 +36,8 @@ def given(
                 "rejected": f" slept {at} days",
                 "margin": 0.5 * (at % 2) * (at % 4 != 1),
                 "tie": at % 4 == 1,
+                "texts": [f"the {WORDS[at % 11]}", " ran home" * (1 + at % 4)],
+                "label": at % 3,
             }
             for at in range(16)  # of five prompts two
         ],
@@ -73,6 +77,15 @@ def given(
             "sampling": sampling,
             "config": RewardStageConfig(
                 epochs=21 / 11, batch_element="prompt", moment_samples=16, **TRAINER
+            ),
+        },
+        "understand": {
+            "base": base_folder,
+            "learned": rows,
+            "heldout": rows,
+            "task": Task(name="entailment", kind="classification", labels=("a", "b", "c")),
+            "config": HeadConfig(
+                epochs=21 / 16, auxiliary_weight=0.5, tokens_per_microbatch=40, **TRAINER
             ),
         },
     }

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch.distributed.tensor import DTensor
 
 from models.distributed.team import current_team
+from models.heads.training import learn_to_understand
 from models.reward.training import train_reward_model
 from models.runtime import TrainingRun
 from models.training.denoising import pretrain_denoising
@@ -30,6 +31,7 @@ STAGES = {
     "denoising": pretrain_denoising,
     "sft": finetune,
     "reward": train_reward_model,
+    "understand": learn_to_understand,
 }
 SPREAD = ("pretrain", "sft", "reward")
 """Those whose models can be spread over processes."""
@@ -97,7 +99,8 @@ def learn(
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return load_file(folder / "out" / "model.safetensors")
+    (found,) = (folder / "out").rglob("model.safetensors")
+    return load_file(found)
 
 
 def distance(one: Path, other: Path) -> float:

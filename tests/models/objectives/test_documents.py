@@ -75,13 +75,17 @@ def test_sentences_begin_after_full_stops_and_line_breaks(any_encoder: Any, tmp_
     ]
 
 
-def test_pieces_end_after_sentences_or_else_before_words(encoder: Any, tmp_path: Path) -> None:
+def test_pieces_end_after_sentences_or_else_before_words(
+    encoder: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     # Of this tokenizer each character is a token, but for what it has learned to merge.
     texts = ["x y. z w. u v q r s", "abcdefghijk"]
     pieces = make_pieces(encoder, tmp_path, texts, 8)
     shown = [encoder.decode(pieces[number].ids) for number in range(len(pieces))]
     assert shown == ["x y. z w."[:4], " z w.", " u v q r"[:8], " s", "abcdefgh", "ijk"]
+    assert not caplog.messages
     few = make_pieces(encoder, tmp_path, texts, 8, least_words=2)
+    assert caplog.messages == ["1 of 2 documents have fewer words than 2 and are left out"]
     assert [encoder.decode(few[number].ids) for number in range(len(few))] == shown[:3]
 
 

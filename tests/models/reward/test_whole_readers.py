@@ -156,6 +156,17 @@ def test_killed_training_on_bert_and_bart_resumes_to_equal_bits(
     assert one.read_bytes() == two.read_bytes()
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_memory_is_saved_on_bert_and_bart_too(run: Any, trained: Any, family: str) -> None:
+    metrics, folder = run(family, f"{family}-recomputed", gradient_checkpointing=True)
+    assert metrics == trained(family)[0]  # to the bit
+    metrics, folder = run(family, f"{family}-halved", precision="bfloat16", epochs=1.0)
+    assert metrics["reward/accuracy"] >= 0
+    heads = {"bert": "classifier", "bart": "classification_head"}
+    head = getattr(load_reward_model(folder, torch.bfloat16), heads[family])
+    assert {weight.dtype for weight in head.parameters()} == {torch.float32}
+
+
 def test_adapters_on_bert_and_a_bert_without_cls_are_refused(
     run: Any, folders: dict[str, Path], tokenizer: Any, tmp_path: Path
 ) -> None:

@@ -13,6 +13,7 @@ from models.errors import DataError, ModelError, ParameterError
 from models.families.config import ArchitectureConfig
 from models.families.networks import build_model
 from models.language.folders import load_tokenizer
+from models.objectives.config import MaskingConfig
 from models.objectives.masking import IGNORED
 from models.rows import read_rows, write_rows
 from models.runtime import TrainingRun
@@ -240,6 +241,24 @@ def test_metrics_are_those_of_rows_one_by_one(family: str, encoder: Any, tmp_pat
     assert found[f"pretrain/{names[1]}"] == pytest.approx(loss / tokens, rel=1e-5)
     assert found[f"pretrain/{names[0]}_unigram"] == pytest.approx(same / tokens)
     assert found[f"pretrain/{names[1]}_unigram"] == pytest.approx(baseline / tokens, rel=1e-5)
+
+
+def test_whole_words_are_those_of_the_tokenizer(encoder: Any, tmp_path: Path) -> None:
+    masking = MaskingConfig(whole_words=True, share=0.4)
+    task = MaskedLanguageModelling(encoder, CONFIG.model_copy(update={"masking": masking}))
+    for row in rows_of(task, tmp_path):
+        labels = row["labels"]
+        pairs = zip(row["input_ids"], labels, strict=True)
+        ids = [seen if label == IGNORED else label for seen, label in pairs]
+        middle, end = (at for at, id in enumerate(ids) if id == encoder.sep_token_id)
+        for start, stop in ((1, middle), (middle + 1, end)):
+            text = encoder.decode(ids[start:stop])
+            words = encoder(text, add_special_tokens=False).word_ids()
+            assert len(words) == stop - start
+            hidden = [label != IGNORED for label in labels[start:stop]]
+            found = set(zip(words, hidden, strict=True))
+            assert len(found) == len(set(words))  # of each word all tokens or none
+        assert any(label != IGNORED for label in labels)
 
 
 def test_berts_samples_show_what_its_head_says(encoder: Any, tmp_path: Path) -> None:
