@@ -156,6 +156,15 @@ def _others() -> list[Claim]:
             source="Lee et al. 2022, section 6", better="gpt2-selected", worse="gpt2",
             metric="pretrain/bits_per_byte", lower=True,
         ),
+        Claim(
+            part="selection",
+            text="More of what is measured, better at equal steps: a mixture by weights",
+            source="Gururangan et al. 2020, section 3",
+            better="gpt2-mixed",
+            worse="gpt2",
+            metric="pretrain/bits_per_byte",
+            lower=True,
+        ),
     ]  # fmt: skip
 
 

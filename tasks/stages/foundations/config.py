@@ -7,7 +7,7 @@ from models.config import BatchSize, Config, Seed
 from models.families.config import ArchitectureConfig
 from models.heads.config import HeadConfig
 from models.language.config import TokenizerConfig
-from models.training.config import PretrainConfig
+from models.training.config import PretrainConfig, SpikeConfig
 from models.translation.config import TranslationConfig
 from models.yardsticks.config import NgramConfig
 from tasks.data.foundations.config import FoundationsDataConfig
@@ -31,7 +31,9 @@ class FoundationsParameters(Config):
     )
     """Sizes of every family; its own field `family` counts for none."""
     pretrain: PretrainConfig = Field(
-        default_factory=lambda: PretrainConfig(steps=600, block_tokens=128, batch_size=16),
+        default_factory=lambda: PretrainConfig(
+            steps=600, decay_embeddings=False, spikes=SpikeConfig(recover=True)
+        ),
         title="Pretraining",
     )
     text_batch: BatchSize = Field(64, title="Texts per batch")
@@ -55,4 +57,6 @@ class FoundationsParameters(Config):
     in_context: bool = True
     """Ask GPT-2 the same tasks by prompts, with no, one and a few examples."""
     selection: bool = True
-    """Pretrain GPT-2 on the filtered corpus too."""
+    """Pretrain GPT-2 on the filtered corpus, and on a mixture, too."""
+    mixture: str = "captions=0.9, opinions=0.1"
+    """Shares of the tokens by source, of the model that learns from a mixture."""
