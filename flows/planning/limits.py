@@ -106,7 +106,7 @@ def _pretraining(p: PipelineParameters, scale: Scale) -> Iterator[_Need]:
     f = Formulas(model=model, mode=Mode.of(p.pretrain.model_dump()), scale=scale)
     yield _Need(
         what=f"the order of {p.pretrain.steps * p.pretrain.batch_size:,} pretraining blocks",
-        size=40 * p.pretrain.steps * p.pretrain.batch_size,
+        size=48 * p.pretrain.steps * p.pretrain.batch_size,
         lower="pretrain.steps or pretrain.batch_size",
         on_device=False,
     )

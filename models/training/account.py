@@ -31,7 +31,7 @@ CHINCHILLA = 20
 """Tokens per parameter that spend a budget of operations best, about."""
 SIDE = {"cpu": 512, "cuda": 4096}
 """Of the square matrices that are multiplied to measure what a device can do."""
-MEASURED_SECONDS = 0.1
+MEASURED_SECONDS = 0.03
 MARKS = 10
 """Log lines of a training."""
 

@@ -77,3 +77,22 @@ def test_prune_deletes_nothing_where_nothing_is_sealed(tmp_path: Path) -> None:
     folder = _checkpoint(tmp_path, 1, sealed=False)
     prune(tmp_path, keep=2)
     assert folder.is_dir()
+
+
+def test_prune_keeps_a_checkpoint_that_lies_far_enough_behind(tmp_path: Path) -> None:
+    kept = []
+    for step in range(9):
+        _checkpoint(tmp_path, step)
+        prune(tmp_path, keep=2, behind=3)
+        kept.append(sorted(int(path.name.rpartition("-")[2]) for path in tmp_path.iterdir()))
+    # The newest that is three steps and more behind, and all after it, which will be that one.
+    assert kept == [[*range(max(0, step - 3), step + 1)] for step in range(9)]
+    for step in (20, 40, 60):
+        _checkpoint(tmp_path, step)
+        prune(tmp_path, keep=2, behind=25)
+    # 20 is no 25 steps behind 40, so that 8 was kept with it; 60 has 20 behind it.
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "checkpoint-20",
+        "checkpoint-40",
+        "checkpoint-60",
+    ]

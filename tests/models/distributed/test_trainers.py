@@ -18,7 +18,9 @@ from models.distributed.team import current_team
 from models.errors import DivergedError
 from models.language.config import LoRAConfig
 from models.training.adapters import WEIGHTS
+from models.training.config import SpikeConfig
 from models.training.packed_trainers import PackedSFTTrainer
+from models.training.pretraining import BlockTrainer
 from tests.models.distributed.learning import (
     STAGES,
     STOPPED,
@@ -52,6 +54,24 @@ def diverge(given: Mapping[str, Any], folder: Path) -> str:
     return "nothing"
 
 
+def recover(given: Mapping[str, Any], folder: Path) -> Learned | str:
+    """Run pretraining, whose loss is no number in step STOPPED on the last rank, and recover."""
+    original = BlockTrainer.compute_loss
+
+    def broken(self: Any, *args: Any, **kwargs: Any) -> Any:
+        loss = original(self, *args, **kwargs)
+        team = current_team()
+        strikes = self.state.global_step + 1 == STOPPED and team.rank == team.size - 1
+        return loss * float("nan") if strikes else loss
+
+    config = given["config"].model_copy(update={"spikes": SpikeConfig(recover=True)})
+    BlockTrainer.compute_loss = broken  # type: ignore[method-assign]
+    try:
+        return learn("pretrain", {**given, "config": config}, folder)
+    finally:
+        BlockTrainer.compute_loss = original  # type: ignore[method-assign]
+
+
 def with_adapter(given: Mapping[str, Any]) -> dict[str, Any]:
     """SFT of an adapter, in several micro-batches a process."""
     changes = {"lora": LoRAConfig(rank=4), "tokens_per_microbatch": 24}
@@ -69,6 +89,7 @@ def two_members(given: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     current_team().wait()
     found["resumed"] = learn("sft", given["sft"], folder / "sft.resumed.2")
     found["lora"] = learn("sft", with_adapter(given), folder / "lora")
+    found["recovered"] = recover(given["pretrain"], folder / "recovered")
     found["diverged"] = diverge(given["sft"], folder / "diverged")
     return found
 
@@ -92,6 +113,18 @@ def three(given: dict[str, Any], folder: Path, two: Any) -> list[dict[str, Any]]
 @pytest.fixture(scope="module")
 def alone(given: dict[str, Any], folder: Path) -> dict[str, Any]:
     return {stage: learn(stage, given[stage], folder / f"{stage}.1") for stage in STAGES}
+
+
+def test_all_members_go_back_and_skip_the_batch_that_is_broken_on_one(
+    given: dict[str, Any], two: list[dict[str, Any]], folder: Path
+) -> None:
+    alone = recover(given["pretrain"], folder / "recovered.1")
+    assert isinstance(alone, Learned)
+    for member in (one["recovered"] for one in two):
+        assert member.final == two[0]["recovered"].final
+        assert member.final == pytest.approx(alone.final, rel=1e-4)
+    assert alone.final["pretrain/skipped_batches"] == 1
+    assert distance(folder / "recovered", folder / "recovered.1") < 1e-4
 
 
 @pytest.mark.parametrize("stage", STAGES)
