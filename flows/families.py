@@ -69,10 +69,7 @@ class Comparison:
     def named(self, model: str) -> PipelineRun:
         """The run as a model's stage knows it: its run in MLflow is called after the model."""
         return self.pipeline.model_copy(
-            update={
-                "name": f"{model} {self.pipeline.name}",
-                "preset": f"{self.pipeline.preset}-{model}",
-            }
+            update={"part": model, "preset": f"{self.pipeline.preset}-{model}"}
         )
 
     def pretrain(

@@ -78,7 +78,8 @@ def name_of(form: FlowForm | None, *, flow: str, run_id: str, typed: str, now: s
         preset = form.preset
         with contextlib.suppress(ParameterError):  # which ends the run in its first second
             changes = name_changes(changed_from_preset(form.to_parameters()))
-    return " ".join(word for word in (flow, changes, preset, f"#{run_id[:4]}") if word)
+    words = (flow, changes, preset if preset != flow else "", f"#{run_id[:4]}")
+    return " ".join(filter(None, words))
 
 
 def name_changes(changes: Mapping[str, Any]) -> str:

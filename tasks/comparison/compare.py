@@ -24,7 +24,7 @@ from tasks.reports.style import RUN_COLOURS, cell
 from tasks.results.store import Store
 from tasks.run.reporting import show_markdown
 from tasks.run.spec import picture_data
-from tasks.run.stage import stage_task
+from tasks.run.stage_task import stage_task
 from tasks.settings import Settings, load_settings
 from tasks.tracking.client import Tracker
 from tasks.tracking.outages import Status, tolerated

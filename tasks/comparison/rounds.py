@@ -22,7 +22,8 @@ from tasks.run.exchange import published_folder
 from tasks.run.pipeline import PipelineRun
 from tasks.run.planning import planning
 from tasks.run.spec import StageSpec
-from tasks.run.stage import run_stage, stage_task
+from tasks.run.stage import run_stage
+from tasks.run.stage_task import stage_task
 from tasks.run.workspace import Workspace
 from tasks.settings import load_settings
 from tasks.tracking.client import Tracker

@@ -1,7 +1,7 @@
 """What every stage does around its training; knows no stage by name.
 
 `stage` finds, computes and publishes a result, for which a training gets a `workspace`; `learning`
-calls it, in as many processes as `scale` says; `planning` lets it only foretell one; `spec` is what
+calls it, in as many processes as `scale` says; `stage_task` makes it Prefect's task; `planning` lets it only foretell one; `spec` is what
 a stage is, and its page; `record` is its MLflow run and `pipeline` the parent; `spent` sums its
 attempts; `exchange` fetches what another machine made; `reporting` speaks with Prefect, `overview`
 is a run's report and bar there, made of `cards`, and `logs` speaks with the terminal;

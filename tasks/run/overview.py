@@ -34,6 +34,7 @@ class _Row:
     """A stage in the report's table."""
 
     stage: str
+    part: str = ""
     status: str = RUNNING
     seconds: float | None = None
     numbers: str = ""
@@ -44,7 +45,13 @@ class _Row:
         took = "" if self.seconds is None else f"{self.seconds:.1f}"
         links = [f"[MLflow]({self.address})"] if self.address else []
         links += [f"[report]({self.page})"] if self.page else []
-        return (self.stage, self.status, took, ", ".join(links), self.numbers)
+        return (
+            f"{self.stage} {self.part}".strip(),
+            self.status,
+            took,
+            ", ".join(links),
+            self.numbers,
+        )
 
 
 @dataclass(slots=True)
@@ -91,9 +98,10 @@ class Overview:
         self._parts.run = f"[{shown}]({address})" if address else shown
         self._parts.note = for_markdown(note, HEADLINE)
 
-    def begin(self, stage: str) -> Bar:
+    def begin(self, stage: str, part: str = "") -> Bar:
         """Show that a stage is being computed, and give what moves the bar for it."""
         row = self._row(stage)
+        row.part = part
         self.move(stage, 0.0, f"{stage}: starting")
         self._headline = f"running: {self._place(stage)}"
         row.status = RUNNING
@@ -105,9 +113,10 @@ class Overview:
         row = self._row(stage)
         row.address, row.page = address or row.address, page or row.page
 
-    def end_stage(self, ref: StageRef) -> None:
+    def end_stage(self, ref: StageRef, part: str = "") -> None:
         """Show that a stage was computed or reused."""
         row = self._row(ref.stage)
+        row.part = part
         row.status = "reused" if ref.reused else "new"
         row.seconds, row.numbers = ref.seconds, entry(ref.stage).numbers(ref.metrics)
         if not ref.reused:  # else there are several in a second

@@ -38,6 +38,7 @@ class PipelineRun(BaseModel, frozen=True):
         run_id: The MLflow parent run.
         flow_run_id: The Prefect flow run; empty outside one.
         fresh: Whether the MLflow run is new, and so shows nothing of earlier attempts.
+        part: What a stage makes that stands in the run several times, such as a model's name.
     """
 
     name: str
@@ -46,6 +47,7 @@ class PipelineRun(BaseModel, frozen=True):
     run_id: str
     flow_run_id: str = ""
     fresh: bool = False
+    part: str = ""
 
 
 @contextlib.contextmanager

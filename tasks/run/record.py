@@ -67,7 +67,7 @@ class StageRecord:
         self.pipeline = pipeline
         self.settings = settings
         self.tracker = _tracker(settings)
-        self.name = f"{pipeline.name}/{spec.name}"
+        self.name = f"{pipeline.part} {pipeline.name}/{spec.name}".lstrip()
         self.run_id = ""
         self._opened = False
         self._opening = threading.Lock()

@@ -1,6 +1,7 @@
 """What a stage is made of, how its MLflow run says so, and how its result is shown to people."""
 
 import base64
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -125,7 +126,13 @@ def _note(spec: StageSpec, digest: str, pipeline: PipelineRun, page: Callable[[s
 
 
 def show_page(
-    spec: StageSpec, manifest: Manifest, folder: Path, settings: Settings, *, again: bool
+    spec: StageSpec,
+    manifest: Manifest,
+    folder: Path,
+    settings: Settings,
+    *,
+    again: bool,
+    part: str = "",
 ) -> None:
     """Write the page of a result into the home folder and show it on the Prefect run's page.
 
@@ -137,6 +144,7 @@ def show_page(
         folder: The result.
         settings: Name the home folder and the store.
         again: Whether to make a page that is there already once more.
+        part: Of the pipeline run; pages of several stages of one name stand beside each other.
     """
     if spec.view is None:
         return
@@ -145,10 +153,10 @@ def show_page(
     try:
         if made:
             _write_page(spec, spec.view, manifest, folder, target, Store(settings.store))
-        _show_page(spec.name, target)
+        _show_page(spec.name, target, part)
     except Exception as error:  # whatever a picture or a text could not be made of
         if not made:  # a damaged page
-            show_page(spec, manifest, folder, settings, again=True)
+            show_page(spec, manifest, folder, settings, again=True, part=part)
             return
         run_logger().warning(
             "no report on %s could be made (%s: %s); the result itself is whole",
@@ -183,7 +191,7 @@ def _with_pictures(text: str, pictures: Sequence[Path]) -> str:
     return f"{text}\n{shown}".strip()
 
 
-def _show_page(stage: str, target: Path) -> None:
+def _show_page(stage: str, target: Path, part: str) -> None:
     about = read_about(target)
     if about is None:
         raise FileNotFoundError(f"{target} holds no page")
@@ -192,14 +200,15 @@ def _show_page(stage: str, target: Path) -> None:
     if about.on_pipeline and overview().shown:
         overview().add_text(stage, text)
         return
-    card = Card(page_key(stage), "markdown")
+    card = Card(page_key(stage, part), "markdown")
     card.show(text, for_markdown(about.title))
     overview().link(stage, page=card.address())
 
 
-def page_key(stage: str) -> str:
-    """Key of the card that shows a stage's page."""
-    return f"{stage}-report"
+def page_key(stage: str, part: str = "") -> str:
+    """Key of the card that shows a stage's page; Prefect wants small letters and dashes."""
+    own = re.sub(r"[^a-z0-9]+", "-", part.lower()).strip("-")
+    return "-".join(filter(None, (stage, own, "report")))
 
 
 def _write_page(

@@ -3,28 +3,17 @@
 A stage module says what it is (`StageSpec`) and how it trains (a function on a `Workspace`);
 `run_stage` finds the result in the store or fetches it from MLflow, else computes, records and
 publishes it. Whatever goes wrong, what was finished stays finished, and what was begun resumes
-from its last checkpoint. So Prefect retries a stage (`stage_task`) at little cost, but only after
-trouble of the network: bad data or a diverged loss would only fail once more.
+from its last checkpoint. So Prefect retries a stage (`stage_task`) at little cost.
 """
 
 import functools
 import math
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar, cast
 
-import httpx
-import requests
-from prefect import Task
-from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State, TaskRun
-from prefect.context import TaskRunContext
-from prefect.states import Completed
-
-from models.errors import WaitingError
 from models.runtime import use_device
 from tasks.machine.memory import forget_peak, peak_memory
 from tasks.results.code import code_digest
@@ -46,13 +35,6 @@ from tasks.run.spent import Spent
 from tasks.run.workspace import Learn, Workspace
 from tasks.settings import Settings, load_settings
 from tasks.tracking.metrics import MetricBuffer
-
-RETRY_AFTER_SECONDS = (10, 60)
-WAITING = "Waiting"
-INFRASTRUCTURE = (ConnectionError, httpx.TransportError, requests.ConnectionError, requests.Timeout)
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 
 def run_stage(spec: StageSpec, pipeline: PipelineRun, learn: Learn) -> StageRef:
@@ -108,7 +90,7 @@ class _StageRun:
             manifest = self._find(self.spec.name, self.digest)
             ref = self._reuse(manifest) if manifest is not None else self._compute(learn)
         announce_stage(ref, self.pipeline.name)
-        overview().end_stage(ref)
+        overview().end_stage(ref, self.pipeline.part)
         return ref
 
     def _lock(self, stage: str, digest: str) -> AbstractContextManager[None]:
@@ -134,14 +116,17 @@ class _StageRun:
         self.logger.info("%s %s: finished before, reused", self.spec.name, self.digest[:12])
         folder = self.store.folder(self.spec.name, self.digest)
         self.store.drop_partial(self.spec.name, self.digest)
-        show_page(self.spec, manifest, folder, self.settings, again=False)
+        show_page(self.spec, manifest, folder, self.settings, again=False, part=self.pipeline.part)
         self.record.show_reuse(manifest)
         return self._ref(manifest.run_id, manifest.metrics, reused=True)
 
     def _compute(self, learn: Learn) -> StageRef:
         partial = self.store.partial(self.spec.name, self.digest)
         buffer = self.record.open(partial)
-        bar, live = overview().begin(self.spec.name), live_page(self.spec, partial)
+        bar, live = (
+            overview().begin(self.spec.name, self.pipeline.part),
+            live_page(self.spec, partial),
+        )
         progress = Progress(self.spec.name, self.spec.total_steps, bar, live)
         out = self.store.writing(self.spec.name, self.digest)
         self.logger.info("%s %s: starting", self.spec.name, self.digest[:12])
@@ -157,7 +142,7 @@ class _StageRun:
                 shutil.copyfile(partial / HISTORY, out / HISTORY)
             manifest = self._manifest(work, self.record.settle(), metrics, spent.seconds())
             write_manifest(out, manifest)
-            show_page(self.spec, manifest, out, self.settings, again=True)
+            show_page(self.spec, manifest, out, self.settings, again=True, part=self.pipeline.part)
             self.record.finish(manifest, out)
             self.store.publish(out, self.spec.name, self.digest)
         except BaseException as error:
@@ -234,64 +219,3 @@ class _StageRun:
             scale=work.learner.used_scale(),
             files=list_files(work.out),
         )
-
-
-class StageTask(Task[P, R]):
-    """A task that is called as a plain function while stages are only foretold.
-
-    One that waits for people raises a `WaitingError` in its flow, but its task run has not failed:
-    it ends in the state *Waiting*.
-    """
-
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:  # type: ignore[override]
-        if planning() is not None:
-            return self.fn(*args, **kwargs)
-        result: Any = super().__call__(*args, **kwargs)
-        if isinstance(result, State) and result.name == WAITING:
-            raise result.result(raise_on_failure=False)
-        return cast(R, result)
-
-
-def _waiting_told(function: Callable[P, R]) -> Callable[P, R]:
-    """Return a state where a stage waits: what a task raises is a failure to Prefect."""
-
-    @functools.wraps(function)
-    def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return function(*args, **kwargs)
-        except WaitingError as waiting:
-            if TaskRunContext.get() is None:
-                raise
-            return cast(R, Completed(name=WAITING, message=str(waiting), data=waiting))
-
-    return run
-
-
-def stage_task(name: str) -> Callable[[Callable[P, R]], Task[P, R]]:
-    """Make a function the Prefect task of a stage: uncached, retried after trouble of the network.
-
-    Args:
-        name: Of the stage, and so of its runs.
-    """
-
-    def decorate(function: Callable[P, R]) -> Task[P, R]:
-        return StageTask(
-            _waiting_told(function),
-            name=name,
-            task_run_name=name,
-            cache_policy=NO_CACHE,
-            retries=len(RETRY_AFTER_SECONDS),
-            retry_delay_seconds=list(RETRY_AFTER_SECONDS),
-            retry_condition_fn=_was_infrastructure,
-        )
-
-    return decorate
-
-
-def _was_infrastructure(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
-    error: Any = state.result(raise_on_failure=False)
-    while isinstance(error, BaseException):
-        if isinstance(error, INFRASTRUCTURE):
-            return True
-        error = error.__cause__
-    return False

@@ -14,7 +14,8 @@ from tasks.results.digests import file_digest
 from tasks.results.store import StageRef
 from tasks.run.pipeline import PipelineRun
 from tasks.run.spec import StageSpec
-from tasks.run.stage import run_stage, stage_task
+from tasks.run.stage import run_stage
+from tasks.run.stage_task import stage_task
 from tasks.run.workspace import Workspace
 
 TOKENIZER_FILES = ("tokenizer", "vocab", "spiece", "sentencepiece")

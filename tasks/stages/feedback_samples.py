@@ -12,7 +12,8 @@ from tasks.labelling.rounds import NO_ROUND, Earlier, LastRound
 from tasks.results.store import StageRef
 from tasks.run.pipeline import PipelineRun
 from tasks.run.spec import StageSpec
-from tasks.run.stage import run_stage, stage_task
+from tasks.run.stage import run_stage
+from tasks.run.stage_task import stage_task
 from tasks.run.workspace import Workspace
 from tasks.stages.feedback import CANDIDATES, SPARE, choose_disputed
 

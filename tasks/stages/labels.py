@@ -14,7 +14,8 @@ from tasks.run.pipeline import PipelineRun
 from tasks.run.planning import planning
 from tasks.run.reporting import run_logger
 from tasks.run.spec import StageSpec
-from tasks.run.stage import run_stage, stage_task
+from tasks.run.stage import run_stage
+from tasks.run.stage_task import stage_task
 from tasks.run.workspace import Workspace
 from tasks.stages.feedback import write_preferences
 

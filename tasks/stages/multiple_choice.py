@@ -18,7 +18,8 @@ from tasks.reports.benchmarks import multiple_choice_page
 from tasks.results.store import StageRef
 from tasks.run.pipeline import PipelineRun
 from tasks.run.spec import StageSpec
-from tasks.run.stage import run_stage, stage_task
+from tasks.run.stage import run_stage
+from tasks.run.stage_task import stage_task
 from tasks.run.workspace import Workspace
 
 if TYPE_CHECKING:

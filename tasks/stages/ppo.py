@@ -13,7 +13,8 @@ from tasks.run.pipeline import PipelineRun
 from tasks.run.reporting import emit
 from tasks.run.rollout_server import rollout_server
 from tasks.run.spec import StageSpec
-from tasks.run.stage import run_stage, stage_task
+from tasks.run.stage import run_stage
+from tasks.run.stage_task import stage_task
 from tasks.run.workspace import Workspace
 
 

@@ -13,7 +13,8 @@ from tasks.results.store import StageRef
 from tasks.run.pipeline import PipelineRun
 from tasks.run.reporting import LOG_SECONDS, run_logger
 from tasks.run.spec import StageSpec
-from tasks.run.stage import run_stage, stage_task
+from tasks.run.stage import run_stage
+from tasks.run.stage_task import stage_task
 from tasks.run.workspace import Workspace
 
 PLACES = ("folder", *NAMED)

@@ -183,7 +183,7 @@ def _find_published(stage: str, digest: str, role: Role, *, called: str = "") ->
 
 def _adopt(source: str, role: Role, pipeline: "PipelineRun", adapter: str = "") -> StageRef:
     """Adopt under the role's name, so that the run's page shows it as the stage that it is."""
-    from tasks.run.stage import stage_task  # Prefect: only where there is a run
+    from tasks.run.stage_task import stage_task  # Prefect: only where there is a run
     from tasks.stages.adopt import adopt, named_folder
 
     folder = named_folder(source)

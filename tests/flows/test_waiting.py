@@ -11,7 +11,7 @@ from tasks.labelling.assignment import EVERYBODY
 from tasks.labelling.items import Item
 from tasks.labelling.queue import Queue, RaterQueue
 from tasks.labelling.waiting import AwaitingPeopleError, refuse_missing
-from tasks.run.stage import stage_task
+from tasks.run.stage_task import stage_task
 from tasks.tracking.reviews import Review, ReviewTrace
 
 

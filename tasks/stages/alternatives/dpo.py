@@ -10,7 +10,8 @@ from tasks.results.store import StageRef, Store
 from tasks.run.pipeline import PipelineRun
 from tasks.run.reporting import steps_to_learn
 from tasks.run.spec import StageSpec
-from tasks.run.stage import run_stage, stage_task
+from tasks.run.stage import run_stage
+from tasks.run.stage_task import stage_task
 from tasks.run.workspace import Workspace
 from tasks.settings import load_settings
 from tasks.stages.reward import TRAINING_ROWS

@@ -8,7 +8,8 @@ from tasks.reports.foundations.page import RESULTS, foundations_page
 from tasks.results.store import Manifest, StageRef
 from tasks.run.pipeline import PipelineRun
 from tasks.run.spec import StageSpec
-from tasks.run.stage import run_stage, stage_task
+from tasks.run.stage import run_stage
+from tasks.run.stage_task import stage_task
 from tasks.run.workspace import Workspace
 from tasks.stages.foundations.checking import check_claims, count_verdicts
 

@@ -15,7 +15,7 @@ from models.errors import ParameterError, QuartetError
 from models.evaluation.config import EndpointConfig
 from models.evaluation.samples import Pair
 from tasks.judging.endpoint import EndpointJudge, parse_answer
-from tasks.run.stage import INFRASTRUCTURE
+from tasks.run.stage_task import INFRASTRUCTURE
 from tests.tasks.judging.endpoint_server import Server
 
 KEY = "a-key-that-nobody-may-see"

@@ -27,7 +27,8 @@ from tasks.run import reporting
 from tasks.run.exchange import open_published
 from tasks.run.pipeline import PipelineRun, open_pipeline
 from tasks.run.spec import Page, Result, StageSpec
-from tasks.run.stage import run_stage, stage_task
+from tasks.run.stage import run_stage
+from tasks.run.stage_task import stage_task
 from tasks.run.workspace import Workspace
 from tasks.settings import load_settings
 from tasks.stages.resolve import find_model

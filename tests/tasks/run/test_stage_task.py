@@ -7,7 +7,7 @@ from prefect import flow
 
 from models.errors import DivergedError, QuartetError
 from tasks.run import stage as module
-from tasks.run.stage import stage_task
+from tasks.run.stage_task import stage_task
 
 
 @pytest.fixture(autouse=True)
