@@ -88,7 +88,8 @@ class Comparison:
 
     def architecture(self, family: str) -> ArchitectureConfig:
         """The sizes of a run in a family."""
-        return _changed(self.p.model, {"family": family})
+        sizes = self.p.translator if family in TRANSLATORS else self.p.model
+        return _changed(sizes, {"family": family})
 
     def tokenizer(self, family: str) -> StageRef:
         """The tokenizer of a family."""

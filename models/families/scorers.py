@@ -19,7 +19,7 @@ HEADS = {"bert": "classifier", "bart": "classification_head"}
 
 def reads_whole(network: Any) -> bool:
     """Whether a network sees all tokens of a text at once, and its score stands for the whole."""
-    return network.config.model_type in HEADS
+    return getattr(network.config, "model_type", "") in HEADS
 
 
 def score_head(network: Any) -> Any:

@@ -85,7 +85,8 @@ def new_network(
             "QUARTET_TENSOR_PARALLEL says so; choose sharding replicate and no tensor parallelism"
         )
     if kind == "causal":
-        refuse_unaligned_model(str(base), read_json(base, "config.json"))
+        sizes = read_json(base, "config.json")
+        refuse_unaligned_model(str(base), sizes)
     pretrained = load_trunk(base)
     if config.initial == "random":
         with torch.random.fork_rng(devices=[]):

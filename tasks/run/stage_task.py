@@ -65,7 +65,7 @@ def stage_task(name: str) -> Callable[[Callable[P, R]], Task[P, R]]:
     """
 
     def name_run(parameters: dict[str, Any]) -> str:
-        return f"{name} {parameters['pipeline'].part}".strip()
+        return f"{name} {getattr(parameters.get('pipeline'), 'part', '')}".strip()
 
     def decorate(function: Callable[P, R]) -> Task[P, R]:
         return StageTask(

@@ -29,14 +29,19 @@ class FoundationsParameters(Config):
         default_factory=lambda: ArchitectureConfig(shape="nano", context=128),
         title="Architecture",
     )
-    """Sizes of every family; its own field `family` counts for none."""
+    """Sizes of every family but the translators'; its own field `family` counts for none."""
+    translator: ArchitectureConfig = Field(
+        default_factory=lambda: ArchitectureConfig(layers=2, width=192, heads=6, context=128),
+        title="Translators",
+    )
+    """Sizes of the translators from scratch; BART has those of the others."""
     pretrain: PretrainConfig = Field(
         default_factory=lambda: PretrainConfig(
             steps=600, decay_embeddings=False, spikes=SpikeConfig(recover=True)
         ),
         title="Pretraining",
     )
-    text_batch: BatchSize = Field(64, title="Texts per batch")
+    text_batch: BatchSize = Field(128, title="Texts per batch")
     """Of BERT and BART, whose rows are single texts; the others read packed blocks."""
     ngram: NgramConfig = Field(default_factory=NgramConfig, title="N-grams")
     select: SelectionConfig = Field(default_factory=SelectionConfig, title="Data selection")

@@ -6,7 +6,7 @@ import pytest
 from prefect import flow
 
 from models.errors import DivergedError, QuartetError
-from tasks.run import stage as module
+from tasks.run import stage_task as module
 from tasks.run.stage_task import stage_task
 
 
