@@ -4,8 +4,8 @@
 
 Source: Bengio et al., A Neural Probabilistic Language Model (2003), section 2. What differs: U and
 C are one matrix; the direct connections from x to the logits are left out, without which the paper
-generalised better (section 4.2); more hidden layers
-than one are possible, each added to what it reads.
+generalised better (section 4.2); more hidden layers than one are possible, each added to what it
+reads.
 """
 
 from typing import Any

@@ -6,8 +6,7 @@
 
 Each layer is PyTorch's; from the second on, a layer's output is added to its input, without which
 deep stacks hardly learn (Wu et al., Google's Neural Machine Translation System, 2016, section 3.1).
-A block of the corpus begins with the state 0, as a Transformer's block
-begins with no keys.
+A block of the corpus begins with the state 0, as a Transformer's block begins with no keys.
 
 Source: Elman, Finding Structure in Time (1990); Mikolov et al., Recurrent Neural Network Based
 Language Model (2010); Hochreiter and Schmidhuber, Long Short-Term Memory (1997), with the forget
