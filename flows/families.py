@@ -159,14 +159,14 @@ def _compare_language_models(run: Comparison) -> None:
 
 
 def _compare_selection(run: Comparison) -> None:
-    """The same language model on all of the corpus, on what is left of it, and on a mixture."""
+    """The same language model on all of the corpus, on what is left of it, and without weights."""
     selected = select(run.p.select, pipeline=run.pipeline, data=run.data)
     run.add("selection", "select", selected)
     run.models.append(Model(part="selection", name="gpt2", ref=run.bases["gpt2"]))
     ref = run.pretrain("gpt2", name="gpt2-selected", data=selected)
     run.add("selection", "gpt2", ref, variant="selected")
-    mixed = run.pretrain("gpt2", name="gpt2-mixed", mixture=run.p.mixture)
-    run.add("selection", "gpt2", mixed, variant="mixed")
+    unmixed = run.pretrain("gpt2", name="gpt2-unmixed", mixture="")
+    run.add("selection", "gpt2", unmixed, variant="unmixed")
 
 
 def _compare_understanding(run: Comparison) -> None:

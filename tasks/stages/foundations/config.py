@@ -37,7 +37,10 @@ class FoundationsParameters(Config):
     """Sizes of the translators from scratch; BART has those of the others."""
     pretrain: PretrainConfig = Field(
         default_factory=lambda: PretrainConfig(
-            steps=600, decay_embeddings=False, spikes=SpikeConfig(recover=True)
+            steps=600,
+            mixture="captions=0.8, opinions=0.2",
+            decay_embeddings=False,
+            spikes=SpikeConfig(recover=True),
         ),
         title="Pretraining",
     )
@@ -62,6 +65,4 @@ class FoundationsParameters(Config):
     in_context: bool = True
     """Ask GPT-2 the same tasks by prompts, with no, one and a few examples."""
     selection: bool = True
-    """Pretrain GPT-2 on the filtered corpus, and on a mixture, too."""
-    mixture: str = "captions=0.9, opinions=0.1"
-    """Shares of the tokens by source, of the model that learns from a mixture."""
+    """Pretrain GPT-2 on the filtered corpus, and on the corpus without weights, too."""
