@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from flows.planning.costs import Work
 from flows.planning.rates import PROCESS_GIB, START_SECONDS, Cost, seconds_of
 from flows.planning.sizes import NetworkSizes
-from models.families.config import YARDSTICKS, kind_of
+from models.families.config import YARDSTICKS, ArchitectureConfig, kind_of
 from tasks.run.planning import PlannedStage
 from tasks.settings import Settings
 from tasks.stages.foundations.config import FoundationsParameters
@@ -35,8 +35,10 @@ def _cost(p: FoundationsParameters, stage: PlannedStage, settings: Settings) -> 
     work = _work(p, stage)
     if work is None:
         return Cost(seconds=START_SECONDS, process=PROCESS_GIB)
-    family = stage.spec.parameters.get("model", {}).get("family", "gpt2")
-    model = p.model.model_copy(update={"family": "gpt2" if family in YARDSTICKS else family})
+    own = stage.spec.parameters.get("model")
+    model = p.model if own is None else ArchitectureConfig.model_validate(own)
+    if own is None or model.family in YARDSTICKS:
+        model = model.model_copy(update={"family": "gpt2"})
     network = NetworkSizes.from_scratch(model, p.tokenizer.vocab_size)
     return Cost(
         work=work,

@@ -170,7 +170,8 @@ def _from_files(
             most = captions if task == "translation" else tasks
             side[task] = rng.sample(rows, min(most, len(rows)))
         sides.append(side)
-    return sides[0], sides[1], read_corpus(files["opinions"])
+    documents = read_corpus(files["opinions"])
+    return sides[0], sides[1], documents or [row["texts"][0] for row in sides[0]["polarity"]]
 
 
 def _content(row: Row) -> Any:

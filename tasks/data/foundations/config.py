@@ -25,7 +25,7 @@ class FoundationsDataConfig(Config):
     SICK has them."""
     opinions: str = ""
     """Folder with train and test files of texts with label 0 or 1, or of pairs chosen / rejected;
-    a file pretrain is added to the corpus."""
+    a file pretrain, else the training texts, are added to the corpus."""
     captions: Rows = 12_000
     """Most captions to pretrain on and to translate."""
     task_rows: Rows = 3_000

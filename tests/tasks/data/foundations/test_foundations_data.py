@@ -110,6 +110,15 @@ def test_files_are_found_by_name_and_held_out_texts_leave_the_corpus(tmp_path: P
     assert len(rows["vocabulary"]) == 13 + 12
 
 
+def test_without_a_file_of_texts_the_opinions_are_a_source_all_the_same(tmp_path: Path) -> None:
+    config = folders(tmp_path / "in")
+    (tmp_path / "in" / "o" / "pretrain.jsonl").unlink()
+    build_foundations(config, 0, tmp_path)
+    corpus = read_rows(tmp_path / "corpus_train.jsonl")
+    opinions = {row["text"] for row in corpus if row["source"] == "opinions"}
+    assert opinions == {"the good film", "the bad film"}
+
+
 def test_the_fingerprint_changes_with_a_file(tmp_path: Path) -> None:
     config = folders(tmp_path)
     before = fingerprint(config)
