@@ -172,6 +172,7 @@ def test_three_members_learn_what_one_does_and_resume_what_two_have_begun(
         assert three[0][stage].logged == three[1][stage].logged == three[2][stage].logged
         # A young decoder hardly looks at its encoder, so gradients there are so small that AdamW
         # makes steps of what rounding leaves of three sums: 1.5e-4 of one matrix, others 8e-5.
+        # One member's rows weighted 1% too much would give 5e-3.
         bound = 5e-4 if stage == "denoising" else 1e-4
         assert distance(folder / f"{stage}.1", folder / f"{stage}.3") < bound
     assert_begun_with_the_checkpoint(three[2]["resumed"], folder / "sft.stopped")
