@@ -19,19 +19,13 @@ from torch.nn.functional import cross_entropy
 from transformers.models.bart.modeling_bart import shift_tokens_right
 
 from models.families.config import ArchitectureConfig
+from models.objectives.batches import Batch, Row, mask_of, pad_rows, to_device
 from models.objectives.documents import Pieces
 from models.objectives.masking import IGNORED
 from models.objectives.noise import add_noise
 from models.runtime import TrainingRun
 from models.training.config import PretrainConfig
-from models.training.reconstruction import (
-    Batch,
-    Objective,
-    Row,
-    pad_rows,
-    pretrain_reconstruction,
-    to_device,
-)
+from models.training.reconstruction import Objective, pretrain_reconstruction
 
 
 def pretrain_denoising(
@@ -71,14 +65,14 @@ class Denoising(Objective):
         """Pad rows.
 
         Returns:
-            input_ids and attention_mask, (rows, noisy); labels, (rows, seq).
+            input_ids and attention_mask, (rows, noisy); labels and decoder_attention_mask,
+            (rows, seq).
         """
-        ids = pad_rows(rows, "input_ids", self.encoder.pad_token_id)
-        lengths = torch.tensor([len(row["input_ids"]) for row in rows])
         return {
-            "input_ids": ids,
-            "attention_mask": (torch.arange(ids.shape[1]) < lengths[:, None]).long(),
+            "input_ids": pad_rows(rows, "input_ids", self.encoder.pad_token_id),
+            "attention_mask": mask_of(rows, "input_ids"),
             "labels": pad_rows(rows, "labels", IGNORED),
+            "decoder_attention_mask": mask_of(rows, "labels"),
         }
 
     def without_effect(self, row: Row) -> Row:

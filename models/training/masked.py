@@ -17,6 +17,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from models.families.config import ArchitectureConfig
+from models.objectives.batches import Batch, Row, mask_of, pad_rows, to_device
 from models.objectives.documents import Pieces
 from models.objectives.masking import IGNORED, MaskTokens, mask_tokens
 from models.objectives.next_sentence import (
@@ -28,14 +29,7 @@ from models.objectives.next_sentence import (
 )
 from models.runtime import TrainingRun
 from models.training.config import PretrainConfig
-from models.training.reconstruction import (
-    Batch,
-    Objective,
-    Row,
-    pad_rows,
-    pretrain_reconstruction,
-    to_device,
-)
+from models.training.reconstruction import Objective, pretrain_reconstruction
 
 ANSWERS = 5
 """Most probable tokens that a sample shows."""
@@ -92,11 +86,9 @@ class MaskedLanguageModelling(Objective):
             input_ids, attention_mask, token_type_ids, labels, (rows, seq); next_sentence_label and
             next_sentence_weight, (rows,).
         """
-        ids = pad_rows(rows, "input_ids", self.encoder.pad_token_id)
-        lengths = torch.tensor([len(row["input_ids"]) for row in rows])
         return {
-            "input_ids": ids,
-            "attention_mask": (torch.arange(ids.shape[1]) < lengths[:, None]).long(),
+            "input_ids": pad_rows(rows, "input_ids", self.encoder.pad_token_id),
+            "attention_mask": mask_of(rows, "input_ids"),
             "token_type_ids": pad_rows(rows, "token_type_ids", 0),
             "labels": pad_rows(rows, "labels", IGNORED),
             "next_sentence_label": torch.tensor([row["next_sentence_label"][0] for row in rows]),

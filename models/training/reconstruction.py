@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 from transformers import TrainingArguments
 
@@ -24,6 +23,7 @@ from models.families.networks import build_model, parameter_count
 from models.language.folders import load_tokenizer, save_model
 from models.language.likelihood import HELD_OUT_TOKENS
 from models.language.packing import cut_rows
+from models.objectives.batches import Batch, Row, cut_batch, to_device
 from models.objectives.documents import Pieces, encode_documents
 from models.randomness import derive_seed
 from models.rows import write_rows
@@ -38,9 +38,6 @@ SAMPLES = "samples.jsonl"
 """Beside the model's folder: what it restores of held-out rows."""
 SAMPLED_ROWS = 20
 HELD_OUT_SEED = 0
-
-Row = dict[str, list[int]]
-Batch = dict[str, torch.Tensor]
 
 
 class Objective(ABC):
@@ -168,7 +165,7 @@ class DrawnRows(Dataset[Row]):
 
 
 class RowTrainer(GuardedTrainer):
-    """A trainer on rows of an objective, padded to the longest of a micro-batch."""
+    """A trainer on rows of an objective, those of like length computed together."""
 
     def __init__(self, *, objective: Objective, **settings: Any) -> None:
         self._objective = objective
@@ -193,7 +190,7 @@ class RowTrainer(GuardedTrainer):
             with self.accelerator.autocast():
                 return self._objective.loss(model, part, num_items_in_batch)
 
-        return self.accumulate(list(_cut(inputs, self.tokens_per_microbatch)), compute_share)
+        return self.accumulate(list(cut_batch(inputs, self.tokens_per_microbatch)), compute_share)
 
 
 class HeldOutRows:
@@ -235,23 +232,6 @@ def unigram_logprobs(pieces: Pieces, encoder: Any) -> torch.Tensor:
     counts = pieces.count_ids(len(encoder)).double()
     counts[encoder.eos_token_id] += len(pieces)
     return ((counts + 1) / (counts + 1).sum()).log()
-
-
-def pad_rows(rows: Sequence[Row], name: str, value: int) -> torch.Tensor:
-    """Pad a column of rows on the right, (rows, longest)."""
-    return pad_sequence([torch.tensor(row[name]) for row in rows], True, value)
-
-
-def to_device(batch: Batch, device: torch.device) -> Batch:
-    """Move a batch."""
-    return {name: tensor.to(device) for name, tensor in batch.items()}
-
-
-def _cut(batch: Batch, most_tokens: int) -> Iterator[Batch]:
-    """Cut a padded batch into micro-batches of whole rows."""
-    rows, longest = batch["labels"].shape
-    for part in cut_rows([longest] * rows, most_tokens):
-        yield {name: one[part] for name, one in batch.items()}
 
 
 def _plan(task: Objective, pieces: Pieces, corpus: Path, seed: int) -> Plan:
