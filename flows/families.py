@@ -27,7 +27,6 @@ C = TypeVar("C", bound=Config)
 
 LANGUAGE_MODELS = ("feedforward", "rnn", "lstm", "gpt2", "llama", "mixtral", "bert", "bart")
 TRUNKS = ("gpt2", "bert", "bart")
-TASKS = ("entailment", "similarity", "polarity", "choice")
 TRANSLATORS = ("rnn_encoder_decoder", "rnnsearch", "transformer")
 NOISES = {
     "masking": {"token_masking": 0.3},
@@ -77,7 +76,8 @@ class Comparison:
     ) -> StageRef:
         """Pretrain a family, with some of the recipe changed."""
         if kind_of(family) != "causal":
-            changes = {"batch_size": self.p.text_batch, **changes}
+            rows = self.p.pairs if kind_of(family) == "masked" else self.p.documents
+            changes = {"batch_size": rows, **changes}
         return pretrain(
             _changed(self.p.pretrain, changes),
             self.architecture(family),
@@ -136,8 +136,7 @@ def compare_families(
     _compare_language_models(run)
     if p.selection:
         _compare_selection(run)
-    if p.understanding:
-        _compare_understanding(run)
+    _compare_understanding(run)
     if p.in_context:
         _compare_prompts(run)
     if p.translation:
@@ -170,7 +169,7 @@ def _compare_selection(run: Comparison) -> None:
 
 
 def _compare_understanding(run: Comparison) -> None:
-    for task in TASKS:
+    for task in run.p.tasks:
         for trunk in TRUNKS:
             run.understand(trunk, run.bases[trunk], task)
             run.understand(trunk, run.bases[trunk], task, variant="random", initial="random")
@@ -181,7 +180,7 @@ def _compare_understanding(run: Comparison) -> None:
 
 
 def _compare_prompts(run: Comparison) -> None:
-    for task in TASKS:
+    for task in run.p.tasks:
         if task == "similarity":
             continue
         ref = learn_by_prompts(
@@ -213,7 +212,7 @@ def _compare_translation(run: Comparison) -> None:
 def _compare_noises(run: Comparison) -> None:
     for noise, shares in NOISES.items():
         name = f"bart-{noise}"
-        steps = max(1, run.p.pretrain.steps // 2)
+        steps = max(1, run.p.pretrain.steps // 3)
         base = run.pretrain("bart", name=name, steps=steps, denoising=NO_NOISE | shares)
         run.add("noise", name, base)
         run.understand(name, base, "entailment", part="noise")

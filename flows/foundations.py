@@ -24,7 +24,7 @@ from models.training.config import PretrainConfig
 from tasks.data.foundations.config import FoundationsDataConfig
 from tasks.results.store import StageRef
 from tasks.run.reporting import run_logger
-from tasks.stages.foundations.config import FoundationsParameters
+from tasks.stages.foundations.config import FoundationsParameters, TaskName
 
 FOUNDATIONS = "foundations"
 
@@ -57,7 +57,7 @@ class FoundationsForm(Config):
     """Then training saves a checkpoint and stops; a new run resumes it. 0 = no limit."""
     data: FoundationsDataFields
     pretrain: FoundationsPretrainFields = Field(title="Pretraining")
-    understanding: bool = field_of(FoundationsParameters, "understanding")
+    tasks: list[TaskName] = field_of(FoundationsParameters, "tasks")
     translation: bool = field_of(FoundationsParameters, "translation")
     noise: bool = field_of(FoundationsParameters, "noise")
     in_context: bool = field_of(FoundationsParameters, "in_context")

@@ -121,6 +121,8 @@ class BlockTrainer(GuardedTrainer):
 def _laid_out(inputs: dict[str, torch.Tensor]) -> dict[str, Any]:
     """Blocks whose documents are bounded, as one packed row; others as they are.
 
+    Parts of one length become neighbours, for which attention has one call on a CPU.
+
     Args:
         inputs: `input_ids` and `labels`, (blocks, block), and `starts` of documents where bounded.
     """
@@ -130,13 +132,19 @@ def _laid_out(inputs: dict[str, torch.Tensor]) -> dict[str, Any]:
     labels[:, 0] = IGNORED_LABEL  # nothing in its block precedes it
     starts = inputs["starts"].flatten()
     first = starts.nonzero().flatten()  # (parts,)
-    places = torch.arange(len(starts), device=starts.device)
-    boundaries = torch.cat([first, first.new_tensor([len(starts)])]).int()
-    longest = int(boundaries.diff().max())
+    lengths = torch.cat([first, first.new_tensor([len(starts)])]).diff()
+    order = lengths.argsort(stable=True)
+    first, lengths = first[order], lengths[order]
+    boundaries = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]).int()
+    positions = torch.arange(len(starts), device=starts.device)
+    positions -= boundaries[:-1].repeat_interleave(lengths)
+    places = first.repeat_interleave(lengths) + positions  # of each token, in the blocks
+    longest = int(lengths.max())
     return {
-        "input_ids": inputs["input_ids"].reshape(1, -1),
-        "labels": labels.reshape(1, -1),
-        "position_ids": (places - first[starts.cumsum(0) - 1])[None],
+        "input_ids": inputs["input_ids"].flatten()[places][None],
+        "labels": labels.flatten()[places][None],
+        "shift_labels": labels.flatten().roll(-1)[places][None],  # the next token's in its block
+        "position_ids": positions[None],
         "cu_seq_lens_q": boundaries,
         "cu_seq_lens_k": boundaries,
         "max_length_q": longest,

@@ -3,14 +3,17 @@
 They are models of transformers like others: `base_model` gives the last hidden states,
 `get_output_embeddings` the logits. Input and output embeddings are tied (Press and Wolf, Using the
 Output Embedding to Improve Language Models, 2017), as in the Transformers beside them. They attend
-to nothing, so rows reach them unpacked, and decoding computes them again for each token.
+to nothing, so a packed row is taken apart again, and decoding computes rows again for each token.
 """
 
+from collections.abc import Sequence
+from itertools import groupby
 from typing import Any, ClassVar
 
 import torch
 from huggingface_hub.dataclasses import strict
 from torch import nn
+from torch.nn.utils.rnn import pad_sequence
 from transformers import GenerationMixin, PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import CausalLMOutput
@@ -89,18 +92,33 @@ class YardstickForCausalLM(Yardstick, GenerationMixin):  # type: ignore[misc]
         attention_mask: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         use_cache: bool | None = None,
+        cu_seq_lens_q: torch.Tensor | None = None,
         **loss_arguments: Any,
     ) -> CausalLMOutput:
         """Compute logits, (batch, seq, vocab), and with labels the mean loss.
 
         Args:
             attention_mask: Of no effect: padding stands behind a row, and no token sees later ones.
+            cu_seq_lens_q: Of a single packed row, (parts + 1,): where its parts begin, and the end.
             loss_arguments: As transformers' causal models take them: num_items_in_batch.
         """
-        logits = self.lm_head(self.model(input_ids).last_hidden_state)
+        if cu_seq_lens_q is None:
+            hidden = self.model(input_ids).last_hidden_state
+        else:
+            hidden = self._hidden_of(torch.split(input_ids[0], cu_seq_lens_q.diff().tolist()))[None]
+        logits = self.lm_head(hidden)
         loss = None
         if labels is not None:
             loss = self.loss_function(
                 logits, labels, vocab_size=self.config.vocab_size, **loss_arguments
             )
         return CausalLMOutput(loss=loss, logits=logits)
+
+    def _hidden_of(self, parts: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Run the trunk on each part alone, neighbours of like length together; (tokens, width)."""
+        found: list[torch.Tensor] = []
+        for _, run in groupby(parts, key=lambda part: len(part).bit_length()):
+            rows = list(run)
+            hidden = self.model(pad_sequence(rows, batch_first=True)).last_hidden_state
+            found += [one[: len(row)] for one, row in zip(hidden, rows, strict=True)]
+        return torch.cat(found)

@@ -27,7 +27,8 @@ SMALL = (
     "pretrain.steps=6",
     "pretrain.batch_size=4",
     "pretrain.block_tokens=64",
-    "text_batch=8",
+    "pairs=8",
+    "documents=8",
     "data.captions=400",
     "data.task_rows=100",
     "data.heldout_rows=100",
@@ -105,8 +106,8 @@ def test_all_parts_are_planned_from_the_same_base_models() -> None:
 
 @pytest.mark.usefixtures("home")
 def test_parts_can_be_left_out() -> None:
-    parts = ("understanding", "translation", "noise", "in_context", "selection")
-    stages = planned(**dict.fromkeys(parts, False))
+    parts = ("translation", "noise", "in_context", "selection")
+    stages = planned(tasks=[], **dict.fromkeys(parts, False))
     assert [one.spec.name for one in stages] == [
         "foundations-data", "tokenizer", "tokenizer", "ngram", *["pretrain"] * 8, "foundations",
     ]  # fmt: skip
@@ -114,12 +115,12 @@ def test_parts_can_be_left_out() -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("home")
-def test_every_part_but_understanding_is_run_and_reported_and_then_reused() -> None:
-    form = FoundationsForm.of(SMALL).model_copy(update={"understanding": False})
+def test_every_part_is_run_and_reported_and_then_reused() -> None:
+    form = FoundationsForm.of(SMALL).model_copy(update={"tasks": ["choice"]})
     done = foundations(form)
     rows = read_json(published_folder(done.stages[-1]) / "results.json")["models"]
     assert {row["part"] for row in rows} == {
-        "language", "selection", "in_context", "translation", "noise",
+        "language", "selection", "understanding", "in_context", "translation", "noise",
     }  # fmt: skip
     numbers = {row["role"]: row["metrics"] for row in rows}
     assert all(math.isfinite(numbers[name]["pretrain/bits_per_byte"]) for name in ("lstm", "llama"))

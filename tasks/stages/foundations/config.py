@@ -1,5 +1,7 @@
 """Everything that shapes a run of `foundations`; each stage gets only its slice."""
 
+from typing import Literal, TypeAlias
+
 from pydantic import Field
 
 from models.benchmarks.config import InContextConfig
@@ -12,6 +14,8 @@ from models.translation.config import TranslationConfig
 from models.yardsticks.config import NgramConfig
 from tasks.data.foundations.config import FoundationsDataConfig
 from tasks.data.selection.config import SelectionConfig
+
+TaskName: TypeAlias = Literal["entailment", "similarity", "polarity", "choice"]
 
 
 class FoundationsParameters(Config):
@@ -37,15 +41,21 @@ class FoundationsParameters(Config):
     """Sizes of the translators from scratch; BART has those of the others."""
     pretrain: PretrainConfig = Field(
         default_factory=lambda: PretrainConfig(
-            steps=600,
-            mixture="captions=0.8, opinions=0.2",
+            steps=1500,
+            batch_size=8,
+            bounded_documents=True,
+            mixture="captions=0.9, opinions=0.1",
+            learning_rate=3e-3,
             decay_embeddings=False,
             spikes=SpikeConfig(recover=True),
         ),
         title="Pretraining",
     )
-    text_batch: BatchSize = Field(128, title="Texts per batch")
-    """Of BERT and BART, whose rows are single texts; the others read packed blocks."""
+    pairs: BatchSize = Field(128, title="Pairs per batch")
+    """Rows of BERT, each two segments: next-sentence prediction takes many; the others read packed
+    blocks."""
+    documents: BatchSize = Field(32, title="Documents per batch")
+    """Rows of BART, a document each."""
     ngram: NgramConfig = Field(default_factory=NgramConfig, title="N-grams")
     select: SelectionConfig = Field(default_factory=SelectionConfig, title="Data selection")
     understand: HeadConfig = Field(
@@ -55,14 +65,15 @@ class FoundationsParameters(Config):
     translate: TranslationConfig = Field(
         default_factory=lambda: TranslationConfig(steps=800), title="Translator"
     )
-    understanding: bool = True
-    """Fine-tune BERT, GPT-2 and BART on entailment, similarity, polarity and choice, from
-    pretrained and from random weights."""
+    tasks: list[TaskName] = Field(
+        ["entailment", "similarity", "polarity", "choice"], title="Understanding"
+    )
+    """What BERT, GPT-2 and BART are fine-tuned on, from pretrained and from random weights."""
     translation: bool = True
     """Train recurrent networks, a Transformer and BART to translate."""
     noise: bool = True
     """Pretrain BART with each of its five noises alone, and fine-tune it."""
     in_context: bool = True
-    """Ask GPT-2 the same tasks by prompts, with no, one and a few examples."""
+    """Ask GPT-2 the same tasks, but similarity, by prompts with no, one and a few examples."""
     selection: bool = True
     """Pretrain GPT-2 on the filtered corpus, and on the corpus without weights, too."""
