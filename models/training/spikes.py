@@ -3,7 +3,8 @@
 Every step's loss is compared with the median of the recent ones before weights move. Where it
 leaps, training goes back to a sealed checkpoint from before the spike, and the batches of the spike
 are skipped: their steps move no weight, while learning rate and batch of all other steps stay what
-they were. (PaLM went back 100 steps, and the batches behind the skipped ones moved up.)
+they were. (PaLM went back 100 steps, and the batches behind the skipped ones moved up.) Where the
+loss leaps right behind skipped batches, those before them caused it: as many more are skipped.
 
 What is decided follows from the losses alone, and what it needs is sealed with every checkpoint. So
 a run that is killed at any moment decides the same again, and ends with the same bits.
@@ -31,7 +32,7 @@ from models.training.config import SpikeConfig
 RECORD = "spikes.json"
 NORMAL = 1.4826
 """Of a median absolute deviation: the standard deviation of a normal distribution."""
-LEAST_DEVIATION = 0.01
+LEAST_DEVIATION = 0.03
 """Of the median: steadier losses count as if they deviated so much."""
 
 logger = logging.getLogger(__name__)
@@ -93,14 +94,24 @@ class SpikeWatch(TrainerCallback):  # type: ignore[misc]
                 f"that was to recover from at most {self._config.most}; lower learning_rate, look "
                 "for broken rows or raise spikes.most"
             )
-        first = max(1, self._high[0] - self._config.batches_before)
+        first = max(1, self._reach_back(self._high[0]) - self._config.batches_before)
         skipped = [one for one in range(first, step + 1) if one not in self.skipped]
         spike = {"step": step, "loss": loss, "median": median, "bound": bound, "skipped": skipped}
         self.spikes.append(spike)
         raise SpikeError
 
+    def _reach_back(self, high: int) -> int:
+        """Where a spike began: at its first high loss, or before what is skipped right before it.
+
+        There it reaches as far back as that is long.
+        """
+        first = high
+        while first - 1 in self.skipped:
+            first -= 1
+        return first - (high - first)
+
     def go_back(self, parent: Path) -> Path:
-        """Delete the checkpoints that a spike has reached.
+        """Delete the checkpoints that a spike has reached, but for the oldest.
 
         Args:
             parent: Folder of the checkpoints.
@@ -112,7 +123,11 @@ class SpikeWatch(TrainerCallback):  # type: ignore[misc]
             DivergedError: There is none.
         """
         spike, team = self.spikes[-1], current_team()
-        before = spike["skipped"][0]
+        high = self._high[0] - self._config.batches_before
+        kept = [checkpoint_step(one) for one in checkpoints(parent) if is_intact(one)]
+        (oldest, *_) = team.gather(min(kept, default=0))
+        before = max(spike["skipped"][0], min(high, oldest + 1))
+        spike["skipped"] = [step for step in spike["skipped"] if step >= before]
         if team.leads:
             for folder in reversed(checkpoints(parent)):
                 if checkpoint_step(folder) >= before:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from models.checkpoints import latest
+from models.checkpoints import latest, seal
 from models.errors import DivergedError
 from models.families.config import ArchitectureConfig
 from models.rows import write_rows
@@ -259,3 +259,34 @@ def test_a_spike_lies_so_many_robust_deviations_above_the_median() -> None:
     assert spike["skipped"] == [11, 12]
     assert spike["median"] == 4.2
     assert spike["bound"] == pytest.approx(7.1652)
+
+
+def test_a_spike_right_behind_skipped_batches_reaches_back_before_them() -> None:
+    """The weights were spoilt before: leaving out one batch after the other would never end it."""
+    config = SpikeConfig(recover=True, window=8)
+    watch = SpikeWatch(config, None, "pretrain", lambda metrics, step: None)
+    for step in range(1, 9):
+        watch.judge(step, 2.0, True)
+    for step, skipped in ((20, [20]), (21, [19, 21]), (22, [16, 17, 18, 22]), (40, [40])):
+        with pytest.raises(SpikeError):
+            watch.judge(step, 3.0, True)
+        assert watch.spikes[-1]["skipped"] == skipped
+        watch.judge(step, 2.0, True)  # nothing is high any more
+
+
+def test_it_goes_back_no_further_than_to_the_oldest_checkpoint(tmp_path: Path) -> None:
+    config = SpikeConfig(recover=True, window=8)
+    watch = SpikeWatch(config, None, "pretrain", lambda metrics, step: None)
+    for step in range(1, 9):
+        watch.judge(step, 2.0, True)
+    watch.spikes = [{"skipped": [*range(12, 22)]}]
+    for step in (10, 20):
+        folder = tmp_path / f"checkpoint-{step}"
+        folder.mkdir()
+        (folder / "weights").write_bytes(b"1")
+        seal(folder)
+    with pytest.raises(SpikeError):
+        watch.judge(22, 3.0, True)
+    assert watch.spikes[-1]["skipped"] == [*range(2, 12), 22]
+    assert watch.go_back(tmp_path).name == "checkpoint-10"
+    assert watch.spikes[-1]["skipped"] == [11, 22]
