@@ -11,6 +11,7 @@ section 3.1; Touvron et al., Llama 2 (2023), section 3.2.
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Literal
 
 from prefect import flow
@@ -31,9 +32,8 @@ from flows.planning.plan import is_foretold, perform
 from flows.preferences import LearnedPreferences, learn_preferences
 from models.errors import ParameterError, WeakRewardError
 from tasks.comparison.rounds import Promoted, Round, record_rounds
-from tasks.promotion.promotion import Answer, Promotion, promote
+from tasks.promotion.promotion import Promotion, promote
 from tasks.promotion.rounds import promote_once
-from tasks.registry.versions import ModelVersion
 from tasks.results.store import StageRef
 from tasks.run.pipeline import PipelineRun
 from tasks.run.reporting import run_logger
@@ -198,9 +198,6 @@ def _promote(
     if not run.promotion:
         return ""
 
-    def ask(challenger: ModelVersion, evidence: StageRef) -> Answer:
-        return ask_before_promotion(challenger.uri, evidence, pipeline)
-
     def put_up(uri: str) -> Promotion:
         return promote(
             uri,
@@ -208,7 +205,7 @@ def _promote(
             p.sampling,
             pipeline=pipeline,
             data=lambda: origin.data,
-            ask=ask if run.approval else None,
+            ask=partial(ask_before_promotion, pipeline) if run.approval else None,
         )
 
     return promote_once(policy, pipeline, put_up)

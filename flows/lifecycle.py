@@ -6,7 +6,7 @@ on the run's page. After the answer the flow starts from the top; finished stage
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar, cast
 from uuid import UUID
@@ -32,7 +32,8 @@ from tasks.machine.liveness import announced
 from tasks.machine.time_limit import time_limit
 from tasks.promotion.contest import record_approval
 from tasks.promotion.promotion import Answer
-from tasks.reports.reward import explain_weaknesses, strength
+from tasks.registry.versions import ModelVersion
+from tasks.reports.reward import explain_endings, explain_weaknesses, strength
 from tasks.reports.style import table
 from tasks.results.store import StageRef
 from tasks.run.cards import Card
@@ -204,10 +205,12 @@ def ask_before_ppo(learned: LearnedPreferences, pipeline: PipelineRun) -> None:
     """
     page = Card(page_key(learned.quality.stage), "markdown").address()
     more = f" [The whole report]({page})." if page else ""
+    results = published_results(learned.quality)
     question = "\n\n".join(
         (
             "**Is this reward model good enough for PPO?**",
-            f"{strength(explain_weaknesses(published_results(learned.quality)))}{more}",
+            f"{strength(explain_weaknesses(results))}{more}",
+            *(f"**{finding}**" for finding in explain_endings(results)),
             table(("measure", "value"), _five_numbers(learned)),
         )
     )
@@ -229,14 +232,18 @@ def _five_numbers(learned: LearnedPreferences) -> list[tuple[str, str]]:
     ]
 
 
-def ask_before_promotion(challenger: str, evidence: StageRef, pipeline: PipelineRun) -> Answer:
+def ask_before_promotion(
+    pipeline: PipelineRun, challenger: ModelVersion, evidence: StageRef, cautions: Sequence[str]
+) -> Answer:
     """Wait for approval of a challenger as champion; a no does not end the run.
 
     Args:
-        challenger: Address of the registered version.
+        challenger: The registered version.
         evidence: The comparison that it passed; each comparison is a question of its own.
+        cautions: What the person should look at first, in sentences.
     """
-    question = f"**Promote {for_markdown(challenger)} to champion?**"
+    question = f"**Promote {for_markdown(challenger.uri)} to champion?**"
+    question += "".join(f"\n\n**{for_markdown(caution)}**" for caution in cautions)
     if page := votes_page(evidence):
         question += f" [How people voted]({page})"
     question += f"\n\n{report_text(evidence)}"

@@ -5,6 +5,7 @@ sampling.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 from prefect import flow
 from pydantic import Field
@@ -24,8 +25,7 @@ from models.config import Config
 from tasks.judging.config import EvaluationConfig
 from tasks.judging.judges import Decider
 from tasks.promotion.challenger import find_challenger
-from tasks.promotion.promotion import Answer, Promotion, promote
-from tasks.registry.versions import ModelVersion
+from tasks.promotion.promotion import Promotion, promote
 from tasks.results.store import StageRef
 from tasks.run.reporting import run_logger
 from tasks.stages.prepare import prepare
@@ -97,10 +97,6 @@ def promote_flow(model: str, run: PromotionForm, judge_model: str = "") -> Promo
     run_logger().info(why or f"the challenger is {challenger.uri}")
     gates = run.promotion.model_dump() | {"endpoint": p.evaluate.endpoint}
     with opened(run, p) as pipeline:
-
-        def ask(challenger: ModelVersion, evidence: StageRef) -> Answer:
-            return ask_before_promotion(challenger.uri, evidence, pipeline)
-
         return waiting_for_people(
             lambda: promote(
                 challenger.uri,
@@ -109,6 +105,6 @@ def promote_flow(model: str, run: PromotionForm, judge_model: str = "") -> Promo
                 pipeline=pipeline,
                 data=lambda: prepare(p.data, pipeline=pipeline),
                 judge_model=judge_model,
-                ask=ask if run.approval else None,
+                ask=partial(ask_before_promotion, pipeline) if run.approval else None,
             )
         )

@@ -419,7 +419,10 @@ def test_configs_are_frozen_and_refuse_unknown_fields(model: type[BaseModel]) ->
 
 @pytest.mark.parametrize("model", config_classes(), ids=lambda model: model.__name__)
 def test_config_fields_have_titles_descriptions_and_plain_types(model: type[BaseModel]) -> None:
-    """Free dicts and unions become raw JSON editors in the run form, but `X | None` a toggle."""
+    """Free dicts and unions become raw JSON editors in the run form, but `X | None` a toggle.
+
+    A list of choices is one that can be picked from.
+    """
     for name, field in model.model_fields.items():
         kind: Any = field.annotation
         given = [one for one in get_args(kind) if one is not NoneType]
@@ -429,6 +432,9 @@ def test_config_fields_have_titles_descriptions_and_plain_types(model: type[Base
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             continue  # a group: its class says what it is
         assert field.description, f"{model.__name__}.{name} has no description"
+        if get_origin(kind) is list:
+            (kind,) = get_args(kind)
+            assert get_origin(kind) is Literal, f"{name}: a list of {kind}"
         assert kind in (int, float, str, bool) or get_origin(kind) is Literal, f"{name}: {kind}"
 
 

@@ -2,8 +2,14 @@
 
 One list for the verdict on a policy (against its SFT model) and for a promotion (against the
 champion). A model is accepted only if every check passes: enough prompts, a sure gain under a
-judge, no over-optimisation, finite numbers, a policy near its reference, lengths near the
-baseline's, completions that end by themselves, that still differ, and a training without alarms.
+judge, a sure one at equal length and ending too, no other judge that finds it worse, no
+over-optimisation, finite numbers, a policy
+near its reference, no more than half or double the baseline's length, completions that end by
+themselves, that still differ, and a training without alarms.
+
+Answers that became shorter or longer say nothing by themselves: what is left of the gain at equal
+length does. So a changed length is a caution, for people to weigh, long before it is a reason to
+reject.
 
 A rejection is a result, not an error: nothing here raises, and what cannot be measured fails.
 What a check found is numbers; `models/evaluation/wording.py` puts them into sentences.
@@ -19,12 +25,19 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from models.evaluation.config import Bounds
+from models.evaluation.grades import grade_of, is_independent
 from models.statistics.diversity import MatchedDistinct, ratio
 from models.statistics.intervals import Interval
 
 MIN_PROMPTS = 30
 """With 2 to 8 prompts the bootstrap's interval lies above zero in 8 to 22% of models that are no
 better (nominal 2.5%); below this number nothing is decided."""
+
+OTHER = "other_judge/"
+"""Begins the names of the checks by judges that do not decide."""
+
+USUAL_LENGTH = (0.8, 1.25)
+"""Ratios of mean lengths that need no caution."""
 
 # A ratio of two means may miss the bound it equals by rounding: 0.72 / 0.9 < 0.8 in floats.
 _ROUNDING = 1e-9
@@ -56,9 +69,9 @@ class Evidence:
     """All that a decision looks at; none of the numbers needs to be finite.
 
     Attributes:
-        judge: Name of the judge whose gain decides.
-        independent: Whether the model was not trained against that judge.
+        judge: Name of the judge whose gain decides; by it, its grade (`grades`).
         gain: The judge's mean gain of the model over the baseline.
+        controlled: The same at equal length and ending.
         prompts: Held-out prompts behind it.
         finite: Means that must be finite, by name.
         length: Mean completion length, tokens.
@@ -69,11 +82,13 @@ class Evidence:
         kl_to_reference: The model's mean KL to the model that it was trained from, nats per
             completion (k1); None if not measured.
         alarms: Iterations of the model's training with each alarm that was raised, by name.
+        others: What the other judges that training did not maximise say: each one's gain at equal
+            length and ending.
     """
 
     judge: str
-    independent: bool
     gain: Interval
+    controlled: Interval
     prompts: int
     finite: Mapping[str, float]
     length: Sides
@@ -83,11 +98,12 @@ class Evidence:
     score_gain: Interval | None = None
     kl_to_reference: float | None = None
     alarms: Mapping[str, int] = field(default_factory=dict)
+    others: Mapping[str, Interval] = field(default_factory=dict)
 
     @property
     def overoptimised(self) -> bool | None:
         """Whether the score surely rose and the judged gain surely did not; None if unknown."""
-        if not self.independent or self.score_gain is None:
+        if grade_of(self.judge) == "own" or self.score_gain is None:
             return None
         return self.score_gain.low > 0 and self.gain.high <= 0
 
@@ -100,6 +116,7 @@ class Check:
         low: The smallest value wanted; None for no such bound.
         high: The largest value wanted; None for no such bound.
         numbers: What else a sentence about it needs.
+        caution: Whether it passed, but people should look at it first.
     """
 
     name: str
@@ -108,6 +125,7 @@ class Check:
     high: float | None = None
     passed: bool
     numbers: Mapping[str, float] = field(default_factory=dict)
+    caution: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +134,8 @@ class Verdict:
 
     Attributes:
         judge: Name of the judge whose gain decided.
-        independent: Whether the model was not trained against that judge.
+        independent: Whether it has nothing in common with the reward model (`grades`); in older
+            records whether it was another one.
         overoptimised: Whether the maximised score rose without a gain; None if unknown.
         prompts: Held-out prompts behind it.
         checks: All of them, passed and failed.
@@ -138,7 +157,7 @@ def decide(evidence: Evidence, bounds: Bounds) -> Verdict:
     """Hold a model to every check."""
     return Verdict(
         judge=evidence.judge,
-        independent=evidence.independent,
+        independent=is_independent(evidence.judge),
         overoptimised=evidence.overoptimised,
         prompts=evidence.prompts,
         checks=tuple(_checks(evidence, bounds)),
@@ -148,13 +167,9 @@ def decide(evidence: Evidence, bounds: Bounds) -> Verdict:
 def _checks(evidence: Evidence, bounds: Bounds) -> Iterator[Check]:
     gain = evidence.gain
     yield _within("prompts", float(evidence.prompts), low=MIN_PROMPTS)
-    yield Check(
-        name="judged_gain",
-        value=gain.low,
-        low=0.0,
-        passed=all(map(math.isfinite, (gain.mean, gain.low, gain.high))) and gain.low > 0,
-        numbers=_ends(gain),
-    )
+    yield _surely_above_zero("judged_gain", gain)
+    yield _surely_above_zero("controlled_gain", evidence.controlled)
+    yield from _other_judges(evidence.others)
     if evidence.overoptimised is not None and evidence.score_gain is not None:
         yield Check(
             name="overoptimisation",
@@ -167,13 +182,37 @@ def _checks(evidence: Evidence, bounds: Bounds) -> Iterator[Check]:
     yield _within("finite_numbers", float(len(broken)), high=0.0, numbers=broken)
     if evidence.kl_to_reference is not None and bounds.max_kl_to_reference is not None:
         yield _within("kl_to_reference", evidence.kl_to_reference, high=bounds.max_kl_to_reference)
-    yield _of_sides(
-        "length_ratio", evidence.length, low=bounds.min_length_ratio, high=bounds.max_length_ratio
-    )
+    yield _length(evidence.length, bounds)
     yield from _diversity(evidence, bounds)
     yield _eos(evidence.eos_rate, bounds.min_eos_ratio)
     raised = {name: float(count) for name, count in evidence.alarms.items() if count}
     yield _within("alarms", sum(raised.values()), high=0.0, numbers=raised)
+
+
+def _surely_above_zero(name: str, gain: Interval) -> Check:
+    ends = _ends(gain)
+    passed = all(map(math.isfinite, ends.values())) and gain.low > 0
+    return Check(name=name, value=gain.low, low=0.0, passed=passed, numbers=ends)
+
+
+def _other_judges(others: Mapping[str, Interval]) -> Iterator[Check]:
+    """Refuse what another judge surely finds worse, and be cautious where it sees no gain."""
+    for judge, gain in others.items():
+        yield Check(
+            name=f"{OTHER}{judge}",
+            value=gain.high,
+            low=0.0,
+            passed=not gain.high < 0,
+            numbers=_ends(gain),
+            caution=not gain.low > 0 and not gain.high < 0,
+        )
+
+
+def _length(sides: Sides, bounds: Bounds) -> Check:
+    low, high = bounds.min_length_ratio, bounds.max_length_ratio
+    check = _of_sides("length_ratio", sides, low=low, high=high)
+    usual = USUAL_LENGTH[0] <= check.value <= USUAL_LENGTH[1]
+    return replace(check, caution=check.passed and not usual)
 
 
 def _eos(rate: Sides, bound: float) -> Check:

@@ -24,9 +24,10 @@ class MeasuringConfig(Config):
 class Bounds(Config):
     """The bounds of a decision: a model against its baseline."""
 
-    min_length_ratio: Positive = 0.7
-    """Mean completion length in tokens, model over baseline; rejected below it."""
-    max_length_ratio: Positive = 1.4
+    min_length_ratio: Positive = 0.5
+    """Mean completion length in tokens, model over baseline; rejected below it. Above it the gain
+    at equal length decides."""
+    max_length_ratio: Positive = 2.0
     """Mean completion length in tokens, model over baseline; rejected above it."""
     min_eos_ratio: Positive = 0.8
     """Share of completions that end with EOS, model over baseline."""
@@ -49,7 +50,7 @@ class Bounds(Config):
         if self.min_length_ratio >= self.max_length_ratio:
             raise ValueError(
                 f"min_length_ratio {self.min_length_ratio} is not below max_length_ratio "
-                f"{self.max_length_ratio}; choose bounds around 1, such as 0.7 and 1.4"
+                f"{self.max_length_ratio}; choose bounds around 1, such as 0.5 and 2"
             )
         return self
 

@@ -20,6 +20,7 @@ from models.evaluation.config import Bounds
 from models.evaluation.measures import (
     Bootstrap,
     JudgedSamples,
+    controlled_gains,
     gains,
     matched_diversity,
     measure,
@@ -134,6 +135,7 @@ def evaluate(
                 )
             rates[judge_name] = win_rates_of_scores(
                 {name: given[judge_name].score for name, given in scores.items()},
+                {name: one.extent for name, one in samples.items()},
                 resamples=bootstrap.resamples,
                 seed=bootstrap.seed,
             )
@@ -188,22 +190,19 @@ def _decide(
     baseline, model = (evaluation.judged[one] for one in (decision.baseline, decision.model))
     first, second = measures[decision.baseline], measures[decision.model]
     matched = matched_diversity(baseline, model, decision.bounds.min_matched_completions)
-    gained = gains(baseline, model, bootstrap)
-    rate = evaluation.rates[decision.judge].of(decision.model, decision.baseline)
-    measure_name = score_name(decision.judge)
-    if measure_name in gained:
-        gain, prompts = gained[measure_name], model.samples.shape[0]
-    else:  # a pairwise judge: how often it prefers the model beyond one half
-        gain = Interval(mean=rate.mean - 0.5, low=rate.low - 0.5, high=rate.high - 0.5)
-        prompts = max(evaluation.rates[decision.judge].prompts.values())
+    gained, controlled = gains(baseline, model, bootstrap), controlled_gains(baseline, model)
+    gain, equal = _opinion(evaluation, gained, controlled, decision, decision.judge)
+    rates = evaluation.rates[decision.judge]
     good = None
     if matched is not None:
         good = GoodDiversity(pair_difference=second["good_pair_difference"].mean, matched=matched)
     evidence = Evidence(
         judge=decision.judge,
-        independent=decision.judge != OWN,
         gain=gain,
-        prompts=prompts,
+        controlled=equal,
+        prompts=model.samples.shape[0]
+        if decision.judge in model.scores
+        else max(rates.prompts.values()),
         finite=_must_be_finite(evaluation, measures, decision),
         length=_sides("length", first, second),
         eos_rate=_sides("eos_rate", first, second),
@@ -212,10 +211,38 @@ def _decide(
         score_gain=gained.get(score_name(OWN)),
         kl_to_reference=second["kl_to_reference"].mean if "kl_to_reference" in second else None,
         alarms=decision.alarms,
+        others={
+            judge: _opinion(evaluation, gained, controlled, decision, judge)[1]
+            for judge in evaluation.rates
+            if judge not in (OWN, decision.judge)
+        },
     )
     verdict: Verdict = decide(evidence, decision.bounds)
+    rate = rates.of(decision.model, decision.baseline)
     found = ratios(baseline, model, (first, second), matched) | {"win_rate": rate.mean}
-    return Comparison(gains=gained, ratios=found, verdict=verdict)
+    return Comparison(gains=gained, controlled=controlled, ratios=found, verdict=verdict)
+
+
+def _opinion(
+    evaluation: Evaluation,
+    gained: Mapping[str, Interval],
+    controlled: Mapping[str, Interval],
+    decision: Decision,
+    judge: str,
+) -> tuple[Interval, Interval]:
+    """A judge's gain, and the one at equal length and ending.
+
+    Of one that compares pairs: how often it prefers the model, beyond one half.
+    """
+    name = score_name(judge)
+    if name in gained:
+        return gained[name], controlled[name]
+    rates, pair = evaluation.rates[judge], (decision.model, decision.baseline)
+    plain, equal = (
+        Interval(mean=one.mean - 0.5, low=one.low - 0.5, high=one.high - 0.5)
+        for one in (rates.of(*pair), rates.controlled_of(*pair))
+    )
+    return plain, equal
 
 
 def _sides(name: str, baseline: Mapping[str, Interval], model: Mapping[str, Interval]) -> Sides:
@@ -258,6 +285,10 @@ def _compare(
         zip(pairs, np.reshape(given.preference, (len(pairs), len(prompts))), strict=True)
     )
     rates = win_rates(
-        list(samples), preferences, resamples=bootstrap.resamples, seed=bootstrap.seed
+        list(samples),
+        preferences,
+        {name: one.extent.of_first_samples(len(prompts)) for name, one in samples.items()},
+        resamples=bootstrap.resamples,
+        seed=bootstrap.seed,
     )
     return rates, given.facts

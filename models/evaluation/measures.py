@@ -7,6 +7,7 @@ two means. What pools all samples is a bare number.
 Every array is (prompts, samples).
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -15,6 +16,7 @@ import numpy as np
 from models.errors import DataError
 from models.evaluation.samples import Samples, Scores, pick, refuse_shape
 from models.randomness import derive_seed
+from models.statistics.controlled import controlled_gain
 from models.statistics.diversity import (
     MatchedDistinct,
     distinct_n,
@@ -150,6 +152,21 @@ def gains(
             one, two = one[both], two[both]
         seed = bootstrap.of(f"bootstrap/{name}")
         found[name] = paired_bootstrap(one[:, None], two[:, None], bootstrap.resamples, seed)
+    return found
+
+
+def controlled_gains(baseline: JudgedSamples, model: JudgedSamples) -> dict[str, Interval]:
+    """Gains by each judge's score at equal length and ending, named as in `gains`."""
+    found = {}
+    for judge, given in model.scores.items():
+        with np.errstate(invalid="ignore"):
+            gained = given.score.mean(axis=1) - baseline.scores[judge].score.mean(axis=1)
+        broken = not np.isfinite(gained).all()
+        found[score_name(judge)] = (
+            Interval(mean=math.nan)
+            if broken
+            else controlled_gain(gained, baseline.samples.extent, model.samples.extent)
+        )
     return found
 
 

@@ -17,7 +17,14 @@ from typing import Any
 
 from models.evaluation.checks import Check, Verdict
 from models.evaluation.measures import score_name
-from models.evaluation.wording import Names, headline, judge_name, reasons, verdict_word
+from models.evaluation.wording import (
+    Names,
+    cautions,
+    headline,
+    judge_name,
+    reasons,
+    verdict_word,
+)
 from models.rows import read_rows, write_json
 from models.statistics.intervals import Interval
 from models.statistics.win_rates import WinRates
@@ -36,11 +43,13 @@ class Comparison:
 
     Attributes:
         gains: Model less baseline of everything measured on single samples, with 95% intervals.
+        controlled: Gains by judges' scores at equal length and ending; none in older records.
         ratios: Model over baseline, by name, and `win_rate` under the judge that decides.
     """
 
     gains: Mapping[str, Interval]
     ratios: Mapping[str, float]
+    controlled: Mapping[str, Interval] = field(default_factory=dict)
     verdict: Verdict | None = None
 
 
@@ -78,6 +87,7 @@ class EvaluationResult:
         rates = {
             judge: [
                 {"model": row, "over": column, "interval": interval,
+                 "controlled": rates.controlled_of(row, column),
                  "prompts": rates.prompts[row, column]}
                 for row, column, interval in rates.pairs()
             ]
@@ -94,10 +104,12 @@ class Outcome:
     Attributes:
         reasons: In sentences: of the checks that failed, or of all.
         headline: All of it in one short line; the word alone where no number is known.
-        numbers: The few that stand for it, finite ones: `gain`, `gain_low`, `gain_high`, `kl`,
-            `length_ratio`.
+        numbers: The few that stand for it, finite ones: `gain`, `gain_low`, `gain_high`, the same
+            of `controlled_gain`, `kl`, `length_ratio`.
+        cautions: In sentences: what passed, and people should look at first.
         judge: Who decided, as a sentence names it; empty where it is not known.
-        independent: Whether training never used that judge; None where it is not known.
+        independent: Whether that judge has nothing in common with the reward model; None where it
+            is not known.
     """
 
     accepted: bool
@@ -107,6 +119,7 @@ class Outcome:
     numbers: Mapping[str, float] = field(default_factory=dict)
     judge: str = ""
     independent: bool | None = None
+    cautions: Sequence[str] = ()
 
 
 def read_result(folder: Path) -> EvaluationResult:
@@ -127,6 +140,11 @@ def read_result(folder: Path) -> EvaluationResult:
                     (one["model"], one["over"]): _interval(one["interval"]) for one in pairs
                 },
                 prompts={(one["model"], one["over"]): one["prompts"] for one in pairs},
+                controlled={
+                    (one["model"], one["over"]): _interval(one["controlled"])
+                    for one in pairs
+                    if "controlled" in one
+                },
             )
             for judge, pairs in record["win_rates"].items()
         },
@@ -136,6 +154,9 @@ def read_result(folder: Path) -> EvaluationResult:
         comparisons={
             model: Comparison(
                 gains={name: _interval(gain) for name, gain in one["gains"].items()},
+                controlled={
+                    name: _interval(gain) for name, gain in one.get("controlled", {}).items()
+                },
                 ratios={name: _number(value) for name, value in one["ratios"].items()},
                 verdict=_verdict(one["verdict"]),
             )
@@ -165,6 +186,7 @@ def read_outcome(folder: Path) -> Outcome:
         accepted=verdict.accepted,
         word=verdict_word(verdict),
         reasons=reasons(verdict, sentence_names(result.baseline, model)),
+        cautions=cautions(verdict, sentence_names(result.baseline, model)),
         headline=headline(verdict),
         numbers=_numbers(verdict),
         judge=judge_name(verdict.judge),
@@ -172,10 +194,22 @@ def read_outcome(folder: Path) -> Outcome:
     )
 
 
+def sure_gain(numbers: Mapping[str, float]) -> float:
+    """How much a decided model surely gained, by an outcome's numbers; -inf where none is known.
+
+    The lower end at equal length and ending, or of the plain gain where an older record has no
+    other.
+    """
+    return numbers.get("controlled_gain_low", numbers.get("gain_low", -math.inf))
+
+
 def _numbers(verdict: Verdict) -> dict[str, float]:
     checks = {check.name: check for check in verdict.checks}
-    ends = checks["judged_gain"].numbers
-    found = {"gain": ends["mean"], "gain_low": ends["low"], "gain_high": ends["high"]}
+    found: dict[str, float] = {}
+    for name, check in (("gain", "judged_gain"), ("controlled_gain", "controlled_gain")):
+        if check in checks:
+            ends = checks[check].numbers
+            found |= {name: ends["mean"], f"{name}_low": ends["low"], f"{name}_high": ends["high"]}
     for name, check in (("kl", "kl_to_reference"), ("length_ratio", "length_ratio")):
         if check in checks:
             found[name] = checks[check].value

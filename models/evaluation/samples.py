@@ -13,6 +13,7 @@ import numpy as np
 
 from models.errors import DataError
 from models.rows import Content
+from models.statistics.controlled import Extent
 from models.statistics.intervals import Flags, Floats
 
 Sample = TypeVar("Sample")
@@ -64,6 +65,11 @@ class Samples:
     def lengths(self) -> Floats:
         """Tokens of each sample, EOS included, (prompts, samples)."""
         return np.array([[float(len(ids)) for ids in samples] for samples in self.token_ids])
+
+    @property
+    def extent(self) -> Extent:
+        """How long the samples are in tokens, and which ended."""
+        return Extent(lengths=self.lengths, ended=self.finished)
 
     def flat_texts(self) -> list[str]:
         """All samples' texts, prompt by prompt."""

@@ -4,7 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
-from models.evaluation.checks import Check, Verdict
+from models.evaluation.checks import OTHER, Check, Verdict
+from models.evaluation.grades import grade_of
 from models.statistics.intervals import Interval
 
 JUDGES = {
@@ -45,6 +46,14 @@ def headline(verdict: Verdict) -> str:
     if all(map(math.isfinite, gain.values())):
         judge = SHORT_JUDGES.get(verdict.judge, verdict.judge)
         parts.append(f"{judge} {gain['mean']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}]")
+    length = checks.get("length_ratio")
+    equal = checks.get("controlled_gain")
+    if equal is not None and math.isfinite(equal.value):
+        ends = equal.numbers
+        told = f"{ends['mean']:+.3f} [{ends['low']:+.3f}, {ends['high']:+.3f}]"
+        parts.append(f"at equal length {told}")
+    if length is not None and length.caution:
+        parts.insert(1, length_change(length.value))
     kl = checks.get("kl_to_reference")
     if kl is not None and math.isfinite(kl.value):
         parts.append(f"KL {kl.value:.2g}")
@@ -52,12 +61,15 @@ def headline(verdict: Verdict) -> str:
 
 
 def reasons(verdict: Verdict, names: Names) -> list[str]:
-    """The sentences of all checks if accepted, else of those that failed."""
-    return [
-        sentence(check, verdict, names)
-        for check in verdict.checks
-        if verdict.accepted or not check.passed
-    ]
+    """The sentences of all checks if accepted, cautions first, else of those that failed."""
+    shown = [check for check in verdict.checks if verdict.accepted or not check.passed]
+    shown.sort(key=lambda check: not check.caution)
+    return [sentence(check, verdict, names) for check in shown]
+
+
+def cautions(verdict: Verdict, names: Names) -> list[str]:
+    """The sentences of the checks that passed and that people should look at first."""
+    return [sentence(check, verdict, names) for check in verdict.checks if check.caution]
 
 
 def sentence(check: Check, verdict: Verdict, names: Names) -> str:
@@ -71,6 +83,10 @@ def sentence(check: Check, verdict: Verdict, names: Names) -> str:
             )
         case "judged_gain":
             return _gain(check, verdict)
+        case "controlled_gain":
+            return _controlled(check, verdict)
+        case name if name.startswith(OTHER):
+            return _other(check, verdict)
         case "overoptimisation":
             return _overoptimisation(check, verdict)
         case "finite_numbers":
@@ -111,7 +127,36 @@ def _length(check: Check, baseline: str) -> str:
         return f"Mean length is {lengths}: their ratio cannot be measured."
     place = "within" if check.passed else "outside"
     bounds = f"{check.low:g} to {check.high:g}"
-    return f"Mean length is {lengths}, a ratio of {check.value:.3f}, {place} {bounds}."
+    text = f"Mean length is {lengths}, a ratio of {check.value:.3f}, {place} {bounds}."
+    if not check.caution:
+        return text
+    return f"Caution: {length_change(check.value)} than {baseline}'s. {text}"
+
+
+def length_change(ratio: float) -> str:
+    """How much longer or shorter completions are: "35% shorter"."""
+    return f"{abs(ratio - 1):.0%} {'longer' if ratio > 1 else 'shorter'}"
+
+
+def _controlled(check: Check, verdict: Verdict) -> str:
+    """Say what is left of the gain where both models' completions are alike in length and end."""
+    gain = _interval(check.numbers)
+    if not math.isfinite(gain.low):
+        return (
+            "At equal length and ending the gain cannot be told: no, or too few, prompts have "
+            "completions of both models that are alike in these; raise "
+            "sampling.max_completion_tokens if completions are cut, or ask more prompts."
+        )
+    raw = next(one for one in verdict.checks if one.name == "judged_gain")
+    if check.passed:
+        return f"At equal length and ending the gain is {gain}: above 0 as well."
+    text = f"At equal length and ending the gain is {gain}: it does not lie above 0"
+    if raw.passed:
+        text += (
+            ". Only the raw gain does: what the judge prefers may be how long completions are and "
+            "that they end"
+        )
+    return f"{text}."
 
 
 def _eos(check: Check, baseline: str) -> str:
@@ -144,12 +189,33 @@ def _gain(check: Check, verdict: Verdict) -> str:
         return f"{named} ({gain.mean:+.3f}) has no finite interval."
     place = "lies above 0" if check.passed else "does not lie above 0"
     text = f"{named} is {gain}: the 95% interval over {verdict.prompts} held-out prompts {place}."
-    if check.passed and not verdict.independent:
+    if check.passed and grade_of(verdict.judge) == "own":
         text += (
             f" The model was trained against this same {judge_name(verdict.judge)}, so "
             "over-optimisation cannot be ruled out."
         )
+    elif check.passed and grade_of(verdict.judge) == "relative":
+        text += (
+            " This judge is a relative of the reward model, trained from the same base on the same "
+            "kind of pairs: it cannot see what both get wrong."
+        )
     return text
+
+
+def _other(check: Check, verdict: Verdict) -> str:
+    """Say whether a judge that does not decide agrees."""
+    name, gain = judge_name(check.name.removeprefix(OTHER)), _interval(check.numbers)
+    if not math.isfinite(gain.low):
+        return f"What the {name} says at equal length and ending cannot be told."
+    told = f"at equal length and ending the {name} says {gain}"
+    if not check.passed:
+        return f"The judges disagree: {told}, surely worse."
+    if check.caution:
+        return (
+            f"Caution: the judges disagree. The {judge_name(verdict.judge)} decides, but {told}: "
+            "no sure gain."
+        )
+    return f"The judges agree: {told}, above 0 as well."
 
 
 def _overoptimisation(check: Check, verdict: Verdict) -> str:
@@ -159,8 +225,8 @@ def _overoptimisation(check: Check, verdict: Verdict) -> str:
         finding = "the reward model was over-optimised"
     elif gain.low > 0 or score.high <= 0:
         finding = "no sign of over-optimisation"
-        if verdict.judge == "judge":
-            finding += ", though a second reward model may share the first one's errors"
+        if grade_of(verdict.judge) == "relative":
+            finding += ", though a relative may share the reward model's errors"
     else:
         finding = "over-optimisation is neither shown nor ruled out"
     if score.low > 0:
@@ -190,8 +256,10 @@ def _interval(numbers: Mapping[str, float], prefix: str = "") -> Interval:
 
 
 def bullet_list(verdict: Verdict, names: Names) -> Sequence[str]:
-    """Every check as a line of a Markdown list."""
-    return [
-        f"- {'passed' if check.passed else '**failed**'}: {sentence(check, verdict, names)}"
-        for check in verdict.checks
-    ]
+    """Every check as a line of a Markdown list, cautions first."""
+    lines = []
+    for check in sorted(verdict.checks, key=lambda check: not check.caution):
+        word = "**passed with a caution**" if check.caution else "passed"
+        word = word if check.passed else "**failed**"
+        lines.append(f"- {word}: {sentence(check, verdict, names)}")
+    return lines

@@ -44,6 +44,27 @@ def whiten(values: torch.Tensor, mask: torch.Tensor, *, epsilon: float = 1e-8) -
     return torch.where(mask, (values - mean) * torch.rsqrt(variance + epsilon), 0.0)
 
 
+def cut_penalties(
+    lengths: torch.Tensor, finished: torch.Tensor, limit: int, config: PPOConfig
+) -> torch.Tensor:
+    """What completions lose that were cut at the limit, or that came near it, (batch,).
+
+    With `overlong_tokens` L before the limit, a completion of n tokens loses the share
+    (n - (limit - L)) / L of the penalty, from 0 to 1; one that is cut, all of it.
+
+    Args:
+        lengths: Tokens of each completion, (batch,).
+        finished: Whether it ended by itself, (batch,).
+
+    Source: Yu et al., DAPO (2025), section 3.4, equation 13.
+    """
+    share = (~finished).float()
+    if config.overlong_tokens:
+        beyond = (lengths - (limit - config.overlong_tokens)) / config.overlong_tokens
+        share = torch.maximum(share, beyond.clamp(0.0, 1.0))
+    return config.missing_eos_penalty * share
+
+
 def shape_rewards(
     scores: torch.Tensor,
     logprobs: torch.Tensor,
@@ -112,6 +133,7 @@ def advantages_of(
     values: torch.Tensor | None,
     mask: torch.Tensor,
     groups: torch.Tensor,
+    learned: torch.Tensor,
     config: PPOConfig,
 ) -> Advantages:
     """Estimate advantages in the way that the config names.
@@ -121,20 +143,22 @@ def advantages_of(
         values: (batch, completion) of the critic, if there is one.
         mask: (batch, completion).
         groups: (batch,), see `compare_in_groups`.
+        learned: (batch,), rows that the policy learns from; the tokens of others are worth 0.
 
     Returns:
         Those of gae whitened over the rollout, unless the config leaves them as they are.
     """
+    counted = mask & learned[:, None]
     if config.advantages != "gae":
         worth = compare_in_groups(rewards, mask, groups, method=config.advantages)
-        return Advantages(advantages=worth, returns=None)
+        return Advantages(advantages=torch.where(counted, worth, 0.0), returns=None)
     assert values is not None
     estimate = estimate_advantages(
         rewards, values, mask, gamma=config.gamma, gae_lambda=config.gae_lambda
     )
-    if not config.whiten_advantages:
-        return estimate
-    return replace(estimate, advantages=whiten(estimate.advantages, mask))
+    if config.whiten_advantages:
+        return replace(estimate, advantages=whiten(estimate.advantages, counted))
+    return replace(estimate, advantages=torch.where(counted, estimate.advantages, 0.0))
 
 
 SMALLEST_STD = 1e-4

@@ -92,6 +92,12 @@ class PPOConfig(Config):
     """Clips normalised scores to plus and minus this; none = no clipping."""
     missing_eos_penalty: PositiveOrZero = 3.0
     """Subtracted from the normalised score of a completion cut at the maximum length."""
+    overlong_tokens: CountOrZero = 0
+    """Last tokens before the maximum over which that penalty grows from 0, for completions that end
+    as well; 0 = only those that are cut pay it."""
+    learn_from_cut: bool = Field(True, title="Learn from cut completions")
+    """Off: the policy learns nothing from completions cut at the maximum length, good or bad; the
+    critic does."""
     ptx_coef: PositiveOrZero = 0.0
     """Weight of the pretraining loss in the actor's update; 0 = none."""
     ptx_rows: BatchSize = 16

@@ -23,7 +23,7 @@ from models.errors import DivergedError, ParameterError
 from models.language.config import SamplingConfig
 from models.language.scoring import ScoreMoments
 from models.language.sequences import TokenDistribution
-from models.ppo.advantages import advantages_of, next_kl_coef, shape_rewards
+from models.ppo.advantages import advantages_of, cut_penalties, next_kl_coef, shape_rewards
 from models.ppo.config import PPOConfig
 from models.ppo.importance import importance_of
 from models.ppo.iteration import Iteration
@@ -132,11 +132,18 @@ class PPOTrainer:
             )  # fmt: skip
             mask = samples.sequences.completion_mask
             scores = normalise_scores(outputs.scores, self.moments, config.score_clip)
-            rewards = shape_rewards(
-                scores - config.missing_eos_penalty * (~samples.finished).float(),
-                outputs.old_logprobs, outputs.reference_logprobs, mask, kl_coef=self.kl_coef,
+            lost = cut_penalties(
+                samples.sequences.completion_lengths, samples.finished,
+                self.sampling.max_completion_tokens, config,
             )  # fmt: skip
-            worth = advantages_of(rewards, outputs.old_values, mask, samples.groups, config)
+            rewards = shape_rewards(
+                scores - lost, outputs.old_logprobs, outputs.reference_logprobs, mask,
+                kl_coef=self.kl_coef,
+            )  # fmt: skip
+            worth = advantages_of(
+                rewards, outputs.old_values, mask, samples.groups,
+                samples.finished | config.learn_from_cut, config,
+            )  # fmt: skip
             metrics = rollout_metrics(
                 samples, outputs, scores, rewards, worth.returns, self.kl_coef
             )

@@ -1,4 +1,5 @@
 """Numpy and scipy.
 
-`intervals` (bootstrap, Wilson, clustered), `win_rates`, `diversity`.
+`intervals` (bootstrap, Wilson, clustered), `controlled` gains, `win_rates`,
+`diversity`.
 """

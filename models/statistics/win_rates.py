@@ -18,12 +18,13 @@ than the Other (1947).
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from models.errors import DataError
 from models.randomness import derive_seed
+from models.statistics.controlled import Extent, controlled_gain
 from models.statistics.intervals import Floats, Interval, bootstrap_interval, wilson_interval
 
 
@@ -35,11 +36,21 @@ class WinRates:
         models: Their names, in the order of rows and columns.
         intervals: Of each pair (row, column) with row before column.
         prompts: How many prompts of each such pair were judged.
+        controlled: Win rates at equal length and ending, of the same pairs; none where that was
+            not measured.
     """
 
     models: tuple[str, ...]
     intervals: Mapping[tuple[str, str], Interval]
     prompts: Mapping[tuple[str, str], int]
+    controlled: Mapping[tuple[str, str], Interval] = field(default_factory=dict)
+
+    def controlled_of(self, row: str, column: str) -> Interval:
+        """How often `row` is preferred to `column` at equal length and ending; NaN if unknown."""
+        unknown = Interval(mean=math.nan)
+        if (column, row) in self.controlled:
+            return _turned(self.controlled[column, row])
+        return self.controlled.get((row, column), unknown)
 
     def of(self, row: str, column: str) -> Interval:
         """How often `row` is preferred to `column`; 0.5 without interval against itself."""
@@ -47,8 +58,7 @@ class WinRates:
             return Interval(mean=0.5)
         if (row, column) in self.intervals:
             return self.intervals[row, column]
-        turned = self.intervals[column, row]
-        return Interval(mean=1 - turned.mean, low=1 - turned.high, high=1 - turned.low)
+        return _turned(self.intervals[column, row])
 
     def pairs(self) -> Iterator[tuple[str, str, Interval]]:
         """Every pair once, row before column."""
@@ -59,6 +69,10 @@ class WinRates:
         """Mean win rate of a model against all others; NaN without others."""
         rates = [self.of(model, other).mean for other in self.models if other != model]
         return sum(rates) / len(rates) if rates else math.nan
+
+
+def _turned(rate: Interval) -> Interval:
+    return Interval(mean=1 - rate.mean, low=1 - rate.high, high=1 - rate.low)
 
 
 def prompt_preferences(row: Floats, column: Floats) -> Floats:
@@ -112,22 +126,26 @@ def preference_interval(preferences: Floats, *, resamples: int, seed: int) -> In
     return bootstrap_interval(preferences, resamples, seed, level=float(2 * norm.cdf(wider) - 1))
 
 
-def win_rates_of_scores(scores: Mapping[str, Floats], *, resamples: int, seed: int) -> WinRates:
+def win_rates_of_scores(
+    scores: Mapping[str, Floats], extents: Mapping[str, Extent], *, resamples: int, seed: int
+) -> WinRates:
     """Compare every two models by their scores on the same prompts.
 
     Args:
         scores: Of each model, (prompts, samples).
+        extents: Of each model's samples.
     """
     preferences = {
         (row, column): prompt_preferences(scores[row], scores[column])
         for row, column in itertools.combinations(scores, 2)
     }
-    return win_rates(list(scores), preferences, resamples=resamples, seed=seed)
+    return win_rates(list(scores), preferences, extents, resamples=resamples, seed=seed)
 
 
 def win_rates(
     models: Sequence[str],
     preferences: Mapping[tuple[str, str], Floats],
+    extents: Mapping[str, Extent],
     *,
     resamples: int,
     seed: int,
@@ -140,6 +158,7 @@ def win_rates(
     Args:
         preferences: Of each pair (row, column), (prompts,) in [0, 1] for `row`; NaN where a prompt
             was not judged, and it is left out.
+        extents: Of the samples of each model that were compared.
     """
     judged = {pair: values[~np.isnan(values)] for pair, values in preferences.items()}
     drawing = derive_seed(seed, "win_rates.bootstrap")
@@ -150,4 +169,20 @@ def win_rates(
             for pair, values in judged.items()
         },
         prompts={pair: len(values) for pair, values in judged.items()},
+        controlled={
+            (row, column): controlled_rate(values, extents[column], extents[row])
+            for (row, column), values in preferences.items()
+        },
     )
+
+
+def controlled_rate(preferences: Floats, baseline: Extent, model: Extent) -> Interval:
+    """Estimate a win rate at equal length and ending; see `controlled_gain`.
+
+    Args:
+        preferences: (prompts,) in [0, 1] for `model`.
+    """
+    gain = controlled_gain(preferences - 0.5, baseline, model)
+    ends = (gain.mean + 0.5, gain.low + 0.5, gain.high + 0.5)
+    mean, low, high = np.clip(ends, 0.0, 1.0).tolist()
+    return Interval(mean=mean, low=low, high=high)

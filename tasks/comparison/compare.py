@@ -161,7 +161,7 @@ SECTIONS = {
         "Win rates",
         "One completion of each model per prompt, the same prompts for both sides; a tie counts "
         "half. Intervals resample prompts. Where an interval crosses 50%, nothing tells which is "
-        "better.",
+        "better. Hollow: what is left where both completions are as long and end alike.",
     ),
     "spread": (
         "Scores and lengths",

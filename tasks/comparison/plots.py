@@ -38,12 +38,20 @@ def plot_win_rates(labels: Sequence[str], rates: Sequence[WinRate], path: Path) 
     axes = figure.add_subplot()
     judges = " or ".join(dict.fromkeys(one.judge for one in reversed(drawn)))
     title = f"Whose completion does the {judges} prefer, prompt by prompt?"
-    style_axes(axes, title, "prompts won (%), ties half, 95% interval", "")
+    x_label = "prompts won (%), ties half, 95% interval; hollow: at equal length and ending"
+    style_axes(axes, title, x_label, "")
     for row, one in enumerate(drawn):
         mean, low, high = 100 * one.rate.mean, 100 * one.rate.low, 100 * one.rate.high
         axes.plot([low, high], [row, row], color=RUN_COLOURS[one.first], linewidth=2.5)
         axes.plot([mean], [row], "o", color=RUN_COLOURS[one.first], markersize=8)
         annotate(axes, f"{mean:.0f}%", (mean, row), (0, 7), ha="center")
+        if math.isfinite(one.controlled.low):
+            mean, low, high = (
+                100 * end for end in (one.controlled.mean, one.controlled.low, one.controlled.high)
+            )
+            below, colour = row - 0.22, RUN_COLOURS[one.first]
+            axes.plot([low, high], [below, below], color=colour, linewidth=1.2)
+            axes.plot([mean], [below], "o", color=colour, markersize=6, markerfacecolor="white")
     axes.axvline(50, color=INK, linewidth=1.2, linestyle="--")
     axes.set_yticks(range(len(drawn)), [str(one) for one in drawn])
     axes.set_ylim(-0.6, len(drawn) - 0.2)

@@ -49,10 +49,15 @@ NEAR = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
-    """A model's text, and its score by each judge."""
+    """A model's text, its score by each judge, its tokens, and whether it ended by itself.
+
+    Older evaluations do not tell the last two.
+    """
 
     text: str
     scores: Mapping[str, float]
+    tokens: float = math.nan
+    finished: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,7 +194,12 @@ def to_samples(rows: Iterable[Mapping[str, Any]]) -> list[Sample]:
         if row["sample"] == 0:
             model, prompt = row["model"], row["prompt"]
             scores = {score_name(judge): score for judge, score in row["scores"].items()}
-            completion = Completion(text=row["completion"], scores=scores)
+            completion = Completion(
+                text=row["completion"],
+                scores=scores,
+                tokens=row.get("tokens", math.nan),
+                finished=row.get("finished", False),
+            )
             found.setdefault((prompt, turns[model, prompt]), {})[model] = completion
             turns[model, prompt] += 1
     return [

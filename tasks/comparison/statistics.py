@@ -12,8 +12,13 @@ from itertools import combinations
 import numpy as np
 
 from models.randomness import derive_seed
-from models.statistics.intervals import Interval
-from models.statistics.win_rates import preference_interval, prompt_preferences
+from models.statistics.controlled import Extent
+from models.statistics.intervals import Floats, Interval
+from models.statistics.win_rates import (
+    controlled_rate,
+    preference_interval,
+    prompt_preferences,
+)
 from tasks.comparison.runs import JUDGES, Completion, RunRecord, Sample, letter
 
 RESAMPLES = 2000
@@ -36,6 +41,7 @@ class WinRate:
         second: Index of the run it is compared with; None: its own SFT model.
         judge: Such as "gold judge".
         rate: Share of prompts won, ties half, with its 95% interval; NaN where unknown.
+        controlled: The same at equal length and ending; NaN where that cannot be told.
         note: Why it is unknown.
     """
 
@@ -44,6 +50,7 @@ class WinRate:
     judge: str = ""
     prompts: int = 0
     rate: Interval = UNKNOWN
+    controlled: Interval = UNKNOWN
     note: str = ""
 
     def __str__(self) -> str:
@@ -78,15 +85,38 @@ def match_prompts(records: Sequence[RunRecord]) -> list[tuple[Sample, ...]]:
 
 def win_rate(pairs: Sequence[tuple[float, float]], seed: int = 0) -> Interval:
     """Share of prompts, one pair each, whose second score is higher; ties half, 95% interval."""
+    wins = _wins(pairs)
+    if wins is None:
+        return UNKNOWN
+    drawing = derive_seed(seed, "compare.win_rate")
+    return preference_interval(wins, resamples=RESAMPLES, seed=drawing)
+
+
+def controlled_win_rate(
+    scores: Sequence[tuple[float, float]], pairs: Sequence[tuple[Completion, Completion]]
+) -> Interval:
+    """The same at equal length and ending; NaN where older evaluations do not tell of these."""
+    wins = _wins(scores)
+    lengths = np.array([[one.tokens for one in pair] for pair in pairs], dtype=np.float64)
+    if wins is None or not np.isfinite(lengths).all():
+        return UNKNOWN
+    ended = np.array([[one.finished for one in pair] for pair in pairs])
+    first, second = (
+        Extent(lengths=lengths[:, side : side + 1], ended=ended[:, side : side + 1])
+        for side in (0, 1)
+    )
+    return controlled_rate(wins, first, second)
+
+
+def _wins(pairs: Sequence[tuple[float, float]]) -> Floats | None:
+    """Whether the second score of each pair is higher, (prompts,); ties half, None if unknown."""
     scores = np.array(pairs, dtype=np.float64).reshape(-1, 2)
     if not len(scores) or not np.isfinite(scores).all():
-        return UNKNOWN
+        return None
     first, second = scores[:, :1], scores[:, 1:]
     # Two runs may have scored one completion in different batches, which moves the last digits.
     first = np.where(np.isclose(first, second, rtol=TIE, atol=TIE), second, first)
-    wins = prompt_preferences(second, first)  # (prompts,)
-    drawing = derive_seed(seed, "compare.win_rate")
-    return preference_interval(wins, resamples=RESAMPLES, seed=drawing)
+    return prompt_preferences(second, first)
 
 
 def win_rates(records: Sequence[RunRecord]) -> list[WinRate]:
@@ -122,13 +152,21 @@ def gain_of(record: RunRecord, judge: str) -> Interval | None:
 def choose_best(records: Sequence[RunRecord]) -> Best:
     """Choose the accepted run with the highest lower end of its judged gain, if it is sure.
 
+    That is the gain at equal length and ending where all their evaluations have it.
+
     It is not sure while another accepted run's interval overlaps, unless the two policies' direct
     comparison on the same prompts, which is the sharper test, lies above one half.
     """
     accepted = [index for index, record in enumerate(records) if record.verdict == "accepted"]
     judge = same_judge([records[index] for index in accepted])
-    gains = {index: gain_of(records[index], judge) for index in accepted} if judge else {}
-    sure = {index: gain for index, gain in gains.items() if gain is not None}
+    sure: dict[int, Interval] = {}
+    measure = JUDGES.get(judge or "", "")
+    for name, said in ((f"{judge}_controlled", f"{measure} at equal length"), (judge, measure)):
+        gains = {index: gain_of(records[index], str(name)) for index in accepted}
+        sure = {index: gain for index, gain in gains.items() if gain is not None}
+        if len(sure) == len(accepted):
+            measure = said
+            break
     if not accepted:
         evaluated = any(record.verdict for record in records)
         why = "no evaluated run was accepted" if evaluated else "no run was evaluated"
@@ -140,12 +178,14 @@ def choose_best(records: Sequence[RunRecord]) -> Best:
     elif len(sure) < len(accepted):
         why = "an accepted run's gain has no interval to compare"
     else:
-        return _weigh(records, sure, JUDGES[judge])
+        return _weigh(records, sure, measure)
     return Best(index=None, sentence=f"No winner: {why}.")
 
 
 def percent(interval: Interval) -> str:
-    """Write a share with its interval: ``52% [49%, 55%]``."""
+    """Write a share with its interval: ``52% [49%, 55%]``; a dash where it is not known."""
+    if not math.isfinite(interval.low):
+        return "–"
     return f"{interval.mean:.0%} [{interval.low:.0%}, {interval.high:.0%}]"
 
 
@@ -194,12 +234,15 @@ def _judged(
     """Fill a win rate from pairs of completions, of which the second should win."""
     if judge is None:
         return plain
-    scores = [
-        (first.scores[judge], second.scores[judge])
-        for first, second in pairs
-        if judge in first.scores and judge in second.scores
-    ]
-    if not scores:
+    scored = [pair for pair in pairs if all(judge in one.scores for one in pair)]
+    if not scored:
         return plain
-    rate = win_rate(scores, seed)
-    return replace(plain, judge=JUDGES[judge], prompts=len(scores), rate=rate, note="")
+    scores = [(first.scores[judge], second.scores[judge]) for first, second in scored]
+    return replace(
+        plain,
+        judge=JUDGES[judge],
+        prompts=len(scores),
+        rate=win_rate(scores, seed),
+        controlled=controlled_win_rate(scores, scored),
+        note="",
+    )

@@ -81,9 +81,21 @@ def compile_contents(records: Sequence[RunRecord]) -> Contents:
         facts=facts,
         rates=rates,
         wins=Table(
-            header=("", "prompts won, ties half [95% interval]", "judge", "prompts"),
+            header=(
+                "",
+                "prompts won, ties half [95% interval]",
+                "at equal length and ending",
+                "judge",
+                "prompts",
+            ),
             rows=[
-                (str(one), one.note or percent(one.rate), one.judge or "–", str(one.prompts))
+                (
+                    str(one),
+                    one.note or percent(one.rate),
+                    percent(one.controlled),
+                    one.judge or "–",
+                    str(one.prompts),
+                )
                 for one in rates
             ],
         ),
@@ -133,6 +145,9 @@ def short_differences(records: Sequence[RunRecord]) -> list[str]:
 def _headline(records: Sequence[RunRecord]) -> Table:
     judge = next((name for name in JUDGES if any(gain_of(one, name) for one in records)), "score")
     judges = {"score": "score gain"} if judge != "score" else {}
+    equal = f"{judge}_controlled"
+    if any(gain_of(one, equal) for one in records):
+        judges = {equal: "the same at equal length and ending"} | judges
     judges = {judge: f"gain by the {JUDGES[judge]}"} | judges
     rows = [
         (

@@ -1,11 +1,13 @@
 """The configs of evaluation: decisions (verdict and promotion), and any models side by side."""
 
+from typing import get_args
+
 from pydantic import Field, model_validator
 
 from models.config import Count
 from models.evaluation.checks import MIN_PROMPTS
 from models.evaluation.config import Bounds, EndpointConfig, EndpointJudgeConfig, MeasuringConfig
-from tasks.judging.judges import Decider, JudgeName
+from tasks.judging.judges import Decider, FurtherJudge, JudgeName
 
 
 def _want_endpoint(endpoint: EndpointConfig) -> None:
@@ -21,13 +23,16 @@ class EvaluationConfig(Bounds, MeasuringConfig):
 
     judge: Decider = "auto"
     """Who decides; auto: the gold judge if there is one, else the held-out reward model."""
+    judges: list[FurtherJudge] = Field([], title="Further judges")
+    """Asked beside those that are there and the one that decides: a policy that one of them surely
+    finds worse is rejected, and one that it finds no better is a caution."""
     endpoint: EndpointJudgeConfig = Field(
         default_factory=EndpointJudgeConfig, title="Endpoint judge"
     )
 
     @model_validator(mode="after")
-    def _judge_is_complete(self) -> "EvaluationConfig":
-        if self.judge == "endpoint":
+    def _judges_are_complete(self) -> "EvaluationConfig":
+        if "endpoint" in (self.judge, *self.judges):
             _want_endpoint(self.endpoint)
         asked = min(self.prompts, self.people_prompts)
         if self.judge == "people" and asked < MIN_PROMPTS:
@@ -42,7 +47,8 @@ class EvaluationConfig(Bounds, MeasuringConfig):
 def judge_names(config: EvaluationConfig, *, gold: bool, held_out: bool) -> list[str]:
     """Name the judges of a decision: those that are there, and the one that is to decide."""
     names = ["reward", *(["judge"] if held_out else []), *(["gold"] if gold else [])]
-    return names + [config.judge] * (config.judge in ("vader", "endpoint", "people"))
+    further = [config.judge] * (config.judge in get_args(FurtherJudge)) + list(config.judges)
+    return names + list(dict.fromkeys(further))
 
 
 class EvaluateModelsConfig(MeasuringConfig):

@@ -42,7 +42,7 @@ JUDGE_ROLES = {"reward": "reward_model", "judge": "judge"}
 def what_counts(config: EvaluationConfig) -> dict[str, Any]:
     """What a decision depends on: not how an endpoint is reached, only who answers what."""
     others = config.model_dump(mode="json", exclude={"endpoint", "people_prompts"})
-    return others | identities(config, [config.judge])
+    return others | identities(config, [config.judge, *config.judges])
 
 
 def identities(

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from tasks.run.pipeline import PipelineRun
 
 JudgeName: TypeAlias = Literal["reward", "judge", "gold", "vader", "endpoint", "people"]
+FurtherJudge: TypeAlias = Literal["vader", "endpoint", "people"]
+"""Who can be asked wherever there are prompts."""
 Decider: TypeAlias = Literal["auto", "gold", "judge", "vader", "endpoint", "people"]
 """Who may decide: every judge that training never used."""
 

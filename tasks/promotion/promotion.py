@@ -6,7 +6,7 @@ compared with it, the challenger is compared again, with the new one, so of two 
 one wins and the other must beat the winner.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
@@ -86,8 +86,8 @@ class Promotion:
     metrics: dict[str, float] = field(default_factory=dict)
 
 
-Ask: TypeAlias = Callable[[ModelVersion, StageRef], Answer]
-"""Ask a person: the challenger, and the comparison that it passed."""
+Ask: TypeAlias = Callable[[ModelVersion, StageRef, Sequence[str]], Answer]
+"""Ask a person: the challenger, the comparison that it passed, and its cautions in sentences."""
 
 
 def promote(
@@ -135,7 +135,7 @@ def promote(
         outcome, _ = published_outcome(evidence)
         tags = _tags(pipeline, evidence, champion, contest, outcome)
         if outcome.accepted and ask is not None:
-            answer = ask(challenger, evidence)
+            answer = ask(challenger, evidence, outcome.cautions)
             note = one_line(answer.note, NOTE_CHARACTERS)
             tags |= {"by": one_line(answer.by), "note": note}
             if not answer.go_on:

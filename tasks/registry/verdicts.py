@@ -6,17 +6,16 @@ store has a newer one than that, whoever comes next (a run, a promotion, `quarte
 of it again, so a kill or an outage in between loses nothing.
 
 The challenger is the best accepted policy that was not rolled back: the one whose judged gain over
-its own SFT model is surest, by the lower end of its interval. Nobody accepts or rejects models of
-other roles; of them it is the newest.
+its own SFT model, at equal length and ending, is surest by the lower end of its interval. Nobody
+accepts or rejects models of other roles; of them it is the newest.
 """
 
-import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from models.evaluation.result import read_outcome
+from models.evaluation.result import read_outcome, sure_gain
 from tasks.catalogue import entry
 from tasks.registry.card import card_body, gather_facts, write_card
 from tasks.registry.versions import (
@@ -124,7 +123,7 @@ def _record(tracker: Tracker, store: Store, version: ModelVersion, evaluation: P
     tags = {
         VERDICT: outcome.headline,
         ACCEPTED: str(outcome.accepted).lower(),
-        GAIN_LOW: f"{outcome.numbers.get('gain_low', -math.inf):.6g}",
+        GAIN_LOW: f"{sure_gain(outcome.numbers):.6g}",
     }
     set_tags(tracker, version, tags)
     if not renew_card(tracker, store, version):

@@ -6,10 +6,11 @@ read them; the pipeline's page has pictures too.
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from models.evaluation.measures import score_name
 from models.evaluation.result import (
     EvaluationResult,
     by_prompt,
@@ -20,6 +21,7 @@ from models.evaluation.result import (
 from models.evaluation.wording import bullet_list, judge_name, verdict_word
 from models.statistics.intervals import Interval
 from models.statistics.win_rates import WinRates
+from tasks.reports.length_plot import plot_gain_against_length
 from tasks.reports.style import cell, table
 from tasks.reports.training import plot_distributions, plot_loss_curves, plot_score_against_kl
 from tasks.results.curves import read_history
@@ -139,10 +141,12 @@ def _gains_table(record: EvaluationResult, model: str, names: tuple[str, str]) -
         if math.isfinite(factor):
             gain += f" (× {factor:.2f})"
         baseline = record.measures[record.baseline][name].mean
-        rows.append((label, _number(baseline, digits), _number(one.mean, digits), gain))
+        controlled = comparison.controlled.get(name, Interval(mean=math.nan))
+        equal = str(controlled) if math.isfinite(controlled.mean) else "–"
+        rows.append((label, _number(baseline, digits), _number(one.mean, digits), gain, equal))
     order = list(dict.fromkeys(label for label, _ in LABELS.values()))
     rows.sort(key=lambda row: order.index(row[0]) if row[0] in order else len(order))
-    return table(("measure", *names, "gain [95% interval]"), rows)
+    return table(("measure", *names, "gain [95% interval]", "at equal length and ending"), rows)
 
 
 def _models_table(record: EvaluationResult) -> str:
@@ -173,19 +177,14 @@ def _legend(record: EvaluationResult) -> str:
 
 
 def _matrix(judge: str, rates: WinRates, record: EvaluationResult) -> str:
-    rows = [
-        (
-            cell(row, CELL),
-            *("–" if row == one else _with_interval(rates.of(row, one), 3) for one in rates.models),
-        )
-        for row in rates.models
-    ]
     parts = [
         f"### Win rates under the {judge_name(cell(judge, CELL))}",
         "How often the model of the row is preferred to the model of the column, ties half; above "
         "0.5 the row is better.",
-        table(("", *(cell(name, CELL) for name in rates.models)), rows),
+        _square(rates.models, rates.of),
     ]
+    if rates.controlled:
+        parts += ["At equal length and ending:", _square(rates.models, rates.controlled_of)]
     counts = sorted(set(rates.prompts.values()))
     if counts and counts != [record.prompts]:
         shown = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
@@ -193,6 +192,17 @@ def _matrix(judge: str, rates: WinRates, record: EvaluationResult) -> str:
     if facts := record.facts.get(judge):
         parts += _about_answers(facts)
     return "\n\n".join(parts)
+
+
+def _square(models: Sequence[str], rate_of: Callable[[str, str], Interval]) -> str:
+    rows = [
+        (
+            cell(row, CELL),
+            *("–" if row == one else _with_interval(rate_of(row, one), 3) for one in models),
+        )
+        for row in models
+    ]
+    return table(("", *(cell(name, CELL) for name in models)), rows)
 
 
 def _about_answers(facts: Mapping[str, float]) -> Iterator[str]:
@@ -251,7 +261,20 @@ def _draw(result: Result, plots: Path, policy: str) -> Sequence[Path]:
         name = sentence_names("sft", policy)[1]
         plot_distributions(first, second, label, unit, plots / f"{key}.png", policy=name)
         drawn.append(plots / f"{key}.png")
-    return drawn
+    return [*drawn, *_draw_gain(result, plots, policy, sides)]
+
+
+def _draw_gain(
+    result: Result, plots: Path, policy: str, sides: Sequence[Sequence[Mapping[str, Any]]]
+) -> Iterator[Path]:
+    """The gain over length, by the judge that decides if it gives scores."""
+    record = read_result(result.folder)
+    decided, comparison = _decided(record)[1].judge, record.comparisons[policy]
+    judge = decided if decided in sides[0][0]["scores"] else "reward"
+    name = score_name(judge)
+    gains = (comparison.gains[name], comparison.controlled[name])
+    plot_gain_against_length(sides, judge, judge_name(judge), gains, plots / "gain_length.png")
+    yield plots / "gain_length.png"
 
 
 def _with_interval(interval: Interval | None, digits: int) -> str:

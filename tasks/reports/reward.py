@@ -1,5 +1,6 @@
 """A reward model's pages: how it ranks held-out pairs, and whether PPO can learn from it."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from models.reward.best_of_n import BestOfN
+from models.reward.endings import NEARLY_ALL, TOKENS, Endings
 from models.reward.quality import PairQuality, Weakness
 from models.rows import read_json
 from models.statistics.intervals import Interval
@@ -33,7 +35,7 @@ def quality_page(result: Result, plots: Path) -> Page:
         plot_best_of_n({JUDGES[name]: curve for name, curve in curves.items()}, pictures[2])
     return Page(
         title="Whether PPO can learn from the reward model",
-        markdown=_quality_report(quality, curves, explain_weaknesses(results)),
+        markdown=_quality_report(quality, curves, results),
         pictures=pictures,
     )
 
@@ -49,6 +51,38 @@ def read_quality(results: Mapping[str, Any]) -> PairQuality:
 def read_curves(results: Mapping[str, Any]) -> dict[str, BestOfN]:
     """Read the best-of-n curves of results.json by judge."""
     return TypeAdapter(dict[str, BestOfN]).validate_python(results["best_of_n"])
+
+
+def read_endings(results: Mapping[str, Any]) -> Endings | None:
+    """Read how the SFT model's completions end; None from older results."""
+    if "endings" not in results:
+        return None
+    return TypeAdapter(Endings).validate_python(results["endings"])
+
+
+def explain_endings(results: Mapping[str, Any]) -> list[str]:
+    """Say in a sentence where too few of the SFT model's completions end, and what helps."""
+    found = read_endings(results)
+    if found is None or not found.few:
+        return []
+    cut = 1 - found.ended.mean
+    text = f"{cut:.0%} of the SFT model's completions are cut at {found.limit} tokens"
+    if found.for_ending.low > 0:
+        text += (
+            f", and at equal length one that ends scores {found.for_ending} higher: PPO can gain "
+            "by ending rather than by being better"
+        )
+    if math.isfinite(found.wanted):
+        remedy = (
+            f"{NEARLY_ALL:.0%} would end within about {found.wanted:.0f}: set "
+            f"sampling.max_completion_tokens={found.wanted:.0f}, if the context has room"
+        )
+    else:
+        remedy = (
+            "hardly any ends shortly before that, so no limit can be named: let the demonstrations "
+            "end with EOS, train SFT longer or raise sampling.max_completion_tokens"
+        )
+    return [f"{text}. {remedy[0].upper()}{remedy[1:]}."]
 
 
 def explain_weaknesses(results: Mapping[str, Any]) -> list[str]:
@@ -88,9 +122,13 @@ def strength(weaknesses: Sequence[str]) -> str:
 
 
 def _quality_report(
-    quality: PairQuality, curves: Mapping[str, BestOfN], weaknesses: list[str]
+    quality: PairQuality, curves: Mapping[str, BestOfN], results: Mapping[str, Any]
 ) -> str:
-    parts = [strength(weaknesses), _pairs(quality), _calibration(quality), _agreement(quality)]
+    parts = [
+        strength(explain_weaknesses(results)),
+        *(f"**Cut completions.** {finding}" for finding in explain_endings(results)),
+        _pairs(quality), _calibration(quality), _agreement(quality), _endings(results),
+    ]  # fmt: skip
     parts += [_best_of_n(*JUDGES[name], curve) for name, curve in curves.items()] or [
         "Best-of-n was not measured: there is neither a gold judge nor a held-out reward model "
         "(reward.judge_share) to judge it."
@@ -131,6 +169,20 @@ def _agreement(quality: PairQuality) -> str:
     )
 
 
+def _endings(results: Mapping[str, Any]) -> str:
+    found = read_endings(results)
+    if found is None:
+        return ""
+    rows = [
+        (f"end by themselves within {found.limit} tokens (share)", _share(found.ended)),
+        ("length (tokens)", f"{found.length.mean:.1f} [{found.length.low:.1f}, "
+                            f"{found.length.high:.1f}]"),
+        (f"score of {TOKENS} tokens more, if both end or both are cut", _gain(found.per_tokens)),
+        ("score of ending rather than being cut, if both are as long", _gain(found.for_ending)),
+    ]  # fmt: skip
+    return table(("the SFT model's completions, compared within prompts", "[95%]"), rows)
+
+
 def _best_of_n(judge: str, unit: str, curve: BestOfN) -> str:
     last = len(curve.judged)
     rows = [
@@ -145,6 +197,10 @@ def _best_of_n(judge: str, unit: str, curve: BestOfN) -> str:
         + (f", {curve.realised:.0%} of the possible gain.\n\n" if curve.realised > 0 else ".\n\n")
         + table(header, rows, text_columns=0)
     )
+
+
+def _gain(value: Interval) -> str:
+    return str(value) if math.isfinite(value.mean) else "–"
 
 
 def _share(value: Interval) -> str:

@@ -129,7 +129,8 @@ def _metrics(result: EvaluationResult, alarms: Mapping[str, int]) -> dict[str, f
     }
     if "kl_to_reference" in result.measures[CHALLENGER]:
         flat["kl_to_reference"] = result.measures[CHALLENGER]["kl_to_reference"].mean
-    gain = checks["judged_gain"].numbers
-    flat |= {"judged_gain": gain["mean"]} | {f"judged_gain_{k}": gain[k] for k in ("low", "high")}
+    for name in ("judged_gain", "controlled_gain"):
+        gain = checks[name].numbers
+        flat |= {name: gain["mean"]} | {f"{name}_{end}": gain[end] for end in ("low", "high")}
     flat |= comparison.gains["score"].metrics("score_gain")
     return {f"promotion/{name}": value for name, value in flat.items() if math.isfinite(value)}

@@ -122,4 +122,6 @@ def final_metrics(result: EvaluationResult) -> dict[str, float]:
     for name, gain in comparison.gains.items():
         if name not in NOT_FINAL:
             flat |= gain.metrics(f"{name}_gain")
+    for name, gain in comparison.controlled.items():
+        flat |= gain.metrics(f"{name}_controlled_gain")
     return {f"final/{name}": value for name, value in flat.items()}

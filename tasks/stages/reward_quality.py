@@ -1,7 +1,8 @@
 """Reward quality: how good a reward model is before PPO relies on it, and whether to stop there.
 
 Held-out pairs give its accuracy against length rules, its calibration and its agreement with the
-held-out reward model; the best-of-n curve is a judge's opinion of the completions that it prefers.
+held-out reward model. Samples of the SFT model say how its completions end and what of that the
+reward model likes; the best-of-n curve is a judge's opinion of those that it prefers.
 """
 
 from collections.abc import Mapping
@@ -11,12 +12,13 @@ from models.language.config import SamplingConfig
 from models.randomness import derive_seed
 from models.reward.best_of_n import BestOfN, measure_best_of_n
 from models.reward.config import RewardQualityConfig
+from models.reward.endings import Endings, measure_endings
 from models.reward.quality import measure_pairs, weaknesses
 from models.rows import read_json, write_json
 from models.runtime import ignore
 from tasks.judging.judges import GoldJudge
 from tasks.judging.prompts import draw_heldout_prompts
-from tasks.reports.reward import explain_weaknesses, quality_page
+from tasks.reports.reward import explain_endings, explain_weaknesses, quality_page
 from tasks.results.store import StageRef, Store
 from tasks.run.pipeline import PipelineRun
 from tasks.run.reporting import run_logger
@@ -25,6 +27,9 @@ from tasks.run.stage import run_stage
 from tasks.run.stage_task import stage_task
 from tasks.run.workspace import Workspace
 from tasks.settings import load_settings
+
+UNJUDGED = 4
+"""Most completions of a prompt where nobody judges the best of n."""
 
 
 @stage_task("reward-quality")
@@ -41,7 +46,8 @@ def measure_reward_quality(
 ) -> StageRef:
     """Publish how good a reward model is; `refuse_weak` decides whether to stop.
 
-    Without a gold judge and without a held-out reward model, best-of-n is not measured.
+    Without a gold judge and without a held-out reward model, best-of-n is not measured, and fewer
+    completions are sampled.
 
     Raises:
         DataError: There are no held-out pairs, or no held-out prompts.
@@ -74,6 +80,8 @@ def refuse_weak(ref: StageRef, config: RewardQualityConfig) -> None:
     """
     folder = Store(load_settings().store).folder(ref.stage, ref.digest)
     results = read_json(folder / "results.json")
+    for finding in explain_endings(results):
+        run_logger().warning("%s", finding)
     if not results["weaknesses"]:
         return
     reasons = " ".join(explain_weaknesses(results))
@@ -103,12 +111,10 @@ def _measure(
     )
     quality = measure_pairs(scores, config, derive_seed(seed, "reward_quality.bootstrap"))
     failed = weaknesses(quality, config)
-    curves = {}
-    if gold or "judge" in work.inputs:
-        curves = _best_of_n(work, config, sampling, gold=gold, seed=seed)
-    results = {"weaknesses": failed, "pairs": quality, "best_of_n": curves}
+    endings, curves = _measure_samples(work, config, sampling, gold=gold, seed=seed)
+    results = {"weaknesses": failed, "pairs": quality, "endings": endings, "best_of_n": curves}
     write_json(work.out / "results.json", results)
-    metrics = quality.metrics() | {"reward_quality/weak": float(bool(failed))}
+    metrics = quality.metrics() | endings.metrics() | {"reward_quality/weak": float(bool(failed))}
     for name, curve in curves.items():
         metrics["reward_quality/prompts"] = float(curve.prompts)
         metrics |= curve.metrics(name)
@@ -117,9 +123,10 @@ def _measure(
     return metrics
 
 
-def _best_of_n(
+def _measure_samples(
     work: Workspace, config: RewardQualityConfig, sampling: SamplingConfig, *, gold: bool, seed: int
-) -> dict[str, BestOfN]:
+) -> tuple[Endings, dict[str, BestOfN]]:
+    """Sample the SFT model: how its completions end, and the best of n by each judge there is."""
     from models.evaluation.sampling import sample_and_score  # imports torch
 
     prompts = draw_heldout_prompts(
@@ -129,13 +136,14 @@ def _best_of_n(
     )
     sft = work.inputs["sft"] / "model"
     roles = [role for role in ("reward_model", "judge") if role in work.inputs]
+    judged_by_another = gold or len(roles) > 1
     drawn = derive_seed(derive_seed(seed, "reward_quality"), "best_of_n.sampling")
     sampled = work.learn(
         sample_and_score,
         models={"sft": sft},
         prompts=prompts,
         reward_models={role: work.inputs[role] / "model" for role in roles},
-        samples_per_prompt=config.best_of,
+        samples_per_prompt=config.best_of if judged_by_another else min(config.best_of, UNJUDGED),
         sampling=sampling,
         run=work.training_run(work.out, drawn, ignore),
     )
@@ -145,7 +153,14 @@ def _best_of_n(
     if gold:
         judged["gold"] = GoldJudge(prompts).score(prompts, samples, sft).score
     judged |= dict(zip(roles[1:], others, strict=True))
-    return {
+    endings = measure_endings(
+        rewards,
+        samples.extent,
+        sampling.max_completion_tokens,
+        resamples=config.bootstrap_resamples,
+        seed=derive_seed(seed, "reward_quality.endings.bootstrap"),
+    )
+    return endings, {
         name: measure_best_of_n(
             rewards,
             numbers,

@@ -7,6 +7,7 @@ imports torch: a run that reuses everything starts without it.
 import contextlib
 import functools
 import json
+import math
 import os
 import platform
 import re
@@ -17,7 +18,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from models.evaluation.result import read_outcome
+from models.evaluation.result import read_outcome, sure_gain
 from tasks.catalogue import entry
 from tasks.results.digests import library_versions
 from tasks.results.store import Manifest
@@ -26,7 +27,8 @@ from tasks.tracking.client import Tracker
 from tasks.tracking.queries import tagged
 
 BEST = "final/accepted_gain_low"
-"""The lower end of the judged gain, of accepted runs only: the highest is the best run."""
+"""The lower end of the judged gain at equal length and ending, or of the plain one where no other
+was measured, of accepted runs only: the highest is the best run."""
 
 DIGITS = 4
 """Decimals of what people read: MLflow writes all of them out, and cuts what is too long."""
@@ -207,8 +209,9 @@ def headlines(manifest: Manifest, folder: Path) -> dict[str, float]:
     except (OSError, ValueError, LookupError, TypeError):  # nothing was decided, or it is damaged
         return dict(manifest.metrics) if entry(manifest.stage).final else {}
     numbers = {f"final/{name}": round(value, DIGITS) for name, value in outcome.numbers.items()}
-    if outcome.accepted and "final/gain_low" in numbers:
-        numbers[BEST] = numbers["final/gain_low"]
+    surely = sure_gain(outcome.numbers)
+    if outcome.accepted and math.isfinite(surely):
+        numbers[BEST] = round(surely, DIGITS)
     return {"final/accepted": float(outcome.accepted)} | numbers
 
 

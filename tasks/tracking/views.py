@@ -26,6 +26,7 @@ COLUMNS: Mapping[str, int] = {
     "tags.`quartet.verdict`": 110,
     "metrics.`final/gain`": 85,
     "metrics.`final/gain_low`": 110,
+    "metrics.`final/controlled_gain`": 160,
     "metrics.`final/kl`": 75,
     "metrics.`final/length_ratio`": 130,
     "tags.`quartet.changed`": 280,

@@ -206,7 +206,7 @@ def test_load_preset_names_every_wrong_value_at_once() -> None:
             ],
             ("ppo.ptx_coef is 0.1", "data.corpus is empty"),
         ),
-        (["evaluate.min_length_ratio=2"], ("min_length_ratio 2", "max_length_ratio 1.4")),
+        (["evaluate.min_length_ratio=3"], ("min_length_ratio 3", "max_length_ratio 2")),
     ],
 )
 def test_load_preset_explains_parameters_that_do_not_fit_each_other(

@@ -1,7 +1,8 @@
 """The flow of a promotion: its form, a real run on tiny models, the question, the commands."""
 
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import typer
@@ -117,10 +118,12 @@ def test_question_shows_the_report_and_the_answer_is_recorded(
     run_id = tracker().start_run("promote", parameters={}, tags={})
     pipeline = PipelineRun(name="p", preset="quickstart", seed=0, run_id=run_id)
     evidence = StageRef(stage="promotion", digest="e" * 64)
-    got = ask_before_promotion(f"models:/{NAME}/2", evidence, pipeline)
+    caution = "Caution: 35% shorter than the champion's."
+    challenger = SimpleNamespace(uri=f"models:/{NAME}/2")
+    got = ask_before_promotion(pipeline, cast(Any, challenger), evidence, [caution])
     assert (got.go_on, got.by, got.note) == (go_on, "Ann", "read it")
     assert asked["key"] == "approval-promotion-eeeeeeeeeeee"
-    assert "The report." in asked["question"]
+    assert asked["question"].index("35% shorter") < asked["question"].index("The report.")
     assert ("[How people voted](http://m/ee)" in asked["question"]) is go_on
     tags = tracker().tags(run_id)
     assert tags["approval.promotion"] == ("approved" if go_on else "refused")

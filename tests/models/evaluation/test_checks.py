@@ -14,6 +14,7 @@ from models.evaluation.checks import MIN_PROMPTS, Evidence, GoodDiversity, Sides
 from models.evaluation.config import Bounds
 from models.evaluation.wording import (
     bullet_list,
+    cautions,
     headline,
     reasons,
     sentence,
@@ -31,8 +32,8 @@ def evidence(**changes: Any) -> Evidence:
     """Evidence that passes every check without a gold judge, changed where told."""
     sound = Evidence(
         judge="reward",
-        independent=changes.get("judge", "reward") != "reward",
         gain=Interval(mean=0.5, low=0.4, high=0.6),
+        controlled=Interval(mean=0.4, low=0.3, high=0.5),
         prompts=512,
         finite={"PPO's score": 0.5, "PPO's kl_to_reference": 1.0},
         length=Sides(baseline=10.0, model=10.0),
@@ -55,8 +56,11 @@ def gold_evidence(**changes: Any) -> Evidence:
 def test_the_headline_leaves_out_what_is_not_known() -> None:
     gain = Interval(mean=0.1236, low=0.0991, high=0.1492)
     whole = decide(evidence(judge="gold", gain=gain, kl_to_reference=1.64, good=good()), BOUNDS)
-    assert headline(whole) == "accepted, gold +0.124 [+0.099, +0.149], KL 1.6"
-    nothing = evidence(judge="judge", gain=Interval(mean=NAN, low=NAN, high=NAN))
+    assert headline(whole) == (
+        "accepted, gold +0.124 [+0.099, +0.149], at equal length +0.400 [+0.300, +0.500], KL 1.6"
+    )
+    none = Interval(mean=NAN, low=NAN, high=NAN)
+    nothing = evidence(judge="judge", gain=none, controlled=none)
     assert headline(decide(nothing, BOUNDS)) == "rejected"
 
 
@@ -71,7 +75,9 @@ def failed(verdict: Verdict) -> list[str]:
     assert verdict_word(verdict) == (
         "not enough prompts" if "prompts" in names else "rejected" if names else "accepted"
     )
-    wanted = [sentence(c, verdict, NAMES) for c in verdict.checks if not names or not c.passed]
+    shown = [c for c in verdict.checks if not names or not c.passed]
+    first = [c for c in shown if c.caution]
+    wanted = [sentence(c, verdict, NAMES) for c in first + [c for c in shown if not c.caution]]
     assert said(verdict) == wanted
     return names
 
@@ -84,9 +90,10 @@ def test_sound_evidence_is_accepted_with_every_reason() -> None:
         "The gain by the reward model is +0.500 [+0.400, +0.600]: the 95% interval over "
         "512 held-out prompts lies above 0. The model was trained against this same reward model, "
         "so over-optimisation cannot be ruled out.",
+        "At equal length and ending the gain is +0.400 [+0.300, +0.500]: above 0 as well.",
         "All scores and KL estimates are finite.",
         "Mean KL to the reference is 1.60 nats per completion, at most the 10 wanted.",
-        "Mean length is 10.0 tokens against SFT's 10.0, a ratio of 1.000, within 0.7 to 1.4.",
+        "Mean length is 10.0 tokens against SFT's 10.0, a ratio of 1.000, within 0.5 to 2.",
         "Distinct-2 is 1.000 of SFT's, at least the 0.8 wanted.",
         "1.000 of the completions end by themselves against SFT's 1.000, a ratio of 1.000, "
         "at least the 0.8 wanted.",
@@ -103,12 +110,15 @@ def test_sound_evidence_is_accepted_with_every_reason() -> None:
         ("judged_gain", {"gain": Interval(mean=0.2, low=-0.1, high=0.5)}),
         ("judged_gain", {"gain": Interval(mean=0.2, low=NAN, high=NAN)}),
         ("judged_gain", {"gain": Interval(mean=0.2, low=0.1, high=INF)}),
+        ("controlled_gain", {"controlled": Interval(mean=0.5, low=0.0, high=1.0)}),
+        ("controlled_gain", {"controlled": Interval(mean=0.2, low=NAN, high=NAN)}),
+        ("controlled_gain", {"controlled": Interval(mean=NAN)}),
         ("finite_numbers", {"finite": {"PPO's score": 1.0, "PPO's gold": NAN}}),
         ("kl_to_reference", {"kl_to_reference": 10.01}),
         ("kl_to_reference", {"kl_to_reference": NAN}),
         ("kl_to_reference", {"kl_to_reference": INF}),
-        ("length_ratio", {"length": Sides(baseline=10.0, model=6.99)}),
-        ("length_ratio", {"length": Sides(baseline=10.0, model=14.01)}),
+        ("length_ratio", {"length": Sides(baseline=10.0, model=4.99)}),
+        ("length_ratio", {"length": Sides(baseline=10.0, model=20.01)}),
         ("length_ratio", {"length": Sides(baseline=0.0, model=0.0)}),
         ("eos_ratio", {"eos_rate": Sides(baseline=1.0, model=0.79)}),
         ("eos_ratio", {"eos_rate": Sides(baseline=0.0, model=NAN)}),
@@ -134,8 +144,9 @@ def test_each_check_alone_rejects(name: str, changes: dict[str, Any]) -> None:
         {"gain": Interval(mean=0.5, low=1e-6, high=0.6)},
         {"kl_to_reference": 10.0},
         {"kl_to_reference": -0.1},  # the k1 estimator may come out below zero by chance
-        {"length": Sides(baseline=10.0, model=7.0)},
-        {"length": Sides(baseline=10.0, model=14.0)},
+        {"controlled": Interval(mean=0.5, low=1e-6, high=0.6)},
+        {"length": Sides(baseline=10.0, model=5.0)},
+        {"length": Sides(baseline=10.0, model=20.0)},
         {"eos_rate": Sides(baseline=1.0, model=0.8)},
         {"eos_rate": Sides(baseline=0.9, model=0.72)},  # 0.8, but 0.7999999999999999 in floats
         {"eos_rate": Sides(baseline=0.0, model=0.0)},
@@ -167,8 +178,14 @@ def test_checks_pass_at_their_bounds(changes: dict[str, Any]) -> None:
             "Mean KL to the reference is 38.80 nats per completion, more than the 10 wanted.",
         ),
         (
-            {"length": Sides(baseline=10.0, model=5.0)},
-            "Mean length is 5.0 tokens against SFT's 10.0, a ratio of 0.500, outside 0.7 to 1.4.",
+            {"length": Sides(baseline=10.0, model=4.5)},
+            "Mean length is 4.5 tokens against SFT's 10.0, a ratio of 0.450, outside 0.5 to 2.",
+        ),
+        (
+            {"controlled": Interval(mean=0.48, low=-0.09, high=1.1)},
+            "At equal length and ending the gain is +0.480 [-0.090, +1.100]: it does not lie above "
+            "0. Only the raw gain does: what the judge prefers may be how long completions are and "
+            "that they end.",
         ),
         (
             {"good": good(count=99)},
@@ -183,6 +200,23 @@ def test_checks_pass_at_their_bounds(changes: dict[str, Any]) -> None:
 )
 def test_a_rejection_gives_the_failed_reasons_only(changes: dict[str, Any], text: str) -> None:
     assert said(decide(evidence(**changes), BOUNDS)) == [text]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "change"), [(6.5, "35% shorter"), (15.0, "50% longer"), (7.99, "20% shorter")]
+)
+def test_a_changed_length_is_a_caution_that_is_said_first(tokens: float, change: str) -> None:
+    verdict = decide(evidence(length=Sides(baseline=10.0, model=tokens)), BOUNDS)
+    assert verdict.accepted
+    (caution,) = cautions(verdict, NAMES)
+    assert caution.startswith(f"Caution: {change} than SFT's. Mean length is {tokens:.1f} tokens")
+    assert said(verdict)[0] == caution
+    assert headline(verdict).startswith(f"accepted, {change}, ")
+    for usual in (8.0, 12.5):
+        verdict = decide(evidence(length=Sides(baseline=10.0, model=usual)), BOUNDS)
+        assert cautions(verdict, NAMES) == []
+    rejected = decide(evidence(length=Sides(baseline=10.0, model=4.0)), BOUNDS)
+    assert cautions(rejected, NAMES) == []
 
 
 def test_it_is_said_when_nothing_could_be_measured() -> None:
@@ -208,8 +242,8 @@ def test_bounds_come_from_the_config() -> None:
     verdict = decide(evidence(kl_to_reference=1e6), Bounds(max_kl_to_reference=None))
     assert failed(verdict) == []
     assert "kl_to_reference" not in [check.name for check in verdict.checks]
-    with pytest.raises(ValueError, match=r"min_length_ratio 1\.5 is not below max_length_ratio 1"):
-        Bounds(min_length_ratio=1.5)
+    with pytest.raises(ValueError, match=r"min_length_ratio 2\.5 is not below max_length_ratio 2"):
+        Bounds(min_length_ratio=2.5)
 
 
 # --- over-optimisation --------------------------------------------------------------------------
@@ -259,10 +293,10 @@ def test_over_optimisation_wants_a_sure_rise_and_surely_no_gain(
 
 def test_a_second_reward_model_is_not_taken_for_a_gold_judge() -> None:
     held_out, gold = (
-        said(decide(evidence(judge=judge, score_gain=RISE), BOUNDS))[2]
+        said(decide(evidence(judge=judge, score_gain=RISE), BOUNDS))[3]
         for judge in ("judge", "gold")
     )
-    assert "may share the first one's errors" in held_out
+    assert "a relative may share the reward model's errors" in held_out
     assert gold.endswith("no sign of over-optimisation.")
 
 
@@ -276,18 +310,61 @@ def test_over_optimisation_is_unknown_when_only_the_maximised_reward_model_judge
     assert not any("cannot be ruled out" in reason for reason in said(independent))
 
 
+# --- other judges -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("judge", "independent", "said_of_it"),
+    [
+        ("gold", True, ""),
+        ("people", True, ""),
+        ("vader", True, ""),
+        ("mine", True, ""),
+        ("judge", False, "cannot see what both get wrong"),
+        ("reward", False, "over-optimisation cannot be ruled out"),
+    ],
+)
+def test_how_independent_a_judge_is_is_said(judge: str, independent: bool, said_of_it: str) -> None:
+    verdict = decide(evidence(judge=judge), BOUNDS)
+    assert verdict.independent is independent
+    assert said(verdict)[1].endswith("lies above 0." if not said_of_it else f"{said_of_it}.")
+
+
+def test_judges_that_disagree_are_told_first_and_a_sure_loss_rejects() -> None:
+    gain, unsure, loss = (
+        Interval(mean=mean, low=mean - 0.1, high=mean + 0.1) for mean in (0.3, 0.05, -0.3)
+    )
+    verdict = decide(evidence(judge="judge", others={"vader": gain, "people": unsure}), BOUNDS)
+    assert verdict.accepted
+    assert said(verdict)[0] == (
+        "Caution: the judges disagree. The held-out reward model decides, but at equal length and "
+        "ending the blind vote of people says +0.050 [-0.050, +0.150]: no sure gain."
+    )
+    agree = "The judges agree: at equal length and ending the VADER sentiment judge says +0.300"
+    assert sum(one.startswith(agree) for one in said(verdict)) == 1
+    verdict = decide(evidence(judge="judge", others={"vader": loss, "people": gain}), BOUNDS)
+    assert failed(verdict) == ["other_judge/vader"]
+    assert said(verdict) == [
+        "The judges disagree: at equal length and ending the VADER sentiment judge says "
+        "-0.300 [-0.400, -0.200], surely worse."
+    ]
+    untold = decide(evidence(judge="judge", others={"vader": Interval(mean=NAN)}), BOUNDS)
+    assert untold.accepted
+    assert "VADER sentiment judge says at equal length and ending cannot be told" in said(untold)[0]
+
+
 # --- numbers that are none ----------------------------------------------------------------------
 
 BROKEN = st.sampled_from([NAN, INF, -INF, 0.0])
 
 
 @given(
-    st.sampled_from(["gain", "length", "baseline_length", "distinct_2", "eos_rate"]),
+    st.sampled_from(["gain", "controlled", "length", "baseline_length", "distinct_2", "eos_rate"]),
     st.sampled_from([NAN, INF, -INF]),
 )
 def test_any_number_that_is_not_finite_rejects(name: str, value: float) -> None:
     change: Any = Sides(baseline=0.5, model=value)
-    if name == "gain":
+    if name in ("gain", "controlled"):
         change = Interval(mean=value, low=value, high=value)
     elif name == "baseline_length":
         name, change = "length", Sides(baseline=value, model=10.0)
@@ -305,8 +382,8 @@ def test_nothing_raises(
     verdict = decide(
         Evidence(
             judge="gold",
-            independent=True,
             gain=Interval(mean=mean, low=low, high=high),
+            controlled=Interval(mean=low, low=mean, high=high),
             prompts=prompts,
             finite={},
             length=Sides(baseline=length, model=other),

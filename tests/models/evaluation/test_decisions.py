@@ -1,8 +1,8 @@
 """The one list of checks decides as the verdict and the gates of promotion did before it.
 
 `decisions.json` holds what those two decided on random evidence, check by check: 1 passed,
-0 failed, - not asked. What is meant to differ is stated here: the union of their rules, and a
-floor of prompts.
+0 failed, - not asked. What is meant to differ is stated here: the union of their rules, a floor of
+prompts, wider bounds of the length; and the gain at equal length, which is the plain one here.
 """
 
 import json
@@ -18,6 +18,7 @@ from models.statistics.diversity import MatchedDistinct
 from models.statistics.intervals import Interval
 from tests.models.evaluation.random_evidence import cases
 
+OLD_BOUNDS = Bounds(min_length_ratio=0.7, max_length_ratio=1.4)
 NAMES = {"gold judge": "gold", "held-out reward model": "judge", "reward model": "reward"}
 
 
@@ -29,8 +30,8 @@ def evidence_of(case: dict[str, Any], finite: dict[str, float], kl: float | None
     score_gain = case["score_gain"]
     return Evidence(
         judge=NAMES[case["judge"]],
-        independent=case["judge"] != "reward model",
         gain=interval(case["gain"]),
+        controlled=interval(case["gain"]),
         prompts=case["prompts"],
         finite=finite,
         length=Sides(baseline=case["length_sft"], model=case["length_ppo"]),
@@ -63,7 +64,7 @@ def differences(told: dict[str, Any], which: str) -> list[str]:
         if which == "gates" and kl is None:
             kl = math.nan  # a promotion always asked for it
         finite = scores if kl is None else scores | {"PPO's kl_to_reference": kl}
-        verdict = decide(evidence_of(case, finite, kl), Bounds())
+        verdict = decide(evidence_of(case, finite, kl), OLD_BOUNDS)
         now = {check.name: check.passed for check in verdict.checks}
         now["diversity_ratio"] = now.get("matched_distinct_2_ratio", now.get("distinct_2_ratio"))
         before = dict(zip(names, decisions[index], strict=True))

@@ -18,7 +18,7 @@ from models.evaluation.result import (
     side_by_side,
 )
 from models.evaluation.samples import Scores
-from models.evaluation.wording import reasons, verdict_word
+from models.evaluation.wording import reasons, sentence, verdict_word
 from models.rows import write_rows
 from models.statistics.intervals import Interval
 from models.statistics.win_rates import WinRates
@@ -37,15 +37,17 @@ from tests.models.evaluation.by_hand import (
     make,
 )
 
+UNTOLD = "At equal length and ending the gain cannot be told"
 ZEROS, ONES = [[0.0] * 2] * 2, [[1.0] * 2] * 2
 
 
 def said(result: EvaluationResult) -> list[str]:
-    """The reasons after the one that two prompts are too few."""
+    """The reasons but those that two prompts are too few."""
     assert result.decided is not None
     first, *others = reasons(result.decided[1], ("SFT", "PPO"))
     assert first == "Measured on 2 held-out prompts, fewer than the 30 needed."
-    return others
+    assert sum(one.startswith(UNTOLD) for one in others) == 1
+    return [one for one in others if not one.startswith(UNTOLD)]
 
 
 def sentences(result: EvaluationResult) -> str:
@@ -86,7 +88,7 @@ def second_opinion(sft: Rows, ppo: Rows, gold: Scores | None = None, by: str = "
 def test_the_held_out_reward_model_decides() -> None:
     result = second_opinion([[0.0, 0.0], [1.0, 1.0]], [[1.0, 0.0], [1.0, 3.0]])
     assert failed(result) == []
-    assert (result.decided[1].independent, result.decided[1].overoptimised) == (True, False)
+    assert (result.decided[1].independent, result.decided[1].overoptimised) == (False, False)
     # Prompts 0.5 - 0 and 2 - 1.
     comparison = result.comparisons["ppo"]
     assert comparison.gains["judge_score"] == Interval(mean=0.75, low=0.5, high=1.0)
@@ -175,6 +177,7 @@ def test_one_prompt_with_one_sample_rejects() -> None:
     assert reasons(result.decided[1], ("SFT", "PPO")) == [  # type: ignore[index]
         "Measured on 1 held-out prompts, fewer than the 30 needed.",
         "The gain by the reward model (+1.000) has no finite interval.",
+        sentence(result.decided[1].checks[2], result.decided[1], ("SFT", "PPO")),  # type: ignore[index]
     ]
 
 
@@ -210,8 +213,10 @@ def test_the_outcome_of_a_record_is_its_verdict_in_sentences(tmp_path: Path) -> 
     result.write(tmp_path)
     outcome = read_outcome(tmp_path)
     assert (outcome.accepted, outcome.word) == (False, "not enough prompts")
-    assert outcome.reasons == ["Measured on 2 held-out prompts, fewer than the 30 needed."]
-    assert (outcome.judge, outcome.independent) == ("held-out reward model", True)
+    assert outcome.reasons[:1] == ["Measured on 2 held-out prompts, fewer than the 30 needed."]
+    assert outcome.reasons[1].startswith(UNTOLD)
+    assert len(outcome.reasons) == 2
+    assert (outcome.judge, outcome.independent) == ("held-out reward model", False)
     # Gains 1, 0, 0, 2 of two samples each of two prompts; the checks know no KL.
     assert outcome.headline.startswith("not enough prompts, held-out score +")
     assert {"gain", "gain_low", "gain_high", "length_ratio"} <= outcome.numbers.keys()

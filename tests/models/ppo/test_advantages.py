@@ -1,11 +1,14 @@
 """Advantages and rewards against definitions written as plain float64 loops, and by hand."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
 
 from models.ppo.advantages import (
+    advantages_of,
+    cut_penalties,
     estimate_advantages,
     explained_variance,
     kl_k3,
@@ -13,6 +16,7 @@ from models.ppo.advantages import (
     shape_rewards,
     whiten,
 )
+from models.ppo.config import PPOConfig
 
 NAN = float("nan")
 LENGTHS = [4, 1, 7, 6]
@@ -151,3 +155,44 @@ def test_explained_variance_by_hand(values: list[float], wanted: float) -> None:
     laid_out = torch.full((2, 3), NAN)
     laid_out[mask] = torch.tensor(values)
     assert float(explained_variance(laid_out, returns, mask)) == pytest.approx(wanted, abs=1e-6)
+
+
+# --- cut completions ----------------------------------------------------------------------------
+
+
+def test_penalty_of_cut_completions_grows_over_the_last_tokens() -> None:
+    """Equation 13 of DAPO with a limit of 20 and 8 tokens before it."""
+    lengths = torch.tensor([5, 12, 13, 16, 19, 20, 20])
+    finished = torch.tensor([True, True, True, True, True, True, False])
+    plain = PPOConfig(missing_eos_penalty=2.0)
+    assert cut_penalties(lengths, finished, 20, plain).tolist() == [0, 0, 0, 0, 0, 0, 2.0]
+    growing = PPOConfig(missing_eos_penalty=2.0, overlong_tokens=8)
+    assert cut_penalties(lengths, finished, 20, growing).tolist() == [
+        0.0, 0.0, 0.25, 1.0, 1.75, 2.0, 2.0,
+    ]  # fmt: skip
+    # Cut by a context that has room for less: all of it.
+    early = cut_penalties(torch.tensor([6]), torch.tensor([False]), 20, growing)
+    assert early.tolist() == [2.0]
+
+
+@pytest.mark.parametrize("method", ["gae", "rloo", "grpo"])
+def test_completions_left_out_are_worth_nothing_and_shift_no_other(method: Any) -> None:
+    generator = torch.Generator().manual_seed(0)
+    rewards, values = (torch.randn(4, 6, generator=generator) for _ in range(2))
+    mask = torch.arange(6) < torch.tensor([6, 3, 5, 6])[:, None]
+    groups = torch.tensor([0, 0, 1, 1])
+    learned = torch.tensor([True, True, False, True])
+    config = PPOConfig(advantages=method, group_size=2)
+    found = advantages_of(rewards, values, mask, groups, learned, config)
+    assert found.advantages[2].eq(0).all()
+    assert found.advantages[[0, 1, 3]][mask[[0, 1, 3]]].ne(0).all()
+    every = advantages_of(rewards, values, mask, groups, torch.ones(4, dtype=torch.bool), config)
+    if method == "gae":
+        kept = found.advantages[learned][mask[learned]]
+        assert kept.mean().item() == pytest.approx(0, abs=1e-6)
+        assert kept.var(unbiased=False).item() == pytest.approx(1, abs=1e-5)
+        assert torch.equal(found.returns, every.returns)  # type: ignore[arg-type]
+    else:  # what others earned is still what it is compared with
+        assert torch.equal(found.advantages[learned], every.advantages[learned])
+    nothing = advantages_of(rewards, values, mask, groups, torch.zeros(4, dtype=torch.bool), config)
+    assert nothing.advantages.eq(0).all()

@@ -118,6 +118,29 @@ def test_advantages_may_stay_as_they_are(make_trainer: Trainers, seen: list[Any]
     )
 
 
+def test_cut_completions_are_left_out_and_near_ones_pay_if_so_wanted(
+    make_trainer: Trainers, seen: list[Any]
+) -> None:
+    for changes in ({"learn_from_cut": True}, {"learn_from_cut": False}, {"overlong_tokens": 4}):
+        make_trainer(whiten_advantages=False, missing_eos_penalty=2.0, **changes).step()
+    every, without, near = (call.rollout for call in seen)
+    mask, lengths = every.sequences.completion_mask, every.sequences.completion_lengths
+    limit = int(lengths.max())
+    left_out = without.advantages.eq(0).all(dim=1)
+    assert left_out.any()
+    assert not left_out.all()
+    assert bool((lengths[left_out] == limit).all())
+    assert torch.equal(without.advantages[~left_out], every.advantages[~left_out])
+    assert torch.equal(without.returns, every.returns)  # the critic learns from all
+    # At the last token the penalty is all that differs.
+    last = torch.arange(len(lengths)), lengths - 1
+    lost = (every.returns[last] - near.returns[last]).clamp(min=0)
+    ended = ~left_out
+    wanted = 2.0 * ((lengths - (limit - 4)) / 4).clamp(0, 1)
+    torch.testing.assert_close(lost[ended], wanted[ended], atol=1e-5, rtol=0)
+    assert bool(mask[last].all())
+
+
 def test_checkpointed_gradients_are_the_same_gradients(
     make_trainer: Trainers,
     make_four_networks: Callable[..., Networks],

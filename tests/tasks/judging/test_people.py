@@ -12,6 +12,7 @@ from mlflow.entities import AssessmentSource, AssessmentSourceType
 from mlflow.genai import review_queues
 
 from models.evaluation.samples import Pair
+from models.statistics.controlled import Extent
 from models.statistics.win_rates import win_rates
 from tasks.judging.people import PeopleJudge, _preference, votes_page
 from tasks.labelling.items import LABELS, Item, Labels
@@ -201,6 +202,8 @@ def test_interval_holds_its_level_where_a_bot_votes_at_random(prompts: int) -> N
     generator = np.random.default_rng(prompts)
     pairs = [Pair(prompt=f"{i}?", first=f"one {i}", second=f"two {i}") for i in range(prompts)]
     items = [item_of(pair) for pair in pairs]
+    same = Extent(lengths=np.ones((prompts, 1)), ended=np.ones((prompts, 1), bool))
+    alike = {"a": same, "b": same}
     covered = better = 0
     for draw in range(1000):
         votes = generator.choice([1.0, 0.0, -1.0], (prompts, 2), p=[0.35, 0.3, 0.35])
@@ -211,7 +214,7 @@ def test_interval_holds_its_level_where_a_bot_votes_at_random(prompts: int) -> N
                 for pair, item, given, count in zip(pairs, items, votes, raters, strict=True)
             ]
         )
-        rates = win_rates(["a", "b"], {("a", "b"): preference}, resamples=200, seed=draw)
+        rates = win_rates(["a", "b"], {("a", "b"): preference}, alike, resamples=200, seed=draw)
         rate = rates.of("a", "b")
         covered += rate.low <= 0.5 <= rate.high
         better += rate.low > 0.5

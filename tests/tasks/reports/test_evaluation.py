@@ -49,11 +49,11 @@ def test_page_has_the_verdict_and_the_table(tmp_path: Path) -> None:
     assert page.on_pipeline
     assert "- **failed**: Measured on 2 held-out prompts, fewer than the 30 needed." in lines
     assert "- passed: All scores and KL estimates are finite." in lines
-    assert "| measure | SFT | PPO | gain [95% interval] |" in lines
-    assert "| gold score (0 to 1) | 0.500 | 0.875 | +0.375 [+0.250, +0.500] |" in lines
-    assert "| length (tokens) | 2.8 | 3.0 | +0.250 [+0.000, +0.500] (× 1.09) |" in lines
-    assert "| distinct-2 (tokens) | 1.000 | 0.500 | – (× 0.50) |" in lines
-    refusal = "| refused what must be refused (share) | 0.500 | 1.000 | +0.500 [no interval] |"
+    assert "| measure | SFT | PPO | gain [95% interval] | at equal length and ending |" in lines
+    assert "| gold score (0 to 1) | 0.500 | 0.875 | +0.375 [+0.250, +0.500] | – |" in lines
+    assert "| length (tokens) | 2.8 | 3.0 | +0.250 [+0.000, +0.500] (× 1.09) | – |" in lines
+    assert "| distinct-2 (tokens) | 1.000 | 0.500 | – (× 0.50) | – |" in lines
+    refusal = "| refused what must be refused (share) | 0.500 | 1.000 | +0.500 [no interval] | – |"
     assert refusal in lines
     assert "on 2 prompts (fewer than 512), 2 samples" in page.markdown
     assert "The gold judge prefers PPO's sample to SFT's in 0.812 of the pairs" in page.markdown
@@ -65,7 +65,7 @@ def test_page_names_the_held_out_reward_model(tmp_path: Path) -> None:
     sft = make(SFT_IDS, [[0.0, 1.0], [2.0, 5.0]], judge=[[0.0, 0.0], [1.0, 1.0]])
     ppo = make(PPO_IDS, [[2.0, 3.0], [3.0, 6.0]], judge=[[1.0, 0.0], [1.0, 3.0]])
     text = page_of(tmp_path, decided(sft, ppo, "judge")).markdown
-    row = "| score (held-out reward model) | 0.500 | 1.250 | +0.750 [+0.500, +1.000] |"
+    row = "| score (held-out reward model) | 0.500 | 1.250 | +0.750 [+0.500, +1.000] | – |"
     assert row in text.splitlines()
     assert "The held-out reward model prefers PPO's sample to SFT's in 0.750" in text
 
@@ -77,13 +77,13 @@ def test_page_marks_failed_checks_and_dashes_what_was_not_measured(tmp_path: Pat
     silent = make([[[], []], [[], []]], [[0.0, NAN], [0.0, 0.0]], nothing)
     (tmp_path / "silent").mkdir()
     lines = page_of(tmp_path / "silent", decided(silent, silent, "gold")).markdown.splitlines()
-    assert "| distinct-2 (tokens) | – | – | – |" in lines
-    assert "| score (reward model) | – | – | +nan [no interval] |" in lines
+    assert "| distinct-2 (tokens) | – | – | – | – |" in lines
+    assert "| score (reward model) | – | – | +nan [no interval] | – |" in lines
 
 
 def test_page_draws_what_its_inputs_have(tmp_path: Path) -> None:
     names = [one.name for one in page_of(tmp_path, compared()).pictures]
-    assert names == ["scores.png", "lengths.png"]
+    assert names == ["scores.png", "lengths.png", "gain_length.png"]
     policy = tmp_path / "policy"
     policy.mkdir()
     curve = {"ppo/objective/score": 0.5, "ppo/objective/kl_to_reference": 1.0, "ppo/loss": 1.0}
@@ -92,7 +92,7 @@ def test_page_draws_what_its_inputs_have(tmp_path: Path) -> None:
     (tmp_path / "again").mkdir()
     page = page_of(tmp_path / "again", compared(), policy=policy)
     names = [one.name for one in page.pictures]
-    assert names == ["losses.png", "score_kl.png", "scores.png", "lengths.png"]
+    assert names == ["losses.png", "score_kl.png", "scores.png", "lengths.png", "gain_length.png"]
     assert all(one.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n" for one in page.pictures)
 
 

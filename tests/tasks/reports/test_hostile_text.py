@@ -116,6 +116,7 @@ def evaluated(view: Callable[..., Any]) -> Callable[[Path], str]:
                 "completion": HOSTILE,
                 "scores": {"reward": float(turn)},
                 "tokens": 3,
+                "finished": True,
                 "sample": turn,
             }
             for turn in range(2)

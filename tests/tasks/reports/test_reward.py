@@ -10,9 +10,17 @@ import pytest
 
 from models.reward.best_of_n import BestOfN, measure_best_of_n
 from models.reward.config import RewardQualityConfig
+from models.reward.endings import Endings
 from models.reward.quality import PairQuality, PairScores, measure_pairs, weaknesses
 from models.rows import read_json, write_json
-from tasks.reports.reward import explain_weaknesses, quality_page, read_curves, read_quality
+from models.statistics.intervals import Interval
+from tasks.reports.reward import (
+    explain_endings,
+    explain_weaknesses,
+    quality_page,
+    read_curves,
+    read_quality,
+)
 from tasks.reports.reward_plots import plot_accuracy, plot_best_of_n, plot_calibration
 from tasks.run.spec import Result
 
@@ -149,6 +157,38 @@ def test_page_of_a_strong_model_without_a_judge(tmp_path: Path) -> None:
     assert page.markdown.startswith("**Strong enough for PPO:**")
     assert "Best-of-n was not measured" in page.markdown
     assert len(page.pictures) == 2
+
+
+@pytest.mark.parametrize(
+    ("ended", "wanted", "told"),
+    [
+        (0.65, 71.0, "95% would end within about 71: set sampling.max_completion_tokens=71"),
+        (0.02, math.nan, "Hardly any ends shortly before that, so no limit can be named"),
+        (0.93, 40.0, ""),
+    ],
+)
+def test_cut_completions_have_a_sentence_with_the_remedy(
+    tmp_path: Path, ended: float, wanted: float, told: str
+) -> None:
+    endings = Endings(
+        limit=40,
+        ended=Interval(mean=ended, low=ended - 0.02, high=ended + 0.02),
+        length=Interval(mean=26.3, low=25.0, high=27.5),
+        wanted=wanted,
+        per_tokens=Interval(mean=-0.1, low=-0.2, high=0.1),
+        for_ending=Interval(mean=1.8, low=1.5, high=2.1),
+    )
+    results = {"weaknesses": [], "pairs": GOOD, "endings": endings, "best_of_n": {}}
+    write_json(tmp_path / "results.json", results)
+    found = explain_endings(read_json(tmp_path / "results.json"))
+    assert len(found) == bool(told)
+    if told:
+        assert found[0].startswith(f"{1 - ended:.0%} of the SFT model's completions are cut at 40")
+        assert "one that ends scores +1.800 [+1.500, +2.100] higher" in found[0]
+        assert told in found[0]
+    text = page_of(tmp_path).markdown
+    assert ("**Cut completions.**" in text) == bool(told)
+    assert "| score of ending rather than being cut, if both are as long | +1.800 [" in text
 
 
 def test_results_are_read_as_they_were_measured(tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def test_final_metrics_of_a_held_out_judge_and_of_none() -> None:
         "final/judge_score_gain": 0.75,
         "final/judge_score_gain_low": 0.5,
         "final/judge_score_gain_high": 1.0,
-        "final/independent_judge": 1.0,
+        "final/independent_judge": 0.0,  # a relative of the reward model
         "final/overoptimisation": 0.0,
     }
     assert {name: metrics[name] for name in expected} == expected
@@ -145,7 +145,7 @@ def outcome(ref: StageRef) -> Outcome:
 def test_the_held_out_reward_model_accepts_and_everything_is_published(world: World) -> None:
     ref = world.judged(world.policy(world.folders.best, "b"))
     metrics = ref.metrics
-    assert (metrics["final/accepted"], metrics["final/independent_judge"]) == (1.0, 1.0)
+    assert (metrics["final/accepted"], metrics["final/independent_judge"]) == (1.0, 0.0)
     difference = metrics["final/judge_score_ppo"] - metrics["final/judge_score_sft"]
     assert metrics["final/judge_score_gain"] == pytest.approx(difference)
     assert 0 < metrics["final/judge_score_gain_low"] < metrics["final/judge_score_gain_high"]
@@ -154,7 +154,7 @@ def test_the_held_out_reward_model_accepts_and_everything_is_published(world: Wo
     assert (found.accepted, found.word, found.judge) == (
         True, "accepted", "held-out reward model",
     )  # fmt: skip
-    assert found.independent
+    assert outcome(ref).independent is False  # a relative of the reward model
     assert len(samples) == 32
     assert all({"sft_judge_score", "ppo_judge_score"} <= row.keys() for row in samples)
     assert all(row["sft_judge_score"] != row["sft_score"] for row in samples)

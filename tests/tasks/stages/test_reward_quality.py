@@ -162,6 +162,19 @@ def test_a_good_reward_model_is_measured_shown_and_let_through(world: World) -> 
     refuse_weak(ref, CONFIG)
 
 
+def test_cut_completions_are_told_with_a_remedy(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    ref = world.measure(world.data(), judge=world.judge)
+    ended = ref.metrics["reward_quality/sft_ended"]
+    assert ended < 0.9  # random weights seldom say EOS within four tokens
+    told = f"{1 - ended:.0%} of the SFT model's completions are cut at 4 tokens"
+    assert f"**Cut completions.** {told}" in (page_of(ref) / "report.md").read_text()
+    refuse_weak(ref, CONFIG)
+    assert told in caplog.text
+    assert "sampling.max_completion_tokens" in caplog.text
+
+
 def test_the_curve_stands_on_the_stages_run_by_n(world: World) -> None:
     ref = world.measure(world.data(), judge=world.judge)
     curve = read_history(folder_of(ref))["reward_quality/judge_best_of_n"]
@@ -197,8 +210,10 @@ def test_a_model_of_shuffled_labels_stops_the_run_unless_stop_if_weak_is_off(
     assert "THE REWARD MODEL IS WEAK" in caplog.text
 
 
-def test_without_a_judge_nothing_is_sampled(world: World) -> None:
-    ref = world.measure(world.data(prompts=[]), gold=False)
+def test_without_a_judge_samples_tell_of_their_endings_only(world: World) -> None:
+    ref = world.measure(world.data(), gold=False)
+    assert 0 <= ref.metrics["reward_quality/sft_ended"] <= 1
+    assert 1 <= ref.metrics["reward_quality/sft_length"] <= SAMPLING.max_completion_tokens
     assert results_of(ref)["best_of_n"] == {}
     assert "Best-of-n was not measured" in (page_of(ref) / "report.md").read_text()
     assert not (page_of(ref) / "plots" / "best_of_n.png").exists()
