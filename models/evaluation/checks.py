@@ -3,9 +3,9 @@
 One list for the verdict on a policy (against its SFT model) and for a promotion (against the
 champion). A model is accepted only if every check passes: enough prompts, a sure gain under a
 judge, a sure one at equal length and ending too, no other judge that finds it worse, no
-over-optimisation, finite numbers, a policy
-near its reference, no more than half or double the baseline's length, completions that end by
-themselves, that still differ, and a training without alarms.
+over-optimisation, finite numbers, a policy near its reference, between half and double the
+baseline's length, completions that end by themselves, that still differ, and a training without
+alarms.
 
 Answers that became shorter or longer say nothing by themselves: what is left of the gain at equal
 length does. So a changed length is a caution, for people to weigh, long before it is a reason to

@@ -206,7 +206,7 @@ def _other(check: Check, verdict: Verdict) -> str:
     """Say whether a judge that does not decide agrees."""
     name, gain = judge_name(check.name.removeprefix(OTHER)), _interval(check.numbers)
     if not math.isfinite(gain.low):
-        return f"What the {name} says at equal length and ending cannot be told."
+        return f"Caution: what the {name} says at equal length and ending cannot be told."
     told = f"at equal length and ending the {name} says {gain}"
     if not check.passed:
         return f"The judges disagree: {told}, surely worse."
@@ -259,7 +259,6 @@ def bullet_list(verdict: Verdict, names: Names) -> Sequence[str]:
     """Every check as a line of a Markdown list, cautions first."""
     lines = []
     for check in sorted(verdict.checks, key=lambda check: not check.caution):
-        word = "**passed with a caution**" if check.caution else "passed"
-        word = word if check.passed else "**failed**"
+        word = "passed" if check.passed else "**failed**"
         lines.append(f"- {word}: {sentence(check, verdict, names)}")
     return lines
