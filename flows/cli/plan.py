@@ -79,6 +79,8 @@ def print_stages(made: "Plan") -> None:
     """Print what will be computed or reused, and what it comes to."""
     wide_console().print(_table("Plan", made.HEADER, made.rows()))
     say(f"{made.summary()}\n")
+    for finding in made.findings:
+        say(f"{finding}\n")
 
 
 def print_memory(known: Known, scale: Scale, limit: int) -> None:

@@ -34,12 +34,14 @@ from models.errors import first_line
 from tasks.data.build import build_datasets
 from tasks.data.sources import found_files, uses_hub
 from tasks.judging.possible import refuse_few_prompts, refuse_impossible, refuse_silent_endpoint
+from tasks.reports.reward import explain_endings
 from tasks.reports.style import table
 from tasks.results.store import StageRef, Store
 from tasks.run.overview import overview
 from tasks.run.pipeline import PipelineRun
 from tasks.run.planning import PlannedStage, planned, planning
 from tasks.run.reporting import run_logger
+from tasks.run.spec import published_results
 from tasks.settings import load_settings
 from tasks.stages.adopt import named_folder
 from tasks.stages.foundations.config import FoundationsParameters
@@ -59,11 +61,13 @@ class Plan:
     Attributes:
         costs: Of each stage, in the same order.
         known: What they are computed from.
+        findings: Sentences on what reused stages found, and what helps.
     """
 
     stages: Sequence[PlannedStage]
     costs: Sequence[Cost]
     known: Known
+    findings: Sequence[str] = ()
 
     HEADER = ("stage", "", "tokens", "FLOPs", "memory, GiB", "minutes")
 
@@ -119,7 +123,7 @@ class Plan:
         if memory.rows:
             cells = table(memory.header, memory.rows, text_columns=2)
             text += f"\n\n**{memory.title}**\n\n{cells}"
-        return text
+        return "\n\n".join([text, *(f"**{one}**" for one in self.findings)])
 
 
 def _minutes(seconds: float | None) -> str:
@@ -154,7 +158,19 @@ def make_plan(parameters: Parameters, stages: Stages[object]) -> Plan:
     except Exception as error:  # whatever an old manifest lacks: a guess must not stop a run
         run_logger().warning("what the run costs is not known (%s)", first_line(error))
         costs = [Cost() for _ in found]
-    return Plan(stages=found, costs=costs, known=known)
+    return Plan(stages=found, costs=costs, known=known, findings=_findings(found))
+
+
+def _findings(stages: Sequence[PlannedStage]) -> list[str]:
+    """What a measured reward model's report says of completions that are cut."""
+    store, stage = Store(load_settings().store), "reward-quality"
+    refs = [
+        StageRef(stage=stage, digest=one.digest)
+        for one in stages
+        if one.spec.name == stage and one.reused
+    ]
+    here = [ref for ref in refs if store.folder(stage, ref.digest).is_dir()]
+    return [finding for ref in here for finding in explain_endings(published_results(ref))]
 
 
 def _count_rows(parameters: PipelineParameters, stages: list[PlannedStage]) -> Mapping[str, float]:

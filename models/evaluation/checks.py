@@ -5,7 +5,8 @@ champion). A model is accepted only if every check passes: enough prompts, a sur
 judge, a sure one at equal length and ending too, no other judge that finds it worse, no
 over-optimisation, finite numbers, a policy near its reference, between half and double the
 baseline's length, completions that end by themselves, that still differ, and a training without
-alarms.
+alarms but those of length and ending. A relative of the reward model does not decide alone where
+independent judges were asked: one of them must surely see the gain.
 
 Answers that became shorter or longer say nothing by themselves: what is left of the gain at equal
 length does. So a changed length is a caution, for people to weigh, long before it is a reason to
@@ -35,6 +36,9 @@ better (nominal 2.5%); below this number nothing is decided."""
 
 OTHER = "other_judge/"
 """Begins the names of the checks by judges that do not decide."""
+
+DRIFTS = ("length", "eos_rate")
+"""Alarms that length or ending changed."""
 
 USUAL_LENGTH = (0.8, 1.25)
 """Ratios of mean lengths that need no caution."""
@@ -170,6 +174,7 @@ def _checks(evidence: Evidence, bounds: Bounds) -> Iterator[Check]:
     yield _surely_above_zero("judged_gain", gain)
     yield _surely_above_zero("controlled_gain", evidence.controlled)
     yield from _other_judges(evidence.others)
+    yield from _independent_judges(evidence)
     if evidence.overoptimised is not None and evidence.score_gain is not None:
         yield Check(
             name="overoptimisation",
@@ -185,8 +190,7 @@ def _checks(evidence: Evidence, bounds: Bounds) -> Iterator[Check]:
     yield _length(evidence.length, bounds)
     yield from _diversity(evidence, bounds)
     yield _eos(evidence.eos_rate, bounds.min_eos_ratio)
-    raised = {name: float(count) for name, count in evidence.alarms.items() if count}
-    yield _within("alarms", sum(raised.values()), high=0.0, numbers=raised)
+    yield _alarms(evidence.alarms)
 
 
 def _surely_above_zero(name: str, gain: Interval) -> Check:
@@ -206,6 +210,22 @@ def _other_judges(others: Mapping[str, Interval]) -> Iterator[Check]:
             numbers=_ends(gain),
             caution=not gain.low > 0 and not gain.high < 0,
         )
+
+
+def _independent_judges(evidence: Evidence) -> Iterator[Check]:
+    """Want one of them to see the gain, where some were asked and none of them decides."""
+    lows = [gain.low for judge, gain in evidence.others.items() if is_independent(judge)]
+    if lows and not is_independent(evidence.judge):
+        best = max(lows, key=lambda low: low if math.isfinite(low) else -math.inf)
+        yield Check(name="independent_gain", value=best, low=0.0, passed=best > 0)
+
+
+def _alarms(alarms: Mapping[str, int]) -> Check:
+    """Refuse what went wrong in training; drift is a caution, the gain at equal length decides."""
+    raised = {name: float(count) for name, count in alarms.items() if count}
+    wrong = sum(count for name, count in raised.items() if name not in DRIFTS)
+    check = _within("alarms", wrong, high=0.0, numbers=raised)
+    return replace(check, caution=check.passed and bool(raised))
 
 
 def _length(sides: Sides, bounds: Bounds) -> Check:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 from models.evaluation.checks import OTHER, Check, Verdict
-from models.evaluation.grades import grade_of
+from models.evaluation.grades import grade_of, is_independent
 from models.statistics.intervals import Interval
 
 JUDGES = {
@@ -87,6 +87,8 @@ def sentence(check: Check, verdict: Verdict, names: Names) -> str:
             return _controlled(check, verdict)
         case name if name.startswith(OTHER):
             return _other(check, verdict)
+        case "independent_gain":
+            return _independent(check, verdict)
         case "overoptimisation":
             return _overoptimisation(check, verdict)
         case "finite_numbers":
@@ -114,8 +116,9 @@ def sentence(check: Check, verdict: Verdict, names: Names) -> str:
             return _matched(check, baseline, model)
         case "alarms":
             raised = [f"{name} in {count:.0f} iterations" for name, count in check.numbers.items()]
+            its = "Caution: its" if check.caution else "Its"
             return (
-                f"Its training raised {'alarms: ' + ', '.join(raised) if raised else 'no alarm'}."
+                f"{its} training raised {'alarms: ' + ', '.join(raised) if raised else 'no alarm'}."
             )
     return f"{check.name} is {check.value:.4g}: {'passed' if check.passed else 'failed'}."
 
@@ -216,6 +219,22 @@ def _other(check: Check, verdict: Verdict) -> str:
             "no sure gain."
         )
     return f"The judges agree: {told}, above 0 as well."
+
+
+def _independent(check: Check, verdict: Verdict) -> str:
+    """Say whether a judge that has nothing in common with the reward model sees the gain."""
+    told = [
+        f"the {judge_name(judge)} {_interval(one.numbers)}"
+        for one in verdict.checks
+        if one.name.startswith(OTHER) and is_independent(judge := one.name.removeprefix(OTHER))
+    ]
+    who = f"judge that has nothing in common with the reward model ({', '.join(told)})"
+    if check.passed:
+        return f"The gain is also seen by a {who}."
+    return (
+        f"No {who} surely sees a gain at equal length and ending, and what the reward model gets "
+        f"wrong looks like one to the {judge_name(verdict.judge)}."
+    )
 
 
 def _overoptimisation(check: Check, verdict: Verdict) -> str:

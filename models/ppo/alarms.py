@@ -18,6 +18,10 @@ RAISED = "ppo/alarms/"
 STANDARD_ERRORS = 4.0
 """A mean KL this many standard errors below zero is no accident of sampling."""
 
+LEAST_SPREAD_TOKENS, LEAST_SPREAD_EOS = 2.0, 0.2
+"""Spreads that completions are taken to have where all are as long, or all end: 0.2 is that of a
+share of 96%."""
+
 ROUNDING = 1e-3
 """Nats per completion that equal models may differ by."""
 
@@ -101,18 +105,7 @@ class AlarmWatch:
         error = metrics["objective/sampler_error"]
         if error > config.max_sampler_error:
             yield "sampler", "objective/sampler_error", error, config.max_sampler_error
-        length = metrics["objective/completion_tokens"]
-        usual = first["completion_tokens"]
-        longest, shortest = usual * config.length_factor, usual / config.length_factor
-        if length > longest or length < shortest:
-            bound = longest if length > usual else shortest
-            yield "length", "objective/completion_tokens", length, bound
-        rate = metrics["objective/eos_rate"]
-        if abs(rate - first["eos_rate"]) > config.eos_rate_drift:
-            bound = first["eos_rate"] + math.copysign(
-                config.eos_rate_drift, rate - first["eos_rate"]
-            )
-            yield "eos_rate", "objective/eos_rate", rate, bound
+        yield from self._drifted(metrics)
         entropy, floor = metrics["objective/entropy"], first["entropy"] * config.min_entropy_share
         if entropy < floor:
             yield "entropy", "objective/entropy", entropy, floor
@@ -122,6 +115,23 @@ class AlarmWatch:
         floor = first["distinct_2"] * (1.0 - config.distinct_drop)
         if distinct < floor and metrics["objective/score"] > first["score"]:
             yield "hacking", "objective/distinct_2", distinct, floor
+
+    def _drifted(self, metrics: Mapping[str, float]) -> Iterator[tuple[str, str, float, float]]:
+        """Compare length and ending with the first iteration's, whose actor is the SFT model."""
+        first = self._first
+        spreads = {
+            "completion_tokens": max(first["completion_tokens_std"], LEAST_SPREAD_TOKENS),
+            "eos_rate": max(
+                math.sqrt(first["eos_rate"] * (1 - first["eos_rate"])), LEAST_SPREAD_EOS
+            ),
+        }
+        for yardstick, spread in spreads.items():
+            metric, usual = f"objective/{yardstick}", first[yardstick]
+            change = metrics[metric] - usual
+            most = self._config.max_drift * spread
+            if abs(change) > most:
+                bound = usual + math.copysign(most, change)
+                yield DRIFTS[yardstick], metric, metrics[metric], bound
 
     def state_dict(self) -> dict[str, Any]:
         """What a resume needs."""
@@ -137,7 +147,10 @@ class AlarmWatch:
         self._critic_negative = state["critic_negative"]
 
 
-YARDSTICKS = ("completion_tokens", "eos_rate", "entropy", "distinct_2", "score")
+DRIFTS = {"completion_tokens": "length", "eos_rate": "eos_rate"}
+"""Alarms of drift by what drifts."""
+
+YARDSTICKS = (*DRIFTS, "completion_tokens_std", "entropy", "distinct_2", "score")
 
 MEANINGS = {
     "kl_negative": "a KL cannot be negative: logprobs of actor and reference belong to different "
@@ -146,10 +159,12 @@ MEANINGS = {
     "ppo.actor_learning_rate",
     "sampler": "completions came from another distribution than the actor's: see that the rollout "
     "server has this model's weights, gives logprobs after temperature, and cuts no tokens off",
-    "length": "completion length drifts, often because the reward model likes long or short ones: "
-    "look at the samples, raise ppo.kl_coef",
-    "eos_rate": "the share of completions that end by themselves drifts: look at "
-    "ppo.missing_eos_penalty and sampling.max_completion_tokens",
+    "length": "completions become longer or shorter than the SFT model's, which the verdict weighs "
+    "at equal length only: see in reward-quality what the score hangs on, read the samples, raise "
+    "ppo.kl_coef, or lower ppo.missing_eos_penalty if they only end earlier",
+    "eos_rate": "completions end by themselves more or less often than the SFT model's, which the "
+    "verdict weighs at equal ending only: look at ppo.missing_eos_penalty and "
+    "sampling.max_completion_tokens",
     "entropy": "the actor has become nearly deterministic: raise ppo.kl_coef or ppo.entropy_coef",
     "critic": "the critic predicts worse than a constant: raise ppo.critic_warmup_iterations or "
     "lower ppo.critic_learning_rate",

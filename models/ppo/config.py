@@ -28,10 +28,9 @@ class AlarmConfig(Config):
     """warn: log and continue; stop: end and publish the last checkpoint before the alarm."""
     max_kl: Positive = 50.0
     """Nats per completion from the reference."""
-    length_factor: float = Field(2.0, gt=1, le=1e9)
-    """Factor by which the mean completion length may grow or shrink."""
-    eos_rate_drift: PositiveShare = 0.3
-    """Allowed change of the share of completions that end with EOS."""
+    max_drift: Positive = 0.5
+    """Standard deviations of the SFT model's completions by which their mean length, and the share
+    of them that ends by itself, may change."""
     min_entropy_share: ShareBelowOne = 0.1
     """Minimum entropy as a share of the first iteration's."""
     critic_patience: Count = 10

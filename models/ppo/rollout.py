@@ -235,7 +235,7 @@ def rollout_metrics(
     logprobs, reference_logprobs = outputs.old_logprobs, outputs.reference_logprobs
     k1 = torch.where(mask, logprobs - reference_logprobs, 0.0).sum(1)
     k3 = torch.where(mask, kl_k3(logprobs, reference_logprobs), 0.0).sum(1)
-    tokens = int(sequences.completion_lengths.sum())
+    tokens, lengths = int(sequences.completion_lengths.sum()), sequences.completion_lengths.float()
     metrics = {
         "objective/score": outputs.scores.mean().item(),
         "objective/score_std": outputs.scores.std(unbiased=False).item(),
@@ -246,7 +246,8 @@ def rollout_metrics(
         "objective/kl_standard_error": k1.std(unbiased=False).item() / len(k1) ** 0.5,
         "objective/kl_to_reference_k3": k3.mean().item(),
         "objective/entropy": masked_mean(outputs.entropy, mask).item(),
-        "objective/completion_tokens": sequences.completion_lengths.float().mean().item(),
+        "objective/completion_tokens": lengths.mean().item(),
+        "objective/completion_tokens_std": lengths.std(unbiased=False).item(),
         "objective/eos_rate": samples.finished.float().mean().item(),
         "objective/distinct_2": distinct_n([c.token_ids for c in samples.completions], 2),
         "objective/sampler_error": (samples.logprobs - logprobs)[mask].abs().max().item(),

@@ -11,7 +11,7 @@ prompts. Equal scores count as ranked wrong, equal lengths as half a point for e
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from models.reward.calibration import (
     margin_nll,
 )
 from models.reward.config import RewardQualityConfig
+from models.reward.endings import TOKENS
 from models.statistics.intervals import (
     Floats,
     Groups,
@@ -101,6 +102,8 @@ class PairQuality:
         calibrated_error: What noise alone would make of it.
         nll: Nats per pair; log 2 = 0.693 for a coin.
         brier: 0.25 for a coin.
+        hangs_on_length: By how much a completion of TOKENS more scores higher, given which of a
+            pair is the better one.
         agreement: With the held-out reward model, where there is one.
     """
 
@@ -116,6 +119,7 @@ class PairQuality:
     nll: float
     brier: float
     agreement: Agreement | None
+    hangs_on_length: Interval = field(default_factory=lambda: Interval(mean=math.nan))
 
     def metrics(self) -> dict[str, float]:
         """Name every number that is one, `reward_quality/...`."""
@@ -132,6 +136,7 @@ class PairQuality:
         }
         for rule in self.baselines:
             named |= rule.gain.metrics(f"over_{rule.name}")
+        named |= self.hangs_on_length.metrics(f"margin_per_{TOKENS}_tokens")
         if self.agreement is not None:
             named |= self.agreement.alike.metrics("judge_agreement")
             named |= self.agreement.kappa.metrics("judge_kappa")
@@ -171,6 +176,7 @@ def measure_pairs(scores: PairScores, config: RewardQualityConfig, seed: int) ->
         calibrated_error=calibrated_error(margins, config.bins, derive_seed(seed, "calibrated")),
         nll=margin_nll(margins),
         brier=brier_score(margins),
+        hangs_on_length=_hangs_on_length(scores, resamples, derive_seed(seed, "length")),
         agreement=None
         if second is None
         else agreement(margins, second, scores.prompts, resamples, derive_seed(seed, "agreement")),
@@ -231,6 +237,21 @@ def _baseline(
     table = np.stack([right - points, np.ones_like(right)], axis=1)  # (pairs, 2)
     gain = clustered_interval(table, lambda t: t[:, 0] / t[:, 1], scores.prompts, resamples, seed)
     return Baseline(name=name, accuracy=float(points.mean()), gain=gain)
+
+
+def _hangs_on_length(scores: PairScores, resamples: int, seed: int) -> Interval:
+    """Regress margins on differences of length; what the better one gains anyway is the rest."""
+    ones, longer, margins = np.ones_like(scores.margins), scores.longer / TOKENS, scores.margins
+    table = np.stack([ones, longer, margins, longer * longer, longer * margins], axis=1)
+
+    def slope(sums: Floats) -> Floats:
+        count, x, y, xx, xy = sums.T
+        spread = count * xx - x * x
+        with np.errstate(invalid="ignore", divide="ignore"):
+            found = np.where(spread > 1e-9 * count * xx, (count * xy - x * y) / spread, np.nan)
+        return np.asarray(found)
+
+    return clustered_interval(table, slope, scores.prompts, resamples, seed)
 
 
 def _kappa(cells: Floats) -> Floats:

@@ -127,7 +127,8 @@ def _quality_report(
     parts = [
         strength(explain_weaknesses(results)),
         *(f"**Cut completions.** {finding}" for finding in explain_endings(results)),
-        _pairs(quality), _calibration(quality), _agreement(quality), _endings(results),
+        _pairs(quality), _hangs_on_length(quality), _calibration(quality), _agreement(quality),
+        _endings(results),
     ]  # fmt: skip
     parts += [_best_of_n(*JUDGES[name], curve) for name, curve in curves.items()] or [
         "Best-of-n was not measured: there is neither a gold judge nor a held-out reward model "
@@ -147,6 +148,16 @@ def _pairs(quality: PairQuality) -> str:
         rows.append((f"rule: {name}", quality.pairs, f"{rule.accuracy:.3f}", rule.gain))
     header = ("held-out pairs", "pairs", "ranked right [95%]", "reward model minus rule [95%]")
     return table(header, rows)
+
+
+def _hangs_on_length(quality: PairQuality) -> str:
+    found = quality.hangs_on_length
+    if not math.isfinite(found.mean):
+        return ""
+    return (
+        f"Given which completion of a pair is the better one, {TOKENS} tokens more are worth "
+        f"{found} of score."
+    )
 
 
 def _calibration(quality: PairQuality) -> str:

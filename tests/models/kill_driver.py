@@ -70,7 +70,7 @@ STAGES: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
                 kl_horizon=50,
                 ptx_coef=0.5,
                 ptx_rows=2,
-                alarms=AlarmConfig(eos_rate_drift=0.01, length_factor=1.01, critic_patience=1),
+                alarms=AlarmConfig(max_drift=0.01, critic_patience=1),
             ),
             "sampling": SAMPLING,
         },

@@ -67,6 +67,17 @@ def test_plan_names_what_a_changed_run_computes(
     assert [row[1] for row in made.rows()].count("new") == len(wanted)
 
 
+def test_plan_tells_what_a_reused_stage_found(
+    first_run: PipelineResult, plan: Callable[..., Plan], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (finding,) = plan("ppo.kl_coef=0.3").findings
+    assert "of the SFT model's completions are cut at 12 tokens" in finding
+    assert f"**{finding}**" in plan("ppo.kl_coef=0.3").markdown()
+    print_plan(plan("ppo.kl_coef=0.3"))
+    assert finding in " ".join(capsys.readouterr().out.split())
+    assert plan("reward_quality.bins=9").findings == []  # not measured yet
+
+
 def test_plan_takes_minutes_from_the_runs_of_the_home(
     first_home: Any, first_run: PipelineResult, plan: Callable[..., Plan]
 ) -> None:

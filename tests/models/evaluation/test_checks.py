@@ -154,7 +154,7 @@ def test_each_check_alone_rejects(name: str, changes: dict[str, Any]) -> None:
         {"good": good(), "distinct_2": Sides(baseline=0.5, model=0.1)},  # good ones count instead
         {"good": good(pair=0.5)},
         {"good": good(ratio=0.7, count=100)},
-        {"alarms": {"hacking": 0}},
+        {"alarms": {"hacking": 0, "length": 1}},
     ],
 )
 def test_checks_pass_at_their_bounds(changes: dict[str, Any]) -> None:
@@ -200,6 +200,19 @@ def test_checks_pass_at_their_bounds(changes: dict[str, Any]) -> None:
 )
 def test_a_rejection_gives_the_failed_reasons_only(changes: dict[str, Any], text: str) -> None:
     assert said(decide(evidence(**changes), BOUNDS)) == [text]
+
+
+def test_alarms_of_length_and_ending_are_cautions_and_others_reject() -> None:
+    verdict = decide(evidence(alarms={"length": 4, "eos_rate": 2}), BOUNDS)
+    assert verdict.accepted
+    caution = (
+        "Caution: its training raised alarms: length in 4 iterations, eos_rate in 2 iterations."
+    )
+    assert cautions(verdict, NAMES) == [caution]
+    verdict = decide(evidence(alarms={"length": 4, "kl_high": 1}), BOUNDS)
+    assert said(verdict) == [
+        "Its training raised alarms: length in 4 iterations, kl_high in 1 iterations."
+    ]
 
 
 @pytest.mark.parametrize(
@@ -348,9 +361,28 @@ def test_judges_that_disagree_are_told_first_and_a_sure_loss_rejects() -> None:
         "The judges disagree: at equal length and ending the VADER sentiment judge says "
         "-0.300 [-0.400, -0.200], surely worse."
     ]
-    untold = decide(evidence(judge="judge", others={"vader": Interval(mean=NAN)}), BOUNDS)
+    untold = decide(evidence(judge="gold", others={"vader": Interval(mean=NAN)}), BOUNDS)
     assert untold.accepted
     assert "VADER sentiment judge says at equal length and ending cannot be told" in said(untold)[0]
+
+
+@pytest.mark.parametrize("judge", ["judge", "reward"])
+def test_a_relative_does_not_decide_alone_where_others_were_asked(judge: str) -> None:
+    gain, unsure = (Interval(mean=mean, low=mean - 0.1, high=mean + 0.1) for mean in (0.3, 0.05))
+    seen = decide(evidence(judge=judge, others={"vader": gain, "people": unsure}), BOUNDS)
+    assert seen.accepted
+    assert any(
+        one == "The gain is also seen by a judge that has nothing in common with the reward model "
+        "(the VADER sentiment judge +0.300 [+0.200, +0.400], the blind vote of people +0.050 "
+        "[-0.050, +0.150])."
+        for one in said(seen)
+    )
+    for other in (unsure, Interval(mean=0.3), Interval(mean=NAN)):
+        unseen = decide(evidence(judge=judge, others={"vader": other}), BOUNDS)
+        assert failed(unseen) == ["independent_gain"]
+        assert said(unseen)[0].startswith("No judge that has nothing in common with the reward")
+    assert decide(evidence(judge=judge, others={"judge": unsure}), BOUNDS).accepted  # a relative
+    assert decide(evidence(judge="gold", others={"vader": unsure}), BOUNDS).accepted
 
 
 # --- numbers that are none ----------------------------------------------------------------------

@@ -12,6 +12,7 @@ USUAL = {
     "objective/kl_to_reference": 2.0,
     "objective/kl_standard_error": 0.1,
     "objective/completion_tokens": 40.0,
+    "objective/completion_tokens_std": 10.0,
     "objective/eos_rate": 0.8,
     "objective/entropy": 2.0,
     "objective/distinct_2": 0.5,
@@ -42,11 +43,12 @@ def _watch(**changes: Any) -> AlarmWatch:
         ({"objective__kl_to_reference": 50.1}, ["kl_high"]),
         ({"objective__sampler_error": 1.0}, []),
         ({"objective__sampler_error": 1.1}, ["sampler"]),
-        ({"objective__completion_tokens": 80.0}, []),
-        ({"objective__completion_tokens": 81.0}, ["length"]),
-        ({"objective__completion_tokens": 19.0}, ["length"]),
-        ({"objective__eos_rate": 0.51}, []),
-        ({"objective__eos_rate": 0.49}, ["eos_rate"]),
+        ({"objective__completion_tokens": 45.0}, []),  # half of the standard deviation
+        ({"objective__completion_tokens": 45.1}, ["length"]),
+        ({"objective__completion_tokens": 35.0, "objective__completion_tokens_std": 1.0}, []),
+        ({"objective__completion_tokens": 34.9}, ["length"]),
+        ({"objective__eos_rate": 0.601}, []),  # sqrt(0.8 * 0.2) = 0.4
+        ({"objective__eos_rate": 0.599}, ["eos_rate"]),
         ({"objective__entropy": 0.21}, []),
         ({"objective__entropy": 0.19}, ["entropy"]),
         ({"objective__distinct_2": 0.24, "objective__score": 0.9}, []),  # the score fell too
@@ -56,6 +58,15 @@ def _watch(**changes: Any) -> AlarmWatch:
 )
 def test_each_alarm_at_its_bound(changes: dict[str, float], wanted: list[str]) -> None:
     assert _names(_watch(), 2, **changes) == wanted
+
+
+def test_completions_that_are_all_alike_may_change_a_little() -> None:
+    alike = {"objective__completion_tokens_std": 0.0, "objective__eos_rate": 1.0}
+    watch = AlarmWatch(AlarmConfig(), critic_warmup=2)
+    assert _names(watch, 1, **alike) == []
+    assert _names(watch, 2, objective__completion_tokens=41.0, objective__eos_rate=0.9) == []
+    worse = {"objective__completion_tokens": 41.1, "objective__eos_rate": 0.89}
+    assert _names(watch, 3, **worse) == ["length", "eos_rate"]
 
 
 def test_the_critic_may_err_in_its_warm_up_and_a_few_times_after() -> None:

@@ -44,6 +44,7 @@ MONITORS = {
     "objective/kl_coef",
     "objective/entropy",
     "objective/completion_tokens",
+    "objective/completion_tokens_std",
     "objective/eos_rate",
     "objective/kl_standard_error",
     "objective/distinct_2",
@@ -239,7 +240,9 @@ def test_alarm_can_stop_the_run_at_the_last_checkpoint_before_it(
     assert stopped.metrics["ppo/iterations"] == 2
     assert stopped.metrics["ppo/alarms/eos_rate"] == 1
     assert stopped.metrics["ppo/objective/score"] == stopped.logged[2]["ppo/objective/score"]
-    assert "alarm eos_rate in iteration 3: objective/eos_rate is 0, its bound 0.03" in caplog.text
+    assert (
+        "alarm eos_rate in iteration 3: objective/eos_rate is 0, its bound 0.09763" in caplog.text
+    )
     assert "PPO ends at iteration 2, the last checkpoint before the alarm" in caplog.text
     (row,) = read_rows(stopped.out / "alarms.jsonl")
     assert (row["name"], row["iteration"]) == ("eos_rate", 3)

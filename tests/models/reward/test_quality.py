@@ -31,6 +31,25 @@ LN3 = math.log(3)  # sigmoid(log 3) = 3/4
 LN9 = math.log(9)  # sigmoid(log 9) = 9/10
 
 
+# --- length -------------------------------------------------------------------------------------
+
+
+def test_what_margins_hang_on_length_is_told_from_what_the_better_one_gains() -> None:
+    generator = np.random.default_rng(3)
+    longer = generator.normal(4, 8, 400)  # the better ones are longer: no liking by itself
+    for liking in (0.0, 0.05):
+        margins = 1.0 + liking * longer + generator.normal(0, 0.5, 400)
+        scores = PairScores(margins=margins, longer=longer, prompts=np.arange(400) // 2)
+        found = measure_pairs(scores, RewardQualityConfig(bootstrap_resamples=200), 0)
+        assert found.hangs_on_length.low < 10 * liking < found.hangs_on_length.high
+        assert found.hangs_on_length.high - found.hangs_on_length.low < 0.3
+        assert found.metrics()["reward_quality/margin_per_10_tokens"] == found.hangs_on_length.mean
+    alike = PairScores(margins=margins, longer=np.full(400, 3.0), prompts=np.arange(400))
+    found = measure_pairs(alike, RewardQualityConfig(bootstrap_resamples=100), 0)
+    assert math.isnan(found.hangs_on_length.mean)
+    assert "reward_quality/margin_per_10_tokens" not in found.metrics()
+
+
 # --- calibration --------------------------------------------------------------------------------
 
 
