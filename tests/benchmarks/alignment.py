@@ -9,11 +9,12 @@ peak of memory are the stage's. Settings apply to every run.
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,6 @@ HEADER = (
     "way", "seed", "verdict", "gold gain", "KL, nats", "length ratio", "distinct-2, SFT to policy",
     "seconds", "peak, GiB",
 )  # fmt: skip
-END = ("", "_low", "_high")
 QUICKSTART = ("run", "quickstart")
 
 
@@ -50,18 +50,24 @@ def run(home: Path, words: Sequence[str], settings: Sequence[str]) -> dict[str, 
         return found
 
 
+def interval(final: Mapping[str, float], name: str) -> str:
+    """A gain of an evaluation with its interval, as text."""
+    ends = (final.get(f"final/{name}{end}", math.nan) for end in ("", "_low", "_high"))
+    mean, low, high = (f"{one:+.3f}" for one in ends)
+    return f"{mean} [{low}, {high}]"
+
+
 def row(way: str, seed: int, result: dict[str, Any], home: Path) -> list[str]:
     """The numbers of one run, as text."""
     final, stage = result["final"], result["stages"][-2]
     manifest = home / "store" / stage["name"] / stage["digest"] / "MANIFEST.json"
     peak = json.loads(manifest.read_text(encoding="utf-8"))["peak_gib"]
-    gain, low, high = (final.get(f"final/gold_gain{end}", float("nan")) for end in END)
     before, after = (final[f"final/distinct_2_{model}"] for model in ("sft", "ppo"))
     return [
         way,
         str(seed),
         "accepted" if result["verdict"]["accepted"] else "rejected",
-        f"{gain:+.3f} [{low:+.3f}, {high:+.3f}]",
+        interval(final, "gold_gain"),
         f"{final['final/kl_to_reference']:.2f}",
         f"{final['final/length_ratio']:.2f}",
         f"{before:.3f} to {after:.3f}",
