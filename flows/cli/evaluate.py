@@ -152,7 +152,7 @@ def compare(
     note: Annotated[str, NOTE] = "",
 ) -> None:
     """Compare pipeline runs: which is best, why, and how certain that is."""
-    from tasks.comparison.runs import check_count, find_runs
+    from tasks.comparison.finding import check_count, find_runs
     from tasks.tracking.client import Tracker
 
     settings = load_settings()

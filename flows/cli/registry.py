@@ -19,7 +19,7 @@ from tasks.settings import load_settings
 
 if TYPE_CHECKING:
     from tasks.promotion.promotion import Promotion
-    from tasks.registry.lineage import Record
+    from tasks.registry.records import Record
     from tasks.registry.versions import ModelVersion
     from tasks.upkeep.garbage import Garbage
 

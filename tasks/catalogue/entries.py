@@ -86,6 +86,13 @@ class Entry:
     judges: bool = False
     about: str = ""
 
+    def judged(self, inputs: Mapping[str, str]) -> list[str]:
+        """Digests of the models that a stage with these inputs, by role, is about."""
+        if not self.judges:
+            return []
+        roles = [self.about] if self.about else [one for one in inputs if one not in LEARNED_FROM]
+        return sorted({inputs[role] for role in roles if role in inputs})
+
     def numbers(self, metrics: Mapping[str, float]) -> str:
         """What stands for the stage, in one line of text."""
         return ", ".join(
@@ -100,6 +107,9 @@ class Entry:
         everything = self.final or self.detailed or not wanted
         return {name: value for name, value in metrics.items() if everything or name in wanted}
 
+
+LEARNED_FROM = ("prompts", "reference", "base", "reward_model", "judge")
+"""Roles under which an evaluation uses a stage without being about it."""
 
 DATASETS: dict[str, Mapping[str, str]] = {
     "corpus": {"corpus_train": TRAIN, "corpus_heldout": HELD_OUT},

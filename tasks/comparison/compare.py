@@ -14,9 +14,10 @@ from pydantic import BaseModel, ConfigDict
 
 from models.errors import ParameterError
 from tasks.catalogue import CATALOGUE
+from tasks.comparison.finding import find_runs
 from tasks.comparison.frontier import plot_frontier
 from tasks.comparison.plots import plot_curves, plot_spread, plot_win_rates
-from tasks.comparison.runs import RunRecord, find_runs, gather, letter
+from tasks.comparison.runs import RunRecord, gather, letter
 from tasks.comparison.statistics import keep_whole
 from tasks.comparison.tables import Contents, Table, compile_contents
 from tasks.escaping import for_markdown

@@ -4,7 +4,6 @@ Runs that failed or were cancelled are taken as far as they got. A reused stage 
 the run that made it.
 """
 
-import difflib
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from models.errors import ParameterError
 from models.evaluation.measures import score_name
 from models.evaluation.result import read_outcome, read_samples
 from tasks.catalogue import entry
@@ -21,7 +19,7 @@ from tasks.results.store import Store
 from tasks.run.exchange import fetch_published
 from tasks.tracking.client import Tracker
 from tasks.tracking.outages import tolerated
-from tasks.tracking.queries import PARENTS, tagged
+from tasks.tracking.queries import tagged
 
 Points: TypeAlias = list[tuple[int, float]]
 
@@ -36,15 +34,6 @@ JUDGES = {
 
 FACTS = ("version.", "git.", "hardware.")
 """Tags that name code, libraries and machine."""
-
-MOST = 7
-"""Runs of one comparison: more colours cannot be told apart."""
-
-SHORTEST = 6
-"""Characters of an id that may stand for the whole."""
-
-NEAR = 5
-"""Names that an error lists."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,36 +97,6 @@ class RunRecord:
 def letter(index: int) -> str:
     """The short name of a run in tables and pictures: A, B, C …"""
     return chr(ord("A") + index)
-
-
-def check_count(names: Sequence[str]) -> None:
-    """Refuse a number of runs that no comparison has.
-
-    Raises:
-        ParameterError: It is below two or above seven.
-    """
-    if not 2 <= len(names) <= MOST:
-        raise ParameterError(
-            f"got {len(names)} {'run' if len(names) == 1 else 'runs'} to compare, wanted 2 to "
-            f"{MOST}; name each by its name or id"
-        )
-
-
-def find_runs(tracker: Tracker, names: Sequence[str]) -> list[Any]:
-    """Find pipeline runs by name, by id, or by the first six or more characters of it.
-
-    Raises:
-        ParameterError: Too few, too many or the same twice, or a name of no run or of several; the
-            message lists what is near.
-    """
-    check_count(names)
-    known = list(tracker.runs(PARENTS))
-    found = [_find(name, known) for name in names]
-    ids = [run.info.run_id for run in found]
-    for name, run_id in zip(names, ids, strict=True):
-        if ids.count(run_id) > 1:
-            raise ParameterError(f"{name!r} is run {run_id[:8]}, which is named twice; name others")
-    return found
 
 
 def gather(tracker: Tracker, store: Store, parent: Any) -> RunRecord:
@@ -216,33 +175,6 @@ def _final(run: Any) -> dict[str, float]:
         for name, value in run.data.metrics.items()
         if name.startswith("final/") and math.isfinite(value)
     }
-
-
-def _find(name: str, known: Sequence[Any]) -> Any:
-    named = [run for run in known if run.info.run_name == name]
-    if not named and len(name) >= SHORTEST:
-        named = [run for run in known if run.info.run_id.startswith(name)]
-    if len(named) == 1:
-        return named[0]
-    if named:
-        more = f" and {len(named) - NEAR} more" if len(named) > NEAR else ""
-        raise ParameterError(
-            f"several runs are called {name!r}: give the id of one, {_listed(named)}{more}"
-        )
-
-    def likeness(run: Any) -> float:
-        texts = (run.info.run_name or "", run.info.run_id[: max(len(name), SHORTEST)])
-        return max(difflib.SequenceMatcher(None, name, text).ratio() for text in texts)
-
-    near = _listed(sorted(known, key=likeness, reverse=True))
-    raise ParameterError(
-        f"no pipeline run is called {name!r}, by name or by the first {SHORTEST} or more "
-        f"characters of its id; " + (f"near are {near}" if near else "there is none yet")
-    )
-
-
-def _listed(runs: Sequence[Any]) -> str:
-    return ", ".join(f"{run.info.run_name} ({run.info.run_id[:8]})" for run in runs[:NEAR])
 
 
 def _curves(

@@ -5,11 +5,11 @@ log; what only the next stage uses is an arrow down. So the picture stays legibl
 made from one piece of data.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tasks.registry.lineage import Record, Records
+from tasks.registry.records import Record
 from tasks.reports.style import BLUE, COLOURS, INK, QUIET, new_figure, save_png
 from tasks.results.digests import DIGEST
 
@@ -157,7 +157,7 @@ def numbers(record: Record) -> list[str]:
     ]
 
 
-def sources(record: Record, known: Records) -> list[str]:
+def sources(record: Record, known: Mapping[str, Record]) -> list[str]:
     """What a record was made from, in words: the roles of each input and which one it is."""
     roles: dict[str, list[str]] = {}
     for role, digest in record.inputs.items():

@@ -19,7 +19,7 @@ from tasks.run.overview import overview
 from tasks.run.pipeline import PipelineRun
 from tasks.run.reporting import run_logger
 from tasks.settings import Settings, load_settings
-from tasks.tracking.facts import code_tags
+from tasks.tracking.facts import code_tags, judged_tags
 from tasks.tracking.recording import ABOUT, PLOTS, REPORT, About, page_folder, read_about
 
 
@@ -109,7 +109,7 @@ def stage_tags(
         tags[f"input.{role}.run_id"] = ref.run_id
     for role, outside in spec.external.items():
         tags[f"input.{role}"] = outside
-    return tags
+    return tags | judged_tags(spec.name, {role: ref.digest for role, ref in spec.inputs.items()})
 
 
 def _note(spec: StageSpec, digest: str, pipeline: PipelineRun, page: Callable[[str], str]) -> str:

@@ -235,12 +235,19 @@ class Tracker:
         else:
             self.client.set_terminated(run_id, status=status)
 
-    def runs(self, where: str = "", *, experiments: Sequence[str] = ()) -> Iterator[Any]:
-        """All runs that pass a filter, the newest first; of its own experiment unless named."""
+    def runs(
+        self, where: str = "", *, experiments: Sequence[str] = (), page: int = 1000
+    ) -> Iterator[Any]:
+        """All runs that pass a filter, the newest first; of its own experiment unless named.
+
+        Args:
+            page: Runs that are asked for at once; each costs, so few where few are wanted.
+        """
         return every(
             self.client.search_runs,
             experiment_ids=[*experiments] or [self.experiment_id],
             filter_string=where,
+            max_results=page,
             order_by=["attributes.start_time DESC"],
         )
 
@@ -259,7 +266,8 @@ class Tracker:
     def find_published(self, digest: str) -> str | None:
         """Return the newest run that published a digest."""
         self.require()
-        return next(iter(self.find_tagged({"quartet.published": digest})), None)
+        newest = next(self.runs(tagged({"quartet.published": digest}), page=1), None)
+        return None if newest is None else str(newest.info.run_id)
 
     def fetch_published(self, run_id: str, into: Path) -> Path:
         """Download a published folder and return where it lies."""

@@ -245,3 +245,13 @@ def show_totals(tracker: Tracker, parent: str) -> None:
     there = tracker.metrics(parent)
     if changed := {name: one for name, one in sums.items() if there.get(name) != one}:
         tracker.log(parent, metrics=changed)
+
+
+def judged_tags(stage: str, inputs: Mapping[str, str]) -> dict[str, str]:
+    """The tag by which the stages that judge a model are found; none of a stage that judges none.
+
+    Args:
+        inputs: Digest by role.
+    """
+    judged = entry(stage).judged(inputs)
+    return {"quartet.judged": " ".join(judged)} if judged else {}

@@ -14,7 +14,7 @@ from tasks.results.manifests import find_manifest, list_published
 from tasks.results.store import Manifest, Store
 from tasks.settings import Settings
 from tasks.tracking.client import Tracker
-from tasks.tracking.facts import headlines, show_totals
+from tasks.tracking.facts import headlines, judged_tags, show_totals
 from tasks.tracking.outages import OutageNote, describe, drop_note, read_notes
 from tasks.tracking.recording import page_folder, record_page, record_result, stage_parameters
 
@@ -163,6 +163,7 @@ class _Sync:
             if (made := find_manifest(self.store.root, digest)) is not None:
                 tags[f"input.{role}"] = f"{made.stage}/{digest}"
                 tags[f"input.{role}.run_id"] = made.run_id
+        tags |= judged_tags(manifest.stage, manifest.inputs)
         return OutageNote(
             name=f"{manifest.stage}-{manifest.digest[:12]}",
             run_id=manifest.run_id,

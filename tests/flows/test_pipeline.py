@@ -21,7 +21,8 @@ from flows.pipeline import PipelineResult
 from models.errors import DataError
 from models.rows import read_rows, write_rows
 from tasks.catalogue import entry
-from tasks.comparison.runs import find_runs, gather
+from tasks.comparison.finding import find_runs
+from tasks.comparison.runs import gather
 from tasks.results.code import EXEMPT, reached_definitions
 from tasks.results.store import StageRef, Store, verify
 from tasks.settings import load_settings

@@ -11,7 +11,8 @@ from models.errors import ParameterError, StoreError
 from models.evaluation.result import read_samples
 from models.rows import write_rows
 from tasks.comparison.compare import compare_runs
-from tasks.comparison.runs import find_runs, gather, to_samples
+from tasks.comparison.finding import find_runs
+from tasks.comparison.runs import gather, to_samples
 from tasks.results.curves import append_history
 from tasks.results.store import Manifest, Store, list_files, write_manifest
 from tasks.settings import load_settings

@@ -9,14 +9,8 @@ import pytest
 from matplotlib.image import imread
 
 from models.errors import ModelError, StoreError
-from tasks.registry.lineage import (
-    Record,
-    ancestry,
-    merge,
-    read_mlflow,
-    read_store,
-    trace,
-)
+from tasks.registry.lineage import ancestry, trace
+from tasks.registry.records import Joined, MlflowReader, Reader, Record, StoreReader
 from tasks.registry.registration import register
 from tasks.reports.lineage import date, draw_lineage, numbers, short, sources, title
 from tasks.results.store import StageRef, Store
@@ -99,12 +93,28 @@ def chain(home: Path) -> Chain:
     return Chain(refs={**refs, "reward": reward, "judge": judge})
 
 
-def in_store() -> Mapping[str, Record]:
-    return read_store(Store(load_settings().store))
+def in_store() -> Reader:
+    return StoreReader(Store(load_settings().store))
 
 
-def in_mlflow() -> Mapping[str, Record]:
-    return read_mlflow(Tracker(load_settings()))
+def in_mlflow() -> Reader:
+    return MlflowReader(Tracker(load_settings()))
+
+
+class Listed:
+    """A reader of a few records."""
+
+    def __init__(self, *records: Record) -> None:
+        self._records = {one.digest: one for one in records}
+
+    def find(self, digest: str) -> Record | None:
+        return self._records.get(digest)
+
+    def named(self, stage: str, beginning: str) -> set[str]:
+        return {one for one in self._records if one.startswith(beginning)}
+
+    def judging(self, digest: str) -> set[str]:
+        return {*self._records} - {digest}
 
 
 def test_store_and_mlflow_give_the_same_lineage(chain: Chain) -> None:
@@ -179,7 +189,7 @@ def test_a_missing_ancestor_is_unknown_and_named_by_mlflows_tags(chain: Chain) -
     told = trace(in_mlflow(), chain.digest("ppo"))
     unknown = [one for one in told if one.state == "unknown"]
     assert [(one.stage, one.digest) for one in unknown] == [("sft", chain.digest("sft"))]
-    both = trace(merge(in_store(), in_mlflow()), chain.digest("ppo"))
+    both = trace(Joined(in_store(), in_mlflow()), chain.digest("ppo"))
     assert [one.stage for one in both if one.state == "unknown"] == ["sft"]
     assert "sft (unknown)" in [title(one) for one in both]
 
@@ -214,7 +224,7 @@ def test_a_folder_of_the_store_is_traced(chain: Chain) -> None:
 
 def test_models_of_the_hub_are_outside() -> None:
     base = Record(stage="base", digest="b" * 64, inputs={"model": "a/b@0123"})
-    records = trace({base.digest: base}, base.digest)
+    records = trace(Listed(base), base.digest)
     assert [(one.state, one.digest) for one in records] == [
         ("outside", "a/b@0123"),
         ("published", "b" * 64),
@@ -253,7 +263,7 @@ def test_the_quality_of_a_reward_model_is_shown_with_it_alone() -> None:
             inputs={"reward_model": "b" * 64, "sft": "a" * 64},
         ),
     )
-    records = {one.digest: one for one in (sft, reward, quality)}
-    shown = [one.stage for one in trace(records, reward.digest)]
+    reader = Listed(sft, reward, quality)
+    shown = [one.stage for one in trace(reader, reward.digest)]
     assert shown == ["sft", "reward", "reward-quality"]
-    assert [one.stage for one in trace(records, sft.digest)] == ["sft"]
+    assert [one.stage for one in trace(reader, sft.digest)] == ["sft"]

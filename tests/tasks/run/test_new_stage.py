@@ -14,8 +14,9 @@ from models.config import Config
 from models.rows import write_rows
 from tasks import catalogue
 from tasks.catalogue import Card, Curve, Entry, KeyMetric
+from tasks.comparison.finding import find_runs
 from tasks.comparison.plots import plot_curves
-from tasks.comparison.runs import find_runs, gather
+from tasks.comparison.runs import gather
 from tasks.registry.lineage import ancestry
 from tasks.registry.registration import register
 from tasks.registry.versions import find_version
