@@ -56,10 +56,20 @@ def list_entries(root: Path) -> Iterator[Entry]:
             )
 
 
-def list_published(root: Path, stage: str = "*") -> Iterator[tuple[Path, Manifest]]:
-    """Folder and manifest of each published stage, oldest first; unreadable ones are left out."""
+def list_published(
+    root: Path, stage: str = "*", *, since: float = 0.0
+) -> Iterator[tuple[Path, Manifest]]:
+    """Folder and manifest of each published stage, oldest first; unreadable ones are left out.
+
+    Args:
+        since: Those that came here before, in seconds of the clock, are left out, however old what
+            they hold is.
+    """
     found = []
     for path in root.glob(f"{stage}/*/{MANIFEST}"):
+        with contextlib.suppress(FileNotFoundError):  # being removed
+            if path.stat().st_ctime < since:
+                continue
         manifest = read_manifest(path.parent)
         if manifest is not None:
             with contextlib.suppress(FileNotFoundError):  # being removed

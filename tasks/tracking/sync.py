@@ -3,13 +3,20 @@
 The store is the truth and MLflow shows it. A published stage whose run lacks the tag
 `quartet.published` is recorded from its folder, under the run's own name, parent and inputs where
 a note of them was left, else with what the manifest says. To do it again does nothing.
+
+What an earlier backfill found complete in the same MLflow is not asked about again: only what came
+into the store, or was shown by a run, since.
 """
 
+import contextlib
+import json
+import time
 from pathlib import Path
 
 from filelock import FileLock
 
 from models.errors import QuartetError, StoreError
+from models.rows import write_json
 from tasks.results.manifests import find_manifest, list_published
 from tasks.results.store import Manifest, Store
 from tasks.settings import Settings
@@ -31,7 +38,7 @@ def sync(settings: Settings) -> list[str]:
     try:
         with _alone(settings.root):
             job.notes(parent="")
-            job.store_against_mlflow()
+            job.store_against_mlflow(_Seen(settings.root / "synced.json", tracker))
     except QuartetError:
         raise
     except Exception as error:  # MLflow passes on errors of several libraries
@@ -63,6 +70,31 @@ def _parent(note: OutageNote) -> str:
     return note.tags.get("mlflow.parentRunId", "")
 
 
+class _Seen:
+    """Until when everything in the store was found in an MLflow.
+
+    Attributes:
+        MARGIN: Seconds by which clocks, and a run's beginning and its end, may differ.
+    """
+
+    MARGIN = 86_400.0
+
+    def __init__(self, path: Path, tracker: Tracker) -> None:
+        made = tracker.client.get_experiment(tracker.experiment_id).creation_time
+        self._path, self._mlflow = path, f"{tracker.uri} {tracker.experiment_id} {made}"
+
+    def until(self) -> float:
+        """Seconds of the clock; 0 where nothing is known of this MLflow."""
+        with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
+            known = json.loads(self._path.read_bytes())
+            if known["mlflow"] == self._mlflow:
+                return max(0.0, float(known["until"]) - self.MARGIN)
+        return 0.0
+
+    def write(self, until: float) -> None:
+        write_json(self._path, {"mlflow": self._mlflow, "until": until})
+
+
 class _Sync:
     def __init__(self, settings: Settings, tracker: Tracker) -> None:
         self.root = settings.root
@@ -80,12 +112,25 @@ class _Sync:
             else:
                 self._deliver_end(note)
 
-    def store_against_mlflow(self) -> None:
+    def store_against_mlflow(self, seen: _Seen) -> None:
         """Record each published stage that no run shows, whether a note tells of it or not."""
-        for _, manifest in list_published(self.store.root):
+        since, now, whole = seen.until(), time.time(), True
+        fresh = [manifest for _, manifest in list_published(self.store.root, since=since)]
+        for manifest in fresh:
             if not self._is_shown(manifest):
-                self._record(manifest, self._note_from(manifest))
+                whole &= self._record(manifest, self._note_from(manifest))
+        if since:  # evaluations of before that pipelines used since
+            again = self._shown_since(since) - {manifest.digest for manifest in fresh}
+            fresh += filter(None, (find_manifest(self.store.root, one) for one in sorted(again)))
+        for manifest in fresh:
             self._complete_parents(manifest)
+        if whole:
+            seen.write(now)
+
+    def _shown_since(self, since: float) -> set[str]:
+        """Digests of the stages of runs that began since."""
+        where = f"tags.`quartet.kind` = 'stage' and attributes.start_time >= {int(1000 * since)}"
+        return {run.data.tags.get("quartet.digest", "") for run in self.tracker.runs(where)}
 
     def _deliver_result(self, note: OutageNote) -> None:
         try:

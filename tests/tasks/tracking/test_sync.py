@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import shutil
 import threading
 import time
@@ -377,6 +378,43 @@ def test_sync_puts_a_verdict_on_the_pipelines_that_lack_it(
         assert run.data.tags["quartet.verdict"] == "accepted"
         assert run.data.tags["mlflow.note.content"] == "the report\n"
     assert sync(load_settings()) == []
+
+
+def test_sync_asks_only_about_what_came_since_it_found_everything(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def find(tracker: Tracker, digest: str) -> str | None:
+        asked.append(digest)
+        return found(tracker, digest)
+
+    found = Tracker.find_published
+    monkeypatch.setattr(Tracker, "find_published", find)
+    monkeypatch.setattr("tasks.tracking.sync._Seen.MARGIN", 0.0)
+    with pipeline() as parent:
+        old = run_stage(spec("old"), parent, Learning())
+    asked.clear()
+    assert sync(load_settings()) == []
+    assert asked == [old.digest]
+    assert sync(load_settings()) == []
+    assert asked == [old.digest]
+    # what was made long ago elsewhere, and was copied with its times
+    monkeypatch.setenv("QUARTET_HOME", str(tmp_path / "elsewhere"))
+    with pipeline() as parent:
+        copied = run_stage(spec("copied"), parent, Learning())
+    there = tmp_path / "elsewhere" / "store" / "copied" / copied.digest
+    for path in (there, *there.rglob("*")):
+        os.utime(path, (0, 0))
+    monkeypatch.setenv("QUARTET_HOME", str(home))
+    asked.clear()
+    shutil.copytree(there, home / "store" / "copied" / copied.digest)
+    (said,) = sync(load_settings())
+    assert said.startswith("copied ")
+    assert asked == [copied.digest]
+    (home / "synced.json").write_text("torn")
+    assert sync(load_settings()) == []
+    assert set(asked) == {old.digest, copied.digest}
 
 
 @pytest.mark.usefixtures("home")

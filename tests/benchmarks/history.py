@@ -1,0 +1,162 @@
+"""How long commands take in a home with years of history, beside one with a single pipeline.
+
+    python tests/benchmarks/history.py HOME [--pipelines 1 300 3000] [--stored 3000]
+
+HOME holds at least two finished pipelines, whose rows of MLflow's SQLite database, and manifests,
+are copied under new ids and digests; weights are not. Points of curves are left out: no command
+reads them but for the runs that it shows. Prints seconds by command and by size of the history; the
+commands run one after the other, each in a process of its own, the median of three.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+ID, DIGEST = re.compile(r"\b[0-9a-f]{32}\b"), re.compile(r"\b[0-9a-f]{64}\b")
+OF_RUNS = ("runs", "tags", "params", "latest_metrics")
+OF_VERSIONS = ("model_versions", "model_version_tags")
+SMALL = 2**17
+"""Bytes; larger files of a store are weights or samples."""
+
+
+class Copy:
+    """New names for one copy of everything."""
+
+    def __init__(self, number: int) -> None:
+        """Number a copy from 1; 0 is the original."""
+        self.number = number
+
+    def text(self, text: Any) -> Any:
+        """Rename every id of a run and every digest in a text."""
+        if not isinstance(text, str):
+            return text
+        digest = lambda m: sha256(f"{m[0]}{self.number}".encode()).hexdigest()  # noqa: E731
+        run_id = lambda m: uuid.uuid5(uuid.NAMESPACE_OID, f"{m[0]}{self.number}").hex  # noqa: E731
+        return ID.sub(run_id, DIGEST.sub(digest, text))
+
+
+def multiply_database(path: Path, copies: Sequence[Copy]) -> None:
+    """Add copies of all runs and of all versions of models."""
+    with sqlite3.connect(path) as database:
+        for table in (*OF_RUNS, *OF_VERSIONS):
+            columns = [row[1] for row in database.execute(f"PRAGMA table_info({table})")]
+            rows = list(database.execute(f"SELECT * FROM {table}"))
+            insert = f"INSERT INTO {table} VALUES ({', '.join('?' * len(columns))})"
+            newest: dict[str, int] = {}
+            if table in OF_VERSIONS:
+                for row in rows:
+                    known = dict(zip(columns, row, strict=True))
+                    newest[known["name"]] = max(newest.get(known["name"], 0), known["version"])
+
+            def renamed(
+                copy: Copy, rows: list[Any] = rows, columns: list[str] = columns,
+                newest: dict[str, int] = newest,
+            ) -> Iterator[list[Any]]:  # fmt: skip
+                for row in rows:
+                    given = dict(zip(columns, row, strict=True))
+                    made = {key: copy.text(value) for key, value in given.items()}
+                    if newest:
+                        made["version"] += copy.number * newest[given["name"]]
+                    elif "start_time" in made:  # older, and with a name of its own
+                        made["name"] = f"{made['name']} {copy.number}"
+                        for when in ("start_time", "end_time"):
+                            made[when] = made[when] and made[when] - copy.number * 3_600_000
+                    yield list(made.values())
+
+            for copy in copies:
+                database.executemany(insert, renamed(copy))
+
+
+def multiply_store(store: Path, copies: Sequence[Copy]) -> None:
+    """Add copies of all published folders, without what is large."""
+    folders = [path.parent for path in store.glob("*/*/MANIFEST.json")]
+    for copy in copies:
+        for folder in folders:
+            target = folder.with_name(copy.text(folder.name))
+            target.mkdir()
+            for file in folder.iterdir():
+                if file.is_file() and file.stat().st_size < SMALL:
+                    text = copy.text(file.read_text(encoding="utf-8"))
+                    (target / file.name).write_text(text, encoding="utf-8")
+                    os.utime(target / file.name, (file.stat().st_atime, file.stat().st_mtime))
+
+
+def seconds(home: Path, words: Sequence[str], rounds: int = 3) -> float:
+    """Median seconds of a command, whether it succeeds or is refused."""
+    quartet = Path(sys.executable).with_name("quartet")
+    taken = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        done = subprocess.run(
+            [str(quartet), *words],
+            env={**os.environ, "QUARTET_HOME": str(home)}, capture_output=True, text=True,
+        )  # fmt: skip
+        taken.append(time.perf_counter() - start)
+        assert done.returncode in (0, 1, 2), done.stdout + done.stderr
+    return statistics.median(taken)
+
+
+def commands(home: Path) -> dict[str, list[str]]:
+    """What is timed: right and wrong names."""
+    with sqlite3.connect(home / "mlflow.db") as database:
+        names = [
+            name
+            for (name,) in database.execute(
+                "SELECT r.name FROM runs r JOIN tags t ON t.run_uuid = r.run_uuid "
+                "WHERE t.key = 'quartet.kind' AND t.value = 'pipeline' ORDER BY start_time DESC "
+                "LIMIT 2"
+            )
+        ]
+        (model,) = database.execute("SELECT name FROM registered_models LIMIT 1").fetchone()
+    return {
+        "lineage of a model": ["lineage", model],
+        "lineage of a wrong name": ["lineage", "ppo/0123456789"],
+        "compare two": ["compare", *names],
+        "compare one with itself": ["compare", names[0], names[0]],
+        "compare with a wrong name": ["compare", names[0], "no such run"],
+        "status": ["status"],
+        "sync": ["sync"],
+        "gc --dry-run": ["gc", "--dry-run"],
+    }
+
+
+def main() -> None:
+    """Multiply a home, time the commands and print the table."""
+    parser = argparse.ArgumentParser(description="Commands in a home with a long history.")
+    parser.add_argument("home", type=Path)
+    parser.add_argument("--pipelines", type=int, nargs="*", default=[1, 300, 3000])
+    parser.add_argument("--stored", type=int, default=3000, help="Most pipelines in the store.")
+    parser.add_argument("--only", default="", help="Commands whose name holds this.")
+    given = parser.parse_args()
+    table: dict[str, list[str]] = {}
+    for count in given.pipelines:
+        with tempfile.TemporaryDirectory() as scratch:
+            home = Path(scratch) / "home"
+            shutil.copytree(given.home, home)
+            copies = [Copy(number) for number in range(1, count)]
+            multiply_database(home / "mlflow.db", copies)
+            multiply_store(home / "store", copies[: given.stored])
+            for name, words in commands(home).items():
+                if given.only in name:
+                    table.setdefault(name, []).append(f"{seconds(home, words):.1f}")
+                    print(count, name, table[name][-1], file=sys.stderr, flush=True)
+    print(f"| pipelines | {' | '.join(map(str, given.pipelines))} |")
+    print(f"|---|{'---:|' * len(given.pipelines)}")
+    for name, cells in table.items():
+        print(f"| `{name}` | {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    main()
