@@ -29,7 +29,7 @@ from tasks.tracking.outages import (
     explain_unopened,
     write_note,
 )
-from tasks.tracking.queries import every, tagged
+from tasks.tracking.queries import every, tagged, with_names
 
 PUBLISHED = "published"
 """Artifact folder of a stage run that holds what the store holds."""
@@ -120,7 +120,7 @@ class Tracker:
         self, name: str, *, parameters: Texts, tags: Texts, metrics: Numbers = MappingProxyType({})
     ) -> str:
         """Open a run with its parameters and return its id; one without them is closed again."""
-        given = {"run_name": name, "start_time": _now(), "tags": dict(tags)}
+        given = {"run_name": name, "start_time": _now(), "tags": with_names(tags)}
         run_id: str = self.client.create_run(self.experiment_id, **given).info.run_id
         try:
             self.log_parameters(run_id, parameters, metrics)
@@ -151,6 +151,11 @@ class Tracker:
         """Return a run's status, or None where MLflow does not know it or has it deleted."""
         info = self._info(run_id)
         return None if info is None or info.lifecycle_stage == "deleted" else str(info.status)
+
+    def run_name(self, run_id: str) -> str:
+        """Return a run's name; empty where MLflow does not know it."""
+        info = self._info(run_id)
+        return "" if info is None else str(info.run_name)
 
     def was_deleted(self, run_id: str) -> bool:
         """Whether somebody deleted a run that MLflow once had."""
@@ -256,7 +261,7 @@ class Tracker:
         return [str(one.experiment_id) for one in every(self.client.search_experiments)]
 
     def versions(self, where: str = "") -> Iterator[Any]:
-        return every(self.client.search_model_versions, filter_string=where)
+        return every(self.client.search_model_versions, filter_string=where, max_results=1000)
 
     def find_tagged(self, tags: Mapping[str, str], *, status: str = "") -> list[str]:
         """Return the runs that carry all these tags, the newest first."""

@@ -23,6 +23,7 @@ from tasks.settings import Settings
 from tasks.tracking.client import Tracker
 from tasks.tracking.facts import headlines, judged_tags, show_totals
 from tasks.tracking.outages import OutageNote, describe, drop_note, read_notes
+from tasks.tracking.queries import with_names
 from tasks.tracking.recording import page_folder, record_page, record_result, stage_parameters
 
 
@@ -180,7 +181,7 @@ class _Sync:
             candidates += self.tracker.find_tagged(tags, status="RUNNING")
         for run_id in candidates:
             if run_id and self.tracker.status(run_id) is not None:
-                self.tracker.log(run_id, tags=note.tags)
+                self.tracker.log(run_id, tags=with_names(note.tags))
                 return run_id, "its"
         parameters = stage_parameters(manifest.seed, manifest.parameters)
         return self.tracker.start_run(note.name, parameters=parameters, tags=note.tags), "a new"

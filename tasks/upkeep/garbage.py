@@ -28,7 +28,7 @@ from tasks.results.store import MANIFEST, Manifest
 from tasks.settings import Settings
 from tasks.tracking.client import Tracker
 from tasks.tracking.recording import page_folder
-from tasks.upkeep.references import References, read_references
+from tasks.upkeep.references import References
 
 logger = logging.getLogger(__name__)
 
@@ -136,19 +136,19 @@ def _judge(
     settings: Settings, entries: Sequence[Entry], held: set[tuple[str, str]], days: float
 ) -> Garbage:
     tracker = Tracker(settings)
-    references = read_references(settings, tracker)
+    references = References(settings, tracker)
     manifests = {one.path: read_manifest(one.path) for one in entries if not one.suffix}
     inputs: dict[str, set[str]] = {}
     for manifest in manifests.values():
         if manifest is not None:
             inputs.setdefault(manifest.digest, set()).update(manifest.inputs.values())
-    roots = set(references.digests) | {digest for _, digest in held}
-    foreign = [
-        manifest
-        for manifest in manifests.values()
-        if manifest is not None and manifest.digest not in roots and _is_foreign(manifest, tracker)
-    ]
-    reached = _reach(roots | {manifest.digest for manifest in foreign}, inputs)
+    reached = _reach({digest for _, digest in held}, inputs)
+    for digest in _consumers_first({one.digest for one in entries}, inputs):
+        if digest not in reached and references.name(digest):
+            reached |= _reach({digest}, inputs)
+    unreached = [one for one in manifests.values() if one and one.digest not in reached]
+    foreign = [manifest for manifest in unreached if _is_foreign(manifest, tracker)]
+    reached |= _reach({manifest.digest for manifest in foreign}, inputs)
     whole = {one.key for one in entries if not one.suffix}
     items = []
     for one in entries:
@@ -227,6 +227,19 @@ def _reach(roots: set[str], inputs: dict[str, set[str]]) -> set[str]:
             reached.add(digest)
             waiting += inputs.get(digest, ())
     return reached
+
+
+def _consumers_first(digests: set[str], inputs: dict[str, set[str]]) -> list[str]:
+    """Order digests so that few are asked about: what was made from others comes before them."""
+    depths: dict[str, int] = {}
+
+    def depth(digest: str) -> int:
+        if digest not in depths:
+            depths[digest] = 0  # ends the walk where a store was tampered with to make a ring
+            depths[digest] = 1 + max(map(depth, inputs.get(digest, ())), default=-1)
+        return depths[digest]
+
+    return sorted(digests, key=lambda digest: (-depth(digest), digest))
 
 
 def _is_foreign(manifest: Manifest, tracker: Tracker) -> bool:

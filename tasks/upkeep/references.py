@@ -1,11 +1,13 @@
 """What refers to published stages: the registry, MLflow's runs, notes that wait, running pipelines.
 
-Read for `quartet gc`, so in doubt something counts as referred to.
+Read for `quartet gc`, so in doubt something counts as referred to. MLflow is asked about one digest
+at a time, by the tag that lists what a run names; only versions, and runs that are older than that
+tag, are read as a whole.
 """
 
+import contextlib
 import socket
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,78 +15,95 @@ from filelock import FileLock, Timeout
 
 from models.errors import QuartetError
 from tasks.machine.liveness import Note, runs_folder
-from tasks.results.digests import DIGEST
 from tasks.settings import Settings
 from tasks.tracking.client import Tracker
 from tasks.tracking.outages import describe, read_notes
-from tasks.tracking.queries import BELOW
+from tasks.tracking.queries import BELOW, NAMES, named_digests
 
-NAMING = ("quartet.digest", "quartet.published")
-"""Tags that hold a digest, beside those of the inputs."""
+OLDER = tuple(
+    f"tags.`{NAMES}` IS NULL and tags.`quartet.kind` {kind}"
+    for kind in ("IS NULL", *(f"= '{one}'" for one in BELOW))
+)
+"""Filters for runs that may name digests without listing them; runs of flows name none."""
+
+ASKED = 20
+"""Runs that are looked at together; nearly always the first one counts."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class References:
-    """Digests that something outside the store names, and the names of running pipeline runs."""
+    """What something outside the store names, and who runs.
 
-    digests: frozenset[str]
-    running: tuple[str, ...]
-
-
-def read_references(settings: Settings, tracker: Tracker) -> References:
-    """Read everything that refers to published stages.
-
-    Raises:
-        QuartetError: MLflow does not answer, or not to the end.
+    Attributes:
+        running: Names of running pipeline runs.
     """
-    # First: a run that ends meanwhile, or a note that is delivered, has then left its tags.
-    notes = {path.stem: _is_dead(path) for path in sorted(runs_folder(settings).glob("*.json"))}
-    unrecorded = read_notes(settings.root)
-    tracker.check()
-    try:
-        runs = list(tracker.runs(experiments=tracker.experiments()))
-        versions = list(tracker.versions())
-        active = {run.info.run_id for run in runs}
-        gone = {
-            parent
-            for parent in {_parent(run) for run in runs} - active - {""}
-            if tracker.was_deleted(parent)
+
+    def __init__(self, settings: Settings, tracker: Tracker) -> None:
+        """Read what is to be read at once.
+
+        Raises:
+            QuartetError: MLflow does not answer, or not to the end.
+        """
+        # First: a run that ends meanwhile, or a note that is delivered, has then left its tags.
+        notes = {path.stem: _is_dead(path) for path in sorted(runs_folder(settings).glob("*.json"))}
+        self._tracker, self._deleted = tracker, dict[str, bool]()
+        self._named = set[str]()
+        for note in read_notes(settings.root):
+            self._named |= named_digests(note.tags) | ({note.digest} if note.digest else set())
+        tracker.check()
+        with self._asking():
+            self._experiments = tracker.experiments()
+            for where in OLDER:
+                for run in self._runs(where):
+                    self._named |= named_digests(run.data.tags)
+            for version in tracker.versions():
+                self._named |= named_digests(version.tags)
+            self.running = self._find_running(notes)
+
+    def name(self, digest: str) -> bool:
+        """Whether a run that counts, a version or a note names a digest; asked once if so.
+
+        Raises:
+            QuartetError: MLflow does not answer.
+        """
+        if digest not in self._named:
+            where = f"tags.`{NAMES}` LIKE '%{digest}%'"
+            with self._asking():
+                if next(self._runs(where, ASKED), None) is not None:
+                    self._named.add(digest)
+        return digest in self._named
+
+    def _runs(self, where: str, page: int = 1000) -> Iterator[Any]:
+        """Runs of all experiments, but for those below a run that somebody deleted."""
+        for run in self._tracker.runs(where, experiments=self._experiments, page=page):
+            parent = str(run.data.tags.get("mlflow.parentRunId", ""))
+            if parent not in self._deleted:
+                self._deleted[parent] = bool(parent) and self._tracker.was_deleted(parent)
+            if not self._deleted[parent]:
+                yield run
+
+    def _find_running(self, notes: dict[str, bool]) -> tuple[str, ...]:
+        """Runs of live processes, and those that another machine may still compute."""
+        found = self._tracker.runs("attributes.status = 'RUNNING'", experiments=self._experiments)
+        names = {
+            str(run.info.run_id): str(run.info.run_name)
+            for run in found
+            if run.data.tags.get("quartet.kind", "stage") not in BELOW  # or a guest of the server
         }
-    except Exception as error:  # MLflow passes on errors of several libraries
-        raise QuartetError(
-            f"MLflow at {tracker.uri} did not tell what is referred to ({describe(error)}), and "
-            "nothing is "
-            "removed without knowing it; repair it and try again"
-        ) from error
-    digests = set()
-    for run in runs:
-        if _parent(run) not in gone:
-            digests |= _named(run.data.tags)
-    for version in versions:
-        digests |= _named(version.tags)
-    for note in unrecorded:
-        digests |= _named(note.tags) | ({note.digest} if note.digest else set())
-    names = {str(run.info.run_id): str(run.info.run_name) for run in runs}
-    open_runs = [
-        str(run.info.run_id)
-        for run in runs
-        if run.info.status == "RUNNING"
-        and run.data.tags.get("quartet.kind", "stage") not in BELOW  # or a guest of the server
-        and not notes.get(run.info.run_id)
-    ]
-    alive = [one for one, dead in notes.items() if not dead]
-    running = dict.fromkeys(names.get(one, one) for one in alive + open_runs)
-    return References(digests=frozenset(digests), running=tuple(running))
+        alive = [one for one, dead in notes.items() if not dead]
+        open_runs = [one for one in names if not notes.get(one)]
+        known = {one: names.get(one) or self._tracker.run_name(one) or one for one in alive}
+        return tuple(dict.fromkeys([*known.values(), *(names[one] for one in open_runs)]))
 
-
-def _named(tags: Mapping[str, str]) -> set[str]:
-    """Every digest that tags name, their stage's own and those of its inputs."""
-    texts = [text for key, text in tags.items() if key in NAMING or key.startswith("input.")]
-    return {match for text in texts for match in DIGEST.findall(text)}
-
-
-def _parent(run: Any) -> str:
-    return str(run.data.tags.get("mlflow.parentRunId", ""))
+    @contextlib.contextmanager
+    def _asking(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # MLflow passes on errors of several libraries
+            raise QuartetError(
+                f"MLflow at {self._tracker.uri} did not tell what is referred to "
+                f"({describe(error)}), and nothing is removed without knowing it; repair it and "
+                "try again"
+            ) from error
 
 
 def _is_dead(path: Path) -> bool:

@@ -282,12 +282,56 @@ def test_a_note_that_is_delivered_while_references_are_read_still_refers(
     by_note_of_result(place)
     ask = place.tracker.runs
 
-    def then_deliver(**query: Any) -> Iterator[Any]:
-        yield from ask(**query)  # the answer is from before the delivery
+    def then_deliver(*where: str, **query: Any) -> Iterator[Any]:
+        yield from ask(*where, **query)  # the answer is from before the delivery
         drop_note(place.settings.root, f"sft-{digest(3)}")
 
     monkeypatch.setattr(place.tracker, "runs", then_deliver)
-    assert references.read_references(place.settings, place.tracker).digests == {digest(3)}
+    assert references.References(place.settings, place.tracker).name(digest(3))
+
+
+def test_mlflow_is_asked_about_no_stage_that_is_known_to_be_wanted(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(1, 6):
+        place.publish(number, *([number - 1] if number > 1 else []))
+    place.publish(6)
+    place.run({"quartet.kind": "stage", "quartet.digest": digest(5)})
+    asked = []
+    ask = references.References.name
+
+    def name(self: references.References, one: str) -> bool:
+        asked.append(one)
+        return ask(self, one)
+
+    monkeypatch.setattr(references.References, "name", name)
+    assert set(place.found()) == {digest(6)}
+    assert asked == [digest(5), digest(6)]
+
+
+def by_older_child(place: Place) -> None:
+    """A run of before runs listed what they name."""
+    parent = place.run({"quartet.kind": "pipeline"})
+    tags = {"quartet.kind": "stage", "quartet.digest": digest(3), "mlflow.parentRunId": parent}
+    run = place.tracker.client.create_run(place.tracker.experiment_id, tags=tags)
+    place.tracker.client.set_terminated(run.info.run_id)
+
+
+def by_input_of_a_version(place: Place) -> None:
+    client = place.tracker.client
+    client.create_registered_model("toy")
+    tags = {"input.actor": digest(3), "quartet.digest": digest(9)}
+    client.create_model_version("toy", "file:///nowhere", tags=tags)
+
+
+@pytest.mark.parametrize("refer", [by_older_child, by_input_of_a_version])
+def test_older_runs_and_inputs_of_versions_refer_too(
+    place: Place, refer: Callable[[Place], None]
+) -> None:
+    place.publish(3)
+    place.publish(4)
+    refer(place)
+    assert place.clean() == {digest(4)}
 
 
 def test_a_run_of_somebody_else_blocks_nothing(place: Place) -> None:
