@@ -261,7 +261,7 @@ class Tracker:
         return [str(one.experiment_id) for one in every(self.client.search_experiments)]
 
     def versions(self, where: str = "") -> Iterator[Any]:
-        return every(self.client.search_model_versions, filter_string=where, max_results=1000)
+        return every(self.client.search_model_versions, filter_string=where)
 
     def find_tagged(self, tags: Mapping[str, str], *, status: str = "") -> list[str]:
         """Return the runs that carry all these tags, the newest first."""
