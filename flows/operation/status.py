@@ -12,6 +12,7 @@ from tasks.escaping import in_one_line
 from tasks.machine.addresses import addresses, is_locked, running_up
 from tasks.machine.lookup import Kind, find_server, prefect_client
 from tasks.settings import Settings
+from tasks.upkeep.weight import DAYS, weigh
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -138,7 +139,15 @@ def _stage_lines(client: "SyncPrefectClient", flow_run_id: UUID) -> Iterator[str
 
 
 def _disk_lines(settings: Settings) -> Iterator[str]:
-    size = sum(path.stat().st_size for path in settings.store.rglob("*") if path.is_file())
     stages = len(list(settings.store.glob("*/*/MANIFEST.json")))
     free = shutil.disk_usage(existing_folder(settings.root)).free
-    yield f"Store         {stages} stages, {size / 1e9:.2f} GB; {free / 1e9:.1f} GB of disk free"
+    yield f"Disk          {stages} published stages; {_in_gb(free)} free"
+    for part in weigh(settings):
+        newer = "" if part.newer is None else f", {_in_gb(part.newer)} of it from {DAYS} days"
+        yield f"                {part.name}: {_in_gb(part.size)}{newer}"
+    if stages:
+        yield "                what of it nothing refers to: `quartet gc --dry-run`"
+
+
+def _in_gb(size: int) -> str:
+    return f"{size / 1e9:.2f} GB"
