@@ -32,8 +32,9 @@ from models.training.config import SpikeConfig
 RECORD = "spikes.json"
 NORMAL = 1.4826
 """Of a median absolute deviation: the standard deviation of a normal distribution."""
-LEAST_DEVIATION = 0.03
-"""Of the median: steadier losses count as if they deviated so much."""
+LEAST_DEVIATION, LEAST_NATS = 0.03, 0.01
+"""As a share of the median, and in nats: steadier losses count as if they deviated so much. Near
+zero, which a small corpus can reach, a loss leaps to ten times its median without any harm."""
 
 logger = logging.getLogger(__name__)
 
@@ -184,7 +185,7 @@ class SpikeWatch(TrainerCallback):  # type: ignore[misc]
             return math.nan, math.inf
         median = statistics.median(self._losses)
         deviation = NORMAL * statistics.median(abs(loss - median) for loss in self._losses)
-        least = LEAST_DEVIATION * abs(median)
+        least = max(LEAST_DEVIATION * abs(median), LEAST_NATS)
         return median, median + self._config.deviations * max(deviation, least)
 
 

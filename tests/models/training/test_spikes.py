@@ -261,6 +261,16 @@ def test_a_spike_lies_so_many_robust_deviations_above_the_median() -> None:
     assert spike["bound"] == pytest.approx(7.1652)
 
 
+def test_a_loss_near_zero_may_leap_to_ten_times_its_median() -> None:
+    watch = SpikeWatch(SpikeConfig(recover=True, window=8), None, "pretrain", lambda m, step: None)
+    for step in range(1, 9):
+        watch.judge(step, 0.001, True)
+    watch.judge(9, 0.0135, True)
+    watch.judge(10, 0.1, True)
+    with pytest.raises(SpikeError):
+        watch.judge(11, 0.102, True)  # ten times 0.01 nats above the median
+
+
 def test_a_spike_right_behind_skipped_batches_reaches_back_before_them() -> None:
     """The weights were spoilt before: leaving out one batch after the other would never end it."""
     config = SpikeConfig(recover=True, window=8)
