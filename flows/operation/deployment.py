@@ -11,7 +11,7 @@ NEEDS = {
     "reviews-pretrained": "Needs your own files and the model; takes 47 minutes on film reviews.",
     "hh-rlhf": "Needs the Hugging Face hub and a GPU; takes hours.",
     "improve": "Needs nothing with the simulated annotator; takes 3 minutes a round on top of SFT.",
-    "foundations": "Needs nothing; `quartet plan foundations` says how long it takes.",
+    "foundations": "Needs nothing; takes 51 minutes on two cores.",
     "compare": "Needs two to seven pipeline runs; takes seconds.",
     "evaluate-models": "Needs models; takes 10 to 25 seconds for two models of the quickstart.",
     "benchmark": "Needs models, and a file of questions or the extra lm-eval.",

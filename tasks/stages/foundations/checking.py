@@ -1,7 +1,7 @@
 """What came of each claim: its two numbers, their difference with its interval, and a verdict.
 
 Where both models published what they did row by row, the difference has a paired bootstrap's
-interval, and a claim whose interval holds zero is left open.
+interval, and a claim whose interval holds zero, or whose difference is nearly none, is left open.
 """
 
 import math
@@ -18,6 +18,9 @@ from models.statistics.intervals import Interval, paired_bootstrap
 from tasks.stages.foundations.claims import SHOTS, Claim, claims
 
 RESAMPLES = 1000
+LEAST = 0.001
+"""A difference that has no interval is open below it."""
+
 Verdict: TypeAlias = Literal["held", "open", "did not hold"]
 Values: TypeAlias = Mapping[str, float]
 
@@ -63,7 +66,10 @@ def _value(name: str, metric: str, metrics: Mapping[str, Values]) -> float:
 
 
 def _verdict(gain: Interval, margin: float) -> Verdict:
-    low, high = (one if math.isfinite(one) else gain.mean for one in (gain.low, gain.high))
+    ends = (gain.low, gain.high)
+    if not all(map(math.isfinite, ends)):  # of many thousands of tokens, or of one answer
+        ends = (gain.mean - LEAST, gain.mean + LEAST)
+    low, high = ends
     if low <= -margin <= high:
         return "open"
     return "held" if gain.mean > -margin else "did not hold"

@@ -27,6 +27,12 @@ def test_a_lower_number_is_better_where_the_claim_says_so() -> None:
     assert found["Attention beats recurrence (GPT-2)"]["verdict"] == "did not hold"
 
 
+def test_a_difference_of_next_to_nothing_is_open() -> None:
+    metrics = {"lstm": {"pretrain/bits_per_byte": 1.1}, "rnn": {"pretrain/bits_per_byte": 1.1005}}
+    (found,) = check_claims(metrics, {})
+    assert found["verdict"] == "open"
+
+
 def test_a_claim_may_name_another_stages_metric_or_a_baseline() -> None:
     metrics = {
         "ngram": {"ngram/bits_per_byte": 1.5},
