@@ -141,7 +141,7 @@ def test_status_tells_where_nothing_runs(place: Place) -> None:
     done = place.run("status")
     assert done.returncode == 0, done.stderr
     assert "no `quartet up` is running" in done.stdout
-    assert "0 stages" in done.stdout
+    assert "0 published stages" in done.stdout
 
 
 @pytest.mark.slow
