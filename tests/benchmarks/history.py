@@ -18,13 +18,13 @@ import subprocess
 import sys
 import tempfile
 import time
-import uuid
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-ID, DIGEST = re.compile(r"\b[0-9a-f]{32}\b"), re.compile(r"\b[0-9a-f]{64}\b")
+NAME = re.compile(r"\b(?:[0-9a-f]{32}|[0-9a-f]{64})\b")
+"""An id of a run or a digest."""
 OF_RUNS = ("runs", "tags", "params", "latest_metrics")
 OF_VERSIONS = ("model_versions", "model_version_tags")
 SMALL = 2**17
@@ -42,9 +42,11 @@ class Copy:
         """Rename every id of a run and every digest in a text."""
         if not isinstance(text, str):
             return text
-        digest = lambda m: sha256(f"{m[0]}{self.number}".encode()).hexdigest()  # noqa: E731
-        run_id = lambda m: uuid.uuid5(uuid.NAMESPACE_OID, f"{m[0]}{self.number}").hex  # noqa: E731
-        return ID.sub(run_id, DIGEST.sub(digest, text))
+        return NAME.sub(self._renamed, text)
+
+    def _renamed(self, found: re.Match[str]) -> str:
+        """Another name of the same length."""
+        return sha256(f"{found[0]}{self.number}".encode()).hexdigest()[: len(found[0])]
 
 
 def multiply_database(path: Path, copies: Sequence[Copy]) -> None:
