@@ -127,7 +127,7 @@ class _Module:
         body = ast.Module(body=statements, type_ignores=[])
         local = _imported(body)
         WithoutTexts().visit(body)
-        definition = _Definition("\n".join(map(ast.dump, body.body)))
+        definition = _Definition("\n".join(map(_written, body.body)))
         for dotted in _loaded(body):
             self._bind(definition, dotted, local)
         if whole:  # what is imported, and the packages that hold it, run their statements too
@@ -151,6 +151,22 @@ class _Module:
             definition.reaches.update(found, (_Name(one.module, WHOLE) for one in found))
             if len(found) == 1:  # else a module as a whole, by whatever name
                 definition.meanings[dotted if found[0].name != first else first] = found[0]
+
+
+def _written(part: object) -> str:
+    """A part of a syntax tree as text, the same in every Python: `ast.dump` is not.
+
+    Fields that are empty are left out: newer Pythons have more of them.
+    """
+    if isinstance(part, list):
+        return f"[{', '.join(map(_written, part))}]"
+    if not isinstance(part, ast.AST):
+        return repr(part)
+    fields = [(name, value) for name, value in ast.iter_fields(part) if value not in (None, [])]
+    if isinstance(part, ast.Constant):
+        fields = [("value", part.value)]
+    text = ", ".join(f"{name}={_written(value)}" for name, value in fields)
+    return f"{type(part).__name__}({text})"
 
 
 def _loaded(tree: ast.AST) -> set[str]:

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from packaging.version import Version
+
 from tasks.results.code import code_digest
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -48,16 +50,26 @@ def stage_digest(
         "seed": seed,
         "inputs": dict(inputs),
         "code": code_digest(module),
-        "libraries": library_versions(),
+        "libraries": _releases(),
     }
     return hashlib.sha256(canonical_json(identity).encode()).hexdigest()
 
 
 @functools.cache
 def library_versions() -> dict[str, str]:
-    """Versions of the libraries that shape numbers, and of Python."""
+    """Versions of the libraries that shape numbers, and of Python: a manifest's."""
     versions = {name: importlib.metadata.version(name) for name in NUMERIC_LIBRARIES}
     return versions | {"python": ".".join(map(str, sys.version_info[:2]))}
+
+
+def _releases() -> dict[str, str]:
+    """What of the versions names a result.
+
+    Neither Python's nor a build's (`+cpu`, `+cu130`): all gave the same weights to the byte on a
+    CPU, so that machines which differ in these share results. The manifest tells them.
+    """
+    versions = library_versions()
+    return {name: Version(versions[name]).public for name in NUMERIC_LIBRARIES}
 
 
 def file_digest(path: Path) -> str:
