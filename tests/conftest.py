@@ -6,12 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 SETTINGS = (
     *("HOME", "TRACKING_URI", "EXPERIMENT", "DEVICE", "THREADS"),
     *("RATERS", "PROCESSES", "SHARDING", "TENSOR_PARALLEL"),
 )
+
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")  # a busy machine fails no test
 
 
 @pytest.fixture(scope="session")

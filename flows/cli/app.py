@@ -7,7 +7,6 @@ stand inside the commands, so that errors appear at once.
 import contextlib
 import functools
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -83,7 +82,7 @@ def up(
     ] = True,
     prefect_file: Annotated[
         Path | None,
-        typer.Option(help="File of deployments; default: prefect.yaml of the checkout."),
+        typer.Option(help="File of deployments in place of those of Quartet."),
     ] = None,
 ) -> None:
     """Start or find both servers, register the deployments and run a worker, until Ctrl-C."""
@@ -96,10 +95,12 @@ def up(
     from flows.operation.up import up as serve
 
     options = Options(
-        prefect_port=prefect_port, mlflow_port=mlflow_port, worker=worker, password=password
+        prefect_port=prefect_port,
+        mlflow_port=mlflow_port,
+        worker=worker,
+        password=password,
+        prefect_file=prefect_file and prefect_file.absolute(),
     )
-    if prefect_file is not None:
-        options = replace(options, prefect_file=prefect_file.absolute())
     with _errors_in_one_line():
         raise typer.Exit(serve(options))
 

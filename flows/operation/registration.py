@@ -26,15 +26,18 @@ from prefect.exceptions import ObjectNotFound
 from prefect.workers.process import ProcessWorker
 from pydantic import ValidationError
 
-import flows
 from models.errors import QuartetError
 from tasks.escaping import for_terminal
 from tasks.machine.logs import tail
 from tasks.machine.lookup import prefect_client
 from tasks.machine.servers import start_child
+from tasks.results.store import write_whole
 from tasks.settings import load_settings
 
 POOL = "quartet"
+
+AUTOMATIONS = Path(__file__).parent / "automations"
+"""The automations that Quartet brings, one YAML file each."""
 
 DEPLOY_SECONDS = 300.0
 
@@ -122,11 +125,20 @@ def deploy(api: str, file: Path, *, log: Path, environment: Mapping[str, str]) -
     return names
 
 
+def write_deployments(home: Path) -> Path:
+    """Write the prefect.yaml of what Quartet brings into a home; return its path."""
+    from flows.operation.deployments import prefect_yaml
+
+    file = home / "prefect.yaml"
+    write_whole(file, prefect_yaml())
+    return file
+
+
 def _names(file: Path) -> list[str]:
     if not file.is_file():
         raise QuartetError(
-            f"there is no {file}, wanted the deployments to register; run `quartet up` from a "
-            "checkout (pip install -e .), not from an installed wheel"
+            f"there is no {file}, wanted the deployments to register; leave --prefect-file out for "
+            "those of Quartet"
         )
     content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
     names = [str(one.get("name")) for one in content.get("deployments") or []]
@@ -229,17 +241,17 @@ def _deployment_id(client: SyncPrefectClient, path: Path, name: str) -> str:
 
 
 def main() -> None:
-    """Register what the checkout has with the server that PREFECT_API_URL names."""
+    """Register what Quartet brings with the server that PREFECT_API_URL names."""
     api = os.environ.get("PREFECT_API_URL", "")
-    root = Path(str(flows.__file__)).resolve().parents[1]
     try:
         if not api:
             raise QuartetError("PREFECT_API_URL is not set, wanted the Prefect server's address")
         if "--keep-pool" not in sys.argv[1:]:
             ensure_work_pool(api)
-        log = load_settings().root / "logs" / "deploy.log"
-        names = deploy(api, root / "prefect.yaml", log=log, environment=os.environ)
-        names += apply_automations(api, root / "infra" / "automations")
+        home = load_settings().root
+        log, file = home / "logs" / "deploy.log", write_deployments(home)
+        names = deploy(api, file, log=log, environment=os.environ)
+        names += apply_automations(api, AUTOMATIONS)
     except QuartetError as error:
         sys.exit(f"quartet: {error}")
     print(for_terminal(f"Registered with {api}: {', '.join(names)}"))

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import flows
 from flows.operation.servers import choose_servers, how_to_log_in
 from models.errors import QuartetError
 from tasks.escaping import for_terminal
@@ -38,13 +37,17 @@ HEALTH_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """Options of the command line; automations are in infra/automations beside the file."""
+    """Options of the command line.
+
+    Attributes:
+        prefect_file: Deployments in place of those of Quartet, with automations beside it.
+    """
 
     prefect_port: int = 4200
     mlflow_port: int = 5000
     worker: bool = True
     password: bool = True
-    prefect_file: Path = Path(str(flows.__file__)).resolve().parents[1] / "prefect.yaml"
+    prefect_file: Path | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -101,7 +104,10 @@ class _Operation:
 
         def start() -> Child:
             environment = server_environment(kind, self.settings, port, password)
-            return start_child(name, command, log=self.log(name), environment=environment)
+            home = self.settings.root  # uvicorn takes modules from its current folder
+            return start_child(
+                name, command, log=self.log(name), environment=environment, folder=home
+            )
 
         def wait(child: Child) -> None:
             wait_for_server(kind, port, child, self.environment, say=_say)
@@ -119,14 +125,16 @@ class _Operation:
 
         registration.ensure_work_pool(self.servers.api)
         _say("Deployments: registering ...")
+        given = self.options.prefect_file
+        file = given or registration.write_deployments(self.settings.root)
         names = registration.deploy(
             self.servers.api,
-            self.options.prefect_file,
+            file,
             log=self.log("deploy"),
             environment=self.environment,
         )
         _say(f"Deployments: {len(names)} registered")
-        folder = self.options.prefect_file.parent / "infra" / "automations"
+        folder = file.parent / "automations" if given else registration.AUTOMATIONS
         automations = registration.apply_automations(self.servers.api, folder)
         if automations:
             _say(f"Automations: {len(automations)}, at work once somebody enables them in Prefect")

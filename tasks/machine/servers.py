@@ -76,6 +76,8 @@ def start_child(
 ) -> Child:
     """Start a process that ends with us and that Ctrl-C in the terminal does not reach.
 
+    It and what it starts take no modules from the current folder.
+
     Args:
         grace_seconds: Time to end by itself.
         inner_first: Whether what it started is ended before it is.
@@ -90,7 +92,7 @@ def start_child(
             stdin=subprocess.PIPE,
             stdout=file,
             stderr=subprocess.STDOUT,
-            env=dict(environment),
+            env={**environment, "PYTHONSAFEPATH": "1"},
             cwd=folder,
             start_new_session=True,
             pass_fds=inherited,

@@ -99,7 +99,9 @@ def _start(settings: Settings, port: int, login: str) -> Child:
     for older in folder.glob("prefect-of-*.log"):
         older.unlink(missing_ok=True)  # a server that still runs keeps its own open
     log = folder / f"prefect-of-{os.getpid()}.log"
-    return start_child("Prefect server", command, log=log, environment=environment)
+    return start_child(
+        "Prefect server", command, log=log, environment=environment, folder=settings.root
+    )
 
 
 def _wait(child: Child, port: int, login: str, seconds: float) -> None:

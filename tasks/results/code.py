@@ -156,10 +156,13 @@ class _Module:
 def _written(part: object) -> str:
     """A part of a syntax tree as text, the same in every Python: `ast.dump` is not.
 
-    Fields that are empty are left out: newer Pythons have more of them.
+    Left out are empty fields, of which newer Pythons have more, and empty texts that Python 3.12
+    finds between the parts of a format.
     """
     if isinstance(part, list):
         return f"[{', '.join(map(_written, part))}]"
+    if isinstance(part, ast.JoinedStr):
+        part = ast.JoinedStr([one for one in part.values if getattr(one, "value", None) != ""])
     if not isinstance(part, ast.AST):
         return repr(part)
     fields = [(name, value) for name, value in ast.iter_fields(part) if value not in (None, [])]

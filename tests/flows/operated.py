@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +30,9 @@ from tasks.results.store import Manifest
 
 IN_TWO = {"QUARTET_PROCESSES": "2", "QUARTET_DEVICE": "cpu"}
 """Job variables of a run whose trainings are two processes."""
+
+QUARTET = (sys.executable, "-c", "from flows.cli.app import main; main()")
+"""The command of the checkout."""
 
 READY_SECONDS = 120
 RUN_SECONDS = 240
@@ -237,9 +240,13 @@ def until(reached: Callable[[], bool], seconds: float, what: str) -> None:
 
 @contextmanager
 def operated(
-    home: Path, *, worker: bool = True, environment: Mapping[str, str] = MappingProxyType({})
+    home: Path,
+    *,
+    worker: bool = True,
+    environment: Mapping[str, str] = MappingProxyType({}),
+    program: Sequence[str] = QUARTET,
 ) -> Iterator[Operation]:
-    """Run `quartet up` on free ports, with the checkout's own deployments."""
+    """Run `quartet up` on free ports, with Quartet's own deployments."""
     ports = free_ports(2)
     log = home / "up.log"
     given = {
@@ -254,7 +261,7 @@ def operated(
     words += [] if worker else ["--no-worker"]
     with log.open("w") as file:
         process = subprocess.Popen(
-            [sys.executable, "-c", "from flows.cli.app import main; main()", *words],
+            [*program, *words],
             stdout=file, stderr=subprocess.STDOUT, env=given, text=True,
             start_new_session=True,
         )  # fmt: skip

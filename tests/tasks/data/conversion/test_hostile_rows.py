@@ -91,7 +91,7 @@ def assert_canonical(collection: Collection, row: dict[str, Any]) -> None:
     assert row.get("tie", True) is True
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.lists(ROWS, min_size=1, max_size=2), st.sampled_from(COLLECTIONS), CONFIGS)
 def test_any_row_gives_canonical_rows_or_a_reason(
     rows: list[dict[str, Any]], collection: Collection, config: DataConfig

@@ -230,7 +230,7 @@ def assert_read_back(collection: Collection, rows: list[Row], write: Write, file
     assert asked == [{"prompt": row["prompt"]} for row in rows]
 
 
-some = settings(max_examples=30, deadline=None)
+some = settings(max_examples=30)
 
 
 @some
