@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from models.errors import QuartetError
 from tasks.settings import Settings
@@ -36,6 +36,8 @@ PUBLISHED = "published"
 
 Texts: TypeAlias = Mapping[str, str]
 Numbers: TypeAlias = Mapping[str, float]
+
+Lifecycle: TypeAlias = Literal["active_only", "deleted_only", "all"]
 
 PARAMETERS = 100
 """Parameters of one request, MLflow's own limit."""
@@ -241,24 +243,33 @@ class Tracker:
             self.client.set_terminated(run_id, status=status)
 
     def runs(
-        self, where: str = "", *, experiments: Sequence[str] = (), page: int = 1000
+        self,
+        where: str = "",
+        *,
+        experiments: Sequence[str] = (),
+        page: int = 1000,
+        lifecycle: Lifecycle = "active_only",
     ) -> Iterator[Any]:
         """All runs that pass a filter, the newest first; of its own experiment unless named.
 
         Args:
             page: Runs that are asked for at once; each costs, so few where few are wanted.
+            lifecycle: Whether deleted ones count.
         """
         return every(
             self.client.search_runs,
             experiment_ids=[*experiments] or [self.experiment_id],
             filter_string=where,
+            run_view_type=entities.ViewType.from_string(lifecycle),
             max_results=page,
             order_by=["attributes.start_time DESC"],
         )
 
-    def experiments(self) -> list[str]:
+    def experiments(self, lifecycle: Lifecycle = "active_only") -> list[str]:
         """Ids of all experiments: several may share one store."""
-        return [str(one.experiment_id) for one in every(self.client.search_experiments)]
+        view = entities.ViewType.from_string(lifecycle)
+        found = every(self.client.search_experiments, view_type=view)
+        return [str(one.experiment_id) for one in found]
 
     def versions(self, where: str = "") -> Iterator[Any]:
         return every(self.client.search_model_versions, filter_string=where)

@@ -3,7 +3,7 @@
 Referred to is whatever can be reached, through the inputs of manifests, from a registered model
 version, from the stages of a pipeline run in MLflow that nobody has deleted, from a note that
 waits for `quartet sync`, or from a lock that is held. Where something is not known it is kept: a
-stage whose run this MLflow never saw, a folder whose manifest cannot be read, and every published
+stage whose run this MLflow never had, a folder whose manifest cannot be read, and every published
 stage while a pipeline runs, which may be about to reuse it.
 
 To remove, the locks are taken first, then references are read again, then each folder is renamed
@@ -28,7 +28,7 @@ from tasks.results.store import MANIFEST, Manifest
 from tasks.settings import Settings
 from tasks.tracking.client import Tracker
 from tasks.tracking.recording import page_folder
-from tasks.upkeep.references import References
+from tasks.upkeep.references import LOOKED_UP, References
 
 logger = logging.getLogger(__name__)
 
@@ -135,20 +135,21 @@ def _held_by_others(entries: Iterable[Entry], ours: set[tuple[str, str]]) -> set
 def _judge(
     settings: Settings, entries: Sequence[Entry], held: set[tuple[str, str]], days: float
 ) -> Garbage:
-    tracker = Tracker(settings)
-    references = References(settings, tracker)
+    references = References(settings, Tracker(settings))
     manifests = {one.path: read_manifest(one.path) for one in entries if not one.suffix}
     inputs: dict[str, set[str]] = {}
     for manifest in manifests.values():
         if manifest is not None:
             inputs.setdefault(manifest.digest, set()).update(manifest.inputs.values())
-    reached = _reach({digest for _, digest in held}, inputs)
+    # A run refers to what it made. Of one made while MLflow was away, another may know it as well.
+    made = {one.digest: one.run_id for one in manifests.values() if one}
+    kept = {digest for digest, run_id in made.items() if run_id not in references.deleted}
+    reached = _reach({digest for _, digest in held} | kept, inputs)
     for digest in _consumers_first({one.digest for one in entries}, inputs):
         if digest not in reached and references.name(digest):
             reached |= _reach({digest}, inputs)
-    unreached = [one for one in manifests.values() if one and one.digest not in reached]
-    foreign = [manifest for manifest in unreached if _is_foreign(manifest, tracker)]
-    reached |= _reach({manifest.digest for manifest in foreign}, inputs)
+    taken = set().union(*inputs.values())
+    last = [made[one] for one in sorted(kept - taken) if made[one]]
     whole = {one.key for one in entries if not one.suffix}
     items = []
     for one in entries:
@@ -166,7 +167,7 @@ def _judge(
         with contextlib.suppress(FileNotFoundError):  # another `quartet gc` is at it
             if one.stage in CACHES and (one.suffix == "removed" or _age_days(one.path) >= days):
                 items.append(_item(one, CACHES[one.stage], "not used lately; made again if needed"))
-    notices = _notices(references, foreign, manifests.values(), tracker)
+    notices = _notices(references, references.never_had(last), manifests.values())
     return Garbage(items=tuple(items), notices=tuple(notices), older_than_days=days)
 
 
@@ -195,10 +196,7 @@ def _why_unfinished(one: Entry, reached: set[str], days: float, *, published: bo
 
 
 def _notices(
-    references: References,
-    foreign: Sequence[Manifest],
-    manifests: Iterable[Manifest | None],
-    tracker: Tracker,
+    references: References, foreign: Sequence[str], manifests: Iterable[Manifest | None]
 ) -> list[str]:
     messages = []
     if references.running:
@@ -207,9 +205,10 @@ def _notices(
             f"{', '.join(references.running)}; a run that was killed is closed by `quartet sync`"
         )
     if foreign:
+        least = "at least " if len(foreign) == LOOKED_UP else ""
         messages.append(
-            f"kept {len(foreign)} stages, and what they were made from: the MLflow at "
-            f"{tracker.uri} never had the runs that made them, so another may refer to them"
+            f"kept {least}{len(foreign)} stages, and what they were made from: the MLflow at "
+            f"{references.uri} never had the runs that made them, so another may refer to them"
         )
     damaged = sum(manifest is None for manifest in manifests)
     if damaged:
@@ -240,15 +239,6 @@ def _consumers_first(digests: set[str], inputs: dict[str, set[str]]) -> list[str
         return depths[digest]
 
     return sorted(digests, key=lambda digest: (-depth(digest), digest))
-
-
-def _is_foreign(manifest: Manifest, tracker: Tracker) -> bool:
-    """Whether a stage was made by a run that this MLflow neither has nor had.
-
-    One made while its MLflow was away names no run, so it may be known to another as well.
-    """
-    run_id = manifest.run_id
-    return not run_id or (tracker.status(run_id) is None and not tracker.was_deleted(run_id))
 
 
 def _age_days(folder: Path) -> float:

@@ -1,13 +1,15 @@
 """What refers to published stages: the registry, MLflow's runs, notes that wait, running pipelines.
 
-Read for `quartet gc`, so in doubt something counts as referred to. MLflow is asked about one digest
-at a time, by the tag that lists what a run names; only versions, and runs that are older than that
-tag, are read as a whole.
+Read for `quartet gc`, so in doubt something counts as referred to. A stage is referred to by the
+run that made it, so MLflow is asked which runs somebody has deleted, and then only about the stages
+that those made: one digest at a time, by the tag that lists what a run names. Versions, and runs
+that are older than that tag, are read whole, if any stage is asked about.
 """
 
 import contextlib
+import functools
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from tasks.machine.liveness import Note, runs_folder
 from tasks.settings import Settings
 from tasks.tracking.client import Tracker
 from tasks.tracking.outages import describe, read_notes
-from tasks.tracking.queries import BELOW, NAMES, named_digests
+from tasks.tracking.queries import BELOW, NAMES, named_digests, tagged
 
 OLDER = tuple(
     f"tags.`{NAMES}` IS NULL and tags.`quartet.kind` {kind}"
@@ -29,12 +31,17 @@ OLDER = tuple(
 ASKED = 20
 """Runs that are looked at together; nearly always the first one counts."""
 
+LOOKED_UP = 200
+"""Runs of which one question can tell whether MLflow ever had them."""
+
 
 class References:
     """What something outside the store names, and who runs.
 
     Attributes:
+        uri: Of the MLflow that was asked.
         running: Names of running pipeline runs.
+        deleted: Ids of runs that somebody deleted, and of those below them.
     """
 
     def __init__(self, settings: Settings, tracker: Tracker) -> None:
@@ -45,19 +52,15 @@ class References:
         """
         # First: a run that ends meanwhile, or a note that is delivered, has then left its tags.
         notes = {path.stem: _is_dead(path) for path in sorted(runs_folder(settings).glob("*.json"))}
-        self._tracker, self._deleted = tracker, dict[str, bool]()
+        self._tracker, self.uri = tracker, tracker.uri
         self._named = set[str]()
         for note in read_notes(settings.root):
             self._named |= named_digests(note.tags) | ({note.digest} if note.digest else set())
         tracker.check()
         with self._asking():
             self._experiments = tracker.experiments()
-            for where in OLDER:
-                for run in self._runs(where):
-                    self._named |= named_digests(run.data.tags)
-            for version in tracker.versions():
-                self._named |= named_digests(version.tags)
             self.running = self._find_running(notes)
+            self.deleted = frozenset(self._find_deleted())
 
     def name(self, digest: str) -> bool:
         """Whether a run that counts, a version or a note names a digest; asked once if so.
@@ -65,20 +68,56 @@ class References:
         Raises:
             QuartetError: MLflow does not answer.
         """
-        if digest not in self._named:
+        if digest in self._named or digest in self._named_without_list:
+            return True
+        with self._asking():
             where = f"tags.`{NAMES}` LIKE '%{digest}%'"
-            with self._asking():
-                if next(self._runs(where, ASKED), None) is not None:
-                    self._named.add(digest)
+            if next(self._runs(where, ASKED), None) is not None:
+                self._named.add(digest)
         return digest in self._named
+
+    def never_had(self, run_ids: Sequence[str]) -> list[str]:
+        """Those of the first few runs that MLflow neither has nor had.
+
+        Raises:
+            QuartetError: MLflow does not answer.
+        """
+        asked = list(dict.fromkeys(run_ids))[:LOOKED_UP]
+        if not asked:
+            return []
+        where = f"attributes.run_id IN ({', '.join(repr(one) for one in asked)})"
+        with self._asking():
+            everywhere = self._tracker.experiments("all")
+            found = self._tracker.runs(where, experiments=everywhere, lifecycle="all")
+            known = {str(run.info.run_id) for run in found}
+        return [one for one in asked if one not in known]
+
+    @functools.cached_property
+    def _named_without_list(self) -> frozenset[str]:
+        """What versions name, and runs that do not list it."""
+        found = set[str]()
+        with self._asking():
+            for where in OLDER:
+                for run in self._runs(where):
+                    found |= named_digests(run.data.tags)
+            for version in self._tracker.versions():
+                found |= named_digests(version.tags)
+        return frozenset(found)
+
+    def _find_deleted(self) -> Iterator[str]:
+        """Runs that somebody deleted, and those below them."""
+        everywhere = self._tracker.experiments("all")
+        for run in self._tracker.runs(experiments=everywhere, lifecycle="deleted_only"):
+            yield str(run.info.run_id)
+            if run.data.tags.get("quartet.kind", "") not in BELOW:
+                below = tagged({"mlflow.parentRunId": str(run.info.run_id)})
+                for child in self._tracker.runs(below, experiments=everywhere):
+                    yield str(child.info.run_id)
 
     def _runs(self, where: str, page: int = 1000) -> Iterator[Any]:
         """Runs of all experiments, but for those below a run that somebody deleted."""
         for run in self._tracker.runs(where, experiments=self._experiments, page=page):
-            parent = str(run.data.tags.get("mlflow.parentRunId", ""))
-            if parent not in self._deleted:
-                self._deleted[parent] = bool(parent) and self._tracker.was_deleted(parent)
-            if not self._deleted[parent]:
+            if str(run.info.run_id) not in self.deleted:
                 yield run
 
     def _find_running(self, notes: dict[str, bool]) -> tuple[str, ...]:
