@@ -1,5 +1,6 @@
 """Fixtures that several parts of the tests share."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,9 @@ SETTINGS = (
     *("HOME", "TRACKING_URI", "EXPERIMENT", "DEVICE", "THREADS"),
     *("RATERS", "PROCESSES", "SHARDING", "TENSOR_PARALLEL"),
 )
+
+# Processes that tests start find them too, from whatever folder.
+os.environ["PYTHONPATH"] = str(Path(__file__).resolve().parents[1])
 
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")  # a busy machine fails no test

@@ -4,6 +4,7 @@ Heavy imports stand inside, so that errors appear at once.
 """
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast, get_args
 
@@ -21,9 +22,8 @@ if TYPE_CHECKING:
     from tasks.promotion.promotion import Promotion
     from tasks.registry.records import Record
     from tasks.registry.versions import ModelVersion
-    from tasks.upkeep.garbage import Garbage
+    from tasks.upkeep.sweeping import Item
 
-MIB = 2**20
 MOST = 1_000_000_000
 
 
@@ -166,33 +166,52 @@ def gc(
             max=100_000,
         ),
     ] = 7.0,
+    keep_days: Annotated[
+        float | None,
+        typer.Option(
+            help="Also weights and samples that no run of this many days names; metrics, reports "
+            "and manifests stay.",
+            min=0.0,
+            max=100_000,
+        ),
+    ] = None,
+    accepted: Annotated[
+        bool, typer.Option("--accepted", help="With --keep-days: accepted policies too.")
+    ] = False,
 ) -> None:
-    """List and remove stages and checkpoints that nothing refers to, and unused caches."""
+    """List and remove stages and checkpoints that nothing refers to, unused caches, old weights."""
     if yes and dry_run:
         raise ParameterError("--yes and --dry-run exclude each other; give one of them")
+    if accepted and keep_days is None:
+        raise ParameterError("--accepted says which old weights may go; give --keep-days too")
     from tasks.upkeep.garbage import find_garbage, remove_garbage
+    from tasks.upkeep.retention import find_old, remove_old
+    from tasks.upkeep.sweeping import in_mib
 
     settings = load_settings()
     found = find_garbage(settings, older_than_days=older_than_days)
-    _print_garbage(found)
-    if not found.items:
+    old = () if keep_days is None else find_old(settings, keep_days=keep_days, accepted=accepted)
+    items = [*found.items, *old]
+    _print_garbage(items, found.notices)
+    if not items:
         return
-    total = sum(item.size for item in found.items)
     if dry_run:
         say("dry run: nothing was removed")
         return
     if not yes and not _can_ask():
         say("no terminal to ask in, so nothing was removed; give --yes to remove")
         return
-    if not yes and not typer.confirm(f"Remove these, {_size(total)}?"):
+    if not yes and not typer.confirm(f"Remove these, {in_mib(items)}?"):
         say("nothing was removed")
         return
     removed = remove_garbage(settings, found)
+    if keep_days is not None:
+        removed += remove_old(settings, old, keep_days=keep_days, accepted=accepted)
     gone = {item.path for item in removed}
-    for item in found.items:
+    for item in items:
         if item.path not in gone:
             say(f"kept {item.path}: now in use, or it could not be removed")
-    say(f"removed {len(removed)}, {_size(sum(item.size for item in removed))} freed")
+    say(f"removed {len(removed)}, {in_mib(removed)} freed")
 
 
 def _preset_of(version: "ModelVersion") -> str:
@@ -229,12 +248,14 @@ def _print_lineage(records: "list[Record]") -> None:
     wide_console().print(table)
 
 
-def _print_garbage(found: "Garbage") -> None:
+def _print_garbage(items: "Sequence[Item]", notices: Sequence[str]) -> None:
     from rich.table import Table
 
-    for sentence in found.notices:
+    from tasks.upkeep.sweeping import in_mib
+
+    for sentence in notices:
         say(sentence)
-    if not found.items:
+    if not items:
         say("nothing to remove: everything is referred to, or too recent")
         return
     table = Table("stage", "digest", "what", "age", "size", "reason")
@@ -242,18 +263,13 @@ def _print_garbage(found: "Garbage") -> None:
         column.no_wrap = index in (0, 1, 3, 4)
         column.justify = "right" if index in (3, 4) else "left"
         column.overflow = "fold"
-    for item in found.items:
-        age, size = f"{item.age_days:.1f} days", _size(item.size)
-        add_row(table, item.stage, item.digest[:12], item.what, age, size, item.why)
-    total = sum(item.size for item in found.items)
+    for item in items:
+        age = f"{item.age_days:.1f} days"
+        add_row(table, item.stage, item.digest[:12], item.what, age, in_mib([item]), item.why)
     table.add_section()
-    table.add_row("total", f"{len(found.items)}", "", "", _size(total), "")
+    table.add_row("total", f"{len(items)}", "", "", in_mib(items), "")
     wide_console().print(table)
 
 
 def _can_ask() -> bool:
     return sys.stdin.isatty()
-
-
-def _size(count: int) -> str:
-    return f"{count / MIB:.1f} MiB"

@@ -22,6 +22,7 @@ NEEDS = {
     "sft-again": "Needs a base model; takes half a minute for one of the quickstart.",
     "pretrain": "Needs nothing; takes 3 to 5 minutes with the quickstart.",
     "feedback-watch": "Needs nothing; takes seconds.",
+    "tidy": "Needs nothing; takes seconds.",
     "nightly-evaluation": "Needs an accepted policy; takes 10 seconds for one of the quickstart.",
 }
 """What each deployment needs and how long it takes on two cores; in the order of their use."""

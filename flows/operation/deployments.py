@@ -148,6 +148,22 @@ def _feedback_watch() -> dict[str, Any]:
     )
 
 
+def _tidy() -> dict[str, Any]:
+    return deployment(
+        flow="flows.tidying.tidy_flow",
+        name="tidy",
+        description=(
+            "Shows what can go, with sizes, and removes it if told: stages that nothing refers to, "
+            "and weights and samples of old runs that nobody needs.\n\nMetrics, parameters, "
+            "verdicts, reports and manifests stay; a run that needs removed weights computes them "
+            "again. The schedule is paused."
+        ),
+        tags=["tidy", "schedule"],
+        parameters={"keep_days": 90.0, "accepted": False, "remove": False},
+        schedules=[weekly("MO", parameters={"remove": True})],
+    )
+
+
 def _weekly_with_another_seed() -> dict[str, Any]:
     form = RunForm.of("quickstart").model_copy(update={"seed": 1})
     return weekly("SU", parameters={"run": form.model_dump(mode="json")})
@@ -181,6 +197,7 @@ def _deployments() -> list[dict[str, Any]]:
         ),
         _nightly_evaluation(),
         _feedback_watch(),
+        _tidy(),
         _improve(),
         _foundations(),
         *_about_models(),

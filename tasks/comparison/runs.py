@@ -20,6 +20,7 @@ from tasks.run.exchange import fetch_published
 from tasks.tracking.client import Tracker
 from tasks.tracking.outages import tolerated
 from tasks.tracking.queries import tagged
+from tasks.tracking.removal import in_words
 
 Points: TypeAlias = list[tuple[int, float]]
 
@@ -141,7 +142,7 @@ def gather(tracker: Tracker, store: Store, parent: Any) -> RunRecord:
         samples=to_samples(read_samples(folder)) if folder else (),
         judges=_judge_identities(evaluated, final),
         sft=evaluated.get("input.reference", ""),
-        notes=_notes(info.status, bool(verdict), folder is not None, list(stages)),
+        notes=_notes(info.status, bool(verdict), folder is not None, stages),
     )
 
 
@@ -189,12 +190,15 @@ def _curves(
     return {name: curves[name] for name in names if curves.get(name)}
 
 
-def _notes(status: str, judged: bool, sampled: bool, stages: Sequence[str]) -> list[str]:
-    notes = []
+def _notes(
+    status: str, judged: bool, sampled: bool, stages: Mapping[str, Mapping[str, str]]
+) -> list[str]:
+    removed = {words: stage for stage, tags in stages.items() if (words := in_words(tags))}
+    notes = [f"{words} ({stage})" for words, stage in removed.items()]
     if status != "FINISHED":
         notes.append(f"its status is {status.lower()}")
     if not judged:
-        reached = f"its last stage is {stages[-1]}" if stages else "it has no stage"
+        reached = f"its last stage is {list(stages)[-1]}" if stages else "it has no stage"
         notes.append(f"it was not evaluated ({reached}): compared as far as it got")
     elif not sampled:
         notes.append("its samples are neither in the store nor in MLflow: no win rates")

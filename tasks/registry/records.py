@@ -15,6 +15,7 @@ from tasks.results.manifests import find_manifest
 from tasks.results.store import MANIFEST, Store
 from tasks.tracking.client import Tracker
 from tasks.tracking.queries import tagged
+from tasks.tracking.removal import in_words
 
 MANY = 100
 """Stages by one name that are counted."""
@@ -30,6 +31,7 @@ class Record:
         inputs: Digest of each input by role.
         metrics: The key metrics of its stage.
         asked: Whether the lineage is that of this one.
+        removed: What MLflow says of its weights where they were removed: since when.
         run_id: MLflow run that made it; readers may differ after a backfill.
         made: When, in UTC; readers differ by the seconds between writing and recording.
         stages: Stage of some inputs by digest, as far as the reader knows.
@@ -41,6 +43,7 @@ class Record:
     inputs: Mapping[str, str] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     asked: bool = False
+    removed: str = field(default="", compare=False)
     run_id: str = field(default="", compare=False)
     made: datetime | None = field(default=None, compare=False)
     stages: Mapping[str, str] = field(default_factory=dict, compare=False)
@@ -141,7 +144,9 @@ class Joined:
         if not found:
             return None
         last = found[-1]
-        return replace(found[0], run_id=last.run_id, made=last.made, stages=last.stages)
+        return replace(
+            found[0], removed=last.removed, run_id=last.run_id, made=last.made, stages=last.stages
+        )
 
     def named(self, stage: str, beginning: str) -> set[str]:
         """What any of them has."""
@@ -172,6 +177,7 @@ def _of_run(run: Any) -> Record:
         digest=_digest(run),
         inputs=inputs,
         metrics=_key_metrics(stage, run.data.metrics),
+        removed=in_words(tags),
         run_id=run.info.run_id,
         made=datetime.fromtimestamp(ended / 1000, tz=UTC),
         stages=stages,

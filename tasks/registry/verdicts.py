@@ -21,7 +21,6 @@ from tasks.registry.card import card_body, gather_facts, write_card
 from tasks.registry.versions import (
     CARD,
     CHALLENGER,
-    LOGGED,
     PROMOTION,
     ROLLBACK,
     ROLLED_BACK,
@@ -38,7 +37,7 @@ from tasks.run.reporting import run_logger
 from tasks.settings import load_settings
 from tasks.tracking.client import Tracker
 from tasks.tracking.outages import tolerated
-from tasks.tracking.queries import tagged
+from tasks.tracking.queries import LOGGED, tagged
 
 ACCEPTED, GAIN_LOW, AT, SEAL = (
     f"{VERDICT}.{one}" for one in ("accepted", "gain_low", "at", "evaluation")

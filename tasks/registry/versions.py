@@ -23,7 +23,7 @@ from tasks.results.digests import DIGEST
 from tasks.settings import load_settings
 from tasks.tracking.client import Tracker
 from tasks.tracking.outages import describe, tolerated
-from tasks.tracking.queries import tagged
+from tasks.tracking.queries import LOGGED, tagged
 
 CHAMPION: Literal["champion"] = "champion"
 CHALLENGER = "challenger"
@@ -56,7 +56,6 @@ SHOWN = 3
 """Versions that a message names."""
 
 STAGE = re.compile(r"[a-z][\w-]*")
-LOGGED = re.compile(r"models:/(m-[^/]+)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

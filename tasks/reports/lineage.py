@@ -133,7 +133,7 @@ def _draw_box(axes: Any, one: Record, row: int) -> None:
 def title(record: Record) -> str:
     """Name a record in a word or two."""
     if record.state == "published":
-        return record.stage
+        return ", ".join(filter(None, (record.stage, record.removed)))
     return record.state if not record.stage else f"{record.stage} ({record.state})"
 
 

@@ -10,9 +10,11 @@ from models.errors import StoreError
 from tasks.results.digests import DIGEST
 from tasks.results.manifests import find_manifest
 from tasks.results.store import Manifest, StageRef, Store, verify
+from tasks.run.reporting import run_logger
 from tasks.settings import Settings, load_settings
 from tasks.tracking.client import Tracker
 from tasks.tracking.outages import tolerated
+from tasks.tracking.removal import weights_removed
 
 
 def fetch_published(store: Store, tracker: Tracker, stage: str, digest: str) -> Manifest | None:
@@ -29,6 +31,10 @@ def fetch_published(store: Store, tracker: Tracker, stage: str, digest: str) -> 
     with tolerated(f"the look for a finished {stage}"):
         run_id = tracker.find_published(digest)
         if run_id is None:
+            if date := weights_removed(tracker, digest):
+                run_logger().info(
+                    "%s %s: its weights were removed on %s; made again", stage, digest[:12], date
+                )
             return None
         scratch = store.writing(stage, digest)
         fetched = tracker.fetch_published(run_id, scratch)
@@ -89,8 +95,16 @@ def open_published(stage: str, digest: str) -> StageRef:
         tracker = Tracker(settings)
         with store.lock(stage, digest, on_wait=lambda: None):
             if not store.folder(stage, digest).exists() and tracker.reachable():
-                fetch_published(store, tracker, stage, digest)
+                _want_weights(fetch_published(store, tracker, stage, digest), tracker, digest)
     return store.resolve(f"{stage}/{digest}")
+
+
+def _want_weights(found: Manifest | None, tracker: Tracker, digest: str) -> None:
+    if found is None and (date := weights_removed(tracker, digest)):
+        raise StoreError(
+            f"the weights of {digest[:12]} were removed on {date} by `quartet gc --keep-days`; run "
+            "its pipeline again with the same settings, which computes the same under this digest"
+        )
 
 
 def open_input(ref: StageRef, role: str) -> StageRef | None:

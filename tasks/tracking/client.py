@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 from models.errors import QuartetError
 from tasks.settings import Settings
@@ -29,15 +29,13 @@ from tasks.tracking.outages import (
     explain_unopened,
     write_note,
 )
-from tasks.tracking.queries import every, tagged, with_names
+from tasks.tracking.queries import WEIGHTS_REMOVED, every, tagged, with_names
 
 PUBLISHED = "published"
 """Artifact folder of a stage run that holds what the store holds."""
 
 Texts: TypeAlias = Mapping[str, str]
 Numbers: TypeAlias = Mapping[str, float]
-
-Lifecycle: TypeAlias = Literal["active_only", "deleted_only", "all"]
 
 PARAMETERS = 100
 """Parameters of one request, MLflow's own limit."""
@@ -243,33 +241,24 @@ class Tracker:
             self.client.set_terminated(run_id, status=status)
 
     def runs(
-        self,
-        where: str = "",
-        *,
-        experiments: Sequence[str] = (),
-        page: int = 1000,
-        lifecycle: Lifecycle = "active_only",
+        self, where: str = "", *, experiments: Sequence[str] = (), page: int = 1000
     ) -> Iterator[Any]:
         """All runs that pass a filter, the newest first; of its own experiment unless named.
 
         Args:
             page: Runs that are asked for at once; each costs, so few where few are wanted.
-            lifecycle: Whether deleted ones count.
         """
         return every(
             self.client.search_runs,
             experiment_ids=[*experiments] or [self.experiment_id],
             filter_string=where,
-            run_view_type=entities.ViewType.from_string(lifecycle),
             max_results=page,
             order_by=["attributes.start_time DESC"],
         )
 
-    def experiments(self, lifecycle: Lifecycle = "active_only") -> list[str]:
+    def experiments(self) -> list[str]:
         """Ids of all experiments: several may share one store."""
-        view = entities.ViewType.from_string(lifecycle)
-        found = every(self.client.search_experiments, view_type=view)
-        return [str(one.experiment_id) for one in found]
+        return [str(one.experiment_id) for one in every(self.client.search_experiments)]
 
     def versions(self, where: str = "") -> Iterator[Any]:
         return every(self.client.search_model_versions, filter_string=where)
@@ -280,9 +269,10 @@ class Tracker:
         return [str(run.info.run_id) for run in self.runs(where)]
 
     def find_published(self, digest: str) -> str | None:
-        """Return the newest run that published a digest."""
+        """Return the newest run that published a digest and has it still."""
         self.require()
-        newest = next(self.runs(tagged({"quartet.published": digest}), page=1), None)
+        where = f"{tagged({'quartet.published': digest})} and tags.`{WEIGHTS_REMOVED}` IS NULL"
+        newest = next(self.runs(where, page=1), None)
         return None if newest is None else str(newest.info.run_id)
 
     def fetch_published(self, run_id: str, into: Path) -> Path:

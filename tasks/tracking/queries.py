@@ -1,5 +1,6 @@
 """What MLflow is asked for: filters, and answers of many pages."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -15,6 +16,15 @@ NAMES = "quartet.names"
 
 NAMING = ("quartet.digest", "quartet.published")
 """Tags that hold a digest, beside those of the inputs."""
+
+WEIGHTS_REMOVED = "quartet.weights_removed"
+"""Tag of runs and versions whose weights and samples `quartet gc --keep-days` removed: the date."""
+
+PINNED = "quartet.pinned"
+"""Tag with which people keep the weights of a run or a version, whatever its value."""
+
+LOGGED = re.compile(r"models:/(m-[^/]+)")
+"""Source of a version whose files are a logged model's, and the model's id."""
 
 MOST_NAMES = 100
 """What names more has no such tag: its value would be cut off."""

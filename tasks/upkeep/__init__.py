@@ -1,5 +1,6 @@
 """Keeping a home tidy.
 
-`garbage` finds and removes what no `references` reach; `reconcile` ends runs that were killed;
-`weight` tells what each part weighs.
+`garbage` finds what no `references` reach, `retention` weights that are old and nobody needs;
+`sweeping` removes either. `reconcile` ends runs that were killed; `weight` tells what each part
+weighs.
 """

@@ -6,57 +6,34 @@ waits for `quartet sync`, or from a lock that is held. Where something is not kn
 stage whose run this MLflow never had, a folder whose manifest cannot be read, and every published
 stage while a pipeline runs, which may be about to reuse it.
 
-To remove, the locks are taken first, then references are read again, then each folder is renamed
-away and emptied. Whoever looks for a stage takes its lock, so nobody can have found what is
-removed: a run that did so before either still runs, or has left its reference.
-
 Caches go by age alone: whoever reads one holds it open, whoever misses one makes it again.
 """
 
 import contextlib
-import logging
 import shutil
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from tasks.results.manifests import Entry, list_entries, read_manifest
 from tasks.results.store import MANIFEST, Manifest
 from tasks.settings import Settings
 from tasks.tracking.client import Tracker
 from tasks.tracking.recording import page_folder
-from tasks.upkeep.references import LOOKED_UP, References
-
-logger = logging.getLogger(__name__)
+from tasks.tracking.removal import LOOKED_UP
+from tasks.upkeep.references import References
+from tasks.upkeep.sweeping import (
+    Item,
+    Keys,
+    age_days,
+    held_by_others,
+    reach,
+    remove_folder,
+    size_of,
+    sweep,
+)
 
 CACHES = {"tokens": "texts as tokens"}
 UNFINISHED = {"partial": "checkpoints", "writing": "half a result", "removed": "a removed stage"}
-DAY_SECONDS = 86400.0
-BATCH = 100
-"""Locks held at once."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Item:
-    """Something that can go.
-
-    Attributes:
-        what: Kind of thing, in words.
-        age_days: Since it last changed.
-        size: In bytes.
-        why: Reason, in words.
-    """
-
-    path: Path
-    stage: str
-    digest: str
-    what: str
-    age_days: float
-    size: int
-    why: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +60,7 @@ def find_garbage(settings: Settings, *, older_than_days: float) -> Garbage:
         QuartetError: MLflow does not answer, so that nobody knows what is referred to.
     """
     entries = list(list_entries(settings.store))
-    return _judge(settings, entries, _held_by_others(entries, set()), older_than_days)
+    return _judge(settings, entries, held_by_others(entries, set()), older_than_days)
 
 
 def remove_garbage(settings: Settings, garbage: Garbage) -> list[Item]:
@@ -92,18 +69,11 @@ def remove_garbage(settings: Settings, garbage: Garbage) -> list[Item]:
     Raises:
         QuartetError: MLflow does not answer; what was removed before stays removed.
     """
-    removed: list[Item] = []
-    wanted = {item.path: item for item in garbage.items}
-    for start in range(0, len(garbage.items), BATCH):
-        batch = {item.path for item in garbage.items[start : start + BATCH]}
-        with contextlib.ExitStack() as locks:
-            entries = list(list_entries(settings.store))
-            mine = dict.fromkeys(one.key for one in entries if one.path in batch)
-            ours = {key for key in mine if _try_lock(locks, settings.store, key)}
-            held = _held_by_others(entries, ours)
-            still = _judge(settings, entries, held, garbage.older_than_days)
-            paths = [item.path for item in still.items if item.path in batch]
-            removed += [wanted[path] for path in paths if _remove(path)]
+
+    def judge(entries: Sequence[Entry], held: Keys) -> Iterable[Item]:
+        return _judge(settings, entries, held, garbage.older_than_days).items
+
+    removed = sweep(settings.store, garbage.items, judge, lambda item: remove_folder(item.path))
     for item in removed:
         if not (settings.store / item.stage / item.digest).exists():  # its page goes with it
             page = page_folder(settings.root, item.stage, item.digest)
@@ -111,30 +81,7 @@ def remove_garbage(settings: Settings, garbage: Garbage) -> list[Item]:
     return removed
 
 
-def _try_lock(locks: contextlib.ExitStack, root: Path, key: tuple[str, str]) -> bool:
-    """Take the lock of a stage until the stack closes; False if its run lives."""
-    lock = FileLock(root / key[0] / f"{key[1]}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except (Timeout, OSError):
-        return False
-    locks.callback(lock.release)
-    return True
-
-
-def _held_by_others(entries: Iterable[Entry], ours: set[tuple[str, str]]) -> set[tuple[str, str]]:
-    """Stages whose run lives; one lock is tried at a time, each once."""
-    held = set()
-    for key, root in {one.key: one.path.parents[1] for one in entries}.items():
-        with contextlib.ExitStack() as lock:
-            if key not in ours and not _try_lock(lock, root, key):
-                held.add(key)
-    return held
-
-
-def _judge(
-    settings: Settings, entries: Sequence[Entry], held: set[tuple[str, str]], days: float
-) -> Garbage:
+def _judge(settings: Settings, entries: Sequence[Entry], held: Keys, days: float) -> Garbage:
     references = References(settings, Tracker(settings))
     manifests = {one.path: read_manifest(one.path) for one in entries if not one.suffix}
     inputs: dict[str, set[str]] = {}
@@ -144,10 +91,10 @@ def _judge(
     # A run refers to what it made. Of one made while MLflow was away, another may know it as well.
     made = {one.digest: one.run_id for one in manifests.values() if one}
     kept = {digest for digest, run_id in made.items() if run_id not in references.deleted}
-    reached = _reach({digest for _, digest in held} | kept, inputs)
+    reached = reach({digest for _, digest in held} | kept, inputs)
     for digest in _consumers_first({one.digest for one in entries}, inputs):
         if digest not in reached and references.name(digest):
-            reached |= _reach({digest}, inputs)
+            reached |= reach({digest}, inputs)
     taken = set().union(*inputs.values())
     last = [made[one] for one in sorted(kept - taken) if made[one]]
     whole = {one.key for one in entries if not one.suffix}
@@ -165,9 +112,9 @@ def _judge(
                 items.append(_item(one, UNFINISHED.get(one.suffix, "published stage"), why))
     for one in list_entries(settings.cache):
         with contextlib.suppress(FileNotFoundError):  # another `quartet gc` is at it
-            if one.stage in CACHES and (one.suffix == "removed" or _age_days(one.path) >= days):
+            if one.stage in CACHES and (one.suffix == "removed" or age_days(one.path) >= days):
                 items.append(_item(one, CACHES[one.stage], "not used lately; made again if needed"))
-    notices = _notices(references, references.never_had(last), manifests.values())
+    notices = _notices(references, references.never_had(last[:LOOKED_UP]), manifests.values())
     return Garbage(items=tuple(items), notices=tuple(notices), older_than_days=days)
 
 
@@ -177,8 +124,8 @@ def _item(one: Entry, what: str, why: str) -> Item:
         stage=one.stage,
         digest=one.digest,
         what=what,
-        age_days=_age_days(one.path),
-        size=sum(at.lstat().st_size for at in one.path.rglob("*") if at.is_file()),
+        age_days=age_days(one.path),
+        size=size_of(one.path),
         why=why,
     )
 
@@ -186,7 +133,7 @@ def _item(one: Entry, what: str, why: str) -> Item:
 def _why_unfinished(one: Entry, reached: set[str], days: float, *, published: bool) -> str:
     if one.suffix == "removed":
         return "its removal was cut off"
-    if _age_days(one.path) < days:
+    if age_days(one.path) < days:
         return ""
     if one.suffix == "writing":
         return "its writer is gone"
@@ -196,7 +143,7 @@ def _why_unfinished(one: Entry, reached: set[str], days: float, *, published: bo
 
 
 def _notices(
-    references: References, foreign: Sequence[str], manifests: Iterable[Manifest | None]
+    references: References, foreign: Collection[str], manifests: Iterable[Manifest | None]
 ) -> list[str]:
     messages = []
     if references.running:
@@ -216,18 +163,6 @@ def _notices(
     return messages
 
 
-def _reach(roots: set[str], inputs: dict[str, set[str]]) -> set[str]:
-    """Everything that something was made from, itself included."""
-    reached: set[str] = set()
-    waiting = list(roots)
-    while waiting:
-        digest = waiting.pop()
-        if digest not in reached:
-            reached.add(digest)
-            waiting += inputs.get(digest, ())
-    return reached
-
-
 def _consumers_first(digests: set[str], inputs: dict[str, set[str]]) -> list[str]:
     """Order digests so that few are asked about: what was made from others comes before them."""
     depths: dict[str, int] = {}
@@ -239,28 +174,3 @@ def _consumers_first(digests: set[str], inputs: dict[str, set[str]]) -> list[str
         return depths[digest]
 
     return sorted(digests, key=lambda digest: (-depth(digest), digest))
-
-
-def _age_days(folder: Path) -> float:
-    times = [path.lstat().st_mtime for path in (folder, *folder.rglob("*"))]
-    return max(0.0, time.time() - max(times)) / DAY_SECONDS
-
-
-def _remove(path: Path) -> bool:
-    """Give a folder a name that nobody looks for, in one step, then empty it; False on failure."""
-    away = path.with_name(f"{path.name.split('.')[0]}.removed")
-    try:
-        if path != away:
-            if away.exists():
-                shutil.rmtree(away)
-            path.rename(away)
-    except OSError as error:
-        logger.warning("%s cannot be removed: %s", path, error)
-        return False
-    try:
-        if away.exists():  # else it went as a leftover before the next of its name
-            shutil.rmtree(away)
-    except OSError as error:
-        logger.warning("%s cannot be emptied, the next `quartet gc` tries again: %s", away, error)
-        return False
-    return True

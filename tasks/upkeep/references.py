@@ -21,6 +21,7 @@ from tasks.settings import Settings
 from tasks.tracking.client import Tracker
 from tasks.tracking.outages import describe, read_notes
 from tasks.tracking.queries import BELOW, NAMES, named_digests, tagged
+from tasks.tracking.removal import deleted_runs, never_had
 
 OLDER = tuple(
     f"tags.`{NAMES}` IS NULL and tags.`quartet.kind` {kind}"
@@ -31,9 +32,6 @@ OLDER = tuple(
 ASKED = 20
 """Runs that are looked at together; nearly always the first one counts."""
 
-LOOKED_UP = 200
-"""Runs of which one question can tell whether MLflow ever had them."""
-
 
 class References:
     """What something outside the store names, and who runs.
@@ -41,6 +39,8 @@ class References:
     Attributes:
         uri: Of the MLflow that was asked.
         running: Names of running pipeline runs.
+        noted: Digests that notes name, which wait for `quartet sync`.
+        experiments: Ids of all experiments.
         deleted: Ids of runs that somebody deleted, and of those below them.
     """
 
@@ -56,9 +56,10 @@ class References:
         self._named = set[str]()
         for note in read_notes(settings.root):
             self._named |= named_digests(note.tags) | ({note.digest} if note.digest else set())
+        self.noted = frozenset(self._named)
         tracker.check()
-        with self._asking():
-            self._experiments = tracker.experiments()
+        with self.asking():
+            self.experiments = tracker.experiments()
             self.running = self._find_running(notes)
             self.deleted = frozenset(self._find_deleted())
 
@@ -70,33 +71,26 @@ class References:
         """
         if digest in self._named or digest in self._named_without_list:
             return True
-        with self._asking():
+        with self.asking():
             where = f"tags.`{NAMES}` LIKE '%{digest}%'"
             if next(self._runs(where, ASKED), None) is not None:
                 self._named.add(digest)
         return digest in self._named
 
-    def never_had(self, run_ids: Sequence[str]) -> list[str]:
-        """Those of the first few runs that MLflow neither has nor had.
+    def never_had(self, run_ids: Sequence[str]) -> set[str]:
+        """Those of some runs that MLflow neither has nor had.
 
         Raises:
             QuartetError: MLflow does not answer.
         """
-        asked = list(dict.fromkeys(run_ids))[:LOOKED_UP]
-        if not asked:
-            return []
-        where = f"attributes.run_id IN ({', '.join(repr(one) for one in asked)})"
-        with self._asking():
-            everywhere = self._tracker.experiments("all")
-            found = self._tracker.runs(where, experiments=everywhere, lifecycle="all")
-            known = {str(run.info.run_id) for run in found}
-        return [one for one in asked if one not in known]
+        with self.asking():
+            return never_had(self._tracker, run_ids)
 
     @functools.cached_property
     def _named_without_list(self) -> frozenset[str]:
         """What versions name, and runs that do not list it."""
         found = set[str]()
-        with self._asking():
+        with self.asking():
             for where in OLDER:
                 for run in self._runs(where):
                     found |= named_digests(run.data.tags)
@@ -106,23 +100,22 @@ class References:
 
     def _find_deleted(self) -> Iterator[str]:
         """Runs that somebody deleted, and those below them."""
-        everywhere = self._tracker.experiments("all")
-        for run in self._tracker.runs(experiments=everywhere, lifecycle="deleted_only"):
+        for run in deleted_runs(self._tracker):
             yield str(run.info.run_id)
             if run.data.tags.get("quartet.kind", "") not in BELOW:
                 below = tagged({"mlflow.parentRunId": str(run.info.run_id)})
-                for child in self._tracker.runs(below, experiments=everywhere):
+                for child in self._tracker.runs(below, experiments=self.experiments):
                     yield str(child.info.run_id)
 
     def _runs(self, where: str, page: int = 1000) -> Iterator[Any]:
         """Runs of all experiments, but for those below a run that somebody deleted."""
-        for run in self._tracker.runs(where, experiments=self._experiments, page=page):
+        for run in self._tracker.runs(where, experiments=self.experiments, page=page):
             if str(run.info.run_id) not in self.deleted:
                 yield run
 
     def _find_running(self, notes: dict[str, bool]) -> tuple[str, ...]:
         """Runs of live processes, and those that another machine may still compute."""
-        found = self._tracker.runs("attributes.status = 'RUNNING'", experiments=self._experiments)
+        found = self._tracker.runs("attributes.status = 'RUNNING'", experiments=self.experiments)
         names = {
             str(run.info.run_id): str(run.info.run_name)
             for run in found
@@ -134,7 +127,7 @@ class References:
         return tuple(dict.fromkeys([*known.values(), *(names[one] for one in open_runs)]))
 
     @contextlib.contextmanager
-    def _asking(self) -> Iterator[None]:
+    def asking(self) -> Iterator[None]:
         try:
             yield
         except Exception as error:  # MLflow passes on errors of several libraries

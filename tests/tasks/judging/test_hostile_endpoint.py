@@ -91,9 +91,9 @@ def serve() -> Iterator[Callable[[Any], HostileServer]]:
         server.close()
 
 
-def ask(url: str, tmp_path: Path, **changes: Any) -> str:
+def ask(url: str, tmp_path: Path, seconds: float = 0.5, **changes: Any) -> str:
     """What asking ends with; empty if there was an answer."""
-    config = EndpointConfig(url=url, model="m", timeout_seconds=0.5, retries=1, **changes)
+    config = EndpointConfig(url=url, model="m", timeout_seconds=seconds, retries=1, **changes)
     began = time.monotonic()
     try:
         EndpointJudge(config, tmp_path / "answers", pause_seconds=0.001).compare(PAIRS)
@@ -186,7 +186,8 @@ def test_hostile_replies_end_in_one_sentence(
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     act, wanted = REPLIES[name]
-    message = ask(serve(act).url, tmp_path)
+    patience = 0.5 if "no whole reply" in wanted else 5.0  # a busy machine is slow to send much
+    message = ask(serve(act).url, tmp_path, patience)
     assert wanted in message
     assert bool(message) == (name != "packed")
 

@@ -22,7 +22,7 @@ from tasks.settings import load_settings
 from tasks.tracking.client import Tracker
 from tasks.tracking.outages import OutageNote, drop_note, write_note
 from tasks.tracking.recording import page_folder
-from tasks.upkeep import garbage, references
+from tasks.upkeep import references, sweeping
 from tasks.upkeep.garbage import find_garbage, remove_garbage
 
 OLD = 30.0
@@ -397,7 +397,7 @@ def test_a_removal_that_was_cut_off_is_finished_the_next_time(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(garbage.shutil, "rmtree", dies)
+        patch.setattr(sweeping.shutil, "rmtree", dies)
         with pytest.raises(KeyboardInterrupt):
             place.clean()
     assert place.left() == {f"{digest(1)}.removed"}
@@ -471,7 +471,7 @@ def test_locks_are_given_back(place: Place) -> None:
 
 
 def test_iteration_over_many_batches(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(garbage, "BATCH", 2)
+    monkeypatch.setattr(sweeping, "BATCH", 2)
     for number in range(5):
         place.publish(number, *range(number))
     assert len(place.clean()) == 5

@@ -1,0 +1,94 @@
+"""What MLflow has no more: runs that somebody deleted, weights that were removed, since when."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+from tasks.tracking.client import PUBLISHED, Tracker
+from tasks.tracking.lazy import entities
+from tasks.tracking.queries import LOGGED, PINNED, WEIGHTS_REMOVED, every, named_digests, tagged
+
+LOOKED_UP = 200
+"""Runs of which one question can tell whether MLflow ever had them."""
+
+
+def deleted_runs(tracker: Tracker) -> Iterator[Any]:
+    """Runs of all experiments that somebody deleted."""
+    return _whatever_became_of_them(tracker, "deleted_only", "")
+
+
+def never_had(tracker: Tracker, run_ids: Sequence[str]) -> set[str]:
+    """Those of some runs that MLflow neither has nor had."""
+    missing = set(run_ids)
+    for start in range(0, len(run_ids), LOOKED_UP):
+        asked = ", ".join(f"'{one}'" for one in run_ids[start : start + LOOKED_UP])
+        where = f"attributes.run_id IN ({asked})"
+        missing -= {str(run.info.run_id) for run in _whatever_became_of_them(tracker, "all", where)}
+    return missing
+
+
+def _whatever_became_of_them(tracker: Tracker, which: str, where: str) -> Iterator[Any]:
+    every_one = entities.ViewType.from_string("all")
+    found = every(tracker.client.search_experiments, view_type=every_one)
+    return every(
+        tracker.client.search_runs,
+        experiment_ids=[one.experiment_id for one in found],
+        filter_string=where,
+        run_view_type=entities.ViewType.from_string(which),
+        max_results=1000,
+    )
+
+
+def wanted_by_people(tracker: Tracker, experiments: Sequence[str]) -> set[str]:
+    """Digests that have an alias or are pinned: of a version, a stage, or a pipeline's stages."""
+    pinned = f"tags.`{PINNED}` LIKE '%'"
+    tags = [dict(one.tags) for one in tracker.versions(pinned)]
+    for model in every(tracker.client.search_registered_models):
+        for number in set(model.aliases.values()):
+            tags.append(dict(tracker.client.get_model_version(model.name, str(number)).tags))
+    for run in tracker.runs(pinned, experiments=experiments):
+        below = tagged({"mlflow.parentRunId": str(run.info.run_id)})
+        tags.append(dict(run.data.tags))
+        tags += [dict(one.data.tags) for one in tracker.runs(below, experiments=experiments)]
+    return {digest for one in tags for digest in named_digests(one)}
+
+
+def in_words(tags: Mapping[str, str]) -> str:
+    """What the tags of a run or a version say of its weights; empty if it has them."""
+    date = tags.get(WEIGHTS_REMOVED, "")
+    return f"weights removed on {date}" if date else ""
+
+
+def weights_removed(tracker: Tracker, digest: str) -> str:
+    """When the weights of a published digest were removed; empty if they were not."""
+    where = f"{tagged({'quartet.published': digest})} and tags.`{WEIGHTS_REMOVED}` LIKE '%'"
+    newest = next(tracker.runs(where, page=1), None)
+    return "" if newest is None else str(newest.data.tags[WEIGHTS_REMOVED])
+
+
+def logged_models(tracker: Tracker, digest: str) -> list[tuple[str, str, str]]:
+    """Name, number and logged model of each version that has the weights of a digest."""
+    found = tracker.versions(tagged({"quartet.digest": digest}))
+    matched = [(one, LOGGED.fullmatch(str(one.source))) for one in found]
+    return [
+        (one.name, str(one.version), logged[1])
+        for one, logged in matched
+        if logged and WEIGHTS_REMOVED not in one.tags
+    ]
+
+
+def remove_weights(tracker: Tracker, digest: str, names: Collection[str], date: str) -> None:
+    """Tag whoever has the weights of a digest, then delete them; to do it again does no harm.
+
+    Args:
+        names: Files and folders of what was published.
+        date: Since when they are away.
+    """
+    files = tracker.client._tracking_client._get_artifact_repo  # the public client has no way
+    for run_id in tracker.find_tagged({"quartet.digest": digest}):
+        tracker.log(run_id, tags={WEIGHTS_REMOVED: date})
+        if tracker.tags(run_id).get("quartet.published") == digest:
+            for name in names:
+                files(run_id).delete_artifacts(f"{PUBLISHED}/{name}")
+    for name, number, logged in logged_models(tracker, digest):
+        files(logged, resource="logged_model").delete_artifacts()
+        tracker.client.set_model_version_tag(name, number, WEIGHTS_REMOVED, date)
