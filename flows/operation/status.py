@@ -12,6 +12,7 @@ from tasks.escaping import in_one_line
 from tasks.machine.addresses import addresses, is_locked, running_up
 from tasks.machine.lookup import Kind, find_server, prefect_client
 from tasks.settings import Settings
+from tasks.upkeep.garbage import last_found
 from tasks.upkeep.weight import DAYS, weigh
 
 if TYPE_CHECKING:
@@ -145,7 +146,10 @@ def _disk_lines(settings: Settings) -> Iterator[str]:
     for part in weigh(settings):
         newer = "" if part.newer is None else f", {_in_gb(part.newer)} of it from {DAYS} days"
         yield f"                {part.name}: {_in_gb(part.size)}{newer}"
-    if stages:
+    if (last := last_found(settings)) is not None:
+        when = datetime.datetime.fromtimestamp(last[0]).strftime("%Y-%m-%d %H:%M")
+        yield f"                `quartet gc` would free {_in_gb(last[1])}, as of {when}"
+    elif stages:
         yield "                what of it nothing refers to: `quartet gc --dry-run`"
 
 

@@ -10,10 +10,13 @@ Caches go by age alone: whoever reads one holds it open, whoever misses one make
 """
 
 import contextlib
+import json
 import shutil
+import time
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
+from models.rows import write_json
 from tasks.results.manifests import Entry, list_entries, read_manifest
 from tasks.results.store import MANIFEST, Manifest
 from tasks.settings import Settings
@@ -33,6 +36,7 @@ from tasks.upkeep.sweeping import (
 )
 
 CACHES = {"tokens": "texts as tokens"}
+NOTE = "garbage.json"
 UNFINISHED = {"partial": "checkpoints", "writing": "half a result", "removed": "a removed stage"}
 
 
@@ -51,7 +55,7 @@ class Garbage:
 
 
 def find_garbage(settings: Settings, *, older_than_days: float) -> Garbage:
-    """Find what nothing refers to; nothing is changed.
+    """Find what nothing refers to, and note how much it is; nothing else is changed.
 
     Args:
         older_than_days: Unfinished work and caches that changed more recently are kept.
@@ -59,8 +63,19 @@ def find_garbage(settings: Settings, *, older_than_days: float) -> Garbage:
     Raises:
         QuartetError: MLflow does not answer, so that nobody knows what is referred to.
     """
-    entries = list(list_entries(settings.store))
-    return _judge(settings, entries, held_by_others(entries, set()), older_than_days)
+    found = _judge(settings, list(list_entries(settings.store)), set(), older_than_days)
+    write_json(
+        settings.root / NOTE, {"at": time.time(), "size": sum(one.size for one in found.items)}
+    )
+    return found
+
+
+def last_found(settings: Settings) -> tuple[float, int] | None:
+    """When somebody looked for garbage last, in seconds of the clock, and how many bytes it was."""
+    with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
+        known = json.loads((settings.root / NOTE).read_bytes())
+        return float(known["at"]), int(known["size"])
+    return None
 
 
 def remove_garbage(settings: Settings, garbage: Garbage) -> list[Item]:
@@ -70,8 +85,8 @@ def remove_garbage(settings: Settings, garbage: Garbage) -> list[Item]:
         QuartetError: MLflow does not answer; what was removed before stays removed.
     """
 
-    def judge(entries: Sequence[Entry], held: Keys) -> Iterable[Item]:
-        return _judge(settings, entries, held, garbage.older_than_days).items
+    def judge(entries: Sequence[Entry], ours: Keys) -> Iterable[Item]:
+        return _judge(settings, entries, ours, garbage.older_than_days).items
 
     removed = sweep(settings.store, garbage.items, judge, lambda item: remove_folder(item.path))
     for item in removed:
@@ -81,7 +96,7 @@ def remove_garbage(settings: Settings, garbage: Garbage) -> list[Item]:
     return removed
 
 
-def _judge(settings: Settings, entries: Sequence[Entry], held: Keys, days: float) -> Garbage:
+def _judge(settings: Settings, entries: Sequence[Entry], ours: Keys, days: float) -> Garbage:
     references = References(settings, Tracker(settings))
     manifests = {one.path: read_manifest(one.path) for one in entries if not one.suffix}
     inputs: dict[str, set[str]] = {}
@@ -91,7 +106,10 @@ def _judge(settings: Settings, entries: Sequence[Entry], held: Keys, days: float
     # A run refers to what it made. Of one made while MLflow was away, another may know it as well.
     made = {one.digest: one.run_id for one in manifests.values() if one}
     kept = {digest for digest, run_id in made.items() if run_id not in references.deleted}
-    reached = reach({digest for _, digest in held} | kept, inputs)
+    reached = reach(kept, inputs)
+    asked = (one for one in entries if one.suffix or one.digest not in reached)
+    held = held_by_others(asked, ours)
+    reached |= reach({digest for _, digest in held}, inputs)
     for digest in _consumers_first({one.digest for one in entries}, inputs):
         if digest not in reached and references.name(digest):
             reached |= reach({digest}, inputs)

@@ -49,7 +49,7 @@ def find_old(settings: Settings, *, keep_days: float, accepted: bool = False) ->
         QuartetError: MLflow does not answer, so that nobody knows what is needed.
     """
     entries = list(list_entries(settings.store))
-    return _judge(settings, entries, held_by_others(entries, set()), keep_days, accepted)
+    return _judge(settings, entries, set(), keep_days, accepted)
 
 
 def remove_old(
@@ -62,14 +62,14 @@ def remove_old(
     """
     tracker = Tracker(settings)
 
-    def judge(entries: Sequence[Entry], held: Keys) -> Iterable[Item]:
-        return _judge(settings, entries, held, keep_days, accepted)
+    def judge(entries: Sequence[Entry], ours: Keys) -> Iterable[Item]:
+        return _judge(settings, entries, ours, keep_days, accepted)
 
     return sweep(settings.store, items, judge, lambda item: _remove(tracker, item))
 
 
 def _judge(
-    settings: Settings, entries: Sequence[Entry], held: Keys, days: float, accepted: bool
+    settings: Settings, entries: Sequence[Entry], ours: Keys, days: float, accepted: bool
 ) -> tuple[Item, ...]:
     tracker = Tracker(settings)
     references = References(settings, tracker)
@@ -82,13 +82,16 @@ def _judge(
     }
     inputs = {digest: set(known.inputs.values()) for digest, (_, known) in manifests.items()}
     with references.asking():
-        roots = {digest for _, digest in held} | references.noted
-        roots |= _named_since(tracker, references, time.time() - days * DAY_SECONDS)
+        roots = references.noted | _named_since(
+            tracker, references, time.time() - days * DAY_SECONDS
+        )
         roots |= wanted_by_people(tracker, references.experiments)
     roots |= {one for one, (at, _) in manifests.items() if age_days(at.path) < days}
     if not accepted:
         roots |= {one for _, known in manifests.values() for one in _accepts(known)}
-    kept = reach(roots, inputs)
+    kept = reach(set(roots), inputs)
+    held = held_by_others((one for one in entries if one.digest not in kept), ours)
+    kept |= reach({digest for _, digest in held}, inputs)
     old = [
         (at, known)
         for digest, (at, known) in manifests.items()

@@ -61,7 +61,7 @@ def sweep(
     """Remove and return what was found, but for what has come into use or changed since.
 
     Args:
-        judge: What may go, of all folders, while the lives of some stages' runs are known.
+        judge: What may go, of all folders, while the locks of some stages are held here.
         remove: Removes one; False where it cannot.
     """
     removed: list[Item] = []
@@ -71,7 +71,7 @@ def sweep(
             entries = list(list_entries(store))
             mine = dict.fromkeys(one.key for one in entries if one.path in batch)
             ours = {key for key in mine if _try_lock(locks, store, key)}
-            still = judge(entries, held_by_others(entries, ours))
+            still = judge(entries, ours)
             paths = [item.path for item in still if item.path in batch]
             removed += [batch[path] for path in paths if remove(batch[path])]
     return removed

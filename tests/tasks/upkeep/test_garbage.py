@@ -23,7 +23,7 @@ from tasks.tracking.client import Tracker
 from tasks.tracking.outages import OutageNote, drop_note, write_note
 from tasks.tracking.recording import page_folder
 from tasks.upkeep import references, sweeping
-from tasks.upkeep.garbage import find_garbage, remove_garbage
+from tasks.upkeep.garbage import find_garbage, last_found, remove_garbage
 
 OLD = 30.0
 
@@ -106,6 +106,9 @@ def test_what_nothing_refers_to_goes_and_frees_its_size(place: Place) -> None:
     size = sum(path.stat().st_size for path in folder.rglob("*"))
     found = find_garbage(place.settings, older_than_days=7.0)
     assert [(one.stage, one.digest, one.size) for one in found.items] == [("sft", digest(1), size)]
+    at, noted = last_found(place.settings) or (0.0, 0)
+    assert noted == size
+    assert time.time() - at < 600
     assert folder.is_dir()  # found is not removed
     page = page_folder(place.settings.root, "sft", digest(1))
     page.mkdir(parents=True)
