@@ -18,7 +18,7 @@ from tasks.registry.versions import (
     find_registered,
     find_version,
     in_words,
-    list_versions,
+    newest_versions,
 )
 from tasks.results.manifests import list_published
 from tasks.run.reporting import run_logger
@@ -61,16 +61,15 @@ def find_challenger(model: str) -> tuple[ModelVersion, str]:
 
 
 def _find_best(tracker: Tracker, name: str) -> tuple[ModelVersion, str]:
-    there = list_versions(tracker, name)
-    best = best_version(there)
+    best = best_version(tracker, name)
     if best is None:
+        there = newest_versions(tracker, name)
         example = there[0].uri if there else f"models:/{name}/1"
         raise ModelError(
             f"{name} has no accepted version to promote ({in_words(there)}); run the pipeline with "
             f"other parameters, or compare one all the same: quartet promote {example}"
         )
-    others = f"of {len(there)} versions" if len(there) > 1 else "and the only version"
-    return best, f"{best.uri} is the best accepted {others}: {best.tags.get(VERDICT, '')}"
+    return best, f"{best.uri} is the best accepted version: {best.tags.get(VERDICT, '')}"
 
 
 def refuse_too_few(version: ModelVersion, *, prompts: int, samples: int, wanted: int) -> None:

@@ -7,6 +7,7 @@ cut off: the next run of the same result, a promotion, `quartet sync`.
 
 import contextlib
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from tasks.registry.versions import (
     ModelVersion,
     version_of,
 )
+from tasks.results.manifests import list_published
 from tasks.results.store import StageRef, Store, write_whole
 from tasks.run.overview import overview
 from tasks.run.pipeline import PipelineRun
@@ -32,7 +34,8 @@ from tasks.run.reporting import emit, run_logger
 from tasks.settings import Settings, load_settings
 from tasks.tracking.client import Tracker
 from tasks.tracking.outages import tolerated
-from tasks.tracking.queries import tagged
+from tasks.tracking.queries import every, tagged
+from tasks.tracking.sync import Seen
 
 
 class Registration(BaseModel, frozen=True):
@@ -137,9 +140,12 @@ def finish_registrations(settings: Settings, name: str = "") -> list[str]:
     messages = []
     with tolerated("the registrations that were cut off"):
         tracker.require(patient=True)
+        seen, now = Seen(settings.root / "settled.json", tracker), time.time()
+        policies = _evaluated_since(store, seen.until())
         for one in map(version_of, tracker.versions(f"tags.`{UNFINISHED}` LIKE '%'")):
             if one.published is None:
                 continue
+            policies = None if policies is None else policies | {one.published[1]}
             if name and (one.name != name or one.tags[UNFINISHED] != REGISTRATION):
                 continue
             with store.lock(*one.published, on_wait=lambda: None):
@@ -153,13 +159,22 @@ def finish_registrations(settings: Settings, name: str = "") -> list[str]:
                     f"where the store has {stage}"
                 )
         for known in [name] if name else _names_of_policies(tracker):
-            messages += settle(tracker, store, known)
+            messages += settle(tracker, store, known, policies)
+        if not name:
+            seen.write(now)
     return messages
 
 
+def _evaluated_since(store: Store, since: float) -> set[str] | None:
+    """Policies of the evaluations that came since; None for all, where nothing is known."""
+    found = list_published(store.root, "evaluate", since=since) if since else ()
+    return {one.inputs.get("policy", "") for _, one in found} if since else None
+
+
 def _names_of_policies(tracker: Tracker) -> list[str]:
-    found = map(version_of, tracker.versions("tags.`quartet.digest` LIKE '%'"))
-    return sorted({one.name for one in found if has_verdicts(one)})
+    names = sorted(one.name for one in every(tracker.client.search_registered_models))
+    newest = (next(tracker.versions(f"name = '{one}'", page=1), None) for one in names)
+    return [one.name for one in newest if one is not None and has_verdicts(version_of(one))]
 
 
 def finish(tracker: Tracker, store: Store, version: ModelVersion) -> bool:

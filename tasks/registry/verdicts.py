@@ -10,13 +10,14 @@ its own SFT model, at equal length and ending, is surest by the lower end of its
 accepts or rejects models of other roles; of them it is the newest.
 """
 
+import itertools
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from models.evaluation.result import read_outcome, sure_gain
-from tasks.catalogue import entry
+from tasks.catalogue import CATALOGUE, entry
 from tasks.registry.card import card_body, gather_facts, write_card
 from tasks.registry.versions import (
     CARD,
@@ -27,8 +28,8 @@ from tasks.registry.versions import (
     UNFINISHED,
     VERDICT,
     ModelVersion,
-    list_versions,
     set_tags,
+    version_of,
 )
 from tasks.results.manifests import list_published
 from tasks.results.store import MANIFEST, Manifest, StageRef, Store
@@ -44,22 +45,38 @@ ACCEPTED, GAIN_LOW, AT, SEAL = (
 )
 """Tags: whether accepted, how surely, when, and the digest of the evaluation, written last."""
 
+FEW = 50
+"""Policies that are asked about one by one; for more, all versions are read."""
+
+
+NO_POLICY = " and ".join(
+    f"tags.`quartet.stage` != '{name}'" for name, row in CATALOGUE.items() if row.role == "policy"
+)
+"""Filter for versions that nobody accepts or rejects."""
+
 
 def has_verdicts(version: ModelVersion) -> bool:
     """Whether models of its role are accepted or rejected."""
     return version.published is not None and entry(version.published[0]).role == "policy"
 
 
-def best_version(versions: Sequence[ModelVersion]) -> ModelVersion | None:
-    """The one that is challenger, of all versions of a registered model; None if none can be."""
-    back = {one.published for one in versions if one.tags.get(ROLLBACK) == ROLLED_BACK}
-    fit = [
-        one
-        for one in versions
-        if one.published is not None and one.published not in back
-        if not has_verdicts(one) or one.tags.get(ACCEPTED) == "true"
+def best_version(tracker: Tracker, name: str) -> ModelVersion | None:
+    """The version of a registered model that is challenger; None if none can be.
+
+    MLflow is asked for accepted policies, and for the newest of what nobody accepts or rejects.
+    """
+
+    def fit(where: str, page: int = 1000) -> Iterator[ModelVersion]:
+        found = map(version_of, tracker.versions(f"name = '{name}' and {where}", page=page))
+        return (one for one in found if one.published not in (None, *back))
+
+    back = [
+        version_of(one).published
+        for one in tracker.versions(f"name = '{name}' and {tagged({ROLLBACK: ROLLED_BACK})}")
     ]
-    return max(fit, key=_rank, default=None)
+    accepted = filter(has_verdicts, fit(tagged({ACCEPTED: "true"})))
+    others = itertools.filterfalse(has_verdicts, fit(NO_POLICY, page=10))
+    return max((*accepted, *itertools.islice(others, 1)), key=_rank, default=None)
 
 
 def _rank(version: ModelVersion) -> tuple[float, int]:
@@ -79,23 +96,28 @@ def record_verdict(policy: StageRef) -> None:
         tracker.require(patient=True)
         there = tracker.versions(tagged({"quartet.digest": policy.digest}))
         for name in sorted({one.name for one in there}):
-            for sentence in settle(tracker, Store(load_settings().store), name):
+            for sentence in settle(tracker, Store(load_settings().store), name, {policy.digest}):
                 run_logger().info(sentence)
 
 
-def settle(tracker: Tracker, store: Store, name: str) -> list[str]:
+def settle(
+    tracker: Tracker, store: Store, name: str, policies: Collection[str] | None = None
+) -> list[str]:
     """Bring verdicts and challenger of one registered model up to date.
+
+    Args:
+        policies: Digests of those that may have a verdict to tell of; None for all.
 
     Returns:
         A sentence for each change.
     """
     messages = []
-    evaluations: dict[str, Path] = {}
-    versions = list_versions(tracker, name)
-    if any(map(has_verdicts, versions)):
-        for folder, manifest in list_published(store.root, "evaluate"):
-            evaluations[manifest.inputs.get("policy", "")] = folder
-    for one in filter(has_verdicts, versions):
+    evaluations = {
+        manifest.inputs.get("policy", ""): folder
+        for folder, manifest in list_published(store.root, "evaluate")
+    }
+    asked = None if policies is None or len(policies) > FEW else sorted(policies)
+    for one in filter(has_verdicts, _versions(tracker, name, asked)):
         _, digest = one.published or ("", "")
         newest = evaluations.get(digest)
         if newest is not None and _is_news(one, newest):
@@ -103,6 +125,14 @@ def settle(tracker: Tracker, store: Store, name: str) -> list[str]:
                 messages.append(f"{one.uri}: {_record(tracker, store, one, newest)}")
     messages += point_challenger(tracker, name)
     return messages
+
+
+def _versions(tracker: Tracker, name: str, digests: Sequence[str] | None) -> Iterator[ModelVersion]:
+    """The versions of a registered model, of some digests if they are few."""
+    where = [""] if digests is None else [tagged({"quartet.digest": one}) for one in digests]
+    for one in where:
+        asked = f"name = '{name}' and {one}" if one else f"name = '{name}'"
+        yield from map(version_of, tracker.versions(asked))
 
 
 def _is_news(version: ModelVersion, evaluation: Path) -> bool:
@@ -139,12 +169,11 @@ def point_challenger(tracker: Tracker, name: str) -> list[str]:
     """
     messages: list[str] = []
     while True:
-        versions = {one.version: one for one in list_versions(tracker, name)}
-        best = best_version(list(versions.values()))
+        best = best_version(tracker, name)
         aliases = tracker.client.get_registered_model(name).aliases
         at = str(aliases.get(CHALLENGER, ""))
         if best is None:
-            if at in versions and has_verdicts(versions[at]):  # else somebody else's
+            if at and has_verdicts(version_of(tracker.client.get_model_version(name, at))):
                 tracker.client.delete_registered_model_alias(name, CHALLENGER)
                 messages = [f"{name} has no challenger any more: no version is accepted"]
             return messages

@@ -10,6 +10,7 @@ published stage itself.
 """
 
 import contextlib
+import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -189,7 +190,7 @@ def _nothing_yet() -> bool:
 
 
 def _nothing_to_use(tracker: Tracker, name: str) -> ModelError:
-    there = list_versions(tracker, name)
+    there = newest_versions(tracker, name)
     example = there[0].uri if there else f"models:/{name}/1"
     return ModelError(
         f"{name} has neither a champion nor a challenger ({in_words(there)}); name a version, such "
@@ -197,16 +198,16 @@ def _nothing_to_use(tracker: Tracker, name: str) -> ModelError:
     )
 
 
-def list_versions(tracker: Tracker, name: str) -> list[ModelVersion]:
-    """All versions of a registered model, the newest first."""
-    there = map(version_of, tracker.versions(f"name = '{name}'"))
-    return sorted(there, key=lambda one: -int(one.version))
+def newest_versions(tracker: Tracker, name: str) -> list[ModelVersion]:
+    """The newest versions of a registered model: those that a message names, and one more."""
+    there = tracker.versions(f"name = '{name}'", page=SHOWN + 1)
+    return [version_of(one) for one in itertools.islice(there, SHOWN + 1)]
 
 
 def in_words(versions: Sequence[ModelVersion]) -> str:
-    """What is known of versions, in one line."""
+    """What is known of `newest_versions`, in one line."""
     said = [f"version {one.version}: {one.tags.get(VERDICT, 'no verdict')}" for one in versions]
-    more = [f"{len(said) - SHOWN} more"] if len(said) > SHOWN else []
+    more = ["and older ones"] if len(said) > SHOWN else []
     return one_line("; ".join([*said[:SHOWN], *more]) or "no version")
 
 

@@ -260,8 +260,10 @@ class Tracker:
         """Ids of all experiments: several may share one store."""
         return [str(one.experiment_id) for one in every(self.client.search_experiments)]
 
-    def versions(self, where: str = "") -> Iterator[Any]:
-        return every(self.client.search_model_versions, filter_string=where)
+    def versions(self, where: str = "", *, page: int = 1000) -> Iterator[Any]:
+        """All versions of registered models that pass a filter, the newest first."""
+        asked = {"filter_string": where, "max_results": page, "order_by": ["version_number DESC"]}
+        return every(self.client.search_model_versions, **asked)
 
     def find_tagged(self, tags: Mapping[str, str], *, status: str = "") -> list[str]:
         """Return the runs that carry all these tags, the newest first."""

@@ -16,14 +16,11 @@ def deleted_runs(tracker: Tracker) -> Iterator[Any]:
     return _whatever_became_of_them(tracker, "deleted_only", "")
 
 
-def never_had(tracker: Tracker, run_ids: Sequence[str]) -> set[str]:
-    """Those of some runs that MLflow neither has nor had."""
-    missing = set(run_ids)
+def runs_by_id(tracker: Tracker, run_ids: Sequence[str]) -> Iterator[Any]:
+    """Those of some runs that MLflow has or had: deleted ones too."""
     for start in range(0, len(run_ids), LOOKED_UP):
         asked = ", ".join(f"'{one}'" for one in run_ids[start : start + LOOKED_UP])
-        where = f"attributes.run_id IN ({asked})"
-        missing -= {str(run.info.run_id) for run in _whatever_became_of_them(tracker, "all", where)}
-    return missing
+        yield from _whatever_became_of_them(tracker, "all", f"attributes.run_id IN ({asked})")
 
 
 def _whatever_became_of_them(tracker: Tracker, which: str, where: str) -> Iterator[Any]:

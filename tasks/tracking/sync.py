@@ -11,6 +11,7 @@ into the store, or was shown by a run, since.
 import contextlib
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from filelock import FileLock
@@ -25,6 +26,7 @@ from tasks.tracking.facts import headlines, judged_tags, show_totals
 from tasks.tracking.outages import OutageNote, describe, drop_note, read_notes
 from tasks.tracking.queries import with_names
 from tasks.tracking.recording import page_folder, record_page, record_result, stage_parameters
+from tasks.tracking.removal import runs_by_id
 
 
 def sync(settings: Settings) -> list[str]:
@@ -39,7 +41,7 @@ def sync(settings: Settings) -> list[str]:
     try:
         with _alone(settings.root):
             job.notes(parent="")
-            job.store_against_mlflow(_Seen(settings.root / "synced.json", tracker))
+            job.store_against_mlflow(Seen(settings.root / "synced.json", tracker))
     except QuartetError:
         raise
     except Exception as error:  # MLflow passes on errors of several libraries
@@ -71,8 +73,8 @@ def _parent(note: OutageNote) -> str:
     return note.tags.get("mlflow.parentRunId", "")
 
 
-class _Seen:
-    """Until when everything in the store was found in an MLflow.
+class Seen:
+    """Until when what came into the store was seen to with an MLflow, in a file.
 
     Attributes:
         MARGIN: Seconds by which clocks, and a run's beginning and its end, may differ.
@@ -113,12 +115,13 @@ class _Sync:
             else:
                 self._deliver_end(note)
 
-    def store_against_mlflow(self, seen: _Seen) -> None:
+    def store_against_mlflow(self, seen: Seen) -> None:
         """Record each published stage that no run shows, whether a note tells of it or not."""
         since, now, whole = seen.until(), time.time(), True
         fresh = [manifest for _, manifest in list_published(self.store.root, since=since)]
+        shown = self._shown_by_their_own(fresh)
         for manifest in fresh:
-            if not self._is_shown(manifest):
+            if manifest.digest not in shown and not self._is_shown(manifest):
                 whole &= self._record(manifest, self._note_from(manifest))
         if since:  # evaluations of before that pipelines used since
             again = self._shown_since(since) - {manifest.digest for manifest in fresh}
@@ -127,6 +130,16 @@ class _Sync:
             self._complete_parents(manifest)
         if whole:
             seen.write(now)
+
+    def _shown_by_their_own(self, manifests: Sequence[Manifest]) -> set[str]:
+        """Digests of results that the run that made them holds, or held until it was deleted."""
+        made = {one.run_id: one.digest for one in manifests if one.run_id}
+        return {
+            made[run.info.run_id]
+            for run in runs_by_id(self.tracker, sorted(made))
+            if run.info.lifecycle_stage == "deleted"
+            or run.data.tags.get("quartet.published") == made[run.info.run_id]
+        }
 
     def _shown_since(self, since: float) -> set[str]:
         """Digests of the stages of runs that began since."""
@@ -191,10 +204,8 @@ class _Sync:
         return run_id if run_id and self.tracker.status(run_id) is not None else ""
 
     def _is_shown(self, manifest: Manifest) -> bool:
-        """Whether a run holds this result, or held it until somebody deleted the run."""
-        if self.tracker.find_published(manifest.digest) is not None:
-            return True
-        return bool(manifest.run_id) and self.tracker.was_deleted(manifest.run_id)
+        """Whether another run than its own holds this result."""
+        return self.tracker.find_published(manifest.digest) is not None
 
     def _note_from(self, manifest: Manifest) -> OutageNote:
         tags = {

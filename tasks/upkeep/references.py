@@ -21,7 +21,7 @@ from tasks.settings import Settings
 from tasks.tracking.client import Tracker
 from tasks.tracking.outages import describe, read_notes
 from tasks.tracking.queries import BELOW, NAMES, named_digests, tagged
-from tasks.tracking.removal import deleted_runs, never_had
+from tasks.tracking.removal import deleted_runs, runs_by_id
 
 OLDER = tuple(
     f"tags.`{NAMES}` IS NULL and tags.`quartet.kind` {kind}"
@@ -84,7 +84,9 @@ class References:
             QuartetError: MLflow does not answer.
         """
         with self.asking():
-            return never_had(self._tracker, run_ids)
+            return set(run_ids) - {
+                str(run.info.run_id) for run in runs_by_id(self._tracker, run_ids)
+            }
 
     @functools.cached_property
     def _named_without_list(self) -> frozenset[str]:

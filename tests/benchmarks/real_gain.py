@@ -120,7 +120,7 @@ def cells(result: Mapping[str, Any], home: Path, score: Callable[[Sequence[str]]
         "outcome": f"{'rejected' if reason else 'accepted'}{reason}",
         "judge, raw": interval(final, "judge_score_gain"),
         "judge, at equal length": interval(final, "judge_score_controlled_gain"),
-        "VADER, at equal length": interval(final, "vader_controlled_gain"),
+        "VADER, at equal length": interval(final, "vader_score_controlled_gain"),
         "bag of words": shift(samples, score),
         "length ratio": f"{final['final/length_ratio']:.2f}",
         "distinct-2 ratio": f"{final['final/distinct_2_ratio']:.2f}",

@@ -124,18 +124,31 @@ class MemoryRegistry:
     def log_model_artifact(self, model_id: str, path: str) -> None:
         """The card's file; the description says the same."""
 
-    def search_registered_models(self, *, filter_string: str, page_token: str | None) -> Page:
+    def search_registered_models(self, *, page_token: str | None, filter_string: str = "") -> Page:
         key = re.fullmatch(r"tags.`(.+?)` LIKE '%'", filter_string)
-        return Page(one for one in self.models.values() if key and key[1] in one.tags)
+        wanted = {key[1]} if key else set()
+        return Page(one for one in self.models.values() if wanted <= set(one.tags))
 
-    def search_model_versions(self, *, filter_string: str, page_token: str | None) -> Page:
+    def get_experiment_by_name(self, name: str) -> Any:
+        return SimpleNamespace(experiment_id="1")
+
+    def get_experiment(self, number: str) -> Any:
+        return SimpleNamespace(creation_time=0)
+
+    def search_model_versions(
+        self, *, filter_string: str, page_token: str | None, max_results: int, order_by: list[str]
+    ) -> Page:
+        assert order_by == ["version_number DESC"]
         named = re.search(r"name = '(.+?)'", filter_string)
         equal = re.findall(r"tags.`(.+?)` = '(.+?)'", filter_string)
+        unequal = re.findall(r"tags.`(.+?)` != '(.+?)'", filter_string)
         there = re.findall(r"tags.`(.+?)` LIKE '%'", filter_string)
         return Page(
             copy.deepcopy(version)
-            for model in self.models.values() for version in model.versions.values()
+            for model in self.models.values()
+            for version in sorted(model.versions.values(), key=lambda one: -int(one.version))
             if named is None or named[1] == model.name
             if all(version.tags.get(key) == value for key, value in equal)
+            if all(version.tags.get(key, value) != value for key, value in unequal)
             if all(key in version.tags for key in there)
         )  # fmt: skip

@@ -43,7 +43,7 @@ def test_name_alone_is_the_best_accepted_version_and_says_why(mlflow: MemoryRegi
         version, why = find_challenger(name)
         assert version.uri == "models:/toy/1"
         assert why == (
-            "models:/toy/1 is the best accepted of 3 versions: "
+            "models:/toy/1 is the best accepted version: "
             "accepted, gold +0.225 [+0.200, +0.250], KL 1.6"
         )
     assert find_challenger("models:/toy/3")[0].version == "3"  # a promotion judges for itself

@@ -6,7 +6,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from mlflow.tracking import MlflowClient
 
 from models.errors import QuartetError
 from models.rows import write_json, write_rows
-from tasks.results.store import StageRef, Store
+from tasks.results.store import Manifest, StageRef, Store
 from tasks.run import pipeline as pipeline_run
 from tasks.run import record as stage_record
 from tasks.run.pipeline import PipelineRun, open_pipeline
@@ -29,7 +29,7 @@ from tasks.settings import load_settings
 from tasks.tracking import metrics as metric_buffer
 from tasks.tracking.client import Tracker
 from tasks.tracking.outages import OutageNote, read_notes, write_note
-from tasks.tracking.sync import sync
+from tasks.tracking.sync import _Sync, sync
 from tests.tasks.tracking.mlflow_server import Server, wait_for
 
 STEPS = 300
@@ -385,13 +385,13 @@ def test_sync_asks_only_about_what_came_since_it_found_everything(
 ) -> None:
     asked: list[str] = []
 
-    def find(tracker: Tracker, digest: str) -> str | None:
-        asked.append(digest)
-        return found(tracker, digest)
+    def shown(job: _Sync, manifests: Sequence[Manifest]) -> set[str]:
+        asked.extend(one.digest for one in manifests)
+        return really(job, manifests)
 
-    found = Tracker.find_published
-    monkeypatch.setattr(Tracker, "find_published", find)
-    monkeypatch.setattr("tasks.tracking.sync._Seen.MARGIN", 0.0)
+    really = _Sync._shown_by_their_own
+    monkeypatch.setattr(_Sync, "_shown_by_their_own", shown)
+    monkeypatch.setattr("tasks.tracking.sync.Seen.MARGIN", 0.0)
     with pipeline() as parent:
         old = run_stage(spec("old"), parent, Learning())
     asked.clear()
