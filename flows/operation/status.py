@@ -13,7 +13,7 @@ from tasks.machine.addresses import addresses, is_locked, running_up
 from tasks.machine.lookup import Kind, find_server, prefect_client
 from tasks.settings import Settings
 from tasks.upkeep.garbage import last_found
-from tasks.upkeep.weight import DAYS, weigh
+from tasks.upkeep.weight import DAYS, STORE, weigh
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -140,10 +140,11 @@ def _stage_lines(client: "SyncPrefectClient", flow_run_id: UUID) -> Iterator[str
 
 
 def _disk_lines(settings: Settings) -> Iterator[str]:
-    stages = len(list(settings.store.glob("*/*/MANIFEST.json")))
+    parts = weigh(settings)
+    stages = next((part.stages for part in parts if part.name == STORE), 0)
     free = shutil.disk_usage(existing_folder(settings.root)).free
     yield f"Disk          {stages} published stages; {_in_gb(free)} free"
-    for part in weigh(settings):
+    for part in parts:
         newer = "" if part.newer is None else f", {_in_gb(part.newer)} of it from {DAYS} days"
         yield f"                {part.name}: {_in_gb(part.size)}{newer}"
     if (last := last_found(settings)) is not None:
