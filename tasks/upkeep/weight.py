@@ -52,7 +52,7 @@ def weigh(settings: Settings) -> list[Part]:
 
 
 def _weigh(folder: Path, since: float) -> tuple[int, int, int]:
-    """Bytes below a folder, those that changed since, and manifests; what goes meanwhile is none."""
+    """Bytes below a folder, those that changed since, and manifests, as far as they stay there."""
     size = newer = manifests = 0
     waiting = [os.fspath(folder)]
     while waiting:
