@@ -81,6 +81,8 @@ def multiply_database(path: Path, copies: Sequence[Copy]) -> None:
                         made["name"] = f"{made['name']} {copy.number}"
                         for when in ("start_time", "end_time"):
                             made[when] = made[when] and made[when] - copy.number * 3_600_000
+                    elif made.get("key") == "mlflow.runName":
+                        made["value"] = f"{made['value']} {copy.number}"
                     yield list(made.values())
 
             for copy in copies:
