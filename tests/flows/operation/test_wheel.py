@@ -92,5 +92,5 @@ def test_an_installed_wheel_does_everything(
         said(program, "doctor", "--quick")
         assert "Automations: 6" in operation.log.read_text()
         operation.wait(operation.start_pipeline(*tiny), "Completed")
-        assert "prepare" in said(program, "lineage", "quickstart-policy")
+        assert "prepare" in said(program, "lineage", "quickstart-sft")
     assert not (elsewhere / ".quartet").exists()
