@@ -48,7 +48,6 @@ ACCEPTED, GAIN_LOW, AT, SEAL = (
 FEW = 50
 """Policies that are asked about one by one; for more, all versions are read."""
 
-
 NO_POLICY = " and ".join(
     f"tags.`quartet.stage` != '{name}'" for name, row in CATALOGUE.items() if row.role == "policy"
 )

@@ -14,6 +14,7 @@ import datetime
 import time
 from collections.abc import Iterable, Iterator, Sequence
 
+from models.evaluation.result import SAMPLES
 from tasks.catalogue import entry
 from tasks.results.manifests import Entry, list_entries, read_manifest
 from tasks.results.store import Manifest
@@ -35,7 +36,6 @@ from tasks.upkeep.sweeping import (
 )  # fmt: skip
 
 WEIGHTS = ".safetensors"
-SAMPLES = "samples.jsonl"
 
 
 def find_old(settings: Settings, *, keep_days: float, accepted: bool = False) -> tuple[Item, ...]:
