@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+import yaml
 from prefect.client.schemas.actions import DeploymentScheduleCreate
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
 from prefect.client.schemas.schedules import CronSchedule
@@ -18,6 +19,7 @@ from prefect.exceptions import PrefectHTTPStatusError
 
 from flows.forms import RunForm, StageForm
 from flows.improve import ImproveForm
+from flows.operation.deployments import prefect_yaml
 from models.rows import last_text, read_rows
 from tasks.run.spent import SPENT
 from tests.flows.browser import ROWS, browser
@@ -38,7 +40,9 @@ def test_all_deployments_are_there_with_their_schedules_paused(operation: Operat
     ).stdout  # fmt: skip
     with operation.client() as client:
         deployments = client.read_deployments()
-    assert len(deployments) == 17
+    assert {one.name for one in deployments} == {
+        one["name"] for one in yaml.safe_load(prefect_yaml())["deployments"]
+    }
     assert all(one.name in listed for one in deployments)
     schedules = [schedule for one in deployments for schedule in one.schedules]
     assert {type(one.schedule).__name__ for one in schedules} == {
