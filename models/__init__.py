@@ -5,7 +5,8 @@ from before the Transformer); on them `families` (networks from scratch), then `
 `adoption` (of models from elsewhere) and `objectives` (masks and noise); then `training`,
 `evaluation` and `rollouts`; on those `reward`, `ppo`, `benchmarks`, `heads` (fine-tuning for
 understanding) and `translation`. The ground: `errors`, `config` (base of configs), `rows` (files of
-rows), `token_files` (a corpus as tokens), `files` (those that people give), `display` (of foreign
-text), `randomness`, `runtime` (device, `TrainingRun`), `checkpoints`, `transport` (requests to
-servers), `unfit` (what is no model).
+rows), `preference_shares` (reward model's and judge's), `kept_files` (a cache), `token_files` (a
+corpus as tokens), `files` (those that people give), `display` (of foreign text), `progress`,
+`randomness`, `runtime` (device, `TrainingRun`), `checkpoints`, `transport` (requests to servers),
+`unfit` (what is no model).
 """

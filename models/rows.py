@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -11,6 +12,8 @@ from models.errors import DataError
 
 Content: TypeAlias = str | list[dict[str, str]]
 """A prompt or a completion as people give it: plain text or chat messages."""
+
+Row: TypeAlias = dict[str, Any]
 
 
 def iterate_rows(path: Path) -> Iterator[dict[str, Any]]:
@@ -22,6 +25,11 @@ def iterate_rows(path: Path) -> Iterator[dict[str, Any]]:
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """Read all rows of a JSON-lines file that a stage has published."""
     return list(iterate_rows(path))
+
+
+def first_rows(path: Path, count: int = 1) -> list[dict[str, Any]]:
+    """Read so many rows from the beginning of such a file, or all that it has."""
+    return list(islice(iterate_rows(path), count))
 
 
 def has_messages(rows: Sequence[Mapping[str, Any]]) -> bool:

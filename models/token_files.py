@@ -2,22 +2,15 @@
 
     ids      (tokens,) uint16, or uint32 for a vocabulary that needs it: each document, then EOS
     ends     (documents,) int64: the number of tokens up to and with each document's EOS
-    trailer  what is in it, and a checksum of everything before
 
 Peak memory does not grow with the texts, only by a few numbers a document. Nothing is mapped:
-the pages of a map count as this process's memory, what is read from a file does not.
-
-A file appears under its name in one step, when it is whole, and its checksum is compared before it
-is used. So two runs may write one at once, and what is damaged is written again.
+the pages of a map count as this process's memory, what is read from a file does not. How it is
+kept is told in `kept_files`.
 """
 
-import contextlib
 import hashlib
-import logging
 import os
-import struct
 import tempfile
-import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -29,18 +22,14 @@ from typing import Any, BinaryIO, TypeAlias
 import numpy as np
 import torch
 
+from models.kept_files import open_kept
+from models.progress import Meter
 from models.rows import iterate_rows
 
 Numbers: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
 
 BATCH_CHARACTERS = 2**20
 """Of the texts that one thread encodes at once."""
-CHUNK = 2**24
-"""Bytes that are read at once to compare a checksum."""
-TRAILER = struct.Struct("<8sIIQQQ")
-FORMAT = b"tokens-1"
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,61 +70,41 @@ def open_tokens(tokenizer: Any, rows: Path, cache: Path | None = None) -> TokenF
         cache: Folder for what is made from this row file, named after the file's contents; without
             one the result is kept no longer than it is open.
     """
-    backend = tokenizer.backend_tokenizer
-    backend.no_truncation()
-    backend.no_padding()
-    backend.encode_special_tokens = True
+    backend = plain_backend(tokenizer)
     if cache is None:
         file: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115 - the result holds it
-        return _write(backend, tokenizer.eos_token_id, rows, file)
+        return TokenFile(file=file, **_write(backend, tokenizer.eos_token_id, rows, file))
     identity = f"{backend.to_str()} {tokenizer.eos_token_id} {version('tokenizers')}"
     name = hashlib.sha256(f"{identity} {rows.stat().st_size}".encode()).hexdigest()
-    path = cache / f"{rows.stem}-{name}.tokens"
-    with contextlib.suppress(FileNotFoundError):
-        found = _open(path)
-        if found is not None:
-            os.utime(path)  # when it was last of use
-            return found
-        logger.warning("%s is damaged and is written again", path)
-    cache.mkdir(parents=True, exist_ok=True)
-    descriptor, scratch = tempfile.mkstemp(dir=cache, prefix=f"{path.stem}.", suffix=".writing")
-    try:
-        written = _write(backend, tokenizer.eos_token_id, rows, os.fdopen(descriptor, "w+b"))
-        os.replace(scratch, path)
-    finally:
-        Path(scratch).unlink(missing_ok=True)
-    return written
-
-
-def _open(path: Path) -> TokenFile | None:
-    """Open a file of tokens; None if it is not exactly what was written."""
-    file = path.open("rb")
-    left = path.stat().st_size - TRAILER.size
-    checksum, chunk = 0, b"?"
-    while left > 0 and chunk:
-        chunk = file.read(min(CHUNK, left))
-        checksum = zlib.crc32(chunk, checksum)
-        left -= len(chunk)
-    trailer = file.read()
-    if left or len(trailer) != TRAILER.size:
-        return None
-    known, width, found, tokens, documents, text_bytes = TRAILER.unpack(trailer)
-    if (
-        known != FORMAT
-        or found != checksum
-        or file.tell() != width * tokens + 8 * documents + TRAILER.size
-    ):
-        return None
-    return TokenFile(
-        file=file, width=width, tokens=tokens, documents=documents, text_bytes=text_bytes
+    file, facts = open_kept(
+        cache / f"{rows.stem}-{name}.tokens",
+        lambda file: _write(backend, tokenizer.eos_token_id, rows, file),
     )
+    return TokenFile(file=file, **facts)
 
 
-def _write(backend: Any, eos: int, rows: Path, file: BinaryIO) -> TokenFile:
-    logger.info("encoding %s, %.1f MB", rows.name, rows.stat().st_size / 1e6)
-    width = 2 if max(eos, *backend.get_vocab().values()) < 2**16 else 4
-    checksum = tokens = text_bytes = 0
+def plain_backend(tokenizer: Any) -> Any:
+    """A tokenizer's own library's object, which encodes texts as they stand, whole."""
+    backend = tokenizer.backend_tokenizer
+    if backend.truncation is not None:  # nothing is set anew: another thread may be encoding
+        backend.no_truncation()
+    if backend.padding is not None:
+        backend.no_padding()
+    if not backend.encode_special_tokens:
+        backend.encode_special_tokens = True
+    return backend
+
+
+def id_width(backend: Any, eos: int) -> int:
+    """Bytes that each of a tokenizer's ids fits into, 2 or 4."""
+    return 2 if max(eos, *backend.get_vocab().values()) < 2**16 else 4
+
+
+def _write(backend: Any, eos: int, rows: Path, file: BinaryIO) -> dict[str, int]:
+    width = id_width(backend, eos)
+    tokens = text_bytes = 0
     ends: list[Numbers] = []
+    meter = Meter(f"encoding {rows.name}", rows.stat().st_size / 1e6, "MB")
 
     def encode(texts: list[str]) -> tuple[Numbers, Numbers, int]:
         ids: list[int] = []
@@ -151,18 +120,14 @@ def _write(backend: Any, eos: int, rows: Path, file: BinaryIO) -> TokenFile:
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         for ids, stops, size in _in_order(pool, encode, _batches(texts)):
             file.write(ids.data)
-            checksum = zlib.crc32(ids.data, checksum)
             ends.append(stops + tokens)
             tokens, text_bytes = tokens + len(ids), text_bytes + size
+            meter.add(size / 1e6)
     for part in ends:
         file.write(part.data)
-        checksum = zlib.crc32(part.data, checksum)
-    documents = sum(map(len, ends))
-    file.write(TRAILER.pack(FORMAT, width, checksum, tokens, documents, text_bytes))
     file.flush()
-    return TokenFile(
-        file=file, width=width, tokens=tokens, documents=documents, text_bytes=text_bytes
-    )
+    documents = sum(map(len, ends))
+    return {"width": width, "tokens": tokens, "documents": documents, "text_bytes": text_bytes}
 
 
 def _batches(texts: Iterable[str]) -> Iterator[list[str]]:

@@ -246,6 +246,7 @@ def _divergence(
             lambda rows: token_logprobs(policy, rows, distribution=distribution).logprobs.sum(1),
             sequences,
             CHUNK_TOKENS,
+            what="measuring the KL of",
         )
 
     ratios: NDArray[np.float64] = (summed(network) - summed(other)).double().cpu().numpy()

@@ -29,6 +29,7 @@ from models.language.decoding import decode
 from models.language.folders import load_causal_model, load_frozen, load_tokenizer
 from models.language.sequences import TokenDistribution, language_head
 from models.language.tokenizer import NO_LIMIT, Messages, decode_completion, encode_prompts
+from models.progress import Meter
 from models.randomness import derive_seed
 
 logger = logging.getLogger(__name__)
@@ -81,11 +82,12 @@ def sample_completions(
     team = current_team()
     mine = list(team.share(by_length))
     completions: list[Completion] = []
+    meter = Meter("sampling", len(mine), "completions")
     with gathered(model) as network:
         for start in range(0, len(mine), sampling.batch_size):
             rows = mine[start : start + sampling.batch_size]
             batch = _Batch(len(rows), uniforms[rows].to(model.device), distribution)
-            _decode(network, [prompts[row] for row in rows], batch)
+            _decode(network, [prompts[row] for row in rows], batch, meter)
             completions += batch.completions()
     model.train(was_training)
     of_row = dict(zip(by_length, team.join(completions), strict=True))
@@ -149,16 +151,18 @@ class _Batch:
         ]
 
 
-def _decode(model: Any, prompts: Sequence[Sequence[int]], batch: _Batch) -> None:
+def _decode(model: Any, prompts: Sequence[Sequence[int]], batch: _Batch, meter: Meter) -> None:
     """Prefill the prompts and draw tokens until every row has ended or is full."""
     rows = decode(model, prompts, new_tokens=batch.longest)
     head = language_head(model)
     for step in range(batch.longest):
         drawn = batch.draw(head(rows.hidden), step)
         alive = drawn != batch.eos_token_id
-        if step == batch.longest - 1 or not alive.any():
+        left = int(alive.sum()) if step < batch.longest - 1 else 0
+        meter.add(len(alive) - left)
+        if not left:
             return
-        if not alive.all():
+        if left < len(alive):
             order = rows.keep(alive)
             batch.alive, drawn = batch.alive[order], drawn[order]
         rows.append(drawn)

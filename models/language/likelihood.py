@@ -86,6 +86,7 @@ def held_out_loss(
         lambda chunk: token_logprobs(model, chunk).logprobs,
         sequences,
         min(HELD_OUT_TOKENS, most_tokens or HELD_OUT_TOKENS),
+        what="measuring held-out",
     )
     model.train(was_training)
     return HeldOutLoss(

@@ -89,6 +89,7 @@ def score_sequences(
             device=model.device,
         ),
         batch_tokens,
+        what="scoring",
     )
     model.train(was_training)
     ordered = torch.empty(len(sequences))

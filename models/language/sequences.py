@@ -20,21 +20,20 @@ from models.distributed.team import current_team
 from models.families.scorers import reads_whole, whole_scores
 from models.language.config import SamplingConfig
 from models.language.packing import cut_rows, packed_hidden
+from models.progress import told
 
 HEAD_TOKENS = 2048
 """Positions whose logits, (tokens, vocab), exist at once where no gradient is wanted."""
-
 IMPOSSIBLE = -1e30
 """Logit of a token that must not come; finite, so that 0 * log 0 stays 0 in entropies."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenDistribution:
-    """The distribution that completions are drawn from, and in which every logprob is measured.
+    """The distribution that completions are drawn from, and in which logprobs are measured.
 
     One place for what shapes it: sampler, update, reference and evaluation all ask here, so that a
-    stored logprob and a recomputed one belong to the same distribution. Top-p, top-k and repetition
-    penalties are left out on purpose.
+    stored logprob and a recomputed one belong to the same distribution. It has no top-p or top-k.
 
     Attributes:
         temperature: Divides the logits.
@@ -276,16 +275,17 @@ def map_chunks(
     max_tokens: int,
     *,
     group: int | None = None,
+    what: str = "computing",
 ) -> torch.Tensor:
     """Apply a frozen network chunk by chunk and join what it says, (batch, [completion, ...]).
 
-    The members of a team each do some of the chunks, and each gets the whole.
+    The members of a team each do some of the chunks, each gets the whole; `what` is being told.
     """
     team = current_team()
     parts: list[torch.Tensor] = []
     width = int(sequences.completion_lengths.max())
     chunks = list(in_chunks(sequences, max_tokens, group=group, shares=team.size))
-    for _, chunk in team.share_in_step(chunks):
+    for _, chunk in told(team.share_in_step(chunks), what, len(chunks) / team.size, "chunks"):
         part = function(chunk)
         if part.dim() > 1:
             missing = part.new_zeros(len(part), width - part.shape[1], *part.shape[2:])

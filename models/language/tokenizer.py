@@ -15,13 +15,16 @@ What differs from the usual:
   then the beginning of the newest one; role tokens and the generation prompt stay.
 """
 
+import json
 import logging
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import torch
 from transformers import PreTrainedTokenizerFast
 
 from models.errors import DataError, ParameterError
@@ -29,7 +32,7 @@ from models.families.vocabularies import learn_vocabulary
 from models.language.config import TokenizerConfig
 from models.language.frames import ChatFrames, PromptTokens, fit_text
 from models.rows import iterate_rows
-from models.token_files import open_tokens
+from models.token_files import open_tokens, plain_backend
 
 Messages: TypeAlias = list[dict[str, str]]
 
@@ -40,6 +43,9 @@ NO_LIMIT = 2**31 - 1
 
 DISTINCT_BYTES = 12_000_000
 """Of the distinct words, cut at spaces; BPE's training was seen to take 90 times as much memory."""
+
+TEXTS_OF_A_THREAD = 64
+"""Fewer are not worth another one."""
 
 PAD_TOKEN = "<|pad|>"
 EOS_TOKEN = "<|eos|>"
@@ -149,18 +155,28 @@ def _too_many_words(corpus: Path, stride: int) -> bool:
 
 
 def encode_texts(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
-    """Encode texts as they stand: nothing is added, and no part becomes a special token."""
-    if not texts:
-        return []
-    encoded = tokenizer(
-        list(texts),
-        add_special_tokens=False,
-        split_special_tokens=True,
-        return_attention_mask=False,
-        verbose=False,
-    )
-    ids: list[list[int]] = encoded["input_ids"]
-    return ids
+    """Encode texts as they stand: nothing is added, and no part becomes a special token.
+
+    All of torch's threads encode, where there are texts for them.
+    """
+    backend = plain_backend(tokenizer)
+
+    def encode(part: Sequence[str]) -> list[list[int]]:
+        encoded = backend.encode_batch_fast(list(part), add_special_tokens=False)
+        return [one.ids for one in encoded]
+
+    size = max(TEXTS_OF_A_THREAD, -(-len(texts) // torch.get_num_threads()))
+    if len(texts) <= size:
+        return encode(texts)
+    parts = [texts[start : start + size] for start in range(0, len(texts), size)]
+    with ThreadPoolExecutor(len(parts)) as pool:
+        return [ids for part in pool.map(encode, parts) for ids in part]
+
+
+def encoding_identity(tokenizer: Any) -> str:
+    """All that the ids of texts, prompts and completions depend on."""
+    state = [plain_backend(tokenizer).to_str(), tokenizer.chat_template, tokenizer.eos_token_id]
+    return json.dumps([*state, tokenizer("")["input_ids"]])
 
 
 def encode_completion(tokenizer: Any, completion: str | Messages) -> list[int]:

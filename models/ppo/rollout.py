@@ -167,7 +167,9 @@ def forward_networks(
         function: Callable[[Sequences], torch.Tensor], group: int | None = None
     ) -> torch.Tensor:
         with forward_precision(config, sequences.input_ids.device):
-            return map_chunks(function, sequences, config.tokens_per_microbatch, group=group)
+            return map_chunks(
+                function, sequences, config.tokens_per_microbatch, group=group, what="judging"
+            )
 
     group = config.rollouts_per_minibatch
 

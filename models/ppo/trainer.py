@@ -38,6 +38,7 @@ from models.ppo.rollout import (
 )
 from models.ppo.side_by_side import SideBySide
 from models.ppo.updates import actor_step, adamw, critic_step
+from models.progress import told
 from models.randomness import derive_seed
 from models.rollouts.engine import InProcess, RolloutEngine
 from models.training.adapters import learned_state, load_learned_state
@@ -254,7 +255,7 @@ class PPOTrainer:
 
     def _minibatches_left(self, iteration: Iteration) -> Iterator[tuple[int, torch.Tensor]]:
         """Index and rows of the optimiser steps that are still to be taken."""
-        for index, rows in enumerate(self._minibatches()):
+        for index, rows in enumerate(told(self._minibatches(), "updating", unit="minibatches")):
             if iteration.stopped:
                 return
             if index >= len(iteration.steps):

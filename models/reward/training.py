@@ -25,13 +25,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset
 from trl import RewardConfig
 
 from models.distributed.team import current_team
-from models.errors import DataError, ParameterError
+from models.errors import ParameterError
 from models.families.scorers import reads_whole
 from models.language.config import SamplingConfig
+from models.language.encoded_rows import EncodedRows
 from models.language.examples import Pairs, encode_pairs
 from models.language.folders import (
     load_causal_model,
@@ -44,8 +44,10 @@ from models.language.scoring import (
     ScoreMoments,
     write_score_moments,
 )
+from models.preference_shares import PreferenceShare
 from models.randomness import derive_seed
 from models.reward.config import RewardStageConfig
+from models.reward.encoding import encode_preferences, warn_of_dropped
 from models.reward.moments import draw_prompts, measure_score_moments, score_moments
 from models.reward.ranking import (
     accuracy_by_margin,
@@ -53,12 +55,12 @@ from models.reward.ranking import (
     longer_wins_accuracy,
     pair_accuracy,
 )
-from models.rows import has_messages, read_rows
+from models.rows import first_rows, has_messages, read_rows
 from models.runtime import TrainingRun, weights_dtype
 from models.statistics.intervals import Interval
 from models.training.adapters import add_adapter, publish
 from models.training.order import rows_to_learn, training_order
-from models.training.packed_trainers import PackedRewardTrainer, batch_elements
+from models.training.packed_trainers import PackedRewardTrainer
 from models.training.setup import train, trainer_settings
 
 logger = logging.getLogger(__name__)
@@ -74,6 +76,8 @@ def train_reward_model(
     config: RewardStageConfig,
     sampling: SamplingConfig,
     run: TrainingRun,
+    share: PreferenceShare = PreferenceShare(),
+    cache: Path | None = None,
 ) -> dict[str, float]:
     """Train a reward model on preferences and publish its folder, score moments included.
 
@@ -83,6 +87,9 @@ def train_reward_model(
             completions, and `prompts` are not read.
         preferences: Rows with `prompt`, `chosen`, `rejected` and perhaps `margin` and `tie`.
         contrasts: Rows of pairs that differ in one `respect`; nothing where there are none.
+        share: Of the preferences, those to learn from.
+        cache: Folder for the preferences as tokens, named after the file's contents; without one
+            they are kept with the checkpoints.
 
     Returns:
         Final metrics: held-out pair accuracy and its 95% interval, the baseline's, the accuracy
@@ -96,19 +103,21 @@ def train_reward_model(
         DivergedError: The loss is not finite.
     """
     model = _new_model(sft, config, run)
-    rows = read_rows(preferences)
-    tokenizer = load_tokenizer(sft, wants_template=has_messages(rows))
+    tokenizer = load_tokenizer(sft, wants_template=has_messages(first_rows(preferences)))
     room = min(config.max_tokens, model.config.max_position_embeddings)
     at_once = min(SCORED_TOKENS, config.tokens_per_microbatch)
-    one_cut = config.batch_element == "prompt"
-    learned = _encode_file(tokenizer, preferences, rows, room, one_cut=one_cut)
     judged = read_rows(heldout)
-    held_out = _encode_file(tokenizer, heldout, decided(judged, heldout), room)
+    held_out = encode_pairs(tokenizer, decided(judged, heldout), room)
+    warn_of_dropped(heldout, len(held_out), held_out.equal, held_out.too_long, room)
     sampled_prompts = (
         []
         if reads_whole(model)
         else draw_prompts(tokenizer, prompts, model.config, config, sampling, run.seed)
     )
+    learned = encode_preferences(
+        tokenizer, preferences, room, share, cache or run.checkpoints,
+        by_prompt=config.batch_element == "prompt",
+    )  # fmt: skip
     trainer = _build_trainer(model, tokenizer, learned, config, run)
     train(
         trainer,
@@ -120,6 +129,7 @@ def train_reward_model(
     if "margin" in judged[0]:
         metrics |= accuracy_by_margin(model, held_out, at_once)
     run.log(metrics, trainer.state.global_step)
+    counts = learned.counts
     moments = (
         score_moments(model, held_out.sequences, config)
         if reads_whole(model)
@@ -133,15 +143,10 @@ def train_reward_model(
         "reward/score_mean": moments.mean,
         "reward/score_std": moments.std,
         "reward/score_raw_std": moments.raw_std,
-        "reward/pairs": float(len(learned)),
-        "reward/prompts": float(len(set(learned.prompt_numbers))),
-        "reward/ties": float(sum(learned.ties)),
         "reward/heldout_ties": float(sum(bool(row.get("tie")) for row in judged)),
-        "reward/tokens": float(  # of each element, once for each epoch
-            sum(len(ids) for some in trainer.train_dataset["sequences"] for ids in some)
-        ),
-        "reward/dropped_equal": float(learned.equal),
-        "reward/dropped_too_long": float(learned.too_long),
+        "reward/tokens": float(sum(trainer.train_dataset["tokens"][:])),  # in all epochs
+        **{f"reward/{name}": float(counts[name]) for name in ("pairs", "prompts", "ties")},
+        **{f"reward/dropped_{name}": float(counts[name]) for name in ("equal", "too_long")},
     }
 
 
@@ -174,12 +179,12 @@ def _new_model(sft: Path, config: RewardStageConfig, run: TrainingRun) -> Any:
 
 
 def _build_trainer(
-    model: Any, tokenizer: Any, learned: Pairs, config: RewardStageConfig, run: TrainingRun
+    model: Any, tokenizer: Any, learned: EncodedRows, config: RewardStageConfig, run: TrainingRun
 ) -> Any:
-    elements = batch_elements(learned, by_prompt=config.batch_element == "prompt")
+    lengths = learned.numbers("longest")
     order = training_order(
-        [max(map(len, one["sequences"])) for one in elements],
-        total=rows_to_learn(len(elements), config.epochs),
+        lengths,
+        total=rows_to_learn(len(lengths), config.epochs),
         batch_size=config.batch_size,
         generator=torch.Generator().manual_seed(derive_seed(run.seed, "reward.order")),
     )
@@ -189,7 +194,7 @@ def _build_trainer(
         model=model,
         config=config,
         args=RewardConfig(**settings, max_length=None, remove_unused_columns=False),
-        train_dataset=Dataset.from_list(elements).select(order),
+        train_dataset=learned.rows.select(order),
         processing_class=tokenizer,
     )
 
@@ -235,27 +240,3 @@ def _accuracy_by_respect(
         for name, found in pairs.items()
         if len(found)
     }
-
-
-def _encode_file(
-    tokenizer: Any,
-    path: Path,
-    rows: list[dict[str, Any]],
-    max_tokens: int,
-    *,
-    one_cut: bool = False,
-) -> Pairs:
-    """Tokenise a file's pairs; warn of dropped ones, raise if nothing is left."""
-    pairs = encode_pairs(tokenizer, rows, max_tokens, one_cut=one_cut)
-    if pairs.equal or pairs.too_long:
-        logger.warning(
-            "of %d pairs in %s, %d were dropped as equal and %d as too long for %d tokens",
-            len(rows), path, pairs.equal, pairs.too_long, max_tokens,
-        )  # fmt: skip
-    if not len(pairs):
-        raise DataError(
-            f"{path} has {len(rows)} pairs, {pairs.equal} of them with equal completions and "
-            f"{pairs.too_long} too long for {max_tokens} tokens; wanted at least one to use: give "
-            "pairs that differ, or raise reward.max_tokens or the context"
-        )
-    return pairs

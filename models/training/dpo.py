@@ -23,6 +23,7 @@ from models.language.examples import Pairs, encode_pairs
 from models.language.folders import load_causal_model, load_tokenizer
 from models.language.packing import cut_rows, use_packed_attention
 from models.language.sequences import Sequences, map_chunks, token_logprobs
+from models.preference_shares import PreferenceShare
 from models.randomness import derive_seed
 from models.rows import has_messages, read_rows
 from models.runtime import TrainingRun, computes_mixed, weights_dtype
@@ -120,7 +121,13 @@ def collate_pairs(rows: list[dict[str, Any]], of: int | None = None) -> dict[str
 
 
 def train_dpo(
-    *, sft: Path, preferences: Path, heldout: Path, config: DPOStageConfig, run: TrainingRun
+    *,
+    sft: Path,
+    preferences: Path,
+    heldout: Path,
+    config: DPOStageConfig,
+    run: TrainingRun,
+    share: PreferenceShare = PreferenceShare(),
 ) -> dict[str, float]:
     """Train a policy on preferences and publish its folder.
 
@@ -130,6 +137,7 @@ def train_dpo(
             read.
         run: With `config.lora` its `out` gets the merged model, the folder `<out>_adapter` beside
             it the adapter.
+        share: Of the preferences, those to learn from.
 
     Returns:
         Final metrics: held-out loss, accuracy of the implicit reward with its 95% interval, pairs
@@ -149,7 +157,9 @@ def train_dpo(
         )
     dtype = weights_dtype(run.device, config.precision, learns=config.lora is None)
     model = load_causal_model(sft, dtype).to(run.device)
-    rows = read_rows(preferences)
+    given = read_rows(preferences)
+    rows = [row for row in given if share.takes(row)]
+    share.check(len(rows), len(given) - len(rows))
     tokenizer = load_tokenizer(sft, wants_template=has_messages(rows))
     room = min(config.max_tokens, model.config.max_position_embeddings)
     learned = _encode_file(tokenizer, preferences, rows, room)
@@ -202,6 +212,7 @@ def _logprobs(model: Any, pairs: Pairs, config: DPOStageConfig, run: TrainingRun
             lambda part: token_logprobs(model, part).logprobs.sum(1),
             sequences.select(order),
             config.tokens_per_microbatch,
+            what="computing log-probabilities of",
         )
     model.train(was_training)
     ordered = torch.empty(len(order))

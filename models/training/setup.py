@@ -26,6 +26,7 @@ from models.distributed.sharding import is_sharded, shard, total_norm
 from models.distributed.team import current_team
 from models.errors import DivergedError, ParameterError
 from models.language.reading import without_progress_bars
+from models.progress import told
 from models.randomness import derive_seed
 from models.runtime import TrainingRun, computes_mixed
 from models.training.adapters import has_adapter
@@ -95,8 +96,8 @@ class GuardedTrainer(WatchedTrainer, MasterTrainer, SavingTrainer):
         """
         for _ in range(_missing_parts(len(parts))):
             self.accelerator.backward(0.0 * compute_loss(parts[0]))
-        total = compute_loss(parts[0])
-        for part in parts[1:]:
+        total, what = compute_loss(parts[0]), f"step {self.state.global_step + 1}"
+        for part in told(parts[1:], what, len(parts) - 1, "more micro-batches"):
             self.accelerator.backward(total)
             total = total.detach() + compute_loss(part)
         return total

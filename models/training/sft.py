@@ -15,18 +15,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import torch
-from datasets import Dataset
 from trl import SFTConfig
 
 from models.errors import DataError
 from models.language.config import Turns
+from models.language.encoded_rows import EncodedRows, encode_rows, token_type
 from models.language.examples import Demonstrations, encode_demonstrations
 from models.language.folders import load_causal_model, load_tokenizer
 from models.language.likelihood import held_out_loss
 from models.language.packing import row_layout
 from models.randomness import derive_seed
-from models.rows import has_messages, read_rows
+from models.rows import Row, first_rows, has_messages, read_rows
 from models.runtime import TrainingRun, weights_dtype
 from models.training.adapters import add_adapter, publish
 from models.training.config import SFTStageConfig
@@ -44,6 +45,7 @@ def finetune(
     heldout: Path,
     config: SFTStageConfig,
     run: TrainingRun,
+    cache: Path | None = None,
 ) -> dict[str, float]:
     """Fine-tune a base model on demonstrations and publish its folder.
 
@@ -51,6 +53,8 @@ def finetune(
         demonstrations: Rows with `prompt` and `completion` to learn from.
         run: With `config.lora` its `out` gets the merged model, the folder `<out>_adapter` beside
             it the adapter.
+        cache: Folder for the demonstrations as tokens, named after the file's contents; without
+            one they are kept with the checkpoints.
 
     Returns:
         Final metrics: held-out loss and perplexity of completions, rows used and dropped,
@@ -64,11 +68,11 @@ def finetune(
     model = load_causal_model(
         base, weights_dtype(run.device, config.precision, learns=config.lora is None)
     )
-    rows = read_rows(demonstrations)
-    tokenizer = load_tokenizer(base, wants_template=has_messages(rows))
+    tokenizer = load_tokenizer(base, wants_template=has_messages(first_rows(demonstrations)))
     room = min(config.max_tokens, model.config.max_position_embeddings)
-    learned = _encode_file(tokenizer, demonstrations, rows, room, config.turns)
-    held_out = _encode_file(tokenizer, heldout, read_rows(heldout), room, "last")
+    learned = _encode_rows(tokenizer, demonstrations, room, config.turns, cache or run.checkpoints)
+    held_out = encode_demonstrations(tokenizer, read_rows(heldout), room, "last")
+    _warn_of_dropped(heldout, len(held_out.prompts), held_out.dropped, room)
 
     def measure(model: Any) -> Mapping[str, float]:
         loss = held_out_loss(
@@ -88,30 +92,21 @@ def finetune(
     publish(model, tokenizer, run.out, base=base, load=load_causal_model)
     return {
         **measured,
-        "sft/rows": float(len(learned.prompts)),
-        "sft/tokens": float(sum(map(len, trainer.train_dataset["input_ids"]))),
-        "sft/dropped_rows": float(learned.dropped),
+        "sft/rows": float(len(learned.rows)),
+        "sft/tokens": float(sum(trainer.train_dataset.with_format(None)["tokens"][:])),
+        "sft/dropped_rows": float(learned.counts["dropped"]),
     }
 
 
 def _build_trainer(
-    model: Any, tokenizer: Any, learned: Demonstrations, config: SFTStageConfig, run: TrainingRun
+    model: Any, tokenizer: Any, learned: EncodedRows, config: SFTStageConfig, run: TrainingRun
 ) -> Any:
-    ids = [p + c for p, c in zip(learned.prompts, learned.completions, strict=True)]
+    lengths = learned.numbers("tokens")
     order = training_order(
-        [len(row) for row in ids],
-        total=rows_to_learn(len(ids), config.epochs),
+        lengths,
+        total=rows_to_learn(len(lengths), config.epochs),
         batch_size=config.batch_size,
         generator=torch.Generator().manual_seed(derive_seed(run.seed, "sft.order")),
-    )
-    rows = Dataset.from_dict(
-        {
-            "input_ids": ids,
-            "labels": [
-                [token if counts else IGNORED_LABEL for token, counts in zip(*row, strict=True)]
-                for row in zip(ids, map(learned.loss_mask, range(len(ids))), strict=True)
-            ],
-        }
     )
     steps = -(-len(order) // config.batch_size)
     settings = trainer_settings(config, run, stage="sft", steps=steps)
@@ -125,26 +120,58 @@ def _build_trainer(
             # One row alone has no padding, and TRL warns there.
             padding_free=config.batch_size > 1 and row_layout(model) == "packed",
             dataset_kwargs={"skip_prepare_dataset": True},
+            remove_unused_columns=False,
         ),
-        train_dataset=rows.select(order),
+        train_dataset=learned.rows.select(order).with_transform(_with_labels),
         processing_class=tokenizer,
     )
 
 
-def _encode_file(
-    tokenizer: Any, path: Path, rows: list[dict[str, Any]], max_tokens: int, turns: Turns
-) -> Demonstrations:
+def as_columns(rows: Demonstrations) -> dict[str, list[Any]]:
+    """Arrange rows as columns: their tokens, which of them count in the loss, and how many."""
+    ids = [p + c for p, c in zip(rows.prompts, rows.completions, strict=True)]
+    return {
+        "input_ids": ids,
+        "counts": list(map(rows.loss_mask, range(len(ids)))),
+        "tokens": list(map(len, ids)),
+    }
+
+
+def _with_labels(rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    labels = [
+        [token if counts else IGNORED_LABEL for token, counts in zip(*row, strict=True)]
+        for row in zip(rows["input_ids"], rows["counts"], strict=True)
+    ]
+    return {"input_ids": rows["input_ids"], "labels": labels}
+
+
+def _encode_rows(
+    tokenizer: Any, path: Path, max_tokens: int, turns: Turns, cache: Path
+) -> EncodedRows:
     """Tokenise a file's rows; warn of dropped ones, raise if nothing is left."""
-    encoded = encode_demonstrations(tokenizer, rows, max_tokens, turns)
-    if encoded.dropped:
-        logger.warning(
-            "%d of %d demonstrations in %s were dropped: their completions alone fill %d tokens",
-            encoded.dropped, len(rows), path, max_tokens,
-        )  # fmt: skip
-    if not encoded.prompts:
+
+    def encode(rows: list[Row]) -> tuple[Mapping[str, list[Any]], dict[str, int]]:
+        found = encode_demonstrations(tokenizer, rows, max_tokens, turns)
+        return as_columns(found), {"dropped": found.dropped}
+
+    types = {
+        "input_ids": token_type(tokenizer), "counts": pa.list_(pa.bool_()), "tokens": pa.int32()
+    }  # fmt: skip
+    settings = {"max_tokens": max_tokens, "turns": turns}
+    learned = encode_rows(path, encode, types, tokenizer=tokenizer, settings=settings, cache=cache)
+    _warn_of_dropped(path, len(learned.rows), learned.counts["dropped"], max_tokens)
+    return learned
+
+
+def _warn_of_dropped(path: Path, kept: int, dropped: int, max_tokens: int) -> None:
+    if not kept:
         raise DataError(
-            f"{path} has {len(rows)} demonstrations, {encoded.dropped} of them with completions "
+            f"{path} has {dropped} demonstrations, {dropped} of them with completions "
             f"longer than {max_tokens} tokens; wanted at least one that fits: give shorter "
             "completions or raise sft.max_tokens or the context"
         )
-    return encoded
+    if dropped:
+        logger.warning(
+            "%d of %d demonstrations in %s were dropped: their completions alone fill %d tokens",
+            dropped, kept + dropped, path, max_tokens,
+        )  # fmt: skip

@@ -203,7 +203,7 @@ def is_held_out(judge: Manifest, reward: Manifest) -> bool:
 
     They do where both were split from the same preferences by the same seed, and the judge's share
     is no larger than the one kept from the reward model: a larger share only adds to a smaller one
-    (`models/reward/split.py`).
+    (`models/preference_shares.py`).
     """
     return (
         judge.stage == "judge"

@@ -7,17 +7,15 @@ another fresh head.
 
 import functools
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Literal, TypeAlias
 
 from models.errors import ParameterError
 from models.language.config import SamplingConfig
+from models.preference_shares import PreferenceShare, Side
 from models.randomness import derive_seed
 from models.reward.config import RewardStageConfig
-from models.reward.split import split_preferences
-from models.rows import read_rows, write_rows
 from tasks.registry.registration import register
 from tasks.reports.reward import ranking_page
+from tasks.results.cache import token_folder
 from tasks.results.store import StageRef, Store
 from tasks.run.pipeline import PipelineRun
 from tasks.run.reporting import run_logger, steps_to_learn
@@ -26,9 +24,6 @@ from tasks.run.stage import run_stage
 from tasks.run.stage_task import stage_task
 from tasks.run.workspace import Workspace
 from tasks.settings import load_settings
-
-Name: TypeAlias = Literal["reward", "judge"]
-"""Of the stage; its metrics are named after it, and its side of the split."""
 
 TRAINING_ROWS = "preferences_train.jsonl"
 
@@ -84,7 +79,7 @@ def train_judge(
 
 
 def _train(
-    name: Name, config: RewardStageConfig, sampling: SamplingConfig, pipeline: PipelineRun,
+    name: Side, config: RewardStageConfig, sampling: SamplingConfig, pipeline: PipelineRun,
     data: StageRef, preferences: StageRef, sft: StageRef,
 ) -> StageRef:  # fmt: skip
     seed = pipeline.seed if name == "reward" else derive_seed(pipeline.seed, name)
@@ -96,7 +91,7 @@ def _train(
         metrics = work.learn(
             train_reward_model,
             sft=work.inputs["sft"] / "model",
-            preferences=_own_pairs(name, work, config.judge_share, pipeline.seed),
+            preferences=work.inputs["preferences"] / TRAINING_ROWS,
             heldout=work.inputs["heldout"] / "preferences_heldout.jsonl",
             prompts=work.inputs["heldout"] / "prompts_train.jsonl",
             contrasts=contrasts if contrasts.exists() else None,
@@ -105,6 +100,8 @@ def _train(
             run=work.training_run(
                 work.out / "model", seed, lambda found, step: work.log(_named(found, name), step)
             ),
+            share=PreferenceShare(side=name, judge_share=config.judge_share, seed=pipeline.seed),
+            cache=token_folder(work.cache, work.inputs["preferences"], TRAINING_ROWS),
         )
         return _named(metrics, name)
 
@@ -126,18 +123,7 @@ def _train(
     return ref
 
 
-def _own_pairs(name: Name, work: Workspace, judge_share: float, seed: int) -> Path:
-    """Give the file of the model's own pairs; all are the reward model's without a judge."""
-    given = work.inputs["preferences"] / TRAINING_ROWS
-    if not judge_share:
-        return given
-    shares = split_preferences(read_rows(given), judge_share=judge_share, seed=seed)
-    own = work.checkpoints / TRAINING_ROWS  # of use to this training only, so never published
-    write_rows(own, shares.reward if name == "reward" else shares.judge)
-    return own
-
-
-def _steps(name: Name, config: RewardStageConfig, preferences: StageRef) -> int:
+def _steps(name: Side, config: RewardStageConfig, preferences: StageRef) -> int:
     """Count optimiser steps, about: prompts differ in how many pairs they have."""
     folder = Store(load_settings().store).folder(preferences.stage, preferences.digest)
     share = config.judge_share if name == "judge" else 1.0 - config.judge_share
@@ -149,12 +135,12 @@ def _steps(name: Name, config: RewardStageConfig, preferences: StageRef) -> int:
     )
 
 
-def _named(metrics: Mapping[str, float], name: Name) -> dict[str, float]:
+def _named(metrics: Mapping[str, float], name: Side) -> dict[str, float]:
     """Name metrics after the stage, `judge/accuracy`, so that two models never share a curve."""
     return {f"{name}/{one.removeprefix('reward/')}": value for one, value in metrics.items()}
 
 
-def _warn_of_chance(ref: StageRef, name: Name) -> None:
+def _warn_of_chance(ref: StageRef, name: Side) -> None:
     low = ref.metrics[f"{name}/accuracy_low"]
     if low <= 0.5:
         title, harm = "REWARD MODEL", "PPO would chase noise"

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from models.training.config import SFTStageConfig
 from tasks.registry.registration import register
+from tasks.results.cache import token_folder
 from tasks.results.store import StageRef, Store
 from tasks.run.pipeline import PipelineRun
 from tasks.run.reporting import steps_to_learn
@@ -12,6 +13,8 @@ from tasks.run.stage import run_stage
 from tasks.run.stage_task import stage_task
 from tasks.run.workspace import Workspace
 from tasks.settings import load_settings
+
+TRAINING_ROWS = "demonstrations_train.jsonl"
 
 
 @stage_task("sft")
@@ -23,13 +26,15 @@ def finetune(
     def learn(work: Workspace) -> Mapping[str, float]:
         from models.training.sft import finetune  # imports TRL
 
+        folder = work.inputs["demonstrations"]
         return work.learn(
             finetune,
             base=work.inputs["base"] / "model",
-            demonstrations=work.inputs["demonstrations"] / "demonstrations_train.jsonl",
-            heldout=work.inputs["demonstrations"] / "demonstrations_heldout.jsonl",
+            demonstrations=folder / TRAINING_ROWS,
+            heldout=folder / "demonstrations_heldout.jsonl",
             config=config,
             run=work.training_run(work.out / "model", pipeline.seed),
+            cache=token_folder(work.cache, folder, TRAINING_ROWS),
         )
 
     spec = StageSpec(
@@ -39,8 +44,7 @@ def finetune(
         inputs={"base": base, "demonstrations": data},
         trains=True,
         total_steps=steps_to_learn(
-            Store(load_settings().store).folder(data.stage, data.digest)
-            / "demonstrations_train.jsonl",
+            Store(load_settings().store).folder(data.stage, data.digest) / TRAINING_ROWS,
             epochs=config.epochs,
             batch_size=config.batch_size,
         ),

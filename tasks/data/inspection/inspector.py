@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from models.progress import told
 from tasks.data.formats import COLLECTIONS, Collection, Row
 from tasks.data.inspection.languages import MOST_TEXTS, find_languages
 from tasks.data.inspection.lengths import LengthCounter, find_truncation
@@ -63,7 +64,8 @@ class _Inspector:
 
     def _read(self, file: int, path: Path) -> None:
         name = COLLECTIONS[file % len(COLLECTIONS)]
-        for placed in placed_rows(path, self._shares[file]):
+        rows = placed_rows(path, self._shares[file])
+        for placed in told(rows, f"looking at {path.name}", unit="rows"):
             self._rows[file] += 1
             self._lengths[name].add(placed.row)
             self._samples[file].add(placed)

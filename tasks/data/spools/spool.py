@@ -20,6 +20,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from models.progress import told
 from tasks.data.formats import Collection, Row
 from tasks.data.quality import size
 from tasks.data.split import Keys, content_key, group_key, hashed, is_turned
@@ -149,7 +150,8 @@ class Spool:
             taken = (times[first : last + 1] > epoch).tobytes()
             with self._path.open("rb", buffering=_BUFFER) as file:
                 file.seek(self._ends[first - 1] if first else 0)
-                for index, (line, is_taken) in enumerate(zip(file, taken, strict=False), first):
+                lines = told(file, f"going through {self.collection}", len(taken), "rows")
+                for index, (line, is_taken) in enumerate(zip(lines, taken, strict=False), first):
                     if is_taken:
                         yield index, line
 

@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping
 
-from models.reward.split import split_preferences
-from models.rows import read_rows, write_rows
+from models.preference_shares import PreferenceShare
 from models.training.config import DPOStageConfig
 from tasks.registry.registration import register
 from tasks.results.store import StageRef, Store
@@ -37,19 +36,14 @@ def learn_directly(
     def learn(work: Workspace) -> Mapping[str, float]:
         from models.training.dpo import train_dpo  # imports TRL
 
-        preferences = work.inputs["preferences"] / TRAINING_ROWS
-        if judge_share:  # the same side as the reward model's
-            pairs = read_rows(preferences)
-            shares = split_preferences(pairs, judge_share=judge_share, seed=pipeline.seed)
-            preferences = work.checkpoints / TRAINING_ROWS
-            write_rows(preferences, shares.reward)
         return work.learn(
             train_dpo,
             sft=work.inputs["reference"] / "model",
-            preferences=preferences,
+            preferences=work.inputs["preferences"] / TRAINING_ROWS,
             heldout=work.inputs["heldout"] / "preferences_heldout.jsonl",
             config=config,
             run=work.training_run(work.out / "model", pipeline.seed),
+            share=PreferenceShare(judge_share=judge_share, seed=pipeline.seed),
         )
 
     spec = StageSpec(

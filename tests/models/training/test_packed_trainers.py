@@ -11,14 +11,17 @@ from typing import Any
 
 import pytest
 import torch
+from datasets import Dataset
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from models.language.encoded_rows import EncodedRows
 from models.language.examples import Demonstrations, Pairs
 from models.reward.config import RewardStageConfig
+from models.reward.encoding import as_columns
 from models.reward.training import _build_trainer as reward_trainer
-from models.training import packed_trainers
+from models.training import packed_trainers, sft
 from models.training.config import SFTStageConfig
-from models.training.sft import _build_trainer as sft_trainer
+from models.training.packed_trainers import batch_elements
 
 FAMILIES = pytest.mark.parametrize("family", ["llama", "gpt2"])
 VOCAB = 320  # the tokenizer's
@@ -76,12 +79,17 @@ RANKED = _pairs(
 )
 
 
+def _encoded(columns: dict[str, list[Any]]) -> EncodedRows:
+    return EncodedRows(rows=Dataset.from_dict(columns), counts={})
+
+
 @pytest.fixture
 def make_sft(make_network: Any, tokenizer: Any, make_run: Any, tmp_path: Path) -> Any:
     def make(family: str, rows: Demonstrations = ROWS, **changes: Any) -> Any:
         config = SFTStageConfig(batch_size=len(rows.prompts), **changes)
         network = make_network(family, vocab=VOCAB)
-        return sft_trainer(network, tokenizer, rows, config, make_run(tmp_path))
+        learned = _encoded(sft.as_columns(rows))
+        return sft._build_trainer(network, tokenizer, learned, config, make_run(tmp_path))
 
     return make
 
@@ -91,7 +99,9 @@ def make_reward(make_network: Any, tokenizer: Any, make_run: Any, tmp_path: Path
     def make(family: str, pairs: Pairs = PAIRS, **changes: Any) -> Any:
         config = RewardStageConfig(batch_size=len(pairs), **changes)
         network = make_network(family, vocab=VOCAB, score_head=True)
-        return reward_trainer(network, tokenizer, pairs, config, make_run(tmp_path))
+        by_prompt = config.batch_element == "prompt"
+        learned = _encoded(as_columns(batch_elements(pairs, by_prompt=by_prompt)))
+        return reward_trainer(network, tokenizer, learned, config, make_run(tmp_path))
 
     return make
 
@@ -224,7 +234,8 @@ def test_sft_of_a_mixture_of_experts_balances_them_in_microbatches(
     )  # fmt: skip
     network = AutoModelForCausalLM.from_config(settings)
     config = SFTStageConfig(batch_size=4, tokens_per_microbatch=20)
-    trainer = sft_trainer(network, tokenizer, ROWS, config, make_run(tmp_path))
+    learned = _encoded(sft.as_columns(ROWS))
+    trainer = sft._build_trainer(network, tokenizer, learned, config, make_run(tmp_path))
     _step(trainer)
     assert trainer._metrics["train"]["aux_loss"][0] >= 1.0  # 1 where experts are used alike
     assert network.model.layers[0].mlp.gate.weight.grad.abs().sum() > 0

@@ -18,7 +18,7 @@ from models.language.tokenizer import encode_completion, encode_prompt
 from models.rows import write_rows
 from models.runtime import TrainingRun
 from models.training.config import SFTStageConfig
-from models.training.sft import _build_trainer, finetune
+from models.training.sft import _build_trainer, _encode_rows, finetune
 
 CONFIG = SFTStageConfig(batch_size=4, epochs=2.0, learning_rate=5e-3, checkpoint_steps=2)
 STRINGS = [
@@ -65,11 +65,11 @@ def test_collated_labels_cover_completion_and_eos_only(
     make_run: Callable[..., TrainingRun],
     tmp_path: Path,
 ) -> None:
-    learned = encode_demonstrations(tokenizer, rows, 64)
+    write_rows(tmp_path / "rows.jsonl", rows)
+    learned = _encode_rows(tokenizer, tmp_path / "rows.jsonl", 64, "all", tmp_path / "cache")
     config = CONFIG.model_copy(update={"epochs": 1.0})
-    trainer = _build_trainer(
-        load_causal_model(base_folder), tokenizer, learned, config, make_run(tmp_path)
-    )
+    network = load_causal_model(base_folder)
+    trainer = _build_trainer(network, tokenizer, learned, config, make_run(tmp_path))
     seen = []
     for batch in trainer.get_train_dataloader():
         lengths = batch["cu_seq_lens_q"].diff().tolist()  # of the rows, which lie end to end
@@ -107,7 +107,8 @@ def test_collated_labels_cover_the_turns_that_are_wanted(
         {**row, "prompt": [*row["prompt"], *row["completion"], asked]}
         for row in CHATS[: CONFIG.batch_size]
     ]
-    learned = encode_demonstrations(tokenizer, rows, 64, turns)
+    write_rows(tmp_path / "rows.jsonl", rows)
+    learned = _encode_rows(tokenizer, tmp_path / "rows.jsonl", 64, turns, tmp_path / "cache")
     config = CONFIG.model_copy(update={"epochs": 1.0})
     network = load_causal_model(base_folder)
     trainer = _build_trainer(network, tokenizer, learned, config, make_run(tmp_path))

@@ -12,8 +12,8 @@ from models.errors import DataError, ParameterError
 from models.families.config import ArchitectureConfig
 from models.language.config import SamplingConfig, TokenizerConfig
 from models.language.scoring import read_score_moments
+from models.preference_shares import PreferenceShare
 from models.reward.config import RewardStageConfig
-from models.reward.split import split_preferences
 from models.rows import read_rows, write_rows
 from models.runtime import TrainingRun
 from tasks.judging.config import EvaluationConfig
@@ -259,8 +259,8 @@ def made(stage: str, *, share: float, seed: int = 3, preferences: str = "e" * 64
 @pytest.mark.parametrize(("judge", "reward"), [(0.3, 0.5), (0.5, 0.5), (0.5, 0.3)])
 def test_held_out_is_what_the_split_really_keeps_apart(judge: float, reward: float) -> None:
     """Against the split itself, with a share of one's own on each side."""
-    learned = split_preferences(PAIRS, judge_share=reward, seed=3).reward
-    judged = split_preferences(PAIRS, judge_share=judge, seed=3).judge
+    learned = filter(PreferenceShare(side="reward", judge_share=reward, seed=3).takes, PAIRS)
+    judged = filter(PreferenceShare(side="judge", judge_share=judge, seed=3).takes, PAIRS)
     shared = {json.dumps(row) for row in learned} & {json.dumps(row) for row in judged}
     assert is_held_out(made("judge", share=judge), made("reward", share=reward)) is (not shared)
 
