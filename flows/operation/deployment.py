@@ -23,6 +23,7 @@ NEEDS = {
     "pretrain": "Needs nothing; takes 3 to 5 minutes with the quickstart.",
     "feedback-watch": "Needs nothing; takes seconds.",
     "tidy": "Needs nothing; takes seconds.",
+    "end-lost-run": "Needs the id of a flow run; takes seconds.",
     "nightly-evaluation": "Needs an accepted policy; takes 10 seconds for one of the quickstart.",
 }
 """What each deployment needs and how long it takes on two cores; in the order of their use."""

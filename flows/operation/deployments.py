@@ -14,6 +14,7 @@ import yaml
 from flows.forms import PPOForm, RunForm, StageForm
 from flows.foundations import FOUNDATIONS, FoundationsForm
 from flows.improve import ImproveForm
+from flows.lost import LOST
 from flows.operation.deployment import NEEDS, deployment, paused, weekly
 from flows.parameters import list_presets, load_preset
 from flows.planning.costs import Known
@@ -164,6 +165,19 @@ def _tidy() -> dict[str, Any]:
     )
 
 
+def _end_lost_run() -> dict[str, Any]:
+    return deployment(
+        flow="flows.lost.end_lost_run_flow",
+        name=LOST,
+        description=(
+            "Ends a run in Prefect and MLflow whose host gives no sign of life any more. The "
+            "automation *End a run whose host is silent* starts it."
+        ),
+        tags=["lost"],
+        parameters={},
+    )
+
+
 def _weekly_with_another_seed() -> dict[str, Any]:
     form = RunForm.of("quickstart").model_copy(update={"seed": 1})
     return weekly("SU", parameters={"run": form.model_dump(mode="json")})
@@ -198,6 +212,7 @@ def _deployments() -> list[dict[str, Any]]:
         _nightly_evaluation(),
         _feedback_watch(),
         _tidy(),
+        _end_lost_run(),
         _improve(),
         _foundations(),
         *_about_models(),

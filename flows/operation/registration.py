@@ -172,7 +172,7 @@ def _keep_schedules(
 def apply_automations(api: str, folder: Path) -> list[str]:
     """Create or update the automations of a folder of YAML files by name; return the names.
 
-    A new one is created disabled. An action may give its deployment as
+    A new one is disabled unless its file says otherwise. An action may give its deployment as
     `deployment: flow/deployment` and its block as `block: name`; Prefect wants ids, which differ
     between servers. A block that people chose instead in the UI is kept.
 
@@ -190,7 +190,7 @@ def apply_automations(api: str, folder: Path) -> list[str]:
             for action, old in zip_longest(content.get("actions", []), before):
                 _fill_in(client, path, action or {}, old)
             try:
-                wanted = AutomationCore.model_validate({**content, "enabled": False})
+                wanted = AutomationCore.model_validate({"enabled": False, **content})
             except ValidationError as error:
                 problems = "; ".join(
                     f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()[:3]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from models.errors import QuartetError
 from tasks.machine.addresses import UpNote
-from tasks.machine.lookup import Kind, find_server, loopback_url
+from tasks.machine.lookup import Kind, find_server, is_loopback, loopback_url
 from tasks.machine.password import USER, home_password, password_file
 from tasks.machine.postgres import MLFLOW_DATABASE, PREFECT_DATABASE, check_database
 from tasks.settings import Settings
@@ -61,6 +61,8 @@ def choose_servers(
 ) -> Servers:
     """Look for both servers; those that are not there are to be started.
 
+    PREFECT_API_URL and QUARTET_TRACKING_URI name servers elsewhere, which must be there.
+
     Args:
         settings: Of the home folder, which gets a password where `closed`.
         ports: Of loopback, one for each server.
@@ -72,18 +74,22 @@ def choose_servers(
             PostgreSQL that the environment names does not.
     """
     urls = {kind: loopback_url(kind, port) for kind, port in ports.items()}
-    if settings.tracking_uri:
-        urls["MLflow"] = settings.tracking_uri
+    named: dict[Kind, str] = {
+        "Prefect": _elsewhere(os.environ.get("PREFECT_API_URL", "")),
+        "MLflow": settings.tracking_uri,
+    }
+    urls |= {kind: url for kind, url in named.items() if url}
     wanted: dict[Kind, int] = {}
     for kind, url in urls.items():
         answer = find_server(kind, url)
         if answer is not None:
             open_to_all = "" if answer.closed else "; it asks for no password"
             say(f"{kind} server {answer.version}: found at {answer.url}, reused{open_to_all}")
-        elif url == settings.tracking_uri:
+        elif named[kind]:
+            variable = "PREFECT_API_URL" if kind == "Prefect" else "QUARTET_TRACKING_URI"
             raise QuartetError(
-                f"there is no MLflow server at {url}; start it, or unset QUARTET_TRACKING_URI and "
-                "one is started here"
+                f"there is no {kind} server at {url}; start it, or unset {variable} and one is "
+                "started here"
             )
         else:
             wanted[kind] = ports[kind]
@@ -92,6 +98,11 @@ def choose_servers(
             check_database(variable, os.environ.get(variable, ""))
     password = home_password(settings.root) if closed else None
     return Servers(urls=urls, wanted=wanted, password=password)
+
+
+def _elsewhere(api: str) -> str:
+    """An address of Prefect's API on another machine; that of this one is the port's business."""
+    return "" if not api or is_loopback(api) else api.rstrip("/")
 
 
 def how_to_log_in(servers: Servers, settings: Settings) -> list[str]:

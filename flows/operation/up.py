@@ -73,7 +73,7 @@ class _Operation:
         self.servers = choose_servers(settings, ports, closed=options.password, say=_say)
         self.environment = worker_environment(
             settings,
-            prefect_port=options.prefect_port,
+            prefect_api=self.servers.api,
             mlflow_uri=self.servers.mlflow,
             password=self.servers.password,
             ours=set(self.servers.wanted),
@@ -137,7 +137,9 @@ class _Operation:
         folder = file.parent / "automations" if given else registration.AUTOMATIONS
         automations = registration.apply_automations(self.servers.api, folder)
         if automations:
-            _say(f"Automations: {len(automations)}, at work once somebody enables them in Prefect")
+            _say(
+                f"Automations: {len(automations)}; those that are off wait on their page in Prefect"
+            )
         for sentence in reconcile(load_settings()):
             _say(sentence)
         with tolerated("its views of the runs"):

@@ -120,13 +120,13 @@ def _mlflow(root: Path, port: int, password: str | None) -> dict[str, str]:
 
 
 def worker_environment(
-    settings: Settings, *, prefect_port: int, mlflow_uri: str, password: str | None, ours: set[Kind]
+    settings: Settings, *, prefect_api: str, mlflow_uri: str, password: str | None, ours: set[Kind]
 ) -> dict[str, str]:
     """Environment of the worker and through it of every flow run.
 
     Args:
         settings: Of the home folder.
-        prefect_port: Of the Prefect server on loopback.
+        prefect_api: Address of Prefect's API.
         mlflow_uri: Address of the MLflow server.
         password: Of the home folder; None where the servers are open.
         ours: The servers that it opens, for they are started here.
@@ -137,6 +137,7 @@ def worker_environment(
         "PREFECT_WORKER_QUERY_SECONDS": "2",
         "PREFECT_WORKER_PREFETCH_SECONDS": "5",
         "PREFECT_WORKER_HEARTBEAT_SECONDS": "10",
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
         "PREFECT_LOGGING_EXTRA_LOGGERS": "models,tasks",
         "PREFECT_LOGGING_HANDLERS_CONSOLE_CLASS": "tasks.run.logs.ConsoleHandler",
         "PREFECT_LOGGING_COLORS": "false",
@@ -147,8 +148,8 @@ def worker_environment(
         "PYTHONUNBUFFERED": "1",
     }
     fixed = {
-        "PREFECT_API_URL": f"http://{HOST}:{prefect_port}/api",
-        "PREFECT_UI_URL": f"http://{HOST}:{prefect_port}",
+        "PREFECT_API_URL": prefect_api,
+        "PREFECT_UI_URL": prefect_api.removesuffix("/api"),
         "QUARTET_HOME": str(root),
         "QUARTET_TRACKING_URI": mlflow_uri,
     }

@@ -1,6 +1,7 @@
 """The MLflow parent of one pipeline run, opened and closed around its stages."""
 
 import contextlib
+import socket
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -25,6 +26,8 @@ from tasks.tracking.recording import flatten, note_tags
 from tasks.tracking.sync import deliver_notes
 
 FLOW_RUN_TAG = "prefect.flow_run_id"
+HOST_TAG = "quartet.host"
+"""Of the machine that works on a run, or did last."""
 
 WAIT_SECONDS = 150.0
 """How long a finished pipeline waits for an MLflow that is away: longer than a restart takes."""
@@ -81,6 +84,7 @@ def open_pipeline(
         "quartet.kind": kind,
         "quartet.preset": preset,
         "quartet.seed": str(seed),
+        HOST_TAG: socket.gethostname(),
         **code_tags(),
         **hardware_tags(settings),
     }

@@ -86,17 +86,23 @@ CREDENTIALS = (
     "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to an account of that server that "
     "may write"
 )
+ADDRESS = "the server does not know this address: name it in its MLFLOW_SERVER_ALLOWED_HOSTS"
 
 
 def explain_refusal(error: BaseException, uri: str) -> QuartetError | None:
-    """Say what a server that asks for an account wants; None for any other error."""
+    """Say what a server that refuses us wants; None for any other error."""
+    if (remedy := _remedy(error)) is None:
+        return None
+    what = "this address" if remedy == ADDRESS else "this account"
+    return QuartetError(f"MLflow at {uri} refuses {what} ({first_line(error)}); {remedy}")
+
+
+def _remedy(error: BaseException) -> str | None:
     code = getattr(error, "error_code", "")
     status = error.code if isinstance(error, urllib.error.HTTPError) else 0
     if code not in REFUSALS and status not in (401, 403):
         return None
-    return QuartetError(
-        f"MLflow at {uri} refuses this account ({first_line(error)}); {CREDENTIALS}"
-    )
+    return ADDRESS if "Invalid Host header" in str(error) else CREDENTIALS
 
 
 def explain_unopened(error: Exception, settings: Settings) -> QuartetError:
@@ -115,8 +121,8 @@ def explain_unopened(error: Exception, settings: Settings) -> QuartetError:
 
 def describe(error: BaseException) -> str:
     """An error of MLflow in one line, with the remedy where it refuses the account."""
-    refused = explain_refusal(error, "") is not None
-    return f"{first_line(error)}; {CREDENTIALS}" if refused else first_line(error)
+    remedy = _remedy(error)
+    return f"{first_line(error)}; {remedy}" if remedy else first_line(error)
 
 
 @contextlib.contextmanager

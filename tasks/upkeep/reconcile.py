@@ -4,6 +4,9 @@ A killed process can tell neither server that it has ended. Its note (see
 `tasks/machine/liveness.py`) stays, with a lock that is free; from it the flow run, its task runs,
 the MLflow parent and its children are found. What could not be updated, because a server is down,
 is retried the next time.
+
+Of a machine that is off or cut off nobody reads notes: there the run is found by its heartbeats in
+Prefect, which have stopped (`flows/lost.py`).
 """
 
 import functools
@@ -31,6 +34,7 @@ from prefect.states import Cancelled, Crashed
 
 from models.errors import first_line
 from tasks.machine.liveness import Note, commands_folder, runs_folder
+from tasks.run.pipeline import FLOW_RUN_TAG, HOST_TAG
 from tasks.settings import Settings
 from tasks.tracking.client import Tracker
 
@@ -38,7 +42,6 @@ logger = logging.getLogger(__name__)
 
 ACTIVE = (StateType.RUNNING, StateType.PENDING, StateType.CANCELLING)
 KILLED = "its process was killed; a new run with the same parameters resumes from its checkpoint"
-FLOW_RUN_TAG = "prefect.flow_run_id"
 
 
 def reconcile(settings: Settings) -> list[str]:
@@ -53,6 +56,31 @@ def reconcile(settings: Settings) -> list[str]:
     for path in sorted(commands_folder(settings).glob("*.json")):
         messages += _settle(path, functools.partial(_reconcile_command, settings))
     return messages
+
+
+def end_lost_run(settings: Settings, flow_run_id: UUID, silent: float) -> str:
+    """End a run in both servers whose machine gives no sign of life.
+
+    Args:
+        silent: Seconds since the last one.
+
+    Returns:
+        A sentence for people; empty if the run has ended.
+    """
+    tracker = Tracker(settings)
+    tracker.check()
+    parent = next(iter(tracker.find_tagged({FLOW_RUN_TAG: str(flow_run_id)})), "")
+    host = tracker.tags(parent).get(HOST_TAG, "") if parent else ""
+    reason = (
+        f"{f'host {host}' if host else 'its host'} has given no sign of life for {silent:.0f} s: "
+        "it is off, cut off from the servers, or out of memory; retry the run, and it goes on from "
+        "what is finished"
+    )
+    ended = _crash_in_prefect(flow_run_id, time.time(), reason)
+    if not ended:
+        return ""
+    in_mlflow = _kill_in_mlflow(tracker, parent) if parent else ""
+    return "; ".join(part for part in (reason, ended, in_mlflow) if part)
 
 
 def _settle(path: Path, bring: Callable[[Path, dict[str, Any]], tuple[str, bool]]) -> list[str]:
@@ -129,7 +157,7 @@ def _kill_in_mlflow(tracker: Tracker, run_id: str) -> str:
     return f"{len(running)} MLflow runs set to KILLED" if running else ""
 
 
-def _crash_in_prefect(flow_run_id: UUID, since: float) -> str:
+def _crash_in_prefect(flow_run_id: UUID, since: float, reason: str = KILLED) -> str:
     """Set a flow run that counts as active, and its task runs, to crashed or cancelled."""
     with get_client(sync_client=True) as client:
         try:
@@ -145,16 +173,16 @@ def _crash_in_prefect(flow_run_id: UUID, since: float) -> str:
         if _tried_again(flow_run, since):
             return ""
         for task_run in task_runs:
-            client.set_task_run_state(task_run.id, Crashed(message=KILLED), force=True)
+            client.set_task_run_state(task_run.id, Crashed(message=reason), force=True)
         tasks = f"{len(task_runs)} task runs set to Crashed" if task_runs else ""
-        return "; ".join(part for part in (_end_flow_run(client, flow_run), tasks) if part)
+        return "; ".join(part for part in (_end_flow_run(client, flow_run, reason), tasks) if part)
 
 
-def _end_flow_run(client: SyncPrefectClient, flow_run: FlowRun) -> str:
+def _end_flow_run(client: SyncPrefectClient, flow_run: FlowRun, reason: str) -> str:
     if flow_run.state is None or flow_run.state.type not in ACTIVE:
         return ""
     asked_to_cancel = flow_run.state.type == StateType.CANCELLING
-    state: State[None] = (Cancelled if asked_to_cancel else Crashed)(message=KILLED)
+    state: State[None] = (Cancelled if asked_to_cancel else Crashed)(message=reason)
     client.set_flow_run_state(flow_run.id, state, force=True)
     return f"flow run {flow_run.name} set to {state.name}"
 

@@ -12,6 +12,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from models.progress import told
 from tasks.data.inspection.sketches import BANDS, HASHES, Template, TextIndex
 from tasks.data.inspection.texts import Parts
 from tasks.data.inspection.words import Hashes, Words, split_words, triples
@@ -68,7 +69,8 @@ def find_near(
     first, second, similarity = first[wanted], second[wanted], similarity[wanted]
     checked = _to_check(len(first))
     near = (similarity >= SURE) & ~index.same_prompt(first, second)
-    for begin in range(0, len(checked), _AT_A_TIME):
+    parts = range(0, len(checked), _AT_A_TIME)
+    for begin in told(parts, "checking likely near duplicates", len(parts), "parts"):
         now = checked[begin : begin + _AT_A_TIME]
         similarity[now] = list(_similarities(first[now], second[now], read, index.template))
     near[checked] = similarity[checked] >= SIMILAR
@@ -96,7 +98,7 @@ def _candidates(
     files = np.array(index.files, dtype=np.uint8)[numbers]
     per_band = HASHES // BANDS
     codes = [np.zeros(0, dtype=np.int64)]
-    for band in range(BANDS):
+    for band in told(range(BANDS), "looking for near duplicates", BANDS, "parts"):
         part = np.ascontiguousarray(sketches[:, band * per_band : (band + 1) * per_band])
         codes.append(_neighbours(part, files, len(numbers)))
     code = np.unique(np.concatenate(codes))

@@ -63,7 +63,7 @@ def test_rows_are_encoded_in_pieces_and_lie_in_their_order(
 
 
 def test_what_was_encoded_is_found_again_and_nothing_else(
-    encoder: Encoder, rows: Path, tmp_path: Path
+    encoder: Encoder, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = encoder.open(rows, tmp_path / "cache")
     pieces = len(encoder.pieces)
@@ -73,7 +73,7 @@ def test_what_was_encoded_is_found_again_and_nothing_else(
     assert again.counts == first.counts
     encoder.open(rows, tmp_path / "cache", settings={"max_tokens": 8})
     assert len(encoder.pieces) == 2 * pieces
-    encoder.tokenizer.chat_template = "another"
+    monkeypatch.setattr(encoder.tokenizer, "chat_template", "another")
     encoder.open(rows, tmp_path / "cache")
     assert len(encoder.pieces) == 3 * pieces
 

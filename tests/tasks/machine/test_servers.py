@@ -46,7 +46,11 @@ def test_worker_environment_fixes_addresses_and_leaves_the_rest_to_the_user(
     monkeypatch.setenv("PREFECT_WORKER_QUERY_SECONDS", "7")
     monkeypatch.setenv("MLFLOW_BACKEND_STORE_URI", "postgresql://user:secret@host/mlflow")
     found = worker_environment(
-        Settings(home=tmp_path), prefect_port=4444, mlflow_uri="http://m", password="p", ours=set()
+        Settings(home=tmp_path),
+        prefect_api="http://127.0.0.1:4444/api",
+        mlflow_uri="http://m",
+        password="p",
+        ours=set(),
     )
     assert found["PREFECT_API_URL"] == "http://127.0.0.1:4444/api"
     assert found["QUARTET_TRACKING_URI"] == "http://m"

@@ -19,7 +19,7 @@ from prefect.states import Cancelling, Completed, Running, State
 from tasks.machine.liveness import Note, announced
 from tasks.settings import load_settings
 from tasks.tracking.client import Tracker
-from tasks.upkeep.reconcile import reconcile
+from tasks.upkeep.reconcile import end_lost_run, reconcile
 
 EARLY = """
 import os, signal
@@ -235,3 +235,26 @@ def test_what_mlflow_could_not_be_told_is_tried_again(
     assert left.in_mlflow()["brown-fox"] == "RUNNING"
     reconcile(load_settings())
     assert left.in_mlflow()["brown-fox"] == "KILLED"
+
+
+def test_a_run_whose_host_is_silent_ends_in_both_places_and_names_the_host(left: Left) -> None:
+    tags = {"prefect.flow_run_id": str(left.flow_run_id), "quartet.host": "alpha"}
+    Tracker(load_settings()).log(left.mlflow_run_id, tags=tags)
+    left.note.unlink()  # that machine's
+    sentence = end_lost_run(load_settings(), left.flow_run_id, 72.4)
+    assert sentence.startswith("host alpha has given no sign of life for 72 s: it is off, cut off")
+    assert sentence.endswith("2 MLflow runs set to KILLED")
+    with get_client(sync_client=True) as client:
+        state = client.read_flow_run(left.flow_run_id).state
+    assert state is not None
+    assert state.type == StateType.CRASHED
+    assert state.message is not None
+    assert sentence.startswith(state.message)
+    assert left.in_mlflow() == {"brown-fox": "KILLED", "done": "FINISHED", "cut-off": "KILLED"}
+    assert end_lost_run(load_settings(), left.flow_run_id, 99.0) == "", "it has ended"
+
+
+def test_a_silent_run_without_a_record_of_its_host_ends_too(left: Left) -> None:
+    left.note.unlink()
+    assert end_lost_run(load_settings(), left.flow_run_id, 61.0).startswith("its host has given no")
+    assert left.flow_state() == StateType.CRASHED
