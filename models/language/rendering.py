@@ -163,12 +163,12 @@ def _ending(status: int) -> str:
 
 def answer_requests() -> None:
     """Run the child process: answer each request until the parent is gone."""
+    out = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what libraries print is no answer
     from transformers.utils.chat_template_utils import render_jinja_template
 
     for sent_to_all in (signal.SIGINT, signal.SIGTERM):  # the parent finishes its work first
         signal.signal(sent_to_all, signal.SIG_IGN)
-    out = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what libraries print is no answer
     pages = int(Path("/proc/self/statm").read_text().split()[0]) if sys.platform == "linux" else 0
     limit = pages * resource.getpagesize() + MEMORY_BYTES
     if pages:

@@ -5,8 +5,9 @@
 Standard input is a pipe held by the starter. It closes when the starter ends, however it ends,
 and then the command and all that it started get SIGTERM and, after the grace, SIGKILL. On Linux
 the guardian adopts orphans, so that processes in sessions of their own are found too; elsewhere
-those are reached only by the command itself. With `inner`, what the command started gets SIGTERM
-and time before the command does: Prefect's worker would kill its flow runs without that time.
+`ps` tells who started whom, and orphans are known from before. With `inner`, what the command
+started gets SIGTERM and time before the command does: Prefect's worker would kill its flow runs
+without that time.
 Standard library only: it must start at once.
 """
 
@@ -22,6 +23,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 
+PROCESSES = Path("/proc")
+"""Where Linux tells of them."""
 SET_PDEATHSIG, SET_CHILD_SUBREAPER = 1, 36
 """Requests of Linux's prctl."""
 
@@ -48,6 +51,7 @@ def main(arguments: list[str]) -> int:
         if select.select([sys.stdin], [], [], LOOK_SECONDS)[0] and not os.read(0, 1):
             break
     deadline = time.monotonic() + grace
+    known = descendants(os.getpid())
     if inner and child.poll() is None and (below := list(_children(child.pid))):
         _send(below, signal.SIGTERM)
         _wait_while(lambda: bool(set(below) & set(_children(child.pid))), deadline)
@@ -56,10 +60,9 @@ def main(arguments: list[str]) -> int:
     if child.poll() is None:
         _send([child.pid], signal.SIGTERM)  # it ends what it started in its own order
         _wait_while(lambda: child.poll() is None, deadline)
-    left = descendants(os.getpid())
-    _send(left, signal.SIGTERM)
-    _wait_while(lambda: _reap(child) and bool(descendants(os.getpid())), deadline)
-    while left := descendants(os.getpid()):
+    _send(_left(known), signal.SIGTERM)
+    _wait_while(lambda: _reap(child) and bool(_left(known)), deadline)
+    while left := _left(known):
         _send(left, signal.SIGKILL)
         _reap(child)
         time.sleep(LOOK_SECONDS)
@@ -78,10 +81,36 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
+def _left(known: list[int]) -> list[int]:
+    """What is still below us, and where we adopt no orphans those of before that became some."""
+    if _tells():
+        return descendants(os.getpid())
+    return [*descendants(os.getpid()), *set(known).intersection(_children(1))]
+
+
+def _tells() -> bool:
+    return (PROCESSES / "self").exists()
+
+
 def _children(pid: int) -> Iterator[int]:
-    for path in Path("/proc").glob(f"{pid}/task/*/children"):
+    if not _tells():
+        yield from _children_by_ps(pid)
+    for path in PROCESSES.glob(f"{pid}/task/*/children"):
         with contextlib.suppress(OSError):
             yield from map(int, path.read_text().split())
+
+
+def _children_by_ps(pid: int) -> Iterator[int]:
+    try:
+        rows = subprocess.run(
+            ["ps", "-A", "-o", "pid=,ppid=,comm="], capture_output=True, text=True, check=True
+        ).stdout.splitlines()
+    except (OSError, subprocess.SubprocessError):
+        return
+    for row in rows:
+        one, parent, name = row.split(maxsplit=2)
+        if int(parent) == pid and not name.endswith("ps"):  # ours, which has ended by now
+            yield int(one)
 
 
 def _ask(number: int, _: FrameType | None) -> None:

@@ -50,6 +50,8 @@ CERTIFICATES: dict[Kind, tuple[str, ...]] = {
 }
 """The variables that name a certificate authority of one's own."""
 
+CONNECTIONS = Path("/proc/net")
+"""Where Linux tells who listens."""
 ANSWER_SECONDS = 5.0
 ANSWER_BYTES = 1000
 
@@ -167,7 +169,7 @@ def held_by_another_account(port: int) -> bool:
     """Whether another account than ours listens on a port of loopback; Linux alone can tell."""
     for name in ("tcp", "tcp6"):
         try:
-            rows = [line.split() for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]]
+            rows = [line.split() for line in (CONNECTIONS / name).read_text().splitlines()[1:]]
         except OSError:
             continue
         for row in rows:
