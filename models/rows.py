@@ -1,7 +1,10 @@
 """Files of results: JSON, and rows, the JSON lines in which datasets pass from stage to stage."""
 
+import heapq
 import json
+import logging
 import math
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from itertools import islice
@@ -14,6 +17,11 @@ Content: TypeAlias = str | list[dict[str, str]]
 """A prompt or a completion as people give it: plain text or chat messages."""
 
 Row: TypeAlias = dict[str, Any]
+
+MOST_HELD_OUT = 10_000
+"""More rows would tell little more, and take memory and time at each checkpoint."""
+
+logger = logging.getLogger(__name__)
 
 
 def iterate_rows(path: Path) -> Iterator[dict[str, Any]]:
@@ -30,6 +38,25 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 def first_rows(path: Path, count: int = 1) -> list[dict[str, Any]]:
     """Read so many rows from the beginning of such a file, or all that it has."""
     return list(islice(iterate_rows(path), count))
+
+
+def held_out_rows(path: Path) -> list[dict[str, Any]]:
+    """Read the rows to measure on: all of a file, or `MOST_HELD_OUT` of a larger one.
+
+    Which ones is decided by their content; they come in the order of the file.
+    """
+    kept: list[tuple[int, int, bytes]] = []  # a heap, the largest hash on top
+    count = 0
+    with path.open("rb") as lines:
+        for count, line in enumerate(lines, start=1):
+            entry = (-zlib.crc32(line), -count, line)
+            if len(kept) < MOST_HELD_OUT:
+                heapq.heappush(kept, entry)
+            else:
+                heapq.heappushpop(kept, entry)
+    if count > len(kept):
+        logger.warning("of the %d rows of %s, %d are measured on", count, path.name, len(kept))
+    return [json.loads(line) for _, _, line in sorted(kept, key=lambda one: -one[1])]
 
 
 def has_messages(rows: Sequence[Mapping[str, Any]]) -> bool:

@@ -16,7 +16,7 @@ from models.language.folders import (
 )
 from models.language.scoring import SCORED_TOKENS, score_sequences
 from models.reward.quality import PairScores
-from models.rows import has_messages, read_rows
+from models.rows import has_messages, held_out_rows
 from models.statistics.intervals import Interval, wilson_interval
 
 MOST_LEVELS = 8
@@ -96,7 +96,7 @@ def score_pairs(*, reward: Path, judge: Path | None, heldout: Path, device: str)
         ModelError: A folder is not a complete reward model, or the tokenizers differ.
         DataError: There is no pair, only ties, or none that differs and fits the context.
     """
-    rows = decided(read_rows(heldout), heldout)
+    rows = decided(held_out_rows(heldout), heldout)
     model = load_frozen(load_reward_model, reward, device)
     tokenizer = load_tokenizer(reward, wants_template=has_messages(rows))
     if judge is not None:

@@ -55,7 +55,7 @@ from models.reward.ranking import (
     longer_wins_accuracy,
     pair_accuracy,
 )
-from models.rows import first_rows, has_messages, read_rows
+from models.rows import first_rows, has_messages, held_out_rows, read_rows
 from models.runtime import TrainingRun, weights_dtype
 from models.statistics.intervals import Interval
 from models.training.adapters import add_adapter, publish
@@ -106,7 +106,7 @@ def train_reward_model(
     tokenizer = load_tokenizer(sft, wants_template=has_messages(first_rows(preferences)))
     room = min(config.max_tokens, model.config.max_position_embeddings)
     at_once = min(SCORED_TOKENS, config.tokens_per_microbatch)
-    judged = read_rows(heldout)
+    judged = held_out_rows(heldout)
     held_out = encode_pairs(tokenizer, decided(judged, heldout), room)
     warn_of_dropped(heldout, len(held_out), held_out.equal, held_out.too_long, room)
     sampled_prompts = (

@@ -25,7 +25,7 @@ from models.language.packing import cut_rows, use_packed_attention
 from models.language.sequences import Sequences, map_chunks, token_logprobs
 from models.preference_shares import PreferenceShare
 from models.randomness import derive_seed
-from models.rows import has_messages, read_rows
+from models.rows import has_messages, held_out_rows, read_rows
 from models.runtime import TrainingRun, computes_mixed, weights_dtype
 from models.statistics.intervals import wilson_interval
 from models.training.adapters import add_adapter, publish
@@ -163,7 +163,7 @@ def train_dpo(
     tokenizer = load_tokenizer(sft, wants_template=has_messages(rows))
     room = min(config.max_tokens, model.config.max_position_embeddings)
     learned = _encode_file(tokenizer, preferences, rows, room)
-    judged = [row for row in read_rows(heldout) if not row.get("tie")]
+    judged = [row for row in held_out_rows(heldout) if not row.get("tie")]
     held_out = _encode_file(tokenizer, heldout, judged, room)
     reference, before = (_logprobs(model, pairs, config, run) for pairs in (learned, held_out))
 

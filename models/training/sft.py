@@ -27,7 +27,7 @@ from models.language.folders import load_causal_model, load_tokenizer
 from models.language.likelihood import held_out_loss
 from models.language.packing import row_layout
 from models.randomness import derive_seed
-from models.rows import Row, first_rows, has_messages, read_rows
+from models.rows import Row, first_rows, has_messages, held_out_rows
 from models.runtime import TrainingRun, weights_dtype
 from models.training.adapters import add_adapter, publish
 from models.training.config import SFTStageConfig
@@ -71,7 +71,7 @@ def finetune(
     tokenizer = load_tokenizer(base, wants_template=has_messages(first_rows(demonstrations)))
     room = min(config.max_tokens, model.config.max_position_embeddings)
     learned = _encode_rows(tokenizer, demonstrations, room, config.turns, cache or run.checkpoints)
-    held_out = encode_demonstrations(tokenizer, read_rows(heldout), room, "last")
+    held_out = encode_demonstrations(tokenizer, held_out_rows(heldout), room, "last")
     _warn_of_dropped(heldout, len(held_out.prompts), held_out.dropped, room)
 
     def measure(model: Any) -> Mapping[str, float]:
