@@ -1,5 +1,6 @@
 """Kill -9 in the middle of a stage, run again: the same MLflow run goes on, to the same bits."""
 
+import contextlib
 import json
 import os
 import random
@@ -28,7 +29,10 @@ from tasks.results.store import verify
 
 PATIENCE_SECONDS = 300
 KILLS = int(os.environ.get("QUARTET_TEST_KILLS", "3"))
-"""How many runs are killed at random; a campaign takes more."""
+CANCELS = int(os.environ.get("QUARTET_TEST_CANCELS", "3"))
+"""How many runs are killed, and cancelled, at random; a campaign takes more."""
+LEAVE_SECONDS = 40
+"""After 45 s a worker kills a cancelled run."""
 
 
 def command(home: Any, *words: str) -> list[str]:
@@ -165,6 +169,55 @@ def test_a_run_that_was_killed_anywhere_ends_as_if_it_had_not_been(
         active = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING]))
         runs = client.read_flow_runs(flow_run_filter=FlowRunFilter(state=active))
     assert not [run.name for run in runs]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(PATIENCE_SECONDS * (CANCELS + 1))
+def test_a_run_that_is_cancelled_anywhere_leaves_and_goes_on(
+    first_run: PipelineResult, first_home: Any, prefect_server: str, new_home: Callable[[], Any],
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    """Each is told to stop at a random moment of its stages, until one is through."""
+    wanted, moments = published(first_home.path), random.Random(11)
+    home, log = new_home(), tmp_path / "log"
+    cancelled: list[tuple[str, float]] = []
+    while len(cancelled) < CANCELS:
+        stage, seconds = cancel(home, prefect_server, moments.uniform(0, 12), log)
+        assert "Traceback" not in log.read_text(), log.read_text()
+        assert "RUNNING" not in in_mlflow(home.path), stage
+        if stage:
+            cancelled.append((stage, seconds))
+            continue
+        assert published(home.path) == wanted
+        home = new_home()
+    print(*(f"{stage}: left after {seconds:.1f} s" for stage, seconds in cancelled), sep="\n")
+    assert killed(home, prefect_server, 0, log) == 0, log.read_text()
+    assert published(home.path) == wanted
+    assert not unfinished(home.path)
+
+
+def cancel(home: Any, prefect_server: str, after: float, log: Path) -> tuple[str, float]:
+    """Start a run and tell it to stop after some seconds of its stages.
+
+    Returns:
+        The stage that it was in, and the seconds until it had left; no stage if it was through.
+    """
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            command(home), env=environment(home, prefect_server), stdout=file, stderr=file
+        )
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while "Task run" not in log.read_text() and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(after)
+        return "", 0.0
+    process.send_signal(signal.SIGTERM)
+    told = time.monotonic()
+    status = process.wait(LEAVE_SECONDS)
+    stages = re.findall(r"Task run '([\w-]+)'", log.read_text())
+    return (stages[-1] if status else ""), time.monotonic() - told
 
 
 def published(home: Path) -> dict[str, dict[str, str]]:
