@@ -1,16 +1,20 @@
 """How long commands take in a home with years of history, beside one with a single pipeline.
 
-    python tests/benchmarks/history.py HOME [--pipelines 1 300 3000] [--stored 3000]
+    python tests/benchmarks/history.py HOME [--pipelines 1 300 3000] [--postgres URL]
 
 HOME holds at least two finished pipelines, whose rows of MLflow's SQLite database, and manifests,
 are copied under new ids and digests; weights are not. Points of curves are left out: no command
 reads them but for the runs that it shows. `sync` has been run before, as after years, and asks
 about what came since; all copies came just now, so that is set by hand. Prints seconds by command
 and by size of the history; the commands run one after the other, each in a process of its own, the
-median of three.
+median of three. With an empty PostgreSQL database all is copied there, and an MLflow server that
+uses it answers the commands by HTTP.
 """
 
 import argparse
+import contextlib
+import csv
+import io
 import os
 import re
 import shutil
@@ -21,13 +25,18 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import httpx
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
 from tasks.settings import Settings
 from tasks.tracking.client import Tracker
 from tasks.tracking.sync import Seen
+from tests.flows.operated import free_ports, until
 
 NAME = re.compile(r"\b(?:[0-9a-f]{32}|[0-9a-f]{64})\b")
 """An id of a run or a digest."""
@@ -110,6 +119,61 @@ def mark_seen(home: Path) -> None:
         Seen(home / name, Tracker(settings)).write(time.time() + 2 * Seen.MARGIN)
 
 
+def copy_database(file: Path, url: str) -> None:
+    """Copy MLflow's SQLite database into one of PostgreSQL that it has prepared."""
+    import psycopg2
+
+    SqlAlchemyStore(url, "unused")  # makes the tables
+    with sqlite3.connect(file) as source, psycopg2.connect(url) as target, target.cursor() as to:
+        to.execute("SET session_replication_role = replica")  # in any order of the tables
+        to.execute(
+            "SELECT table_name, column_name, data_type FROM information_schema.columns "
+            "WHERE table_schema = 'public' ORDER BY table_name, ordinal_position"
+        )
+        kinds: dict[str, dict[str, str]] = {}
+        for table, column, kind in to.fetchall():
+            kinds.setdefault(table, {})[column] = kind
+        for table in sorted(kinds.keys() - {"alembic_version"}):
+            columns = [row[1] for row in source.execute(f"PRAGMA table_info({table})")]
+            flags = [kinds[table][column] == "boolean" for column in columns]
+            to.execute(f"TRUNCATE {table} CASCADE")
+            names = ", ".join(f'"{column}"' for column in columns)
+            rows = source.execute(f"SELECT {names} FROM {table}")
+            while some := rows.fetchmany(50_000):
+                text = io.StringIO()
+                csv.writer(text).writerows(
+                    [
+                        "\\N" if cell is None else bool(cell) if flag else cell
+                        for cell, flag in zip(row, flags, strict=True)
+                    ]
+                    for row in some
+                )
+                text.seek(0)
+                to.copy_expert(f"COPY {table} ({names}) FROM STDIN CSV NULL '\\N'", text)
+
+
+@contextmanager
+def served(url: str) -> Iterator[str]:
+    """An MLflow server on a database; gives its address."""
+    (port,) = free_ports(1)
+    words = ["server", "--backend-store-uri", url, "--port", str(port), "--workers", "1"]
+    process = subprocess.Popen([sys.executable, "-m", "mlflow", *words])
+    address = f"http://127.0.0.1:{port}"
+    try:
+        until(lambda: _answers(f"{address}/health"), 120, "MLflow's server")
+        yield address
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url).is_success
+    except httpx.HTTPError:
+        return False
+
+
 def seconds(home: Path, words: Sequence[str], rounds: int = 3) -> float:
     """Median seconds of a command, whether it succeeds or is refused."""
     quartet = Path(sys.executable).with_name("quartet")
@@ -158,6 +222,7 @@ def main() -> None:
     parser.add_argument("home", type=Path)
     parser.add_argument("--pipelines", type=int, nargs="*", default=[1, 300, 3000])
     parser.add_argument("--stored", type=int, default=3000, help="Most pipelines in the store.")
+    parser.add_argument("--postgres", default="", help="Address of an empty database.")
     parser.add_argument("--only", default="", help="Commands whose name holds this.")
     given = parser.parse_args()
     table: dict[str, list[str]] = {}
@@ -168,10 +233,14 @@ def main() -> None:
             copies = [Copy(number) for number in range(1, count)]
             multiply_database(home / "mlflow.db", copies)
             multiply_store(home / "store", copies[: given.stored])
-            for name, words in commands(home).items():
-                if given.only in name:
-                    table.setdefault(name, []).append(f"{seconds(home, words):.1f}")
-                    print(count, name, table[name][-1], file=sys.stderr, flush=True)
+            with contextlib.ExitStack() as stack:
+                if given.postgres:
+                    copy_database(home / "mlflow.db", given.postgres)
+                    os.environ["QUARTET_TRACKING_URI"] = stack.enter_context(served(given.postgres))
+                for name, words in commands(home).items():
+                    if given.only in name:
+                        table.setdefault(name, []).append(f"{seconds(home, words):.1f}")
+                        print(count, name, table[name][-1], file=sys.stderr, flush=True)
     print(f"| pipelines | {' | '.join(map(str, given.pipelines))} |")
     print(f"|---|{'---:|' * len(given.pipelines)}")
     for name, cells in table.items():
