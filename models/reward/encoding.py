@@ -67,7 +67,11 @@ def encode_preferences(
             "tokens": pa.int32(),
         },
         tokenizer=tokenizer,
-        settings={"max_tokens": max_tokens, "by_prompt": by_prompt} | asdict(share),
+        settings={
+            "max_tokens": max_tokens,
+            "by_prompt": by_prompt,
+            "share": asdict(share) if share.judge_share else None,  # else no seed matters
+        },
         cache=cache,
         takes=share.takes,
         group=prompt_key if by_prompt else None,

@@ -46,7 +46,7 @@ def align(
                 config=config,
                 sampling=sampling,
                 run=work.training_run(work.out, pipeline.seed),
-                cache=token_folder(work.cache, data, "corpus_"),
+                cache=token_folder(work.cache, data, "corpus_", "models.token_files"),
                 server=server,
             )
 

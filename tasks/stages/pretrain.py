@@ -56,7 +56,7 @@ def pretrain(
                 architecture=architecture,
                 config=config,
                 run=run,
-                cache=token_folder(work.cache, data, "corpus_"),
+                cache=token_folder(work.cache, data, "corpus_", "models.token_files"),
             )
         else:
             metrics = work.learn(

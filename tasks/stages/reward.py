@@ -101,7 +101,9 @@ def _train(
                 work.out / "model", seed, lambda found, step: work.log(_named(found, name), step)
             ),
             share=PreferenceShare(side=name, judge_share=config.judge_share, seed=pipeline.seed),
-            cache=token_folder(work.cache, work.inputs["preferences"], TRAINING_ROWS),
+            cache=token_folder(
+                work.cache, work.inputs["preferences"], TRAINING_ROWS, "models.reward.encoding"
+            ),
         )
         return _named(metrics, name)
 

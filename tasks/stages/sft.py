@@ -34,7 +34,7 @@ def finetune(
             heldout=folder / "demonstrations_heldout.jsonl",
             config=config,
             run=work.training_run(work.out / "model", pipeline.seed),
-            cache=token_folder(work.cache, folder, TRAINING_ROWS),
+            cache=token_folder(work.cache, folder, TRAINING_ROWS, "models.training.sft"),
         )
 
     spec = StageSpec(

@@ -28,7 +28,9 @@ def train_tokenizer(
             config=config,
             context=context,
             out=work.out / "tokenizer",
-            cache=token_folder(work.cache, data, "vocabulary" if own else "corpus_"),
+            cache=token_folder(
+                work.cache, data, "vocabulary" if own else "corpus_", "models.token_files"
+            ),
         )
 
     spec = StageSpec(

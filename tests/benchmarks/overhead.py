@@ -83,7 +83,7 @@ def bare(settings: list[str]) -> dict[str, float]:
         for stage in STAGES:
             module = MODULES.get(stage, stage)
             stack.enter_context(patch(f"tasks.stages.{module}.run_stage", _bare_stage(root)))
-        for module in ("tokenizer", "pretrain", "ppo"):
+        for module in ("tokenizer", "pretrain", "sft", "reward", "ppo"):
             tokens = f"tasks.stages.{module}.token_folder"  # bare stages have no manifest
             stack.enter_context(patch(tokens, lambda *_: root / "tokens"))
         for nobody_looks in (

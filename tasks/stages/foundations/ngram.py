@@ -29,7 +29,7 @@ def measure_ngram(
 
         folder = work.inputs["corpus"]
         encoder = load_tokenizer(work.inputs["tokenizer"] / "tokenizer")
-        cache = token_folder(work.cache, folder, "corpus_")
+        cache = token_folder(work.cache, folder, "corpus_", "models.token_files")
         corpus, heldout = (
             open_tokens(encoder, folder / f"corpus_{part}.jsonl", cache)
             for part in ("train", "heldout")

@@ -24,7 +24,13 @@ def test_token_folder_is_named_after_the_contents_of_its_files(tmp_path: Path) -
     same = _publish(tmp_path / "2", {**texts, "prompts_train.jsonl": "c"}, digest="1" * 64)
     other = _publish(tmp_path / "3", {**texts, "corpus_train.jsonl": "A"})
     swapped = _publish(tmp_path / "4", {"corpus_train.jsonl": "b", "corpus_heldout.jsonl": "a"})
-    found = [token_folder(tmp_path, one, "corpus_") for one in (first, same, other, swapped)]
+    found = [
+        token_folder(tmp_path, one, "corpus_", "models.token_files")
+        for one in (first, same, other, swapped)
+    ]
     assert found[0] == found[1]
     assert len(set(found)) == 3
     assert found[0].parent == tmp_path / "tokens"
+    assert token_folder(tmp_path, first, "corpus_", "models.reward.encoding") not in found, (
+        "other code may make other tokens"
+    )
