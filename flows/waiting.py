@@ -24,10 +24,10 @@ from pydantic import Field
 
 from tasks.labelling.queue import is_awaited_queue_done
 from tasks.labelling.waiting import AwaitingPeopleError, going_on
-from tasks.run.pipeline import FLOW_RUN_TAG
 from tasks.run.reporting import run_logger
 from tasks.settings import load_settings
 from tasks.tracking.client import Tracker
+from tasks.tracking.facts import FLOW_RUN_TAG
 
 T = TypeVar("T")
 

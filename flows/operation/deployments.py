@@ -14,8 +14,8 @@ import yaml
 from flows.forms import PPOForm, RunForm, StageForm
 from flows.foundations import FOUNDATIONS, FoundationsForm
 from flows.improve import ImproveForm
-from flows.lost import LOST
 from flows.operation.deployment import NEEDS, deployment, paused, weekly
+from flows.operation.lost import LOST
 from flows.parameters import list_presets, load_preset
 from flows.planning.costs import Known
 from flows.planning.memory import Scale
@@ -167,7 +167,7 @@ def _tidy() -> dict[str, Any]:
 
 def _end_lost_run() -> dict[str, Any]:
     return deployment(
-        flow="flows.lost.end_lost_run_flow",
+        flow="flows.operation.lost.end_lost_run_flow",
         name=LOST,
         description=(
             "Ends a run in Prefect and MLflow whose host gives no sign of life any more. The "

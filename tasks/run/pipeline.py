@@ -13,7 +13,13 @@ from tasks.run.overview import overview
 from tasks.run.reporting import run_logger
 from tasks.settings import Settings, load_settings
 from tasks.tracking.client import Tracker
-from tasks.tracking.facts import code_tags, hardware_tags, show_totals
+from tasks.tracking.facts import (
+    FLOW_RUN_TAG,
+    HOST_TAG,
+    code_tags,
+    hardware_tags,
+    show_totals,
+)
 from tasks.tracking.outages import (
     REMEDY,
     OutageNote,
@@ -24,10 +30,6 @@ from tasks.tracking.outages import (
 )
 from tasks.tracking.recording import flatten, note_tags
 from tasks.tracking.sync import deliver_notes
-
-FLOW_RUN_TAG = "prefect.flow_run_id"
-HOST_TAG = "quartet.host"
-"""Of the machine that works on a run, or did last."""
 
 WAIT_SECONDS = 150.0
 """How long a finished pipeline waits for an MLflow that is away: longer than a restart takes."""

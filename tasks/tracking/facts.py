@@ -41,6 +41,9 @@ OUTPUT_LAYER = re.compile(r"(^|\.)(lm_head|embed_out|score|classifier)\.weight$"
 EXPERT = ".experts."
 POSITIONS = re.compile(r"(^|\.)(wpe|embed_positions|position_embeddings)\.weight$")
 
+FLOW_RUN_TAG = "prefect.flow_run_id"
+HOST_TAG = "quartet.host"
+"""Of the machine that works on a run, or did last."""
 GPU_INFORMATION = Path("/proc/driver/nvidia/gpus")
 PROCESSOR_INFORMATION = Path("/proc/cpuinfo")
 

@@ -6,7 +6,7 @@ the MLflow parent and its children are found. What could not be updated, because
 is retried the next time.
 
 Of a machine that is off or cut off nobody reads notes: there the run is found by its heartbeats in
-Prefect, which have stopped (`flows/lost.py`).
+Prefect, which have stopped (`flows/operation/lost.py`).
 """
 
 import functools
@@ -34,9 +34,9 @@ from prefect.states import Cancelled, Crashed
 
 from models.errors import first_line
 from tasks.machine.liveness import Note, commands_folder, runs_folder
-from tasks.run.pipeline import FLOW_RUN_TAG, HOST_TAG
 from tasks.settings import Settings
 from tasks.tracking.client import Tracker
+from tasks.tracking.facts import FLOW_RUN_TAG, HOST_TAG
 
 logger = logging.getLogger(__name__)
 
