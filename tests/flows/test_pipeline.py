@@ -120,11 +120,16 @@ def test_pipeline_publishes_complete_model_folders(
         assert (first_home.folder(stages[stage]) / "model" / "generation_config.json").is_file()
 
 
-def test_pipeline_encodes_each_corpus_once(first_run: PipelineResult, first_home: Any) -> None:
-    """The tokenizer's own measure and pretraining read the same tokens."""
+def test_pipeline_encodes_each_file_once(first_run: PipelineResult, first_home: Any) -> None:
+    """The tokenizer's own measure and pretraining read the same tokens, for example."""
     files = (first_home.path / "cache" / "tokens").glob("*/*")
     kinds = sorted(path.name.partition("-")[0] for path in files)
-    assert kinds == ["corpus_heldout", "corpus_train"]
+    assert kinds == [
+        "corpus_heldout",
+        "corpus_train",
+        "demonstrations_train",
+        "preferences_train",
+    ]
 
 
 def test_pipeline_manifests_name_inputs_by_digest(

@@ -82,7 +82,7 @@ def test_transformers_renders_through_the_limits_once_a_tokenizer_is_loaded(
         ("{% for i in range(10 ** 9) %}{% endfor %}", "OverflowError"),
         ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "RecursionError"),
         ("{% set n = namespace(x='aa') %}{% for i in range(60) %}{% set n.x = n.x ~ n.x %}"
-         "{% endfor %}{{ n.x }}", "MemoryError"),
+         "{% endfor %}{{ n.x }}", "MemoryError|more than 1 s"),
         ("a" * 2**21, "2097152 characters, at most 1048576"),
     ],
 )  # fmt: skip

@@ -190,8 +190,10 @@ def learned(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[dict[str, Any]],
     """Take the place of the training; collects the pairs and the seed that it would be given."""
     seen: list[tuple[list[dict[str, Any]], int]] = []
 
-    def train(*, preferences: Path, run: TrainingRun, **_: object) -> dict[str, float]:
-        seen.append((read_rows(preferences), run.seed))
+    def train(
+        *, preferences: Path, share: PreferenceShare, run: TrainingRun, **_: object
+    ) -> dict[str, float]:
+        seen.append(([row for row in read_rows(preferences) if share.takes(row)], run.seed))
         run.out.mkdir()
         (run.out / "config.json").write_text("{}")
         names = ("accuracy", "accuracy_low", "accuracy_high", "longer_wins_accuracy")
