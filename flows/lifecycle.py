@@ -134,6 +134,11 @@ def concluding(conclude: Callable[[R], Conclusion]) -> Callable[[Callable[P, R]]
     return decorate
 
 
+def conclude_sentence(said: str) -> Conclusion:
+    """What a flow returns is what people read."""
+    return Conclusion(headline=said, rejected=False)
+
+
 def conclude_decision(decision: StageRef) -> Conclusion:
     """What a published decision came to."""
     outcome, _ = published_outcome(decision)

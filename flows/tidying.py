@@ -5,7 +5,7 @@ from typing import Annotated
 from prefect import flow
 from pydantic import Field
 
-from flows.lifecycle import name_run
+from flows.lifecycle import conclude_sentence, concluding, name_run
 from tasks.reports.style import table
 from tasks.run.reporting import run_logger, show_markdown
 from tasks.settings import load_settings
@@ -18,6 +18,7 @@ OLDER_THAN_DAYS = 7.0
 
 
 @flow(name="tidy", flow_run_name=name_run, persist_result=False)
+@concluding(conclude_sentence)
 def tidy_flow(
     keep_days: Annotated[float, Field(ge=0, title="Days")] = 90.0,
     accepted: Annotated[bool, Field(title="Accepted policies too")] = False,
@@ -50,9 +51,9 @@ def tidy_flow(
 
 
 def _listing(items: list[Item]) -> str:
-    header = ("stage", "digest", "what", "age, days", "size", "reason")
+    header = ("stage", "digest", "what", "reason", "age, days", "size")
     rows = [
-        (one.stage, one.digest[:12], one.what, f"{one.age_days:.1f}", in_mib([one]), one.why)
+        (one.stage, one.digest[:12], one.what, one.why, f"{one.age_days:.1f}", in_mib([one]))
         for one in items
     ]
-    return table(header, rows, text_columns=3) if rows else "Nothing."
+    return table(header, rows, text_columns=4) if rows else "Nothing."

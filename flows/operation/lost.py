@@ -17,6 +17,7 @@ from prefect.events.filters import (
     EventResourceFilter,
 )
 
+from flows.lifecycle import conclude_sentence, concluding
 from tasks.run.reporting import run_logger
 from tasks.settings import load_settings
 from tasks.upkeep.reconcile import end_lost_run
@@ -29,6 +30,7 @@ LOOK_BACK = timedelta(days=7)
 
 
 @flow(name=LOST, persist_result=False)
+@concluding(conclude_sentence)
 def end_lost_run_flow(flow_run: str) -> str:
     """End a run in Prefect and MLflow if its host gives no sign of life any more.
 
