@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 
 from models.display import in_one_line
 from models.errors import DataError, QuartetError
+from models.progress import Meter
 
 CHUNK = 2**24
 LONGEST_NAME = 200
@@ -160,10 +161,11 @@ def digest_file(path: Path, *, most_bytes: int) -> str:
     Raises:
         DataError: It cannot be read, or is too large.
     """
-    digest = hashlib.sha256()
+    digest, meter = hashlib.sha256(), Meter(f"reading {path.name}", unit="MB")
     with open_file(path, most_bytes=most_bytes) as file:
         for chunk in read_chunks(file, path, most_bytes=most_bytes):
             digest.update(chunk)
+            meter.add(len(chunk) / 1e6)
     return digest.hexdigest()
 
 

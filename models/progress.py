@@ -8,7 +8,9 @@ from typing import TypeVar
 T = TypeVar("T")
 
 SECONDS = 5.0
-"""Between two lines; what takes less says nothing."""
+"""Between two lines, whoever says them."""
+SHORT_SECONDS = 2.0
+"""What takes less says nothing."""
 
 logger = logging.getLogger(__name__)
 logger.setLevel(logging.INFO)  # the root's is WARNING, also where Prefect shows our lines
@@ -31,6 +33,9 @@ def told(items: Iterable[T], what: str, total: float = 0, unit: str = "") -> Ite
 class Meter:
     """Counts what is done of a whole, and says so every few seconds."""
 
+    _said = 0.0
+    """When any of this process said something: one long silence may be many loops."""
+
     def __init__(self, what: str, total: float = 0, unit: str = "") -> None:
         """Begin at none; the clock begins to run.
 
@@ -39,15 +44,15 @@ class Meter:
         """
         self._what, self._total, self._unit = what, total, f" {unit}" if unit else ""
         self._done = 0.0
-        self._began = self._said = time.monotonic()
+        self._began = time.monotonic()
 
     def add(self, done: float) -> None:
         """Count what has been done since; cheap, for most calls say nothing."""
         self._done += done
         now = time.monotonic()
-        if now - self._said < SECONDS:
+        if now - Meter._said < SECONDS or now - self._began < SHORT_SECONDS:
             return
-        self._said = now
+        Meter._said = now
         rate = self._done / (now - self._began)
         text = f"{self._what}: {self._done:,.0f}"
         if self._total:

@@ -12,7 +12,11 @@ from typing import Any
 
 from packaging.version import Version
 
+from models.progress import Meter
 from tasks.results.code import code_digest
+
+CHUNK = 2**24
+"""Bytes of a file that are read at once."""
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
 """What names a result."""
@@ -74,5 +78,10 @@ def _releases() -> dict[str, str]:
 
 def file_digest(path: Path) -> str:
     """The sha256 of a file's bytes."""
+    digest = hashlib.sha256()
+    meter = Meter(f"checking {path.name}", path.stat().st_size / 1e6, "MB")
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+            meter.add(len(chunk) / 1e6)
+    return digest.hexdigest()

@@ -12,6 +12,7 @@ from models.progress import Meter, told
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [100.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(Meter, "_said", now[0])
     return now
 
 
@@ -36,6 +37,20 @@ def test_short_loop_says_nothing(clock: list[float], caplog: pytest.LogCaptureFi
     caplog.set_level(logging.INFO)
     list(told(range(1000), "sampling"))
     assert caplog.text == ""
+
+
+def test_many_loops_one_after_the_other_are_no_silence(
+    clock: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    for number in range(6):
+        for _ in told(range(3), f"file {number}"):
+            clock[0] += 1
+    assert [record.getMessage() for record in caplog.records] == [
+        "file 1: 2, 1/s",
+        "file 3: 2, 1/s",
+        "file 5: 2, 1/s",
+    ]
 
 
 def test_what_stands_still_or_has_no_known_end_is_told_too(
