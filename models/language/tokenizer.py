@@ -31,6 +31,7 @@ from models.errors import DataError, ParameterError
 from models.families.vocabularies import learn_vocabulary
 from models.language.config import TokenizerConfig
 from models.language.frames import ChatFrames, PromptTokens, fit_text
+from models.progress import told
 from models.rows import iterate_rows
 from models.token_files import open_tokens, plain_backend
 
@@ -44,8 +45,8 @@ NO_LIMIT = 2**31 - 1
 DISTINCT_BYTES = 12_000_000
 """Of the distinct words, cut at spaces; BPE's training was seen to take 90 times as much memory."""
 
-TEXTS_OF_A_THREAD = 64
-"""Fewer are not worth another one."""
+AT_ONCE = 64
+"""Texts that one thread encodes at once."""
 
 PAD_TOKEN = "<|pad|>"
 EOS_TOKEN = "<|eos|>"
@@ -165,12 +166,12 @@ def encode_texts(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
         encoded = backend.encode_batch_fast(list(part), add_special_tokens=False)
         return [one.ids for one in encoded]
 
-    size = max(TEXTS_OF_A_THREAD, -(-len(texts) // torch.get_num_threads()))
-    if len(texts) <= size:
+    parts = [texts[start : start + AT_ONCE] for start in range(0, len(texts), AT_ONCE)]
+    if len(parts) < 2:
         return encode(texts)
-    parts = [texts[start : start + size] for start in range(0, len(texts), size)]
-    with ThreadPoolExecutor(len(parts)) as pool:
-        return [ids for part in pool.map(encode, parts) for ids in part]
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        found = told(pool.map(encode, parts), "tokenising", len(parts), f"times {AT_ONCE} texts")
+        return [ids for part in found for ids in part]
 
 
 def encoding_identity(tokenizer: Any) -> str:
