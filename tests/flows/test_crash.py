@@ -186,6 +186,7 @@ def test_a_run_that_is_cancelled_anywhere_leaves_and_goes_on(
         assert "Traceback" not in log.read_text(), log.read_text()
         assert "RUNNING" not in in_mlflow(home.path), stage
         if stage:
+            assert "KILLED" in in_mlflow(home.path), stage
             cancelled.append((stage, seconds))
             continue
         assert published(home.path) == wanted
@@ -248,12 +249,11 @@ def in_mlflow(home: Path) -> set[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
-def test_run_marks_itself_as_killed_when_it_is_told_to_stop(
-    how: signal.Signals, prefect_server: str, new_home: Callable[[], Any]
+def test_run_marks_itself_as_killed_when_it_is_interrupted(
+    prefect_server: str, new_home: Callable[[], Any]
 ) -> None:
     home = new_home()
-    assert stop_at_first_checkpoint(home, prefect_server, "pretrain", how) != 0
+    assert stop_at_first_checkpoint(home, prefect_server, "pretrain", signal.SIGINT) != 0
     (note,) = (home.path / "store" / "pretrain").glob("*.partial/RUN_ID")
     client = MlflowClient(tracking_uri=f"sqlite:///{home.path / 'mlflow.db'}")
     run = client.get_run(note.read_text())
