@@ -38,8 +38,11 @@ def end_lost_run_flow(flow_run: str) -> str:
         flow_run: Prefect's id of it, or its name among the resources of events.
     """
     run_id = UUID(flow_run.removeprefix("prefect.flow-run."))
-    silent = time.time() - _last_heartbeat(run_id)
-    if silent < SILENT_SECONDS:
+    heard = _last_heartbeat(run_id)
+    silent = time.time() - (heard or 0.0)
+    if heard is None:
+        said = "it never sent a heartbeat, so nothing tells whether it lives: left alone"
+    elif silent < SILENT_SECONDS:
         said = f"heard of {silent:.0f} s ago: it goes on"
     else:
         said = end_lost_run(load_settings(), run_id, silent) or "it has ended"
@@ -47,8 +50,8 @@ def end_lost_run_flow(flow_run: str) -> str:
     return said
 
 
-def _last_heartbeat(run_id: UUID) -> float:
-    """When a run gave its last sign of life, in seconds since 1970; 0 if it never did."""
+def _last_heartbeat(run_id: UUID) -> float | None:
+    """When a run gave its last sign of life, in seconds since 1970; None if it never did."""
     wanted = EventFilter(
         event=EventNameFilter(name=[HEARTBEAT]),
         resource=EventResourceFilter(id=[f"prefect.flow-run.{run_id}"]),
@@ -58,4 +61,4 @@ def _last_heartbeat(run_id: UUID) -> float:
         found = client.request(
             "POST", "/events/filter", json={"filter": wanted.model_dump(mode="json"), "limit": 1}
         ).json()["events"]
-    return datetime.fromisoformat(found[0]["occurred"]).timestamp() if found else 0.0
+    return datetime.fromisoformat(found[0]["occurred"]).timestamp() if found else None
