@@ -38,7 +38,18 @@ class Settings(BaseSettings):
         default=0,
         ge=0,
         le=4096,
-        description="Processes that train together; 0: as many as there are GPUs, 1 on a CPU.",
+        description="Processes of this host that train together; 0: as many as there are GPUs, 1 "
+        "on a CPU.",
+    )
+    rendezvous: str = Field(
+        default="",
+        description="HOST:PORT of this host where other hosts join what it trains.",
+    )
+    nodes: int = Field(
+        default=1,
+        ge=1,
+        le=1024,
+        description="Hosts that train together; `quartet join` brings the others.",
     )
     sharding: Literal["replicate", "full", "hybrid"] = Field(
         default="replicate",
@@ -78,6 +89,23 @@ class Settings(BaseSettings):
                 "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
             )
         return uri
+
+    @field_validator("rendezvous")
+    @classmethod
+    def _hosts_meet_at_a_port(cls, address: str) -> str:
+        if address and not re.fullmatch(r"[\w.-]+:\d{1,5}", address):
+            raise PydanticCustomError("address", "Input should be HOST:PORT, as in 10.0.0.1:29500")
+        return address
+
+    @field_validator("nodes")
+    @classmethod
+    def _nodes_meet(cls, nodes: int, info: ValidationInfo) -> int:
+        if nodes > 1 and not info.data.get("rendezvous"):
+            raise PydanticCustomError(
+                "rendezvous",
+                "Input should be 1 without QUARTET_RENDEZVOUS; set that to HOST:PORT of this host",
+            )
+        return nodes
 
     @field_validator("tensor_parallel")
     @classmethod

@@ -6,6 +6,8 @@ stand inside the commands, so that errors appear at once.
 
 import contextlib
 import functools
+import signal
+import sys
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -103,6 +105,23 @@ def up(
     )
     with _errors_in_one_line():
         raise typer.Exit(serve(options))
+
+
+@app.command()
+def join(
+    address: Annotated[
+        str, typer.Argument(metavar="HOST:PORT", help="QUARTET_RENDEZVOUS of the first host.")
+    ],
+) -> None:
+    """Take part with this host's processes in what another host trains, until Ctrl-C."""
+    _check_settings()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    from flows.operation.joining import join as take_part
+
+    with _errors_in_one_line():
+        _prepare_environment()
+        with contextlib.suppress(KeyboardInterrupt):
+            take_part(address, load_settings(), say)
 
 
 @app.command()

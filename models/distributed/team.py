@@ -41,6 +41,7 @@ class Team:
             each of two groups (hybrid).
         tensor_parallel: Processes of each member.
         partner: This process among them.
+        first_here: Whether no other process of this host has a lower rank; each host has one.
     """
 
     rank: int = 0
@@ -48,6 +49,7 @@ class Team:
     sharding: Sharding = "replicate"
     tensor_parallel: int = 1
     partner: int = 0
+    first_here: bool = True
     group: Any = field(default=None, repr=False, compare=False)  # one process of each member
 
     @property
@@ -59,6 +61,11 @@ class Team:
     def leads(self) -> bool:
         """Whether this process writes what is written once: logs, checkpoints, results."""
         return self.rank == self.partner == 0
+
+    @property
+    def keeps(self) -> bool:
+        """Whether this process writes what its host reads again: checkpoints, choices, adapters."""
+        return self.leads or self.first_here
 
     @property
     def shards(self) -> bool:
@@ -139,7 +146,8 @@ def current_team() -> Team:
     if _joined:
         return _joined[-1]
     if distributed.is_available() and distributed.is_initialized():
-        return Team(distributed.get_rank(), distributed.get_world_size())
+        rank = distributed.get_rank()
+        return Team(rank, distributed.get_world_size(), first_here=rank == 0)
     return Team()
 
 
@@ -180,6 +188,7 @@ def joined_team(
             sharding=sharding,
             tensor_parallel=tensor_parallel,
             partner=partner,
+            first_here=distributed.get_node_local_rank(distributed.get_rank()) == 0,
             group=groups[partner] if groups else None,
         )
     )

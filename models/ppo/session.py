@@ -135,7 +135,7 @@ class Session:
 
     def _save(self) -> None:
         self._write(self._checkpoints / f"checkpoint-{self.trainer.finished_iterations}")
-        if current_team().leads:
+        if current_team().keeps:
             prune(self._checkpoints, self.trainer.config.checkpoints_kept)
             shutil.rmtree(self._checkpoints / INTERRUPTED, ignore_errors=True)
 
@@ -149,10 +149,10 @@ class Session:
         return found if older else interrupted
 
     def _write(self, folder: Path, *, sealed: bool = True) -> None:
-        """Write where the training is; the others wait for the first member."""
+        """Write where the training is, once on each host, while the others wait."""
         team = current_team()
         state = self.trainer.state_dict()
-        if team.leads:
+        if team.keeps:
             shutil.rmtree(folder, ignore_errors=True)  # an older one must not lend its seal
             folder.mkdir(parents=True)
             torch.save(state, folder / "state.pt")

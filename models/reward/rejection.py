@@ -80,7 +80,7 @@ def train_best_of_n(
     """
     rows = _choose_all(sft, reward, prompts, config, sampling, run)
     chosen = run.checkpoints / CHOSEN
-    if current_team().leads:
+    if current_team().keeps:
         write_rows(chosen, [row for row in rows if "completion" in row])
         shutil.copyfile(chosen, run.out / CHOSEN)
     current_team().wait()
@@ -129,7 +129,7 @@ def _choose_all(
         reward, "reward model", sft, "SFT model", "train the reward model from this SFT model"
     )
     team, folder = current_team(), run.checkpoints / "chosen"
-    if team.leads:
+    if team.keeps:
         folder.mkdir(parents=True, exist_ok=True)
     team.wait()
     chunks = [asked[start : start + CHUNK_PROMPTS] for start in range(0, len(asked), CHUNK_PROMPTS)]
@@ -140,7 +140,7 @@ def _choose_all(
         chooser = _Chooser(sft, reward, config, sampling, run, messages=messages)
         for number in missing:
             chosen = chooser.choose(chunks[number], number)
-            if team.leads:
+            if team.keeps:
                 write_rows(paths[number].with_suffix(".partial"), chosen)
                 os.replace(paths[number].with_suffix(".partial"), paths[number])
             team.wait()

@@ -152,7 +152,7 @@ def publish(
         save_model(network, tokenizer, folder)
         return
     team, adapter = current_team(), adapter_folder(folder)
-    if team.leads:
+    if team.keeps:
         save_adapter(network, adapter, base=base)
     team.wait()
     merged = PeftModel.from_pretrained(load(base), str(adapter)).merge_and_unload()

@@ -75,7 +75,7 @@ class LogCallback(TrainerCallback):  # type: ignore[misc]
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Save the unfinished span with the checkpoint."""
-        if current_team().leads:
+        if current_team().keeps:
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             (folder / SPAN).write_text(json.dumps(self._span), encoding="utf-8")
 
@@ -120,7 +120,7 @@ class SealCallback(TrainerCallback):  # type: ignore[misc]
             )
         team = current_team()
         team.wait()
-        if team.leads:
+        if team.keeps:
             seal(self._checkpoints / f"checkpoint-{state.global_step}")
             prune(self._checkpoints, self._keep, self._behind)
         team.wait()
@@ -166,7 +166,7 @@ class HeldOutCallback(TrainerCallback):  # type: ignore[misc]
             with self._interruption.released():
                 metrics = self._measure(model)
             self._log(metrics, step)
-            if team.leads:
+            if team.keeps:
                 noted.touch()  # beside the sealed files, which do not change
 
 

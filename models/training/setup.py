@@ -230,6 +230,7 @@ def trainer_settings(
         "train_sampling_strategy": "sequential",
         "save_strategy": "steps",
         "save_steps": config.checkpoint_steps,
+        "save_on_each_node": True,  # hosts share no disk
         "logging_steps": 1,  # LogCallback makes the means
         "logging_nan_inf_filter": False,
         "report_to": [],

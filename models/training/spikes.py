@@ -129,12 +129,12 @@ class SpikeWatch(TrainerCallback):  # type: ignore[misc]
         (oldest, *_) = team.gather(min(kept, default=0))
         before = max(spike["skipped"][0], min(high, oldest + 1))
         spike["skipped"] = [step for step in spike["skipped"] if step >= before]
-        if team.leads:
+        if team.keeps:
             for folder in reversed(checkpoints(parent)):
                 if checkpoint_step(folder) >= before:
                     shutil.rmtree(folder)
         team.wait()
-        (start, *_) = team.gather(latest(parent) if team.leads else None)
+        start = latest(parent)
         if start is None:
             raise DivergedError(
                 f"the loss is {spike['loss']} at step {spike['step']}, and no intact checkpoint in "
@@ -174,7 +174,7 @@ class SpikeWatch(TrainerCallback):  # type: ignore[misc]
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Save what was found with the checkpoint; called before it is sealed."""
-        if self._config.recover and current_team().leads:
+        if self._config.recover and current_team().keeps:
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             known = dict(zip(_KEPT, (self.spikes, self._losses, self._high), strict=True))
             (folder / RECORD).write_text(json.dumps(known), encoding="utf-8")

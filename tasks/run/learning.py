@@ -5,18 +5,17 @@ guardian (`tasks/machine/teams.py`), and each calls the function with the same a
 (`models/distributed/worker.py`). Nothing but files crosses: `spec.json` there; back comes
 `log.jsonl`, whose steps and log lines are taken over as they appear, and last the result or the
 error. A signal or a time limit strikes here, is passed on, and goes its way when all have left.
+Processes of other hosts are waited for (`tasks/machine/hosts.py`).
 """
 
 import builtins
 import contextlib
 import json
 import logging
-import os
 import re
-import shutil
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -24,10 +23,22 @@ from models import errors
 from models.distributed.records import from_plain, full_name, to_plain
 from models.errors import TeamError
 from models.runtime import Log, TrainingRun, ignore
-from tasks.machine.teams import failures, held_lock, last_lines, start_team
+from tasks.machine.hosts import Hosts, Offer, gathered_hosts
+from tasks.machine.rendezvous import SILENT_SECONDS
+from tasks.machine.teams import (
+    clear,
+    failures,
+    held_lock,
+    last_lines,
+    start_team,
+    team_environment,
+)
+from tasks.results.code import code_digest
 from tasks.results.curves import read_history
+from tasks.results.digests import library_versions
 from tasks.run.reporting import run_logger
 from tasks.run.scale import Scale
+from tasks.settings import load_settings
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -93,66 +104,85 @@ class Learner:
         def say_waiting() -> None:
             logger.info("processes of an earlier attempt have not left yet; waiting")
 
-        with held_lock(self._folder, on_wait=say_waiting) as lock:
-            self._catch_up(log)
-            spec = self._write_spec(function, arguments)
-            child = start_team(
-                spec,
-                processes=self.scale.processes,
-                environment=self._environment(),
-                lock=lock,
+        follower, spec = _Follower(self._folder / LOG, log), self._folder / SPEC
+        with self._hosts(function, arguments) as hosts:
+            with held_lock(self._folder, on_wait=say_waiting) as lock:
+                self._catch_up(log)
+                clear(self._folder)
+                spec.write_text(json.dumps(self._spec(function, arguments), indent=1))
+                hosts.wait()
+                child = start_team(
+                    spec,
+                    processes=self.scale.here,
+                    environment=team_environment(self.scale.here, self._threads, hosts.interface),
+                    lock=lock,
+                    node=hosts.node,
+                )
+            logger.info(
+                "%d processes learn together; their logs: %s", self.scale.processes, spec.parent
             )
-        follower = _Follower(self._folder / LOG, log)
-        logger.info(
-            "%d processes learn together; their logs: %s", self.scale.processes, spec.parent
-        )
-        try:
-            while child.ended() is None:
-                follower.take_over()
-                time.sleep(POLL_SECONDS)
-        except BaseException:
-            from models.distributed.interruption import Interruption  # imports torch
-
-            with Interruption() as signals, signals.held():
-                child.stop(lambda: signals.requested)
-                with contextlib.suppress(Exception):
+            try:
+                while child.ended() is None and not hosts.lost:
                     follower.take_over()
-            raise
-        child.stop()  # has ended; its pipe is closed
-        with held_lock(self._folder, on_wait=say_waiting):  # where the guardian was killed
-            follower.take_over()
+                    time.sleep(POLL_SECONDS)
+            except BaseException:
+                from models.distributed.interruption import Interruption  # imports torch
+
+                with Interruption() as signals, signals.held():
+                    child.stop(lambda: signals.requested)
+                    with contextlib.suppress(Exception):
+                        follower.take_over()
+                raise
+            child.stop(lambda: bool(hosts.lost))  # its pipe is closed
+            with held_lock(self._folder, on_wait=say_waiting):  # where the guardian was killed
+                follower.take_over()
+            hosts.end(self._folder)
         self.peak_bytes = max(self.peak_bytes, follower.peak_bytes)
         if follower.result is not None:
             return from_plain(follower.result[0])
+        if hosts.lost:
+            raise TeamError(
+                f"host {hosts.lost} has given no sign of life for {SILENT_SECONDS:.0f} s, and the "
+                f"other processes were ended; {RESUME}"
+            )
         raise _what_happened(self._folder)
 
-    def _write_spec(self, function: Callable[..., Any], arguments: Mapping[str, Any]) -> Path:
+    @property
+    def _threads(self) -> int:
         import torch
 
-        for path in self._folder.iterdir():
-            if path.is_dir():
-                shutil.rmtree(path)
-            elif path.name != "lock":
-                path.unlink()
-        spec = {
+        return torch.get_num_threads()
+
+    def _hosts(
+        self, function: Callable[..., Any], arguments: Mapping[str, Any]
+    ) -> AbstractContextManager[Hosts]:
+        """The hosts that the settings want; others are offered what they need to take part."""
+        settings = load_settings()
+        several = self.scale.nodes > 1
+        offer = Offer(
+            spec=self._spec(function, arguments),
+            stage=self._partial.parent.name,
+            digest=self._partial.stem,
+            store=str(settings.store),
+            cache=str(settings.cache),
+            code=code_digest(function.__module__) if several else "",
+            libraries=library_versions(),
+            processes=self.scale.here,
+            nodes=self.scale.nodes,
+        )
+        checkpoints = self._partial / "checkpoints"
+        return gathered_hosts(settings.rendezvous, offer, checkpoints, run_logger().info)
+
+    def _spec(self, function: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
+        return {
             "function": full_name(function),
             "arguments": to_plain(dict(arguments)),
             "device": self._device,
             "sharding": self.scale.sharding,
             "tensor_parallel": self.scale.tensor_parallel,
-            "threads": max(1, torch.get_num_threads() // self.scale.processes),
+            "threads": max(1, self._threads // self.scale.here),
             "timeout_seconds": TIMEOUT_SECONDS,
         }
-        path = self._folder / SPEC
-        path.write_text(json.dumps(spec, indent=1), encoding="utf-8")
-        return path
-
-    def _environment(self) -> dict[str, str]:
-        import torch
-
-        threads = max(1, torch.get_num_threads() // self.scale.processes)
-        chosen = {"GLOO_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {}
-        return {**chosen, **os.environ, "OMP_NUM_THREADS": str(threads)}
 
     def _catch_up(self, log: Log) -> None:
         """Take over the last steps of an attempt that was killed before it could."""

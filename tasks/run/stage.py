@@ -171,7 +171,7 @@ class _StageRun:
     def _slot(self, work: Workspace) -> AbstractContextManager[None]:
         if not self.spec.trains:
             return nullcontext()
-        devices = 1 if work.device == "cpu" else work.learner.scale.processes
+        devices = 1 if work.device == "cpu" else work.learner.scale.here
         return training_slot(self.settings, work.device, self.spec.name, devices=devices)
 
     def _workspace(

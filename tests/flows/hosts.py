@@ -139,8 +139,22 @@ def up_on(
     made: Network, host: str, home: Path, *words: str, environment: Mapping[str, str]
 ) -> Iterator[subprocess.Popen[str]]:
     """Run `quartet up` on a host until the block ends."""
-    home.mkdir(parents=True, exist_ok=True)
     log = home / "up.log"
+    with started_on(made, host, home, log, "up", *words, environment=environment) as process:
+        until(
+            lambda: "Ready after" in log.read_text() or process.poll() is not None,
+            READY_SECONDS, f"`quartet up` on {host}",
+        )  # fmt: skip
+        assert process.poll() is None, log.read_text()
+        yield process
+
+
+@contextmanager
+def started_on(
+    made: Network, host: str, home: Path, log: Path, *words: str, environment: Mapping[str, str]
+) -> Iterator[subprocess.Popen[str]]:
+    """Run a command of Quartet's on a host, no longer than the block, which may wait for it."""
+    home.mkdir(parents=True, exist_ok=True)
     given = {
         **{name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")},
         "QUARTET_HOME": str(home),
@@ -150,15 +164,10 @@ def up_on(
     }
     with log.open("w") as file:
         process = subprocess.Popen(
-            made.command(host, *QUARTET, "up", *words),
+            made.command(host, *QUARTET, *words),
             stdout=file, stderr=subprocess.STDOUT, env=given, text=True, start_new_session=True,
         )  # fmt: skip
     try:
-        until(
-            lambda: "Ready after" in log.read_text() or process.poll() is not None,
-            READY_SECONDS, f"`quartet up` on {host}",
-        )  # fmt: skip
-        assert process.poll() is None, log.read_text()
         yield process
     finally:
         if process.poll() is None:

@@ -1,5 +1,7 @@
 """Several hosts that share nothing but what goes through their cables, and cables that are cut."""
 
+import os
+import random
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +15,15 @@ from prefect.client.schemas.objects import StateType
 
 from flows.pipeline import PipelineResult
 from tasks.results.manifests import list_published
-from tests.flows.hosts import Network, hosts_possible, network, servers_on, up_on
+from tasks.results.store import Manifest
+from tests.flows.hosts import (
+    Network,
+    hosts_possible,
+    network,
+    servers_on,
+    started_on,
+    up_on,
+)
 from tests.flows.operated import Operation, until, weights
 
 pytestmark = [
@@ -24,6 +34,11 @@ pytestmark = [
 WORKERS = ("alpha", "beta")
 LONG_PPO = ("ppo.iterations=300", "ppo.checkpoint_iterations=1")
 """Half a minute or more: time enough to cut a cable."""
+CUTS = int(os.environ.get("QUARTET_TEST_CUTS", "1"))
+"""How often the cable of a host is cut while it learns with another; a campaign takes more."""
+TWO_NODES = ("ppo.iterations=100", "ppo.checkpoint_iterations=1")
+SAME = "ppo.kl_horizon=10001"
+"""Another digest, but the same computation: the controller is off."""
 SILENT_SECONDS = 150
 """Until a run is ended whose host is cut off: a heartbeat, a minute, and the start of a flow."""
 
@@ -36,6 +51,7 @@ class Hosts:
     operation: Operation
     homes: dict[str, Path]
     processes: dict[str, subprocess.Popen[str]]
+    environment: dict[str, str]
 
     def host_of(self, run_id: UUID) -> str:
         """Where a run works."""
@@ -50,13 +66,14 @@ class Hosts:
         }
 
 
-@pytest.fixture
-def hosts(tmp_path: Path) -> Iterator[Hosts]:
+@pytest.fixture(scope="module")
+def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
+    folder = tmp_path_factory.mktemp("hosts")
     with network() as made:
         for host in ("servers", *WORKERS):
             made.add(host)
         with (
-            servers_on(made, "servers", tmp_path / "servers") as operation,
+            servers_on(made, "servers", folder / "servers") as operation,
             pytest.MonkeyPatch.context() as patch,
         ):
             for name, value in operation.credentials().items():
@@ -67,12 +84,12 @@ def hosts(tmp_path: Path) -> Iterator[Hosts]:
                 "QUARTET_DEVICE": "cpu",
                 **operation.credentials(),
             }
-            homes = {host: tmp_path / host for host in WORKERS}
+            homes = {host: folder / host for host in WORKERS}
             with (
                 up_on(made, "alpha", homes["alpha"], environment=environment) as alpha,
                 up_on(made, "beta", homes["beta"], environment=environment) as beta,
             ):
-                yield Hosts(made, operation, homes, {"alpha": alpha, "beta": beta})
+                yield Hosts(made, operation, homes, {"alpha": alpha, "beta": beta}, environment)
 
 
 def test_a_pipeline_over_hosts_whose_cables_are_cut(
@@ -117,6 +134,57 @@ def test_a_pipeline_over_hosts_whose_cables_are_cut(
     assert "ppo" in hosts.results(here)
     for host in WORKERS:
         assert hosts.processes[host].poll() is None, "`quartet up` is still there"
+
+
+def test_hosts_that_learn_together_and_a_cable_that_is_cut(
+    hosts: Hosts, tiny: tuple[str, ...], tmp_path: Path
+) -> None:
+    here, there = WORKERS
+    cables, address = hosts.network, f"{hosts.network.address(here)}:29511"
+    settings = [word for one in (*tiny, *TWO_NODES) for word in ("--set", one)]
+    as_one = hosts.environment | {"QUARTET_PROCESSES": "2", "QUARTET_THREADS": "2"}
+    as_two = hosts.environment | {"QUARTET_NODES": "2", "QUARTET_RENDEZVOUS": address}
+
+    def run(name: str, environment: dict[str, str], *further: str) -> Any:
+        words = ("run", "quickstart", *settings, *further)
+        return started_on(
+            cables, here, hosts.homes[here], tmp_path / name, *words, environment=environment
+        )
+
+    def ppo() -> tuple[Manifest, dict[str, str]]:
+        made = [one for _, one in list_published(hosts.homes[here] / "store") if one.stage == "ppo"]
+        newest = max(
+            made, key=lambda one: (hosts.homes[here] / "store/ppo" / one.digest).stat().st_mtime
+        )
+        return newest, weights(newest)
+
+    with run("alone", as_one) as alone:
+        assert alone.wait(300) == 0, (tmp_path / "alone").read_text()
+    wanted = ppo()
+    joined = started_on(
+        cables, there, hosts.homes[there], tmp_path / "join", "join", address,
+        environment=hosts.environment,
+    )  # fmt: skip
+    moments = random.Random(7)
+    with joined as guest:
+        for number in range(CUTS):
+            log = tmp_path / f"cut-{number}"
+            with run(log.name, as_two, "--set", SAME) as cut:
+                until(lambda log=log: "ppo: step" in log.read_text(), 240, "PPO on two hosts")
+                _wait(moments.uniform(0.5, 2))
+                cables.cut(there)
+                lost = f"host {there} has given no sign of life"
+                until(lambda log=log: lost in log.read_text(), 30, "the sentence")
+                cables.mend(there)
+                assert cut.wait(120) != 0
+        with run("again", as_two, "--set", SAME) as again:
+            assert again.wait(300) == 0, (tmp_path / "again").read_text()
+        assert "PPO resumes after iteration" in (tmp_path / "again").read_text()
+        assert guest.poll() is None
+    found = ppo()
+    assert found[0].scale["nodes"] == 2
+    assert found[1] == wanted[1], "two hosts with a cut cable, and two processes of one"
+    assert not list((hosts.homes[there] / "store" / "ppo").glob("*.writing"))
 
 
 def _host(hosts: Hosts, run_id: UUID) -> str:
