@@ -165,7 +165,7 @@ def test_hosts_that_learn_together_and_a_cable_that_is_cut(
         cables, there, hosts.homes[there], tmp_path / "join", "join", address,
         environment=hosts.environment,
     )  # fmt: skip
-    moments = random.Random(7)
+    moments, lost = random.Random(7), f"host {there} has given no sign of life"
     with joined as guest:
         for number in range(CUTS):
             log = tmp_path / f"cut-{number}"
@@ -173,7 +173,6 @@ def test_hosts_that_learn_together_and_a_cable_that_is_cut(
                 until(lambda log=log: "ppo: step" in log.read_text(), 240, "PPO on two hosts")
                 _wait(moments.uniform(0.5, 2))
                 cables.cut(there)
-                lost = f"host {there} has given no sign of life"
                 until(lambda log=log: lost in log.read_text(), 30, "the sentence")
                 cables.mend(there)
                 assert cut.wait(120) != 0
