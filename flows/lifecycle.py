@@ -29,6 +29,7 @@ from tasks.catalogue import entry
 from tasks.escaping import for_markdown
 from tasks.judging.people import votes_page
 from tasks.machine.liveness import announced
+from tasks.machine.signals import keep_signals
 from tasks.machine.time_limit import time_limit
 from tasks.promotion.contest import record_approval
 from tasks.promotion.promotion import Answer
@@ -154,6 +155,7 @@ def cancellable(function: Callable[P, R]) -> Callable[P, R | State[Any]]:
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R | State[Any]:
         say_causes_once()
+        keep_signals()
         with shown_overview() as report:
             try:
                 with faults_explained(load_settings()):

@@ -6,8 +6,6 @@ stand inside the commands, so that errors appear at once.
 
 import contextlib
 import functools
-import signal
-import sys
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -28,6 +26,7 @@ from flows.cli.terminal import be_robust, refusals, refuse, say
 from flows.cli.use import chat, serve
 from models.errors import QuartetError
 from tasks.machine.addresses import use_running_servers
+from tasks.machine.signals import leave_when_told
 from tasks.machine.temporary import ensure_prefect
 from tasks.run.faults import faults_explained
 from tasks.settings import load_settings
@@ -115,7 +114,7 @@ def join(
 ) -> None:
     """Take part with this host's processes in what another host trains, until Ctrl-C."""
     _check_settings()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    leave_when_told()
     from flows.operation.joining import join as take_part
 
     with _errors_in_one_line():

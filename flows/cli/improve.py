@@ -4,8 +4,6 @@ Heavy imports stand inside, so that errors appear at once.
 """
 
 import json
-import signal
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
@@ -17,6 +15,7 @@ from flows.cli.links import see_more
 from flows.cli.plan import print_plan
 from flows.cli.prefect_runs import flows_run_here, foretold, quick_imports
 from flows.cli.terminal import add_row, as_text, refusals, say, wide_console
+from tasks.machine.signals import leave_when_told
 from tasks.settings import load_settings
 
 if TYPE_CHECKING:
@@ -58,8 +57,7 @@ def improve(
     if plan:
         print_plan(planned)
         return
-    # Exit by an exception, as after an error: what was started is then stopped, not killed.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    leave_when_told()
     with flows_run_here(load_settings(), "flows.improve"):
         done = cast("ImproveResult", improve_flow(form))
     from flows.cli.report import stages_json

@@ -4,8 +4,6 @@ Heavy imports stand inside, so that errors appear at once.
 """
 
 import json
-import signal
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, cast
@@ -20,6 +18,7 @@ from flows.cli.prefect_runs import flows_run_here, foretold, quick_imports
 from flows.cli.terminal import refusals, say
 from flows.forms import RunForm
 from flows.planning.checks import check_decision, check_parameters, check_registered
+from tasks.machine.signals import leave_when_told
 from tasks.run.faults import faults_explained
 from tasks.settings import load_settings
 
@@ -44,8 +43,7 @@ def run(
     """Run the pipeline with a preset, or compare families of models, and print the result."""
     with refusals():
         want_file_to_write("--result", result)
-    # Exit by an exception, as after an error: what was started is then stopped, not killed.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    leave_when_told()
     if preset == FOUNDATIONS:
         with refusals(), faults_explained(load_settings()):
             prepare_environment(load_settings())

@@ -5,5 +5,6 @@ command, `logs` explains why one did not start, `lookup` finds them, `addresses`
 are, `password` closes them, `postgres` tries their databases. `guardian` ends what a dead parent
 left, `teams` are processes that learn together, `hosts` those of several hosts, which meet at a
 `rendezvous` (`network` knows addresses), `liveness` tells living runs from dead ones, `time_limit`
-stops a run in time, `memory` says how much there is, `speed` how fast it trains.
+stops a run in time, `signals` loses none, `memory` says how much there is, `speed` how fast it
+trains.
 """

@@ -21,6 +21,8 @@ SECONDS_AN_HOUR = 3600.0
 class TimeIsUp(BaseException):
     """Raised by the alarm inside the block."""
 
+    signal = signal.SIGALRM
+
 
 @contextlib.contextmanager
 def time_limit(hours: float) -> Iterator[None]:
