@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from models.config import Precision
 from models.errors import ParameterError
+from models.heap import keep_memory
 
 if TYPE_CHECKING:
     import torch
@@ -37,7 +38,7 @@ class TrainingRun:
 
 
 def use_device(device: str, threads: int) -> str:
-    """Choose the device and set the CPU threads of this process.
+    """Choose the device, set the CPU threads of this process, and have it keep its memory.
 
     Args:
         threads: 0 leaves torch's own choice.
@@ -47,6 +48,7 @@ def use_device(device: str, threads: int) -> str:
     """
     import torch
 
+    keep_memory()
     if threads:
         torch.set_num_threads(threads)
     available = torch.cuda.is_available()

@@ -28,6 +28,7 @@ from torch import distributed
 
 from models.distributed.records import find, from_plain, full_name, to_plain
 from models.distributed.team import current_team, joined_team
+from models.heap import keep_memory
 from models.runtime import ignore
 
 LOG = "log.jsonl"
@@ -68,6 +69,7 @@ def main(path: Path) -> None:
     signal.signal(signal.SIGTERM, _leave)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
     torch.set_num_threads(spec["threads"])
+    keep_memory()
     if spec["device"] != "cpu":
         torch.cuda.set_device(distributed.get_node_local_rank())
     try:
