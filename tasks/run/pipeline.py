@@ -18,6 +18,7 @@ from tasks.tracking.facts import (
     HOST_TAG,
     code_tags,
     hardware_tags,
+    kill_running,
     show_totals,
 )
 from tasks.tracking.outages import (
@@ -92,21 +93,20 @@ def open_pipeline(
     }
     if changed:
         tags["quartet.changed"] = ", ".join(f"{name}={value}" for name, value in changed.items())
-    same = tracker.find_tagged({FLOW_RUN_TAG: flow_run_id}) if flow_run_id else []
-    run_id = next(iter(same), "")
-    if run_id:  # an earlier attempt of this flow run opened it
-        tracker.reopen_run(run_id, tags | {"quartet.resumed": "true"})
-        drop_note(settings.root, run_id)
-    else:
-        tags |= {FLOW_RUN_TAG: flow_run_id} if flow_run_id else {}
-        tags |= note_tags(note)
-        run_id = tracker.start_run(name, parameters=flatten(parameters), tags=tags)
-    overview().belongs_to(name, page_address(settings, tracker, run_id), note)
+    run_id = opened_before = _run_of(tracker, flow_run_id)
     status: Status = "KILLED"  # unless it ends otherwise than by a signal
     try:
+        if run_id:  # an earlier attempt of this flow run opened it
+            tracker.reopen_run(run_id, tags | {"quartet.resumed": "true"})
+            drop_note(settings.root, run_id)
+        else:
+            tags |= {FLOW_RUN_TAG: flow_run_id} if flow_run_id else {}
+            tags |= note_tags(note)
+            run_id = tracker.start_run(name, parameters=flatten(parameters), tags=tags)
+        overview().belongs_to(name, page_address(settings, tracker, run_id), note)
         yield PipelineRun(
             name=name, preset=preset, seed=seed, run_id=run_id, flow_run_id=flow_run_id,
-            fresh=not same,
+            fresh=not opened_before,
         )  # fmt: skip
         status = "FINISHED"
     except Pause:
@@ -116,7 +116,15 @@ def open_pipeline(
         status = "FAILED"
         raise
     finally:
-        _close(settings, tracker, OutageNote(name=name, run_id=run_id, status=status))
+        run_id = run_id or _run_of(tracker, flow_run_id)  # a signal may strike while it is opened
+        if run_id:
+            _close(settings, tracker, OutageNote(name=name, run_id=run_id, status=status))
+
+
+def _run_of(tracker: Tracker, flow_run_id: str) -> str:
+    """The MLflow run that a Prefect flow run has opened; empty if it has not."""
+    found = tracker.find_tagged({FLOW_RUN_TAG: flow_run_id}) if flow_run_id else []
+    return next(iter(found), "")
 
 
 def page_address(settings: Settings, tracker: Tracker, run_id: str) -> str:
@@ -134,6 +142,8 @@ def _close(settings: Settings, tracker: Tracker, end: OutageNote) -> None:
                 logger.warning("MLflow does not answer; waiting up to %.0f s for it", WAIT_SECONDS)
             if end.status != "FINISHED" or not tracker.wait(WAIT_SECONDS):
                 raise ConnectionError("the server does not answer")
+        if end.status == "KILLED":  # a signal may strike between a stage's run and its guard
+            kill_running(tracker, end.run_id)
         tracker.finish(end.run_id, end.status)
         for sentence in deliver_notes(settings, tracker, parent=end.run_id):
             logger.info("after an outage: %s", sentence)

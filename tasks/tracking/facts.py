@@ -250,6 +250,14 @@ def show_totals(tracker: Tracker, parent: str) -> None:
         tracker.log(parent, metrics=changed)
 
 
+def kill_running(tracker: Tracker, parent: str) -> int:
+    """End what counts as running of a parent that is not; give how many runs that were."""
+    running = tracker.find_tagged({"mlflow.parentRunId": parent}, status="RUNNING")
+    for run_id in running:
+        tracker.finish(run_id, "KILLED")
+    return len(running)
+
+
 def judged_tags(stage: str, inputs: Mapping[str, str]) -> dict[str, str]:
     """The tag by which the stages that judge a model are found; none of a stage that judges none.
 

@@ -36,7 +36,7 @@ from models.errors import first_line
 from tasks.machine.liveness import Note, commands_folder, runs_folder
 from tasks.settings import Settings
 from tasks.tracking.client import Tracker
-from tasks.tracking.facts import FLOW_RUN_TAG, HOST_TAG
+from tasks.tracking.facts import FLOW_RUN_TAG, HOST_TAG, kill_running
 
 logger = logging.getLogger(__name__)
 
@@ -149,12 +149,11 @@ def _reconcile_command(
 
 
 def _kill_in_mlflow(tracker: Tracker, run_id: str) -> str:
-    running = tracker.find_tagged({"mlflow.parentRunId": run_id}, status="RUNNING")
+    killed = kill_running(tracker, run_id)
     if tracker.status(run_id) == "RUNNING":
-        running.append(run_id)
-    for each in running:
-        tracker.finish(each, "KILLED")
-    return f"{len(running)} MLflow runs set to KILLED" if running else ""
+        tracker.finish(run_id, "KILLED")
+        killed += 1
+    return f"{killed} MLflow runs set to KILLED" if killed else ""
 
 
 def _crash_in_prefect(flow_run_id: UUID, since: float, reason: str = KILLED) -> str:

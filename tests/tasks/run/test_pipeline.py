@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow.exceptions import MlflowException
@@ -187,3 +188,36 @@ def test_open_pipeline_notes_an_end_that_mlflow_did_not_take_until_it_goes_on(
 
 def fail(*_: object, **__: object) -> None:
     raise MlflowException("down")
+
+
+@pytest.mark.usefixtures("home")
+def test_a_signal_leaves_no_run_of_a_stage_running() -> None:
+    ids: list[str] = []
+
+    def run() -> None:
+        with open_pipeline(**ARGUMENTS) as pipeline:
+            tracker = Tracker(load_settings())
+            below = {"mlflow.parentRunId": pipeline.run_id}
+            ids.append(tracker.start_run("sft", parameters={}, tags=below))
+            raise SystemExit(143)  # before the stage guards its run
+
+    with pytest.raises(SystemExit):
+        run()
+    assert end(ids[0]) == "KILLED"
+
+
+@pytest.mark.usefixtures("home")
+def test_a_signal_while_the_parent_is_opened_leaves_none_running(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    start = Tracker.start_run
+    ids: list[str] = []
+
+    def struck(*given: Any, **named: Any) -> str:
+        ids.append(start(*given, **named))
+        raise SystemExit(143)
+
+    monkeypatch.setattr(Tracker, "start_run", struck)
+    with pytest.raises(SystemExit):
+        attempt("flow-1")
+    assert end(ids[0]) == "KILLED"
