@@ -36,7 +36,7 @@ LONG_PPO = ("ppo.iterations=300", "ppo.checkpoint_iterations=1")
 """Half a minute or more: time enough to cut a cable."""
 CUTS = int(os.environ.get("QUARTET_TEST_CUTS", "1"))
 """How often the cable of a host is cut while it learns with another; a campaign takes more."""
-TWO_NODES = ("ppo.iterations=100", "ppo.checkpoint_iterations=1")
+TWO_NODES = (f"ppo.iterations={60 + 40 * CUTS}", "ppo.checkpoint_iterations=1")
 SAME = "ppo.kl_horizon=10001"
 """Another digest, but the same computation: the controller is off."""
 SILENT_SECONDS = 150
@@ -170,10 +170,10 @@ def test_hosts_that_learn_together_and_a_cable_that_is_cut(
         for number in range(CUTS):
             log = tmp_path / f"cut-{number}"
             with run(log.name, as_two, "--set", SAME) as cut:
-                until(lambda log=log: "ppo: step" in log.read_text(), 240, "PPO on two hosts")
+                _wait_for(log, "ppo: step", 240)
                 _wait(moments.uniform(0.5, 2))
                 cables.cut(there)
-                until(lambda log=log: lost in log.read_text(), 30, "the sentence")
+                _wait_for(log, lost, 30)
                 cables.mend(there)
                 assert cut.wait(120) != 0
         with run("again", as_two, "--set", SAME) as again:
@@ -184,6 +184,14 @@ def test_hosts_that_learn_together_and_a_cable_that_is_cut(
     assert found[0].scale["nodes"] == 2
     assert found[1] == wanted[1], "two hosts with a cut cable, and two processes of one"
     assert not list((hosts.homes[there] / "store" / "ppo").glob("*.writing"))
+
+
+def _wait_for(log: Path, words: str, seconds: float) -> None:
+    """Wait for words in a log; a failure shows all that it says."""
+    try:
+        until(lambda: words in log.read_text(), seconds, words)
+    except AssertionError as error:
+        raise AssertionError(f"{error}:\n{log.read_text()}") from error
 
 
 def _host(hosts: Hosts, run_id: UUID) -> str:

@@ -218,6 +218,6 @@ def test_a_signal_while_the_parent_is_opened_leaves_none_running(
         raise SystemExit(143)
 
     monkeypatch.setattr(Tracker, "start_run", struck)
-    with pytest.raises(SystemExit):
-        attempt("flow-1")
+    with pytest.raises(SystemExit), open_pipeline(**ARGUMENTS, flow_run_id="flow-1"):
+        pass
     assert end(ids[0]) == "KILLED"
