@@ -4,15 +4,57 @@
 rows cannot be packed (`models/language/packing.py`) prefill them padded on the left and decode with
 transformers' own cache, or, where that does not agree with their own forward pass, compute every
 row again for each token: exact, and slower by about the length of the completions.
+
+A decoding step multiplies few rows with all weights. Within `ready_weights` these lie in the order
+in which oneDNN reads them, so that it need not copy them for each product.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any, Protocol
 
 import torch
 
 from models.language.decoding_cache import DecodingCache
 from models.language.packing import packed_hidden, row_layout
+
+MOST_READY_BYTES = 2**30
+"""Of weights that are laid out a second time."""
+
+
+@contextmanager
+def ready_weights(model: Any) -> Iterator[None]:
+    """Lay out a model's linear weights for decoding, on a CPU that has it; no weight may move.
+
+    Logits are the same up to rounding (`torch.ops.mkldnn`, by which torch's compiler packs the
+    weights of frozen models). It takes the memory of these weights once more.
+    """
+    layers = [module for module in model.modules() if type(module) is torch.nn.Linear]
+    sizes = {layer.weight.data_ptr(): layer.weight.nbytes for layer in layers}  # tied ones once
+    if not all(map(_can_be_ready, layers)) or sum(sizes.values()) > MOST_READY_BYTES:
+        yield
+        return
+    try:
+        for layer in layers:
+            ordered = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), None)
+            vars(layer)["forward"] = partial(_multiply, ordered, layer.bias)
+        yield
+    finally:
+        for layer in layers:
+            vars(layer).pop("forward", None)
+
+
+def _can_be_ready(layer: torch.nn.Linear) -> bool:
+    weight = layer.weight
+    plain = type(weight.data) is torch.Tensor and weight.device.type == "cpu"
+    has_it = bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
+    return has_it and plain and weight.dtype == torch.float32
+
+
+def _multiply(ordered: torch.Tensor, bias: torch.Tensor | None, rows: torch.Tensor) -> torch.Tensor:
+    product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(rows, ordered, bias, "none", [], "")
+    return product
 
 
 class Decoding(Protocol):

@@ -25,7 +25,7 @@ from models.distributed.parts import gathered
 from models.distributed.team import current_team
 from models.errors import ParameterError
 from models.language.config import SamplingConfig
-from models.language.decoding import decode
+from models.language.decoding import decode, ready_weights
 from models.language.folders import load_causal_model, load_frozen, load_tokenizer
 from models.language.sequences import TokenDistribution, language_head
 from models.language.tokenizer import NO_LIMIT, Messages, decode_completion, encode_prompts
@@ -83,7 +83,7 @@ def sample_completions(
     mine = list(team.share(by_length))
     completions: list[Completion] = []
     meter = Meter("sampling", len(mine), "completions")
-    with gathered(model) as network:
+    with gathered(model) as network, ready_weights(network):
         for start in range(0, len(mine), sampling.batch_size):
             rows = mine[start : start + sampling.batch_size]
             batch = _Batch(len(rows), uniforms[rows].to(model.device), distribution)

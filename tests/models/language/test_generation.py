@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from models.errors import ParameterError
+from models.language import decoding
 from models.language.config import SamplingConfig
 from models.language.generation import Completion, sample_completions
 from models.language.sequences import Sequences, TokenDistribution, token_logprobs
@@ -59,6 +60,34 @@ def _naive(model: Any, prompt: Sequence[int], luck: list[float], temperature: fl
         if token == EOS:
             break
     return ids
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_ready_weights_change_no_token(
+    make_network: Callable[..., Any], family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, asked = make_network(family), PROMPTS * 3
+    fast = _sample(model, asked)
+    assert all("forward" not in vars(module) for module in model.modules())
+    monkeypatch.setattr(decoding, "MOST_READY_BYTES", 0)
+    plain = _sample(model, asked)
+    assert [one.token_ids for one in fast] == [one.token_ids for one in plain]
+    for one, other in zip(fast, plain, strict=True):
+        assert one.logprobs == pytest.approx(other.logprobs, abs=2e-5)
+
+
+def test_ready_weights_are_used_and_put_away(make_network: Callable[..., Any]) -> None:
+    model = make_network("llama")
+    layer = next(one for one in model.modules() if type(one) is torch.nn.Linear)
+    rows = torch.randn(3, 1, layer.in_features)
+    with torch.no_grad():
+        wanted = layer(rows)
+        with decoding.ready_weights(model):
+            assert "forward" in vars(layer)
+            assert torch.allclose(layer(rows), wanted, atol=1e-5)
+        assert torch.equal(layer(rows), wanted)
+        with decoding.ready_weights(model.bfloat16()):
+            assert "forward" not in vars(layer), "the processor may lack bfloat16"
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
