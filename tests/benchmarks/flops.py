@@ -23,7 +23,7 @@ import time
 from collections.abc import Sequence
 
 from quiet import child_arguments, emit, wait_for_quiet
-from workloads import PPO_EPOCHS, SIZES, Size, Workload
+from workloads import SIZES, Size, Workload
 
 MATRIX = 1024
 MEASURED_SECONDS = 3.0
@@ -47,7 +47,7 @@ def iteration_flops(
     actor, critic, reward_model = cut + head, cut, whole
     sampling = actor
     judging = 2 * actor + critic + reward_model
-    training = PPO_EPOCHS * 3 * (actor + critic)
+    training = workload.epochs * 3 * (actor + critic)
     return sampling + judging + training
 
 

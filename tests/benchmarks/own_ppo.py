@@ -6,16 +6,16 @@
 from contextlib import suppress
 from typing import Any
 
-import torch
 from networks import TokenCounter, digest, roles
 from quiet import Enough, Rounds, child_arguments, emit_header
-from workloads import EOS_ID, LEARNING_RATE, PPO_EPOCHS, WORKLOADS, Workload, prompt_blocks
+from workloads import EOS_ID, LEARNING_RATE, WORKLOADS, Workload, prompt_blocks
 
 from models.language.config import SamplingConfig
 from models.language.scoring import ScoreMoments
 from models.ppo.config import PPOConfig
 from models.ppo.networks import Networks
 from models.ppo.trainer import PPOTrainer
+from models.runtime import use_device
 
 NEVER = -1
 """An EOS id that no model says: every completion runs to its full length."""
@@ -26,7 +26,7 @@ TOKENS_PER_MICROBATCH = 16384
 def main() -> None:
     """Run one workload."""
     arguments = child_arguments("Measure the project's PPO.")
-    torch.set_num_threads(arguments.threads)
+    use_device("cpu", arguments.threads)
     workload = WORKLOADS[arguments.what]
     rounds = Rounds(arguments)
     blocks = prompt_blocks(workload, rounds.last + 1)
@@ -40,7 +40,7 @@ def main() -> None:
             rounds.end(
                 prompt_lengths=[len(prompt) for prompt in blocks[rounds.number]],
                 new_tokens=round(metrics["objective/completion_tokens"] * workload.rollouts),
-                trained_tokens=counter.take() / PPO_EPOCHS,
+                trained_tokens=counter.take() / workload.epochs,
                 phases={
                     name.removeprefix("time/").removesuffix("_seconds"): value
                     for name, value in metrics.items()
@@ -71,7 +71,7 @@ def _trainer(workload: Workload, rounds: Rounds, blocks: list[list[list[int]]]) 
             rollouts_per_iteration=workload.rollouts,
             rollouts_per_minibatch=workload.rollouts_per_minibatch,
             tokens_per_microbatch=TOKENS_PER_MICROBATCH,
-            ppo_epochs=PPO_EPOCHS,
+            ppo_epochs=workload.epochs,
             actor_learning_rate=LEARNING_RATE,
             critic_learning_rate=LEARNING_RATE,
             critic_warmup_iterations=0,

@@ -18,7 +18,6 @@ from workloads import (
     EOS_ID,
     LEARNING_RATE,
     MINIBATCHES,
-    PPO_EPOCHS,
     WORKLOADS,
     Workload,
     prompt_blocks,
@@ -106,7 +105,7 @@ def main() -> None:
             rounds.end(
                 prompt_lengths=[len(prompt) for prompt in blocks[rounds.number]],
                 new_tokens=phases.new_tokens,
-                trained_tokens=counter.take() / PPO_EPOCHS,
+                trained_tokens=counter.take() / workload.epochs,
                 phases=phases.take(),
             )
             rounds.begin()
@@ -132,7 +131,7 @@ def _trainer(workload: Workload, rounds: Rounds, blocks: list[list[list[int]]], 
             gradient_accumulation_steps=1,
             local_rollout_forward_batch_size=workload.rollouts,
             num_mini_batches=MINIBATCHES,
-            num_ppo_epochs=PPO_EPOCHS,
+            num_ppo_epochs=workload.epochs,
             response_length=workload.new_tokens,
             stop_token_id=None if workload.eos_boost is None else EOS_ID,
             temperature=1.0,

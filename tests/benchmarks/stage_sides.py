@@ -51,7 +51,12 @@ class EpochTimer(TrainerCallback):  # type: ignore[misc]
 def main() -> None:
     """Run one side of one stage."""
     arguments = child_arguments("Measure one side of a stage.")
-    torch.set_num_threads(arguments.threads)
+    if arguments.side == "ours":
+        from models.runtime import use_device
+
+        use_device("cpu", arguments.threads)
+    else:
+        torch.set_num_threads(arguments.threads)
     kind, _, name = arguments.what.partition(":")  # sft:S, reward:S, sampling:S64
     rounds = Rounds(arguments)
     with suppress(Enough):

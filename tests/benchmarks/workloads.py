@@ -14,7 +14,6 @@ PROMPT_TOKENS = (8, 64)
 COMPLETION_TOKENS = (12, 126)
 """Shortest and longest completion of a demonstration or a preference."""
 CONTEXT = 512
-PPO_EPOCHS = 4
 MINIBATCHES = 4
 LEARNING_RATE = 1e-9
 """At a normal one completion lengths drift within a few iterations, and with them the work."""
@@ -40,12 +39,14 @@ class Workload:
         rollouts: Completions of one iteration.
         new_tokens: Longest completion; without `eos_boost` each has exactly so many.
         eos_boost: How far the EOS row of the embedding is raised; None: nothing ends early.
+        epochs: Passes over the rollouts; InstructGPT, OpenRLHF and verl take one.
     """
 
     size: str
     rollouts: int
     new_tokens: int
     eos_boost: float | None = None
+    epochs: int = 4
 
     @property
     def rollouts_per_minibatch(self) -> int:
@@ -60,20 +61,25 @@ SIZES = {
     "S": SMALL,
     "S4": replace(SMALL, width=512, feed_forward=1376, heads=8),
     "M": Size(vocabulary=8192, width=512, feed_forward=1376, layers=8, heads=8),
+    "R135": Size(vocabulary=49152, width=576, feed_forward=1536, layers=30, heads=9),
 }
-"""S has 5.8 million parameters, M 29.5; S4 has four times the FLOPs of S a token."""
+"""S has 5.8 million parameters, M 29.5, R135 the 135 of SmolLM2, with as many heads for keys as for
+queries; S4 has four times the FLOPs of S a token."""
 
 WORKLOADS = {
     "S64": Workload(size="S", rollouts=32, new_tokens=64),
     "S128e": Workload(size="S", rollouts=32, new_tokens=128, eos_boost=0.903),
     "M64": Workload(size="M", rollouts=16, new_tokens=64),
+    "S64e1": Workload(size="S", rollouts=32, new_tokens=64, epochs=1),
+    "S128e1": Workload(size="S", rollouts=32, new_tokens=128, eos_boost=0.903, epochs=1),
+    "R135e1": Workload(size="R135", rollouts=8, new_tokens=48, epochs=1),
     "S64-rollouts-x4": Workload(size="S", rollouts=128, new_tokens=64),
     "S64-model-x4": Workload(size="S4", rollouts=32, new_tokens=64),
     "smoke": Workload(size="tiny", rollouts=8, new_tokens=8),
     "smoke-e": Workload(size="tiny", rollouts=8, new_tokens=16, eos_boost=0.4),
     "smoke-rollouts-x4": Workload(size="tiny", rollouts=32, new_tokens=8),
 }
-"""The EOS of S128e comes after about 45 tokens."""
+"""The EOS of S128e and S128e1 comes after about 45 tokens."""
 
 
 def prompt_blocks(workload: Workload, count: int, seed: int = 11) -> list[list[list[int]]]:
