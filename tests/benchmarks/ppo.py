@@ -5,12 +5,12 @@
     python tests/benchmarks/ppo.py --smoke       # does it run at all; the numbers mean nothing
 
 Both sides run in turn in this one call, each in a process of its own, on the same weights, prompts
-and order of prompts, with the same batches in fp32, after a warm-up: 4 minibatches an epoch, 4 epochs
-or one (S64e1, S128e1, R135e1). The peer's environment is made on the first call and kept. The floor
-is the FLOPs that the iteration needs (`flops.py` has the formula) over the machine's rate of matrix multiplication,
-measured in the same call with the same threads. Rounds in which other processes took more than 3%
-of the machine are measured again, and rows that stay noisy are marked; on a busy machine
-`--threads 1` compares CPU seconds instead.
+and order of prompts, with the same batches in fp32, after a warm-up: 4 minibatches an epoch, and 4
+epochs or one (S64e1, S128e1, R135e1). The peer's environment is made on the first call and kept.
+The floor is the FLOPs that the iteration needs (`flops.py` has the formula) over the machine's rate
+of matrix multiplication, measured in the same call with the same threads. Rounds in which other
+processes took more than 3% of the machine are measured again, and rows that stay noisy are marked;
+on a busy machine `--threads 1` compares CPU seconds instead.
 """
 
 import sys
