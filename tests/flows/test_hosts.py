@@ -159,7 +159,7 @@ def test_hosts_that_learn_together_and_a_cable_that_is_cut(
         return newest, weights(newest)
 
     with run("alone", as_one) as alone:
-        assert alone.wait(300) == 0, (tmp_path / "alone").read_text()
+        assert alone.wait(600) == 0, (tmp_path / "alone").read_text()
     wanted = ppo()
     joined = started_on(
         cables, there, hosts.homes[there], tmp_path / "join", "join", address,
@@ -177,7 +177,7 @@ def test_hosts_that_learn_together_and_a_cable_that_is_cut(
                 cables.mend(there)
                 assert cut.wait(120) != 0
         with run("again", as_two, "--set", SAME) as again:
-            assert again.wait(300) == 0, (tmp_path / "again").read_text()
+            assert again.wait(600) == 0, (tmp_path / "again").read_text()
         assert "PPO resumes after iteration" in (tmp_path / "again").read_text()
         assert guest.poll() is None
     found = ppo()

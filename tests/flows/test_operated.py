@@ -23,7 +23,7 @@ from flows.operation.deployments import prefect_yaml
 from models.rows import last_text, read_rows
 from tasks.run.spent import SPENT
 from tests.flows.browser import ROWS, browser
-from tests.flows.operated import IN_TWO, Operation, operated, until, weights
+from tests.flows.operated import IN_TWO, RUN_SECONDS, Operation, operated, until, weights
 from tests.flows.reviewing import answer_queue, rate_all
 
 pytestmark = pytest.mark.slow
@@ -181,7 +181,7 @@ def test_cancel_saves_leaves_no_process_and_the_retry_goes_on(
     def train_until_cancelled(run: UUID) -> float:
         """What an attempt at pretraining took, by the clock."""
         begun = partial.name[:12] + ": starting"
-        until(lambda: bool(operation.log_times(run, begun)), 60, "training")
+        until(lambda: bool(operation.log_times(run, begun)), RUN_SECONDS, "training")
         start = operation.log_times(run, begun)[-1]
         until(
             lambda: start < max(operation.log_times(run, "pretrain: step"), default=0), 60, "a step"
