@@ -25,6 +25,8 @@ HEAD_TOKENS = 2048
 """Positions whose logits exist at once, see `models/language/sequences.py`."""
 MOST_LOGITS = 2**28
 """More go through SFT's head in tiles, on a GPU all; see `models/training/packed_trainers.py`."""
+MOST_READY_BYTES = 2**30
+"""Of weights that are laid out again for sampling, see `models/language/decoding.py`."""
 LORA_HOLES = 0.65
 """Malloc's loss with adapters: their small outputs lie in the holes that larger ones left, so that
 most layers take new memory."""
@@ -241,14 +243,20 @@ class Formulas:
         ]
 
     def sampled(self, role: str, rows: float, prompt: float, longest: float) -> list[MemoryPart]:
-        """Sampling: keys and values of every row, and one step's logits with their sums."""
+        """Sampling: keys and values of every row, and one step's logits with their sums.
+
+        On a CPU the weights are there once more, in the order of its products.
+        """
         m, b = self.model, self.value_bytes
         cache = rows * longest * 2 * m.layers * m.keys * b / self.scale.tensor_parallel
         prefill = rows * prompt * b * (3 * m.width + m.attention + 2 * m.keys + 3 * m.feed_forward)
         step = rows * m.vocabulary * (3 * FLOAT + 8)
+        again = m.weights * FLOAT
+        if self.scale.gpu or self.value_bytes != FLOAT or again > MOST_READY_BYTES:
+            again = 0
         return [
             MemoryPart(role=role, what="KV cache", size=int(cache), phase="sampling"),
-            MemoryPart(role=role, what="activations", size=int(prefill), phase="sampling"),
+            MemoryPart(role=role, what="activations", size=int(prefill + again), phase="sampling"),
             MemoryPart(role=role, what="logits", size=int(step), phase="sampling"),
             *self.gathered(role, "sampling"),
         ]

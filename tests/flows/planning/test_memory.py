@@ -58,6 +58,14 @@ def test_memory_of_ppo_by_role_and_part() -> None:
     assert found["actor", "rollout", "held"] == 128 * 58 * 28
 
 
+def test_weights_are_laid_out_for_sampling_on_a_cpu_alone() -> None:
+    def activations(scale: Scale) -> int:
+        formulas = Formulas(model=NETWORK, scale=scale)
+        return sizes(formulas.sampled("actor", 8, 14, 58))["actor", "activations", "sampling"]
+
+    assert activations(Scale()) - activations(GPU) == 4 * 2000
+
+
 @pytest.mark.parametrize("lora", [(), ("ppo.lora.rank=4",)])
 def test_without_a_critic_its_parts_are_gone_and_no_others(lora: tuple[str, ...]) -> None:
     four = sizes(memory_of("ppo", known(*lora)))
