@@ -243,20 +243,16 @@ class Formulas:
         ]
 
     def sampled(self, role: str, rows: float, prompt: float, longest: float) -> list[MemoryPart]:
-        """Sampling: keys and values of every row, and one step's logits with their sums.
-
-        On a CPU the weights are there once more, in the order of its products.
-        """
+        """Sampling: keys and values, a step's logits, on a CPU weights laid out for its products."""
         m, b = self.model, self.value_bytes
         cache = rows * longest * 2 * m.layers * m.keys * b / self.scale.tensor_parallel
         prefill = rows * prompt * b * (3 * m.width + m.attention + 2 * m.keys + 3 * m.feed_forward)
         step = rows * m.vocabulary * (3 * FLOAT + 8)
-        again = m.weights * FLOAT
-        if self.scale.gpu or self.value_bytes != FLOAT or again > MOST_READY_BYTES:
-            again = 0
+        ready = not self.scale.gpu and b == FLOAT and m.weights * FLOAT <= MOST_READY_BYTES
+        prefill += ready * m.weights * FLOAT
         return [
             MemoryPart(role=role, what="KV cache", size=int(cache), phase="sampling"),
-            MemoryPart(role=role, what="activations", size=int(prefill + again), phase="sampling"),
+            MemoryPart(role=role, what="activations", size=int(prefill), phase="sampling"),
             MemoryPart(role=role, what="logits", size=int(step), phase="sampling"),
             *self.gathered(role, "sampling"),
         ]

@@ -186,6 +186,18 @@ def encode_to_fit(
     Raises:
         ParameterError: The longest completion leaves no room for any prompt.
     """
+    room = room_for_prompts(model, sampling)
+    encoded, whole = fit_prompts(tokenizer, prompts, room)
+    warn_of_cut_prompts(whole, room, model)
+    return encoded
+
+
+def room_for_prompts(model: Any, sampling: SamplingConfig) -> int:
+    """Most tokens of a prompt that leave room for the longest completion.
+
+    Raises:
+        ParameterError: There is no room for any prompt.
+    """
     context: int = model.config.max_position_embeddings
     room = context - sampling.max_completion_tokens
     if room < 1:
@@ -193,19 +205,40 @@ def encode_to_fit(
             f"sampling.max_completion_tokens {sampling.max_completion_tokens} leaves no room for a "
             f"prompt in the model's context of {context}; choose at most {context - 1}"
         )
-    whole = encode_prompts(tokenizer, prompts, NO_LIMIT)
-    too_long = [index for index, ids in enumerate(whole) if len(ids) > room]
+    return room
+
+
+def fit_prompts(
+    tokenizer: Any, prompts: Sequence[str | Messages], room: int
+) -> tuple[list[list[int]], list[int]]:
+    """Encode prompts; those that are too long lose their beginning.
+
+    Returns:
+        Their ids, and how many tokens each has as a whole.
+    """
+    encoded = encode_prompts(tokenizer, prompts, NO_LIMIT)
+    whole = [len(ids) for ids in encoded]
+    too_long = [index for index, length in enumerate(whole) if length > room]
+    cut = encode_prompts(tokenizer, [prompts[index] for index in too_long], room)
+    for index, ids in zip(too_long, cut, strict=True):
+        encoded[index] = ids
+    return encoded, whole
+
+
+def warn_of_cut_prompts(whole: Sequence[int], room: int, model: Any) -> None:
+    """Say how many prompts have lost their beginning.
+
+    Args:
+        whole: How many tokens each had.
+    """
+    too_long = sum(length > room for length in whole)
     if too_long:
         logger.warning(
             "%d of %d prompts are too long: got up to %d tokens, wanted at most the %d that the "
             "context of %d leaves beside sampling.max_completion_tokens; they lose their "
             "beginning. Raise model.context, or drop them with data.max_prompt_characters",
-            len(too_long), len(whole), max(len(whole[index]) for index in too_long), room, context,
+            too_long, len(whole), max(whole), room, model.config.max_position_embeddings,
         )  # fmt: skip
-        cut = encode_prompts(tokenizer, [prompts[index] for index in too_long], room)
-        for index, ids in zip(too_long, cut, strict=True):
-            whole[index] = ids
-    return whole
 
 
 def complete(

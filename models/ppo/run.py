@@ -6,7 +6,7 @@ from typing import Any
 
 from models.distributed.interruption import Interruption
 from models.distributed.team import current_team
-from models.errors import DataError, ModelError
+from models.errors import ModelError
 from models.language.config import SamplingConfig
 from models.language.folders import (
     load_causal_model,
@@ -14,10 +14,10 @@ from models.language.folders import (
     load_tokenizer,
     new_reward_model,
 )
-from models.language.generation import encode_to_fit
 from models.language.scoring import read_score_moments, write_score_moments
 from models.ppo.config import PPOConfig
 from models.ppo.networks import load_networks
+from models.ppo.prompts import read_prompts
 from models.ppo.ptx import BLOCK_TOKENS
 from models.ppo.session import Session
 from models.ppo.trainer import PPOTrainer
@@ -43,6 +43,7 @@ def train_ppo(
     sampling: SamplingConfig,
     run: TrainingRun,
     cache: Path | None = None,
+    prompts_cache: Path | None = None,
     server: RolloutServer | None = None,
 ) -> dict[str, float]:
     """Train the actor with PPO and publish it; in a team, together with its other members.
@@ -56,6 +57,7 @@ def train_ppo(
             `ema/` and `critic/` if there are any, with LoRA an adapter beside each
             (`model_adapter/`), `samples.jsonl` and `alarms.jsonl`.
         cache: Folder for the corpus as tokens, named after its contents; see `open_tokens`.
+        prompts_cache: Folder for the prompts as tokens, likewise; see `read_prompts`.
         server: That samples where `config.rollout_engine` is server.
 
     Returns:
@@ -72,9 +74,9 @@ def train_ppo(
     """
     tokenizer = load_tokenizer(sft)
     networks = load_networks(sft, reward, config=config, seed=run.seed, device=run.device)
-    rows = [row["prompt"] for row in read_rows(prompts)]
-    if not rows:
-        raise DataError(f"{prompts.name} holds no prompts; PPO needs at least one to sample from")
+    asked = read_prompts(
+        prompts, tokenizer, networks.actor, sampling, prompts_cache or run.checkpoints / "tokens"
+    )
     block_tokens = min(BLOCK_TOKENS, networks.actor.config.max_position_embeddings)
     blocks = (
         corpus_blocks(tokenizer, corpus, block_tokens, run.seed, cache=cache)
@@ -85,7 +87,7 @@ def train_ppo(
     with Interruption() as interruption, open_engine(config.rollout_engine, server) as engine:
         trainer = PPOTrainer(
             networks=networks,
-            prompts=encode_to_fit(tokenizer, networks.actor, rows, sampling),
+            prompts=asked,
             config=config,
             sampling=sampling,
             moments=read_score_moments(reward),

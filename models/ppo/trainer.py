@@ -12,7 +12,7 @@ arrives during an optimiser step takes effect after it.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -55,7 +55,7 @@ class PPOTrainer:
         self,
         *,
         networks: Networks,
-        prompts: list[list[int]],
+        prompts: Sequence[list[int]],
         config: PPOConfig,
         sampling: SamplingConfig,
         moments: ScoreMoments,

@@ -17,6 +17,8 @@ from tasks.run.stage import run_stage
 from tasks.run.stage_task import stage_task
 from tasks.run.workspace import Workspace
 
+PROMPTS = "prompts_train.jsonl"
+
 
 @stage_task("ppo")
 def align(
@@ -40,13 +42,14 @@ def align(
                 train_ppo,
                 sft=work.inputs["actor"] / "model",
                 reward=work.inputs["reward_model"] / "model",
-                prompts=data / "prompts_train.jsonl",
+                prompts=data / PROMPTS,
                 heldout_prompts=data / "prompts_heldout.jsonl",
                 corpus=corpus if corpus.is_file() else None,
                 config=config,
                 sampling=sampling,
                 run=work.training_run(work.out, pipeline.seed),
                 cache=token_folder(work.cache, data, "corpus_", "models.token_files"),
+                prompts_cache=token_folder(work.cache, data, PROMPTS, "models.ppo.prompts"),
                 server=server,
             )
 
