@@ -243,7 +243,7 @@ class Formulas:
         ]
 
     def sampled(self, role: str, rows: float, prompt: float, longest: float) -> list[MemoryPart]:
-        """Sampling: keys and values, a step's logits, on a CPU weights laid out for its products."""
+        """Sampling: keys and values, a step's logits, on a CPU weights laid out for products."""
         m, b = self.model, self.value_bytes
         cache = rows * longest * 2 * m.layers * m.keys * b / self.scale.tensor_parallel
         prefill = rows * prompt * b * (3 * m.width + m.attention + 2 * m.keys + 3 * m.feed_forward)
