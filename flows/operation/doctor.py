@@ -163,9 +163,11 @@ def _threads(settings: Settings) -> Check:
 
 
 def _processes(settings: Settings) -> Check:
+    hosts = f", on {settings.nodes} hosts that meet at {settings.rendezvous}"
+    hosts = hosts if settings.nodes > 1 else ""
     if not settings.processes:
-        return _check("processes", "one for each GPU, or one on a CPU")
-    found = f"{settings.processes}, {settings.sharding}"
+        return _check("processes", f"one for each GPU, or one on a CPU{hosts}")
+    found = f"{settings.processes}, {settings.sharding}{hosts}"
     if settings.tensor_parallel > 1:
         found += f", {settings.tensor_parallel} for each layer"
     cores = _cores()

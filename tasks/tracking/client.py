@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 
 from models.errors import QuartetError
 from tasks.settings import Settings
-from tasks.tracking.database import create_database
+from tasks.tracking.database import Undisturbed, create_database
 from tasks.tracking.datasets import DatasetRecord
 from tasks.tracking.lazy import entities, mlflow
 from tasks.tracking.metrics import BATCH, MetricBuffer, Point
@@ -63,7 +63,8 @@ class Tracker:
         if not self._settings.tracking_uri:
             create_database(self._settings.root / "mlflow.db", _migrate)
         mlflow.set_tracking_uri(self.uri)
-        return mlflow.MlflowClient(tracking_uri=self.uri)
+        client = mlflow.MlflowClient(tracking_uri=self.uri)
+        return client if self.uri.startswith("http") else Undisturbed(client)
 
     @functools.cached_property
     def experiment_id(self) -> str:

@@ -76,6 +76,23 @@ def test_settings_name_the_variable_and_what_is_possible_when_wrong(
     assert wanted in message
 
 
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"QUARTET_NODES": "2"}, "without QUARTET_RENDEZVOUS"),
+        ({"QUARTET_RENDEZVOUS": "10.0.0.1"}, "HOST:PORT"),
+        ({"QUARTET_RENDEZVOUS": "http://10.0.0.1:1"}, "HOST:PORT"),
+    ],
+)
+def test_hosts_that_train_together_meet_somewhere(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], words: str
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ParameterError, match=words):
+        load_settings()
+
+
 def test_settings_want_processes_that_tensor_parallelism_divides(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

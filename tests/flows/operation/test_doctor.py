@@ -43,10 +43,15 @@ def test_doctor_finds_what_is_damaged_left_half_written_or_too_much(home: Path) 
     (home / "store" / "sft" / "abc.writing").mkdir(parents=True)
     (home / "runs").mkdir()
     (home / "runs" / "r.json").write_text("{}")
-    settings = Settings(home=home, processes=4000, sharding="full", tensor_parallel=2)
+    settings = Settings(
+        home=home, processes=4000, sharding="full", tensor_parallel=2,
+        rendezvous="10.0.0.1:29500", nodes=2,
+    )  # fmt: skip
     checks = {c.name: c for c in diagnose(settings, quick=True)}
     assert checks["processes"].level == "warn"
-    assert "4000, full, 2 for each layer" in checks["processes"].found
+    assert "4000, full" in checks["processes"].found
+    assert "2 hosts that meet at 10.0.0.1:29500" in checks["processes"].found
+    assert "2 for each layer" in checks["processes"].found
     assert checks["prefect.db"].level == "fail"
     assert str(home / "prefect.db") in checks["prefect.db"].found
     assert checks["mlflow.db"].level == "ok"

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from prefect.exceptions import TerminationSignal
 
-from tasks.machine.signals import keep_signals
+from tasks.machine.signals import keep_signals, signals_held
 from tasks.machine.time_limit import TimeIsUp
 
 
@@ -91,3 +91,33 @@ def test_what_else_cannot_be_raised_is_told_as_before(monkeypatch: pytest.Monkey
     gc.collect()
     assert watched() is None
     assert [str(one.exc_value) for one in told] == ["a mistake"]
+
+
+def test_a_held_signal_strikes_when_the_block_ends(handle: Any) -> None:
+    handle(signal.SIGTERM, SystemExit(143))
+    went_on = False
+
+    def write() -> None:
+        nonlocal went_on
+        with signals_held():
+            signal.raise_signal(signal.SIGTERM)
+            went_on = True
+
+    with pytest.raises(SystemExit):
+        write()
+    assert went_on
+    with pytest.raises(SystemExit):
+        signal.raise_signal(signal.SIGTERM)  # handled as before
+
+
+def test_an_error_within_goes_with_the_signal(handle: Any) -> None:
+    handle(signal.SIGTERM, SystemExit(143))
+
+    def write() -> None:
+        with signals_held():
+            signal.raise_signal(signal.SIGTERM)
+            raise ValueError("the disk is full")
+
+    with pytest.raises(SystemExit) as caught:
+        write()
+    assert isinstance(caught.value.__context__, ValueError)

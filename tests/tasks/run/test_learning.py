@@ -231,6 +231,9 @@ def test_scale_is_one_process_on_a_cpu_unless_it_is_set() -> None:
         "tensor_parallel": 2,
         "backend": "gloo",
     }
+    hosts = chosen_scale(Settings(processes=2, nodes=3, rendezvous="10.0.0.1:1"), "cpu")
+    assert (hosts.processes, hosts.here) == (6, 2)
+    assert hosts.described("cpu")["nodes"] == 3
 
 
 @pytest.mark.parametrize(
@@ -239,6 +242,7 @@ def test_scale_is_one_process_on_a_cpu_unless_it_is_set() -> None:
         ({"tensor_parallel": 2}, "QUARTET_TENSOR_PARALLEL is 2, which does not divide 1"),
         ({"processes": 2, "sharding": "hybrid"}, "QUARTET_SHARDING is hybrid with 2 processes"),
         ({"processes": 8, "tensor_parallel": 4, "sharding": "hybrid"}, "hybrid with 2 processes"),
+        ({"nodes": 2, "rendezvous": "10.0.0.1:1", "sharding": "full"}, "hosts share no disk"),
     ],
 )
 def test_scales_that_mean_nothing_are_refused(settings: dict[str, Any], words: str) -> None:
