@@ -2,7 +2,7 @@
 
 It needs nothing of the first host's disk: inputs come from MLflow, checkpoints from the first host,
 and what both can make again is made here. What is learned is published there; here its checkpoints
-stay until it is finished, so that each host resumes.
+stay until it is done, so that each host resumes.
 """
 
 import json
@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 from models.errors import ParameterError, QuartetError
 from tasks.machine.hosts import Offer
 from tasks.machine.network import interface_of, own_address
-from tasks.machine.rendezvous import Visit
+from tasks.machine.rendezvous import LEAVE_SECONDS, Visit
 from tasks.machine.teams import Node, clear, held_lock, report, start_team, team_environment
 from tasks.results.code import code_digest
 from tasks.results.digests import library_versions
@@ -97,9 +97,15 @@ class _Part:
             child.stop()
             raise
         child.stop(lambda: self._visit.over)
-        self._say(f"{what}: has left")
+        end = time.monotonic() + LEAVE_SECONDS
+        while not self._visit.over and time.monotonic() < end:
+            time.sleep(POLL_SECONDS)  # to hear whether it is done
+        told = report(self._folder)
         self._drop_draft()
-        return report(self._folder)
+        if self._visit.order == "done":
+            self._store.drop_partial(offer.stage, offer.digest)
+        self._say(f"{what}: has left")
+        return told
 
     def _drop_draft(self) -> None:
         """Remove what the first host publishes."""

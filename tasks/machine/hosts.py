@@ -99,9 +99,15 @@ class Hosts:
             return ""
         return next((one.host for one in self._meeting.guests if one.silent), "")
 
-    def end(self, folder: Path) -> None:
+    @property
+    def fewer(self) -> bool:
+        """Whether a host is lost, or left while others learn: nobody can go on."""
+        guests = self._meeting.guests if self._meeting else []
+        return any(one.silent or one.gone for one in guests)
+
+    def end(self, folder: Path, *, done: bool) -> None:
         """Let all leave, and keep what they tell of their processes in the team's folder."""
-        for guest in self._meeting.end() if self._meeting else []:
+        for guest in self._meeting.end(done=done) if self._meeting else []:
             take_report(folder, f"{guest.host}-{guest.node}", guest.told)
 
 

@@ -52,6 +52,11 @@ class Guest:
         """Whether it gives no sign of life."""
         return self.state != "left" and time.monotonic() - self.seen > SILENT_SECONDS
 
+    @property
+    def gone(self) -> bool:
+        """Whether it left so long ago that the others cannot be about to leave too."""
+        return self.state == "left" and time.monotonic() - self.seen > LEAVE_SECONDS
+
 
 class Rendezvous:
     """The first host's side: open within the `with` block."""
@@ -103,9 +108,13 @@ class Rendezvous:
         """Tell all to start."""
         self._order = "start"
 
-    def end(self) -> list[Guest]:
-        """Tell all to leave, and wait for what they tell; of one that is lost there is nothing."""
-        self._order = "leave"
+    def end(self, *, done: bool) -> list[Guest]:
+        """Tell all to leave, and wait for what they tell; of one that is lost there is nothing.
+
+        Args:
+            done: Whether it is learned, so that nobody needs checkpoints any more.
+        """
+        self._order = "done" if done else "leave"
         end = time.monotonic() + LEAVE_SECONDS
         while time.monotonic() < end:
             if all(one.state == "left" or one.silent for one in self.guests):
@@ -185,7 +194,8 @@ class Visit:
     @property
     def over(self) -> bool:
         """Whether to leave: it was told, or the first host is lost."""
-        return self.order == "leave" or time.monotonic() - self._heard > SILENT_SECONDS
+        told = self.order in ("leave", "done")
+        return told or time.monotonic() - self._heard > SILENT_SECONDS
 
     def ready(self) -> None:
         """Say that all is prepared."""

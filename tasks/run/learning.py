@@ -122,7 +122,7 @@ class Learner:
                 "%d processes learn together; their logs: %s", self.scale.processes, spec.parent
             )
             try:
-                while child.ended() is None and not hosts.lost:
+                while child.ended() is None and not hosts.fewer:
                     follower.take_over()
                     time.sleep(POLL_SECONDS)
             except BaseException:
@@ -133,10 +133,10 @@ class Learner:
                     with contextlib.suppress(Exception):
                         follower.take_over()
                 raise
-            child.stop(lambda: bool(hosts.lost))  # its pipe is closed
+            child.stop(lambda: hosts.fewer)  # its pipe is closed
             with held_lock(self._folder, on_wait=say_waiting):  # where the guardian was killed
                 follower.take_over()
-            hosts.end(self._folder)
+            hosts.end(self._folder, done=follower.result is not None)
         self.peak_bytes = max(self.peak_bytes, follower.peak_bytes)
         if follower.result is not None:
             return from_plain(follower.result[0])

@@ -58,7 +58,7 @@ def test_a_host_comes_learns_and_leaves(
         eventually(visit, "start")
         assert not visit.over
     visit.leave({"failures": [1]})
-    (guest,) = meeting.end()
+    (guest,) = meeting.end(done=True)
     assert (guest.host, guest.told) == ("beta", {"failures": [1]})
     assert Visit(address, "beta").come() is None, "this meeting is over"
 
@@ -88,6 +88,19 @@ def test_a_silent_host_is_lost_and_gives_up_itself(
     (guest,) = meeting.guests
     assert guest.silent
     assert visit.over
+
+
+def test_a_host_that_left_long_before_the_others_ends_them(
+    address: str, checkpoints: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with gathered_hosts(address, offer(), checkpoints, print) as team:
+        visit = Visit(address, "beta")
+        visit.come()
+        visit.leave({})
+        assert not team.fewer, "the others may be about to leave"
+        monkeypatch.setattr(rendezvous, "LEAVE_SECONDS", 0.0)
+        assert team.fewer
+        assert not team.lost
 
 
 def test_who_is_lost_before_the_start_makes_place(
@@ -134,7 +147,8 @@ def test_one_host_meets_nobody(tmp_path: Path) -> None:
         team.wait()
         assert team.node is None
         assert not team.lost
-        team.end(tmp_path)
+        assert not team.fewer
+        team.end(tmp_path, done=True)
 
 
 def test_an_address_where_nobody_can_meet_is_refused(address: str, tmp_path: Path) -> None:
