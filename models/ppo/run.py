@@ -75,7 +75,7 @@ def train_ppo(
     tokenizer = load_tokenizer(sft)
     networks = load_networks(sft, reward, config=config, seed=run.seed, device=run.device)
     asked = read_prompts(
-        prompts, tokenizer, networks.actor, sampling, prompts_cache or run.checkpoints / "tokens"
+        prompts, tokenizer, networks.actor, sampling, prompts_cache or run.checkpoints
     )
     block_tokens = min(BLOCK_TOKENS, networks.actor.config.max_position_embeddings)
     blocks = (

@@ -125,7 +125,8 @@ def test_pipeline_encodes_each_file_once(first_run: PipelineResult, first_home: 
     """The tokenizer's own measure and pretraining read the same tokens, for example."""
     files = (first_home.path / "cache" / "tokens").glob("*/*")
     kinds = Counter(path.name.partition("-")[0] for path in files)
-    rows = {"demonstrations_train", "preferences_train"}  # also of other runs in this home
+    # Those of rows may also be of other runs in this home.
+    rows = {"demonstrations_train", "preferences_train", "prompts_train"}
     assert kinds.keys() == {"corpus_heldout", "corpus_train"} | rows
     assert kinds["corpus_heldout"] == kinds["corpus_train"] == 1
 
