@@ -232,11 +232,17 @@ class Visit:
             OSError: The first host does not answer any more.
         """
         connection = HTTPConnection(*parted(self.address), timeout=TRANSFER_SECONDS)
-        with contextlib.closing(connection):
-            connection.request("GET", "/")
-            with tarfile.open(fileobj=connection.getresponse(), mode="r|") as archive:
-                archive.extractall(folder, filter="data")
-                known = {Path(name).parts[0] for name in archive.getnames() if name != "."}
+        try:
+            with contextlib.closing(connection):
+                connection.request("GET", "/")
+                with tarfile.open(fileobj=connection.getresponse(), mode="r|") as archive:
+                    archive.extractall(folder, filter="data")
+                    known = {Path(name).parts[0] for name in archive.getnames() if name != "."}
+        except (HTTPException, tarfile.TarError) as error:
+            raise ConnectionError(
+                f"the checkpoints from {self.address} broke off ({error}); the next attempt "
+                "fetches them again"
+            ) from error
         for path in folder.iterdir():
             if path.name not in known:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()

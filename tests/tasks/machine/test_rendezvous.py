@@ -77,6 +77,14 @@ def test_checkpoints_are_the_first_hosts(meeting: Rendezvous, address: str, tmp_
     assert (own / "checkpoint-4" / "state.pt").read_bytes() == b"weights"
 
 
+def test_checkpoints_that_break_off_are_an_error_of_the_connection(
+    meeting: Rendezvous, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Rendezvous, "pack", lambda _, file: file.write(b"half of an archive"))
+    with pytest.raises(ConnectionError, match=r"broke off .* fetches them again"):
+        Visit(address, "beta").fetch_checkpoints(tmp_path / "own")
+
+
 def test_a_silent_host_is_lost_and_gives_up_itself(
     meeting: Rendezvous, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
