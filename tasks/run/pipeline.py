@@ -116,7 +116,9 @@ def open_pipeline(
         status = "FAILED"
         raise
     finally:
-        run_id = run_id or _run_of(tracker, flow_run_id)  # a signal may strike while it is opened
+        if not run_id:  # a signal may strike while it is opened
+            with contextlib.suppress(Exception):  # else MLflow is away, which its own error says
+                run_id = _run_of(tracker, flow_run_id)
         if run_id:
             _close(settings, tracker, OutageNote(name=name, run_id=run_id, status=status))
 
