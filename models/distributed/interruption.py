@@ -49,10 +49,14 @@ class Interruption:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if kind is None:
-            self.safe_point()
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
+        try:
+            if kind is None:
+                self.safe_point()
+        finally:
+            for number, handler in self._previous.items():
+                signal.signal(number, handler)
+        if kind is None and self._waiting is not None:  # it came while the members agreed
+            self._deliver(*self._waiting)
 
     @property
     def requested(self) -> bool:
@@ -77,7 +81,9 @@ class Interruption:
         if team.processes > 1:
             mine = self._waiting[0] if self._waiting else 0
             number = int(team.greatest(torch.tensor(mine)))
-            self._waiting = (number, None) if number else None
+            if not number:
+                return  # one that came meanwhile waits: the others do not know of it yet
+            self._waiting = (number, None)
         self._deliver_waiting()
 
     @contextmanager

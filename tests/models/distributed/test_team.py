@@ -1,12 +1,16 @@
 """What members of a team tell each other."""
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from models.distributed.interruption import Interruption
 from models.distributed.team import Team, current_team
 from tests.models.distributed.processes import in_team
+from tests.models.ppo.members import several
 
 
 def told() -> dict[str, Any]:
@@ -26,6 +30,36 @@ def told() -> dict[str, Any]:
     }
     team.wait()
     return result
+
+
+def left_after(struck: int) -> int:
+    """Take three steps; the last member is struck while all agree for that time, from 1."""
+    team, agreed, done = current_team(), Team.greatest, []
+
+    def strike(self: Team, values: torch.Tensor) -> torch.Tensor:
+        found = agreed(self, values)
+        done.append("agreed")
+        if done.count("agreed") == struck and team.rank == team.size - 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return found
+
+    Team.greatest = strike  # type: ignore[method-assign]
+    steps = 0
+    try:
+        with Interruption() as interruption:
+            for _ in range(3):
+                with interruption.held():
+                    steps += 1
+    except SystemExit:
+        done.append("left")
+    finally:
+        Team.greatest = agreed  # type: ignore[method-assign]
+    return steps if "left" in done else 0
+
+
+def test_a_signal_that_comes_while_members_agree_is_not_lost(tmp_path: Path) -> None:
+    calls = [(left_after, strike) for strike in (1, 3, 4)]
+    assert in_team(2, several, *calls, scratch=tmp_path) == [[2, 3, 0], [2, 3, 3]]
 
 
 def test_members_hear_the_same(tmp_path: Path) -> None:

@@ -40,14 +40,18 @@ def count_together(
         logger.info("resumes after step %d", state["step"])
     else:
         logger.info("begins with step 1")
-    with Interruption() as interruption:
-        while state["step"] < steps:
-            with interruption.held():
-                _step(state, seconds, run, what)
-                if team.agree(interruption.requested):
-                    _save(state, run)
-                    logger.warning("stopped after step %d", state["step"])
-                    raise SystemExit(143)
+    pids = team.gather(os.getpid())
+    if team.leads:
+        (run.out / "pids.json").write_text(json.dumps([os.getppid(), *pids]))
+    try:
+        with Interruption() as interruption:
+            while state["step"] < steps:
+                with interruption.held():
+                    _step(state, seconds, run, what)
+    except SystemExit:
+        _save(state, run)
+        logger.warning("stopped after step %d", state["step"])
+        raise
     _save(state, run)
     return {
         "total": state["total"], "config": config, "out": run.out, "sharding": team.sharding,
@@ -59,10 +63,7 @@ def _step(state: dict[str, Any], seconds: float, run: TrainingRun, what: str) ->
     time.sleep(seconds)
     state["step"] += 1
     state["total"] += float(team.total(torch.tensor(team.rank + 1.0)))
-    pids = team.gather(os.getpid())
     run.log({"together/total": state["total"]}, state["step"])
-    if team.leads:
-        (run.out / "pids.json").write_text(json.dumps([os.getppid(), *pids]))
     if state["step"] < 3:
         return
     if what == "diverge":
