@@ -24,7 +24,8 @@ FLOAT, HALF = 4, 2
 HEAD_TOKENS = 2048
 """Positions whose logits exist at once, see `models/language/sequences.py`."""
 MOST_LOGITS = 2**28
-"""More go through SFT's head in tiles, on a GPU all; see `models/training/packed_trainers.py`."""
+"""Of more, PPO keeps none (`models/language/sequences.py`) and SFT a tile at a time, on a GPU
+always (`models/training/packed_trainers.py`)."""
 MOST_READY_BYTES = 2**30
 """Of weights that are laid out again for sampling, see `models/language/decoding.py`."""
 LORA_HOLES = 0.65
@@ -216,7 +217,8 @@ class Formulas:
 
     def logits(self, role: str, positions: float) -> MemoryPart:
         """What a head of the vocabulary keeps with a gradient, and what one piece of it takes."""
-        pieces = positions + 2 * min(positions, HEAD_TOKENS)
+        kept = 0.0 if positions * self.model.vocabulary > MOST_LOGITS else positions
+        pieces = kept + (2 if kept else 3) * min(positions, HEAD_TOKENS)
         size = int(FLOAT * self.model.vocabulary * pieces)
         return MemoryPart(role=role, what="logits", size=size, phase="learning")
 

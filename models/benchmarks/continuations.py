@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from models.distributed.team import current_team
+from models.families.language_heads import language_head
 from models.language.likelihood import prefix_token
 from models.language.packing import packed_hidden
 from models.language.sequences import (
@@ -24,7 +25,6 @@ from models.language.sequences import (
     PLAIN,
     Sequences,
     in_chunks,
-    language_head,
 )
 from models.language.tokenizer import NO_LIMIT, encode_prompts
 

@@ -2,6 +2,7 @@
 
 - `config`: which one and how large; `shapes`: named sizes and published shapes.
 - `flops`: operations per token.
+- `language_heads`: from a causal model's last hidden states to its logits.
 - `networks`: transformers' own, built from these.
 - `recognition`: models that cannot go through SFT, sampling and PPO.
 - `routing`: how evenly a mixture of experts spreads its tokens.

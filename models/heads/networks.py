@@ -18,13 +18,13 @@ from transformers import AutoModelForSequenceClassification
 from models.distributed.team import current_team
 from models.errors import ParameterError
 from models.families.config import Kind, kind_of
+from models.families.language_heads import language_head
 from models.families.recognition import refuse_unaligned_model
 from models.heads.config import HeadConfig
 from models.heads.formats import Task
 from models.language.folders import draw_head, load_trunk, reward_model_on, trunk_type
 from models.language.reading import read_weights
 from models.language.screening import read_json
-from models.language.sequences import language_head
 from models.randomness import derive_seed
 
 HEAD_STD = 0.02

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import torch
 
 from models.language.decoding_cache import DecodingCache
-from models.language.packing import packed_hidden, row_layout
+from models.language.packing import no_mask, packed_hidden, row_layout
 
 MOST_READY_BYTES = 2**30
 """Of weights that are laid out a second time."""
@@ -106,6 +106,7 @@ class _PackedDecoding:
         self._cache.begin_step()
         self.hidden = self._model.base_model(
             input_ids=tokens[:, None],
+            attention_mask=no_mask(tokens.device),
             position_ids=self._cache.lengths[:, None],
             use_cache=False,
             decoding=self._cache,

@@ -7,6 +7,14 @@ so that the rows still alive stay together and nothing else is moved.
 import torch
 
 
+def computed_in(tensor: torch.Tensor) -> torch.dtype:
+    """In what precision a tensor is multiplied: under autocast not in its own."""
+    device = tensor.device.type
+    if tensor.is_floating_point() and torch.is_autocast_enabled(device):
+        return torch.get_autocast_dtype(device)
+    return tensor.dtype
+
+
 class DecodingCache:
     """Cached keys and values of every attention layer.
 
@@ -35,8 +43,9 @@ class DecodingCache:
         rows = len(self.lengths)
         where = (self._row_of_token, slice(None), self._place_of_token)
         for stored, new in ((self._keys, key), (self._values, value)):
-            stored[layer] = new.new_zeros(rows, new.shape[1], self._capacity, new.shape[3])
-            stored[layer][where] = new[0].transpose(0, 1)
+            shape = rows, new.shape[1], self._capacity, new.shape[3]
+            stored[layer] = new.new_zeros(shape, dtype=computed_in(new))  # cast once, not a step
+            stored[layer][where] = new[0].transpose(0, 1).to(stored[layer].dtype)
 
     def begin_step(self) -> None:
         """Say that one more token of each row is about to come, at index `lengths`."""
@@ -73,8 +82,8 @@ class DecodingCache:
         """
         keys, values = self._keys[layer], self._values[layer]
         rows, heads, _, size = key.shape
-        keys[self._rows, :, self.lengths] = key[:, :, 0]
-        values[self._rows, :, self.lengths] = value[:, :, 0]
+        keys[self._rows, :, self.lengths] = key[:, :, 0].to(keys.dtype)
+        values[self._rows, :, self.lengths] = value[:, :, 0].to(values.dtype)
         grouped = query.reshape(rows, heads, -1, size) * (
             size**-0.5 if scaling is None else scaling
         )

@@ -24,10 +24,11 @@ import torch
 from models.distributed.parts import gathered
 from models.distributed.team import current_team
 from models.errors import ParameterError
+from models.families.language_heads import language_head
 from models.language.config import SamplingConfig
 from models.language.decoding import decode, ready_weights
 from models.language.folders import load_causal_model, load_frozen, load_tokenizer
-from models.language.sequences import TokenDistribution, language_head
+from models.language.sequences import TokenDistribution
 from models.language.tokenizer import NO_LIMIT, Messages, decode_completion, encode_prompts
 from models.progress import Meter
 from models.randomness import derive_seed
@@ -119,12 +120,15 @@ class _Batch:
         self._tokens = torch.zeros(uniforms.shape, dtype=torch.int64, device=uniforms.device)
         self._logprobs = torch.zeros(uniforms.shape, device=uniforms.device)
         self._lengths = torch.zeros(rows, dtype=torch.int64, device=uniforms.device)
+        self._running = torch.ones(rows, dtype=torch.bool, device=uniforms.device)
         self.alive = torch.arange(rows, device=uniforms.device)
         self.longest = uniforms.shape[1]
-        self.eos_token_id = distribution.eos_token_id
 
     def draw(self, logits: torch.Tensor, step: int) -> torch.Tensor:
-        """Draw token number `step` of each row alive: (alive, vocab) logits -> (alive,) tokens."""
+        """Draw token number `step` of each row alive: (alive, vocab) logits -> (alive,) tokens.
+
+        What is drawn behind a row's EOS, before anyone looks, counts for nothing.
+        """
         steps = torch.full((len(logits),), step, device=logits.device)
         log_softmax = self._distribution.log_softmax(logits, steps)
         cumulative = log_softmax.exp().cumsum(-1, dtype=torch.float64)
@@ -133,8 +137,14 @@ class _Batch:
         drawn = drawn.clamp_(max=logits.shape[-1] - 1)
         self._tokens[self.alive, step] = drawn[:, 0]
         self._logprobs[self.alive, step] = log_softmax.gather(1, drawn)[:, 0]
-        self._lengths[self.alive] = step + 1
+        running = self._running[self.alive]
+        self._lengths[self.alive] += running
+        self._running[self.alive] = running & (drawn[:, 0] != self._distribution.eos_token_id)
         return drawn[:, 0]
+
+    def running(self) -> torch.Tensor:
+        """Which of the rows alive have not drawn EOS, (alive,) bool."""
+        return self._running[self.alive]
 
     def completions(self) -> list[Completion]:
         """What was drawn, row by row."""
@@ -145,7 +155,7 @@ class _Batch:
             Completion(
                 token_ids=tokens[:length],
                 logprobs=logprobs[:length],
-                finished=tokens[length - 1] == self.eos_token_id,
+                finished=tokens[length - 1] == self._distribution.eos_token_id,
             )
             for tokens, logprobs, length in rows
         ]
@@ -155,17 +165,28 @@ def _decode(model: Any, prompts: Sequence[Sequence[int]], batch: _Batch, meter: 
     """Prefill the prompts and draw tokens until every row has ended or is full."""
     rows = decode(model, prompts, new_tokens=batch.longest)
     head = language_head(model)
+    between = steps_between_looks(rows.hidden.device.type)
     for step in range(batch.longest):
         drawn = batch.draw(head(rows.hidden), step)
-        alive = drawn != batch.eos_token_id
-        left = int(alive.sum()) if step < batch.longest - 1 else 0
-        meter.add(len(alive) - left)
-        if not left:
-            return
-        if left < len(alive):
-            order = rows.keep(alive)
-            batch.alive, drawn = batch.alive[order], drawn[order]
+        last = step == batch.longest - 1
+        if (step + 1) % between == 0 or last:
+            alive = batch.running()
+            left = 0 if last else int(alive.sum())
+            meter.add(len(alive) - left)
+            if not left:
+                return
+            if left < len(alive):
+                order = rows.keep(alive)
+                batch.alive, drawn = batch.alive[order], drawn[order]
         rows.append(drawn)
+
+
+def steps_between_looks(device: str) -> int:
+    """After how many tokens the sampler asks which rows have ended.
+
+    It has to wait for a GPU to hear it, while rows that have ended cost it next to nothing.
+    """
+    return 1 if device == "cpu" else 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

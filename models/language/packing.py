@@ -25,7 +25,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from models.errors import ModelError
-from models.language.decoding_cache import DecodingCache
+from models.language.decoding_cache import DecodingCache, computed_in
 
 ATTENTION = "quartet_packed"
 """The name under which transformers knows the attention function."""
@@ -86,15 +86,22 @@ def packed_hidden(
     boundaries = boundaries.to(device)
     hidden: torch.Tensor = model.base_model(
         input_ids=input_ids[None],
+        attention_mask=no_mask(device),
         position_ids=positions[None],
         use_cache=False,
         cu_seq_lens_q=boundaries,
         cu_seq_lens_k=boundaries,
         max_length_q=max(lengths),
         max_length_k=max(lengths),
+        part_lengths=lengths,  # as numbers too: no layer waits for a GPU to hear them
         decoding=decoding,
     ).last_hidden_state
     return hidden[0]
+
+
+def no_mask(device: torch.device) -> torch.Tensor:
+    """What transformers hands on as it is; given nothing, it waits to hear what is packed."""
+    return torch.zeros(1, 1, 1, 1, device=device)
 
 
 def _padded_hidden(model: Any, input_ids: torch.Tensor, lengths: list[int]) -> torch.Tensor:
@@ -117,6 +124,8 @@ def _attend(
     dropout: float = 0.0,
     scaling: float | None = None,
     cu_seq_lens_q: torch.Tensor | None = None,
+    max_length_q: int | None = None,
+    part_lengths: list[int] | None = None,
     decoding: DecodingCache | None = None,
     sliding_window: int | None = None,
     softcap: float | None = None,
@@ -142,10 +151,12 @@ def _attend(
         return decoding.attend(layer, query, key, value, scaling, sliding_window, softcap), None
     if decoding is not None:
         decoding.fill(layer, key, value)
-    halved = query.is_cuda and query.dtype in (torch.bfloat16, torch.float16)
-    if halved and not dropout and softcap is None:
-        return _flash(query, key, value, cu_seq_lens_q, scaling, sliding_window), None
-    lengths = cu_seq_lens_q.diff().tolist()
+    dtype = computed_in(query)  # float32 weights under autocast leave queries and keys in float32
+    if query.is_cuda and dtype in (torch.bfloat16, torch.float16) and not dropout and not softcap:
+        longest = max_length_q or int(cu_seq_lens_q.diff().max())
+        halves = (query.to(dtype), key.to(dtype), value.to(dtype))
+        return _flash(halves, cu_seq_lens_q, longest, scaling, sliding_window), None
+    lengths = part_lengths or cu_seq_lens_q.diff().tolist()
     return _per_length(query, key, value, lengths, dropout, scaling, sliding_window, softcap), None
 
 
@@ -220,28 +231,20 @@ def _window_mask(length: int, window: int, device: torch.device) -> torch.Tensor
 
 
 def _flash(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
+    tensors: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
     boundaries: torch.Tensor,
+    longest: int,
     scaling: float | None,
     sliding_window: int | None,
 ) -> torch.Tensor:
     """FlashAttention's variable-length kernel, which comes with PyTorch's CUDA builds."""
-    longest = int(boundaries.diff().max())
-    packed = [one[0].transpose(0, 1).contiguous() for one in (query, key, value)]
+    query, key, value = (one[0].transpose(0, 1).contiguous() for one in tensors)
     attended = varlen_attn(
-        packed[0],
-        packed[1],
-        packed[2],
-        boundaries,
-        boundaries,
-        longest,
-        longest,
+        query, key, value, boundaries, boundaries, longest, longest,
         scale=scaling,
         window_size=(-1 if sliding_window is None else sliding_window - 1, 0),
         enable_gqa=query.shape[1] != key.shape[1],
-    )
+    )  # fmt: skip
     assert isinstance(attended, torch.Tensor)  # a tuple only where the log-sum-exp is asked for
     return attended[None]
 

@@ -11,12 +11,15 @@ positions only.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, TypeAlias
 
 import torch
+from torch.utils.checkpoint import checkpoint
 
-from models.distributed.sharding import as_forward
+from models.distributed.sharding import as_forward, is_sharded
 from models.distributed.team import current_team
+from models.families.language_heads import language_head
 from models.families.scorers import reads_whole, whole_scores
 from models.language.config import SamplingConfig
 from models.language.packing import cut_rows, packed_hidden
@@ -24,6 +27,8 @@ from models.progress import told
 
 HEAD_TOKENS = 2048
 """Positions whose logits, (tokens, vocab), exist at once where no gradient is wanted."""
+MOST_LOGITS = 2**28
+"""So many are kept for a backward pass, 1 GiB in float32; of more, each piece is computed again."""
 IMPOSSIBLE = -1e30
 """Logit of a token that must not come; finite, so that 0 * log 0 stays 0 in entropies."""
 
@@ -193,49 +198,23 @@ def _token_logprobs(
     places, steps = sequences.completion_index()
     hidden = packed_hidden(model, ids, sequences.lengths.tolist())[places - 1]
     head = language_head(model)
-    logprobs, entropies = [], []
-    for part, step, target in zip(
-        *(torch.split(one, HEAD_TOKENS) for one in (hidden, steps, ids[places])),
-        strict=True,
-    ):  # fmt: skip
+
+    def look(
+        part: torch.Tensor, step: torch.Tensor, target: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
         log_softmax = distribution.log_softmax(head(part), step)  # (part, vocab)
-        logprobs.append(log_softmax.gather(1, target[:, None]).squeeze(1))
-        if entropy != "none":
-            with torch.set_grad_enabled(torch.is_grad_enabled() and entropy == "learned"):
-                entropies.append(-(log_softmax.exp() * log_softmax).sum(-1))
-    return torch.cat(logprobs), torch.cat(entropies) if entropies else None
+        logprobs = log_softmax.gather(1, target[:, None]).squeeze(1)
+        if entropy == "none":
+            return logprobs, None
+        with torch.set_grad_enabled(torch.is_grad_enabled() and entropy == "learned"):
+            return logprobs, -(log_softmax.exp() * log_softmax).sum(-1)
 
-
-def language_head(model: Any) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Give what makes a model's logits of its last hidden states: (…, width) -> (…, vocab).
-
-    Some models scale their logits or cap them softly behind the output layer, Granite, Cohere and
-    Gemma among them; transformers does so within their forward pass, here it is done once more.
-    """
-    layer: Callable[[torch.Tensor], torch.Tensor] = model.get_output_embeddings()
-    scale, cap = _scale(model.config), _cap(model.config)
-    if scale == 1.0 and cap is None:
-        return layer
-
-    def logits(hidden: torch.Tensor) -> torch.Tensor:
-        scaled = layer(hidden) * scale
-        return scaled if cap is None else torch.tanh(scaled / cap) * cap
-
-    return logits
-
-
-def _scale(config: Any) -> float:
-    """What the logits are multiplied by; the names of the fields are transformers'."""
-    for name in ("logit_scale", "lm_head_multiplier", "output_multiplier"):
-        if isinstance(scale := getattr(config, name, None), int | float):
-            return float(scale)
-    scaling = getattr(config, "logits_scaling", None) or 1.0
-    return float(scaling if config.model_type == "hyperclovax" else 1.0 / scaling)
-
-
-def _cap(config: Any) -> float | None:
-    cap = getattr(config, "final_logit_softcapping", None)
-    return getattr(config, "logits_soft_cap", None) if cap is None else cap
+    many = len(places) * model.config.vocab_size > MOST_LOGITS
+    if torch.is_grad_enabled() and many and not is_sharded(model):
+        look = partial(checkpoint, look, use_reentrant=False, preserve_rng_state=False)
+    pieces = (torch.split(one, HEAD_TOKENS) for one in (hidden, steps, ids[places]))
+    logprobs, entropies = zip(*map(look, *pieces), strict=True)
+    return torch.cat(logprobs), None if entropy == "none" else torch.cat(entropies)
 
 
 def token_values(model: Any, sequences: Sequences) -> torch.Tensor:

@@ -195,7 +195,7 @@ def fingerprint(state: dict[str, torch.Tensor]) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(state.items()):
         digest.update(name.encode())
-        digest.update(whole(tensor).detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
+        digest.update(whole(tensor).detach().cpu().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()
 
 

@@ -93,11 +93,12 @@ def _make_network(
     seed: int = 0,
     spread: float = 0.3,
     dropout: float = 0.0,
+    layers: int = 2,
 ) -> Any:
     sizes: dict[str, Any] = {
         "vocab_size": vocab,
         "hidden_size": 32,
-        "num_hidden_layers": 2,
+        "num_hidden_layers": layers,
         "num_attention_heads": 4,
         "max_position_embeddings": context,
         "initializer_range": spread,

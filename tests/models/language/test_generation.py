@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 
 from models.errors import ParameterError
-from models.language import decoding
+from models.language import decoding, generation
 from models.language.config import SamplingConfig
 from models.language.generation import Completion, sample_completions
 from models.language.sequences import Sequences, TokenDistribution, token_logprobs
@@ -135,6 +136,50 @@ def test_finished_rows_leave_the_batch(make_network: Callable[..., Any]) -> None
     wanted = [(1, 102), *((sum(n > step for n in lengths), 1) for step in range(1, max(lengths)))]
     assert shapes == wanted
     assert shapes[-1][0] < 24
+
+
+WAITS = {
+    *("item", "tolist", "__bool__", "__int__", "__float__", "cpu", "numpy"),
+    *("nonzero", "masked_select", "unique", "repeat_interleave"),
+}
+"""What has to wait for a GPU before Python can go on; so has an index of booleans."""
+
+
+class Waits(TorchFunctionMode):
+    """Counts them, by whoever calls them, transformers included."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: Counter[str] = Counter()
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = getattr(func, "__name__", "")
+        index = args[1] if name in ("__getitem__", "__setitem__") else None
+        parts = index if isinstance(index, tuple) else (index,)
+        chosen = any(isinstance(one, torch.Tensor) and one.dtype == torch.bool for one in parts)
+        self.seen[name] += name in WAITS or chosen
+        return func(*args, **(kwargs or {}))
+
+
+def test_on_a_gpu_no_token_and_no_layer_waits_for_it(
+    make_network: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And rows that have ended, which it does not know, change no completion."""
+    wanted = _sample(make_network("llama"), PROMPTS * 3)
+    monkeypatch.setattr(generation, "steps_between_looks", lambda _: 8)
+
+    def waits(steps: int, layers: int) -> int:
+        model = make_network("llama", layers=layers)
+        with Waits() as found:
+            _sample(model, PROMPTS, steps=steps, min_completion_tokens=steps)
+        return found.seen.total()
+
+    few = waits(16, 2)
+    assert few > 0
+    assert waits(16, 4) == few
+    assert waits(32, 2) == few + 2  # looks that find every row going on
+    found = _sample(make_network("llama"), PROMPTS * 3)
+    assert [one.token_ids for one in found] == [one.token_ids for one in wanted]
 
 
 def test_sampled_frequencies_follow_the_softmax(make_network: Callable[..., Any]) -> None:

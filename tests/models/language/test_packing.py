@@ -8,6 +8,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from models.errors import ModelError
+from models.language import packing
 from models.language.decoding_cache import DecodingCache
 from models.language.packing import ATTENTION, packed_hidden, use_packed_attention
 
@@ -137,6 +138,55 @@ def test_packing_refuses_a_model_with_an_attention_of_its_own() -> None:
     model = AutoModelForCausalLM.from_config(config)
     with pytest.raises(ModelError, match="BloomForCausalLM does not use transformers' attention"):
         packed_hidden(model, torch.tensor([5, 6, 7]), [1, 2])
+
+
+class OnGPU(torch.Tensor):
+    """Says that it lies on a GPU."""
+
+    is_cuda = True  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    ("weights", "mixed", "reached"),
+    [
+        (torch.bfloat16, False, True),
+        (torch.float32, True, True),  # queries and keys stay in float32 behind RoPE
+        (torch.float32, False, False),
+    ],
+)
+def test_half_precision_on_a_gpu_reaches_flash_attention(
+    weights: torch.dtype, mixed: bool, reached: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr(packing, "_flash", lambda *given: seen.append(given) or given[0][0])
+    one = torch.randn(1, 2, 5, 8, dtype=weights).as_subclass(OnGPU)
+    layer = torch.nn.Module()
+    layer.layer_idx = 0  # type: ignore[assignment]
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=mixed):
+        packing._attend(layer, one, one, one, None, cu_seq_lens_q=torch.tensor([0, 3, 5]))
+    assert bool(seen) is reached
+    if reached:
+        (tensors, boundaries, longest, *_) = seen[0]
+        assert {tensor.dtype for tensor in tensors} == {torch.bfloat16}
+        assert (boundaries.tolist(), longest) == ([0, 3, 5], 3)
+
+
+def test_keys_and_values_are_cast_once_where_products_are_mixed() -> None:
+    """Not the whole cache for each layer and token; what is computed stays the same."""
+    generator = torch.Generator().manual_seed(0)
+    prompts = torch.randn(1, 2, 7, 8, generator=generator)
+    query, new = torch.randn(2, 2, 4, 1, 8, generator=generator).unbind(0)
+    new = new[:, :2]
+    found = []
+    for mixed in (True, False):
+        cache = DecodingCache([3, 4], new_tokens=2, device=torch.device("cpu"))
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=mixed):
+            cache.fill(0, prompts, prompts)
+        assert cache._keys[0].dtype == (torch.bfloat16 if mixed else torch.float32)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            cache.begin_step()
+            found.append(cache.attend(0, query, new, new, None, None))
+    assert torch.equal(found[0], found[1])
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="FlashAttention needs a CUDA GPU")

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.language import sequences as sequences_module
 from models.language.sequences import (
     Sequences,
     TokenDistribution,
@@ -208,3 +209,34 @@ def test_chunking_does_not_change_what_networks_say(
             joined = map_chunks(function, _rows(), max_tokens, group=group)
             assert not joined.requires_grad
             torch.testing.assert_close(joined, function(_rows()), atol=TOLERANCE, rtol=0)
+
+
+@pytest.mark.parametrize("entropy", ["none", "watched", "learned"])
+def test_many_logits_are_computed_again_instead_of_kept(
+    make_network: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, entropy: Any
+) -> None:
+    """With the same loss and gradient, bit for bit, and a piece at a time."""
+    found = []
+    monkeypatch.setattr(sequences_module, "HEAD_TOKENS", 6)
+    for most in (sequences_module.MOST_LOGITS, 0):
+        monkeypatch.setattr(sequences_module, "MOST_LOGITS", most)
+        model, kept = make_network("llama"), []
+
+        def keep(tensor: torch.Tensor, kept: list[int] = kept) -> torch.Tensor:
+            kept.append(tensor.numel() if tensor.shape[-1:] == (16,) else 0)  # of the vocabulary
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            said = token_logprobs(model, _rows(), distribution=DISTRIBUTION, entropy=entropy)
+            loss = said.logprobs.sum()
+            if entropy == "learned":
+                loss = loss + said.entropy.sum()
+        held = sum(kept)
+        loss.backward()
+        gradients = [parameter.grad for parameter in model.parameters()]
+        found.append((held, [loss, said.logprobs, *gradients], said.entropy))
+    (whole, first, said), (pieces, second, again) = found
+    assert all(map(torch.equal, first, second))
+    assert (said is None) == (again is None) == (entropy == "none")
+    assert said is None or torch.equal(said, again)
+    assert pieces < whole
