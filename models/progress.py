@@ -13,7 +13,7 @@ SHORT_SECONDS = 2.0
 """What takes less says nothing."""
 
 logger = logging.getLogger(__name__)
-logger.setLevel(logging.INFO)  # the root's is WARNING, also where Prefect shows our lines
+logging.getLogger("models").setLevel(logging.INFO)  # the root's is WARNING, also under Prefect
 
 
 def told(items: Iterable[T], what: str, total: float = 0, unit: str = "") -> Iterator[T]:

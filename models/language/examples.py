@@ -10,13 +10,19 @@ them, as the model is to write it. Not learned from are a turn that lost its beg
 `weight` 0, which is how OpenAI's fine-tuning files exclude it.
 """
 
+import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from models.errors import DataError
 from models.language.config import Turns
 from models.language.frames import PromptTokens
 from models.language.tokenizer import encode_completions, encode_prompts, lay_out_prompts
 from models.rows import prompt_key
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +120,32 @@ class Pairs:
         return len(self.prompts)
 
     @property
+    def counts(self) -> dict[str, int]:
+        """How many there are, how many of them are ties, and how many were dropped."""
+        return {
+            "pairs": len(self),
+            "ties": sum(self.ties),
+            "equal": self.equal,
+            "too_long": self.too_long,
+        }
+
+    @property
+    def columns(self) -> dict[str, list[Any]]:
+        """The pairs with the `tokens` of both rows and those of the `longest`."""
+        lengths = [
+            [len(prompt) + len(completion) for completion in sides]
+            for prompt, *sides in zip(self.prompts, self.chosen, self.rejected, strict=True)
+        ]
+        return {
+            "prompt": self.prompts,
+            "chosen": self.chosen,
+            "rejected": self.rejected,
+            "tie": self.ties,
+            "longest": list(map(max, lengths)),
+            "tokens": list(map(sum, lengths)),
+        }
+
+    @property
     def chosen_sequences(self) -> list[list[int]]:
         """Prompt and chosen completion."""
         return [p + c for p, c in zip(self.prompts, self.chosen, strict=True)]
@@ -127,6 +159,31 @@ class Pairs:
     def sequences(self) -> list[list[int]]:
         """Those of both sides, all chosen ones first."""
         return self.chosen_sequences + self.rejected_sequences
+
+
+def warn_of_dropped(path: Path, counts: Mapping[str, int], max_tokens: int, stage: str) -> None:
+    """Warn of a file's pairs that were dropped.
+
+    Args:
+        counts: Of `Pairs`.
+        stage: Whose limit dropped what was too long.
+
+    Raises:
+        DataError: None is left.
+    """
+    kept, equal, too_long = (counts[name] for name in ("pairs", "equal", "too_long"))
+    given = kept + equal + too_long
+    if not kept:
+        raise DataError(
+            f"{path} has {given} pairs, {equal} of them with equal completions and "
+            f"{too_long} too long for {max_tokens} tokens; wanted at least one to use: give "
+            f"pairs that differ, or raise {stage}.max_tokens or the context"
+        )
+    if equal or too_long:
+        logger.warning(
+            "of %d pairs in %s, %d were dropped as equal and %d as too long for %d tokens",
+            given, path, equal, too_long, max_tokens,
+        )  # fmt: skip
 
 
 def encode_pairs(

@@ -1,6 +1,5 @@
 """Preferences as the batch elements that a reward model learns from, tokenised once."""
 
-import logging
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -8,17 +7,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from models.errors import DataError
 from models.language.encoded_rows import EncodedRows, encode_rows, token_type
-from models.language.examples import encode_pairs
+from models.language.examples import encode_pairs, warn_of_dropped
 from models.preference_shares import PreferenceShare
 from models.rows import Row, prompt_key
 from models.training.packed_trainers import batch_elements
 
 ELEMENT = ("sequences", "chosen", "rejected", "margin", "tie")
 """What `batch_elements` makes."""
-
-logger = logging.getLogger(__name__)
 
 
 def encode_preferences(
@@ -47,11 +43,8 @@ def encode_preferences(
         seen = len(prompts)
         prompts.update(hash(prompt_key(rows[row])) for row in pairs.rows)
         return as_columns(batch_elements(pairs, by_prompt=by_prompt)), {
-            "pairs": len(pairs),
+            **pairs.counts,
             "prompts": len(prompts) - seen,
-            "ties": sum(pairs.ties),
-            "equal": pairs.equal,
-            "too_long": pairs.too_long,
         }
 
     learned = encode_rows(
@@ -78,7 +71,7 @@ def encode_preferences(
     )
     counts = learned.counts
     share.check(counts["taken"], counts["others"])
-    warn_of_dropped(path, counts["pairs"], counts["equal"], counts["too_long"], max_tokens)
+    warn_of_dropped(path, counts, max_tokens, "reward")
     return learned
 
 
@@ -90,19 +83,3 @@ def as_columns(elements: list[dict[str, Any]]) -> dict[str, list[Any]]:
         "longest": list(map(max, lengths)),
         "tokens": list(map(sum, lengths)),
     }
-
-
-def warn_of_dropped(path: Path, kept: int, equal: int, too_long: int, max_tokens: int) -> None:
-    """Warn of pairs that were dropped; raise if none is left."""
-    given = kept + equal + too_long
-    if not kept:
-        raise DataError(
-            f"{path} has {given} pairs, {equal} of them with equal completions and "
-            f"{too_long} too long for {max_tokens} tokens; wanted at least one to use: give "
-            "pairs that differ, or raise reward.max_tokens or the context"
-        )
-    if equal or too_long:
-        logger.warning(
-            "of %d pairs in %s, %d were dropped as equal and %d as too long for %d tokens",
-            given, path, equal, too_long, max_tokens,
-        )  # fmt: skip

@@ -32,7 +32,7 @@ from models.errors import ParameterError
 from models.families.scorers import reads_whole
 from models.language.config import SamplingConfig
 from models.language.encoded_rows import EncodedRows
-from models.language.examples import Pairs, encode_pairs
+from models.language.examples import Pairs, encode_pairs, warn_of_dropped
 from models.language.folders import (
     load_causal_model,
     load_frozen,
@@ -47,7 +47,7 @@ from models.language.scoring import (
 from models.preference_shares import PreferenceShare
 from models.randomness import derive_seed
 from models.reward.config import RewardStageConfig
-from models.reward.encoding import encode_preferences, warn_of_dropped
+from models.reward.encoding import encode_preferences
 from models.reward.moments import draw_prompts, measure_score_moments, score_moments
 from models.reward.ranking import (
     accuracy_by_margin,
@@ -108,7 +108,7 @@ def train_reward_model(
     at_once = min(SCORED_TOKENS, config.tokens_per_microbatch)
     judged = held_out_rows(heldout)
     held_out = encode_pairs(tokenizer, decided(judged, heldout), room)
-    warn_of_dropped(heldout, len(held_out), held_out.equal, held_out.too_long, room)
+    warn_of_dropped(heldout, held_out.counts, room, "reward")
     sampled_prompts = (
         []
         if reads_whole(model)

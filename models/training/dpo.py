@@ -8,24 +8,26 @@ rows; its loss is our own, since TRL's knows no ties, and is the same where ther
 Source: Rafailov et al. 2023, Direct Preference Optimization (arXiv 2305.18290), equation 7.
 """
 
-import logging
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import torch
-from datasets import Dataset
 from torch.nn.functional import logsigmoid
 from trl import DPOConfig, DPOTrainer
 
 from models.distributed.team import current_team
-from models.errors import DataError, ParameterError
-from models.language.examples import Pairs, encode_pairs
+from models.errors import ParameterError
+from models.language.encoded_rows import EncodedRows, encode_rows, token_type
+from models.language.examples import encode_pairs, warn_of_dropped
 from models.language.folders import load_causal_model, load_tokenizer
 from models.language.packing import cut_rows, use_packed_attention
 from models.language.sequences import Sequences, map_chunks, token_logprobs
 from models.preference_shares import PreferenceShare
 from models.randomness import derive_seed
-from models.rows import has_messages, held_out_rows, read_rows
+from models.rows import Row, first_rows, has_messages, held_out_rows
 from models.runtime import TrainingRun, computes_mixed, weights_dtype
 from models.statistics.intervals import wilson_interval
 from models.training.adapters import add_adapter, publish
@@ -34,14 +36,16 @@ from models.training.order import rows_to_learn, training_order
 from models.training.packed_trainers import pair_losses
 from models.training.setup import GuardedTrainer, train, trainer_settings
 
-logger = logging.getLogger(__name__)
+SIDES = ("chosen", "rejected")
+PAIRS_AT_ONCE = 1024
+"""Pairs whose log-probabilities are computed in the order of their lengths."""
 
 
 class PackedDPOTrainer(GuardedTrainer, DPOTrainer):  # type: ignore[misc]
     """TRL's DPOTrainer on packed rows, both completions of a pair in one micro-batch."""
 
     def __init__(self, *, model: Any, **settings: Any) -> None:
-        """Take rows of `_dataset`."""
+        """Take rows of `_encode`, each with its `reference`."""
         use_packed_attention(model)
         super().__init__(model=model, data_collator=collate_pairs, **settings)
 
@@ -99,7 +103,7 @@ def collate_pairs(rows: list[dict[str, Any]], of: int | None = None) -> dict[str
     """Join pairs: all chosen completions, then all rejected ones.
 
     Args:
-        rows: Of `_dataset`.
+        rows: Of `_encode`, each with its `reference`.
         of: Pairs of the whole batch, if these are some of it.
 
     Returns:
@@ -116,7 +120,7 @@ def collate_pairs(rows: list[dict[str, Any]], of: int | None = None) -> dict[str
         "completion_lengths": sequences.completion_lengths,
         "reference": torch.tensor([row["reference"][side] for side in (0, 1) for row in rows]),
         "tie": torch.tensor([row["tie"] for row in rows]),
-        "weight": torch.tensor([share if row["counts"] else 0.0 for row in rows]),
+        "weight": torch.tensor([share if row.get("counts", True) else 0.0 for row in rows]),
     }
 
 
@@ -128,6 +132,7 @@ def train_dpo(
     config: DPOStageConfig,
     run: TrainingRun,
     share: PreferenceShare = PreferenceShare(),
+    cache: Path | None = None,
 ) -> dict[str, float]:
     """Train a policy on preferences and publish its folder.
 
@@ -138,6 +143,8 @@ def train_dpo(
         run: With `config.lora` its `out` gets the merged model, the folder `<out>_adapter` beside
             it the adapter.
         share: Of the preferences, those to learn from.
+        cache: Folder for the preferences as tokens, named after the file's contents; without one
+            they are kept with the checkpoints.
 
     Returns:
         Final metrics: held-out loss, accuracy of the implicit reward with its 95% interval, pairs
@@ -157,15 +164,12 @@ def train_dpo(
         )
     dtype = weights_dtype(run.device, config.precision, learns=config.lora is None)
     model = load_causal_model(sft, dtype).to(run.device)
-    given = read_rows(preferences)
-    rows = [row for row in given if share.takes(row)]
-    share.check(len(rows), len(given) - len(rows))
-    tokenizer = load_tokenizer(sft, wants_template=has_messages(rows))
+    tokenizer = load_tokenizer(sft, wants_template=has_messages(first_rows(preferences)))
     room = min(config.max_tokens, model.config.max_position_embeddings)
-    learned = _encode_file(tokenizer, preferences, rows, room)
-    judged = [row for row in held_out_rows(heldout) if not row.get("tie")]
-    held_out = _encode_file(tokenizer, heldout, judged, room)
-    reference, before = (_logprobs(model, pairs, config, run) for pairs in (learned, held_out))
+    learned = _encode(tokenizer, preferences, room, share, cache or run.checkpoints)
+    held_out = _encode_held_out(tokenizer, heldout, room)
+    reference = _logprobs(model, learned.rows, config, run)
+    before = _logprobs(model, held_out, config, run)
 
     def measure(model: Any) -> dict[str, float]:
         chosen, rejected = config.beta * (_logprobs(model, held_out, config, run) - before)
@@ -182,66 +186,54 @@ def train_dpo(
     measured = measure(model)
     run.log(measured, trainer.state.global_step)
     publish(model, tokenizer, run.out, base=sft, load=load_causal_model)
-    tokens = sum(
-        2 * len(row["prompt"]) + len(row["chosen"]) + len(row["rejected"])
-        for row in trainer.train_dataset
-    )
+    counts = learned.counts
     return {
         **measured,
-        "dpo/pairs": float(len(learned)),
-        "dpo/ties": float(sum(learned.ties)),
-        "dpo/tokens": float(tokens),
-        "dpo/dropped_equal": float(learned.equal),
-        "dpo/dropped_too_long": float(learned.too_long),
+        **{f"dpo/{name}": float(counts[name]) for name in ("pairs", "ties")},
+        "dpo/tokens": float(sum(trainer.train_dataset["tokens"][:])),
+        **{f"dpo/dropped_{name}": float(counts[name]) for name in ("equal", "too_long")},
     }
 
 
 @torch.no_grad()
-def _logprobs(model: Any, pairs: Pairs, config: DPOStageConfig, run: TrainingRun) -> torch.Tensor:
-    """Log-probability of each completion, (chosen and rejected, pairs) float32 on the CPU."""
+def _logprobs(model: Any, pairs: Any, config: DPOStageConfig, run: TrainingRun) -> torch.Tensor:
+    """Log-probability of each completion, (chosen and rejected, pairs) float32 on the CPU.
+
+    Args:
+        pairs: Rows of `_encode`, in a dataset or a column at a time.
+    """
     was_training = model.training
     model.eval()
     use_packed_attention(model)
-    sequences = Sequences.from_lists(
-        pairs.prompts * 2, pairs.chosen + pairs.rejected, device=model.device
-    )
-    order = torch.argsort(sequences.lengths, stable=True)
     mixed = computes_mixed(run.device, config.precision)
-    with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=mixed):
-        found = map_chunks(
-            lambda part: token_logprobs(model, part).logprobs.sum(1),
-            sequences.select(order),
-            config.tokens_per_microbatch,
-            what="computing log-probabilities of",
-        )
+    count, parts = len(pairs["prompt"]), []
+    for start in range(0, count, PAIRS_AT_ONCE):
+        piece = slice(start, min(start + PAIRS_AT_ONCE, count))
+        prompts, chosen, rejected = (pairs[name][piece] for name in ("prompt", *SIDES))
+        sequences = Sequences.from_lists(prompts * 2, chosen + rejected, device=model.device)
+        order = torch.argsort(sequences.lengths, stable=True)
+        with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=mixed):
+            found = map_chunks(
+                lambda part: token_logprobs(model, part).logprobs.sum(1),
+                sequences.select(order),
+                config.tokens_per_microbatch,
+                what=f"from pair {start} of {count}, computing log-probabilities of",
+            )
+        ordered = torch.empty(len(order))
+        ordered[order.cpu()] = found.float().cpu()
+        parts.append(ordered.view(2, -1))
     model.train(was_training)
-    ordered = torch.empty(len(order))
-    ordered[order.cpu()] = found.float().cpu()
-    return ordered.view(2, -1)
+    return torch.cat(parts, dim=1)
 
 
 def _build_trainer(
-    model: Any, tokenizer: Any, learned: Pairs, reference: torch.Tensor, config: DPOStageConfig,
-    run: TrainingRun,
+    model: Any, tokenizer: Any, learned: EncodedRows, reference: torch.Tensor,
+    config: DPOStageConfig, run: TrainingRun,
 ) -> Any:  # fmt: skip
-    rows = Dataset.from_dict(
-        {
-            "prompt": learned.prompts,
-            "chosen": learned.chosen,
-            "rejected": learned.rejected,
-            "reference": reference.T.tolist(),
-            "tie": learned.ties,
-            "counts": [True] * len(learned),
-        }
-    )
+    rows = learned.rows.add_column("reference", reference.T.tolist())
     order = training_order(
-        [
-            len(prompt) + max(len(chosen), len(rejected))
-            for prompt, chosen, rejected in zip(
-                learned.prompts, learned.chosen, learned.rejected, strict=True
-            )
-        ],
-        total=rows_to_learn(len(learned), config.epochs),
+        learned.numbers("longest"),
+        total=rows_to_learn(len(rows), config.epochs),
         batch_size=config.batch_size,
         generator=torch.Generator().manual_seed(derive_seed(run.seed, "dpo.order")),
     )
@@ -262,18 +254,41 @@ def _build_trainer(
     )
 
 
-def _encode_file(tokenizer: Any, path: Path, rows: list[dict[str, Any]], max_tokens: int) -> Pairs:
-    """Tokenise a file's pairs; warn of dropped ones, raise if nothing is left."""
+def _encode(
+    tokenizer: Any, path: Path, max_tokens: int, share: PreferenceShare, cache: Path
+) -> EncodedRows:
+    """Tokenise a file's pairs; columns and counts are those of `Pairs`."""
+
+    def encode(rows: list[Row]) -> tuple[Mapping[str, list[Any]], dict[str, int]]:
+        pairs = encode_pairs(tokenizer, rows, max_tokens)
+        return pairs.columns, pairs.counts
+
+    tokens = token_type(tokenizer)
+    learned = encode_rows(
+        path,
+        encode,
+        {
+            **dict.fromkeys(("prompt", *SIDES), tokens),
+            "tie": pa.bool_(),
+            "longest": pa.int32(),
+            "tokens": pa.int32(),
+        },
+        tokenizer=tokenizer,
+        settings={
+            "max_tokens": max_tokens,
+            "share": asdict(share) if share.judge_share else None,  # else no seed matters
+        },
+        cache=cache,
+        takes=share.takes,
+    )
+    share.check(learned.counts["taken"], learned.counts["others"])
+    warn_of_dropped(path, learned.counts, max_tokens, "dpo")
+    return learned
+
+
+def _encode_held_out(tokenizer: Any, path: Path, max_tokens: int) -> Mapping[str, list[Any]]:
+    """Tokenise the pairs that are measured on, ties left out, as columns."""
+    rows = [row for row in held_out_rows(path) if not row.get("tie")]
     pairs = encode_pairs(tokenizer, rows, max_tokens)
-    if pairs.equal or pairs.too_long:
-        logger.warning(
-            "of %d pairs in %s, %d were dropped as equal and %d as too long for %d tokens",
-            len(rows), path, pairs.equal, pairs.too_long, max_tokens,
-        )  # fmt: skip
-    if not len(pairs):
-        raise DataError(
-            f"{path} has {len(rows)} pairs, {pairs.equal} of them with equal completions and "
-            f"{pairs.too_long} too long for {max_tokens} tokens; wanted at least one to use: give "
-            "pairs that differ, or raise dpo.max_tokens or the context"
-        )
-    return pairs
+    warn_of_dropped(path, pairs.counts, max_tokens, "dpo")
+    return pairs.columns

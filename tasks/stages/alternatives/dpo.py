@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from models.preference_shares import PreferenceShare
 from models.training.config import DPOStageConfig
 from tasks.registry.registration import register
+from tasks.results.cache import token_folder
 from tasks.results.store import StageRef, Store
 from tasks.run.pipeline import PipelineRun
 from tasks.run.reporting import steps_to_learn
@@ -44,6 +45,9 @@ def learn_directly(
             config=config,
             run=work.training_run(work.out / "model", pipeline.seed),
             share=PreferenceShare(judge_share=judge_share, seed=pipeline.seed),
+            cache=token_folder(
+                work.cache, work.inputs["preferences"], TRAINING_ROWS, "models.training.dpo"
+            ),
         )
 
     spec = StageSpec(

@@ -12,8 +12,9 @@ from safetensors.torch import load_file
 from trl import DPOConfig, DPOTrainer
 
 from models.errors import DataError
-from models.language.examples import encode_pairs
+from models.language.encoded_rows import EncodedRows
 from models.language.folders import load_causal_model, load_tokenizer, save_model
+from models.preference_shares import PreferenceShare
 from models.rows import write_rows
 from models.runtime import TrainingRun
 from models.training import dpo
@@ -51,6 +52,12 @@ def write_files(folder: Path, pairs: list[dict[str, Any]]) -> None:
     folder.mkdir(exist_ok=True)
     write_rows(folder / "pairs.jsonl", pairs)
     write_rows(folder / "heldout.jsonl", rows())
+
+
+def encoded(tokenizer: Any, given: list[dict[str, Any]], folder: Path) -> EncodedRows:
+    """The pairs as tokens, as `train_dpo` has them."""
+    write_files(folder, given)
+    return dpo._encode(tokenizer, folder / "pairs.jsonl", 60, PreferenceShare(), folder / "tokens")
 
 
 def learn(
@@ -102,7 +109,7 @@ def test_loss_and_gradient_are_those_of_trl(
     """TRL's own trainer on padded rows, with a reference that differs from the policy."""
     tokenizer = load_tokenizer(sft)
     config = DPOStageConfig(**CONFIG | {"tokens_per_microbatch": tokens})
-    pairs = encode_pairs(tokenizer, rows(), 60)
+    pairs = encoded(tokenizer, rows(), tmp_path)
     reference = load_causal_model(sft)
     ours, theirs = load_causal_model(sft), load_causal_model(sft)
     with torch.no_grad():
@@ -110,7 +117,7 @@ def test_loss_and_gradient_are_those_of_trl(
             one += 0.02 * torch.randn(one.shape, generator=torch.Generator().manual_seed(1))
             other.copy_(one)
     run = make_run(tmp_path / "model")
-    logprobs = dpo._logprobs(reference, pairs, config, run)
+    logprobs = dpo._logprobs(reference, pairs.rows, config, run)
     trainer = dpo._build_trainer(ours, tokenizer, pairs, logprobs, config, run)
     mine = collate_pairs(list(trainer.train_dataset.select(range(4))))
     trainer.create_optimizer()
@@ -147,16 +154,16 @@ def test_a_tie_counts_as_both_orders_at_half_weight(
 ) -> None:
     tokenizer, run = load_tokenizer(sft), make_run(tmp_path / "model")
     config = DPOStageConfig(**CONFIG)
-    pairs = encode_pairs(tokenizer, rows(tie=True), 60)
+    pairs = encoded(tokenizer, rows(tie=True), tmp_path)
     model = load_causal_model(sft)
-    logprobs = dpo._logprobs(model, pairs, config, run)
+    logprobs = dpo._logprobs(model, pairs.rows, config, run)
     logprobs[0] -= torch.arange(6.0)  # as if the reference liked the chosen ones less
     trainer = dpo._build_trainer(model, tokenizer, pairs, logprobs, config, run)
     batch = [row | {"counts": place != 3} for place, row in enumerate(trainer.train_dataset)]
     loss = trainer.compute_loss(trainer.model, collate_pairs(batch[:4])).item()
     wanted = 0.0
     for row in batch[:3]:  # the fourth counts for nothing
-        row_number = pairs.chosen.index(row["chosen"])
+        row_number = list(pairs.rows["chosen"]).index(row["chosen"])
         reward = 0.3 * row_number
         wanted += 0.5 * (math.log1p(math.exp(-reward)) + math.log1p(math.exp(reward)))
     assert loss == pytest.approx(wanted / 4, rel=1e-4)
