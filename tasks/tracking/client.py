@@ -1,6 +1,6 @@
 """All that is asked of MLflow: runs, parameters, metrics, tags, inputs, artifacts and versions.
 
-Only `metrics.py` imports mlflow too, for its collectors, and `reviews.py` for its queues. Runs are
+Only `metrics.py` imports mlflow too, for its collectors, and others through `lazy.py`. Runs are
 opened from explicit ids, never from MLflow's ambient run, which is local to a thread and vanishes
 under an orchestrator. An outage in the middle of a run loses nothing: metrics wait and go out later
 (`tasks/tracking/metrics.py`), and what logs a result may be called again.
@@ -15,10 +15,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
-from models.errors import QuartetError
 from tasks.settings import Settings
 from tasks.tracking.database import Undisturbed, create_database
 from tasks.tracking.datasets import DatasetRecord
+from tasks.tracking.files import check_experiment, find_own_files
 from tasks.tracking.lazy import entities, mlflow
 from tasks.tracking.metrics import BATCH, MetricBuffer, Point
 from tasks.tracking.outages import (
@@ -62,6 +62,7 @@ class Tracker:
         """MLflow's own client; making one opens a local database."""
         if not self._settings.tracking_uri:
             create_database(self._settings.root / "mlflow.db", _migrate)
+            find_own_files()
         mlflow.set_tracking_uri(self.uri)
         client = mlflow.MlflowClient(tracking_uri=self.uri)
         return client if self.uri.startswith("http") else Undisturbed(client)
@@ -84,20 +85,15 @@ class Tracker:
         """Make sure, before anything is computed, that runs can be recorded.
 
         Raises:
-            QuartetError: The server does not answer or refuses, or the experiment was deleted.
+            QuartetError: The server does not answer or refuses, or as `check_experiment`.
         """
         if self.uri.startswith("http"):
             check_health(self.uri)
         try:
-            stage = self.client.get_experiment(self.experiment_id).lifecycle_stage
+            experiment = self.client.get_experiment(self.experiment_id)
         except Exception as error:  # MLflow passes on errors of several libraries
             raise explain_unopened(error, self._settings) from error
-        if stage == "deleted":
-            raise QuartetError(
-                f"MLflow's experiment {self._settings.experiment!r} was deleted; restore it with "
-                f"`mlflow experiments restore -x {self.experiment_id}`, or choose another name "
-                "with QUARTET_EXPERIMENT"
-            )
+        check_experiment(experiment, served=self.uri.startswith("http"))
 
     def reachable(self) -> bool:
         """Whether it is worth a try: a server that is down or hangs costs two seconds at most."""

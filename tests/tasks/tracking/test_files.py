@@ -1,0 +1,57 @@
+"""A home whose runs a server recorded goes on without it, and the server finds what came then."""
+
+from pathlib import Path
+
+import mlflow
+import pytest
+
+from models.errors import QuartetError
+from tasks.settings import load_settings
+from tasks.tracking.client import Tracker
+from tests.tasks.tracking.mlflow_server import Server
+
+
+def test_files_are_found_with_and_without_the_homes_server(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def record(words: str) -> str:
+        folder = tmp_path / words
+        folder.mkdir()
+        (folder / "said.txt").write_text(words)
+        tracker = Tracker(load_settings())
+        tracker.check()
+        run = tracker.start_run(words, parameters={}, tags={})
+        tracker.log_folder(run, folder)
+        return run
+
+    def read(run: str) -> str:
+        found = Tracker(load_settings()).fetch_file(run, "published/said.txt", tmp_path)
+        return found.read_text() if found else ""
+
+    with Server(home, "--artifacts-destination", str(home / "mlflow-artifacts")) as server:
+        server.start()
+        monkeypatch.setenv("QUARTET_TRACKING_URI", server.uri)
+        served = record("with a server")
+        server.kill()
+        monkeypatch.delenv("QUARTET_TRACKING_URI")
+        alone = record("without")
+        assert read(served) == "with a server"
+        assert (
+            Tracker(load_settings()).client.get_run(alone).info.artifact_uri.startswith("mlflow-")
+        )
+        server.start()
+        monkeypatch.setenv("QUARTET_TRACKING_URI", server.uri)
+        assert [read(run) for run in (served, alone)] == ["with a server", "without"]
+
+
+def test_an_experiment_in_a_folder_of_another_host_is_refused(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Server(home) as server:
+        server.start()
+        client = mlflow.MlflowClient(tracking_uri=server.uri)
+        name = load_settings().experiment
+        client.create_experiment(name, artifact_location="file:///of/another/host/mlflow-artifacts")
+        monkeypatch.setenv("QUARTET_TRACKING_URI", server.uri)
+        with pytest.raises(QuartetError, match=r"/of/another/host.*begun without a server"):
+            Tracker(load_settings()).check()
