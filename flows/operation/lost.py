@@ -1,7 +1,8 @@
 """Runs whose machine is gone are ended: a host that is off or cut off can tell no server.
 
 Every run sends Prefect a heartbeat each half minute. Where one stays away for a minute, the
-automation *End a run whose host is silent* starts this flow on any worker that lives.
+automation *End a run whose host is silent* starts this flow on any worker that lives. By then the
+run may be suspended, or have been resumed: what it does not run, it sends no heartbeats of.
 """
 
 import time
@@ -10,12 +11,14 @@ from uuid import UUID
 
 from prefect import flow
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import State
 from prefect.events.filters import (
     EventFilter,
     EventNameFilter,
     EventOccurredFilter,
     EventResourceFilter,
 )
+from prefect.exceptions import ObjectNotFound
 
 from flows.lifecycle import conclude_sentence, concluding
 from tasks.run.reporting import run_logger
@@ -38,16 +41,35 @@ def end_lost_run_flow(flow_run: str) -> str:
         flow_run: Prefect's id of it, or its name among the resources of events.
     """
     run_id = UUID(flow_run.removeprefix("prefect.flow-run."))
-    heard = _last_heartbeat(run_id)
-    silent = time.time() - (heard or 0.0)
-    if heard is None:
-        said = "it never sent a heartbeat, so nothing tells whether it lives: left alone"
-    elif silent < SILENT_SECONDS:
-        said = f"heard of {silent:.0f} s ago: it goes on"
-    else:
-        said = end_lost_run(load_settings(), run_id, silent) or "it has ended"
+    said = _judge(run_id)
     run_logger().info("run %s: %s", run_id, said)
     return said
+
+
+def _judge(run_id: UUID) -> str:
+    heard = _last_heartbeat(run_id)
+    if heard is None:
+        return "it never sent a heartbeat, so nothing tells whether it lives: left alone"
+    state = _state(run_id)
+    if state is None or state.is_scheduled() or state.is_pending() or state.is_paused():
+        return "no process works on it: left alone"
+    if state.is_running() and (began := state.timestamp.timestamp()) > heard:
+        # It was resumed or tried again, and nobody asks a second time before it has been heard of.
+        time.sleep(max(0.0, began + SILENT_SECONDS - time.time()))
+        heard = max(began, _last_heartbeat(run_id) or 0.0)
+    silent = time.time() - heard
+    if silent < SILENT_SECONDS:
+        return f"heard of {silent:.0f} s ago: it goes on"
+    return end_lost_run(load_settings(), run_id, silent) or "it has ended"
+
+
+def _state(run_id: UUID) -> State | None:
+    """A run's state in Prefect; None if it was deleted."""
+    with get_client(sync_client=True) as client:
+        try:
+            return client.read_flow_run(run_id).state
+        except ObjectNotFound:
+            return None
 
 
 def _last_heartbeat(run_id: UUID) -> float | None:
