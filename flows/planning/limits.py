@@ -112,7 +112,8 @@ def _pretraining(p: PipelineParameters, scale: Scale) -> Iterator[_Need]:
     )
     blocks = p.pretrain.batch_size * p.pretrain.block_tokens // scale.replicas
     tokens = min(p.pretrain.tokens_per_microbatch, blocks)
-    parts = [*f.trained("base"), f.activations("base", tokens), f.logits("base", tokens)]
+    logits = f.logits("base", tokens, kept=True)
+    parts = [*f.trained("base"), f.activations("base", tokens), logits]
     yield _Need(
         what=f"pretraining of {tokens:,} tokens at once",
         size=least(parts),

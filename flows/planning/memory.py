@@ -24,8 +24,7 @@ FLOAT, HALF = 4, 2
 HEAD_TOKENS = 2048
 """Positions whose logits exist at once, see `models/language/sequences.py`."""
 MOST_LOGITS = 2**28
-"""Of more, PPO keeps none (`models/language/sequences.py`) and SFT a tile at a time, on a GPU
-always (`models/training/packed_trainers.py`)."""
+"""Of more, PPO and DPO keep none, and SFT one tile at a time; on a GPU SFT does so always."""
 MOST_READY_BYTES = 2**30
 """Of weights that are laid out again for sampling, see `models/language/decoding.py`."""
 LORA_HOLES = 0.65
@@ -215,10 +214,11 @@ class Formulas:
             size *= 1 + LORA_HOLES
         return MemoryPart(role=role, what="activations", size=int(size), phase="learning")
 
-    def logits(self, role: str, positions: float) -> MemoryPart:
-        """What a head of the vocabulary keeps with a gradient, and what one piece of it takes."""
-        kept = 0.0 if positions * self.model.vocabulary > MOST_LOGITS else positions
-        pieces = kept + (2 if kept else 3) * min(positions, HEAD_TOKENS)
+    def logits(self, role: str, positions: float, *, kept: bool = False) -> MemoryPart:
+        """What a head keeps with a gradient, many only if `kept`, and what a piece takes."""
+        kept = kept or self.scale.shards * self.scale.tensor_parallel > 1
+        many = not kept and positions * self.model.vocabulary > MOST_LOGITS
+        pieces = (0.0 if many else positions) + (2 + many) * min(positions, HEAD_TOKENS)
         size = int(FLOAT * self.model.vocabulary * pieces)
         return MemoryPart(role=role, what="logits", size=size, phase="learning")
 

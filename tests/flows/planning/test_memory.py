@@ -102,6 +102,17 @@ def test_a_microbatch_bounds_a_pass_and_processes_divide_it() -> None:
     assert dealt["critic", "activations", "learning"] == 4 * 58 * 2 * LAYER
 
 
+def test_ppo_keeps_no_logits_where_they_are_many() -> None:
+    """But for networks that are spread, whose heads are not computed again, and pretraining's."""
+    piece = 4 * 100 * 2048
+    made = Formulas(model=NETWORK)
+    assert made.logits("actor", 5000).size == 4 * 100 * 5000 + 2 * piece
+    assert made.logits("actor", 3e6).size == 3 * piece  # more than 2^28
+    assert made.logits("base", 3e6, kept=True).size == 4 * 100 * 3_000_000 + 2 * piece
+    spread = Formulas(model=NETWORK, scale=Scale(shards=2))
+    assert spread.logits("actor", 3e6).size == 4 * 100 * 3_000_000 + 2 * piece
+
+
 def test_the_head_of_sft_takes_many_logits_in_tiles() -> None:
     made = Formulas(model=NETWORK)
     assert made.tiled_logits("sft", 5000).size == 4 * 4 * 100 * 5000
