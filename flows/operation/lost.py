@@ -2,7 +2,7 @@
 
 Every run sends Prefect a heartbeat each half minute. Where one stays away for a minute, the
 automation *End a run whose host is silent* starts this flow on any worker that lives. By then the
-run may be suspended, or have been resumed: what it does not run, it sends no heartbeats of.
+run may be suspended, when no process sends heartbeats, or have been resumed a moment ago.
 """
 
 import time

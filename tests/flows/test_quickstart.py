@@ -123,7 +123,7 @@ def test_quickstart_goes_on_with_a_weak_reward_model_if_told_and_is_rejected(
 def test_both_servers_show_the_best_policy_on_their_first_page(
     quartet: Run, accepted: dict[str, Any], results: list[dict[str, Any]]
 ) -> None:
-    """After all of this module's runs there are all kinds: accepted, rejected, failed and cancelled."""
+    """This module's runs are of all kinds: accepted, rejected, failed and cancelled."""
     quartet("ppo.kl_coef=0.16", name="a shorter leash")
     quartet("evaluate.max_kl_to_reference=0.01", "evaluate.prompts=64", name="too near")
     good = [one for one in results if one["verdict"]["accepted"]]

@@ -33,28 +33,32 @@ def told() -> dict[str, Any]:
 
 
 def left_after(struck: int) -> int:
-    """Take three steps; the last member is struck while all agree for that time, from 1."""
-    team, agreed, done = current_team(), Team.greatest, []
+    """Take three steps; a signal strikes the last member within the `struck`-th agreement, from 1.
+
+    Returns:
+        After how many steps this member left; 0 if it did not.
+    """
+    team, agreed, steps, agreements = current_team(), Team.greatest, 0, 0
 
     def strike(self: Team, values: torch.Tensor) -> torch.Tensor:
+        nonlocal agreements
         found = agreed(self, values)
-        done.append("agreed")
-        if done.count("agreed") == struck and team.rank == team.size - 1:
+        agreements += 1
+        if agreements == struck and team.rank == team.size - 1:
             os.kill(os.getpid(), signal.SIGTERM)
         return found
 
     Team.greatest = strike  # type: ignore[method-assign]
-    steps = 0
     try:
         with Interruption() as interruption:
             for _ in range(3):
                 with interruption.held():
                     steps += 1
     except SystemExit:
-        done.append("left")
+        return steps
     finally:
         Team.greatest = agreed  # type: ignore[method-assign]
-    return steps if "left" in done else 0
+    return 0
 
 
 def test_a_signal_that_comes_while_members_agree_is_not_lost(tmp_path: Path) -> None:
