@@ -22,6 +22,7 @@ from tasks.tracking.client import PUBLISHED, Tracker
 from tasks.tracking.facts import judged_tags
 from tasks.tracking.removal import weights_removed
 from tasks.tracking.sync import sync
+from tasks.upkeep.garbage import find_garbage, remove_garbage
 from tasks.upkeep.retention import find_old, remove_old
 
 ROLES = {"sft": "sft", "reward": "reward", "ppo": "policy"}
@@ -292,6 +293,10 @@ def test_killed_at_any_moment_it_leaves_what_is_needed_and_ends_the_next_time(pl
         child.send_signal(signal.SIGKILL)
         child.wait()
         whole()
+    chain(place, 151, days=100.0)
+    cut_off = place.store.root / "ppo" / digest(153)  # as if one had died within a folder
+    cut_off.rename(cut_off.with_name(f"{cut_off.name}.removed"))
+    remove_garbage(place.settings, find_garbage(place.settings, older_than_days=1.0))
     place.clean()
     whole()
     assert place.old() == set()
