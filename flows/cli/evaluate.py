@@ -16,6 +16,7 @@ from flows.forms import StageForm
 from models.benchmarks.config import MultipleChoiceConfig
 from tasks.escaping import from_markdown
 from tasks.judging.config import EvaluateModelsConfig
+from tasks.machine.temporary import begin_prefect
 from tasks.settings import load_settings
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ def evaluate(
     named = {"reward": reward, "judge": judge_model, "reference": reference}
     given = {"prompts_file": str(prompts or ""), **named}
     with refusals():
+        begin_prefect(load_settings())
         foretold("flows.evaluation", "evaluate_models_flow", models, run, judging, **given)
     with flows_run_here(load_settings(), "flows.evaluation"):
         from flows.evaluation import evaluate_models_flow
@@ -131,6 +133,7 @@ def benchmark(
         "lm_eval_rows": lm_eval_rows,
     }
     with refusals():
+        begin_prefect(load_settings())
         foretold("flows.benchmarks", "benchmark_flow", models, run, asking, **given)
     with flows_run_here(load_settings(), "flows.benchmarks"):
         from flows.benchmarks import benchmark_flow

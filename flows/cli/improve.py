@@ -16,6 +16,7 @@ from flows.cli.plan import print_plan
 from flows.cli.prefect_runs import flows_run_here, foretold, quick_imports
 from flows.cli.terminal import add_row, as_text, refusals, say, wide_console
 from tasks.machine.signals import leave_when_told
+from tasks.machine.temporary import begin_prefect
 from tasks.settings import load_settings
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ def improve(
             from flows.improve import improve as improve_flow
         form = ImproveForm.of(preset, settings or []).called(name, note)
         form = form.model_copy(update={"rounds": rounds, "start": start, "promotion": promotion})
+        if not plan:
+            begin_prefect(load_settings())
         planned = foretold("flows.improve", "improve", form)
     if plan:
         print_plan(planned)

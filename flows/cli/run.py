@@ -19,6 +19,7 @@ from flows.cli.terminal import refusals, say
 from flows.forms import RunForm
 from flows.planning.checks import check_decision, check_parameters, check_registered
 from tasks.machine.signals import leave_when_told
+from tasks.machine.temporary import begin_prefect
 from tasks.run.faults import faults_explained
 from tasks.settings import load_settings
 
@@ -47,10 +48,14 @@ def run(
     if preset == FOUNDATIONS:
         with refusals(), faults_explained(load_settings()):
             prepare_environment(load_settings())
+            if not plan:
+                begin_prefect(load_settings())
             planned = plan_foundations(settings or [], name, note)
     else:
         form = _form(preset, settings or [], name, note)
         with refusals(), faults_explained(load_settings()):
+            if not plan:
+                begin_prefect(load_settings())
             planned = foretold("flows.pipeline", "rlhf_pipeline", form)
     if plan:
         print_plan(planned)

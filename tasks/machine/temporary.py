@@ -14,6 +14,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from pydantic import SecretStr
 
@@ -35,6 +36,28 @@ started: list[str] = []
 LOOK_SECONDS = 0.1
 
 
+@dataclass(frozen=True, slots=True)
+class _Coming:
+    """A server that was started and may not answer yet."""
+
+    child: Child
+    port: int
+    login: str
+
+
+_coming: list[_Coming] = []
+
+
+def begin_prefect(settings: Settings) -> None:
+    """Start the server that `ensure_prefect` will wait for while what comes before it is done.
+
+    Not where the home has no database: a command that is refused ends its server, and should not
+    do so while tables are made.
+    """
+    if (settings.root / "prefect.db").exists() and not _coming and _is_wanted():
+        _coming.append(_start(settings))
+
+
 def ensure_prefect(settings: Settings, meanwhile: Callable[[], object] = lambda: None) -> None:
     """Have a Prefect API for the rest of this process: the configured one, else a server of ours.
 
@@ -53,21 +76,23 @@ def ensure_prefect(settings: Settings, meanwhile: Callable[[], object] = lambda:
         _want_answer(known.api.url, known.api.auth_string, known.api.key)
         meanwhile()
         return
-    if not known.server.ephemeral.enabled:
+    if not _is_wanted():
         return  # Prefect itself says that there is none
-    with socket.socket() as free:
-        free.bind((HOST, 0))
-        port = int(free.getsockname()[1])
-    login = f"{USER}:{secrets.token_urlsafe(24)}"
-    child = _start(settings, port, login)
-    atexit.register(child.stop)  # after Prefect has sent what it still holds
+    coming = _coming.pop() if _coming else _start(settings)
     meanwhile()
-    _wait(child, port, login, float(os.environ.get(TIMEOUT) or 120))
-    started.append(loopback_url("Prefect", port))
+    _wait(coming, float(os.environ.get(TIMEOUT) or 120))
+    started.append(loopback_url("Prefect", coming.port))
     os.environ["PREFECT_API_URL"] = started[-1]
-    os.environ["PREFECT_API_AUTH_STRING"] = login
+    os.environ["PREFECT_API_AUTH_STRING"] = coming.login
     refresh_global_settings_context()
     logging.getLogger("prefect.flow_runs").addFilter(_not_its_page)
+
+
+def _is_wanted() -> bool:
+    from prefect.settings import get_current_settings
+
+    known = get_current_settings()
+    return not known.api.url and bool(known.server.ephemeral.enabled)
 
 
 def _want_answer(url: str, auth_string: SecretStr | None, key: SecretStr | None) -> None:
@@ -85,7 +110,11 @@ def _not_its_page(record: logging.LogRecord) -> bool:
     return not record.getMessage().startswith("View at ")
 
 
-def _start(settings: Settings, port: int, login: str) -> Child:
+def _start(settings: Settings) -> _Coming:
+    with socket.socket() as free:
+        free.bind((HOST, 0))
+        port = int(free.getsockname()[1])
+    login = f"{USER}:{secrets.token_urlsafe(24)}"
     environment = {
         **os.environ,
         "PREFECT_UI_ENABLED": "0",
@@ -99,14 +128,16 @@ def _start(settings: Settings, port: int, login: str) -> Child:
     for older in folder.glob("prefect-of-*.log"):
         older.unlink(missing_ok=True)  # a server that still runs keeps its own open
     log = folder / f"prefect-of-{os.getpid()}.log"
-    return start_child(
+    child = start_child(
         "Prefect server", command, log=log, environment=environment, folder=settings.root
     )
+    atexit.register(child.stop)  # after Prefect has sent what it still holds
+    return _Coming(child, port, login)
 
 
-def _wait(child: Child, port: int, login: str, seconds: float) -> None:
-    begin = time.monotonic()
-    while not _answers(port, login):
+def _wait(coming: _Coming, seconds: float) -> None:
+    begin, child = time.monotonic(), coming.child
+    while not _answers(coming.port, coming.login):
         waited = time.monotonic() - begin
         status = child.ended()
         if status is None and waited < seconds:

@@ -1,7 +1,8 @@
 """What is kept in the home folder because making it again takes long; always safe to remove.
 
-cache/tokens/<digest>/    the texts of a published stage as token ids, by what its files hold and by
-                          the code that makes tokens of them
+cache/tokens/<digest>/       the texts of a published stage as token ids, by what its files hold and
+                             by the code that makes tokens of them
+cache/code/<digest>/<module> the digest of a module's code, by what all source files hold
 """
 
 import hashlib

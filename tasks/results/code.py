@@ -10,13 +10,18 @@ descriptions of fields; and the rooms that carry or show results but never shape
 """
 
 import ast
+import contextlib
 import functools
 import hashlib
 import importlib.util
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from models.kept_files import open_kept
+from tasks.results.syntax import defined_names, imported_names, loaded_names, written
 from tasks.results.texts import WithoutTexts
+from tasks.settings import load_settings
 
 FIRST_PARTY = ("flows", "tasks", "models")
 
@@ -58,9 +63,39 @@ class _Definition:
 def code_digest(module: str) -> str:
     """Hash a module and every definition that it refers to, however far away.
 
+    It takes seconds, so a home remembers it for as long as no source file changes
+    (`tasks/results/cache.py`).
+
     Raises:
         ModuleNotFoundError: There is no such module, or it imports what does not exist.
     """
+    settings = load_settings()
+    if settings.root.is_dir():
+        with contextlib.suppress(OSError):  # a home that cannot be written
+            path = settings.cache / "code" / _house() / module
+            file, facts = open_kept(path, lambda _: {"digest": _computed(module)})
+            file.close()
+            return str(facts["digest"])
+    return _computed(module)
+
+
+@functools.cache
+def _house() -> str:
+    """Hash all that a digest may depend on: every source file, whole, and who reads them."""
+    found = hashlib.sha256(repr((sys.version_info[:2], FIRST_PARTY, EXEMPT)).encode())
+    for folder in filter(None, map(_find_source, FIRST_PARTY)):
+        for path in sorted(folder.parent.rglob("*.py")):
+            source = _read(path)
+            found.update(f"{path.relative_to(folder.parents[1])} {len(source)}\n".encode())
+            found.update(source)
+    return found.hexdigest()
+
+
+_read = functools.cache(Path.read_bytes)
+"""One reading for both, so that a file that changes meanwhile is remembered as what was hashed."""
+
+
+def _computed(module: str) -> str:
     hashes = {_full(name) for name in _reach(module) if _definition(name).text}
     return _hash("\n".join(sorted(hashes)))
 
@@ -106,16 +141,16 @@ class _Module:
         self.imports: dict[str, str] = {}
         self._rest: list[ast.stmt] = []
         self._cut: dict[str, _Definition] = {}
-        tree = ast.parse(source.read_text(encoding="utf-8"))
+        tree = ast.parse(_read(source))
         for statement in tree.body:
             if isinstance(statement, ast.Import | ast.ImportFrom):
-                self.imports |= _imported(statement)
-            elif names := _defined(statement):
+                self.imports |= imported_names(statement)
+            elif names := defined_names(statement):
                 for defined in names:
                     self.definitions.setdefault(defined, []).append(statement)
             else:
                 self._rest.append(statement)
-                self.imports |= _imported(statement)
+                self.imports |= imported_names(statement)
 
     def definition(self, name: str) -> _Definition:
         if name not in self._cut:
@@ -125,10 +160,10 @@ class _Module:
 
     def _resolve(self, statements: list[ast.stmt], *, whole: bool) -> _Definition:
         body = ast.Module(body=statements, type_ignores=[])
-        local = _imported(body)
+        local = imported_names(body)
         WithoutTexts().visit(body)
-        definition = _Definition("\n".join(map(_written, body.body)))
-        for dotted in _loaded(body):
+        definition = _Definition("\n".join(map(written, body.body)))
+        for dotted in loaded_names(body):
             self._bind(definition, dotted, local)
         if whole:  # what is imported, and the packages that hold it, run their statements too
             imported = [*self.imports.values(), self.name.rpartition(".")[0]]
@@ -151,79 +186,6 @@ class _Module:
             definition.reaches.update(found, (_Name(one.module, WHOLE) for one in found))
             if len(found) == 1:  # else a module as a whole, by whatever name
                 definition.meanings[dotted if found[0].name != first else first] = found[0]
-
-
-def _written(part: object) -> str:
-    """A part of a syntax tree as text, the same in every Python: `ast.dump` is not.
-
-    Left out are empty fields, of which newer Pythons have more, and empty texts that Python 3.12
-    finds between the parts of a format.
-    """
-    if isinstance(part, list):
-        return f"[{', '.join(map(_written, part))}]"
-    if isinstance(part, ast.JoinedStr):
-        part = ast.JoinedStr([one for one in part.values if getattr(one, "value", None) != ""])
-    if not isinstance(part, ast.AST):
-        return repr(part)
-    fields = [(name, value) for name, value in ast.iter_fields(part) if value not in (None, [])]
-    if isinstance(part, ast.Constant):
-        fields = [("value", part.value)]
-    text = ", ".join(f"{name}={_written(value)}" for name, value in fields)
-    return f"{type(part).__name__}({text})"
-
-
-def _loaded(tree: ast.AST) -> set[str]:
-    """Names and dotted names that are read: `np.exp`, `encode`."""
-    dotted: set[str] = set()
-    inner: set[ast.AST] = set()
-    for node in ast.walk(tree):  # outer attributes come before inner ones
-        if isinstance(node, ast.Attribute) and node not in inner:
-            chain: ast.AST = node
-            while isinstance(chain, ast.Attribute):
-                inner.add(chain)
-                chain = chain.value
-            if isinstance(chain, ast.Name):
-                inner.add(chain)
-                dotted.add(ast.unparse(node))
-        elif isinstance(node, ast.Name) and node not in inner:
-            dotted.add(node.id)
-    return dotted
-
-
-def _defined(statement: ast.stmt) -> list[str]:
-    """Names that a top-level statement defines without doing anything else."""
-    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-        return [statement.name]
-    targets: list[ast.expr] = []
-    if isinstance(statement, ast.Assign):
-        targets = statement.targets
-    elif isinstance(statement, ast.AnnAssign):
-        targets = [statement.target]
-    flat = [one for t in targets for one in (t.elts if isinstance(t, ast.Tuple) else [t])]
-    return [one.id for one in flat if isinstance(one, ast.Name)]
-
-
-def _imported(tree: ast.AST) -> dict[str, str]:
-    """What the imports below a node bind: local name to dotted target.
-
-    Raises:
-        ValueError: One name stands for two things.
-    """
-    bound: dict[str, str] = {}
-    for node in ast.walk(tree):
-        names: dict[str, str] = {}
-        if isinstance(node, ast.ImportFrom):
-            names = {a.asname or a.name: f"{node.module}.{a.name}" for a in node.names}
-        elif isinstance(node, ast.Import):
-            tops = ((alias, alias.name.split(".")[0]) for alias in node.names)
-            names = {a.asname or top: a.name if a.asname else top for a, top in tops}
-        for name, target in names.items():
-            if bound.setdefault(name, target) != target:
-                raise ValueError(
-                    f"{bound[name]} and {target} are imported under the one name {name} in one "
-                    "definition; give them different names"
-                )
-    return bound
 
 
 def _find(target: str, rest: str) -> list[_Name]:

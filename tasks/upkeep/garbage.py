@@ -35,7 +35,7 @@ from tasks.upkeep.sweeping import (
     sweep,
 )
 
-CACHES = {"tokens": "texts as tokens"}
+CACHES = {"tokens": "texts as tokens", "code": "digests of code"}
 NOTE = "garbage.json"
 UNFINISHED = {"partial": "checkpoints", "writing": "half a result", "removed": "a removed stage"}
 

@@ -44,10 +44,12 @@ except urllib.error.HTTPError as error:
 """
 
 
-def ask(home: Path, stub: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def ask(
+    home: Path, stub: str, program: str = PROGRAM, **environment: str
+) -> subprocess.CompletedProcess[str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     return subprocess.run(
-        [sys.executable, "-c", PROGRAM, stub],
+        [sys.executable, "-c", program, stub],
         env={**kept, "QUARTET_HOME": str(home), "PREFECT_HOME": str(home), **environment},
         capture_output=True,
         text=True,
@@ -87,6 +89,37 @@ def test_temporary_server_that_does_not_start_is_one_line(
     (line,) = done.stderr.splitlines()
     assert wanted in line
     assert "its log is" in line
+
+
+BEGIN = """
+import sys
+from tasks.machine import temporary
+from tasks.settings import load_settings
+temporary.COMMAND = ("-c", sys.argv[1])
+settings = load_settings()
+temporary.begin_prefect(settings)
+temporary.begin_prefect(settings)
+print(*(one.port for one in temporary._coming))
+if not (settings.root / "refused").exists():
+    temporary.ensure_prefect(settings)
+    print(*temporary.started)
+"""
+
+
+@pytest.mark.parametrize("files", [[], ["prefect.db"], ["prefect.db", "refused"]])
+def test_temporary_server_starts_early_where_its_database_is_there(
+    tmp_path: Path, files: list[str]
+) -> None:
+    for name in files:
+        (tmp_path / name).touch()
+    done = ask(tmp_path, STUB, program=BEGIN)
+    assert done.returncode == 0, done.stderr
+    ports, *used = done.stdout.splitlines()
+    assert bool(ports) == ("prefect.db" in files)
+    assert bool(used) == ("refused" not in files)
+    (port,) = {urlsplit(one).port for one in used} | {int(one) for one in ports.split()}
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port or 0))
 
 
 def test_configured_server_is_used(tmp_path: Path) -> None:

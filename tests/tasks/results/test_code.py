@@ -111,13 +111,16 @@ def toyhouse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rewrite:
             path = root / f"{name}.py"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
-        for cached in (code_digest, code._parse, code._find_source):
-            cached.cache_clear()
+        _forget()
         return code_digest("toyhouse.stage") if (root / "stage.py").exists() else ""
 
     rewrite(SOURCES)
     yield rewrite
-    for cached in (code_digest, code._parse, code._find_source):
+    _forget()
+
+
+def _forget() -> None:
+    for cached in (code_digest, code._house, code._read, code._parse, code._find_source):
         cached.cache_clear()
 
 
@@ -236,6 +239,33 @@ def test_code_digest_refuses_one_name_for_two_things_in_one_definition(toyhouse:
     )
     with pytest.raises(ValueError, match="under the one name LATE"):
         toyhouse({"stage": SOURCES["stage"] + twice})
+
+
+def test_code_digest_is_remembered_in_a_home_until_a_source_changes(
+    toyhouse: Rewrite, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_reading(*_: object) -> None:
+        raise AssertionError("a syntax tree was read")
+
+    first = toyhouse({})
+    with monkeypatch.context() as patch:
+        patch.setattr(code, "_Module", no_reading)
+        assert toyhouse({}) == first
+        with pytest.raises(AssertionError, match="was read"):
+            toyhouse(edit("other", "9", "10"))
+    assert toyhouse({}) == first  # the edited module is not the stage's
+    changed = toyhouse(edit("late", "2", "3"))
+    assert changed != first
+    (one,) = (path for path in home.glob("cache/code/*/toyhouse.stage") if changed in read(path))
+    one.write_bytes(one.read_bytes().replace(changed[:4].encode(), b"0000"))
+    assert toyhouse({}) == changed  # what is damaged is made again
+    home.rename(home.with_name("elsewhere"))
+    assert toyhouse({}) == changed
+    assert not home.exists()
+
+
+def read(path: Path) -> str:
+    return path.read_bytes().decode(errors="replace")
 
 
 # --- the house itself -----------------------------------------------------------------------------
