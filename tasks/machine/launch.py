@@ -28,10 +28,12 @@ EVENT_SECONDS = json.dumps(
     {
         "prefect.artifact-collection.created": 3600,
         "prefect.artifact-collection.updated": 3600,
+        "prefect.artifact.created": 3600,
+        "prefect.artifact.updated": 3600,
         "prefect.flow-run.heartbeat": 604800,
     }
 )
-"""How long Prefect keeps events of these kinds, which hold a copy of every report and picture."""
+"""How long Prefect keeps these events; those of artifacts repeat every report and picture."""
 
 LEASE_STORAGE = "prefect.server.concurrency.lease_storage.filesystem"
 

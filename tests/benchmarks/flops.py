@@ -13,9 +13,10 @@ The count, for rows of p prompt and c completion tokens, real tokens only:
     sampling    forward(p + c - 1), head: each token is fed once, but for the last
     judging     actor, reference: forward(p + c - 1), head; critic: forward(p + c - 1);
                 reward model: forward(p + c)
-    training    an epoch: three times (backward is two forwards) the actor's and the critic's
+    training    an epoch: three times (backward is two forwards) the actor's and the critic's; twice
+                where only adapters learn, for frozen weights have no gradients
 
-Norms, softmax, optimiser and the score heads are left out: below a percent. Completions enter with
+Norms, softmax, optimiser, score heads and adapters are left out: a few percent at most. Completions enter with
 their mean length, which makes the attention a little smaller than it is: the floor stays a floor.
 """
 
@@ -47,7 +48,8 @@ def iteration_flops(
     actor, critic, reward_model = cut + head, cut, whole
     sampling = actor
     judging = 2 * actor + critic + reward_model
-    training = workload.epochs * 3 * (actor + critic)
+    passes = 3 if workload.lora_rank is None else 2
+    training = workload.epochs * passes * (actor + critic)
     return sampling + judging + training
 
 

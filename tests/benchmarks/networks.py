@@ -62,6 +62,13 @@ def roles(size_name: str, eos_boost: float | None = None) -> Roles:
     )
 
 
+def adapter(rank: int, kind: str) -> Any:
+    """What LoRA puts on every linear layer of a trunk; `kind` is peft's CAUSAL_LM or SEQ_CLS."""
+    from peft import LoraConfig
+
+    return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type=kind)
+
+
 def tokenizer(size_name: str) -> Any:
     """Make a tokenizer of one token a word, padding on the left as decoding wants it."""
     last = SIZES[size_name].vocabulary

@@ -6,16 +6,17 @@
 from contextlib import suppress
 from typing import Any
 
-from networks import TokenCounter, digest, roles
+from networks import Roles, TokenCounter, digest, roles
 from quiet import Enough, Rounds, child_arguments, emit_header
 from workloads import EOS_ID, LEARNING_RATE, WORKLOADS, Workload, prompt_blocks
 
-from models.language.config import SamplingConfig
+from models.language.config import LoRAConfig, SamplingConfig
 from models.language.scoring import ScoreMoments
 from models.ppo.config import PPOConfig
 from models.ppo.networks import Networks
 from models.ppo.trainer import PPOTrainer
 from models.runtime import use_device
+from models.training.adapters import add_adapter, share_weights
 
 NEVER = -1
 """An EOS id that no model says: every completion runs to its full length."""
@@ -30,9 +31,11 @@ def main() -> None:
     workload = WORKLOADS[arguments.what]
     rounds = Rounds(arguments)
     blocks = prompt_blocks(workload, rounds.last + 1)
-    trainer = _trainer(workload, rounds, blocks)
+    networks = roles(workload.size, workload.eos_boost)
+    weights = digest(networks.actor)
+    trainer = _trainer(networks, workload, rounds, blocks)
     counter = TokenCounter(trainer.networks.actor.base_model)
-    emit_header(weights=digest(trainer.networks.actor))
+    emit_header(weights=weights)
     with suppress(Enough):
         while True:
             rounds.begin()
@@ -49,7 +52,9 @@ def main() -> None:
             )
 
 
-def _trainer(workload: Workload, rounds: Rounds, blocks: list[list[list[int]]]) -> Any:
+def _trainer(
+    networks: Roles, workload: Workload, rounds: Rounds, blocks: list[list[list[int]]]
+) -> Any:
     class Ordered(PPOTrainer):
         """Takes the round's prompts in their order instead of walking through all of them."""
 
@@ -57,14 +62,8 @@ def _trainer(workload: Workload, rounds: Rounds, blocks: list[list[list[int]]]) 
             return blocks[rounds.number]
 
     assert hasattr(PPOTrainer, "_prompts_of"), "the trainer chooses its prompts elsewhere now"
-    networks = roles(workload.size, workload.eos_boost)
     return Ordered(
-        networks=Networks(
-            actor=networks.actor,
-            critic=networks.critic,
-            reference=networks.reference,
-            reward_model=networks.reward_model,
-        ),
+        networks=_networks(networks, workload.lora_rank),
         prompts=[prompt for block in blocks for prompt in block],
         config=PPOConfig(
             iterations=rounds.most,
@@ -82,6 +81,28 @@ def _trainer(workload: Workload, rounds: Rounds, blocks: list[list[list[int]]]) 
         eos_token_id=NEVER if workload.eos_boost is None else EOS_ID,
         seed=3,
     )
+
+
+def _networks(made: Roles, lora_rank: int | None) -> Networks:
+    """As `load_networks` gives them."""
+    if lora_rank is None:
+        return Networks(
+            actor=made.actor,
+            critic=made.critic,
+            reference=made.reference,
+            reward_model=made.reward_model,
+        )
+    for frozen in (made.actor, made.reward_model):
+        frozen.requires_grad_(False)
+    networks = Networks(
+        actor=made.actor,
+        critic=share_weights(made.reward_model),
+        reference=share_weights(made.actor),
+        reward_model=made.reward_model,
+    )
+    for network in networks.learning:
+        add_adapter(network, LoRAConfig(rank=lora_rank), seed=0)
+    return networks
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-WANTED = {"torch": "2.13.0", "trl": "1.12.0", "transformers": "5.23.0"}
+WANTED = {"torch": "2.13.0", "trl": "1.12.0", "transformers": "5.23.0", "peft": "0.21.2"}
 DEFAULT_FOLDER = Path.home() / ".cache" / "quartet-benchmarks" / "peer"
 
 _VERSIONS = (

@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 import torch
-from networks import TokenCounter, digest, roles, tokenizer
+from networks import Roles, TokenCounter, adapter, digest, roles, tokenizer
 from quiet import Enough, Rounds, child_arguments, emit_header
 from workloads import (
     EOS_ID,
@@ -97,8 +97,10 @@ def main() -> None:
     blocks = prompt_blocks(workload, rounds.last + 1)
     phases = Phases(workload)
     phases.watch(ppo_trainer)
+    networks = roles(workload.size, workload.eos_boost)
+    weights = digest(networks.actor)
     with tempfile.TemporaryDirectory() as folder:
-        trainer = _trainer(workload, rounds, blocks, folder)
+        trainer = _trainer(networks, workload, rounds, blocks, folder)
         counter = TokenCounter(trainer.policy_model.base_model)
 
         def end_round(*ignored: Any) -> None:
@@ -111,18 +113,24 @@ def main() -> None:
             rounds.begin()
 
         trainer.log = end_round  # the last that an iteration does, and once in each
-        emit_header(weights=digest(trainer.policy_model))
+        emit_header(weights=weights)
         rounds.begin()
         with suppress(Enough):
             trainer.train()
 
 
-def _trainer(workload: Workload, rounds: Rounds, blocks: list[list[list[int]]], folder: str) -> Any:
+def _trainer(
+    networks: Roles, workload: Workload, rounds: Rounds, blocks: list[list[list[int]]], folder: str
+) -> Any:
     from datasets import Dataset
     from trl.experimental.ppo import PPOConfig, PPOTrainer
 
-    networks = roles(workload.size, workload.eos_boost)
     encoder = tokenizer(workload.size)
+    peft_config = None
+    if workload.lora_rank:  # the peer's own way: its reference is the policy without the adapter
+        peft_config = adapter(workload.lora_rank, "CAUSAL_LM")
+        networks.critic.add_adapter(adapter(workload.lora_rank, "SEQ_CLS"))
+        networks.critic.score.requires_grad_(True)
     trainer = PPOTrainer(
         args=PPOConfig(
             output_dir=folder,
@@ -147,9 +155,10 @@ def _trainer(workload: Workload, rounds: Rounds, blocks: list[list[list[int]]], 
         ),
         processing_class=encoder,
         model=networks.actor,
-        ref_model=networks.reference,
+        ref_model=None if peft_config else networks.reference,
         reward_model=networks.reward_model,
         value_model=networks.critic,
+        peft_config=peft_config,
         train_dataset=Dataset.from_dict({"input_ids": blocks[0]}),
     )
     trainer.dataloader = Prompts(rounds, blocks, encoder)

@@ -6,11 +6,11 @@
 
 Both sides run in turn in this one call, each in a process of its own, on the same weights, prompts
 and order of prompts, with the same batches in fp32, after a warm-up: 4 minibatches an epoch, and 4
-epochs or one (S64e1, S128e1, R135e1). The peer's environment is made on the first call and kept.
-The floor is the FLOPs that the iteration needs (`flops.py` has the formula) over the machine's rate
-of matrix multiplication, measured in the same call with the same threads. Rounds in which other
-processes took more than 3% of the machine are measured again, and rows that stay noisy are marked;
-on a busy machine `--threads 1` compares CPU seconds instead.
+epochs or one (S64e1, S128e1, R135e1, and R135e1l with LoRA). The peer's environment is made on the
+first call and kept. The floor is the FLOPs that the iteration needs (`flops.py` has the formula)
+over the machine's rate of matrix multiplication, measured in the same call with the same threads.
+Rounds in which other processes took more than 3% of the machine are measured again, and rows that
+stay noisy are marked; on a busy machine `--threads 1` compares CPU seconds instead.
 """
 
 import sys
@@ -32,7 +32,7 @@ from workloads import WORKLOADS
 
 COMPARED = ("S64", "S128e", "M64")
 SCALED = ("S64", "S64-rollouts-x4", "S64-model-x4")
-SMOKE_COMPARED = ("smoke", "smoke-e")
+SMOKE_COMPARED = ("smoke", "smoke-e", "smoke-l")
 SMOKE_SCALED = ("smoke", "smoke-rollouts-x4")
 
 

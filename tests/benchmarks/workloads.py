@@ -40,6 +40,7 @@ class Workload:
         new_tokens: Longest completion; without `eos_boost` each has exactly so many.
         eos_boost: How far the EOS row of the embedding is raised; None: nothing ends early.
         epochs: Passes over the rollouts; InstructGPT, OpenRLHF and verl take one.
+        lora_rank: Of the adapters that actor and critic learn; None: all their weights.
     """
 
     size: str
@@ -47,6 +48,7 @@ class Workload:
     new_tokens: int
     eos_boost: float | None = None
     epochs: int = 4
+    lora_rank: int | None = None
 
     @property
     def rollouts_per_minibatch(self) -> int:
@@ -73,10 +75,12 @@ WORKLOADS = {
     "S64e1": Workload(size="S", rollouts=32, new_tokens=64, epochs=1),
     "S128e1": Workload(size="S", rollouts=32, new_tokens=128, eos_boost=0.903, epochs=1),
     "R135e1": Workload(size="R135", rollouts=8, new_tokens=48, epochs=1),
+    "R135e1l": Workload(size="R135", rollouts=8, new_tokens=48, epochs=1, lora_rank=16),
     "S64-rollouts-x4": Workload(size="S", rollouts=128, new_tokens=64),
     "S64-model-x4": Workload(size="S4", rollouts=32, new_tokens=64),
     "smoke": Workload(size="tiny", rollouts=8, new_tokens=8),
     "smoke-e": Workload(size="tiny", rollouts=8, new_tokens=16, eos_boost=0.4),
+    "smoke-l": Workload(size="tiny", rollouts=8, new_tokens=8, lora_rank=4),
     "smoke-rollouts-x4": Workload(size="tiny", rollouts=32, new_tokens=8),
 }
 """The EOS of S128e and S128e1 comes after about 45 tokens."""

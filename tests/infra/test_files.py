@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tasks.machine.launch import EVENT_SECONDS
 from tests.infra.composed import INFRA, ROOT, resolved, search_path, services_of, settings
 
 KUBERNETES = INFRA / "kubernetes"
@@ -198,6 +199,16 @@ def test_both_prefect_servers_share_what_they_must(services: dict[str, dict[str,
         assert "PREFECT_API_KEY" not in given
     both = [services[name]["command"] for name in ("prefect-a", "prefect-b")]
     assert all("--no-services" in one for one in both)
+
+
+def test_events_are_kept_everywhere_as_long_as_by_quartet_up(
+    services: dict[str, dict[str, Any]],
+) -> None:
+    chart = yaml.safe_load((KUBERNETES / "values-prefect-server.yaml").read_text())
+    name = "PREFECT_SERVER_SERVICES_DB_VACUUM_EVENT_RETENTION_OVERRIDES"
+    (charted,) = (one["value"] for one in chart["global"]["prefect"]["env"] if one["name"] == name)
+    for given in (services["prefect-services"]["environment"][name], charted):
+        assert json.loads(given) == json.loads(EVENT_SECONDS)
 
 
 # --- kubernetes ---------------------------------------------------------------------------------
