@@ -5,8 +5,8 @@
 Makes so many preferences of 1.3 kB, and as many demonstrations of them, and runs the `reviews`
 preset on a network of a few thousand weights, so that what is measured is the rows' own. Each
 stage's seconds and the most memory that the process had held by its end; then once more with other
-learning rates, which finds the data prepared and tokenised. The longest silence is that between two
-log lines.
+learning rates, which finds the data prepared and tokenised. The first step is the first of a
+training that the log tells of; the longest silence is that between two log lines.
 """
 
 import argparse
@@ -33,6 +33,7 @@ SMALL = (
 )  # fmt: skip
 """The reward model learns nothing from drawn words, so the run ends before PPO."""
 AGAIN = ("sft.learning_rate=2e-3", "reward.learning_rate=2e-3")
+HEADER = "| stage | seconds | peak, GiB | to the first step, s |\n|---|---:|---:|---:|"
 SILENCE = re.compile(r"^(\d\d:\d\d:\d\d\.\d{3}) \| \w+ +\| (.*)$", re.MULTILINE)
 
 
@@ -73,15 +74,19 @@ def run(home: Path, data: Path, *more: str) -> None:
     if not any("reward-quality: done" in line for _, line in lines):
         sys.exit(done.stdout + done.stderr)
     times = [datetime.strptime(time, "%H:%M:%S.%f") for time, _ in lines]
+    told = [(time, line) for time, (_, line) in zip(times, lines, strict=True)]
     gaps = [(later - earlier).total_seconds() for earlier, later in pairwise(times)]
     longest = max(range(len(gaps)), key=gaps.__getitem__)
     manifests = sorted(home.glob("store/*/*/MANIFEST.json"), key=lambda one: one.stat().st_mtime)
     for path in manifests:
         made = json.loads(path.read_text(encoding="utf-8"))
-        if f"{made['stage']} {made['digest'][:12]}: starting" in done.stdout + done.stderr:
-            print(
-                f"| {made['stage']} | {made['seconds']:.0f} | {made['peak_gib']:.2f} |", flush=True
-            )
+        begun = f"{made['stage']} {made['digest'][:12]}: starting"
+        begins = [time for time, line in told if begun in line]
+        if begins:
+            steps = [time for time, line in told if f"{made['stage']}: step " in line]
+            first = f"{(steps[0] - begins[0]).total_seconds():.0f}" if steps else ""
+            cells = (made["stage"], f"{made['seconds']:.0f}", f"{made['peak_gib']:.2f}", first)
+            print(f"| {' | '.join(cells)} |", flush=True)
     print(f"longest silence: {gaps[longest]:.1f} s after {lines[longest][1]!r}", flush=True)
 
 
@@ -99,7 +104,7 @@ def main() -> None:
         size = sum(one.stat().st_size for one in data.iterdir()) / 1e9
         print(f"{given.rows:,} pairs and demonstrations, {size:.2f} GB", flush=True)
         for what, more in (("first", ()), ("again, other learning rates", AGAIN)):
-            print(f"\n{what}\n\n| stage | seconds | peak, GiB |\n|---|---:|---:|", flush=True)
+            print(f"\n{what}\n\n{HEADER}", flush=True)
             run(home, data, *more)
 
 
