@@ -21,18 +21,23 @@ def flows_run_here(settings: Settings, module: str) -> Iterator[None]:
     If this process is killed, the next run finds them by that mark, however early it happened.
 
     Args:
-        module: Of the flow; imported here, while a temporary server starts.
+        module: Of the flow; imported here, while a temporary server starts, and a local MLflow is
+            opened.
 
     Raises:
         QuartetError: No Prefect server could be started.
     """
 
-    def import_all() -> None:
-        for name in (module, "mlflow.tracking"):  # the flow imports the latter at its first use
-            importlib.import_module(name)
+    def get_ready() -> None:
+        importlib.import_module(module)
+        from tasks.tracking.client import Tracker
+
+        if not settings.tracking_uri:
+            with contextlib.suppress(Exception):  # the run says what is wrong
+                _ = Tracker(settings).experiment_id  # makes the database of a new home
 
     with quick_imports():
-        ensure_prefect(settings, meanwhile=import_all)
+        ensure_prefect(settings, meanwhile=get_ready)
         from prefect import tags
 
     from tasks.run.logs import causes_left_out

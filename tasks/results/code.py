@@ -91,6 +91,17 @@ def _house() -> str:
     return found.hexdigest()
 
 
+def _tree(source: bytes) -> ast.Module:
+    """Parse; Python 3.11 fails where a finalizer, or a thread that it lets in, parses meanwhile.
+
+    Source: the recursion depth that CPython's issue 106905 is about is one for all threads.
+    """
+    for _ in range(10):
+        with contextlib.suppress(SystemError):
+            return ast.parse(source)
+    return ast.parse(source)
+
+
 _read = functools.cache(Path.read_bytes)
 """One reading for both, so that a file that changes meanwhile is remembered as what was hashed."""
 
@@ -141,7 +152,7 @@ class _Module:
         self.imports: dict[str, str] = {}
         self._rest: list[ast.stmt] = []
         self._cut: dict[str, _Definition] = {}
-        tree = ast.parse(_read(source))
+        tree = _tree(_read(source))
         for statement in tree.body:
             if isinstance(statement, ast.Import | ast.ImportFrom):
                 self.imports |= imported_names(statement)

@@ -1,6 +1,7 @@
 """The digest of code: texts, moves and machinery leave it alone; what counts does not."""
 
 import ast
+import gc
 import json
 import shutil
 import subprocess
@@ -262,6 +263,29 @@ def test_code_digest_is_remembered_in_a_home_until_a_source_changes(
     home.rename(home.with_name("elsewhere"))
     assert toyhouse({}) == changed
     assert not home.exists()
+
+
+class Knot:
+    """Cannot go before the collector comes, and then has something parsed."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+    def __del__(self) -> None:
+        ast.parse("1")
+
+
+def test_code_digest_survives_others_that_parse(toyhouse: Rewrite) -> None:
+    long = {"stage": SOURCES["stage"] + "".join(f"N{i} = [{i}]\n" for i in range(1000))}
+    kept = gc.get_threshold()
+    gc.set_threshold(100, 1, 1)  # the collector comes within the long source
+    try:
+        Knot()
+        first = toyhouse(long)
+        Knot()
+        assert toyhouse(long) == first
+    finally:
+        gc.set_threshold(*kept)
 
 
 def read(path: Path) -> str:
