@@ -61,8 +61,12 @@ def main() -> None:
         for seed in given.seeds:
             for way, settings in WAYS.items():
                 words = ("run", given.preset)
-                result = run(home, words, [*given.settings, f"seed={seed}", *settings])
-                print(f"| {' | '.join(row(way, seed, result))} |", flush=True)
+                try:
+                    result = run(home, words, [*given.settings, f"seed={seed}", *settings])
+                    cells = row(way, seed, result)
+                except SystemExit as stopped:
+                    cells = [way, str(seed), f"stopped: {str(stopped).strip().splitlines()[-1]}"]
+                print(f"| {' | '.join(cells)}{' |' * (len(HEADER) - len(cells))} |", flush=True)
 
 
 if __name__ == "__main__":
