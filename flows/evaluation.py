@@ -16,7 +16,7 @@ from flows.planning.plan import perform
 from tasks.catalogue import entry
 from tasks.judging.config import EvaluateModelsConfig
 from tasks.results.store import StageRef
-from tasks.run.exchange import open_input
+from tasks.run.exchange import open_origin
 from tasks.run.pipeline import PipelineRun
 from tasks.stages.evaluate_models import evaluate_models
 from tasks.stages.prepare import prepare
@@ -41,8 +41,8 @@ def evaluate_models_flow(
             name in the report.
         run: Seed, and preset with the sampling and the prompts.
         judging: Number of prompts and samples, and judges.
-        prompts_file: Your own prompts, one JSON object per line with `prompt` and optionally
-            `completion`; empty = the preset's held-out prompts.
+        prompts_file: Your own prompts, in any format that data may have, with or without
+            completions; empty = the preset's held-out prompts.
         reward: Reward model for judge `reward`; empty = the one that the models were trained with.
         judge: Held-out reward model for judge `judge`.
         reference: Reference model of the KL; empty = the one that the models were trained from, if
@@ -88,7 +88,9 @@ def _common_origin(models: list[StageRef], role: str) -> StageRef | None:
     """The input that all policies among the models have in common; None if they differ."""
     origins = {
         origin.digest: origin
-        for origin in (open_input(ref, role) for ref in models if entry(ref.stage).role == "policy")
+        for origin in (
+            open_origin(ref, role) for ref in models if entry(ref.stage).role == "policy"
+        )
         if origin is not None
     }
     return next(iter(origins.values())) if len(origins) == 1 else None

@@ -10,6 +10,7 @@ from functools import partial
 from prefect import flow
 from pydantic import Field
 
+from flows.fields import given_fields, validated
 from flows.forms import StageForm, field_of
 from flows.lifecycle import (
     Conclusion,
@@ -20,8 +21,10 @@ from flows.lifecycle import (
     name_run,
     opened,
 )
+from flows.parameters import PipelineParameters
 from flows.waiting import waiting_for_people
 from models.config import Config
+from models.errors import ParameterError
 from tasks.judging.config import EvaluationConfig
 from tasks.judging.judges import Decider
 from tasks.promotion.challenger import find_challenger
@@ -64,6 +67,24 @@ class PromotionForm(StageForm):
         )
         return cls.model_validate({**values, "approval": False, "promotion": gates})
 
+    def gates(self) -> EvaluationConfig:
+        """What a challenger must meet; further settings of `evaluate` override the form's fields.
+
+        Raises:
+            ParameterError: A value is refused, or a promotion has no such setting.
+        """
+        further = given_fields(PipelineParameters, self.further).get("evaluate", {})
+        if strange := sorted(further.keys() - PromotionFields.model_fields.keys() - {"endpoint"}):
+            raise ParameterError(
+                f"evaluate.{strange[0]} is no setting of a promotion, which asks the reward model "
+                "and the judge that decides; leave it out, or set "
+                f"{', '.join(f'evaluate.{one}' for one in PromotionFields.model_fields)}"
+            )
+        endpoint = self.to_parameters().evaluate.endpoint.model_dump()
+        return validated(
+            EvaluationConfig, {**self.promotion.model_dump(), **further, "endpoint": endpoint}
+        )
+
     @classmethod
     def _groups(cls) -> dict[str, list[str]]:
         """No group belongs to the pipeline's parameters."""
@@ -92,15 +113,14 @@ def promote_flow(model: str, run: PromotionForm, judge_model: str = "") -> Promo
         run: Preset and gates.
         judge_model: Held-out reward model; empty = the one trained with the reward model.
     """
-    p = run.to_parameters()
+    p, gates = run.to_parameters(), run.gates()
     challenger, why = find_challenger(model)
     run_logger().info(why or f"the challenger is {challenger.uri}")
-    gates = run.promotion.model_dump() | {"endpoint": p.evaluate.endpoint}
     with opened(run, p) as pipeline:
         return waiting_for_people(
             lambda: promote(
                 challenger.uri,
-                EvaluationConfig.model_validate(gates),
+                gates,
                 p.sampling,
                 pipeline=pipeline,
                 data=lambda: prepare(p.data, pipeline=pipeline),

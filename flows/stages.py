@@ -17,7 +17,7 @@ from flows.preferences import learn_preferences
 from models.errors import ParameterError
 from tasks.registry.verdicts import record_verdict
 from tasks.results.store import StageRef
-from tasks.run.exchange import open_input
+from tasks.run.exchange import open_input, open_origin
 from tasks.run.pipeline import PipelineRun
 from tasks.stages.evaluate import evaluate
 from tasks.stages.ppo import align
@@ -164,7 +164,7 @@ def _given_or_origin(
     """
     if name:
         return find_model(name, role=role, pipeline=pipeline)
-    origin = open_input(policy, "reference" if role == "sft" else "reward_model")
+    origin = open_origin(policy, "reference" if role == "sft" else "reward_model")
     if origin is None:
         raise ParameterError(
             f"{role} is empty and policy {policy.stage}/{policy.digest[:12]} does not say which "

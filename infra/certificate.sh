@@ -21,6 +21,7 @@ openssl x509 -req -in server.csr -CA authority.pem -CAkey authority.key -CAcreat
 rm server.csr server.ext
 { [ ! -f "$public" ] || cat "$public"; cat authority.pem; } > ca.pem
 chmod 644 server.pem ca.pem authority.pem
+chmod 755 .  # clients of this machine read ca.pem; keys stay their owner's
 # nginx runs as account 101 in its container and must read its key.
 [ "$(id -u)" != 0 ] || chown 101:101 server.key
 ls -l server.pem server.key ca.pem

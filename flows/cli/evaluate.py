@@ -32,7 +32,7 @@ def evaluate(
     models: Annotated[list[str], MODELS],
     prompts: Annotated[
         Path | None,
-        typer.Option(help="JSONL file of prompts, with optional completions."),
+        typer.Option(help="File of prompts, in any format, with optional completions."),
     ] = None,
     judges: Annotated[
         list[str] | None,

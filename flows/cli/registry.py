@@ -77,11 +77,12 @@ def promote(
         form = PromotionForm.of(preset, settings or [])
         given = {"prompts": prompts, "people_prompts": people_prompts, "judge": judge}
         given |= {"samples_per_prompt": samples, "max_kl_to_reference": max_kl}
-        gates = form.promotion.model_copy(update=given)
-        form = form.model_copy(update={"promotion": gates}).called(name, note)
-        form.to_parameters()
-        wanted = gates.min_matched_completions if judge in ("auto", "gold") else 0
-        asked = min(prompts, people_prompts) if judge == "people" else prompts
+        chosen = form.promotion.model_copy(update=given)
+        form = form.model_copy(update={"promotion": chosen}).called(name, note)
+        gates = form.gates()
+        wanted = gates.min_matched_completions if gates.judge in ("auto", "gold") else 0
+        asked = min(gates.prompts, gates.people_prompts if gates.judge == "people" else MOST)
+        samples = gates.samples_per_prompt
         refuse_too_few(challenger, prompts=asked, samples=samples, wanted=wanted)
     if why:
         say(why)

@@ -100,13 +100,18 @@ def _comparison_table(final: dict[str, float], policy: str) -> Table:
     for name, label in COMPARED:
         if not {f"final/{name}_sft", f"final/{name}_ppo"} <= final.keys():
             continue  # not measured in this run
-        gain = ""
-        if f"final/{name}_gain_low" in final:
-            mean, low, high = (final[f"final/{name}_gain{end}"] for end in ("", "_low", "_high"))
-            gain = f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]"
         sft, ppo = (f"{final[f'final/{name}_{model}']:.3f}" for model in ("sft", "ppo"))
-        add_row(table, label, sft, ppo, gain)
+        add_row(table, label, sft, ppo, _interval(final, f"final/{name}_gain"))
+        if controlled := _interval(final, f"final/{name}_controlled_gain"):
+            add_row(table, "  at equal length and ending", "", "", controlled)
     return table
+
+
+def _interval(final: dict[str, float], name: str) -> str:
+    if f"{name}_low" not in final:
+        return ""
+    mean, low, high = (final[f"{name}{end}"] for end in ("", "_low", "_high"))
+    return f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
 def _sample_table(samples: list[dict[str, str | float]], policy: str) -> Table:

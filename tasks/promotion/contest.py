@@ -12,7 +12,7 @@ from tasks.judging.evaluation import is_held_out, split_of
 from tasks.registry.versions import ModelVersion
 from tasks.results.manifests import list_published
 from tasks.results.store import Manifest, StageRef, Store
-from tasks.run.exchange import open_input
+from tasks.run.exchange import open_input, open_origin
 from tasks.run.pipeline import PipelineRun
 from tasks.settings import load_settings
 from tasks.stages.challenge import Contest
@@ -43,14 +43,14 @@ def find_contest(
         ParameterError: The gold judge is wanted on data that it does not know.
     """
     policy = _published(challenger, pipeline)
-    reference, reward = open_input(policy, "reference"), open_input(policy, "reward_model")
+    reference, reward = open_input(policy, "reference"), open_origin(policy, "reward_model")
     if reference is None or reward is None:
         raise ModelError(
             f"{challenger.uri} does not say from which SFT model and with which reward model it "
             "was trained, so neither its KL nor who may judge it is known; promote a policy that "
-            "stage ppo made and whose inputs are in the store or in MLflow"
+            "Quartet trained and whose inputs are in the store or in MLflow"
         )
-    prepared = open_input(policy, "prompts") or data()
+    prepared = open_input(policy, "prompts") or open_input(policy, "heldout") or data()
     gold = _has_gold(prepared)
     if config.judge == "gold" and not gold:
         raise ParameterError(

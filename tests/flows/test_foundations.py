@@ -57,6 +57,8 @@ def test_further_settings_overrule_the_form() -> None:
 def test_unknown_and_unfit_settings_are_refused() -> None:
     with pytest.raises(ParameterError, match=r"unknown field 'model\.wide'"):
         FoundationsForm.of(["model.wide=64"]).to_parameters()
+    with pytest.raises(ParameterError, match=r"model\.shape gpt2 is of one family"):
+        FoundationsForm.of(["model.shape=gpt2"]).to_parameters()
     with pytest.raises(ParameterError, match=r"set data\.sentence_pairs=DIR"):
         FoundationsForm.of(["data.source=files", "data.translation=x"]).to_parameters()
 

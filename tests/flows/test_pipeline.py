@@ -26,6 +26,7 @@ from tasks.comparison.finding import find_runs
 from tasks.comparison.runs import gather
 from tasks.results.code import EXEMPT, reached_definitions
 from tasks.results.store import StageRef, Store, verify
+from tasks.run.exchange import open_origin
 from tasks.settings import load_settings
 from tasks.tracking.client import Tracker
 from tasks.tracking.recording import page_folder
@@ -420,6 +421,9 @@ def test_pipeline_aligns_otherwise_with_the_same_evaluation(
         tracker, store = Tracker(load_settings()), Store(load_settings().store)
         (run,) = find_runs(tracker, [first_run.mlflow_run_id, other.mlflow_run_id])[1:]
         record = gather(tracker, store, run)
+        reward = open_origin(policy, "reward_model")  # of DPO's, by its evaluation
+    assert reward is not None
+    assert reward.digest == by_name(other)["reward"].digest
     assert len(record.samples) == other.final["final/prompts"]
     assert any(name.startswith(f"{stage}/") for name in record.curves)
 

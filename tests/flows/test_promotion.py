@@ -14,7 +14,7 @@ from flows.cli.registry import promote, rollback
 from flows.lifecycle import Approval, ask_before_promotion
 from flows.parameters import list_presets, load_preset
 from flows.promotion import PromotionFields, PromotionForm, promote_flow
-from models.errors import ModelError
+from models.errors import ModelError, ParameterError
 from tasks.judging.config import EvaluationConfig
 from tasks.registry.versions import find_version
 from tasks.results.store import StageRef
@@ -50,6 +50,17 @@ def test_form_means_the_preset_and_the_gates_own_values(preset: str) -> None:
     gates = EvaluationConfig().model_dump(include=set(PromotionFields.model_fields))
     assert form.promotion.model_dump() == gates
     assert form.approval is False
+
+
+def test_further_settings_are_gates_too_or_refused() -> None:
+    form = PromotionForm.of("quickstart", ["evaluate.prompts=64", "evaluate.endpoint.model=m"])
+    gates = form.gates()
+    assert (gates.prompts, gates.endpoint.model) == (64, "m")
+    assert gates.samples_per_prompt == form.promotion.samples_per_prompt
+    with pytest.raises(ParameterError, match=r"evaluate.judges is no setting of a promotion"):
+        PromotionForm.of("quickstart", ['evaluate.judges=["vader"]']).gates()
+    with pytest.raises(ParameterError, match=r"prompts"):
+        PromotionForm.of("quickstart", ["evaluate.prompts=0"]).gates()
 
 
 def test_form_has_only_plain_required_fields_with_titles() -> None:

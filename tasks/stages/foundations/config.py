@@ -1,12 +1,13 @@
 """Everything that shapes a run of `foundations`; each stage gets only its slice."""
 
-from typing import Literal, TypeAlias
+from typing import Literal, Self, TypeAlias
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from models.benchmarks.config import InContextConfig
 from models.config import BatchSize, Config, Seed
 from models.families.config import ArchitectureConfig
+from models.families.shapes import SHAPES
 from models.heads.config import HeadConfig
 from models.language.config import TokenizerConfig
 from models.training.config import PretrainConfig, SpikeConfig
@@ -77,3 +78,14 @@ class FoundationsParameters(Config):
     """Ask GPT-2 the same tasks, but similarity, by prompts with no, one and a few examples."""
     selection: bool = True
     """Pretrain GPT-2 on the filtered corpus, and on the corpus without weights, too."""
+
+    @model_validator(mode="after")
+    def _every_family_has_the_same_size(self) -> Self:
+        for name, sizes in (("model", self.model), ("translator", self.translator)):
+            if "family" in SHAPES.get(sizes.shape, {}):
+                raise ValueError(
+                    f"{name}.shape {sizes.shape} is of one family, and every family is made in the "
+                    f"same size here; choose a size from nano to 1b, or set {name}.layers, "
+                    f"{name}.width and {name}.heads"
+                )
+        return self

@@ -19,6 +19,9 @@ FINAL = {
     "final/gold_gain": 0.171,
     "final/gold_gain_low": 0.156,
     "final/gold_gain_high": 0.186,
+    "final/gold_controlled_gain": 0.163,
+    "final/gold_controlled_gain_low": 0.141,
+    "final/gold_controlled_gain_high": 0.185,
     "final/distinct_2_sft": 0.5,
     "final/distinct_2_ppo": 0.4,
 }
@@ -127,6 +130,9 @@ def test_print_result_shows_stages_comparison_and_verdict(
     assert "0.731" in gold
     assert "0.902" in gold
     assert "+0.171 [+0.156, +0.186]" in gold
+    below = lines[lines.index(gold) + 1]
+    assert "at equal length and ending" in below
+    assert "+0.163 [+0.141, +0.185]" in below
     (distinct,) = [line for line in lines if "distinct-2" in line]
     assert "0.400" in distinct
     assert "Verdict: accepted" in text
