@@ -15,8 +15,8 @@ from flows.names import label_models
 from flows.planning.plan import perform
 from tasks.catalogue import entry
 from tasks.judging.config import EvaluateModelsConfig
+from tasks.registry.origins import open_origin
 from tasks.results.store import StageRef
-from tasks.run.exchange import open_origin
 from tasks.run.pipeline import PipelineRun
 from tasks.stages.evaluate_models import evaluate_models
 from tasks.stages.prepare import prepare

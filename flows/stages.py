@@ -15,9 +15,10 @@ from flows.lifecycle import cancellable, conclude_decision, concluding, name_run
 from flows.planning.plan import perform
 from flows.preferences import learn_preferences
 from models.errors import ParameterError
+from tasks.registry.origins import open_origin
 from tasks.registry.verdicts import record_verdict
 from tasks.results.store import StageRef
-from tasks.run.exchange import open_input, open_origin
+from tasks.run.exchange import open_input
 from tasks.run.pipeline import PipelineRun
 from tasks.stages.evaluate import evaluate
 from tasks.stages.ppo import align

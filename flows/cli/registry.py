@@ -79,11 +79,7 @@ def promote(
         given |= {"samples_per_prompt": samples, "max_kl_to_reference": max_kl}
         chosen = form.promotion.model_copy(update=given)
         form = form.model_copy(update={"promotion": chosen}).called(name, note)
-        gates = form.gates()
-        wanted = gates.min_matched_completions if gates.judge in ("auto", "gold") else 0
-        asked = min(gates.prompts, gates.people_prompts if gates.judge == "people" else MOST)
-        samples = gates.samples_per_prompt
-        refuse_too_few(challenger, prompts=asked, samples=samples, wanted=wanted)
+        refuse_too_few(challenger, form.gates())
     if why:
         say(why)
     with flows_run_here(load_settings(), "flows.promotion"):

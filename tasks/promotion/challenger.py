@@ -8,6 +8,7 @@ import math
 
 from models.errors import ModelError, ParameterError
 from models.evaluation.checks import MIN_PROMPTS
+from tasks.judging.config import EvaluationConfig
 from tasks.registry.aliases import repair_aliases
 from tasks.registry.registration import finish_registrations
 from tasks.registry.verdicts import best_version, has_verdicts
@@ -72,20 +73,20 @@ def _find_best(tracker: Tracker, name: str) -> tuple[ModelVersion, str]:
     return best, f"{best.uri} is the best accepted version: {best.tags.get(VERDICT, '')}"
 
 
-def refuse_too_few(version: ModelVersion, *, prompts: int, samples: int, wanted: int) -> None:
+def refuse_too_few(version: ModelVersion, gates: EvaluationConfig) -> None:
     """Refuse so few prompts or samples that no challenger can pass.
 
     How many good completions of both models can be matched by prompt is estimated from the
     version's own evaluation, as far as it is in the store.
 
-    Args:
-        prompts: To be sampled.
-        samples: Of each prompt.
-        wanted: Matched completions; 0 where nobody tells which are good.
-
     Raises:
         ParameterError: With numbers that are enough.
     """
+    people = gates.judge == "people"
+    prompts = min(gates.prompts, gates.people_prompts) if people else gates.prompts
+    samples = gates.samples_per_prompt
+    tells = gates.judge in ("auto", "gold")  # which completions are good
+    wanted = gates.min_matched_completions if tells else 0
     if prompts < MIN_PROMPTS:
         raise ParameterError(
             f"got {prompts} prompts, and on fewer than {MIN_PROMPTS} nothing is decided, so every "

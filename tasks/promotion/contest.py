@@ -9,10 +9,11 @@ from collections.abc import Callable
 from models.errors import ModelError, ParameterError
 from tasks.judging.config import EvaluationConfig
 from tasks.judging.evaluation import is_held_out, split_of
+from tasks.registry.origins import open_origin
 from tasks.registry.versions import ModelVersion
 from tasks.results.manifests import list_published
 from tasks.results.store import Manifest, StageRef, Store
-from tasks.run.exchange import open_input, open_origin
+from tasks.run.exchange import open_input
 from tasks.run.pipeline import PipelineRun
 from tasks.settings import load_settings
 from tasks.stages.challenge import Contest

@@ -24,9 +24,9 @@ from models.rows import read_rows, write_rows
 from tasks.catalogue import entry
 from tasks.comparison.finding import find_runs
 from tasks.comparison.runs import gather
+from tasks.registry.origins import open_origin
 from tasks.results.code import EXEMPT, reached_definitions
 from tasks.results.store import StageRef, Store, verify
-from tasks.run.exchange import open_origin
 from tasks.settings import load_settings
 from tasks.tracking.client import Tracker
 from tasks.tracking.recording import page_folder

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from models.errors import ModelError, ParameterError
+from tasks.judging.config import EvaluationConfig
+from tasks.judging.judges import Decider
 from tasks.promotion import challenger
 from tasks.promotion.challenger import find_challenger, refuse_too_few
 from tasks.registry.versions import ModelVersion
@@ -66,13 +68,16 @@ def test_name_without_an_accepted_version_is_one_line(mlflow: MemoryRegistry) ->
 def test_too_few_prompts_to_pass_are_refused_with_enough(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def gates(prompts: int, samples: int, judge: Decider = "auto") -> EvaluationConfig:
+        return EvaluationConfig(prompts=prompts, samples_per_prompt=samples, judge=judge)
+
     with pytest.raises(ParameterError, match=r"got 29 prompts, .* at least 30"):
-        refuse_too_few(POLICY, prompts=29, samples=4, wanted=0)
+        refuse_too_few(POLICY, gates(29, 4, "judge"))
     with pytest.raises(ParameterError, match=r"about 80 good .* give 60 prompts or more"):
-        refuse_too_few(POLICY, prompts=40, samples=2, wanted=100)  # were all of them good
-    refuse_too_few(POLICY, prompts=50, samples=2, wanted=100)
+        refuse_too_few(POLICY, gates(40, 2))  # were all of them good
+    refuse_too_few(POLICY, gates(50, 2))
     monkeypatch.setattr(challenger, "_matched_share", lambda version: 0.46)  # of its evaluation
     with pytest.raises(ParameterError, match=r"about 59 good .* as models:/toy/1 was evaluated"):
-        refuse_too_few(POLICY, prompts=32, samples=4, wanted=100)
-    refuse_too_few(replace(POLICY, version="2"), prompts=66, samples=4, wanted=100)
-    refuse_too_few(POLICY, prompts=32, samples=4, wanted=0)  # nobody tells which are good
+        refuse_too_few(POLICY, gates(32, 4))
+    refuse_too_few(replace(POLICY, version="2"), gates(66, 4))
+    refuse_too_few(POLICY, gates(32, 4, "judge"))  # nobody tells which are good
