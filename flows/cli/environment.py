@@ -34,6 +34,7 @@ def prepare_environment(settings: Settings) -> None:
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "PREFECT_LOGGING_EXTRA_LOGGERS": "models,tasks",
+        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # planning happens outside of one
         "PREFECT_LOGGING_HANDLERS_CONSOLE_CLASS": "tasks.run.logs.ConsoleHandler",
         "PREFECT_SERVER_SERVICES_DB_VACUUM_EVENT_RETENTION_OVERRIDES": EVENT_SECONDS,
     }.items():

@@ -5,6 +5,7 @@ and log lines go to the module's logger. What cannot be shown never stops a stag
 it is shown by a thread of its own, so that a Prefect server that hangs costs no training step.
 """
 
+import functools
 import json
 import logging
 import math
@@ -19,6 +20,7 @@ from prefect.events import emit_event
 from prefect.exceptions import MissingContextError
 from prefect.logging import get_run_logger
 
+from models.progress import told
 from models.rows import prompt_key
 from tasks.catalogue import entry
 from tasks.results.store import StageRef
@@ -111,14 +113,20 @@ def steps_to_learn(rows: Path, *, epochs: float, batch_size: int, by_prompt: boo
         by_prompt: Whether batches are of prompts, each with all its rows.
     """
     try:
-        with rows.open("rb") as lines:
-            if by_prompt:
-                count = len({prompt_key(json.loads(line)) for line in lines})
-            else:
-                count = sum(1 for _ in lines)
+        count = _count(rows, rows.stat().st_mtime, by_prompt=by_prompt)
     except OSError:
         return 0
     return math.ceil(max(1, round(count * epochs)) / batch_size)
+
+
+@functools.lru_cache(maxsize=32)
+def _count(rows: Path, changed: float, *, by_prompt: bool) -> int:
+    """Rows or prompts of a file, once for each change: plan and run, stage after stage ask."""
+    with rows.open("rb") as file:
+        lines = told(file, f"counting {rows.name}", unit="rows")
+        if by_prompt:
+            return len({prompt_key(json.loads(line)) for line in lines})
+        return sum(1 for _ in lines)
 
 
 class Progress:
