@@ -90,7 +90,8 @@ class PPOConfig(Config):
     score_clip: float | None = Field(None, gt=0, le=1e9)
     """Clips normalised scores to plus and minus this; none = no clipping."""
     missing_eos_penalty: PositiveOrZero = 3.0
-    """Subtracted from the normalised score of a completion cut at the maximum length."""
+    """Subtracted from the normalised score of a completion cut at the maximum length. Of four ways
+    tried where a third are cut, only this kept length and ending with every seed."""
     overlong_tokens: CountOrZero = 0
     """Last tokens before the maximum over which that penalty grows from 0, for completions that end
     as well; 0 = only those that are cut pay it."""
