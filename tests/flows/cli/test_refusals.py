@@ -164,7 +164,9 @@ def test_a_wrong_input_is_refused_in_one_line(refusals: Refusals, case: str) -> 
 
 
 def test_refusals_leave_no_run_and_nothing_computed(refusals: Refusals) -> None:
-    assert [path.name for path in refusals.home.iterdir()] == ["mlflow.db"]
+    assert {path.name for path in refusals.home.iterdir()} <= {"mlflow.db", "cache"}
+    remembered = refusals.home / "cache"
+    assert not remembered.exists() or [path.name for path in remembered.iterdir()] == ["code"]
     assert runs_in(refusals.home) == 0
 
 
