@@ -40,6 +40,20 @@ def first_rows(path: Path, count: int = 1) -> list[dict[str, Any]]:
     return list(islice(iterate_rows(path), count))
 
 
+def count_rows(path: Path) -> int:
+    """Count the rows of such a file; none is parsed."""
+    with path.open("rb") as lines:
+        return sum(1 for _ in lines)
+
+
+def rows_at(path: Path, places: Sequence[int]) -> list[dict[str, Any]]:
+    """Read the rows at some places of such a file, in their order; no other is parsed."""
+    wanted = set(places)
+    with path.open("rb") as lines:
+        found = {at: json.loads(line) for at, line in enumerate(lines) if at in wanted}
+    return [found[at] for at in places]
+
+
 def held_out_rows(path: Path) -> list[dict[str, Any]]:
     """Read the rows to measure on: all of a file, or `MOST_HELD_OUT` of a larger one.
 

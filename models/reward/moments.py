@@ -13,7 +13,7 @@ from models.language.scoring import SCORED_TOKENS, ScoreMoments, score_sequences
 from models.language.tokenizer import encode_prompts
 from models.randomness import derive_seed
 from models.reward.config import RewardStageConfig
-from models.rows import read_rows
+from models.rows import count_rows, rows_at
 
 logger = logging.getLogger(__name__)
 
@@ -70,8 +70,8 @@ def draw_prompts(
     seed: int,
 ) -> list[list[int]]:
     """Draw prompts for the score moments, without repetition while they last."""
-    rows = read_rows(path)
-    if not rows:
+    count = count_rows(path)
+    if not count:
         raise DataError(f"{path} holds no prompts, wanted some to sample completions for")
     room = model_config.max_position_embeddings - sampling.max_completion_tokens
     if room < 1:
@@ -80,6 +80,7 @@ def draw_prompts(
             f"{model_config.max_position_embeddings} tokens; lower it to leave room for prompts"
         )
     generator = torch.Generator().manual_seed(derive_seed(seed, "reward.prompts"))
-    drawn = torch.randperm(len(rows), generator=generator).tolist()
-    texts = [rows[drawn[at % len(rows)]]["prompt"] for at in range(config.moment_samples)]
+    drawn = torch.randperm(count, generator=generator)
+    places = drawn[torch.arange(config.moment_samples) % count].tolist()
+    texts = [row["prompt"] for row in rows_at(path, places)]
     return encode_prompts(tokenizer, texts, room)

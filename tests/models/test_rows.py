@@ -1,4 +1,4 @@
-"""Files of rows: the rows to measure on."""
+"""Files of rows: the rows to measure on, and some of many."""
 
 import random
 from pathlib import Path
@@ -6,7 +6,14 @@ from pathlib import Path
 import pytest
 
 from models import rows
-from models.rows import first_rows, held_out_rows, read_rows, write_rows
+from models.rows import (
+    count_rows,
+    first_rows,
+    held_out_rows,
+    read_rows,
+    rows_at,
+    write_rows,
+)
 
 ROWS = [{"prompt": f"the cat {number}"} for number in range(200)]
 
@@ -45,3 +52,12 @@ def test_first_rows_are_read_alone(tmp_path: Path) -> None:
     assert first_rows(path, 3) == ROWS[:3]
     with pytest.raises(ValueError):  # noqa: PT011
         read_rows(path)
+
+
+def test_rows_at_places_are_those_of_the_whole_file(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    write_rows(path, [{"text": f"{number} \u2028 é"} for number in range(9)])
+    every = read_rows(path)
+    assert count_rows(path) == len(every) == 9
+    assert rows_at(path, [7, 0, 7, 3]) == [every[at] for at in (7, 0, 7, 3)]
+    assert rows_at(path, []) == []
