@@ -36,7 +36,7 @@ LONG_PPO = ("ppo.iterations=300", "ppo.checkpoint_iterations=1")
 """Half a minute or more: time enough to cut a cable."""
 CUTS = int(os.environ.get("QUARTET_TEST_CUTS", "1"))
 """How often the cable of a host is cut while it learns with another; a campaign takes more."""
-TWO_NODES = (f"ppo.iterations={60 + 40 * CUTS}", "ppo.checkpoint_iterations=1")
+TWO_NODES = (f"ppo.iterations={80 + 4 * CUTS}", "ppo.checkpoint_iterations=1")
 SAME = "ppo.kl_horizon=10001"
 """Another digest, but the same computation: the controller is off."""
 SILENT_SECONDS = 150
