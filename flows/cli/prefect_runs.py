@@ -47,7 +47,7 @@ def flows_run_here(settings: Settings, module: str) -> Iterator[None]:
 
 
 def foretold(module: str, name: str, /, *args: Any, **kwargs: Any) -> "Plan":
-    """Plan a flow of a module, before a server is started for it.
+    """Plan a flow of a module, before a run of it is made.
 
     Raises:
         QuartetError: The run would be refused.

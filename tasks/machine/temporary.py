@@ -54,7 +54,11 @@ def begin_prefect(settings: Settings) -> None:
     Not where the home has no database: a command that is refused ends its server, and should not
     do so while tables are made.
     """
-    if (settings.root / "prefect.db").exists() and not _coming and _is_wanted():
+    from prefect.settings import get_current_settings
+
+    known = get_current_settings()
+    wanted = known.server.ephemeral.enabled and not known.api.url
+    if wanted and not _coming and (settings.root / "prefect.db").exists():
         _coming.append(_start(settings))
 
 
@@ -76,7 +80,7 @@ def ensure_prefect(settings: Settings, meanwhile: Callable[[], object] = lambda:
         _want_answer(known.api.url, known.api.auth_string, known.api.key)
         meanwhile()
         return
-    if not _is_wanted():
+    if not known.server.ephemeral.enabled:
         return  # Prefect itself says that there is none
     coming = _coming.pop() if _coming else _start(settings)
     meanwhile()
@@ -86,13 +90,6 @@ def ensure_prefect(settings: Settings, meanwhile: Callable[[], object] = lambda:
     os.environ["PREFECT_API_AUTH_STRING"] = coming.login
     refresh_global_settings_context()
     logging.getLogger("prefect.flow_runs").addFilter(_not_its_page)
-
-
-def _is_wanted() -> bool:
-    from prefect.settings import get_current_settings
-
-    known = get_current_settings()
-    return not known.api.url and bool(known.server.ephemeral.enabled)
 
 
 def _want_answer(url: str, auth_string: SecretStr | None, key: SecretStr | None) -> None:
