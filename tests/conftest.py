@@ -15,8 +15,9 @@ SETTINGS = (
     *("RATERS", "PROCESSES", "SHARDING", "TENSOR_PARALLEL"),
 )
 
-# Processes that tests start find them too, from whatever folder.
+# Processes that tests start find them too, from whatever folder, and compile the code once for all.
 os.environ["PYTHONPATH"] = str(Path(__file__).resolve().parents[1])
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")  # a busy machine fails no test

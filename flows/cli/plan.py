@@ -17,7 +17,7 @@ from flows.planning.memory import Scale
 from flows.planning.needs import explain_rows, scale_of, stages_with_networks
 from flows.planning.remedies import explain_fit, parse_memory
 from flows.planning.tables import memory_table
-from models.errors import ModelError, QuartetError
+from models.errors import ModelError, ParameterError, QuartetError
 from tasks.settings import load_settings
 
 if TYPE_CHECKING:
@@ -38,6 +38,11 @@ def plan(
     """Foretell a run: its stages, memory by role and part, minutes, and what to change to fit."""
     if preset == FOUNDATIONS:
         with refusals():
+            if memory:
+                raise ParameterError(
+                    f"--memory got {memory}, but the memory of {FOUNDATIONS} is not planned; "
+                    "leave --memory out"
+                )
             print_stages(plan_foundations(settings or []))
         return
     with refusals():

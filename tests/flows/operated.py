@@ -23,7 +23,7 @@ from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 from prefect.client.schemas.objects import FlowRun
 from prefect.states import Cancelling, Scheduled
 
-from flows.forms import RunForm
+from flows.forms import RunForm, StageForm
 from tasks.machine.guardian import descendants
 from tasks.results.manifests import list_published
 from tasks.results.store import Manifest
@@ -104,6 +104,11 @@ class Operation:
         """Start the quickstart with further settings."""
         form = RunForm.of("quickstart", further).model_dump(mode="json")
         return self.start("rlhf-pipeline/quickstart", run={**form, "approval": approval}, **how)
+
+    def start_pretraining(self, *further: str) -> UUID:
+        """Start the quickstart's first stages alone, as far as its base model."""
+        form = StageForm.of("quickstart", further).model_dump(mode="json")
+        return self.start("pretrain/pretrain", run=form)
 
     def run(self, run_id: UUID) -> FlowRun:
         """A flow run as it stands."""

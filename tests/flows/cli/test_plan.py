@@ -49,6 +49,7 @@ def test_a_preset_is_planned_with_its_stages(home: Path) -> None:
     ("words", "wanted"),
     [
         (["quickstart", "--memory", "80"], "--memory: got '80', wanted a size"),
+        (["foundations", "--memory", "80GB"], "leave --memory out"),
         (["quickstrat"], "did you mean 'quickstart'"),
         (["reviews", "--set", "base.source=/nowhere/at/all"], "/nowhere/at/all"),
     ],

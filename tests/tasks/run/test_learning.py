@@ -9,18 +9,20 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from models.checkpoints import latest
 from models.distributed.records import from_plain, to_plain
 from models.errors import DataError, DivergedError, ParameterError, TeamError
 from models.evaluation.samples import Samples
 from models.language.config import SamplingConfig
 from models.runtime import TrainingRun, ignore
+from tasks.machine import teams
 from tasks.machine.guardian import descendants
 from tasks.machine.teams import held_lock
 from tasks.results.curves import read_history
@@ -38,10 +40,10 @@ from tests.tasks.run.together import count_together
 
 PATIENCE_SECONDS = 120
 GONE_SECONDS = 30
-STEPS = 40
+STEPS = 60
 KILLS = int(os.environ.get("QUARTET_TEST_TEAM_KILLS", "1"))
 """How many processes are killed at random moments; a campaign takes more."""
-WHOLE = "total 120.0"  # 40 steps, each of the ranks' 1 + 2
+WHOLE = "total 180.0"  # 60 steps, each of the ranks' 1 + 2
 
 
 def training_run(partial: Path, log: Any) -> TrainingRun:
@@ -150,6 +152,7 @@ def test_errors_of_any_process_come_as_they_were_raised(
     what: str, kind: type[Exception], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(learning, "TIMEOUT_SECONDS", 6.0)
+    monkeypatch.setattr(teams, "LEAVE_SECONDS", 3)  # one that hangs does not leave
     with pytest.raises(kind, match=words):
         learn(tmp_path, what)
     assert not alive(json.loads((tmp_path / "out" / "pids.json").read_text()))
@@ -273,22 +276,21 @@ def start_flow(partial: Path) -> subprocess.Popen[str]:
     )
 
 
-@pytest.fixture
-def flow(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    process = start_flow(tmp_path)
-    yield process
-    process.kill()
-    process.wait()
-
-
 def pids(flow: subprocess.Popen[str], partial: Path) -> dict[str, int]:
-    """Everybody, once the team has made three steps."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while len(read_history(partial).get("together/total", [])) < 3:
-        assert flow.poll() is None, flow.stderr and flow.stderr.read()
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    launcher, *ranks = json.loads((partial / "out" / "pids.json").read_text())
+    """Everybody, once the flow's team has made three steps."""
+    noted, deadline = partial / "out" / "pids.json", time.monotonic() + PATIENCE_SECONDS
+
+    def wait_for(reached: Callable[[], bool]) -> None:
+        while not reached():
+            assert flow.poll() is None, flow.stderr and flow.stderr.read()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+    wait_for(noted.exists)
+    before = len(logged(partial))
+    wait_for(lambda: len(logged(partial)) >= before + 3)
+    launcher, *ranks = json.loads(noted.read_text())
+    noted.unlink()  # for the next attempt to note its own
     status = Path(f"/proc/{launcher}/status").read_text()
     parent = re.search(r"^PPid:\s*(\d+)", status, re.MULTILINE)
     assert parent is not None
@@ -298,36 +300,57 @@ def pids(flow: subprocess.Popen[str], partial: Path) -> dict[str, int]:
     }  # fmt: skip
 
 
+def logged(partial: Path) -> list[int]:
+    return [step for step, _ in read_history(partial).get("together/total", [])]
+
+
+def begins(said: str) -> int:
+    """After which step a team began."""
+    found = re.search(r"resumes after step (\d+)|begins with step 1", said)
+    assert found is not None, said
+    return int(found[1] or 0)
+
+
+ENDS: list[tuple[str, signal.Signals, str, bool]] = [
+    ("first rank", signal.SIGKILL, "process 0 on .* was killed with exit status -9", False),
+    ("flow", signal.SIGTERM, "", True),
+    ("flow", signal.SIGKILL, "", True),
+    ("torchrun", signal.SIGKILL, "torchrun, which runs the processes, was ended", True),
+    ("guardian", signal.SIGKILL, "TeamError", True),
+]
+"""Who is ended how, what the flow says of it, and whether the team saves what it has."""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("who", "how", "words"),
-    [
-        ("flow", signal.SIGTERM, ""),
-        ("flow", signal.SIGKILL, ""),
-        ("torchrun", signal.SIGKILL, "torchrun, which runs the processes, was ended"),
-        ("guardian", signal.SIGKILL, "TeamError"),
-        ("first rank", signal.SIGKILL, "process 0 on .* was killed with exit status -9"),
-    ],
-)
-def test_whoever_is_ended_all_end_and_the_next_attempt_resumes(
-    who: str, how: signal.Signals, words: str, flow: subprocess.Popen[str], tmp_path: Path
-) -> None:
-    everybody = pids(flow, tmp_path)
-    os.kill(everybody[who], how)
-    begin = time.monotonic()
-    next_flow = start_flow(tmp_path)  # at once: it has to wait for those that still leave
-    while alive(list(everybody.values())):
-        assert time.monotonic() - begin < GONE_SECONDS, alive(list(everybody.values()))
-        time.sleep(0.05)
-    _, said = flow.communicate(timeout=GONE_SECONDS)
-    assert re.search(words, said), said
-    assert flow.returncode == (143 if how == signal.SIGTERM else -9 if who == "flow" else 1)
-    out, said = next_flow.communicate(timeout=PATIENCE_SECONDS)
+def test_whoever_is_ended_all_end_and_the_next_attempt_resumes(tmp_path: Path) -> None:
+    flow, flows, saved = start_flow(tmp_path), [], 0
+    try:
+        for who, how, words, saves in ENDS:
+            everybody = pids(flow, tmp_path)
+            before = logged(tmp_path)[-1]
+            os.kill(everybody[who], how)
+            begin = time.monotonic()
+            flows += [flow, start_flow(tmp_path)]  # at once: it has to wait for those that leave
+            while alive(list(everybody.values())):
+                assert time.monotonic() - begin < GONE_SECONDS, alive(list(everybody.values()))
+                time.sleep(0.05)
+            _, said = flow.communicate(timeout=GONE_SECONDS)
+            assert re.search(words, said), said
+            assert flow.returncode == (143 if how == signal.SIGTERM else -9 if who == "flow" else 1)
+            assert begins(said) == saved
+            flow = flows[-1]
+            if saves:
+                found = latest(tmp_path / "checkpoints")
+                assert found is not None
+                saved = int(found.name.rpartition("-")[2])
+                assert saved >= before
+        out, said = flow.communicate(timeout=PATIENCE_SECONDS)
+    finally:
+        for one in flows:
+            one.kill()
     assert WHOLE in out, said
-    saved = how == signal.SIGTERM or who in ("flow", "torchrun", "guardian")
-    assert ("resumes after step" in said) is saved
-    steps = [step for step, _ in read_history(tmp_path)["together/total"]]
-    assert steps == list(range(1, STEPS + 1))
+    assert begins(said) == saved
+    assert logged(tmp_path) == list(range(1, STEPS + 1))
 
 
 @pytest.mark.slow
@@ -347,5 +370,4 @@ def test_a_kill_at_any_moment_leaves_nothing_and_loses_nothing(number: int, tmp_
         time.sleep(0.05)
     out, said = again.communicate(timeout=PATIENCE_SECONDS)
     assert WHOLE in out, said
-    steps = [step for step, _ in read_history(tmp_path)["together/total"]]
-    assert steps == list(range(1, STEPS + 1))
+    assert logged(tmp_path) == list(range(1, STEPS + 1))
