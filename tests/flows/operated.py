@@ -123,25 +123,26 @@ class Operation:
         states = (*states, "Rejected") if "Completed" in states else states
 
         def reached() -> bool:
-            state = self.run(run_id).state
+            state = client.read_flow_run(run_id).state
             assert state is not None
             if state.is_final() and state.name not in states:
                 raise AssertionError(f"{state.name}: {state.message}\n{self.logs(run_id)[-3000:]}")
             return state.name in states
 
-        until(reached, seconds, f"run in state {states}")
+        with self.client() as client:
+            until(reached, seconds, f"run in state {states}")
         state = self.run(run_id).state
         return (state and state.message) or ""
 
     def wait_for_log(self, run_id: UUID, words: str, seconds: float = RUN_SECONDS) -> None:
         """Wait until a run has logged some words."""
-        until(lambda: words in self.logs(run_id), seconds, f"{words!r} in the log")
+        with self.client() as client:
+            until(lambda: words in logs(client, run_id), seconds, f"{words!r} in the log")
 
     def logs(self, run_id: UUID) -> str:
         """What a run has logged."""
-        wanted = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run_id]))
         with self.client() as client:
-            return "\n".join(one.message for one in client.read_logs(wanted, limit=200))
+            return logs(client, run_id)
 
     def cancel(self, run_id: UUID) -> None:
         """What the button does."""
@@ -222,6 +223,12 @@ class Operation:
         return str(self.mlflow.get_experiment_by_name("quartet").experiment_id)
 
 
+def logs(client: SyncPrefectClient, run_id: UUID) -> str:
+    """What a run has logged, by a client that is open: making one costs more than asking."""
+    wanted = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run_id]))
+    return "\n".join(one.message for one in client.read_logs(wanted, limit=200))
+
+
 def weights(manifest: Manifest) -> dict[str, str]:
     """Digests of a stage's weights by file."""
     found = {
@@ -240,7 +247,7 @@ def until(reached: Callable[[], bool], seconds: float, what: str) -> None:
     end = time.monotonic() + seconds
     while not reached():
         assert time.monotonic() < end, f"waited {seconds:.0f} s in vain for {what}"
-        time.sleep(0.2)
+        time.sleep(0.5)
 
 
 @contextmanager

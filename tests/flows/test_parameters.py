@@ -45,7 +45,7 @@ def test_changed_from_preset_names_what_differs_in_the_order_of_the_form() -> No
     assert list(changed) == ["seed", "ppo.kl_coef", "ppo.lora.rank", "ppo.lora.alpha"]
     assert changed["ppo.kl_coef"] == 0.16
     opened = load_preset("quickstart").model_copy(update={"preset": "custom"})
-    assert changed_from_preset(opened)["ppo.kl_coef"] == 0.08  # against the defaults
+    assert changed_from_preset(opened)["ppo.kl_coef"] == 0.2  # against the defaults
 
 
 def test_load_preset_sets_a_field_that_the_preset_does_not_name() -> None:

@@ -39,7 +39,7 @@ def test_quickstart_has_the_settings_that_were_tried() -> None:
         128,
         64,
     )
-    assert (p.ppo.kl_coef, p.ppo.gae_lambda, p.ppo.missing_eos_penalty) == (0.08, 0.95, 3.0)
+    assert (p.ppo.kl_coef, p.ppo.gae_lambda, p.ppo.missing_eos_penalty) == (0.2, 0.95, 3.0)
     assert p.evaluate.prompts >= 512
 
 

@@ -114,7 +114,8 @@ def test_quickstart_stops_or_is_rejected_when_preferences_are_shuffled(
 def test_quickstart_goes_on_with_a_weak_reward_model_if_told_and_is_rejected(
     quartet: Run, accepted: dict[str, Any]
 ) -> None:
-    control = quartet(*shuffled(accepted, 0), "reward_quality.stop_if_weak=false")
+    further = ("reward_quality.stop_if_weak=false", "ppo.iterations=10")
+    control = quartet(*shuffled(accepted, 0), *further)
     assert stage(control, "reward-quality")["metrics"]["reward_quality/weak"] == 1
     assert not control["verdict"]["accepted"]
     assert control["verdict"]["reasons"]
@@ -124,7 +125,7 @@ def test_both_servers_show_the_best_policy_on_their_first_page(
     quartet: Run, accepted: dict[str, Any], results: list[dict[str, Any]]
 ) -> None:
     """This module's runs are of all kinds: accepted, rejected, failed and cancelled."""
-    quartet("ppo.kl_coef=0.16", name="a shorter leash")
+    quartet("evaluate.prompts=400", name="judged by fewer")
     quartet("evaluate.max_kl_to_reference=0.01", "evaluate.prompts=64", name="too near")
     good = [one for one in results if one["verdict"]["accepted"]]
     top = max(one["final"]["final/gold_gain_low"] for one in good)

@@ -112,7 +112,7 @@ def test_version_and_presets_with_their_values_answer_at_once(tmp_path: Path) ->
     lines = [line.split() for line in rest]
     same = next(place for place, words in enumerate(lines) if words[:2] == ["seed", "0"])
     assert not any(words[0] == "*" for words in lines[same:] if words)
-    assert any(words[:3] == ["*", "ppo.kl_coef", "0.08"] for words in lines)
+    assert any(words[:3] == ["*", "ppo.kl_coef", "0.2"] for words in lines)
     assert any(words[:2] == ["ppo.gae_lambda", "0.95"] for words in lines)
     done = quartet("presets", "quikstart", home=home)
     assert (done.returncode, done.stdout) == (2, "")
