@@ -323,14 +323,15 @@ ENDS: list[tuple[str, signal.Signals, str, bool]] = [
 
 @pytest.mark.slow
 def test_whoever_is_ended_all_end_and_the_next_attempt_resumes(tmp_path: Path) -> None:
-    flow, flows, saved = start_flow(tmp_path), [], 0
+    flow, saved = start_flow(tmp_path), 0
+    flows = [flow]
     try:
         for who, how, words, saves in ENDS:
             everybody = pids(flow, tmp_path)
             before = logged(tmp_path)[-1]
             os.kill(everybody[who], how)
             begin = time.monotonic()
-            flows += [flow, start_flow(tmp_path)]  # at once: it has to wait for those that leave
+            flows.append(start_flow(tmp_path))  # at once: it has to wait for those that leave
             while alive(list(everybody.values())):
                 assert time.monotonic() - begin < GONE_SECONDS, alive(list(everybody.values()))
                 time.sleep(0.05)
