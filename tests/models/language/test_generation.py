@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -213,15 +214,18 @@ def test_sampled_frequencies_follow_the_softmax(make_network: Callable[..., Any]
 def test_stored_logprobs_are_those_of_a_full_forward(
     make_network: Callable[..., Any], family: str, changes: dict[str, float]
 ) -> None:
-    """Cached decoding, with rows leaving the batch, against one packed pass over whole rows."""
+    """Cached decoding, with rows leaving the batch, against one packed pass in double precision."""
     model = make_network(family)
     sampled = _sample(model, PROMPTS * 3, **changes)
     rows = Sequences.from_lists(PROMPTS * 3, [completion.token_ids for completion in sampled])
     distribution = TokenDistribution.of(SamplingConfig(**changes), EOS)
-    again = token_logprobs(model, rows, distribution=distribution).logprobs
-    for completion, row in zip(sampled, again.tolist(), strict=True):
-        # float32, products of other shapes: logits of size 10 carry about 1e-6 each.
-        assert completion.logprobs == pytest.approx(row[: len(completion.logprobs)], abs=2e-5)
+    whole = token_logprobs(model, rows, distribution=distribution).logprobs
+    exact = token_logprobs(deepcopy(model).double(), rows, distribution=distribution).logprobs
+    # float32, logits of size 10 and more: what a pass over whole rows is off by depends on the
+    # processor, and decoding may be off by twice as much.
+    off = max(2e-5, 2 * float((whole - exact).abs().max()))
+    for completion, row in zip(sampled, exact.tolist(), strict=True):
+        assert completion.logprobs == pytest.approx(row[: len(completion.logprobs)], abs=off)
 
 
 def test_completions_are_never_shorter_than_asked(make_network: Callable[..., Any]) -> None:
