@@ -22,7 +22,6 @@ from models.errors import DataError, DivergedError, ParameterError, TeamError
 from models.evaluation.samples import Samples
 from models.language.config import SamplingConfig
 from models.runtime import TrainingRun, ignore
-from tasks.machine import teams
 from tasks.machine.guardian import descendants
 from tasks.machine.teams import held_lock
 from tasks.results.curves import read_history
@@ -152,7 +151,6 @@ def test_errors_of_any_process_come_as_they_were_raised(
     what: str, kind: type[Exception], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(learning, "TIMEOUT_SECONDS", 6.0)
-    monkeypatch.setattr(teams, "LEAVE_SECONDS", 3)  # one that hangs does not leave
     with pytest.raises(kind, match=words):
         learn(tmp_path, what)
     assert not alive(json.loads((tmp_path / "out" / "pids.json").read_text()))
