@@ -13,7 +13,7 @@ import contextlib
 import os
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -50,8 +50,10 @@ CERTIFICATES: dict[Kind, tuple[str, ...]] = {
 }
 """The variables that name a certificate authority of one's own."""
 
-CONNECTIONS = Path("/proc/net")
+PROCESSES = Path("/proc")
 """Where Linux tells who listens."""
+AT_LOOPBACK = ("0100007F", "00000000", "0" * 32, "0000000000000000FFFF00000100007F")
+"""The addresses, as it writes them, at which one is reached through `HOST`."""
 ANSWER_SECONDS = 5.0
 ANSWER_BYTES = 1000
 
@@ -167,16 +169,31 @@ def is_loopback(url: str) -> bool:
 
 def held_by_another_account(port: int) -> bool:
     """Whether another account than ours listens on a port of loopback; Linux alone can tell."""
-    for name in ("tcp", "tcp6"):
-        try:
-            rows = [line.split() for line in (CONNECTIONS / name).read_text().splitlines()[1:]]
-        except OSError:
-            continue
-        for row in rows:
-            listens = row[3] == "0A"
-            if listens and int(row[1].rpartition(":")[2], 16) == port:
-                return int(row[7]) != os.geteuid()
-    return False
+    return any(account != os.geteuid() for account, _ in _listening(port))
+
+
+def served_by_others(port: int, processes: Collection[int]) -> bool:
+    """Whether somebody listens on a port of loopback, but none of these; Linux alone can tell."""
+    sockets = {name for _, name in _listening(port)}
+    return bool(sockets) and not any(sockets & set(_open_files(pid)) for pid in processes)
+
+
+def _listening(port: int) -> Iterator[tuple[int, str]]:
+    """The account of each socket that takes connections to a port, and its name among files."""
+    for table in ("tcp", "tcp6"):
+        with contextlib.suppress(OSError):
+            for line in (PROCESSES / "net" / table).read_text().splitlines()[1:]:
+                row = line.split()
+                address, _, number = row[1].rpartition(":")
+                if row[3] == "0A" and address in AT_LOOPBACK and int(number, 16) == port:
+                    yield int(row[7]), f"socket:[{row[9]}]"
+
+
+def _open_files(pid: int) -> Iterator[str]:
+    with contextlib.suppress(OSError):
+        for file in (PROCESSES / str(pid) / "fd").iterdir():
+            with contextlib.suppress(OSError):
+                yield str(file.readlink())
 
 
 def _get(client: httpx.Client, url: str, headers: dict[str, str]) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from models.errors import QuartetError
 from tasks.machine import guardian
+from tasks.machine.guardian import descendants
 from tasks.machine.launch import accounts_file
 from tasks.machine.logs import explain
 from tasks.machine.lookup import (
@@ -22,8 +23,8 @@ from tasks.machine.lookup import (
     NotOpenedError,
     RunningServer,
     find_server,
-    held_by_another_account,
     loopback_url,
+    served_by_others,
 )
 from tasks.machine.password import password_file
 
@@ -113,7 +114,7 @@ def wait_for_server(
 
     Raises:
         QuartetError: It ended or did not answer in time, with the end of its log; or another
-            account took the port meanwhile.
+            process took the port meanwhile.
     """
     begin = last_message = time.monotonic()
     trouble = ""
@@ -123,15 +124,15 @@ def wait_for_server(
         if status is not None:
             what = f"ended with status {status} while starting"
             raise QuartetError(explain(child.name, what, child.log))
-        if held_by_another_account(port):
-            raise QuartetError(
-                f"another account of this machine serves port {port}; choose another port with "
-                f"`--{kind.lower()}-port`"
-            )
+        ours = descendants(child.process.pid)
+        if ours and served_by_others(port, ours):
+            raise _taken(kind, port)
         try:
             if (found := find_server(kind, loopback_url(kind, port), environment)) is not None:
                 return found
         except NotOpenedError as error:
+            if kind == "Prefect":  # which keeps no accounts: ours takes the password it was given
+                raise _taken(kind, port) from error
             root = child.log.parent.parent
             raise QuartetError(
                 f"{kind} does not accept the password in {password_file(root)}: its accounts were "
@@ -147,3 +148,10 @@ def wait_for_server(
             last_message = time.monotonic()
             say(f"{kind} server: still starting, {waited:.0f} s ({child.log})")
         time.sleep(0.2)
+
+
+def _taken(kind: Kind, port: int) -> QuartetError:
+    return QuartetError(
+        f"another process has taken port {port} while {kind} started; end that one, or choose "
+        f"another port with `--{kind.lower()}-port`"
+    )

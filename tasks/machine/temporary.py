@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pydantic import SecretStr
 
 from models.errors import QuartetError
-from tasks.machine.logs import remedy
+from tasks.machine.logs import remedy, tail
 from tasks.machine.lookup import HOST, find_server, loopback_url
 from tasks.machine.password import USER
 from tasks.machine.servers import Child, start_child
@@ -34,6 +34,10 @@ started: list[str] = []
 """Addresses of servers that this process has started."""
 
 LOOK_SECONDS = 0.1
+
+
+class _PortTakenError(QuartetError):
+    """Another process got the port between its choice and its use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +88,12 @@ def ensure_prefect(settings: Settings, meanwhile: Callable[[], object] = lambda:
         return  # Prefect itself says that there is none
     coming = _coming.pop() if _coming else _start(settings)
     meanwhile()
-    _wait(coming, float(os.environ.get(TIMEOUT) or 120))
+    seconds = float(os.environ.get(TIMEOUT) or 120)
+    try:
+        _wait(coming, seconds)
+    except _PortTakenError:
+        coming = _start(settings)
+        _wait(coming, seconds)
     started.append(loopback_url("Prefect", coming.port))
     os.environ["PREFECT_API_URL"] = started[-1]
     os.environ["PREFECT_API_AUTH_STRING"] = coming.login
@@ -134,7 +143,7 @@ def _start(settings: Settings) -> _Coming:
 
 def _wait(coming: _Coming, seconds: float) -> None:
     begin, child = time.monotonic(), coming.child
-    while not _answers(coming.port, coming.login):
+    while not _answers(coming):
         waited = time.monotonic() - begin
         status = child.ended()
         if status is None and waited < seconds:
@@ -147,14 +156,16 @@ def _wait(coming: _Coming, seconds: float) -> None:
             "running with `quartet up`"
         )
         cure = remedy(child.name, child.log) or (busy if status is None else "see its log")
-        raise QuartetError(
+        taken = "address already in use" in tail(child.log)
+        raise (_PortTakenError if taken else QuartetError)(
             f"the temporary Prefect server did not start ({what}): {cure}; its log is {child.log}"
         )
 
 
-def _answers(port: int, login: str) -> bool:
-    environment = {**os.environ, "PREFECT_API_AUTH_STRING": login}
+def _answers(coming: _Coming) -> bool:
+    environment = {**os.environ, "PREFECT_API_AUTH_STRING": coming.login}
     try:
-        return find_server("Prefect", loopback_url("Prefect", port), environment) is not None
+        found = find_server("Prefect", loopback_url("Prefect", coming.port), environment)
+        return found is not None and found.closed  # with our password: it is no one else's
     except QuartetError:  # answers, but is not ready yet
         return False

@@ -36,7 +36,8 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from tasks.settings import Settings
 from tasks.tracking.client import Tracker
 from tasks.tracking.sync import Seen
-from tests.flows.operated import free_ports, until
+from tests.flows.operated import until
+from tests.ports import free_ports
 
 NAME = re.compile(r"\b(?:[0-9a-f]{32}|[0-9a-f]{64})\b")
 """An id of a run or a digest."""

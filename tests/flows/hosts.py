@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.flows.operated import QUARTET, READY_SECONDS, Operation, free_ports, until
+from tests.flows.operated import QUARTET, READY_SECONDS, Operation, until
+from tests.ports import free_ports
 
 FORWARD = """
 import asyncio, sys

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -27,6 +26,7 @@ from flows.forms import RunForm, StageForm
 from tasks.machine.guardian import descendants
 from tasks.results.manifests import list_published
 from tasks.results.store import Manifest
+from tests.ports import free_ports
 
 IN_TWO = {"QUARTET_PROCESSES": "2", "QUARTET_DEVICE": "cpu"}
 """Job variables of a run whose trainings are two processes."""
@@ -299,13 +299,3 @@ def operated(
         if process.poll() is None:
             process.send_signal(signal.SIGINT)
         process.wait(timeout=90)
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [int(one.getsockname()[1]) for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports

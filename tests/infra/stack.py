@@ -18,8 +18,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.flows.operated import free_ports, until
+from tests.flows.operated import until
 from tests.infra.composed import INFRA, ROOT, search_path, services_of, settings
+from tests.ports import free_ports
 
 PORTS = {"postgres": 5432, "redis": 6379, "s3": 8333, "mlflow": 5000, "worker": 8080}
 APIS = ("prefect-a", "prefect-b")

@@ -12,8 +12,9 @@ from tasks.machine.lookup import Kind
 from tasks.machine.postgres import check_database
 from tasks.settings import Settings
 from tests.flows.conftest import TINY
-from tests.flows.operated import Operation, free_ports, operated
+from tests.flows.operated import Operation, operated
 from tests.infra.stack import Stack
+from tests.ports import free_ports
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

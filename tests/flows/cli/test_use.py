@@ -37,6 +37,7 @@ from tasks.results.store import Manifest, Store, list_files, write_manifest
 from tasks.settings import load_settings
 from tasks.stages.resolve import model_folder
 from tests.models.language.damaged_folders import DAMAGES, HARMLESS, edit
+from tests.ports import free_port
 
 PROGRAM = (
     "import typer\n"
@@ -187,12 +188,6 @@ def test_chat_goes_on_after_a_prompt_that_is_too_long(home: Path, folder: Path) 
 
 
 # --- serve ----------------------------------------------------------------------------------------
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 @contextlib.contextmanager

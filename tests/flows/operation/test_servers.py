@@ -9,7 +9,7 @@ from flows.operation.servers import choose_servers
 from models.errors import QuartetError
 from tasks.machine.lookup import Kind
 from tasks.settings import Settings
-from tests.flows.operated import free_ports
+from tests.ports import free_ports
 
 
 def _ports() -> dict[Kind, int]:

@@ -16,6 +16,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.settings import PREFECT_API_AUTH_STRING, temporary_settings
 
 from tasks.machine.guardian import descendants
+from tests.ports import free_ports
 
 FLOW = """
 import time
@@ -46,13 +47,6 @@ deployments:
   schedules:
   - {{slug: weekly, active: false, cron: "0 3 * * 0"}}
 """
-
-
-def free_ports() -> tuple[int, int]:
-    with socket.socket() as first, socket.socket() as second:
-        first.bind(("127.0.0.1", 0))
-        second.bind(("127.0.0.1", 0))
-        return first.getsockname()[1], second.getsockname()[1]
 
 
 def wait_until(what: Callable[[], bool], seconds: float) -> bool:
@@ -120,7 +114,7 @@ class Place:
 def place(tmp_path: Path) -> Place:
     (tmp_path / "tiny.py").write_text(FLOW)
     (tmp_path / "prefect.yaml").write_text(DEPLOYMENTS.format(folder=tmp_path))
-    prefect, mlflow = free_ports()
+    prefect, mlflow = free_ports(2)
     return Place(folder=tmp_path, prefect=prefect, mlflow=mlflow)
 
 

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -18,6 +17,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from models.rollouts.config import RolloutServer
+from tests.ports import free_port
 
 KEY = "a-key-for-the-tests"
 PROGRAM = (
@@ -61,9 +61,7 @@ def served(model: Path, scratch: Path) -> Iterator[Served]:
     folder.mkdir()
     key_file = scratch / "key"
     key_file.write_text(KEY, encoding="ascii")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = int(free.getsockname()[1])
+    port = free_port()
     home = {"QUARTET_HOME": str(scratch / "home"), "QUARTET_SERVE_KEY": KEY}
     options = ["--port", str(port), "--allow-updates", str(folder)]
     process = subprocess.Popen(

@@ -21,12 +21,7 @@ from tasks.machine.lookup import (
     loopback_url,
 )
 from tasks.machine.servers import start_child, wait_for_server
-
-
-def free_port() -> int:
-    with socket.socket() as opened:
-        opened.bind(("127.0.0.1", 0))
-        return int(opened.getsockname()[1])
+from tests.ports import free_port
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -83,8 +84,11 @@ def _lives(pid: int) -> bool:
 def test_who_listens_is_not_known_without_proc(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lookup, "CONNECTIONS", tmp_path)
-    assert not lookup.held_by_another_account(80)
+    monkeypatch.setattr(lookup, "PROCESSES", tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as opened:
+        port = opened.getsockname()[1]
+        assert not lookup.held_by_another_account(port)
+        assert not lookup.served_by_others(port, [])
 
 
 def test_memory_is_the_machines_without_control_groups(

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,14 +14,10 @@ from models.errors import QuartetError
 from tasks.machine.guardian import descendants
 from tasks.machine.launch import server_command, server_environment, worker_environment
 from tasks.machine.logs import explain, tail
+from tasks.machine.lookup import Kind
 from tasks.machine.servers import Child, start_child, wait_for_server
 from tasks.settings import Settings
-
-
-def free_port() -> int:
-    with socket.socket() as opened:
-        opened.bind(("127.0.0.1", 0))
-        return int(opened.getsockname()[1])
+from tests.ports import free_port
 
 
 def alive(pid: int) -> bool:
@@ -253,6 +248,43 @@ def test_wait_for_server_is_bounded_and_tells_of_a_server_that_never_answers(
         wait_for_server("Prefect", free_port(), child, os.environ, say=print, seconds=1.0)
     child.process.send_signal(signal.SIGTERM)
     child.stop()
+
+
+ANSWERING = """
+import http.server, sys
+class Healthy(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        health = self.path.endswith("/health")
+        self.send_response(200 if health or sys.argv[2] == "open" else 401)
+        self.end_headers()
+        self.wfile.write((b"true" if "api" in self.path else b"OK") if health else b"3.8")
+    def log_message(self, *words): pass
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Healthy).serve_forever()
+"""
+
+
+@pytest.mark.parametrize("kind", ["Prefect", "MLflow"])
+@pytest.mark.parametrize("closed", ["open", "closed"])
+def test_a_server_of_others_that_took_the_port_meanwhile_is_not_taken_for_ours(
+    tmp_path: Path, kind: Kind, closed: str
+) -> None:
+    port = free_port()
+    program = [sys.executable, "-c", ANSWERING, str(port), closed]
+    slow = [sys.executable, "-c", "import time; time.sleep(300)"]
+    child = start_child(kind, slow, log=tmp_path / "logs" / "x.log", environment=os.environ)
+    with subprocess.Popen(program) as others:
+        try:
+            with pytest.raises(QuartetError, match=f"taken port {port} .*`--{kind.lower()}-port`"):
+                wait_for_server(kind, port, child, os.environ, say=print)
+        finally:
+            others.kill()
+            child.stop()
+    child = start_child(kind, program, log=tmp_path / "logs" / "x.log", environment=os.environ)
+    try:
+        if closed == "open":
+            assert wait_for_server(kind, port, child, os.environ, say=print).version == "3.8"
+    finally:
+        child.stop()
 
 
 def test_mlflow_server_explains_a_database_from_a_newer_version(home: Path) -> None:

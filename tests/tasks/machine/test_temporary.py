@@ -91,6 +91,33 @@ def test_temporary_server_that_does_not_start_is_one_line(
     assert "its log is" in line
 
 
+TAKEN = """
+import http.server, pathlib, sys, threading, time
+if not pathlib.Path("taken").exists():
+    pathlib.Path("taken").touch()
+    class Open(http.server.BaseHTTPRequestHandler):  # somebody's server that asks for nothing
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"true" if self.path.endswith("/health") else b'"3.8"')
+    port = int(sys.argv[sys.argv.index("--port") + 1])
+    server = http.server.HTTPServer(("127.0.0.1", port), Open)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    time.sleep(2)
+    sys.exit(f"[Errno 98] error while attempting to bind on {port}: address already in use")
+"""
+
+
+def test_temporary_server_whose_port_was_taken_meanwhile_gets_another_one(tmp_path: Path) -> None:
+    done = ask(tmp_path, TAKEN + STUB)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "taken").exists()
+    assert done.stdout.split()[1] == "401"
+    done = ask(tmp_path, "import sys; sys.exit('address already in use')")
+    assert done.returncode == 1
+    assert "did not start" in done.stderr
+
+
 BEGIN = """
 import sys
 from tasks.machine import temporary

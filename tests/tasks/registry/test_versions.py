@@ -2,7 +2,6 @@
 
 import logging
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -30,6 +29,7 @@ from tasks.run.pipeline import PipelineRun
 from tasks.settings import load_settings
 from tasks.tracking import outages
 from tasks.tracking.client import Tracker
+from tests.ports import free_port
 
 PIPELINE = PipelineRun(name="toy-1", preset="hh-rlhf", seed=0, run_id="")
 Publish = Callable[..., StageRef]
@@ -172,7 +172,7 @@ def test_register_only_warns_when_the_server_is_away(
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     ref = publish("sft", "a" * 64)
-    monkeypatch.setenv("QUARTET_TRACKING_URI", f"http://127.0.0.1:{_free_port()}")
+    monkeypatch.setenv("QUARTET_TRACKING_URI", f"http://127.0.0.1:{free_port()}")
     with caplog.at_level(logging.WARNING):
         register(ref, PIPELINE)
     assert "MLflow failed at the registration of hh-rlhf-sft" in caplog.text
@@ -299,16 +299,10 @@ def test_find_version_refuses_a_name_of_another_form(home: Path, name: str) -> N
         version(name)
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture
 def mlflow_server(home: Path, tmp_path: Path) -> Iterator[str]:
     """A real MLflow server on loopback that keeps the artifacts itself."""
-    port = _free_port()
+    port = free_port()
     process = subprocess.Popen(
         [
             sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port),

@@ -21,6 +21,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from tasks.run import device_slot
 from tasks.run.device_slot import limit_name, training_slot
 from tasks.settings import load_settings
+from tests.ports import free_port
 
 TRAIN = """
 import sys
@@ -258,9 +259,7 @@ def test_training_goes_on_where_the_api_is_gone(
 ) -> None:
     listener = socket.create_server(("127.0.0.1", 0), backlog=1)  # takes calls, answers none
     silent = f"http://127.0.0.1:{listener.getsockname()[1]}/api"
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        closed = f"http://127.0.0.1:{unused.getsockname()[1]}/api"
+    closed = f"http://127.0.0.1:{free_port()}/api"
     reached = []
 
     @flow

@@ -2,7 +2,6 @@
 
 import http.server
 import logging
-import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from tasks.tracking.outages import tolerated
 from tasks.tracking.queries import every, tagged
 from tasks.tracking.recording import flatten, log_missing
 from tasks.tracking.sync import sync
+from tests.ports import free_port
 
 
 @pytest.fixture
@@ -240,9 +240,7 @@ def answering(status: int | None) -> Iterator[str]:
 def test_tracker_check_says_what_to_do_when_no_server_answers(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"http://127.0.0.1:{free.getsockname()[1]}"
+    address = f"http://127.0.0.1:{free_port()}"
     monkeypatch.setenv("QUARTET_TRACKING_URI", address)
     tracker = Tracker(load_settings())  # connects to nothing yet
     with pytest.raises(QuartetError, match="does not answer") as raised:

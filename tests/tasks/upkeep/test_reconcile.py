@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from tasks.machine.liveness import Note, announced
 from tasks.settings import load_settings
 from tasks.tracking.client import Tracker
 from tasks.upkeep.reconcile import end_lost_run, reconcile
+from tests.ports import free_port
 
 EARLY = """
 import os, signal
@@ -211,9 +211,7 @@ def test_a_note_that_nobody_knows_is_removed() -> None:
 
 
 def test_what_prefect_could_not_be_told_is_tried_again(left: Left) -> None:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        address = f"http://127.0.0.1:{unused.getsockname()[1]}/api"
+    address = f"http://127.0.0.1:{free_port()}/api"
     with temporary_settings({PREFECT_API_URL: address}):
         (sentence,) = reconcile(load_settings())
     assert "Prefect could not be updated" in sentence
