@@ -23,6 +23,24 @@ settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")  # a busy machine fails no test
 
 
+LONGEST = [
+    f"{name}.py"
+    for name in ("test_quickstart", "test_hosts", "test_operated", "test_compose", "test_crash")
+]
+"""Files that take many minutes, the longest first."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin long files first, so that none of them is left for one worker at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+
+    def order(item: pytest.Item) -> int:
+        name = item.path.name
+        return LONGEST.index(name) if name in LONGEST else len(LONGEST) + (item.path not in slow)
+
+    items.sort(key=order)
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Real data beside the checkout; a test that needs it is skipped where it is absent."""

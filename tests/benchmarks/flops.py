@@ -54,6 +54,12 @@ def iteration_flops(
     return sampling + judging + training
 
 
+def pretraining_flops(size: Size, blocks: int, block_tokens: int) -> float:
+    """Count the FLOPs that a step on so many blocks needs: forward and backward, with the head."""
+    head = 2.0 * size.width * size.vocabulary * block_tokens
+    return 3 * blocks * (_forward(size, block_tokens) + head)
+
+
 def _forward(size: Size, tokens: float) -> float:
     layer = 4 * size.width**2 + 3 * size.width * size.feed_forward
     pairs = tokens * (tokens + 1) / 2

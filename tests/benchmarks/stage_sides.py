@@ -1,8 +1,9 @@
-"""One side of the stage benchmark: SFT, reward modelling or sampling; run by `stages.py`.
+"""One side of the stage benchmark: pretraining, SFT, reward model or sampling; run by `stages.py`.
 
 Trainers of both sides are timed by the same callback, from the end of one epoch to the end of the
 next, so that loading, tokenising, checkpoints and held-out measurements are no part of it. Each
-epoch has every row once; the first is the warm-up.
+epoch has every row once; the first is the warm-up. Pretraining's rounds are of so many steps; its
+peer is a plain loop of torch.
 """
 
 import json
@@ -17,11 +18,25 @@ import torch
 from networks import causal_model, digest, tokenizer
 from quiet import Enough, Rounds, child_arguments, emit_header
 from transformers import TrainerCallback, trainer
-from workloads import CONTEXT, EOS_ID, PAD_ID, SIZES, WORKLOADS, Workload, prompt_blocks, stage_rows
+from workloads import (
+    BLOCK_TOKENS,
+    COMPLETION_TOKENS,
+    CONTEXT,
+    EOS_ID,
+    FIRST_WORD_ID,
+    PAD_ID,
+    SIZES,
+    WORKLOADS,
+    Workload,
+    prompt_blocks,
+    stage_rows,
+)
 
 STEPS_AN_EPOCH = 16
 """The project groups rows by length within so many batches: an epoch is one such window."""
 BATCH_SIZE = 16
+PRETRAINING_STEPS = 128
+"""Of a round."""
 NEVER_SAVED = 10**6
 KINDS = {
     "sft": ("completion",),
@@ -32,10 +47,11 @@ KINDS = {
 class EpochTimer(TrainerCallback):  # type: ignore[misc]
     """Ends a round with each epoch."""
 
-    def __init__(self, rounds: Rounds, tokens: int) -> None:
-        """Take the real tokens of an epoch."""
+    def __init__(self, rounds: Rounds, tokens: int, steps: int = STEPS_AN_EPOCH) -> None:
+        """Take the real tokens and the steps of an epoch."""
         self.rounds = rounds
         self.tokens = tokens
+        self.steps = steps
 
     def on_train_begin(self, *given: Any, **named: Any) -> None:
         """Begin the warm-up."""
@@ -43,7 +59,7 @@ class EpochTimer(TrainerCallback):  # type: ignore[misc]
 
     def on_step_end(self, args: Any, state: Any, control: Any, **named: Any) -> None:
         """End the round with the epoch's last step."""
-        if state.global_step % STEPS_AN_EPOCH == 0:
+        if state.global_step % self.steps == 0:
             self.rounds.end(tokens=self.tokens)
             self.rounds.begin()
 
@@ -62,6 +78,8 @@ def main() -> None:
     with suppress(Enough):
         if kind == "sampling":
             _sample(WORKLOADS[name], rounds, arguments.side)
+        elif kind == "pretrain":
+            _pretrain(name, rounds, arguments.side)
         else:
             _train(kind, name, rounds, arguments)
 
@@ -195,6 +213,68 @@ def _peer_rows(folder: Path) -> dict[str, Any]:
         "train_dataset": Dataset.from_list([json.loads(line) for line in lines]),
         "processing_class": AutoTokenizer.from_pretrained(folder / "model"),
     }
+
+
+def _pretrain(size: str, rounds: Rounds, side: str) -> None:
+    """Pretrain until `Enough` is raised from within."""
+    from models.families.config import ArchitectureConfig
+    from models.families.networks import build_model
+
+    shape = SIZES[size]
+    architecture = ArchitectureConfig(
+        layers=shape.layers, width=shape.width, heads=shape.heads, context=BLOCK_TOKENS
+    )
+    encoder = tokenizer(size)
+    model = build_model(architecture, encoder, seed=0)
+    assert model.config.intermediate_size == shape.feed_forward, "the floor is of another network"
+    emit_header(weights=digest(model))
+    tokens = PRETRAINING_STEPS * BATCH_SIZE * BLOCK_TOKENS
+    if side == "peer":
+        _plain_loop(model, rounds, tokens)
+        return
+    from models.training.config import PretrainConfig
+    from models.training.pretraining import pretrain
+
+    texts = stage_rows(size, tokens // sum(COMPLETION_TOKENS) * 4, ("text",))
+    lines = [json.dumps({"text": row["text"]}) + "\n" for row in texts]
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        encoder.save_pretrained(folder / "tokenizer")
+        (folder / "corpus.jsonl").write_text("".join(lines), encoding="utf-8")
+        (folder / "few.jsonl").write_text("".join(lines[:20]), encoding="utf-8")
+        trainer.DEFAULT_CALLBACKS.append(EpochTimer(rounds, tokens, PRETRAINING_STEPS))
+        pretrain(
+            tokenizer=folder / "tokenizer",
+            corpus=folder / "corpus.jsonl",
+            heldout=folder / "few.jsonl",
+            architecture=architecture,
+            config=PretrainConfig(
+                steps=rounds.most * PRETRAINING_STEPS,
+                batch_size=BATCH_SIZE,
+                block_tokens=BLOCK_TOKENS,
+                checkpoint_steps=NEVER_SAVED,
+            ),
+            run=_own_run(folder),
+        )
+
+
+def _plain_loop(model: Any, rounds: Rounds, tokens: int) -> None:
+    """What one writes without a trainer: AdamW on random blocks, gradients clipped."""
+    ids = torch.randint(
+        FIRST_WORD_ID, model.config.vocab_size, (tokens // BLOCK_TOKENS, BLOCK_TOKENS)
+    )
+    optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3, weight_decay=0.1)
+    model.train()
+    while True:
+        rounds.begin()
+        for batch in ids.split(BATCH_SIZE):
+            loss = model(input_ids=batch, labels=batch).loss
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            loss.item()
+        rounds.end(tokens=tokens)
 
 
 def _sample(workload: Workload, rounds: Rounds, side: str) -> None:

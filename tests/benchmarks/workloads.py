@@ -14,6 +14,8 @@ PROMPT_TOKENS = (8, 64)
 COMPLETION_TOKENS = (12, 126)
 """Shortest and longest completion of a demonstration or a preference."""
 CONTEXT = 512
+BLOCK_TOKENS = 64
+"""Of a block of pretraining, as the quickstart's."""
 MINIBATCHES = 4
 LEARNING_RATE = 1e-9
 """At a normal one completion lengths drift within a few iterations, and with them the work."""
@@ -60,13 +62,14 @@ SMALL = Size(vocabulary=4096, width=256, feed_forward=688, layers=6, heads=4)
 
 SIZES = {
     "tiny": Size(vocabulary=256, width=64, feed_forward=176, layers=2, heads=2),
+    "Q": Size(vocabulary=2000, width=128, feed_forward=352, layers=3, heads=4),
     "S": SMALL,
     "S4": replace(SMALL, width=512, feed_forward=1376, heads=8),
     "M": Size(vocabulary=8192, width=512, feed_forward=1376, layers=8, heads=8),
     "R135": Size(vocabulary=49152, width=576, feed_forward=1536, layers=30, heads=9),
 }
-"""S has 5.8 million parameters, M 29.5, R135 the 135 of SmolLM2, with as many heads for keys as for
-queries; S4 has four times the FLOPs of S a token."""
+"""Q is the quickstart's, of 0.86 million parameters; S has 5.8, M 29.5, R135 the 135 of SmolLM2,
+with as many heads for keys as for queries; S4 has four times the FLOPs of S a token."""
 
 WORKLOADS = {
     "S64": Workload(size="S", rollouts=32, new_tokens=64),
