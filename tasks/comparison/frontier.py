@@ -14,12 +14,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.lines import Line2D
 
 from tasks.comparison.plots import add_run_legend, annotate, give_room
 from tasks.comparison.runs import JUDGES, RunRecord, letter
 from tasks.comparison.statistics import gain_of, keep_whole, same_judge
-from tasks.reports.style import INK, QUIET, RUN_COLOURS, new_figure, save_png, smooth, style_axes
+from tasks.reports.style import (
+    INK,
+    QUIET,
+    RUN_COLOURS,
+    legend_entry,
+    new_figure,
+    save_png,
+    smooth,
+    style_axes,
+)
 
 OUTSIDE = ("gold", "judge_score")
 """Judges that PPO does not learn from, the most trusted first."""
@@ -129,14 +137,14 @@ def _scale(axes: Any) -> None:
 def _explain(panels: Sequence[Any], verdicts: Collection[str]) -> None:
     look: dict[str, Any] = {"linestyle": "none", "markersize": 9, "color": QUIET}
     handles = [
-        Line2D([], [], marker=marker, mec=INK, label=f"{verdict} (held-out prompts)", **look)
+        legend_entry(f"{verdict} (held-out prompts)", marker=marker, mec=INK, **look)
         for verdict, marker in MARKERS.items()
         if verdict in verdicts
     ]
-    handles.append(Line2D([], [], marker="o", color=QUIET, markersize=3.5, label="an iteration"))
+    handles.append(legend_entry("an iteration", marker="o", color=QUIET, markersize=3.5))
     judged = [
-        Line2D([], [], marker="s", label="the SFT model", **look),
-        Line2D([], [], color=QUIET, linewidth=2, label="95% interval of the gain"),
+        legend_entry("the SFT model", marker="s", **look),
+        legend_entry("95% interval of the gain", color=QUIET, linewidth=2),
     ]
     for axes, marks in zip(panels, (handles, judged), strict=False):
         axes.legend(handles=marks, loc="lower right", fontsize=10, frameon=False, labelcolor=INK)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.lines import Line2D
 
 from tasks.catalogue import Curve, entry
 from tasks.comparison.runs import Completion, RunRecord, letter
@@ -18,6 +17,7 @@ from tasks.reports.style import (
     INK,
     QUIET,
     RUN_COLOURS,
+    legend_entry,
     new_figure,
     save_png,
     say_empty,
@@ -137,7 +137,7 @@ def add_run_legend(
     lines += [(INK, common)] if common else []
     lines += [(QUIET, "their SFT model")] if sft else []
     handles = [
-        Line2D([], [], color=colour, linewidth=3, label=f"{label:.95}".replace("$", r"\$"))
+        legend_entry(f"{label:.95}".replace("$", r"\$"), color=colour, linewidth=3)
         for colour, label in lines
     ]
     figure.legend(

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from models.statistics.intervals import Interval
@@ -14,6 +13,7 @@ from tasks.reports.style import (
     INK,
     QUIET,
     RUN_COLOURS,
+    legend_entry,
     new_figure,
     save_png,
     say_empty,
@@ -62,7 +62,7 @@ def plot_gain_against_length(
         which = finite & (np.sign(ends) == sign)
         if which.any():
             axes.scatter(longer[which], gain[which], s=16, color=colour, alpha=0.45, linewidths=0)
-            handles.append(Line2D([], [], marker="o", linestyle="", color=colour, label=name))
+            handles.append(legend_entry(name, marker="o", linestyle="", color=colour))
     handles += _draw_means(axes, longer[finite], gain[finite])
     axes.axhline(0, color=INK, linewidth=0.8)
     axes.axvline(0, color=INK, linewidth=0.8, linestyle=":")
@@ -96,9 +96,7 @@ def _by_prompt(sides: Sequence[Sequence[Mapping[str, Any]]], judge: str) -> NDAr
     return differences
 
 
-def _draw_means(
-    axes: Any, longer: NDArray[np.float64], gain: NDArray[np.float64]
-) -> Sequence[Line2D]:
+def _draw_means(axes: Any, longer: NDArray[np.float64], gain: NDArray[np.float64]) -> Sequence[Any]:
     """Draw the mean gain of groups of prompts by difference of length, as many in each."""
     groups = min(GROUPS, len(longer) // FEWEST)
     if groups < 2:

@@ -16,6 +16,7 @@ from tasks.escaping import for_markdown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE)
@@ -55,6 +56,13 @@ def add_legend(axes: Any, handles: Sequence[Any] | None = None) -> None:
     """Add a legend where the data leave room."""
     legend = axes.legend(handles=handles, fontsize=10, frameon=True, labelcolor=INK)
     legend.get_frame().set(edgecolor="none", alpha=0.85)
+
+
+def legend_entry(label: str, **look: Any) -> "Line2D":
+    """What a legend shows of something that was drawn otherwise."""
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], label=label, **look)
 
 
 def add_title(figure: "Figure", text: str) -> None:

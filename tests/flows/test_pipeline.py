@@ -481,7 +481,7 @@ def test_pipeline_reuses_without_importing_torch(
         "import sys\n"
         "class Refuse:\n"
         "    def find_spec(self, name, *_):\n"
-        "        if name.split('.')[0] in ('torch', 'transformers', 'trl'):\n"
+        "        if name.split('.')[0] in ('torch', 'transformers', 'trl', 'matplotlib'):\n"
         "            raise AssertionError(f'{name} was imported')\n"
         "sys.meta_path.insert(0, Refuse())\n"
         "from flows.cli.app import main\n"

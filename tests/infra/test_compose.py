@@ -173,7 +173,10 @@ def nothing_is_lost(team: Team, run: str) -> None:
         return {one["name"]: one["state"]["name"] for one in found}
 
     # What happens to a task run arrives as an event, perhaps seconds later.
-    until(lambda: list(tasks().values()) == ["Completed"] * STAGES, 90, "every task run's events")
+    try:
+        until(lambda: list(tasks().values()) == ["Completed"] * STAGES, 90, "every task's events")
+    except AssertionError as error:
+        raise AssertionError(f"{error}: {tasks()}") from error
     (parent,) = search(team, f"tags.`prefect.flow_run_id` = '{run}'")
     stages = search(team, f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
     assert len(stages) == STAGES
