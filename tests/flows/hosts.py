@@ -48,8 +48,9 @@ def hosts_possible() -> str:
         return "only root makes network namespaces"
     if shutil.which("ip") is None or shutil.which("unshare") is None:
         return "there is no ip or unshare (packages iproute2, util-linux)"
-    tried = subprocess.run(["ip", "netns", "add", "quartet-try"], capture_output=True, check=False)
-    subprocess.run(["ip", "netns", "delete", "quartet-try"], capture_output=True, check=False)
+    name = f"quartet-try-{os.getpid()}"  # other workers try at the same time
+    tried = subprocess.run(["ip", "netns", "add", name], capture_output=True, check=False)
+    subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
     return "" if tried.returncode == 0 else "this system allows no network namespaces"
 
 
