@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from pydantic import SecretStr
 
@@ -34,6 +35,8 @@ started: list[str] = []
 """Addresses of servers that this process has started."""
 
 LOOK_SECONDS = 0.1
+LOGS = 10
+"""How many stay, the newest, for who wants to know why a command failed."""
 
 
 class _PortTakenError(QuartetError):
@@ -131,7 +134,7 @@ def _start(settings: Settings) -> _Coming:
     }
     command = [sys.executable, *COMMAND, "--port", str(port), *OPTIONS]
     folder = settings.root / "logs"
-    for older in folder.glob("prefect-of-*.log"):
+    for older in sorted(folder.glob("prefect-of-*.log"), key=_written)[: 1 - LOGS]:
         older.unlink(missing_ok=True)  # a server that still runs keeps its own open
     log = folder / f"prefect-of-{os.getpid()}.log"
     child = start_child(
@@ -139,6 +142,13 @@ def _start(settings: Settings) -> _Coming:
     )
     atexit.register(child.stop)  # after Prefect has sent what it still holds
     return _Coming(child, port, login)
+
+
+def _written(log: Path) -> float:
+    try:
+        return log.stat().st_mtime
+    except OSError:  # another command has removed it
+        return 0.0
 
 
 def _wait(coming: _Coming, seconds: float) -> None:

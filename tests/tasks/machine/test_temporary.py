@@ -66,9 +66,15 @@ def test_temporary_server_asks_for_a_password_and_ends_with_its_command(tmp_path
     (log,) = tmp_path.glob("logs/prefect-of-*.log")
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", urlsplit(address).port or 0))
+    for number in range(20):
+        older = tmp_path / "logs" / f"prefect-of-0-{number}.log"
+        older.touch()
+        os.utime(older, (number, number))
     ask(tmp_path, STUB)
-    assert len(list(tmp_path.glob("logs/prefect-of-*.log"))) == 1
-    assert not log.exists()
+    left = {path.name for path in tmp_path.glob("logs/prefect-of-*.log")}
+    assert len(left) == 10
+    assert {log.name, "prefect-of-0-19.log"} < left
+    assert "prefect-of-0-11.log" not in left
 
 
 @pytest.mark.parametrize(
