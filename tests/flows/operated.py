@@ -18,7 +18,12 @@ import pytest
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterId,
+    LogFilter,
+    LogFilterFlowRunId,
+)
 from prefect.client.schemas.objects import FlowRun
 from prefect.states import Cancelling, Scheduled
 
@@ -171,6 +176,12 @@ class Operation:
         found = {run.data.tags["quartet.stage"]: run for run in runs}
         assert len(found) == len(runs), "a stage has several runs"
         return found
+
+    def task_states(self, run_id: UUID) -> list[str | None]:
+        """The states of a flow run's tasks, by name."""
+        wanted = FlowRunFilter(id=FlowRunFilterId(any_=[run_id]))
+        with self.client() as client:
+            return [one.state_name for one in client.read_task_runs(flow_run_filter=wanted)]
 
     def log_times(self, run_id: UUID, words: str) -> list[float]:
         """When a run logged some words, in seconds since 1970, in order."""

@@ -153,3 +153,16 @@ def _pairs(rows: Any) -> Counter[Any]:
             steps = ratings[high] - ratings[low]
             pairs[last_text(row["prompt"]), letters[high], letters[low], steps / 6] += 1
     return pairs
+
+
+def vote_for_nobody(operation: Operation, queue_id: str) -> None:
+    """Say of every pair that both are as good."""
+    mlflow.set_tracking_uri(operation.mlflow_uri)
+    human = AssessmentSource(source_type=AssessmentSourceType.HUMAN, source_id="admin")
+    for item in review_queues.list_review_queue_items(queue_id, max_results=500):
+        mlflow.log_feedback(
+            trace_id=item.item_id, name="Better of A and B", value="both are as good", source=human
+        )
+        review_queues.set_review_queue_item_status(
+            queue_id, item_id=item.item_id, status="complete", completed_by="admin"
+        )

@@ -38,7 +38,7 @@ LONG_PPO = ("ppo.iterations=150", "ppo.checkpoint_iterations=1")
 """Time enough to cut a cable."""
 CUTS = int(os.environ.get("QUARTET_TEST_CUTS", "1"))
 """How often the cable of a host is cut while it learns with another; a campaign takes more."""
-TWO_NODES = (f"ppo.iterations={80 + 4 * CUTS}", "ppo.checkpoint_iterations=1")
+TWO_NODES = (f"ppo.iterations={40 + 4 * CUTS}", "ppo.checkpoint_iterations=1")
 SAME = "ppo.kl_horizon=10001"
 """Another digest, but the same computation: the controller is off."""
 SILENT_SECONDS = 150

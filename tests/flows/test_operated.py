@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from uuid import UUID
 
 import pytest
 import yaml
-from prefect.client.schemas.actions import DeploymentScheduleCreate
+from prefect.client.schemas.actions import BlockDocumentUpdate, DeploymentScheduleCreate
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.exceptions import PrefectHTTPStatusError
@@ -20,13 +21,26 @@ from prefect.exceptions import PrefectHTTPStatusError
 from flows.forms import PPOForm, RunForm, StageForm
 from flows.improve import ImproveForm
 from flows.operation.deployments import prefect_yaml
+from flows.promotion import PromotionForm
 from models.rows import last_text, read_rows
 from tasks.run.spent import SPENT
+from tasks.stages.evaluate_models import EvaluateModelsConfig
 from tests.flows.browser import ROWS, browser
-from tests.flows.operated import IN_TWO, RUN_SECONDS, Operation, operated, until, weights
-from tests.flows.reviewing import answer_queue, rate_all
+from tests.flows.notifications import send_alarm, webhook
+from tests.flows.operated import IN_TWO, RUN_SECONDS, Operation, operated, until
+from tests.flows.reviewing import answer_queue, rate_all, vote_for_nobody
 
 pytestmark = pytest.mark.slow
+
+POLICY = "models:/quickstart-policy/1"
+"""Rejected, so it is no challenger."""
+NOTIFICATIONS = {
+    "Notify when a run failed": ("Failed", "FAILED", "no rows; give some"),
+    "Notify when a policy was accepted or promoted": ("Completed", "COMPLETED", "accepted, gold"),
+    "Notify when a policy was rejected": ("Rejected", "COMPLETED", "rejected, gold +0.0"),
+    "Notify when a run waits for an answer": ("Suspended", "PAUSED", ""),
+}
+"""By automation, the state in which a run sends it, and that state's message."""
 
 LONG = ("pretrain.steps=1500", "pretrain.checkpoint_steps=500")
 """Pretraining that takes half a minute: time enough to disturb it."""
@@ -208,15 +222,11 @@ def test_cancel_saves_leaves_no_process_and_the_retry_goes_on(
     assert operation.parent(again).data.metrics["final/seconds"] == pytest.approx(sum(paid))
 
 
-def test_cancel_of_two_processes_leaves_none_and_the_next_run_gives_the_same_policy(
+def test_cancel_of_two_processes_leaves_none_and_the_next_run_resumes(
     operation: Operation, finished: Any, tiny: tuple[str, ...]
 ) -> None:
-    def start(kl_horizon: int) -> UUID:
-        further = (*tiny, "ppo.iterations=12", "ppo.checkpoint_iterations=2")
-        further += (f"ppo.kl_horizon={kl_horizon}",)  # of a controller that is off
-        return operation.start_pipeline(*further, settings=IN_TWO)
-
-    run_id = start(10_001)
+    settings = (*tiny, "ppo.iterations=12", "ppo.checkpoint_iterations=2")
+    run_id = operation.start_pipeline(*settings, settings=IN_TWO)
     operation.wait_for_log(run_id, "ppo: step")
     assert len(operation.team()["rank"]) == 2
     operation.cancel(run_id)
@@ -228,11 +238,9 @@ def test_cancel_of_two_processes_leaves_none_and_the_next_run_gives_the_same_pol
     operation.wait(run_id, "Cancelled")
     (partial,) = (operation.home / "store" / "ppo").glob("*.partial")
     assert any(partial.glob("checkpoints/checkpoint-*/SEAL*"))
-    again, undisturbed = start(10_001), start(10_002)
-    for one in (again, undisturbed):
-        operation.wait(one, "Completed")
+    again = operation.start_pipeline(*settings, settings=IN_TWO)
+    operation.wait(again, "Completed")
     assert operation.children(again)["ppo"].data.tags["quartet.resumed"] == "true"
-    assert weights(operation.policy(10_001)) == weights(operation.policy(10_002))
 
 
 def test_retry_after_sigkill_goes_on_with_the_same_runs(
@@ -433,6 +441,99 @@ def test_link_of_quartet_up_shows_which_policy_is_best(operation: Operation, fin
         mine = cells[names.index(name)]
         assert mine["tags.`quartet.verdict`"] == "rejected"
         assert "pretrain.steps=20" in mine["tags.`quartet.changed`"]
+
+
+def test_compare_reports_on_two_runs(
+    operation: Operation, finished: Any, tiny: tuple[str, ...]
+) -> None:
+    other = operation.start_pipeline(*tiny, "ppo.iterations=5")
+    operation.wait(other, "Completed")
+    names = [operation.run(run).name for run in (finished, other)]
+    comparison = operation.start("compare/compare", runs=names)
+    operation.wait(comparison, "Completed")
+    (run,) = operation.mlflow.search_runs(
+        [operation.mlflow.get_experiment_by_name("quartet").experiment_id],
+        filter_string="tags.`quartet.kind` = 'comparison'",
+    )
+    listed = operation.mlflow.list_artifacts(run.info.run_id, "comparison")
+    assert "comparison/report.html" in {file.path for file in listed}
+
+
+def test_models_are_evaluated_side_by_side(
+    operation: Operation, finished: Any, tiny: tuple[str, ...]
+) -> None:
+    config = EvaluateModelsConfig(
+        prompts=8, samples_per_prompt=2, bootstrap_resamples=100, judges=["reward", "gold"]
+    )
+    run_id = operation.start(
+        "evaluate-models/evaluate-models",
+        models=["sft=quickstart-sft", f"ppo={POLICY}"],
+        run=StageForm.of("quickstart", tiny).model_dump(mode="json"),
+        judging=config.model_dump(mode="json"),
+    )
+    operation.wait(run_id, "Completed")
+    metrics = operation.children(run_id)["evaluate-models"].data.metrics
+    assert any("win_rate" in name for name in metrics), sorted(metrics)
+
+
+def test_policy_that_people_like_no_better_is_not_promoted(
+    operation: Operation, finished: Any, tiny: tuple[str, ...]
+) -> None:
+    form = PromotionForm.of("quickstart", tiny).model_dump(mode="json")
+    form["promotion"] |= {"prompts": 30, "samples_per_prompt": 2, "bootstrap_resamples": 100}
+    form["promotion"] |= {"judge": "people", "people_prompts": 30}
+    run_id = operation.start("promote/promote", model=POLICY, run=form)
+    operation.wait(run_id, "Suspended")
+    until(lambda: operation.flow_process(run_id) is None, 15, "the end of the process")
+    child = operation.children(run_id)["promotion"]
+    stands = [operation.parent(run_id).info.status, child.info.status]
+    assert stands == ["SCHEDULED", "SCHEDULED"]
+    until(lambda: "Waiting" in operation.task_states(run_id), 30, "the state of the task run")
+    vote_for_nobody(operation, operation.parent(run_id).data.tags["feedback.queue"])
+    operation.wait(operation.start("feedback-watch/feedback-watch"), "Completed")
+    said = operation.wait(run_id, "Rejected")
+    assert said.startswith("rejected, people's vote +0.000 ")
+    assert operation.children(run_id)["promotion"].info.run_id == child.info.run_id
+    assert set(operation.task_states(run_id)) == {"Waiting", "Completed"}
+    version = operation.mlflow.get_model_version("quickstart-policy", "1")
+    assert version.tags["verdict.accepted"] == "false"
+    assert version.tags["quartet.promotion"] == "rejected"
+    assert version.tags["quartet.promotion.reasons"]
+    aliases = operation.mlflow.get_registered_model("quickstart-policy").aliases
+    assert not aliases
+
+
+def test_each_kind_of_notification_is_delivered_once_with_a_link(operation: Operation) -> None:
+    with webhook() as (url, messages), operation.client() as client:
+        block = client.read_block_document_by_name("quartet-notifications", "custom-webhook")
+        filled = BlockDocumentUpdate(data={**block.data, "url": url}, merge_existing_data=False)
+        client.update_block_document(block.id, filled)
+        for name in (*NOTIFICATIONS, "Notify when PPO raised alarms"):
+            (automation,) = client.read_automations_by_name(name)
+            assert not automation.enabled
+            client.resume_automation(automation.id)
+        flow = client.read_flow_by_name("rlhf-pipeline")
+        runs = {}
+        for name, (state, kind, text) in NOTIFICATIONS.items():
+            body = {"flow_id": str(flow.id), "name": f"toy {state}", "state": {"type": "PENDING"}}
+            runs[name] = operation.post("flow_runs/", body)["id"]
+            end = {"type": kind, "name": state, "message": text}
+            operation.post(f"flow_runs/{runs[name]}/set_state", {"state": end, "force": True})
+        done = {"type": "COMPLETED", "name": "Completed", "message": "not enough prompts"}
+        quiet = operation.post("flow_runs/", {"flow_id": str(flow.id), "name": "toy quiet"})["id"]
+        operation.post(f"flow_runs/{quiet}/set_state", {"state": done, "force": True})
+        runs["alarm"] = next(iter(runs.values()))
+        send_alarm(operation, runs["alarm"])
+        until(lambda: len(messages) >= 5, 60, "five messages")
+        time.sleep(3)  # for a second one of a kind to come
+    ui = operation.api.removesuffix("/api")
+    links = sorted(text.rpartition("\n")[2] for text in messages)
+    assert links == sorted(f"{ui}/runs/flow-run/{run_id}" for run_id in runs.values())
+    said = "\n".join(messages)
+    for _, (state, _, text) in NOTIFICATIONS.items():
+        assert f"toy {state}" in said
+        assert text in said
+    assert "toy Failed: PPO raised alarms\nkl_too_high" in said
 
 
 def test_everything_killed_is_set_right_by_the_next_up(
