@@ -38,9 +38,8 @@ slow: $(STAMP)  ## The slow tests: crashes, controls, real servers
 clean:  ## Remove the environment; results in .quartet stay
 	rm -rf $(VENV)
 
-# A quarter of the files are ever imported, and compiled then; all of them would take two minutes.
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, got " + sys.version)'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet $(PIP_OPTIONS) --constraint constraints.txt --editable '.[dev]'
 	touch $(STAMP)

@@ -29,7 +29,6 @@ from prefect.states import Cancelling, Scheduled
 
 from flows.forms import RunForm, StageForm
 from tasks.machine.guardian import descendants
-from tasks.results.manifests import list_published
 from tasks.results.store import Manifest
 from tests.ports import free_ports
 
@@ -220,14 +219,6 @@ class Operation:
                 continue
             found.setdefault(kind, []).append(pid)
         return found
-
-    def policy(self, kl_horizon: int) -> Manifest:
-        """What PPO published in two processes, known by a horizon, which changes no bit."""
-        for _, manifest in list_published(self.home / "store", "ppo"):
-            if manifest.parameters["ppo"]["kl_horizon"] == kl_horizon:
-                assert manifest.scale["processes"] == 2
-                return manifest
-        raise AssertionError(f"no policy with ppo.kl_horizon={kl_horizon}")
 
     @property
     def _experiment(self) -> str:
