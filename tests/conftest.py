@@ -23,10 +23,7 @@ settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")  # a busy machine fails no test
 
 
-LONGEST = [
-    f"{name}.py"
-    for name in ("test_quickstart", "test_hosts", "test_operated", "test_compose", "test_crash")
-]
+LONGEST = ("test_quickstart", "test_hosts", "test_operated", "test_compose", "test_crash")
 """Files that take many minutes, the longest first."""
 
 
@@ -35,7 +32,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     slow = {item.path for item in items if item.get_closest_marker("slow")}
 
     def order(item: pytest.Item) -> int:
-        name = item.path.name
+        name = item.path.stem
         return LONGEST.index(name) if name in LONGEST else len(LONGEST) + (item.path not in slow)
 
     items.sort(key=order)

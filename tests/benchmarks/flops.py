@@ -54,10 +54,9 @@ def iteration_flops(
     return sampling + judging + training
 
 
-def pretraining_flops(size: Size, blocks: int, block_tokens: int) -> float:
-    """Count the FLOPs that a step on so many blocks needs: forward and backward, with the head."""
-    head = 2.0 * size.width * size.vocabulary * block_tokens
-    return 3 * blocks * (_forward(size, block_tokens) + head)
+def pretraining_flops(size: Size, block_tokens: int) -> float:
+    """Count the FLOPs that a token of a block needs: forward and backward, with the head."""
+    return 3 * (_forward(size, block_tokens) / block_tokens + 2.0 * size.width * size.vocabulary)
 
 
 def _forward(size: Size, tokens: float) -> float:

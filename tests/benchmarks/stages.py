@@ -89,7 +89,7 @@ def _of_the_floor(sides: dict[tuple[str, str], Side], effort: Effort) -> str:
     """How much of the rate of a large matrix product pretraining reaches."""
     rate = flops_per_second(effort)
     (what,) = STAGES["pretrain"]
-    token = pretraining_flops(SIZES[what.partition(":")[2]], 1, BLOCK_TOKENS) / BLOCK_TOKENS
+    token = pretraining_flops(SIZES[what.partition(":")[2]], BLOCK_TOKENS)
     shares = {
         side: statistics.median(sides[what, side].rates("tokens")) * token / rate
         for side in ("ours", "peer")

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from models.errors import QuartetError
+from tasks.machine import lookup
 from tasks.machine.guardian import descendants
 from tasks.machine.launch import server_command, server_environment, worker_environment
 from tasks.machine.logs import explain, tail
@@ -279,10 +280,29 @@ def test_a_server_of_others_that_took_the_port_meanwhile_is_not_taken_for_ours(
         finally:
             others.kill()
             child.stop()
-    child = start_child(kind, program, log=tmp_path / "logs" / "x.log", environment=os.environ)
+
+
+def test_prefect_server_of_others_is_known_by_its_password_where_the_system_tells_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lookup, "PROCESSES", tmp_path)
+    port = free_port()
+    program = [sys.executable, "-c", ANSWERING, str(port), "closed"]
+    child = start_child("Prefect", program, log=tmp_path / "x.log", environment=os.environ)
     try:
-        if closed == "open":
-            assert wait_for_server(kind, port, child, os.environ, say=print).version == "3.8"
+        with pytest.raises(QuartetError, match=f"taken port {port} .*`--prefect-port`"):
+            wait_for_server("Prefect", port, child, os.environ, say=print)
+    finally:
+        child.stop()
+
+
+@pytest.mark.parametrize("kind", ["Prefect", "MLflow"])
+def test_a_server_that_we_started_is_ours(tmp_path: Path, kind: Kind) -> None:
+    port = free_port()
+    program = [sys.executable, "-c", ANSWERING, str(port), "open"]
+    child = start_child(kind, program, log=tmp_path / "x.log", environment=os.environ)
+    try:
+        assert wait_for_server(kind, port, child, os.environ, say=print).version == "3.8"
     finally:
         child.stop()
 
