@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test check lint types fast slow clean help
+.PHONY: demo test check lint types fast slow campaign clean help
 
 help:  ## List the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -18,7 +18,7 @@ demo: $(STAMP)  ## Train the embedded quickstart to a judged policy; ARGS='--set
 	$(BIN)/quartet run quickstart $(ARGS)
 
 test: lint types  ## Everything that CI runs: format, lint, types, fast and slow tests
-	$(PYTEST) -m 'slow or not slow' --durations=25
+	$(PYTEST) -m 'not campaign' --durations=25
 
 check: lint types fast  ## Format, lint, types, fast tests
 
@@ -33,7 +33,11 @@ fast: $(STAMP)  ## The fast tests
 	$(PYTEST)
 
 slow: $(STAMP)  ## The slow tests: crashes, controls, real servers
-	$(PYTEST) -m slow --durations=25
+	$(PYTEST) -m 'slow and not campaign' --durations=25
+
+campaign: $(STAMP)  ## All tests of hours, before a release: more variants, controls, seeds and kills
+	QUARTET_TEST_KILLS=20 QUARTET_TEST_CANCELS=20 QUARTET_TEST_CUTS=3 QUARTET_TEST_TEAM_KILLS=5 \
+		$(PYTEST) -m 'slow or campaign' --durations=25
 
 clean:  ## Remove the environment; results in .quartet stay
 	rm -rf $(VENV)

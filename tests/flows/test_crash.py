@@ -27,8 +27,8 @@ from flows.pipeline import PipelineResult
 from tasks.results.store import verify
 
 PATIENCE_SECONDS = 300
-KILLS = int(os.environ.get("QUARTET_TEST_KILLS", "3"))
-CANCELS = int(os.environ.get("QUARTET_TEST_CANCELS", "3"))
+KILLS = int(os.environ.get("QUARTET_TEST_KILLS", "1"))
+CANCELS = int(os.environ.get("QUARTET_TEST_CANCELS", "1"))
 """How many runs are killed, and cancelled, at random; a campaign takes more."""
 EVENTS = 3000
 """Of about 5,000 in a run that nobody disturbs; one that goes on has fewer."""

@@ -23,11 +23,12 @@ from flows.improve import ImproveForm
 from flows.operation.deployments import prefect_yaml
 from flows.promotion import PromotionForm
 from models.rows import last_text, read_rows
+from tasks.results.store import Manifest
 from tasks.run.spent import SPENT
 from tasks.stages.evaluate_models import EvaluateModelsConfig
 from tests.flows.browser import ROWS, browser
 from tests.flows.notifications import send_alarm, webhook
-from tests.flows.operated import IN_TWO, RUN_SECONDS, Operation, operated, until
+from tests.flows.operated import IN_TWO, Operation, operated, until, weights
 from tests.flows.reviewing import answer_queue, rate_all, vote_for_nobody
 
 pytestmark = pytest.mark.slow
@@ -44,6 +45,9 @@ NOTIFICATIONS = {
 
 LONG = ("pretrain.steps=1500", "pretrain.checkpoint_steps=500")
 """Pretraining that takes half a minute: time enough to disturb it."""
+
+PEOPLE = ("feedback.annotator=people", "feedback.prompts=60", "feedback.answered_share=0.9")
+PEOPLE += ("data.ties=half", "sampling.max_completion_tokens=32")
 
 
 def test_all_deployments_are_there_with_their_schedules_paused(operation: Operation) -> None:
@@ -177,56 +181,43 @@ def test_schedule_creates_a_run_that_runs(operation: Operation, tiny: tuple[str,
 def test_cancel_saves_leaves_no_process_and_the_retry_goes_on(
     operation: Operation, tiny: tuple[str, ...]
 ) -> None:
-    settings = (*tiny, *LONG, "pretrain.steps=3000", "seed=1")
-    run_id = operation.start_pretraining(*settings)
+    run_id = operation.start_pretraining(*tiny, *LONG, "seed=1")
     operation.wait_for_log(run_id, "pretrain: step")
-    process = operation.flow_process(run_id)
-    assert process is not None
+    assert operation.flow_process(run_id) is not None
     operation.cancel(run_id)
     until(lambda: operation.flow_process(run_id) is None, 15, "the end of the process")
-    operation.wait(run_id, "Cancelled")
+    # The worker reports it a second time, which would overrule a retry in between.
+    until(lambda: "successfully" in operation.wait(run_id, "Cancelled"), 60, "the worker's report")
     assert operation.parent(run_id).info.status == "KILLED"
     child = operation.children(run_id)["pretrain"]
     assert child.info.status == "KILLED"
     (partial,) = (operation.home / "store" / "pretrain").glob("*.partial")
     assert any(partial.glob("checkpoints/checkpoint-*/SEAL*"))
+    begins = partial.name[:12] + ": starting"
+    spent = (partial / SPENT).stat().st_mtime - operation.log_times(run_id, begins)[-1]
 
-    def train_until_cancelled(run: UUID) -> float:
-        """What an attempt at pretraining took, by the clock."""
-        begun = partial.name[:12] + ": starting"
-        until(lambda: bool(operation.log_times(run, begun)), RUN_SECONDS, "training")
-        start = operation.log_times(run, begun)[-1]
-        until(
-            lambda: start < max(operation.log_times(run, "pretrain: step"), default=0), 60, "a step"
-        )
-        operation.cancel(run)
-        until(lambda: operation.flow_process(run) is None, 15, "the end of the process")
-        # The worker reports it a second time, which would overrule a retry in between.
-        until(lambda: "successfully" in operation.wait(run, "Cancelled"), 60, "the worker's report")
-        return (partial / SPENT).stat().st_mtime - start
-
-    spent = [(partial / SPENT).stat().st_mtime - operation.log_times(run_id, ": starting")[-1]]
-    again = operation.start_pretraining(*settings)  # a new run resumes it as well
-    spent.append(train_until_cancelled(again))
-    operation.retry(again)
-    operation.wait(again, "Completed")
+    operation.retry(run_id)
+    operation.wait(run_id, "Completed")
     manifest = partial.with_suffix("") / "MANIFEST.json"
-    spent.append(
-        manifest.stat().st_mtime - operation.log_times(again, partial.name[:12] + ": starting")[-1]
-    )
-    children = operation.children(again)  # one a stage
+    spent += manifest.stat().st_mtime - operation.log_times(run_id, begins)[-1]
+    children = operation.children(run_id)  # one a stage
     assert children["pretrain"].info.run_id == child.info.run_id
     cost = {stage: run.data.metrics["usage/seconds"] for stage, run in children.items()}
-    assert cost["pretrain"] == pytest.approx(sum(spent), rel=0.02)
+    assert cost["pretrain"] == pytest.approx(spent, rel=0.02)
     paid = [cost[one] for one, run in children.items() if "quartet.reused" not in run.data.tags]
-    assert operation.parent(again).data.metrics["final/seconds"] == pytest.approx(sum(paid))
+    assert operation.parent(run_id).data.metrics["final/seconds"] == pytest.approx(sum(paid))
 
 
-def test_cancel_of_two_processes_leaves_none_and_the_next_run_resumes(
+@pytest.mark.campaign
+def test_cancel_of_two_processes_leaves_none_and_the_next_run_gives_the_same_policy(
     operation: Operation, finished: Any, tiny: tuple[str, ...]
 ) -> None:
-    settings = (*tiny, "ppo.iterations=12", "ppo.checkpoint_iterations=2")
-    run_id = operation.start_pipeline(*settings, settings=IN_TWO)
+    def start(kl_horizon: int) -> UUID:
+        further = (*tiny, "ppo.iterations=12", "ppo.checkpoint_iterations=2")
+        further += (f"ppo.kl_horizon={kl_horizon}",)  # of a controller that is off
+        return operation.start_pipeline(*further, settings=IN_TWO)
+
+    run_id = start(10_001)
     operation.wait_for_log(run_id, "ppo: step")
     assert len(operation.team()["rank"]) == 2
     operation.cancel(run_id)
@@ -238,11 +229,17 @@ def test_cancel_of_two_processes_leaves_none_and_the_next_run_resumes(
     operation.wait(run_id, "Cancelled")
     (partial,) = (operation.home / "store" / "ppo").glob("*.partial")
     assert any(partial.glob("checkpoints/checkpoint-*/SEAL*"))
-    again = operation.start_pipeline(*settings, settings=IN_TWO)
-    operation.wait(again, "Completed")
-    assert operation.children(again)["ppo"].data.tags["quartet.resumed"] == "true"
+    runs, policies = (start(10_001), start(10_002)), []
+    for run_id in runs:
+        operation.wait(run_id, "Completed")
+        digest = operation.children(run_id)["ppo"].data.tags["quartet.digest"]
+        manifest = Manifest.read(operation.home / "store" / "ppo" / digest)
+        policies.append(weights(manifest))
+    assert operation.children(runs[0])["ppo"].data.tags["quartet.resumed"] == "true"
+    assert policies[0] == policies[1], "with a cancel in between, and without"
 
 
+@pytest.mark.campaign
 def test_retry_after_sigkill_goes_on_with_the_same_runs(
     operation: Operation, tiny: tuple[str, ...]
 ) -> None:
@@ -293,28 +290,23 @@ def test_approval_suspends_and_the_answer_decides(
     assert ("ppo" in operation.children(run_id)) is answer
 
 
-def test_people_answer_in_a_queue_and_the_run_resumes_by_itself(
-    operation: Operation, tiny: tuple[str, ...]
-) -> None:
-    people = ("feedback.annotator=people", "feedback.prompts=60", "feedback.answered_share=0.9")
-    settings = (*tiny, *people, "data.ties=half", "sampling.max_completion_tokens=32")
-    run_id = operation.start_pipeline(*settings)
+@pytest.fixture(scope="module")
+def answered(operation: Operation, tiny: tuple[str, ...]) -> tuple[UUID, Counter[Any]]:
+    """A run whose queue people have answered, and the pairs of their answers."""
+    run_id = operation.start_pipeline(*tiny, *PEOPLE)
     operation.wait(run_id, "Suspended")
     until(lambda: operation.flow_process(run_id) is None, 15, "the end of the process")
-
-    def watched() -> bool:
-        with operation.client() as client:
-            known = client.read_deployment_by_name("feedback-watch/feedback-watch")
-        return any(one.active for one in known.schedules)
-
-    def look() -> None:
-        """What the schedule does every five minutes."""
-        operation.wait(operation.start("feedback-watch/feedback-watch"), "Completed")
-
-    assert watched()
-    answered = answer_queue(operation, run_id, share=0.9, in_page=3, declined=1)
-    look()
+    assert _watched(operation)
+    pairs = answer_queue(operation, run_id, share=0.9, in_page=3, declined=1)
+    _look(operation)
     operation.wait(run_id, "Completed")
+    return run_id, pairs
+
+
+def test_people_answer_in_a_queue_and_the_run_resumes_by_itself(
+    operation: Operation, answered: tuple[UUID, Counter[Any]]
+) -> None:
+    run_id, wanted = answered
     children = operation.children(run_id)
     assert {"feedback-samples", "feedback", "reward", "ppo"} <= set(children)
     digest = children["feedback"].data.tags["quartet.digest"]
@@ -325,28 +317,46 @@ def test_people_answer_in_a_queue_and_the_run_resumes_by_itself(
         for row in rows
         if row["margin"] or row.get("tie")
     )
-    assert pairs == answered
-    assert len(answered) >= 18  # a pair for each item at least
+    assert pairs == wanted
+    assert len(wanted) >= 18  # a pair for each item at least
     assert {row["rater"] for row in read_rows(folder / "labels.jsonl")} == {"admin"}
 
-    # rounds: the first one's queue is answered already, the second has its own
-    form = ImproveForm.of("quickstart", settings).model_copy(update={"rounds": 2})
+    def stops_looking() -> bool:
+        _look(operation)
+        return not _watched(operation)
+
+    until(stops_looking, 120, "the end of all runs that might wait")
+
+
+@pytest.mark.campaign
+def test_the_next_round_asks_people_again(
+    operation: Operation, tiny: tuple[str, ...], answered: tuple[UUID, Counter[Any]]
+) -> None:
+    """The first round's queue is answered already, the second has its own."""
+    run_id, pairs = answered
+    form = ImproveForm.of("quickstart", (*tiny, *PEOPLE)).model_copy(update={"rounds": 2})
     loop = operation.start("improve/improve", run=form.model_dump(mode="json"))
     operation.wait(loop, "Suspended")
     assert rate_all(operation, loop) != operation.parent(run_id).data.tags["feedback.queue"]
-    look()
+    _look(operation)
     operation.wait(loop, "Completed")
     parent = operation.parent(loop).info.run_id
     labels = operation.mlflow.get_metric_history(parent, "improve/labels")
     before, after = (point.value for point in sorted(labels, key=lambda one: one.step))
-    assert before == len(answered)
+    assert before == len(pairs)
     assert after > before
 
-    def stops_looking() -> bool:
-        look()
-        return not watched()
 
-    until(stops_looking, 120, "the end of all runs that might wait")
+def _watched(operation: Operation) -> bool:
+    """Whether a schedule looks for answers."""
+    with operation.client() as client:
+        known = client.read_deployment_by_name("feedback-watch/feedback-watch")
+    return any(one.active for one in known.schedules)
+
+
+def _look(operation: Operation) -> None:
+    """What the schedule does every five minutes."""
+    operation.wait(operation.start("feedback-watch/feedback-watch"), "Completed")
 
 
 def test_dead_servers_are_started_again_and_the_run_completes(
@@ -476,6 +486,7 @@ def test_models_are_evaluated_side_by_side(
     assert any("win_rate" in name for name in metrics), sorted(metrics)
 
 
+@pytest.mark.campaign
 def test_policy_that_people_like_no_better_is_not_promoted(
     operation: Operation, finished: Any, tiny: tuple[str, ...]
 ) -> None:

@@ -386,7 +386,7 @@ def test_pipeline_computes_only_ppo_and_evaluation_again_for_ppo_without_a_criti
     ("stage", "settings"),
     [
         ("dpo", ["align=dpo", "dpo.batch_size=16"]),
-        pytest.param("dpo", ["align=dpo", "reward.judge_share=0.4"], marks=pytest.mark.slow),
+        pytest.param("dpo", ["align=dpo", "reward.judge_share=0.4"], marks=pytest.mark.campaign),
         ("best-of-n", ["align=best_of_n", "best_of_n.samples_per_prompt=4"]),
         ("ppo", ["align=best_of_n_ppo", "best_of_n.samples_per_prompt=4"]),
     ],
@@ -442,7 +442,7 @@ def test_pipeline_gives_the_same_bits_for_the_same_seed(
     assert again.samples == first_run.samples
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 def test_pipeline_gives_other_weights_for_another_seed(
     first_run: PipelineResult, first_home: Any
 ) -> None:
@@ -566,7 +566,7 @@ def write_folder(folder: Path, *, messages: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    "messages", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["strings", "messages"]
+    "messages", [False, pytest.param(True, marks=pytest.mark.campaign)], ids=["strings", "messages"]
 )
 @pytest.mark.usefixtures("prefect_server")
 def test_pipeline_runs_on_a_folder_of_own_files(

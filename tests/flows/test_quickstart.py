@@ -19,9 +19,6 @@ from tests.flows.operated import operated
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 
-SEEDS = int(os.environ.get("QUARTET_TEST_SEEDS", "1"))
-"""With how many seeds preferences are shuffled; a campaign takes three."""
-
 Run = Callable[..., dict[str, Any]]
 
 
@@ -97,6 +94,7 @@ def test_quickstart_reuses_every_stage_when_run_again(
     ]
 
 
+@pytest.mark.campaign
 def test_quickstart_over_optimises_without_kl(
     free: dict[str, Any], accepted: dict[str, Any]
 ) -> None:
@@ -108,7 +106,8 @@ def test_quickstart_over_optimises_without_kl(
     assert free["final"]["final/gold_ppo"] < accepted["final"]["final/gold_ppo"]
 
 
-@pytest.mark.parametrize("seed", range(SEEDS))
+@pytest.mark.campaign
+@pytest.mark.parametrize("seed", range(3))
 def test_quickstart_stops_or_is_rejected_when_preferences_are_shuffled(
     quartet: Run, accepted: dict[str, Any], seed: int
 ) -> None:
@@ -118,7 +117,7 @@ def test_quickstart_stops_or_is_rejected_when_preferences_are_shuffled(
         assert not control  # its accuracy is below one half
 
 
-@pytest.mark.skipif(SEEDS < 2, reason="a campaign's: QUARTET_TEST_SEEDS=3")
+@pytest.mark.campaign
 def test_quickstart_goes_on_with_a_weak_reward_model_if_told_and_is_rejected(
     quartet: Run, accepted: dict[str, Any]
 ) -> None:
@@ -129,6 +128,7 @@ def test_quickstart_goes_on_with_a_weak_reward_model_if_told_and_is_rejected(
     assert control["verdict"]["reasons"]
 
 
+@pytest.mark.campaign
 def test_both_servers_show_the_best_policy_on_their_first_page(
     quartet: Run, accepted: dict[str, Any], free: dict[str, Any], results: list[dict[str, Any]]
 ) -> None:

@@ -38,6 +38,7 @@ def home_with(
     return make
 
 
+@pytest.mark.campaign
 def test_two_processes_give_what_one_gives(
     first_run: PipelineResult,
     first_home: Any,
@@ -61,6 +62,7 @@ def test_two_processes_give_what_one_gives(
     assert accepted(first_run.stages[-1]) == accepted(together.stages[-1])
 
 
+@pytest.mark.campaign
 def test_rollouts_from_a_server_serve_one_process_and_two(
     first_run: PipelineResult,
     first_home: Any,

@@ -312,7 +312,7 @@ ODD = (
 )  # fmt: skip
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 def test_serve_outlives_four_hundred_odd_requests(home: Path, folder: Path) -> None:
     """No answer is a fault of the server, its log has no traceback, and its memory stays."""
     rng = random.Random(0)

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -70,28 +70,39 @@ def test_archives_hold_what_runs_and_no_tests(built: Path) -> None:
     assert not [name for name in names if name.split("/")[0] in ("tests", "infra")]
 
 
-@pytest.mark.slow
-def test_an_installed_wheel_does_everything(
-    installed: Path, elsewhere: Path, tmp_path: Path, tiny: tuple[str, ...]
-) -> None:
-    program = str(installed / "bin" / "quartet")
+@pytest.fixture
+def said(elsewhere: Path, tmp_path: Path) -> Callable[..., str]:
+    """Run a command in the folder of somebody else's packages; gives what it printed."""
 
-    def said(*command: str) -> str:
+    def run(*command: str) -> str:
         environment = {**os.environ, "QUARTET_HOME": str(tmp_path)}
         done = subprocess.run(
             command, cwd=elsewhere, env=environment, capture_output=True, text=True
         )
         assert done.returncode == 0, done.stdout + done.stderr
+        assert not (elsewhere / ".quartet").exists()
         return done.stdout
 
+    return run
+
+
+@pytest.mark.slow
+def test_commands_of_an_installed_wheel_work(installed: Path, said: Callable[..., str]) -> None:
+    program = str(installed / "bin" / "quartet")
     code = said(sys.executable, "-P", "-c", "import flows; print(flows.__file__)")
     assert code.startswith(str(installed))
     assert "quickstart" in said(program, "presets")
     assert "pretrain" in said(program, "plan", "quickstart")
+
+
+@pytest.mark.campaign
+def test_a_pipeline_runs_from_an_installed_wheel(
+    installed: Path, said: Callable[..., str], tmp_path: Path, tiny: tuple[str, ...]
+) -> None:
+    program = str(installed / "bin" / "quartet")
     with operated(tmp_path, program=[program]) as operation:
         said(program, "doctor", "--quick")
         brought = len(list((ROOT / "flows" / "operation" / "automations").glob("*.yaml")))
         assert f"Automations: {brought};" in operation.log.read_text()
         operation.wait(operation.start_pipeline(*tiny), "Completed")
         assert "prepare" in said(program, "lineage", "quickstart-sft")
-    assert not (elsewhere / ".quartet").exists()

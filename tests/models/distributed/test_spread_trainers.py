@@ -59,7 +59,7 @@ def alone(given: dict[str, Any], folder: Path) -> dict[str, Any]:
     return {stage: learn(stage, given[stage], folder / f"{stage}.1") for stage in SPREAD}
 
 
-@pytest.fixture(scope="module", params=["full", "tensor"])
+@pytest.fixture(scope="module", params=[pytest.param("full", marks=pytest.mark.campaign), "tensor"])
 def layout(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

@@ -163,7 +163,7 @@ def test_one_process_resumes_what_two_have_begun(
     assert distance(folder / "sft.resumed.1", folder / "sft") < 1e-4
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 def test_three_members_learn_what_one_does_and_resume_what_two_have_begun(
     alone: dict[str, Any], three: list[dict[str, Any]], folder: Path
 ) -> None:

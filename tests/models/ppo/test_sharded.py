@@ -32,7 +32,14 @@ def _near(one: Any, other: Any) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("layout", [{"sharding": "full"}, {"tensor_parallel": 2}], ids=str)
+@pytest.mark.parametrize(
+    "layout",
+    [
+        {"sharding": "full"},
+        pytest.param({"tensor_parallel": 2}, marks=pytest.mark.campaign),
+    ],
+    ids=str,
+)
 def test_spread_networks_learn_the_same(world: Any, tmp_path: Path, layout: dict[str, Any]) -> None:
     """And the stage stops, resumes to the bit, and is resumed by one process with whole ones."""
     folders, stopped, alone = folders_of(world), tmp_path / "stopped", tmp_path / "alone"

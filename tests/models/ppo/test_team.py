@@ -89,7 +89,7 @@ def test_two_learn_what_one_learns_and_leave_and_resume_together(
     assert _files(whole / "out") == _files(stopped / "out")
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 def test_any_number_of_processes(world: Any, tmp_path: Path) -> None:
     """Three are as one, with each option; a checkpoint of two is resumed by one and by three."""
     folder, folders = tmp_path / "two", folders_of(world)

@@ -340,7 +340,14 @@ def sample_in_a_team(model: str, record: str) -> tuple[list[Completion], str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("layout", [{}, {"sharding": "full"}, {"tensor_parallel": 2}])
+@pytest.mark.parametrize(
+    "layout",
+    [
+        {},
+        pytest.param({"sharding": "full"}, marks=pytest.mark.campaign),
+        pytest.param({"tensor_parallel": 2}, marks=pytest.mark.campaign),
+    ],
+)
 def test_in_a_team_one_asks_and_all_know(
     rollout_server: Served, eight_words: Path, tmp_path: Path, layout: dict[str, Any]
 ) -> None:

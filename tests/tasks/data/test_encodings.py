@@ -113,7 +113,7 @@ def test_rows_are_right_or_refused_in_every_encoding(tmp_path: Path) -> None:
     assert_nothing_is_wrong(cases(43), tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 def test_rows_are_right_or_refused_in_more_shapes(tmp_path: Path) -> None:
     assert_nothing_is_wrong(cases(11), tmp_path)
 

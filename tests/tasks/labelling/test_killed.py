@@ -33,7 +33,7 @@ def fill() -> str:
     return fill_queue(ITEMS, SAMPLES, 1.0, pipeline).queue_id
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 def test_filling_that_is_killed_anywhere_goes_on_with_nothing_made_twice(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -176,7 +176,7 @@ def promoted_twice(registry: Registry, events: list[str]) -> Callable[[], None]:
 
 @pytest.mark.parametrize(
     ("mlflow", "kind"),
-    [*(("", kind) for kind in KINDS), pytest.param("SQLite", "killed", marks=pytest.mark.slow)],
+    [*(("", kind) for kind in KINDS), pytest.param("SQLite", "killed", marks=pytest.mark.campaign)],
     indirect=["mlflow"],
 )
 def test_rollback(registry: Registry, events: list[str], kind: str) -> None:
