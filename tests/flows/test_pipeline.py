@@ -277,7 +277,7 @@ def test_pipeline_tags_lineage_by_role(first_run: PipelineResult, first_home: An
 
 
 def test_pipeline_logs_folders_plots_and_samples(
-    first_run: PipelineResult, first_home: Any
+    first_run: PipelineResult, first_home: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stages = by_name(first_run)
     plots = {"losses.png", "score_kl.png", "scores.png", "lengths.png"}
@@ -286,9 +286,10 @@ def test_pipeline_logs_folders_plots_and_samples(
         assert "MANIFEST.json" in artifacts(first_home, ref.run_id, "published"), ref.stage
     for stage in ("ppo", "evaluate"):
         assert "samples.json" in artifacts(first_home, stages[stage].run_id, "")
-    experiment = mlflow(first_home).get_run(first_run.mlflow_run_id).info.experiment_id
+    first_home.set(monkeypatch)
+    tracker = Tracker(load_settings())  # points MLflow here, whose client searches there alone
     both = [first_run.mlflow_run_id, stages["evaluate"].run_id]
-    table = mlflow(first_home).load_table(experiment, "samples.json", both)
+    table = tracker.client.load_table(tracker.experiment_id, "samples.json", both)
     assert list(table.columns)[:3] == ["prompt", "ppo", "sft"]
     assert list(table["ppo"]) == 2 * [row["ppo"] for row in first_run.samples]
     for name in plots:
