@@ -10,7 +10,7 @@ folder="$(realpath -m "$1")"
 shift
 if [ ! -x "$folder/usr/bin/python3" ]; then
     debootstrap --variant=minbase \
-        --include=python3,python3-venv,python3-dev,make,git,gcc,ca-certificates sid "$folder"
+        --include=python3,python3-venv,python3-dev,make,git,gcc,procps,ca-certificates sid "$folder"
 fi
 for file in /etc/resolv.conf /etc/hosts /etc/pip.conf; do
     [ ! -e "$file" ] || cp -L "$file" "$folder$file"

@@ -3,10 +3,10 @@
     python tests/benchmarks/many_rows.py [--rows 1000000] [--home FOLDER]
 
 Makes so many preferences of 1.3 kB, and as many demonstrations of them, and runs the `reviews`
-preset on a network of a few thousand weights, so that what is measured is the rows' own. Each
-stage's seconds and the most memory that the process had held by its end; then once more with other
-learning rates, which finds the data prepared and tokenised. The first step is the first of a
-training that the log tells of; the longest silence is that between two log lines.
+preset on a network of a few thousand weights, four rows a step, so that what is measured is the
+rows' own. Each stage's seconds and the most memory that the process had held by its end; then once
+more with other learning rates, which finds the data prepared and tokenised. The first step is the
+first of a training that the log tells of; the longest silence is that between two log lines.
 """
 
 import argparse
@@ -27,9 +27,10 @@ from models.rows import write_rows
 SMALL = (
     "model.layers=1", "model.width=32", "model.heads=2", "model.context=1024",
     "tokenizer.vocab_size=4000", "pretrain.steps=20", "sampling.max_completion_tokens=12",
-    "sft.max_tokens=1024", "sft.epochs=0.001", "reward.max_tokens=1024", "reward.epochs=0.001",
-    "reward.judge_share=0.3", "reward.moment_samples=32", "reward_quality.prompts=8",
-    "reward_quality.best_of=4", "reward_quality.stop_if_weak=true",
+    "sft.max_tokens=1024", "sft.epochs=0.0002", "sft.batch_size=4", "reward.max_tokens=1024",
+    "reward.epochs=0.0002", "reward.batch_size=4", "reward.judge_share=0.3",
+    "reward.moment_samples=32", "reward_quality.prompts=8", "reward_quality.best_of=4",
+    "reward_quality.stop_if_weak=true",
 )  # fmt: skip
 """The reward model learns nothing from drawn words, so the run ends before PPO."""
 AGAIN = ("sft.learning_rate=2e-3", "reward.learning_rate=2e-3")

@@ -1,6 +1,7 @@
 """What Linux alone has is done without elsewhere: here it is pretended to be missing."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,6 +17,8 @@ from models.language import rendering
 from tasks.machine import guardian, lookup, memory
 from tasks.settings import Settings
 from tasks.tracking import facts
+
+needs_ps = pytest.mark.skipif(shutil.which("ps") is None, reason="no program ps (procps) here")
 
 TREE = "import subprocess, sys, time; subprocess.Popen(['sleep', '300']); time.sleep(300)"
 
@@ -49,6 +52,7 @@ def _until(reached: object) -> None:
         time.sleep(0.05)
 
 
+@needs_ps
 def test_processes_are_found_without_proc(
     tree: subprocess.Popen[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -60,6 +64,7 @@ def test_processes_are_found_without_proc(
     assert guardian.descendants(os.getpid()) == []
 
 
+@needs_ps
 @pytest.mark.parametrize("order", ["outer", "inner"])
 def test_guardian_ends_what_the_command_started_without_proc(tmp_path: Path, order: str) -> None:
     program = GUARDED.format(
