@@ -32,7 +32,7 @@ types: $(STAMP)  ## mypy, strict, on flows, tasks and models
 fast: $(STAMP)  ## The fast tests
 	$(PYTEST)
 
-slow: $(STAMP)  ## The slow tests: crashes, controls, real servers
+slow: $(STAMP)  ## The slow tests: crashes, real servers, the whole quickstart
 	$(PYTEST) -m 'slow and not campaign' --durations=25
 
 campaign: $(STAMP)  ## All tests of hours, before a release: more variants, controls, seeds and kills
