@@ -167,10 +167,10 @@ def test_hosts_that_learn_together_and_a_cable_that_is_cut(
         return newest, weights(newest)
 
     # One process trains what PPO begins with: a start of two for each stage would take a minute.
-    for name, environment in (("chain", hosts.environment), ("alone", as_one)):
-        further = ("--set", "ppo.iterations=1") if name == "chain" else ()
-        with run(name, environment, *further) as alone:
-            assert alone.wait(600) == 0, (tmp_path / name).read_text()
+    with run("chain", hosts.environment, "--set", "ppo.iterations=1") as chain:
+        assert chain.wait(600) == 0, (tmp_path / "chain").read_text()
+    with run("alone", as_one) as alone:
+        assert alone.wait(600) == 0, (tmp_path / "alone").read_text()
     wanted = ppo()
     joined = started_on(
         cables, there, hosts.homes[there], tmp_path / "join", "join", address,

@@ -13,7 +13,7 @@ from flows.pipeline import PipelineResult
 from tasks.results.store import Manifest, StageRef
 from tests.models.rollouts.served import KEY, served
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.campaign
 
 KEPT = ("prepare", "tokenizer", "pretrain", "feedback", "reward-quality")
 """Stages that two processes find finished: a start for each would take a minute more."""
@@ -38,7 +38,6 @@ def home_with(
     return make
 
 
-@pytest.mark.campaign
 def test_two_processes_give_what_one_gives(
     first_run: PipelineResult,
     first_home: Any,
@@ -62,7 +61,6 @@ def test_two_processes_give_what_one_gives(
     assert accepted(first_run.stages[-1]) == accepted(together.stages[-1])
 
 
-@pytest.mark.campaign
 def test_rollouts_from_a_server_serve_one_process_and_two(
     first_run: PipelineResult,
     first_home: Any,
