@@ -1,4 +1,4 @@
-"""What Prefect, MLflow and others read from the environment, set before they are imported."""
+"""What Prefect, MLflow, torch and others read from the environment, set before their import."""
 
 import os
 import sys
@@ -6,7 +6,7 @@ import warnings
 
 from models.errors import ParameterError
 from tasks.machine.addresses import use_running_servers
-from tasks.machine.launch import EVENT_SECONDS
+from tasks.machine.launch import EVENT_SECONDS, OPENMP_SPINS
 from tasks.settings import Settings
 
 
@@ -31,6 +31,7 @@ def prepare_environment(settings: Settings) -> None:
         "DO_NOT_TRACK": "1",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+        "GOMP_SPINCOUNT": OPENMP_SPINS,
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "PREFECT_LOGGING_EXTRA_LOGGERS": "models,tasks",

@@ -14,6 +14,7 @@ import typer
 
 from flows.cli.terminal import say
 from models.errors import ParameterError
+from tasks.machine.launch import OPENMP_SPINS
 from tasks.machine.lookup import LOOPBACK
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def chat(
     system: Annotated[str, typer.Option(help="System prompt.")] = "",
 ) -> None:
     """Chat with a model in the terminal; prompts may also be piped in, one per line."""
-    _be_quiet()
+    _prepare_libraries()
     from tasks.registry.serving import chat_options, open_chat
     from tasks.stages.resolve import model_folder
 
@@ -84,7 +85,7 @@ def serve(
 
     Requests bring a key: the home folder's password, or QUARTET_SERVE_KEY.
     """
-    _be_quiet()
+    _prepare_libraries()
     from tasks.registry.serving import serve_key, serve_model, want_free_port
     from tasks.stages.resolve import model_folder
 
@@ -202,11 +203,12 @@ def _in_url(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _be_quiet() -> None:
-    """Silence the progress bars and hints of libraries."""
+def _prepare_libraries() -> None:
+    """Say by the environment: no progress bars, no hints, threads that sleep."""
     for name, value in {
         "TRANSFORMERS_VERBOSITY": "error",
         "HF_HUB_DISABLE_TELEMETRY": "1",
+        "GOMP_SPINCOUNT": OPENMP_SPINS,
         "TOKENIZERS_PARALLELISM": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
     }.items():

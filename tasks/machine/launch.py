@@ -24,6 +24,13 @@ SERVER_ONLY = (
 )
 """Variables of the servers that may hold secrets, which the worker and its runs do not get."""
 
+OPENMP_SPINS = "30000"
+"""Turns for which a thread of GNU OpenMP, torch's on Linux, waits for others before it sleeps.
+
+Its own 300,000 outlast the work of a small network's layer: where other processes want the cores
+too, threads spin while those that they wait for have no core (`tests/benchmarks/README.md`).
+"""
+
 EVENT_SECONDS = json.dumps(
     {
         "prefect.artifact-collection.created": 3600,
@@ -145,6 +152,7 @@ def worker_environment(
         "PREFECT_LOGGING_COLORS": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "1",
+        "GOMP_SPINCOUNT": OPENMP_SPINS,
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "PYTHONUNBUFFERED": "1",

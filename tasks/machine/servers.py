@@ -124,8 +124,7 @@ def wait_for_server(
         if status is not None:
             what = f"ended with status {status} while starting"
             raise QuartetError(explain(child.name, what, child.log))
-        ours = descendants(child.process.pid)
-        if ours and served_by_others(port, ours):
+        if served_by_others(port, descendants(child.process.pid)):
             raise _taken(kind, port)
         try:
             if (found := find_server(kind, loopback_url(kind, port), environment)) is not None:

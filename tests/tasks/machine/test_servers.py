@@ -282,6 +282,21 @@ def test_a_server_of_others_that_took_the_port_meanwhile_is_not_taken_for_ours(
             child.stop()
 
 
+@pytest.mark.parametrize("kind", ["Prefect", "MLflow"])
+def test_a_server_of_others_is_known_before_ours_has_begun(tmp_path: Path, kind: Kind) -> None:
+    port = free_port()
+    program = [sys.executable, "-c", ANSWERING, str(port), "closed"]
+    idle = [sys.executable, "-c", "import time; time.sleep(300)"]  # a guardian without a server
+    with subprocess.Popen(program) as others, subprocess.Popen(idle) as guardian:
+        child = Child(name=kind, process=guardian, log=tmp_path / "logs" / "x.log")
+        try:
+            with pytest.raises(QuartetError, match=f"taken port {port}"):
+                wait_for_server(kind, port, child, os.environ, say=print)
+        finally:
+            others.kill()
+            guardian.kill()
+
+
 def test_prefect_server_of_others_is_known_by_its_password_where_the_system_tells_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
