@@ -143,16 +143,18 @@ def length_change(ratio: float) -> str:
 
 def _controlled(check: Check, verdict: Verdict) -> str:
     """Say what is left of the gain where both models' completions are alike in length and end."""
-    gain = _interval(check.numbers)
+    gain, raw = _interval(check.numbers), _named("judged_gain", verdict)
+    if not math.isfinite(raw.numbers["mean"]):
+        return "At equal length and ending there is no gain either: the raw one is no number."
     if not math.isfinite(gain.low):
         return (
             "At equal length and ending the gain cannot be told: no, or too few, prompts have "
             "completions of both models that are alike in these; raise "
             "sampling.max_completion_tokens if completions are cut, or ask more prompts."
         )
-    raw = next(one for one in verdict.checks if one.name == "judged_gain")
     if check.passed:
-        return f"At equal length and ending the gain is {gain}: above 0 as well."
+        found = "above 0 as well" if raw.passed else "above 0, which the raw one is not"
+        return f"At equal length and ending the gain is {gain}: {found}."
     text = f"At equal length and ending the gain is {gain}: it does not lie above 0"
     if raw.passed:
         text += (
@@ -160,6 +162,10 @@ def _controlled(check: Check, verdict: Verdict) -> str:
             "that they end"
         )
     return f"{text}."
+
+
+def _named(name: str, verdict: Verdict) -> Check:
+    return next(check for check in verdict.checks if check.name == name)
 
 
 def _eos(check: Check, baseline: str) -> str:
@@ -206,19 +212,29 @@ def _gain(check: Check, verdict: Verdict) -> str:
 
 
 def _other(check: Check, verdict: Verdict) -> str:
-    """Say whether a judge that does not decide agrees."""
+    """Say whether a judge that does not decide finds the same as the one that does."""
     name, gain = judge_name(check.name.removeprefix(OTHER)), _interval(check.numbers)
     if not math.isfinite(gain.low):
         return f"Caution: what the {name} says at equal length and ending cannot be told."
+    decides = _interval(_named("controlled_gain", verdict).numbers)
     told = f"at equal length and ending the {name} says {gain}"
-    if not check.passed:
-        return f"The judges disagree: {told}, surely worse."
+    found = _finding(gain)
+    if not math.isfinite(decides.low):
+        return f"Another judge: {told}, {found}."
+    if found == _finding(decides):
+        return f"The judges agree: {told}, {found} as well."
     if check.caution:
         return (
             f"Caution: the judges disagree. The {judge_name(verdict.judge)} decides, but {told}: "
-            "no sure gain."
+            f"{found}."
         )
-    return f"The judges agree: {told}, above 0 as well."
+    return f"The judges disagree: {told}, {found}."
+
+
+def _finding(gain: Interval) -> str:
+    if gain.low > 0:
+        return "above 0"
+    return "surely worse" if gain.high < 0 else "no sure gain"
 
 
 def _independent(check: Check, verdict: Verdict) -> str:

@@ -366,6 +366,38 @@ def test_judges_that_disagree_are_told_first_and_a_sure_loss_rejects() -> None:
     assert "VADER sentiment judge says at equal length and ending cannot be told" in said(untold)[0]
 
 
+@pytest.mark.parametrize(
+    ("decides", "says", "wanted"),
+    [
+        (0.3, 0.3, "The judges agree: {told} +0.300 [+0.200, +0.400], above 0 as well."),
+        (-0.3, -0.3, "The judges agree: {told} -0.300 [-0.400, -0.200], surely worse as well."),
+        (0.0, 0.0, "The judges agree: {told} +0.000 [-0.100, +0.100], no sure gain as well."),
+        (-0.3, 0.3, "The judges disagree: {told} +0.300 [+0.200, +0.400], above 0."),
+        (NAN, 0.3, "Another judge: {told} +0.300 [+0.200, +0.400], above 0."),
+        (NAN, -0.3, "Another judge: {told} -0.300 [-0.400, -0.200], surely worse."),
+    ],
+)
+def test_judges_agree_where_both_find_the_same(decides: float, says: float, wanted: str) -> None:
+    controlled, other = (
+        Interval(mean=mean, low=mean - 0.1, high=mean + 0.1) for mean in (decides, says)
+    )
+    verdict = decide(evidence(controlled=controlled, others={"vader": other}), BOUNDS)
+    (check,) = [check for check in verdict.checks if check.name == "other_judge/vader"]
+    told = "at equal length and ending the VADER sentiment judge says"
+    assert sentence(check, verdict, NAMES) == wanted.format(told=told)
+
+
+def test_a_gain_only_at_equal_length_and_one_that_is_no_number_are_called_so() -> None:
+    flat, gain = (Interval(mean=mean, low=mean - 0.1, high=mean + 0.1) for mean in (0.0, 0.3))
+    for raw, wanted in (
+        (flat, "is +0.300 [+0.200, +0.400]: above 0, which the raw one is not."),
+        (Interval(mean=NAN), "there is no gain either: the raw one is no number."),
+    ):
+        verdict = decide(evidence(gain=raw, controlled=gain), BOUNDS)
+        (check,) = [check for check in verdict.checks if check.name == "controlled_gain"]
+        assert sentence(check, verdict, NAMES).endswith(wanted)
+
+
 @pytest.mark.parametrize("judge", ["judge", "reward"])
 def test_a_relative_does_not_decide_alone_where_others_were_asked(judge: str) -> None:
     gain, unsure = (Interval(mean=mean, low=mean - 0.1, high=mean + 0.1) for mean in (0.3, 0.05))
