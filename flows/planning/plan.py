@@ -209,7 +209,7 @@ def _check_decision(
     refuse_impossible(config, gold=gold, held_out="judge" in evaluation.spec.inputs)
     if "data/prompts_heldout_rows" in rows:
         refuse_few_prompts(int(rows["data/prompts_heldout_rows"]))
-    if config.judge == "endpoint" and not evaluation.reused:
+    if "endpoint" in (config.judge, *config.judges) and not evaluation.reused:
         refuse_silent_endpoint(config.endpoint, "evaluate.endpoint")
 
 

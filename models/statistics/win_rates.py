@@ -180,9 +180,17 @@ def controlled_rate(preferences: Floats, baseline: Extent, model: Extent) -> Int
     """Estimate a win rate at equal length and ending; see `controlled_gain`.
 
     Args:
-        preferences: (prompts,) in [0, 1] for `model`.
+        preferences: (prompts,) in [0, 1] for `model`; NaN where a prompt was not judged.
+
+    Returns:
+        The rate with its 95% interval; Wilson's where one side wins every prompt, of which no
+        scatter says how sure that is.
     """
     gain = controlled_gain(preferences - 0.5, baseline, model)
+    judged = preferences[~np.isnan(preferences)]
+    wins = float(judged.sum())
+    if math.isfinite(gain.mean) and wins in (0.0, len(judged)):
+        return wilson_interval(int(wins), len(judged))
     ends = (gain.mean + 0.5, gain.low + 0.5, gain.high + 0.5)
     mean, low, high = np.clip(ends, 0.0, 1.0).tolist()
     return Interval(mean=mean, low=low, high=high)

@@ -29,7 +29,7 @@ from tasks.reports.style import (
     style_axes,
 )
 
-OUTSIDE = ("gold", "judge_score")
+OUTSIDE = tuple(name for name in JUDGES if name != "score")
 """Judges that PPO does not learn from, the most trusted first."""
 
 MARKERS = {"accepted": "o", "rejected": "X", "not enough prompts": "D"}

@@ -29,9 +29,11 @@ EVALUATE = "evaluate"
 JUDGES = {
     "gold": "gold judge",
     "judge_score": "held-out reward model",
+    "vader_score": "VADER sentiment judge",
     "score": "reward model",
 }
-"""Possible judges, the most trusted first; their numbers carry these names."""
+"""Judges whose scores of two runs can be compared, the most trusted first; their numbers carry
+these names."""
 
 FACTS = ("version.", "git.", "hardware.")
 """Tags that name code, libraries and machine."""
@@ -69,6 +71,7 @@ class RunRecord:
         seconds: From start to end; NaN while it has no end.
         facts: Versions and commit that it ran with.
         verdict: "accepted", "rejected", or empty without an evaluation.
+        decided_by: The judge that decided, as a sentence names it; empty where that is not known.
         final: The evaluation's metrics without "final/".
         stages: Digest of each stage that it reached.
         computed: Number of stages that it did not reuse.
@@ -84,6 +87,7 @@ class RunRecord:
     parameters: Mapping[str, str] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict)
     verdict: str = ""
+    decided_by: str = ""
     reasons: Sequence[str] = ()
     final: Mapping[str, float] = field(default_factory=dict)
     stages: Mapping[str, str] = field(default_factory=dict)
@@ -122,6 +126,7 @@ def gather(tracker: Tracker, store: Store, parent: Any) -> RunRecord:
         verdict = tags.get("quartet.verdict") or ("accepted" if final["accepted"] else "rejected")
     evaluated = stages.get(EVALUATE, {})
     folder = _evaluation_folder(tracker, store, evaluated.get("quartet.digest", ""))
+    outcome = read_outcome(folder) if folder else None
     return RunRecord(
         run_id=info.run_id,
         name=info.run_name or info.run_id[:8],
@@ -130,7 +135,8 @@ def gather(tracker: Tracker, store: Store, parent: Any) -> RunRecord:
         parameters=dict(parent.data.params),
         facts={key: tags[key] for key in sorted(tags) if key.startswith(FACTS)},
         verdict=verdict,
-        reasons=read_outcome(folder).reasons if folder else (),
+        decided_by=outcome.judge if outcome else "",
+        reasons=outcome.reasons if outcome else (),
         final=final,
         stages={stage: made.get("quartet.digest", "") for stage, made in stages.items()},
         computed=sum("quartet.reused" not in made for made in stages.values()),
@@ -216,7 +222,8 @@ def _evaluation_folder(tracker: Tracker, store: Store, digest: str) -> Path | No
 
 
 def _judge_identities(tags: Mapping[str, str], final: Mapping[str, float]) -> dict[str, str]:
-    found = {"gold": "gold"} if "gold_ppo" in final else {}
+    rules = {"gold": "gold_ppo", "vader_score": "vader_score_gain"}  # one for all runs
+    found = {name: name for name, measure in rules.items() if measure in final}
     for name, role in (("judge_score", "judge"), ("score", "reward_model")):
         if tags.get(f"input.{role}"):
             found[name] = tags[f"input.{role}"]

@@ -5,7 +5,7 @@ Scores of two runs are compared only where the same judge gave them for the same
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -126,10 +126,12 @@ def win_rates(records: Sequence[RunRecord]) -> list[WinRate]:
     return [*against_sft, *(head_to_head(records, *pair) for pair in pairs)]
 
 
-def head_to_head(records: Sequence[RunRecord], first: int, second: int) -> WinRate:
+def head_to_head(
+    records: Sequence[RunRecord], first: int, second: int, among: Sequence[str] = tuple(JUDGES)
+) -> WinRate:
     """The first run's policy against the second's, by the judge that they share."""
     both = [records[first], records[second]]
-    judge = same_judge(both)
+    judge = same_judge(both, among)
     note = "no prompt in common"
     if not all(record.samples for record in both):
         note = "no judged samples"
@@ -152,13 +154,15 @@ def gain_of(record: RunRecord, judge: str) -> Interval | None:
 def choose_best(records: Sequence[RunRecord]) -> Best:
     """Choose the accepted run with the highest lower end of its judged gain, if it is sure.
 
-    That is the gain at equal length and ending where all their evaluations have it.
+    That is the gain at equal length and ending where all their evaluations have it, by the judge
+    that decided on them all.
 
     It is not sure while another accepted run's interval overlaps, unless the two policies' direct
     comparison on the same prompts, which is the sharper test, lies above one half.
     """
     accepted = [index for index, record in enumerate(records) if record.verdict == "accepted"]
-    judge = same_judge([records[index] for index in accepted])
+    trusted = _trusted([records[index] for index in accepted])
+    judge = same_judge([records[index] for index in accepted], trusted)
     sure: dict[int, Interval] = {}
     measure = JUDGES.get(judge or "", "")
     for name, said in ((f"{judge}_controlled", f"{measure} at equal length"), (judge, measure)):
@@ -171,14 +175,11 @@ def choose_best(records: Sequence[RunRecord]) -> Best:
         evaluated = any(record.verdict for record in records)
         why = "no evaluated run was accepted" if evaluated else "no run was evaluated"
     elif judge is None:
-        why = (
-            "the accepted runs were judged by different reward models, whose scores are not on "
-            "one scale"
-        )
+        why = _no_common_judge(records[index] for index in accepted)
     elif len(sure) < len(accepted):
         why = "an accepted run's gain has no interval to compare"
     else:
-        return _weigh(records, sure, measure)
+        return _weigh(records, sure, measure, (str(judge),))
     return Best(index=None, sentence=f"No winner: {why}.")
 
 
@@ -195,14 +196,43 @@ def keep_whole(text: str) -> str:
     return re.sub(r"\[[-+.,%\de ]*\]", lambda found: found[0].replace(" ", space), text)
 
 
-def _weigh(records: Sequence[RunRecord], gains: Mapping[int, Interval], judge: str) -> Best:
+def _trusted(accepted: Sequence[RunRecord]) -> list[str]:
+    """Judges that may choose: the one that decided on all; else all but the one PPO maximised.
+
+    Where that one decided itself, or older records do not tell who did, it may choose too.
+    """
+    deciders = {record.decided_by for record in accepted}
+    named = [name for name, said in JUDGES.items() if deciders == {said}]
+    own = deciders <= {"", JUDGES["score"]}
+    return named or [name for name in JUDGES if own or name != "score"]
+
+
+def _no_common_judge(accepted: Iterable[RunRecord]) -> str:
+    pairwise = {record.decided_by for record in accepted} - {"", *JUDGES.values()}
+    if pairwise:
+        return (
+            f"the {' and the '.join(sorted(pairwise))} decided, which compares completions of one "
+            "run, and no judge that PPO did not learn from scored all accepted runs"
+        )
+    return (
+        "the accepted runs were judged by different reward models, whose scores are not on one "
+        "scale"
+    )
+
+
+def _weigh(
+    records: Sequence[RunRecord],
+    gains: Mapping[int, Interval],
+    judge: str,
+    among: Sequence[str],
+) -> Best:
     """Choose among gains; those over different SFT models are settled head to head alone."""
     leader = max(gains, key=lambda index: gains[index].low)
     name, measured = letter(leader), f"gain over SFT of {gains[leader]} by the {judge}"
     same_start = len({records[index].sft for index in gains}) == 1
     doubts = []
     for index in sorted(gains.keys() - {leader}):
-        direct = head_to_head(records, leader, index)
+        direct = head_to_head(records, leader, index, among)
         apart = same_start and gains[leader].low > gains[index].high
         if not apart and not direct.rate.low > 0.5:
             why = "overlaps" if same_start else "is over another SFT model"

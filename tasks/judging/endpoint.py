@@ -81,7 +81,7 @@ class EndpointJudge:
         """
         self._config = config
         self._pause = pause_seconds
-        self._key = _key(config.api_key_env)
+        self._key = api_key(config.api_key_env)
         self._http: BoundedClient
         self._answers = _Answers(answers)
 
@@ -196,7 +196,7 @@ class _Answers:
             self._known[key] = answer
 
 
-def _key(variable: str) -> str:
+def api_key(variable: str) -> str:
     """The key in an environment variable; empty if there is none.
 
     Raises:

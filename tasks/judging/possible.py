@@ -3,8 +3,6 @@
 Without this, hours of training would end in a rejection that its numbers never could avoid.
 """
 
-import os
-
 from models.errors import DataError, ParameterError, first_line
 from models.evaluation.checks import MIN_PROMPTS
 from models.evaluation.config import EndpointConfig
@@ -14,41 +12,45 @@ from tasks.judging.judges import VaderJudge, deciding_judge
 PROBE_SECONDS = 2.0
 
 
-def refuse_impossible(config: EvaluationConfig, *, gold: bool, held_out: bool) -> None:
-    """Refuse a decision whose judge is missing or whose counts no model can pass.
+def refuse_impossible(
+    config: EvaluationConfig, *, gold: bool, held_out: bool, group: str = "evaluate"
+) -> None:
+    """Refuse a decision whose judges are missing or whose counts no model can pass.
 
     Args:
         config: The decision's.
-        gold: Whether the prompts are of the embedded world.
+        gold: Whether the gold judge is asked: the prompts are of the embedded world.
         held_out: Whether there is a held-out reward model.
+        group: What its parameters are called: "evaluate" or "promotion".
 
     Raises:
-        ParameterError: The judge that is to decide is not there, or a count is too small.
+        ParameterError: A judge is not there, or a count is too small.
     """
-    judge = deciding_judge(config.judge, judge_names(config, gold=gold, held_out=held_out))
-    if judge == "vader":
+    judges = judge_names(config, gold=gold, held_out=held_out)
+    judge = deciding_judge(config.judge, judges)
+    if "vader" in judges:
         VaderJudge()
     asked = min(config.prompts, config.endpoint.prompts) if judge == "endpoint" else config.prompts
     if asked < MIN_PROMPTS:
-        name = "evaluate.prompts" if asked == config.prompts else "evaluate.endpoint.prompts"
+        name = "prompts" if asked == config.prompts else "endpoint.prompts"
         raise ParameterError(
-            f"{name} is {asked}, but below {MIN_PROMPTS} prompts no policy can be accepted; choose "
-            f"at least {MIN_PROMPTS}"
+            f"{group}.{name} is {asked}, but below {MIN_PROMPTS} prompts no policy can be "
+            f"accepted; choose at least {MIN_PROMPTS}"
         )
     if not gold:
         return
     if config.samples_per_prompt < 2:
         raise ParameterError(
-            "evaluate.samples_per_prompt is 1, but with a gold judge the samples of a prompt are "
+            f"{group}.samples_per_prompt is 1, but with a gold judge the samples of a prompt are "
             "compared with each other, so no policy could be accepted; choose at least 2"
         )
     most = config.prompts * config.samples_per_prompt
     if config.min_matched_completions > most:
         raise ParameterError(
-            f"evaluate.min_matched_completions is {config.min_matched_completions:,}, but "
+            f"{group}.min_matched_completions is {config.min_matched_completions:,}, but "
             f"{config.prompts:,} prompts with {config.samples_per_prompt:,} samples give {most:,} "
-            "completions, so no policy could be accepted; lower it, or raise evaluate.prompts or "
-            "evaluate.samples_per_prompt"
+            f"completions, so no policy could be accepted; lower it, or raise {group}.prompts or "
+            f"{group}.samples_per_prompt"
         )
 
 
@@ -73,11 +75,13 @@ def refuse_silent_endpoint(endpoint: EndpointConfig, group: str) -> None:
         group: The parameters that name it.
 
     Raises:
-        ParameterError: With what it said and the remedy.
+        ParameterError: With what it said and the remedy; or the key is none.
     """
     import httpx
 
-    key = os.environ.get(endpoint.api_key_env, "").strip()
+    from tasks.judging.endpoint import api_key  # as slow to import
+
+    key = api_key(endpoint.api_key_env)
     state = f"{endpoint.api_key_env} is {'set' if key else 'not set'} here"
     try:
         headers = {"Authorization": f"Bearer {key}"} if key else {}

@@ -5,10 +5,11 @@ for a promotion judges for itself.
 """
 
 import math
+from collections.abc import Mapping
 
 from models.errors import ModelError, ParameterError
-from models.evaluation.checks import MIN_PROMPTS
 from tasks.judging.config import EvaluationConfig
+from tasks.judging.possible import refuse_impossible
 from tasks.registry.aliases import repair_aliases
 from tasks.registry.registration import finish_registrations
 from tasks.registry.verdicts import best_version, has_verdicts
@@ -25,6 +26,9 @@ from tasks.results.manifests import list_published
 from tasks.run.reporting import run_logger
 from tasks.settings import load_settings
 from tasks.tracking.client import Tracker
+
+MATCHED = "final/matched_completions"
+"""Metric of evaluations with a gold judge."""
 
 ROOM = 1.2
 """How many more prompts than needed by the estimate are advised."""
@@ -76,23 +80,23 @@ def _find_best(tracker: Tracker, name: str) -> tuple[ModelVersion, str]:
 def refuse_too_few(version: ModelVersion, gates: EvaluationConfig) -> None:
     """Refuse so few prompts or samples that no challenger can pass.
 
-    How many good completions of both models can be matched by prompt is estimated from the
-    version's own evaluation, as far as it is in the store.
+    Whether its data know a gold judge, and how many good completions of both models can be matched
+    by prompt, is taken from the version's own evaluation, as far as it is in the store.
 
     Raises:
         ParameterError: With numbers that are enough.
     """
-    people = gates.judge == "people"
-    prompts = min(gates.prompts, gates.people_prompts) if people else gates.prompts
-    samples = gates.samples_per_prompt
-    tells = gates.judge in ("auto", "gold")  # which completions are good
-    wanted = gates.min_matched_completions if tells else 0
-    if prompts < MIN_PROMPTS:
-        raise ParameterError(
-            f"got {prompts} prompts, and on fewer than {MIN_PROMPTS} nothing is decided, so every "
-            f"challenger is rejected; give at least {MIN_PROMPTS}"
-        )
-    share = _matched_share(version)
+    metrics = _evaluated(version)
+    gold = gates.judge == "gold" or (gates.judge == "auto" and MATCHED in metrics)
+    refuse_impossible(gates, gold=gold, held_out=True, group="promotion")
+    if not gold:  # nobody tells which completions are good
+        return
+    prompts, samples, wanted = (
+        gates.prompts,
+        gates.samples_per_prompt,
+        gates.min_matched_completions,
+    )
+    share = _matched_share(metrics)
     if share * prompts * samples < wanted:
         enough = math.ceil(ROOM * wanted / (share * samples))
         raise ParameterError(
@@ -103,15 +107,17 @@ def refuse_too_few(version: ModelVersion, gates: EvaluationConfig) -> None:
         )
 
 
-def _matched_share(version: ModelVersion) -> float:
-    """Matched completions over all of a model's in the newest evaluation; 1 if it is not known."""
+def _evaluated(version: ModelVersion) -> Mapping[str, float]:
+    """Metrics of the newest evaluation; none if it is not known."""
     digest = version.published[1] if version.published else ""
-    for _, manifest in reversed(list(list_published(load_settings().store, "evaluate"))):
-        if manifest.inputs.get("policy") == digest:
-            numbers = [
-                manifest.metrics.get(f"final/{name}", 0.0)
-                for name in ("matched_completions", "prompts", "samples_per_prompt")
-            ]
-            matched, prompts, samples = numbers
-            return matched / (prompts * samples) if matched and prompts and samples else 1.0
-    return 1.0
+    published = reversed(list(list_published(load_settings().store, "evaluate")))
+    found = (one.metrics for _, one in published if one.inputs.get("policy") == digest)
+    return next(found, {})
+
+
+def _matched_share(metrics: Mapping[str, float]) -> float:
+    """Matched completions over all of a model's; 1 if it is not known."""
+    matched, prompts, samples = (
+        metrics.get(name, 0.0) for name in (MATCHED, "final/prompts", "final/samples_per_prompt")
+    )
+    return matched / (prompts * samples) if matched and prompts and samples else 1.0

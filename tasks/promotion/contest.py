@@ -9,6 +9,7 @@ from collections.abc import Callable
 from models.errors import ModelError, ParameterError
 from tasks.judging.config import EvaluationConfig
 from tasks.judging.evaluation import is_held_out, split_of
+from tasks.judging.possible import refuse_impossible
 from tasks.registry.origins import open_origin
 from tasks.registry.versions import ModelVersion
 from tasks.results.manifests import list_published
@@ -41,7 +42,8 @@ def find_contest(
 
     Raises:
         ModelError: A model or its origin is not known, or nobody can judge.
-        ParameterError: The gold judge is wanted on data that it does not know.
+        ParameterError: The gold judge is wanted on data that it does not know, a judge is not
+            there, or a count is so small that no challenger can pass.
     """
     policy = _published(challenger, pipeline)
     reference, reward = open_input(policy, "reference"), open_origin(policy, "reward_model")
@@ -62,6 +64,8 @@ def find_contest(
     judge = None
     if config.judge == "judge" or (config.judge == "auto" and not gold):
         judge = _find_judge(judge_model, reward, pipeline)
+    asks_gold = gold and config.judge in ("auto", "gold")
+    refuse_impossible(config, gold=asks_gold, held_out=judge is not None, group="promotion")
     return Contest(
         challenger=policy,
         opponent=reference if champion is None else _published(champion, pipeline),
@@ -69,7 +73,7 @@ def find_contest(
         reference=reference,
         reward=reward,
         data=prepared,
-        gold=gold and config.judge in ("auto", "gold"),
+        gold=asks_gold,
         judge=judge,
     )
 

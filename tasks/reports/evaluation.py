@@ -6,7 +6,7 @@ read them; the pipeline's page has pictures too.
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,10 @@ from models.evaluation.result import (
 )
 from models.evaluation.wording import bullet_list, judge_name, verdict_word
 from models.statistics.intervals import Interval
-from models.statistics.win_rates import WinRates
 from tasks.reports.length_plot import plot_gain_against_length
-from tasks.reports.style import cell, table
+from tasks.reports.style import CELL, cell, number, table, with_interval
 from tasks.reports.training import plot_distributions, plot_loss_curves, plot_score_against_kl
+from tasks.reports.win_rates import win_rate_text
 from tasks.results.curves import read_history
 from tasks.run.spec import Page, Result
 
@@ -60,9 +60,6 @@ CURVES = {"pretrain": "base", "sft": "reference", "reward": "reward_model"}
 """Stages whose losses the pipeline's page draws, and the role of the input that has them."""
 
 SHOWN_SAMPLES = 5
-CELL = 160
-"""Characters of a completion in a table; MLflow takes 8,000 in all."""
-
 FEW_PROMPTS = 512
 
 
@@ -94,7 +91,7 @@ def models_page(result: Result, plots: Path) -> Page:
     record = read_result(result.folder)
     parts = [_models_table(record), _legend(record)]
     if len(record.measures) > 1:
-        parts += [_matrix(judge, rates, record) for judge, rates in record.win_rates.items()]
+        parts += [win_rate_text(judge, rates, record) for judge, rates in record.win_rates.items()]
     parts.append(_samples_table(result.folder))
     return Page(
         title="Models side by side, and which is preferred",
@@ -124,7 +121,7 @@ def _decision_text(record: EvaluationResult, folder: Path, title: str) -> str:
             "\n".join(bullet_list(verdict, names)),
             _gains_table(record, model, names),
             f"{_legend(record)} × is {names[1]} over {names[0]}. The {judge} "
-            f"prefers {names[1]}'s sample to {names[0]}'s in {_number(rate, 3)} of the pairs of "
+            f"prefers {names[1]}'s sample to {names[0]}'s in {number(rate, 3)} of the pairs of "
             "one prompt, ties counted half.",
             _samples_table(folder),
         )
@@ -143,7 +140,7 @@ def _gains_table(record: EvaluationResult, model: str, names: tuple[str, str]) -
         baseline = record.measures[record.baseline][name].mean
         controlled = comparison.controlled.get(name, Interval(mean=math.nan))
         equal = str(controlled) if math.isfinite(controlled.mean) else "–"
-        rows.append((label, _number(baseline, digits), _number(one.mean, digits), gain, equal))
+        rows.append((label, number(baseline, digits), number(one.mean, digits), gain, equal))
     order = list(dict.fromkeys(label for label, _ in LABELS.values()))
     rows.sort(key=lambda row: order.index(row[0]) if row[0] in order else len(order))
     return table(("measure", *names, "gain [95% interval]", "at equal length and ending"), rows)
@@ -156,7 +153,7 @@ def _models_table(record: EvaluationResult) -> str:
         (
             LABELS.get(name, (cell(name, CELL), 3))[0],
             *(
-                _with_interval(measured.get(name), LABELS.get(name, (name, 3))[1])
+                with_interval(measured.get(name), LABELS.get(name, (name, 3))[1])
                 for measured in record.measures.values()
             ),
         )
@@ -174,52 +171,6 @@ def _legend(record: EvaluationResult) -> str:
         "bootstrap that resamples prompts; numbers without brackets pool all samples. Lengths in "
         f"tokens are each model's own tokens.{kl}"
     )
-
-
-def _matrix(judge: str, rates: WinRates, record: EvaluationResult) -> str:
-    parts = [
-        f"### Win rates under the {judge_name(cell(judge, CELL))}",
-        "How often the model of the row is preferred to the model of the column, ties half; above "
-        "0.5 the row is better.",
-        _square(rates.models, rates.of),
-    ]
-    if rates.controlled:
-        parts += ["At equal length and ending:", _square(rates.models, rates.controlled_of)]
-    counts = sorted(set(rates.prompts.values()))
-    if counts and counts != [record.prompts]:
-        shown = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-        parts.append(f"Judged on {shown} of the {record.prompts} prompts.")
-    if facts := record.facts.get(judge):
-        parts += _about_answers(facts)
-    return "\n\n".join(parts)
-
-
-def _square(models: Sequence[str], rate_of: Callable[[str, str], Interval]) -> str:
-    rows = [
-        (
-            cell(row, CELL),
-            *("–" if row == one else _with_interval(rate_of(row, one), 3) for one in models),
-        )
-        for row in models
-    ]
-    return table(("", *(cell(name, CELL) for name in models)), rows)
-
-
-def _about_answers(facts: Mapping[str, float]) -> Iterator[str]:
-    count = {name: f"{value:.0f}" for name, value in facts.items()}
-    yield (
-        f"{count['pairs']} pairs of completions, {count['equal_pairs']} of them equal and so ties "
-        f"without a question; the others were shown in both orders. {count['unreadable_answers']} "
-        f"answers could not be read, which leaves {count['unreadable_pairs']} pairs out."
-    )
-    if "follows_position" in facts:
-        share, low, high = (facts[f"follows_position{end}"] for end in ("", "_low", "_high"))
-        yield (
-            f"**Position bias:** in {share:.1%} [{low:.1%}, {high:.1%}] of the pairs the answer "
-            f"followed the position, {facts['prefers_first']:.1%} the first and "
-            f"{facts['prefers_second']:.1%} the second; these count as ties. The judge agreed with "
-            f"itself in {facts['agrees_with_itself']:.1%}."
-        )
 
 
 def _samples_table(folder: Path) -> str:
@@ -275,16 +226,3 @@ def _draw_gain(
     gains = (comparison.gains[name], comparison.controlled[name])
     plot_gain_against_length(sides, judge, judge_name(judge), gains, plots / "gain_length.png")
     yield plots / "gain_length.png"
-
-
-def _with_interval(interval: Interval | None, digits: int) -> str:
-    if interval is None or not math.isfinite(interval.mean):
-        return "–"
-    text = _number(interval.mean, digits)
-    if not (math.isfinite(interval.low) and math.isfinite(interval.high)):
-        return text
-    return f"{text} [{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
-
-
-def _number(value: float, digits: int) -> str:
-    return f"{value:.{digits}f}" if math.isfinite(value) else "–"

@@ -5,6 +5,7 @@ when a picture is shown 800 pixels wide. Matplotlib is imported when a picture i
 half a second, which a run that finds all finished does not have to wait.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.statistics.intervals import Interval
 from tasks.escaping import for_markdown
 
 if TYPE_CHECKING:
@@ -23,6 +25,9 @@ COLOURS = (BLUE, ORANGE, GREEN, PURPLE)
 RUN_COLOURS = (*COLOURS, "#E69F00", "#56B4E9", "#000000")
 """One a compared run; the palette's yellow is left out, for on white it cannot be seen."""
 INK, QUIET = "#222222", "#777777"
+CELL = 160
+"""Characters of a completion in a table; MLflow takes 8,000 in all."""
+
 _GRID = "#E4E4E4"
 _DOTS_PER_INCH = 200
 
@@ -114,3 +119,18 @@ def table(
 def cell(text: str, characters: int) -> str:
     """Fit foreign text into a cell or a sentence: one line, cut, nothing of it obeyed."""
     return for_markdown(text, characters)
+
+
+def with_interval(interval: Interval | None, digits: int) -> str:
+    """A mean with its interval in brackets, as far as they are known; a dash for none."""
+    if interval is None or not math.isfinite(interval.mean):
+        return "–"
+    text = number(interval.mean, digits)
+    if not (math.isfinite(interval.low) and math.isfinite(interval.high)):
+        return text
+    return f"{text} [{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
+
+
+def number(value: float, digits: int) -> str:
+    """A number, or a dash where there is none."""
+    return f"{value:.{digits}f}" if math.isfinite(value) else "–"

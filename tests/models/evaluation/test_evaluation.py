@@ -37,7 +37,10 @@ from tests.models.evaluation.by_hand import (
     make,
 )
 
-UNTOLD = "At equal length and ending the gain cannot be told"
+UNTOLD = (
+    "At equal length and ending the gain cannot be told",
+    "At equal length and ending there is no gain either: the raw one is no number",
+)
 ZEROS, ONES = [[0.0] * 2] * 2, [[1.0] * 2] * 2
 
 

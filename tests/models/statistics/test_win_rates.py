@@ -10,7 +10,12 @@ from scipy import stats
 from models.errors import DataError
 from models.statistics.controlled import Extent
 from models.statistics.intervals import Floats, bootstrap_interval
-from models.statistics.win_rates import prompt_preferences, win_rates, win_rates_of_scores
+from models.statistics.win_rates import (
+    controlled_rate,
+    prompt_preferences,
+    win_rates,
+    win_rates_of_scores,
+)
 
 
 def alike(scores: Mapping[str, Floats]) -> dict[str, Extent]:
@@ -103,6 +108,20 @@ def test_win_of_every_prompt_is_as_sure_as_wilson_says() -> None:
     assert found.of("a", "b").mean == 1.0
     assert found.of("a", "b").low == pytest.approx(wanted.low)
     assert found.of("b", "a").high == pytest.approx(1 - wanted.low)
+
+
+@pytest.mark.parametrize("won", [1.0, 0.0])
+def test_win_of_every_prompt_at_equal_length_is_no_surer(won: float) -> None:
+    generator = np.random.default_rng(3)
+    baseline, model = (
+        Extent(lengths=lengths, ended=np.ones((40, 1), bool))
+        for lengths in generator.integers(3, 30, (2, 40, 1)).astype(float)
+    )
+    preferences = np.full(40, won)
+    preferences[:10] = np.nan  # not judged
+    found = controlled_rate(preferences, baseline, model)
+    wanted = stats.binomtest(int(30 * won), 30).proportion_ci(method="wilson")
+    assert (found.mean, found.low, found.high) == pytest.approx((won, wanted.low, wanted.high))
 
 
 def test_intervals_resample_prompts_and_not_samples() -> None:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,15 @@ def test_win_rates_are_points_with_their_intervals(tmp_path: Path, drawn: list[A
     assert [label.get_text() for label in axes.get_yticklabels()] == ["A against its SFT model"]
     assert [*axes.lines[0].get_xdata()] == pytest.approx([55.0, 65.0])
     assert [*axes.lines[1].get_xdata()] == pytest.approx([60.0])
+
+
+def test_win_rates_at_equal_length_are_in_the_picture(tmp_path: Path, drawn: list[Any]) -> None:
+    less, more = Interval(mean=0.2, low=0.1, high=0.3), Interval(mean=0.9, low=0.85, high=0.95)
+    rates = [replace(RATES[0], controlled=one) for one in (less, more)]
+    plot_win_rates(LABELS, rates, tmp_path / "plot.png")
+    low, high = drawn[0].axes[0].get_xlim()
+    assert low < 10
+    assert high > 95
 
 
 def test_nothing_is_drawn_where_there_is_nothing(tmp_path: Path) -> None:

@@ -191,6 +191,50 @@ def test_best_is_the_accepted_run_with_the_highest_sure_gain() -> None:
     assert sentence.endswith("; B and C were measured on too few prompts.")
 
 
+REWARDED = {"score": "reward/a"}
+VADER = REWARDED | {"vader_score": "vader_score"}
+
+
+@pytest.mark.parametrize(
+    ("decided_by", "judges", "index", "wanted"),
+    [
+        (
+            "VADER sentiment judge",
+            VADER,
+            1,
+            "gain over SFT of +0.500 [+0.480, +0.520] by the VADER",
+        ),
+        ("gold judge", GOLD | VADER, 1, "by the gold judge"),
+        ("blind vote of people", VADER, 1, "by the VADER sentiment judge"),
+        (
+            "blind vote of people",
+            REWARDED,
+            None,
+            "the blind vote of people decided, which compares",
+        ),
+        ("reward model", REWARDED, 0, "by the reward model"),
+        ("", REWARDED, 0, "by the reward model"),
+    ],
+)
+def test_best_is_chosen_by_the_judge_that_decided(
+    decided_by: str, judges: dict[str, str], index: int | None, wanted: str
+) -> None:
+    """The first has the higher score by the reward model, that PPO maximised."""
+
+    def run(score: float, others: float) -> RunRecord:
+        gains = {"score": score, "vader_score": others, "gold": others}
+        final = {
+            f"{name}_gain{end}": gain + more
+            for name, gain in gains.items()
+            for end, more in (("", 0.0), ("_low", -0.02), ("_high", 0.02))
+        }
+        return record(final=final, judges=judges, decided_by=decided_by)
+
+    found, sentence = best(run(3.0, 0.05), run(1.0, 0.5))
+    assert found == index
+    assert wanted in sentence
+
+
 def test_no_run_is_best_where_intervals_overlap() -> None:
     index, sentence = best(record(gain=(0.1, 0.05, 0.25)), record(gain=(0.3, 0.2, 0.4)))
     assert index is None

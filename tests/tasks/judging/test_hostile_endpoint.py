@@ -18,6 +18,7 @@ from models.errors import ParameterError, QuartetError
 from models.evaluation.config import EndpointConfig
 from models.evaluation.samples import Pair
 from tasks.judging.endpoint import EndpointJudge
+from tasks.judging.possible import refuse_silent_endpoint
 
 KEY = "sk-nobody-may-see-this"
 PAIRS = [Pair(prompt="p", first="a", second="b")]
@@ -216,9 +217,14 @@ def test_a_key_that_is_none_is_refused_unseen(
     key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", key)
-    with pytest.raises(ParameterError, match="OPENAI_API_KEY holds no API key") as raised:
-        EndpointJudge(EndpointConfig(url="http://x/v1", model="m"), tmp_path / "answers")
-    assert key not in str(raised.value)
+    endpoint = EndpointConfig(url="http://127.0.0.1:9/v1", model="m")
+    for begin in (
+        lambda: EndpointJudge(endpoint, tmp_path / "answers"),
+        lambda: refuse_silent_endpoint(endpoint, "evaluate.endpoint"),
+    ):
+        with pytest.raises(ParameterError, match="OPENAI_API_KEY holds no API key") as raised:
+            begin()
+        assert key not in str(raised.value)
 
 
 def test_a_line_end_behind_the_key_is_left_out(

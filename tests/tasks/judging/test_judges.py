@@ -15,6 +15,7 @@ from models.evaluation.samples import PairwiseJudge, Samples, Scores
 from tasks.judging.config import EvaluateModelsConfig, EvaluationConfig, judge_names
 from tasks.judging.evaluation import what_counts
 from tasks.judging.judges import GoldJudge, VaderJudge, deciding_judge, make_judge
+from tasks.judging.possible import refuse_impossible
 from tasks.run.pipeline import PipelineRun
 
 PLURAL = "What is the plural of box?"
@@ -85,6 +86,9 @@ def test_vader_says_how_to_get_it_where_it_is_missing(monkeypatch: pytest.Monkey
     monkeypatch.setattr(importlib, "import_module", absent)
     with pytest.raises(ParameterError, match="pip install vaderSentiment"):
         VaderJudge()
+    for config in (EvaluationConfig(judge="vader"), EvaluationConfig(judges=["vader"])):
+        with pytest.raises(ParameterError, match="pip install vaderSentiment"):
+            refuse_impossible(config, gold=True, held_out=False)
 
 
 def made(name: str, prompts: list[Any], answers: Path) -> Any:

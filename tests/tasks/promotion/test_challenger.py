@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -68,15 +69,25 @@ def test_name_without_an_accepted_version_is_one_line(mlflow: MemoryRegistry) ->
 def test_too_few_prompts_to_pass_are_refused_with_enough(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def gates(prompts: int, samples: int, judge: Decider = "auto") -> EvaluationConfig:
-        return EvaluationConfig(prompts=prompts, samples_per_prompt=samples, judge=judge)
+    def gates(prompts: int, samples: int, judge: Decider = "auto", **more: Any) -> EvaluationConfig:
+        return EvaluationConfig(prompts=prompts, samples_per_prompt=samples, judge=judge, **more)
 
-    with pytest.raises(ParameterError, match=r"got 29 prompts, .* at least 30"):
+    with pytest.raises(ParameterError, match=r"promotion.prompts is 29, .* at least 30"):
         refuse_too_few(POLICY, gates(29, 4, "judge"))
-    with pytest.raises(ParameterError, match=r"about 80 good .* give 60 prompts or more"):
-        refuse_too_few(POLICY, gates(40, 2))  # were all of them good
-    refuse_too_few(POLICY, gates(50, 2))
-    monkeypatch.setattr(challenger, "_matched_share", lambda version: 0.46)  # of its evaluation
+    few = {"url": "http://127.0.0.1:1/v1", "model": "m", "prompts": 20}
+    with pytest.raises(ParameterError, match=r"promotion.endpoint.prompts is 20, .* at least 30"):
+        refuse_too_few(POLICY, gates(64, 2, "endpoint", endpoint=few))
+    with pytest.raises(ParameterError, match=r"promotion.samples_per_prompt is 1, .* at least 2"):
+        refuse_too_few(POLICY, gates(512, 1, "gold"))
+    with pytest.raises(
+        ParameterError, match=r"promotion.min_matched_completions is 100, .* give 80"
+    ):
+        refuse_too_few(POLICY, gates(40, 2, "gold"))
+    refuse_too_few(POLICY, gates(50, 2, "gold"))
+    refuse_too_few(POLICY, gates(32, 1))  # nobody tells which are good, as far as is known
+    matched = {"matched_completions": 59.0, "prompts": 32.0, "samples_per_prompt": 4.0}
+    measured = {f"final/{name}": value for name, value in matched.items()}
+    monkeypatch.setattr(challenger, "_evaluated", lambda version: measured)
     with pytest.raises(ParameterError, match=r"about 59 good .* as models:/toy/1 was evaluated"):
         refuse_too_few(POLICY, gates(32, 4))
     refuse_too_few(replace(POLICY, version="2"), gates(66, 4))

@@ -137,3 +137,37 @@ def test_models_stand_side_by_side_whatever_they_are_called(tmp_path: Path) -> N
     # 1, 1 against 0, 1: 3 of 4; 3, 4 against 2, 5: 2 of 4; of the row over the column
     assert "| prompt | – | 0.375 [" in text
     assert "| prompt 1 | 5 6 7 | 1 2 0 |" in text
+
+
+@pytest.mark.parametrize(
+    ("facts", "wanted"),
+    [
+        (
+            {"items": 30, "judged": 28, "votes": 40, "tied_votes": 4, "raters": 2,
+             "prefers_first": 0.5, "prefers_first_low": 0.4, "prefers_first_high": 0.6},
+            "ties without a question; 28 of 30 others were judged by 2 raters, blind: 40 votes, 4 "
+            "of them ties.\n\n**Position bias:** 50.0% [40.0%, 60.0%] of the votes that were no "
+            "ties went to the completion shown first.",
+        ),
+        (
+            {"unreadable_answers": 3, "unreadable_pairs": 2, "follows_position": 0.1,
+             "follows_position_low": 0.05, "follows_position_high": 0.2, "prefers_first": 0.1,
+             "prefers_second": 0.0, "agrees_with_itself": 0.9},
+            "ties without a question; the others were shown in both orders. 3 answers could not be "
+            "read, which leaves 2 pairs out.\n\n**Position bias:** in 10.0% [5.0%, 20.0%]",
+        ),
+        ({}, "40 pairs of completions, 10 of them equal and so ties without a question."),
+    ],
+)  # fmt: skip
+def test_how_a_judge_of_pairs_answered_is_told(
+    facts: dict[str, float], wanted: str, tmp_path: Path
+) -> None:
+    both = evaluation(*compared_samples())
+    record = summarise(both, BOOTSTRAP)
+    (rates,) = record.win_rates.values()
+    told = dataclasses.replace(
+        record,
+        win_rates={"people": rates},
+        facts={"people": {"pairs": 40, "equal_pairs": 10} | facts},
+    )
+    assert wanted in models_page(result_of(tmp_path, told, both), tmp_path).markdown
