@@ -10,7 +10,7 @@ from models.rows import read_rows
 from tasks.data.build import build_datasets
 from tasks.data.config import DataConfig
 from tasks.data.formats import Row
-from tasks.data.named import NamedSource, fields
+from tasks.data.named import NamedSource, fields, quote
 from tasks.data.sources import check_source, fingerprint, found_files, uses_hub
 
 
@@ -51,6 +51,19 @@ def test_a_field_holds_several_sources_with_weights(tmp_path: Path) -> None:
                                                         ("all", 2.0)]  # fmt: skip
 
 
+def test_names_with_commas_stand_in_quotes() -> None:
+    assert parsed(' "a,b.jsonl" = 2 , c.jsonl=1') == [("a,b.jsonl", 2.0), ("c.jsonl", 1.0)]
+    assert parsed('"a ""x"",b","dir=1"') == [('a "x",b', None), ("dir=1", None)]
+    assert parsed('5" disk,"a"b,"c') == [('5" disk', None), ('"a"b', None), ('"c', None)]
+    names = ["a,b", 'say "x"', "c=1", "d"]
+    assert [one.name for one in parsed(quote(names))] == names
+
+
+def test_many_names_may_be_longer_than_any_path_together() -> None:
+    names = [f"pairs_part_{at:05d}.jsonl" for at in range(300)]
+    assert [one.name for one in parsed(",".join(names))] == names
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -58,6 +71,7 @@ def test_a_field_holds_several_sources_with_weights(tmp_path: Path) -> None:
         ("a/b,a/b", "got a source twice in a/b, a/b"),
         ("a/b=0", "got weight 0 of a/b; wanted one above 0"),
         ("a/b=nan", "wanted one above 0"),
+        ('"a,b"=much', "got weight much of a,b; wanted one above 0"),
     ],
 )
 def test_wrong_weights_are_refused(text: str, words: str) -> None:
