@@ -138,6 +138,16 @@ def test_files_named_after_stages_go_to_their_own(tmp_path: Path) -> None:
     assert "train_sft-00000" in found[1].notes[0]
 
 
+def test_a_saved_dataset_of_splits_is_a_folder_with_held_out_files(tmp_path: Path) -> None:
+    from datasets import Dataset, DatasetDict
+
+    splits = {"train": Dataset.from_list(pairs(0, 9)), "test": Dataset.from_list(pairs(9, 3))}
+    DatasetDict(splits).save_to_disk(tmp_path / "saved")
+    build_datasets(config(preferences=f"{tmp_path}/saved"), 0, tmp_path / "out", inspected=False)
+    assert read_rows(tmp_path / "out" / "preferences_train.jsonl") == pairs(0, 9)
+    assert read_rows(tmp_path / "out" / "preferences_heldout.jsonl") == pairs(9, 3)
+
+
 def test_a_missing_file_is_named_before_anything_is_read(tmp_path: Path) -> None:
     given = config(preferences=f"{tmp_path}/pairs.jsonl")
     with pytest.raises(DataError, match=r"pairs.jsonl for preferences: got nothing there; wanted"):
