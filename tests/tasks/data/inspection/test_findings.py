@@ -22,7 +22,14 @@ from tasks.data.inspection.records import (
     PairNumbers,
     Truncation,
 )
-from tasks.data.report import ENTITIES, MOJIBAKE, CollectionReport, Example, PreparationReport, SourceReport
+from tasks.data.report import (
+    ENTITIES,
+    MOJIBAKE,
+    CollectionReport,
+    Example,
+    PreparationReport,
+    SourceReport,
+)
 from tasks.data.tally import DUPLICATE, HELD_OUT
 
 
