@@ -57,7 +57,8 @@ def open_kept(path: Path, write: Write) -> tuple[BinaryIO, dict[str, Any]]:
         file = os.fdopen(descriptor, "w+b")
         facts = dict(write(file))
         _seal(file, facts)
-        os.replace(scratch, path)
+        with contextlib.suppress(FileNotFoundError):  # `quartet gc` has removed its folder
+            os.replace(scratch, path)
     finally:
         Path(scratch).unlink(missing_ok=True)
     file.seek(0)

@@ -129,7 +129,8 @@ def _written(
         ),
     )
     quality = json.dumps(asdict(report), indent=2, ensure_ascii=False)
-    (out / "quality.json").write_text(quality + "\n", encoding="utf-8")
+    # Half characters, in names of files and columns, have no UTF-8, but an escape in JSON.
+    (out / "quality.json").write_text(quality + "\n", encoding="utf-8", errors="backslashreplace")
     return report
 
 

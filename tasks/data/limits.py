@@ -33,6 +33,8 @@ HIGHEST_RATIO = 200
 BEYOND_DOUBT = 2**26
 """Bytes below which no ratio is suspicious."""
 CHUNK = 2**20
+_USUAL_WINDOW, _LARGEST_WINDOW = 2**27, 2**31
+"""Bytes of memory to unpack what zstd packs, and with --long=31; filled as far as content goes."""
 _SLICE = 2**12
 """Packed bytes that zstd gets at once: each may become 32,768 at most."""
 WRAPPERS = ("data", "rows", "examples", "instances", "items", "records", "samples", "train")
@@ -113,6 +115,10 @@ class Guard:
             self._line = len(chunk) - chunk.rfind(b"\n") - 1
 
 
+class _LargeWindow(Exception):
+    """A zstd file that refers further back than this machine can remember."""
+
+
 def unpacked(file: BinaryIO, path: Path, packing: str = "") -> Iterator[bytes]:
     """The content of a file.
 
@@ -120,7 +126,7 @@ def unpacked(file: BinaryIO, path: Path, packing: str = "") -> Iterator[bytes]:
         packing: How it is packed: gzip, bzip2, xz or zstd; empty for a plain file.
 
     Raises:
-        DataError: It is damaged.
+        DataError: It is damaged, or takes too much memory to unpack.
     """
     if not packing:
         yield from read_chunks(file, path, most_bytes=sys.maxsize)
@@ -128,6 +134,13 @@ def unpacked(file: BinaryIO, path: Path, packing: str = "") -> Iterator[bytes]:
     unpack = _unzstd if packing == "zstd" else _stream
     try:
         yield from unpack(file, packing)
+    except _LargeWindow as error:
+        raise DataError(
+            f"{shown(path)} was packed with a window (zstd --long) of more than "
+            f"{_most_window() >> 20:,} MiB, which is what this machine's memory can work on; "
+            "unpack it (zstd -d --long=31), pack it without --long, or use a machine with more "
+            "memory"
+        ) from error
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise DataError(
             f"{shown(path)} is not a whole {packing} file ({error}): it was not written or copied "
@@ -149,21 +162,26 @@ def _unzstd(file: BinaryIO, packing: str) -> Iterator[bytes]:
     """Unpack frame by frame: the library's own stream takes a cut file for a whole one."""
     import zstandard
 
-    frame = zstandard.ZstdDecompressor().decompressobj()
+    unpacker = zstandard.ZstdDecompressor(max_window_size=_most_window())
+    frame = unpacker.decompressobj()
     whole = True
     try:
         while part := file.read(_SLICE):
             while part:
                 if frame.eof:
-                    frame = zstandard.ZstdDecompressor().decompressobj()
+                    frame = unpacker.decompressobj()
                 if chunk := frame.decompress(part):
                     yield chunk
                 part = frame.unused_data if frame.eof else b""
                 whole = frame.eof
     except zstandard.ZstdError as error:
-        raise OSError(str(error)) from error
+        raise (_LargeWindow if "too much memory" in str(error) else OSError)(str(error)) from error
     if not whole:
         raise EOFError("its last frame is cut")
+
+
+def _most_window() -> int:
+    return max(_USUAL_WINDOW, min(_LARGEST_WINDOW, most_bytes()))
 
 
 def local_files(folder: Path) -> list[Path]:

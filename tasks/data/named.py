@@ -1,14 +1,15 @@
 """Sources named one by one: `data.corpus` and its like, and the files that they mean.
 
 A field holds one or several sources, separated by commas: files, folders, globs, or ids of hub
-datasets (OWNER/NAME[:CONFIGURATION][@REVISION]); a corpus's may have weights (SOURCE=0.7).
+datasets (OWNER/NAME[:CONFIGURATION][@REVISION]); a corpus's may have weights (SOURCE=0.7). A name
+with a comma stands in double quotes, unless it is the only one.
 """
 
 import contextlib
 import glob
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +22,8 @@ from tasks.data.hub import HELD_OUT
 from tasks.data.reading.paths import ending_of, expand
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(:[\w.-]+)?(@[\w./-]+)?")
+_PART = re.compile(r'\s*(?:"((?:[^"]|"")*)"\s*(?:=([^,]*))?|([^,]*?))\s*(?:,|$)', re.DOTALL)
+"""A name in quotes with its weight, or whatever stands between two commas."""
 # Some datasets hold files for several stages, named such as train_sft and test_prefs.
 _KINDS: dict[Collection, str] = {"demonstrations": "sft", "preferences": "prefs"}
 
@@ -84,9 +87,14 @@ def fields(config: DataConfig) -> list[tuple[str, Collection, bool, list[NamedSo
 
 def _parsed(config: DataConfig, field: str) -> list[NamedSource]:
     text = getattr(config, field).strip()
-    whole = bool(text) and user_path(text).exists()
-    parts = [text] if whole else [part.strip() for part in text.split(",")]
-    sources = [_one(part, field) for part in parts if part]
+    if _is_there(text):
+        return [NamedSource(text)]
+    parts = [found.groups() for found in _PART.finditer(text)]
+    sources = [
+        _one(plain, field) if quoted is None else _quoted(quoted, weight, field)
+        for quoted, weight, plain in parts
+        if quoted or plain
+    ]
     names = [source.name for source in sources]
     if len(set(names)) < len(names):
         raise DataError(
@@ -101,6 +109,13 @@ def _parsed(config: DataConfig, field: str) -> list[NamedSource]:
     return sources
 
 
+def _is_there(text: str) -> bool:
+    """Whether a text as a whole is the name of a file; several may be longer than any name."""
+    with contextlib.suppress(DataError):
+        return bool(text) and user_path(text).exists()
+    return False
+
+
 def _one(part: str, field: str) -> NamedSource:
     name, equals, text = part.rpartition("=")
     weight = None
@@ -108,14 +123,31 @@ def _one(part: str, field: str) -> NamedSource:
         weight = float(text)
     if not equals or weight is None or user_path(part).exists():
         return NamedSource(part)
+    return _weighted(name.strip(), text, field)
+
+
+def _quoted(name: str, weight: str | None, field: str) -> NamedSource:
+    name = name.replace('""', '"')
+    return NamedSource(name) if weight is None else _weighted(name, weight, field)
+
+
+def _weighted(name: str, text: str, field: str) -> NamedSource:
     if field != "corpus":
         raise DataError(
-            f"data.{field}: {shown(part)} has a weight; wanted none, since only texts of the "
-            "corpus are weighted; leave it out"
+            f"data.{field}: {shown(f'{name}={text}')} has a weight; wanted none, since only texts "
+            "of the corpus are weighted; leave it out"
         )
+    weight = math.nan
+    with contextlib.suppress(ValueError):
+        weight = float(text)
     if not 0 < weight < math.inf:
         raise DataError(f"data.{field}: got weight {text} of {shown(name)}; wanted one above 0")
-    return NamedSource(name.strip(), weight)
+    return NamedSource(name, weight)
+
+
+def quote(names: Iterable[str]) -> str:
+    """Several names as the text of a field."""
+    return ",".join('"' + name.replace('"', '""') + '"' for name in names)
 
 
 def find(collection: Collection, heldout: bool, source: NamedSource) -> list[Found]:

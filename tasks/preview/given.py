@@ -18,7 +18,7 @@ from tasks.data.files import open_rows
 from tasks.data.folders import found_in
 from tasks.data.formats import COLLECTIONS, Collection, Row, columns_read, recognise
 from tasks.data.hub import load_splits
-from tasks.data.named import NamedSource, find
+from tasks.data.named import NamedSource, find, quote
 from tasks.data.reading.paths import expand
 
 FIRST_ROWS = 100
@@ -74,7 +74,7 @@ def as_config(given: Sequence[GivenFile], config: DataConfig) -> DataConfig:
         field = f"heldout_{one.collection}" if held_out else one.collection
         sources.setdefault(field, {})[one.source] = None
     fields: dict[str, Any] = {"source": "sources", "preferences": ""}
-    fields |= {field: ",".join(names) for field, names in sources.items()}
+    fields |= {field: quote(names) for field, names in sources.items()}
     return config.model_copy(update=fields)  # unlike a run's, it may lack preferences
 
 

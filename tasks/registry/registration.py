@@ -17,6 +17,7 @@ from models.errors import StoreError
 from tasks.catalogue import entry
 from tasks.registry.verdicts import has_verdicts, point_challenger, renew_card, settle
 from tasks.registry.versions import (
+    BARE,
     CARD,
     NOT_EVALUATED,
     REGISTRATION,
@@ -172,7 +173,8 @@ def _evaluated_since(store: Store, since: float) -> set[str] | None:
 
 
 def _names_of_policies(tracker: Tracker) -> list[str]:
-    names = sorted(one.name for one in every(tracker.client.search_registered_models))
+    there = (one.name for one in every(tracker.client.search_registered_models))
+    names = sorted(filter(BARE.fullmatch, there))  # ours; "bob's model" would break the filter
     newest = (next(tracker.versions(f"name = '{one}'", page=1), None) for one in names)
     return [one.name for one in newest if one is not None and has_verdicts(version_of(one))]
 

@@ -48,7 +48,7 @@ ROLLBACK = "quartet.rollback"
 """Of the tags in which a rollback says what it did; the whole of this one is one of the two."""
 ROLLED_BACK, CHAMPION_AGAIN = "rolled back", "champion again"
 
-BARE = re.compile(r"[^/@:='\"`]+")
+BARE = re.compile(r"[^/@:='\"`\\]+")
 """A registered model's name that Quartet reads without `models:/`."""
 NAME = re.compile(
     r"(?:models:/)?(?P<name>[^/@:='\"`]+)(?:@(?P<alias>[^/@'\"`]+)|/(?P<version>\d+))?"

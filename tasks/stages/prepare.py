@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping
 
 from models.errors import DataError
+from models.files import shown
 from tasks.data.build import build_datasets
 from tasks.data.config import NAMED, DataConfig
 from tasks.data.report import OnProgress, Progress
@@ -73,7 +74,7 @@ def _logged() -> OnProgress:
             run_logger().info(
                 "prepare: %s rows, %.0f MB, %.0f MB/s%s (%s)",
                 f"{progress.rows:,}", progress.bytes / 1e6, progress.bytes / 1e6 / (now - begin),
-                share, progress.label,
+                share, shown(progress.label),
             )  # fmt: skip
 
     return tell

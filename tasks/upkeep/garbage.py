@@ -6,7 +6,8 @@ waits for `quartet sync`, or from a lock that is held. Where something is not kn
 stage whose run this MLflow never had, a folder whose manifest cannot be read, and every published
 stage while a pipeline runs, which may be about to reuse it.
 
-Caches go by age alone: whoever reads one holds it open, whoever misses one makes it again.
+Caches go by age alone: whoever reads or writes one holds it open, whoever misses one makes it
+again.
 """
 
 import contextlib

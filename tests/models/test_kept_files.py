@@ -1,5 +1,6 @@
 """Files of a cache: written once, whole or not at all, and never used when damaged."""
 
+import shutil
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -64,6 +65,19 @@ def test_writer_that_is_stopped_leaves_nothing(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         open_kept(tmp_path / "some", stopped)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_writer_whose_folder_is_removed_meanwhile_keeps_what_it_wrote(tmp_path: Path) -> None:
+    def write(file: BinaryIO) -> Mapping[str, Any]:
+        file.write(PAYLOAD)
+        shutil.rmtree(tmp_path / "cache")  # as `quartet gc --older-than-days 0` does
+        return {"rows": 7}
+
+    file, facts = open_kept(tmp_path / "cache" / "some", write)
+    with file:
+        assert file.read(len(PAYLOAD)) == PAYLOAD
+    assert facts == {"rows": 7}
     assert list(tmp_path.iterdir()) == []
 
 

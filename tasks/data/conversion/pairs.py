@@ -136,7 +136,8 @@ def _judged(cells: Cells) -> tuple[str, bool]:
             raise _unknown_verdict(cells)
         if verdict == "second":
             return "contradiction: the verdict says that rejected is better", False
-    if word(cells.get("tie")) in {"tie", *YES}:
+    # A status may say anything else, such as "good" or 1 for a row that was reviewed.
+    if word(cells.get("tie")) in {"tie", *YES} or word(cells.get("status")) == "tie":
         verdict = "tie"
     high, low = (
         number(cells.get("score_chosen"), "score"),

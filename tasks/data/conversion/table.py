@@ -66,7 +66,8 @@ _PROMPT_OF_PAIR = {"prompt": ("prompt", "instruction", "question", "query", "pro
                               *names.MESSAGES, "input", "context", "history")}  # fmt: skip
 _JUDGED: Slots = {
     "margin": names.MARGIN,
-    "tie": ("tie", "is_tie", "status"),
+    "tie": ("tie", "is_tie"),
+    "status": ("status",),
     "verdict": names.JUDGED,
     "score_chosen": ("score_chosen", "chosen_score", "chosen_rating", "rating_chosen",
                      "chosen_avg_rating", "chosen_reward", "reward_chosen"),

@@ -4,15 +4,19 @@ Which file is for training and which is held out is told by its name: it begins 
 word, `train`, and `test`, else `val`, `dev` or `trial`.
 """
 
+import contextlib
 import hashlib
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from models.errors import DataError
 from models.files import digest_file, open_file, shown, user_path
 from tasks.data.cleaning import clean_text
+from tasks.data.conversion.cells import is_absent, number, text_cell
+from tasks.data.conversion.records import RowProblem
 from tasks.data.files import read_file
 from tasks.data.foundations.config import FOLDERS, FoundationsDataConfig
 from tasks.data.limits import most_bytes
@@ -94,14 +98,15 @@ def read_sentence_pairs(paths: list[Path], *, train: bool) -> tuple[list[Row], l
         Rows of both, {"texts", "label"}.
 
     Raises:
-        DataError: The two sentences, or both their labels, are in no known column.
+        DataError: The two sentences, or both their labels, are in no known column, or a score is
+            no number.
     """
     entailment: list[Row] = []
     similarity: list[Row] = []
     for path in _of_part(paths, train=train):
-        for row in read_file(path):
+        for at, row in enumerate(read_file(path), 1):
             values = {
-                kind: next((row[name] for name in names if row.get(name)), None)
+                kind: next((row[name] for name in names if not is_absent(row.get(name))), None)
                 for kind, names in COLUMNS.items()
             }
             texts = [values["first"], values["second"]]
@@ -113,8 +118,10 @@ def read_sentence_pairs(paths: list[Path], *, train: bool) -> tuple[list[Row], l
             label = str(values["label"]).lower()
             if label in ENTAILMENT:
                 entailment.append({"texts": texts, "label": ENTAILMENT.index(label)})
-            if values["score"] is not None:
-                similarity.append({"texts": texts, "label": float(values["score"])})
+            with _in_row(path, at):
+                score = number(values["score"], "the score")
+            if score is not None:
+                similarity.append({"texts": texts, "label": score})
     if not entailment or not similarity:
         raise DataError(
             f"data.sentence_pairs: got {len(entailment)} rows with entailment and "
@@ -131,15 +138,18 @@ def read_opinions(paths: list[Path], *, train: bool) -> list[Row]:
         {"texts", "label"}; a text that stands there twice counts once.
 
     Raises:
-        DataError: A row is neither.
+        DataError: A row is neither, or holds messages in the place of texts.
     """
     found: dict[str, int] = {}
     for path in _of_part(paths, train=train):
-        for row in read_file(path):
-            prompt = row.get("prompt") or ""
+        for at, row in enumerate(read_file(path), 1):
             if "chosen" in row and "rejected" in row:
-                found[f"{prompt}{row['chosen']}".strip()] = 1
-                found[f"{prompt}{row['rejected']}".strip()] = 0
+                with _in_row(path, at):
+                    prompt = row.get("prompt")
+                    prompt = "" if is_absent(prompt) else text_cell(prompt, "prompt")
+                    sides = [text_cell(row[name], name) for name in ("chosen", "rejected")]
+                for label, side in zip((1, 0), sides, strict=True):
+                    found[f"{prompt}{side}".strip()] = label
             elif str(row.get("label")) in ("0", "1") and isinstance(row.get("text"), str):
                 found[row["text"].strip()] = int(row["label"])
             elif "text" not in row and "label" not in row:
@@ -162,6 +172,17 @@ def read_corpus(paths: list[Path]) -> list[str]:
     named = [path for path in paths if path.name.lower().startswith("pretrain")]
     texts = (row.get("text") for path in named for row in read_file(path, text="lines"))
     return [clean_text(text) for text in texts if isinstance(text, str) and text.strip()]
+
+
+@contextlib.contextmanager
+def _in_row(path: Path, number: int) -> Iterator[None]:
+    """Say in which row of a file a cell is not what it should be."""
+    try:
+        yield
+    except RowProblem as problem:
+        raise DataError(
+            f"{path.name}, row {number}: {problem}; repair the row or leave it out"
+        ) from problem
 
 
 def _of_part(paths: list[Path], *, train: bool) -> list[Path]:

@@ -34,7 +34,7 @@ for."""
 DELIBERATE = (DUPLICATE, BOTH_DIRECTIONS, HELD_OUT, TIE, THUMBS_DOWN, "prompt longer than")
 """How reasons begin that say nothing against a file."""
 MOJIBAKE_WRONG = 0.01
-"""Of the rows kept: stray ones come with every crawl, one in a hundred from a wrong decoding."""
+"""Of the usable rows: stray ones come with every crawl, one in a hundred from a wrong decoding."""
 NEAR_LOOK = 0.05
 """Of the training rows: from here on repeated texts weigh visibly more than the others."""
 LEAK_LOOK, LEAK_WRONG = 0.02, 0.5
@@ -125,7 +125,7 @@ def _ties(each: CollectionReport) -> Iterator[Finding]:
 
 
 def _damaged(each: CollectionReport) -> Iterator[Finding]:
-    kept = max(1, each.train + each.heldout)
+    usable = max(1, sum(file.kept for file in each.files))  # duplicates are counted too
     for count, what, bound, remedy in (
         (each.mojibake, MOJIBAKE, MOJIBAKE_WRONG, "give the right data.encoding, or repair the "
          "file where it was made"),
@@ -137,8 +137,8 @@ def _damaged(each: CollectionReport) -> Iterator[Finding]:
         if count:
             examples = each.examples.get(what, ())
             yield Finding(
-                severity="wrong" if count / kept > bound else "look",
-                text=f"{each.name}: {count} rows ({percent(count / kept)}): {what}",
+                severity="wrong" if count / usable > bound else "look",
+                text=f"{each.name}: {count} rows ({percent(count / usable)}): {what}",
                 remedy=remedy,
                 example=examples[0].text if examples else "",
             )

@@ -3,7 +3,7 @@
 import contextlib
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from models.errors import DataError
@@ -59,10 +59,17 @@ def _opened(file: Any, container: str) -> tuple[Any, Iterator[Any]]:
     if file.read(6) == b"ARROW1":
         file.seek(0)
         whole = pyarrow.ipc.open_file(file)
-        return whole.schema, (whole.get_batch(n) for n in range(whole.num_record_batches))
+        return whole.schema, _pieces(map(whole.get_batch, range(whole.num_record_batches)))
     file.seek(0)
     stream = pyarrow.ipc.open_stream(file)
-    return stream.schema, iter(stream)
+    return stream.schema, _pieces(stream)
+
+
+def _pieces(batches: Iterable[Any]) -> Iterator[Any]:
+    """Batches of a few rows: an Arrow file may have all its rows in one."""
+    for batch in batches:
+        for start in range(0, batch.num_rows, BATCH_ROWS):
+            yield batch.slice(start, BATCH_ROWS)
 
 
 def _size(column: Any) -> int:

@@ -24,7 +24,9 @@ MOST_FILES = 10_000
 _PAPERS = re.compile(
     r"(readme|licen[cs]e|copying|notice|changelog|citation|requirements)\b.*", re.IGNORECASE
 )
-_DESCRIPTIONS = ("dataset_info.json", "dataset_infos.json", "state.json", "metadata.json")
+_DESCRIPTIONS = (
+    "dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "metadata.json",
+)  # fmt: skip
 
 
 def ending_of(name: str) -> str:

@@ -6,12 +6,13 @@ holds them as JSON or as Python writes them.
 """
 
 import ast
+import contextlib
 import csv
 import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from models.errors import DataError
@@ -34,19 +35,28 @@ _MESSAGE_KEYS = frozenset({"role", "content", "from", "value", "text"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Dialect:
+    """How cells are written; a backslash escapes quotes and backslashes, or whatever follows."""
+
     delimiter: str
     quoted: bool = True
     escape: str | None = None
+    escapes_all: bool = False
 
     def reader(self, lines: Iterable[str]) -> Any:
+        literal = self.escape is not None and not self.escapes_all
         return csv.reader(
-            lines,
+            map(_keep_backslashes, lines) if literal else lines,
             strict=True,
             delimiter=self.delimiter,
             quoting=csv.QUOTE_MINIMAL if self.quoted else csv.QUOTE_NONE,
             escapechar=self.escape,
             doublequote=self.escape is None,
         )
+
+
+def _keep_backslashes(line: str) -> str:
+    """Double each backslash that is before neither a quote nor a backslash, as in LaTeX."""
+    return re.sub(r'\\(["\\])|\\', lambda found: found[0] if found[1] else "\\\\", line)
 
 
 def read_table(content: Content, decoding: Decoding, notes: list[str]) -> Iterator[Row]:
@@ -99,6 +109,7 @@ def _dialect(content: Content, sample: list[str]) -> _Dialect:
         for way in (
             _Dialect(delimiter=one),
             _Dialect(delimiter=one, escape="\\"),
+            _Dialect(delimiter=one, escape="\\", escapes_all=True),
             _Dialect(delimiter=one, quoted=False),
         )
         if (way.quoted or one == "\t") and (way.escape is None or escaped)
@@ -114,7 +125,16 @@ def _dialect(content: Content, sample: list[str]) -> _Dialect:
         widest = max(headings, key=headings.__getitem__)
         even = [way for way in ways if _widths(way, sample) == {1}]
         return even[0] if even and headings[widest] == 1 else widest
-    return best
+    return replace(best, escapes_all=True) if _escapes_breaks(best, sample) else best
+
+
+def _escapes_breaks(way: _Dialect, sample: list[str]) -> bool:
+    """Whether all line breaks in cells have a backslash, as MySQL writes them."""
+    breaks: list[str] = []
+    with contextlib.suppress(csv.Error):
+        for cells in way.reader(sample) if way.escape else ():
+            breaks += re.findall(r"(.?)\r?\n", "\0".join(cells))
+    return set(breaks) == {"\\"}
 
 
 def _header_width(way: _Dialect, sample: list[str]) -> int:

@@ -23,7 +23,8 @@ EXACT, NEAR = "exact duplicate", "near duplicate"
 HELD_OUT, NEAR_HELD_OUT = "held-out document", "nearly a held-out document"
 _HELD_OUT, _TRAIN = 0, 1
 """Numbers of the files; held-out documents are taken first, so that training ones repeat them."""
-_AT_A_TIME = 1_000
+_AT_A_TIME = 2**20
+"""Bytes of rows that are taken together: their words need some 45 times as much memory."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -54,21 +55,22 @@ class DuplicateFinder:
         self._index = TextIndex(template=Template())
         self._rows: list[int] = []
         self._waiting: list[PlacedRow] = []
+        self._waiting_size = 0
 
     def add_heldout(self, rows: Iterable[PlacedRow]) -> None:
         """Take all held-out documents; called first."""
-        self._take(_HELD_OUT, list(rows))
+        for row in rows:
+            self._take(_HELD_OUT, row)
+        self._flush(_HELD_OUT)
 
     def add(self, number: int, row: PlacedRow) -> None:
         """Take a training row that keeps the rules, by its number in the file."""
         self._rows.append(number)
-        self._waiting.append(row)
-        if len(self._waiting) == _AT_A_TIME:
-            self._flush()
+        self._take(_TRAIN, row)
 
     def find(self) -> Duplicates:
         """Compare all that was taken."""
-        self._flush()
+        self._flush(_TRAIN)
         found = Duplicates()
         texts = list(self._index.rows.get(_TRAIN, ()))  # of each training row, its text's number
         heldout, train = (set(self._index.rows.get(file, ())) for file in (_HELD_OUT, _TRAIN))
@@ -127,14 +129,17 @@ class DuplicateFinder:
                 found.reasons[row] = reason
                 found.of[row] = self._read([of])[0].prompt
 
-    def _take(self, file: int, rows: list[PlacedRow]) -> None:
-        texts = [one.row["text"] for one in rows]
-        self._index.add(texts, file, [one.offset for one in rows], [-1] * len(rows))
+    def _take(self, file: int, row: PlacedRow) -> None:
+        self._waiting.append(row)
+        self._waiting_size += row.size
+        if self._waiting_size >= _AT_A_TIME:
+            self._flush(file)
 
-    def _flush(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        if waiting:
-            self._take(_TRAIN, waiting)
+    def _flush(self, file: int) -> None:
+        rows, self._waiting, self._waiting_size = self._waiting, [], 0
+        if rows:
+            texts = [one.row["text"] for one in rows]
+            self._index.add(texts, file, [one.offset for one in rows], [-1] * len(rows))
 
     def _read(self, numbers: Sequence[int]) -> list[Parts]:
         """Read texts from their files again."""

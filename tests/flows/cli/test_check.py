@@ -118,6 +118,17 @@ def test_files_are_told_apart_and_as_overrules(check: Callable[..., Result]) -> 
     assert prompts.output.count("\nprompts, training row ") == 10
 
 
+def test_many_files_and_names_with_commas_are_read_by_their_names(
+    check: Callable[..., Result],
+) -> None:
+    names = [f"pairs_part_{at:05d}, x.jsonl" for at in range(20)]
+    for at, name in enumerate(names):
+        write_rows(Path(name), pairs()[3 * at : 3 * at + 3])
+    done = check(*names)
+    assert done.exit_code == 0, done.output
+    assert all(f"{name}: preferences, by its rows" in done.output for name in names)
+
+
 def test_a_folder_of_files_of_one_kind_is_one_dataset(check: Callable[..., Result]) -> None:
     folder = Path("set")
     folder.mkdir()

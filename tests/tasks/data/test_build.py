@@ -16,6 +16,7 @@ from tasks.data.config import DataConfig
 from tasks.data.formats import COLLECTIONS, Row
 from tasks.data.report import CollectionReport, PreparationReport
 from tasks.data.split import content_key, group_key
+from tasks.reports.data import quality_text
 
 FILES = [f"{each}_{side}.jsonl" for each in COLLECTIONS for side in ("train", "heldout")]
 
@@ -177,6 +178,21 @@ def test_build_makes_all_pairs_of_rankings_and_demonstrations_of_the_best(tmp_pa
     shown = data["demonstrations_train"] + data["demonstrations_heldout"]
     assert {row["completion"] for row in shown} == {"best"}
     assert len(data["prompts_train"]) + len(data["prompts_heldout"]) == 20
+
+
+def test_build_reports_names_of_files_and_columns_that_are_no_utf8(tmp_path: Path) -> None:
+    pairs = [{"prompt": f"p{n}", "chosen": "a", "rejected": "b", "x\ud800": 1} for n in range(20)]
+    (tmp_path / "in").mkdir()
+    path = tmp_path / "in" / "caf\udce9.jsonl"  # a byte of Latin-1, as Python shows it
+    path.write_text("".join(json.dumps(row) + "\n" for row in pairs))
+    config = DataConfig(source="sources", preferences=f"{tmp_path}/in")
+    report = build_datasets(config, 0, tmp_path / "out", inspected=False)
+    assert json.loads((tmp_path / "out" / "quality.json").read_bytes()) == json.loads(
+        json.dumps(asdict(report))
+    )
+    (file,) = of(report, "preferences").files
+    assert (file.label, file.unread) == (path.name, {"x\ud800": 20})
+    quality_text(report).encode()
 
 
 def test_build_counts_the_traps_of_real_files(tmp_path: Path) -> None:

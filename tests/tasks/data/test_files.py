@@ -2,7 +2,10 @@
 
 import gzip
 import json
+from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pyarrow
 import pyarrow.parquet
@@ -10,6 +13,7 @@ import pytest
 
 from models.errors import DataError
 from tasks.data.files import open_rows, read_file
+from tasks.data.reading import columnar
 
 ROWS = [
     {"prompt": "你好", "completion": ' world, "quoted"\nline'},
@@ -136,6 +140,27 @@ def test_parquet_reads_nested_rows(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
     assert read_file(path) == rows
+
+
+@pytest.mark.parametrize("write_form", [pyarrow.ipc.new_file, pyarrow.ipc.new_stream])
+def test_arrow_rows_of_one_batch_become_objects_a_few_at_a_time(
+    tmp_path: Path, write_form: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"at": datetime(2000, 1, 1) + timedelta(days=day)} for day in range(1000)]
+    table = pyarrow.Table.from_pylist(rows)
+    with write_form(str(tmp_path / "a.arrow"), table.schema) as file:
+        file.write_table(table)
+    made = []
+
+    def for_json(row: Any) -> Any:
+        made.append(row)
+        return row
+
+    monkeypatch.setattr(columnar, "for_json", for_json)
+    read = iter(open_rows(tmp_path / "a.arrow"))
+    assert next(read) == rows[0]
+    assert len(made) == columnar.BATCH_ROWS
+    assert [*read] == rows[1:]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from models.rows import read_rows
 from tasks.data.build import build_datasets
 from tasks.data.config import DataConfig
 from tasks.data.formats import Row
-from tasks.data.named import NamedSource, fields
+from tasks.data.named import NamedSource, fields, quote
 from tasks.data.sources import check_source, fingerprint, found_files, uses_hub
 
 
@@ -51,6 +51,19 @@ def test_a_field_holds_several_sources_with_weights(tmp_path: Path) -> None:
                                                         ("all", 2.0)]  # fmt: skip
 
 
+def test_names_with_commas_stand_in_quotes() -> None:
+    assert parsed(' "a,b.jsonl" = 2 , c.jsonl=1') == [("a,b.jsonl", 2.0), ("c.jsonl", 1.0)]
+    assert parsed('"a ""x"",b","dir=1"') == [('a "x",b', None), ("dir=1", None)]
+    assert parsed('5" disk,"a"b,"c') == [('5" disk', None), ('"a"b', None), ('"c', None)]
+    names = ["a,b", 'say "x"', "c=1", "d"]
+    assert [one.name for one in parsed(quote(names))] == names
+
+
+def test_many_names_may_be_longer_than_any_path_together() -> None:
+    names = [f"pairs_part_{at:05d}.jsonl" for at in range(300)]
+    assert [one.name for one in parsed(",".join(names))] == names
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -58,6 +71,7 @@ def test_a_field_holds_several_sources_with_weights(tmp_path: Path) -> None:
         ("a/b,a/b", "got a source twice in a/b, a/b"),
         ("a/b=0", "got weight 0 of a/b; wanted one above 0"),
         ("a/b=nan", "wanted one above 0"),
+        ('"a,b"=much', "got weight much of a,b; wanted one above 0"),
     ],
 )
 def test_wrong_weights_are_refused(text: str, words: str) -> None:
@@ -122,6 +136,16 @@ def test_files_named_after_stages_go_to_their_own(tmp_path: Path) -> None:
     ]
     assert "left out, since not named prefs" in found[1].notes[0]
     assert "train_sft-00000" in found[1].notes[0]
+
+
+def test_a_saved_dataset_of_splits_is_a_folder_with_held_out_files(tmp_path: Path) -> None:
+    from datasets import Dataset, DatasetDict
+
+    splits = {"train": Dataset.from_list(pairs(0, 9)), "test": Dataset.from_list(pairs(9, 3))}
+    DatasetDict(splits).save_to_disk(tmp_path / "saved")
+    build_datasets(config(preferences=f"{tmp_path}/saved"), 0, tmp_path / "out", inspected=False)
+    assert read_rows(tmp_path / "out" / "preferences_train.jsonl") == pairs(0, 9)
+    assert read_rows(tmp_path / "out" / "preferences_heldout.jsonl") == pairs(9, 3)
 
 
 def test_a_missing_file_is_named_before_anything_is_read(tmp_path: Path) -> None:

@@ -97,6 +97,20 @@ def test_version_killed_before_its_alias_can_be_named_by_it(
     assert mlflow.get_registered_model("quickstart-sft").aliases == {"challenger": 1}
 
 
+def test_registrations_are_finished_beside_foreign_models_of_any_name(
+    mlflow: Requests, said: list[Any], model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("bob's model", 'say "hi"', "C\\", "a = 'b'"):
+        mlflow.create_registered_model(name)
+    mlflow.cut_off("killed", 0, "set_registered_model_alias")
+    with pytest.raises(Killed):
+        register(publish("sft", "a" * 64, model), PIPELINE)
+    mlflow.go_on()
+    (sentence,) = finish_registrations(load_settings())
+    assert sentence.startswith("models:/quickstart-sft/1: ")
+    assert "MLflow failed" not in caplog.text
+
+
 def test_card_waits_for_the_machine_that_has_the_stage(
     mlflow: Requests, said: list[Any], model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -139,6 +139,11 @@ def test_a_tie_is_left_out_or_marked(row: Row) -> None:
     assert convert_row("prompts", row) == [{"prompt": Q}]
 
 
+@pytest.mark.parametrize("status", ["good", "yes", "1", 1, True, "unchanged", None])
+def test_a_status_other_than_tie_is_no_verdict(status: Any) -> None:
+    assert convert_row("preferences", {**TEXT, "status": status}) == [TEXT]
+
+
 def outputs(**columns: Any) -> Row:
     return {"prompt": Q, "response_a": G, "response_b": B, **columns}
 

@@ -157,6 +157,29 @@ def test_an_empty_line_drops_its_pair_alone(tmp_path: Path) -> None:
     ]
 
 
+def test_a_score_of_0_counts_and_one_that_is_no_number_is_named(tmp_path: Path) -> None:
+    header = "sentence1,sentence2,score,label\n"
+    table = write(tmp_path / "train.csv", f"{header}a,b,0,neutral\nc,d,n/a,neutral\n")
+    _, similarity = read_sentence_pairs([table], train=True)
+    assert similarity == [{"texts": ["a", "b"], "label": 0.0}]
+    lines = write(
+        tmp_path / "train.jsonl",
+        '{"sentence1": "a", "sentence2": "b", "score": 0.0, "label": "neutral"}\n',
+    )
+    assert read_sentence_pairs([lines], train=True)[1] == similarity
+    table = write(tmp_path / "train.csv", f"{header}a,b,1,neutral\nc,d,high,neutral\n")
+    with pytest.raises(DataError, match=r"train\.csv, row 2: the score is not a number; repair"):
+        read_sentence_pairs([table], train=True)
+
+
+def test_messages_in_the_place_of_opinions_are_refused(tmp_path: Path) -> None:
+    said = [{"role": "assistant", "content": "good"}]
+    pairs = [{"chosen": "a", "rejected": "b"}, {"prompt": "p", "chosen": said, "rejected": "bad"}]
+    path = write(tmp_path / "train.jsonl", "".join(json.dumps(one) + "\n" for one in pairs))
+    with pytest.raises(DataError, match=r"train\.jsonl, row 2: .*chosen is a list, not text"):
+        read_opinions([path], train=True)
+
+
 def test_missing_languages_columns_and_folders_are_named(tmp_path: Path) -> None:
     one = write(tmp_path / "train.en", "a\n")
     with pytest.raises(DataError, match=r"wanted two files such as train\.en"):

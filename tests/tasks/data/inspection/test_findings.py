@@ -22,8 +22,20 @@ from tasks.data.inspection.records import (
     PairNumbers,
     Truncation,
 )
-from tasks.data.report import MOJIBAKE, CollectionReport, Example, PreparationReport
+from tasks.data.report import (
+    ENTITIES,
+    MOJIBAKE,
+    CollectionReport,
+    Example,
+    PreparationReport,
+    SourceReport,
+)
 from tasks.data.tally import DUPLICATE, HELD_OUT
+
+
+def usable(rows: int) -> tuple[SourceReport]:
+    """A file with so many usable rows, duplicates among them."""
+    return (SourceReport(label="file", source="file", kept=rows),)
 
 
 def report(
@@ -38,7 +50,7 @@ def report(
     """A report of one collection and what was inspected."""
     collection = CollectionReport(
         name=name, sources=("file",), read=read, train=800, heldout=heldout, dropped=dropped or {},
-        lengths={}, **{"cleaned": 0, "placeholders": 0, **counts},
+        lengths={}, **{"cleaned": 0, "placeholders": 0, "files": usable(1000), **counts},
     )  # fmt: skip
     return PreparationReport(
         source="sources", fingerprint="f", conversational=False, collections=(collection,),
@@ -96,6 +108,13 @@ def test_what_is_dropped_on_purpose_says_nothing_against_a_file() -> None:
 @pytest.mark.parametrize(("rows", "severity"), [(10, "look"), (11, "wrong")])
 def test_mojibake_is_wrong_beyond_one_row_in_a_hundred(rows: int, severity: str) -> None:
     assert only(report(mojibake=rows), MOJIBAKE).severity == severity
+
+
+def test_findings_count_against_the_usable_rows_of_which_some_are_duplicates() -> None:
+    found = report(entities=1200, files=usable(1250))  # 1000 are left, 1200 / 1250 is 96%
+    assert only(found, ENTITIES).text == f"preferences: 1200 rows (96%): {ENTITIES}"
+    assert only(found, ENTITIES).severity == "look"
+    assert only(report(mojibake=12, files=usable(1200)), MOJIBAKE).severity == "look"
 
 
 @pytest.mark.parametrize(

@@ -200,6 +200,21 @@ def test_rows_come_before_the_file_is_read_to_its_end(tmp_path: Path) -> None:
         list(rows)
 
 
+def test_zstd_with_a_long_window_is_read_as_far_as_memory_goes(
+    read: Read, refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def frame(window_log: int) -> bytes:  # RFC 8878: magic, header, window, one raw block, the last
+        block = (len(LINES) << 3 | 1).to_bytes(3, "little") + LINES
+        return bytes([0x28, 0xB5, 0x2F, 0xFD, 0, (window_log - 10) << 3]) + block
+
+    monkeypatch.setattr(limits, "main_memory", lambda: 2**34)
+    assert read("a.jsonl.zst", frame(31))[0] == ROWS
+    monkeypatch.setattr(limits, "main_memory", lambda: 2**30)
+    message = refused("a.jsonl.zst", frame(28))
+    assert "a window (zstd --long) of more than 128 MiB" in message
+    assert "unpack it (zstd -d --long=31)" in message
+
+
 def test_files_of_a_source_are_found(tmp_path: Path) -> None:
     for name in ("b.jsonl", "a.CSV.gz", "sub/c.parquet", ".git/d.jsonl", "LICENSE.txt", "x.py"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

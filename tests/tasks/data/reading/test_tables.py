@@ -41,6 +41,26 @@ def test_quotes_are_told_by_the_content(read: Read) -> None:
     assert "backslash" in notes
 
 
+def test_backslashes_before_other_characters_than_quotes_are_text(read: Read) -> None:
+    rows, _ = read(
+        "a.csv",
+        'prompt,completion\n"Solve \\"x\\" in $\\frac{1}{2}\\,$","see C:\\temp\\new, and \\n"\n'
+        '"a\\\\b","cp a \\\n  b"\n"c\nd",\\N\n',
+    )
+    assert rows == [
+        {"prompt": 'Solve "x" in $\\frac{1}{2}\\,$', "completion": "see C:\\temp\\new, and \\n"},
+        {"prompt": "a\\b", "completion": "cp a \\\n  b"},
+        {"prompt": "c\nd", "completion": None},
+    ]
+
+
+def test_backslashes_before_delimiters_and_all_line_breaks_are_escapes(read: Read) -> None:
+    unquoted, _ = read("a.csv", 'prompt,completion\nsay \\"a\\"\\, b,c\n')
+    assert unquoted == [{"prompt": 'say "a", b', "completion": "c"}]
+    mysql, _ = read("a.csv", '"prompt","completion"\n"say \\"a\\"\\\nb","c\\\n\\\nd"\n')
+    assert mysql == [{"prompt": 'say "a"\nb', "completion": "c\n\nd"}]
+
+
 def test_texts_with_commas_may_stand_under_one_name(read: Read) -> None:
     assert read("a.csv", "text\nhello, world\nfoo\n")[0] == [
         {"text": "hello, world"},

@@ -4,6 +4,7 @@ import itertools
 import json
 import random
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from models.errors import DataError
 from models.rows import read_json, read_rows, write_rows
+from tasks.data.inspection.sketches import TextIndex
 from tasks.data.selection import duplicates
 from tasks.data.selection.config import SelectionConfig
 from tasks.data.selection.selecting import select_corpus
@@ -170,10 +172,19 @@ def test_the_size_of_a_batch_changes_nothing(
     train = [" ".join(one) for one in texts + [[*one[:-1], "last"] for one in texts[:10]]]
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
-    whole = _select(tmp_path / "a", train, train[:2])
-    monkeypatch.setattr(duplicates, "_AT_A_TIME", 7)
-    assert _select(tmp_path / "b", train, train[:2]) == whole
+    whole = _select(tmp_path / "a", train, train[:20])
+    taken: list[int] = []
+    add = TextIndex.add
+
+    def counted(self: TextIndex, texts: Sequence[str], *rest: Any) -> list[int]:
+        taken.append(len(texts))
+        return add(self, texts, *rest)
+
+    monkeypatch.setattr(TextIndex, "add", counted)
+    monkeypatch.setattr(duplicates, "_AT_A_TIME", 700)  # a row has 112 bytes or more: 7 rows
+    assert _select(tmp_path / "b", train, train[:20]) == whole
     assert len(whole[1]) == 10
+    assert (sum(taken), max(taken)) == (20 + 40, 7)
 
 
 def test_a_corpus_of_which_nothing_is_left_is_refused(tmp_path: Path) -> None:
