@@ -1,5 +1,6 @@
 """Files of results: JSON, and rows, the JSON lines in which datasets pass from stage to stage."""
 
+import hashlib
 import heapq
 import json
 import logging
@@ -81,6 +82,11 @@ def has_messages(rows: Sequence[Mapping[str, Any]]) -> bool:
 def prompt_key(row: Mapping[str, Any]) -> str:
     """Text by which rows of one prompt are known, whatever else they hold."""
     return json.dumps(row["prompt"], sort_keys=True, ensure_ascii=False)
+
+
+def prompt_digest(prompt: Content) -> str:
+    """A short name by which the same prompt is known elsewhere."""
+    return hashlib.sha256(prompt_key({"prompt": prompt}).encode()).hexdigest()[:16]
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:

@@ -30,7 +30,7 @@ from models.evaluation.measures import (
 from models.evaluation.result import Comparison, EvaluationResult
 from models.evaluation.samples import Judge, Pair, PairwiseJudge, Preferences, Samples
 from models.evaluation.sampling import SampledModels, Step
-from models.rows import Content, last_text
+from models.rows import Content, last_text, prompt_digest
 from models.statistics.intervals import Interval
 from models.statistics.win_rates import WinRates, win_rates, win_rates_of_scores
 
@@ -73,11 +73,15 @@ class Evaluation:
     facts: Mapping[str, Mapping[str, float]]
 
     def rows(self) -> list[dict[str, Any]]:
-        """One row each completion, as samples.jsonl has them."""
+        """One row each completion, as samples.jsonl has them.
+
+        Of a conversation the last message is shown; `conversation` tells which it is.
+        """
         return [
             {
                 "model": model,
                 "prompt": last_text(prompt),
+                **({} if isinstance(prompt, str) else {"conversation": prompt_digest(prompt)}),
                 "sample": sample,
                 "completion": one.samples.texts[index][sample],
                 "scores": {

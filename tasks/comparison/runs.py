@@ -54,9 +54,16 @@ class Completion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """A prompt with both models' completions; `turn` counts repetitions of the prompt."""
+    """A prompt with both models' completions.
+
+    Attributes:
+        prompt: The text that is shown: of a conversation its last message.
+        key: By which the same prompt is known in other runs.
+        turn: Counts repetitions of the prompt.
+    """
 
     prompt: str
+    key: str
     turn: int
     sft: Completion
     ppo: Completion
@@ -155,10 +162,12 @@ def gather(tracker: Tracker, store: Store, parent: Any) -> RunRecord:
 def to_samples(rows: Iterable[Mapping[str, Any]]) -> list[Sample]:
     """Put the two models' first completions of each prompt side by side."""
     turns: Counter[tuple[str, str]] = Counter()
+    texts: dict[str, str] = {}
     found: dict[tuple[str, int], dict[str, Completion]] = {}
     for row in rows:
         if row["sample"] == 0:
-            model, prompt = row["model"], row["prompt"]
+            model, key = row["model"], row.get("conversation", row["prompt"])
+            texts[key] = row["prompt"]
             scores = {score_name(judge): score for judge, score in row["scores"].items()}
             completion = Completion(
                 text=row["completion"],
@@ -166,11 +175,11 @@ def to_samples(rows: Iterable[Mapping[str, Any]]) -> list[Sample]:
                 tokens=row.get("tokens", math.nan),
                 finished=row.get("finished", False),
             )
-            found.setdefault((prompt, turns[model, prompt]), {})[model] = completion
-            turns[model, prompt] += 1
+            found.setdefault((key, turns[model, key]), {})[model] = completion
+            turns[model, key] += 1
     return [
-        Sample(prompt=prompt, turn=turn, sft=models["sft"], ppo=completion)
-        for (prompt, turn), models in found.items()
+        Sample(prompt=texts[key], key=key, turn=turn, sft=models["sft"], ppo=completion)
+        for (key, turn), models in found.items()
         for model, completion in models.items()
         if "sft" in models and entry(model).role == "policy"
     ]

@@ -78,7 +78,7 @@ def same_judge(records: Sequence[RunRecord], among: Sequence[str] = tuple(JUDGES
 
 def match_prompts(records: Sequence[RunRecord]) -> list[tuple[Sample, ...]]:
     """Samples of the prompts that all runs completed, in the first run's order."""
-    tables = [{(one.prompt, one.turn): one for one in record.samples} for record in records]
+    tables = [{(one.key, one.turn): one for one in record.samples} for record in records]
     shared = [key for key in tables[0] if all(key in table for table in tables)]
     return [tuple(table[key] for table in tables) for key in shared]
 

@@ -243,6 +243,19 @@ def test_rows_are_one_a_completion_and_side_by_side_one_a_prompt(tmp_path: Path)
     }  # fmt: skip
 
 
+def test_conversations_that_end_alike_are_told_apart() -> None:
+    def conversation(first: str) -> list[dict[str, str]]:
+        texts = {"user": first, "assistant": "Shall I?"}
+        said = [{"role": role, "content": text} for role, text in texts.items()]
+        return [*said, {"role": "user", "content": "Yes please."}]
+
+    both = evaluation(*compared_samples())
+    both = dataclasses.replace(both, prompts=[conversation("one"), conversation("two")])
+    names = [(row["prompt"], row["conversation"]) for row in both.rows()]
+    assert len(set(names)) == 2
+    assert {text for text, _ in names} == {"Yes please."}
+
+
 OLD_ROW = {
     "prompt": "p", "sft": "a", "ppo": "b", "sft_score": 0.5, "ppo_score": 1.5,
     "sft_judge_score": -1.0, "ppo_judge_score": 2.0, "sft_gold": 0.25, "ppo_gold": 1.0,

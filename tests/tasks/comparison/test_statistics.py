@@ -166,6 +166,21 @@ def test_prompts_are_matched_by_text_and_turn() -> None:
     ]
 
 
+def test_conversations_that_end_alike_are_not_one_prompt() -> None:
+    def run(*names: str) -> RunRecord:
+        rows = [
+            {"model": model, "prompt": "Yes please.", "conversation": name, "sample": 0,
+             "completion": name, "scores": {}}
+            for model in ("sft", "ppo")
+            for name in names
+        ]  # fmt: skip
+        return RunRecord(run_id="r", name="r", samples=to_samples(rows))
+
+    matched = match_prompts([run("a", "b", "c"), run("c", "d", "a")])
+    assert [(one.ppo.text, two.ppo.text) for one, two in matched] == [("a", "a"), ("c", "c")]
+    assert {one.prompt for pair in matched for one in pair} == {"Yes please."}
+
+
 # --- the best -----------------------------------------------------------------------------------
 
 
