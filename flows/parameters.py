@@ -67,6 +67,13 @@ class PipelineParameters(Config):
                 else "there is neither base.source nor data.corpus; a base model needs one of "
                 "them: name an existing model, or a corpus to pretrain on"
             )
+        longest = self.sampling.max_completion_tokens
+        if self.ppo.overlong_tokens > longest:
+            raise ValueError(
+                f"ppo.overlong_tokens {self.ppo.overlong_tokens} exceeds "
+                f"sampling.max_completion_tokens {longest}; choose at most {longest} or raise "
+                "sampling.max_completion_tokens"
+            )
         if self.base.source:
             return self
         self.model.refuse_unaligned()

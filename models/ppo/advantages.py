@@ -233,7 +233,10 @@ MAX_ERROR = 0.2
 def next_kl_coef(kl_coef: float, kl: float, config: PPOConfig) -> float:
     """Adapt the coefficient after an iteration; without a target it stays the same.
 
-    coef' = coef * (1 + clip(kl / target - 1, -0.2, 0.2) * rollouts / horizon)
+    coef' = coef * (1 + clip(kl / target - 1, -0.2, 0.2) * min(rollouts, horizon) / horizon)
+
+    Iterations are meant to be far shorter than the horizon; one that is longer counts as one of its
+    length, or a KL below the target could turn the coefficient negative.
 
     Args:
         kl: Measured to the reference, nats per completion.
@@ -243,4 +246,5 @@ def next_kl_coef(kl_coef: float, kl: float, config: PPOConfig) -> float:
     if config.kl_target is None:
         return kl_coef
     error = min(max(kl / config.kl_target - 1.0, -MAX_ERROR), MAX_ERROR)
-    return kl_coef * (1.0 + error * config.rollouts_per_iteration / config.kl_horizon)
+    rollouts = min(config.rollouts_per_iteration, config.kl_horizon)
+    return kl_coef * (1.0 + error * rollouts / config.kl_horizon)

@@ -16,7 +16,8 @@ RAISED = "ppo/alarms/"
 """Of the final metrics that count in how many iterations an alarm was raised."""
 
 STANDARD_ERRORS = 4.0
-"""A mean KL this many standard errors below zero is no accident of sampling."""
+"""A mean KL of many rollouts this many standard errors below zero is no accident of sampling; of
+few, as many as are as improbable: once in 30,000 iterations."""
 
 LEAST_SPREAD_TOKENS, LEAST_SPREAD_EOS = 2.0, 0.2
 """Spreads that completions are taken to have where all are as long, or all end: 0.2 is that of a
@@ -57,17 +58,24 @@ class AlarmWatch:
     )
 
     def __init__(
-        self, config: AlarmConfig, *, critic_warmup: int | None, iterations: int = 1
+        self,
+        config: AlarmConfig,
+        *,
+        rollouts: int,
+        critic_warmup: int | None,
+        iterations: int = 1,
     ) -> None:
         """Watch a training.
 
         Args:
+            rollouts: Of an iteration, of which the monitors are means.
             critic_warmup: Iterations that the critic learns alone; None where there is no critic.
             iterations: So many together, the last ones, are compared with the first one: with few
                 prompts in each, one alone differs by chance.
         """
         self.names = tuple(n for n in self.NAMES if n != "critic" or critic_warmup is not None)
         self._config = config
+        self._rollouts = rollouts
         self._critic_warmup = critic_warmup
         self._iterations = iterations
         self._first: dict[str, float] = {}
@@ -97,7 +105,7 @@ class AlarmWatch:
         """Name, metric, value and bound of every alarm."""
         config, first = self._config, self._first
         kl = metrics["objective/kl_to_reference"]
-        lowest = -max(STANDARD_ERRORS * metrics["objective/kl_standard_error"], ROUNDING)
+        lowest = lowest_kl(metrics["objective/kl_standard_error"], self._rollouts)
         if kl < lowest:
             yield "kl_negative", "objective/kl_to_reference", kl, lowest
         if kl > config.max_kl:
@@ -145,6 +153,22 @@ class AlarmWatch:
         """Restore what `state_dict` gave."""
         self._first, self._recent = dict(state["first"]), list(state["recent"])
         self._critic_negative = state["critic_negative"]
+
+
+def lowest_kl(standard_error: float, rollouts: int) -> float:
+    """The mean KL below which a rollout has it by no accident; minus infinity of one completion.
+
+    Args:
+        standard_error: By the standard deviation of the rollouts, which divides by their number:
+            the sample's is sqrt(n / (n - 1)) times as large. Of few rollouts it is small by chance
+            as well, which Student's t allows for.
+    """
+    from scipy.special import ndtr, stdtrit  # slow to import: only where something is measured
+
+    if rollouts < 2:
+        return -math.inf
+    least = float(stdtrit(rollouts - 1, ndtr(-STANDARD_ERRORS)))  # errors, below 0
+    return min(least * math.sqrt(rollouts / (rollouts - 1)) * standard_error, -ROUNDING)
 
 
 DRIFTS = {"completion_tokens": "length", "eos_rate": "eos_rate"}

@@ -92,6 +92,7 @@ class Rollout:
         old_logprobs: (batch, completion) of the actor that sampled.
         old_values: (batch, completion) of the critic, if there is one, in units of the normalised
             score.
+        learned: (batch,), rows that the policy learns from; the critic does from all.
         advantages: (batch, completion).
         returns: (batch, completion), for the critic.
         metrics: Monitors, `objective/*`, `policy/*`, `value/*` and `time/*`.
@@ -101,6 +102,7 @@ class Rollout:
     sequences: Sequences
     old_logprobs: torch.Tensor
     old_values: torch.Tensor | None
+    learned: torch.Tensor
     advantages: torch.Tensor
     returns: torch.Tensor | None
     metrics: dict[str, float]

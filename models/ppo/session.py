@@ -48,6 +48,7 @@ class Session:
         config = trainer.config
         self._watch = AlarmWatch(
             config.alarms,
+            rollouts=config.rollouts_per_iteration,
             critic_warmup=config.critic_warmup_iterations if config.uses_critic else None,
             iterations=config.samples_per_prompt,  # as many prompts as without groups
         )

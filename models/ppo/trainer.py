@@ -29,13 +29,7 @@ from models.ppo.importance import importance_of
 from models.ppo.iteration import Iteration
 from models.ppo.networks import MovingAverage, Networks, prepare_networks
 from models.ppo.ptx import ptx_backward
-from models.ppo.rollout import (
-    Rollout,
-    forward_networks,
-    normalise_scores,
-    rollout_metrics,
-    sample,
-)
+from models.ppo.rollout import Rollout, forward_networks, normalise_scores, rollout_metrics, sample
 from models.ppo.side_by_side import SideBySide
 from models.ppo.updates import actor_step, adamw, critic_step
 from models.progress import told
@@ -141,10 +135,10 @@ class PPOTrainer:
                 scores - lost, outputs.old_logprobs, outputs.reference_logprobs, mask,
                 kl_coef=self.kl_coef,
             )  # fmt: skip
+            learned = samples.finished | config.learn_from_cut
             worth = advantages_of(
-                rewards, outputs.old_values, mask, samples.groups,
-                samples.finished | config.learn_from_cut, config,
-            )  # fmt: skip
+                rewards, outputs.old_values, mask, samples.groups, learned, config
+            )
             metrics = rollout_metrics(
                 samples, outputs, scores, rewards, worth.returns, self.kl_coef
             )
@@ -153,6 +147,7 @@ class PPOTrainer:
                 sequences=samples.sequences,
                 old_logprobs=outputs.old_logprobs,
                 old_values=outputs.old_values,
+                learned=learned,
                 advantages=worth.advantages,
                 returns=worth.returns,
                 metrics=metrics | monitors,

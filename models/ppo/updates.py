@@ -91,7 +91,8 @@ def actor_step(
         )
         objective = loss.loss
         if outputs.entropy is not None:
-            objective = objective - config.entropy_coef * outputs.entropy.sum()
+            entropy = torch.where(rollout.learned[part, None], outputs.entropy, 0.0).sum()
+            objective = objective - config.entropy_coef * entropy
         (weight * objective / counted).backward()  # type: ignore[no-untyped-call]
         if weight:
             losses.append(loss)

@@ -156,7 +156,7 @@ class _Chooser:
     ) -> None:  # fmt: skip
         self._tokenizer = load_tokenizer(sft, wants_template=messages)
         self._actor = load_frozen(load_causal_model, sft, run.device)
-        self._scorer = SequenceScorer(load_frozen(load_reward_model, reward, run.device))
+        self._reward = load_frozen(load_reward_model, reward, run.device)
         self._samples, self._sampling, self._seed = config.samples_per_prompt, sampling, run.seed
 
     def choose(self, prompts: Sequence[Any], number: int) -> list[dict[str, Any]]:
@@ -170,7 +170,7 @@ class _Chooser:
             generator=torch.Generator().manual_seed(seed),
         )  # fmt: skip
         texts = [decode_completion(self._tokenizer, one.token_ids) for one in completions]
-        scores = self._scorer.score(
+        scores = SequenceScorer(self._reward).score(  # a new one: it keeps every row it scored
             [[*ids, *one.token_ids] for ids, one in zip(repeated, completions, strict=True)]
         )
         rows = []

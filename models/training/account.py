@@ -94,7 +94,7 @@ class Pace(TrainerCallback):  # type: ignore[misc]
     ) -> None:
         """Measure what the device can do, and say how many tokens there will be."""
         self._flops = flops_per_token(model, self._context).training
-        self._rate = multiplication_rate(self._run.device, self._dtype) * current_team().size
+        self._rate = multiplication_rate(self._run.device, self._dtype) * current_team().processes
         tokens, parameters = self._plan.learned(()).total(), parameter_count(model)
         logger.info(
             "%s tokens for %s parameters, %.3g per parameter (Chinchilla: about %d)",

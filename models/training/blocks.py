@@ -44,7 +44,7 @@ class Blocks(Dataset[torch.Tensor]):
         document, and the first one of each from an EOS, as at generation.
         """
         at, stop = index * self.block_tokens, (index + 1) * self.block_tokens
-        first, last = np.searchsorted(self._ends - 1, [at, stop])
+        first, last = np.searchsorted(self._ends, [at + 1, stop + 1])
         starts = torch.zeros(self.block_tokens, dtype=torch.bool)
         starts[0] = True
         starts[torch.from_numpy(self._ends[first:last] - 1 - at)] = True

@@ -2,13 +2,14 @@
 
 Stands in PPO's place. Policy and reference start from the SFT model. How likely the reference makes
 a completion never changes, so it is computed once, before the first step, by the very model that
-learns then: there is one network in memory, not two. TRL's DPOTrainer does the learning, on packed
-rows; its loss is our own, since TRL's knows no ties, and is the same where there are none.
+learns then, rounded as it will be: one network in memory, not two. TRL's DPOTrainer learns, on
+packed rows; its loss is our own, since TRL's knows no ties, and the same where there are none.
 
 Source: Rafailov et al. 2023, Direct Preference Optimization (arXiv 2305.18290), equation 7.
 """
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from models.runtime import TrainingRun, computes_mixed, weights_dtype
 from models.statistics.intervals import wilson_interval
 from models.training.adapters import add_adapter, publish
 from models.training.config import DPOStageConfig
+from models.training.memory import lowered
 from models.training.order import rows_to_learn, training_order
 from models.training.packed_trainers import pair_losses
 from models.training.setup import GuardedTrainer, train, trainer_settings
@@ -168,11 +170,16 @@ def train_dpo(
     room = min(config.max_tokens, model.config.max_position_embeddings)
     learned = _encode(tokenizer, preferences, room, share, cache or run.checkpoints)
     held_out = _encode_held_out(tokenizer, heldout, room)
-    reference = _logprobs(model, learned.rows, config, run)
-    before = _logprobs(model, held_out, config, run)
+    before = {model.dtype: _logprobs(model, held_out, config, run)}  # by the weights' precision
+    masters = config.precision == "bfloat16" and config.lora is None
+    with lowered(model) if masters else nullcontext():
+        reference = _logprobs(model, learned.rows, config, run)
+        if masters:
+            before[model.dtype] = _logprobs(model, held_out, config, run)
 
     def measure(model: Any) -> dict[str, float]:
-        chosen, rejected = config.beta * (_logprobs(model, held_out, config, run) - before)
+        now = _logprobs(model, held_out, config, run)
+        chosen, rejected = config.beta * (now - before[model.dtype])
         accuracy = wilson_interval(int((chosen > rejected).sum()), len(chosen))
         return {
             "dpo/heldout_loss": -logsigmoid(chosen - rejected).mean().item(),
@@ -186,12 +193,11 @@ def train_dpo(
     measured = measure(model)
     run.log(measured, trainer.state.global_step)
     publish(model, tokenizer, run.out, base=sft, load=load_causal_model)
-    counts = learned.counts
     return {
         **measured,
-        **{f"dpo/{name}": float(counts[name]) for name in ("pairs", "ties")},
+        **{f"dpo/{name}": float(learned.counts[name]) for name in ("pairs", "ties")},
         "dpo/tokens": float(sum(trainer.train_dataset["tokens"][:])),
-        **{f"dpo/dropped_{name}": float(counts[name]) for name in ("equal", "too_long")},
+        **{f"dpo/dropped_{name}": float(learned.counts[name]) for name in ("equal", "too_long")},
     }
 
 

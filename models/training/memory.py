@@ -8,6 +8,8 @@ checkpoints hold the masters, and what is published is the masters.
 Source: Micikevicius et al., Mixed Precision Training (2018), section 3.1.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -41,7 +43,7 @@ class MasterAdamW(torch.optim.AdamW):
     def __init__(self, params: Any, *, network: Any, **settings: Any) -> None:
         """Take over weights of a network, in one list or in groups."""
         super().__init__(params, **settings)
-        head = set(map(id, (score_head(network) or torch.nn.Module()).parameters()))
+        head = _score_head(network)
         self._lowered: list[torch.nn.Parameter] = []
         for group in self.param_groups:
             group["params"] = [
@@ -121,12 +123,31 @@ def forget_gradients(network: Any) -> None:
         weight.grad = None
 
 
+@contextmanager
+def lowered(network: Any) -> Iterator[None]:
+    """Give a network, for a while, the weights with which its learning under masters begins."""
+    head = _score_head(network)
+    weights = [one for one in network.parameters() if one.requires_grad and id(one) not in head]
+    precise = [weight.data for weight in weights]
+    for weight in weights:
+        weight.data = weight.data.bfloat16()
+    try:
+        yield
+    finally:
+        for weight, data in zip(weights, precise, strict=True):
+            weight.data = data
+
+
 def restore_float32(network: Any) -> None:
     """End the training of a network: its weights are the masters again."""
     for weight in network.parameters():
         if hasattr(weight, "master"):
             weight.data = weight.master.data
             del weight.master
+
+
+def _score_head(network: Any) -> set[int]:
+    return set(map(id, (score_head(network) or torch.nn.Module()).parameters()))
 
 
 def _hand_over(weight: torch.Tensor) -> None:

@@ -51,6 +51,8 @@ def test_changed_from_preset_names_what_differs_in_the_order_of_the_form() -> No
 def test_load_preset_sets_a_field_that_the_preset_does_not_name() -> None:
     assert load_preset("quickstart", ["base.source=gpt2"]).base.source == "gpt2"
     assert load_preset("reviews", ["ppo.gamma=0.9"]).ppo.gamma == 0.9
+    whole = ["ppo.overlong_tokens=24", "sampling.max_completion_tokens=24"]
+    assert load_preset("quickstart", whole).ppo.overlong_tokens == 24
 
 
 def test_load_preset_opens_a_group_that_is_off_by_default() -> None:
@@ -184,6 +186,10 @@ def test_load_preset_names_every_wrong_value_at_once() -> None:
         (["model.shape=gpt2", "model.family=llama"], ("shape gpt2 is of family gpt2", "llama")),
         (["pretrain.block_tokens=65"], ("pretrain.block_tokens", "model.context 64")),
         (["sampling.max_completion_tokens=64"], ("max_completion_tokens", "model.context 64")),
+        (
+            ["ppo.overlong_tokens=25", "sampling.max_completion_tokens=24", "base.source=gpt2"],
+            ("ppo.overlong_tokens 25", "sampling.max_completion_tokens 24", "at most 24"),
+        ),
         (["data.source=folder"], ("data.folder",)),
         (["data.folder=mine"], ("data.source=folder",)),
         (["data.source=folder", "data.folder=x"], ("feedback.annotator=people, endpoint or none",)),

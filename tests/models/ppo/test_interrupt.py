@@ -17,6 +17,8 @@ EVERYTHING = {
     "kl_horizon": 50,
     "ptx_coef": 0.5,
     "ptx_rows": 2,
+    "entropy_coef": 0.01,
+    "learn_from_cut": False,
     "checkpoint_iterations": 3,
 }
 

@@ -23,3 +23,12 @@ def test_without_a_target_the_coefficient_stays() -> None:
 def test_the_adaptive_coefficient_steers_to_its_target(kl: float, wanted: float) -> None:
     config = PPOConfig(kl_target=6.0, kl_horizon=10_000, rollouts_per_iteration=128)
     assert next_kl_coef(0.1, kl, config) == pytest.approx(wanted, rel=1e-12)
+
+
+@pytest.mark.parametrize(("kl", "wanted"), [(0.0, 0.1 * 0.8), (60.0, 0.1 * 1.2)])
+def test_an_iteration_longer_than_the_horizon_reacts_as_one_of_its_length(
+    kl: float, wanted: float
+) -> None:
+    """128 rollouts of a horizon of 1: unbounded, 1 - 0.2 * 128 would turn the penalty around."""
+    config = PPOConfig(kl_target=6.0, kl_horizon=1, rollouts_per_iteration=128)
+    assert next_kl_coef(0.1, kl, config) == pytest.approx(wanted, rel=1e-12)

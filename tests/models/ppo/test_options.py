@@ -141,6 +141,19 @@ def test_cut_completions_are_left_out_and_near_ones_pay_if_so_wanted(
     assert bool(mask[last].all())
 
 
+def test_nothing_moves_the_actor_where_all_are_cut_and_left_out(make_trainer: Trainers) -> None:
+    """Not even the entropy bonus."""
+    for learn_from_cut in (True, False):
+        metrics = make_trainer(
+            sampling=SamplingConfig(max_completion_tokens=1),
+            prompts=[[5, 6, 7]],
+            learn_from_cut=learn_from_cut,
+            entropy_coef=0.1,
+        ).step()
+        assert metrics["objective/eos_rate"] == 0.0
+        assert (metrics["policy/grad_norm"] == 0.0) is not learn_from_cut
+
+
 def test_checkpointed_gradients_are_the_same_gradients(
     make_trainer: Trainers,
     make_four_networks: Callable[..., Networks],

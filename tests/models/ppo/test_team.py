@@ -23,6 +23,7 @@ CASES: dict[str, dict[str, Any]] = {
     "lora": {"lora": {"rank": 4, "alpha": 8.0}},
     "fewer rows than members": FEW,
     "grpo": GROUPS | {"lora": {"rank": 4, "alpha": 8.0}},
+    "entropy of whole completions": {"entropy_coef": 0.05, "learn_from_cut": False},
 }
 SIGTERM_CODE = 143
 

@@ -60,7 +60,8 @@ def _loss_by_rows(
             # Ratio 1: no clip, so minus advantage times ratio, minus the entropy bonus.
             ratio = (now - now.detach()).exp()
             total = total - (rollout.advantages[row, :n].double() * ratio).sum()
-            total = total + coefs["entropy_coef"] * (log.exp() * log).sum()
+            if trainer.config.learn_from_cut or completion[-1] == trainer.eos_token_id:
+                total = total + coefs["entropy_coef"] * (log.exp() * log).sum()
         else:
             values = unpadded.values(trainer.networks.critic, prompt, completion)
             values = (values - trainer.moments.mean) / trainer.moments.std
@@ -71,7 +72,9 @@ def _loss_by_rows(
 
 
 @pytest.mark.parametrize("tokens_per_microbatch", [1, 40, 10_000])
-@pytest.mark.parametrize("entropy_coef", [0.0, 0.5])
+@pytest.mark.parametrize(
+    ("entropy_coef", "learn_from_cut"), [(0.0, True), (0.5, True), (0.5, False)]
+)
 def test_step_is_the_gradient_of_the_mean_over_all_tokens(
     make_trainer: Trainers,
     make_four_networks: Callable[..., Networks],
@@ -79,6 +82,7 @@ def test_step_is_the_gradient_of_the_mean_over_all_tokens(
     seen: list[Any],
     tokens_per_microbatch: int,
     entropy_coef: float,
+    learn_from_cut: bool,
 ) -> None:
     """One step over a whole ragged rollout, in micro-batches, equals loops over rows alone."""
     trainer = make_trainer(
@@ -90,6 +94,7 @@ def test_step_is_the_gradient_of_the_mean_over_all_tokens(
         tokens_per_microbatch=tokens_per_microbatch,
         actor_learning_rate=1.0,
         entropy_coef=entropy_coef,
+        learn_from_cut=learn_from_cut,
         value_coef=0.3,
         max_grad_norm=1e9,
     )
@@ -101,6 +106,7 @@ def test_step_is_the_gradient_of_the_mean_over_all_tokens(
     metrics = trainer.step()
     (call,) = seen
     assert len(set(call.rollout.sequences.completion_lengths.tolist())) > 2
+    assert 0 < metrics["objective/eos_rate"] < 1
     for name, group in (("actor", "policy"), ("critic", "value")):
         network = getattr(trainer.networks, name)
         steps = [

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from models.errors import DataError
+from models.language import scoring
 from models.language.config import SamplingConfig
 from models.language.folders import load_causal_model, load_reward_model, save_model
 from models.language.generation import encode_to_fit, sample_completions
@@ -18,7 +19,7 @@ from models.randomness import derive_seed
 from models.reward import rejection
 from models.reward.rejection import train_best_of_n
 from models.rows import read_rows, write_rows
-from models.runtime import TrainingRun
+from models.runtime import TrainingRun, ignore
 from models.training.config import BestOfNConfig, SFTStageConfig
 from tests.models.distributed.processes import in_team
 
@@ -156,6 +157,26 @@ def test_a_kill_costs_one_chunk_and_changes_no_bit(
         if path.is_file():
             other = tmp_path / "out" / path.relative_to(whole / "out")
             assert path.read_bytes() == other.read_bytes()
+
+
+def test_a_chunk_is_scored_alone_and_none_of_its_rows_stays(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same chunk twice: rows kept of the first would not be scored again."""
+    counts: list[int] = []
+
+    def counted(model: Any, sequences: Any, *given: Any) -> torch.Tensor:
+        counts.append(len(sequences))
+        return score_sequences(model, sequences, *given)
+
+    monkeypatch.setattr(scoring, "score_sequences", counted)
+    chooser = rejection._Chooser(
+        folder / "sft", folder / "reward", BestOfNConfig(samples_per_prompt=4), SAMPLING,
+        TrainingRun(out=tmp_path, checkpoints=tmp_path, seed=3, device="cpu", log=ignore),
+        messages=False,
+    )  # fmt: skip
+    assert chooser.choose(WORDS[:2], 0) == chooser.choose(WORDS[:2], 0)
+    assert counts[0] == counts[1] > 0
 
 
 def test_without_a_whole_completion_there_is_nothing_to_learn(

@@ -1,8 +1,11 @@
 """Packed blocks: exactly those of the plain way, whatever the documents and the cache."""
 
+import tracemalloc
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -12,7 +15,7 @@ from models.errors import DataError
 from models.language.tokenizer import encode_texts
 from models.randomness import derive_seed
 from models.rows import read_rows, write_rows
-from models.training.blocks import corpus_blocks
+from models.training.blocks import Blocks, corpus_blocks
 
 TEXTS = ["the cat sat on the mat", "", "a dog", "你好，世界。" * 30, "", "", "what is it?"]
 
@@ -69,3 +72,16 @@ def test_blocks_by_a_tensor_of_numbers_repeat_and_keep_its_order(
     assert torch.equal(blocks[numbers], wanted[numbers])
     with pytest.raises(IndexError):
         blocks[len(blocks)]
+
+
+def test_where_a_block_is_cut_costs_no_copy_of_the_table_of_documents() -> None:
+    documents = 100_000
+    tokens = SimpleNamespace(ends=lambda: np.arange(1, documents + 1, dtype=np.int64) * 20)
+    blocks = Blocks(tokens, torch.arange(documents), 50)  # type: ignore[arg-type]
+    blocks.starts(6)
+    tracemalloc.start()
+    starts = blocks.starts(7)  # tokens 350 to 399; an EOS at 359, 379 and 399
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert starts.nonzero().flatten().tolist() == [0, 9, 29, 49]
+    assert most < documents  # bytes; the table has 8 for each document

@@ -12,6 +12,7 @@ from models.language.sequences import Sequences, sequence_scores
 from models.training.memory import (
     MasterAdamW,
     learned_weights,
+    lowered,
     master_of,
     recompute_activations,
     restore_float32,
@@ -97,6 +98,19 @@ def test_scores_of_a_bfloat16_trunk_are_float32(make_network: Callable[..., Any]
     scores = sequence_scores(network, rows)
     assert scores.dtype == torch.float32
     assert not torch.equal(scores, scores.bfloat16())  # finer than bfloat16 can tell
+
+
+def test_lowered_weights_are_those_that_learning_begins_with_and_come_back(
+    make_network: Callable[..., Any],
+) -> None:
+    first, other = (make_network("llama", score_head=True) for _ in range(2))
+    precise = [weight.detach().clone() for weight in first.parameters()]
+    MasterAdamW(other.parameters(), network=other, lr=0.1)
+    with lowered(first):
+        for one, wanted in zip(first.parameters(), other.parameters(), strict=True):
+            assert one.dtype == wanted.dtype
+            assert torch.equal(one, wanted)
+    assert all(map(torch.equal, first.parameters(), precise))
 
 
 def test_network_that_cannot_recompute_is_named(make_network: Callable[..., Any]) -> None:

@@ -9,12 +9,14 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from models.distributed.team import Team
 from models.errors import DataError
 from models.families.config import ArchitectureConfig
 from models.families.networks import build_model
 from models.randomness import derive_seed
 from models.rows import read_json, read_rows, write_rows
 from models.runtime import TrainingRun
+from models.training import account
 from models.training.blocks import blocks_by_source
 from models.training.config import PretrainConfig, SFTStageConfig
 from models.training.order import batch_sizes, plan_steps, training_order
@@ -212,3 +214,23 @@ def test_pace_lies_with_the_checkpoints_and_changes_no_metric(
     assert 0 < found["model_flops_utilisation"] < 1
     assert run() == metrics  # which only publishes again
     assert read_json(path) == found
+
+
+@pytest.mark.parametrize(
+    ("team", "processes"), [(Team(0, 1), 1), (Team(0, 2), 2), (Team(0, 2, tensor_parallel=2), 4)]
+)
+def test_pace_compares_with_what_all_processes_can_do(
+    make_network: Callable[..., Any],
+    make_run: Callable[..., TrainingRun],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    team: Team,
+    processes: int,
+) -> None:
+    monkeypatch.setattr(account, "multiplication_rate", lambda device, dtype: 1e12)
+    monkeypatch.setattr(account, "current_team", lambda: team)
+    config = PretrainConfig(**SMALL)
+    plan = plan_steps([16] * 28, config, seed=0)
+    pace = account.Pace(plan, config, make_run(tmp_path / "a"))
+    pace.on_train_begin(None, None, None, model=make_network("llama"))
+    assert pace._rate == processes * 1e12
