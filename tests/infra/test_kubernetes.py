@@ -130,6 +130,18 @@ def test_manifests_fit_the_cluster_api(
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
+def test_runs_get_the_password_from_the_secret_alone(
+    overlay: str, jobs: dict[str, dict[str, Any]]
+) -> None:
+    assert PASSWORD not in json.dumps(jobs[overlay])
+    (container,) = pod_of(jobs[overlay])["containers"]
+    (given,) = (one for one in container["env"] if one["name"] == "PREFECT_API_AUTH_STRING")
+    (secret,) = (one["secretRef"]["name"] for one in container["envFrom"] if "secretRef" in one)
+    wanted = {"name": secret, "key": "PREFECT_API_AUTH_STRING"}
+    assert given["valueFrom"] == {"secretKeyRef": wanted}
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
 def test_runs_are_stopped_with_time_to_save(overlay: str, jobs: dict[str, dict[str, Any]]) -> None:
     pod = pod_of(jobs[overlay])
     assert pod["terminationGracePeriodSeconds"] >= GRACE_SECONDS + 15
