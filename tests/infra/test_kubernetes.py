@@ -180,3 +180,9 @@ def test_job_templates_define_every_variable_that_they_use(overlay: str) -> None
     body = template(overlay)
     used = set(re.findall(r"\{\{ (\w+) \}\}", json.dumps(body["job_configuration"])))
     assert used == set(body["variables"]["properties"])
+
+
+def test_databases_are_migrated_by_the_image_that_serves_them() -> None:
+    chart = yaml.safe_load((KUBERNETES / "values-mlflow.yaml").read_text(encoding="utf-8"))
+    assert chart["backendStore"]["databaseMigration"] is True
+    assert chart["initImages"]["mlflowDbMigration"] == chart["image"]
