@@ -186,3 +186,13 @@ def test_databases_are_migrated_by_the_image_that_serves_them() -> None:
     chart = yaml.safe_load((KUBERNETES / "values-mlflow.yaml").read_text(encoding="utf-8"))
     assert chart["backendStore"]["databaseMigration"] is True
     assert chart["initImages"]["mlflowDbMigration"] == chart["image"]
+
+
+def test_artifacts_go_through_mlflow_for_people_as_for_runs() -> None:
+    """The ingress hands out signed addresses of an S3 store that only the cluster reaches."""
+    shown = (INFRA / "README.md").read_text(encoding="utf-8")
+    clients = shown.split("\n## Clients\n")[1].split("\n## ")[0]
+    for way in ("DOWNLOAD", "UPLOAD"):
+        name = f"MLFLOW_ENABLE_PROXY_MULTIPART_{way}"
+        assert worker_settings()[name] == "false"
+        assert f"{name}=false" in clients
