@@ -3,7 +3,9 @@
 import json
 import re
 import shutil
+import ssl
 import subprocess
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import yaml
 
 from tasks.machine.launch import EVENT_SECONDS
 from tests.infra.composed import GRACE_SECONDS, INFRA, resolved, run, services_of, settings
+from tests.tls import make_certificate, serve_tls
 
 KUBERNETES = INFRA / "kubernetes"
 
@@ -55,6 +58,18 @@ def test_scripts_are_shell(script: Path) -> None:
     done = run("sh", "-n", script)
     assert done.returncode == 0, done.stderr
     assert script.stat().st_mode & 0o100
+
+
+def test_certificates_are_accepted_by_strict_readers(tmp_path: Path) -> None:
+    """As Python 3.13 and newer read them by default."""
+    authority = make_certificate(tmp_path)
+    words = ("-x509_strict", "-purpose", "sslserver", "-CAfile", authority)
+    done = run("openssl", "verify", *words, tmp_path / "server.pem")
+    assert done.returncode == 0, done.stdout + done.stderr
+    strict = ssl.create_default_context(cafile=authority)
+    strict.verify_flags |= ssl.VERIFY_X509_STRICT | ssl.VERIFY_X509_PARTIAL_CHAIN
+    with serve_tls(tmp_path) as url, urllib.request.urlopen(url, context=strict) as answer:
+        assert answer.status == 200
 
 
 def test_compose_files_are_what_docker_accepts(values: dict[str, str], tmp_path: Path) -> None:
