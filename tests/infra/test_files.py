@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tasks.machine.launch import EVENT_SECONDS
+from tasks.machine.launch import EVENT_SECONDS, OPENMP_SPINS
+from tasks.settings import Settings
 from tests.infra.composed import GRACE_SECONDS, INFRA, resolved, run, services_of, settings
 from tests.tls import make_certificate, serve_tls
 
@@ -151,6 +152,30 @@ def test_workers_are_stopped_with_time_to_save(services: dict[str, dict[str, Any
     assert worker["command"][2:5] == ["tasks.machine.guardian", str(GRACE_SECONDS), "inner"]
     assert worker["stdin_open"] is True  # the guardian ends when its standard input closes
     assert seconds(worker["stop_grace_period"]) >= GRACE_SECONDS + 15
+
+
+def test_workers_take_every_setting_of_the_readme(
+    services: dict[str, dict[str, Any]], values: dict[str, str], tmp_path: Path
+) -> None:
+    fixed = {"QUARTET_HOME", "QUARTET_TRACKING_URI"}  # by the file itself
+    text = (INFRA / "README.md").read_text(encoding="utf-8").split("\n## Settings\n")[1]
+    listed = tuple(re.findall(r"`(QUARTET_\w+)", text.split("\n## ")[0]))
+    known = {f"QUARTET_{name.upper()}" for name in Settings.model_fields}
+    assert {name for name in known if name.startswith(listed)} == known
+    wanted = {name: f"one-{name}" for name in (known | {"QUARTET_ROLLOUT_KEY"}) - fixed}
+    worker = resolved("compose.worker.yaml", values | wanted, tmp_path)["services"]["worker"]
+    assert worker["environment"].items() >= wanted.items()
+    unset = services["worker"]["environment"]
+    assert {unset[name] for name in wanted} == {"", "quartet"}
+    example = (INFRA / ".env.example").read_text(encoding="utf-8").splitlines()
+    for name in wanted:
+        assert f"# {name}={unset[name]}" in example
+
+
+def test_threads_sleep_as_soon_as_under_quartet_up(services: dict[str, dict[str, Any]]) -> None:
+    assert services["worker"]["environment"]["GOMP_SPINCOUNT"] == OPENMP_SPINS
+    lines = (KUBERNETES / "base" / "settings.env").read_text(encoding="utf-8").splitlines()
+    assert f"GOMP_SPINCOUNT={OPENMP_SPINS}" in lines
 
 
 def test_both_prefect_servers_share_what_they_must(services: dict[str, dict[str, Any]]) -> None:
