@@ -11,6 +11,7 @@ umask 077
 mkdir -p "$folder"
 cd "$folder"
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650 \
+    -addext "keyUsage=critical,keyCertSign,cRLSign" \
     -subj "/CN=Quartet authority" -keyout authority.key -out authority.pem 2>/dev/null
 openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes \
     -subj "/CN=$host" -keyout server.key -out server.csr 2>/dev/null

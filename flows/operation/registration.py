@@ -7,6 +7,7 @@ automations, limits of the pool) is kept.
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from itertools import zip_longest
 from pathlib import Path
@@ -20,7 +21,9 @@ from prefect.client.schemas.actions import (
     DeploymentScheduleCreate,
     WorkPoolCreate,
 )
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName
 from prefect.client.schemas.objects import DeploymentSchedule, WorkPool
+from prefect.client.schemas.responses import DeploymentResponse
 from prefect.events.schemas.automations import AutomationCore
 from prefect.exceptions import ObjectNotFound
 from prefect.workers.process import ProcessWorker
@@ -91,7 +94,7 @@ def deploy(api: str, file: Path, *, log: Path, environment: Mapping[str, str]) -
     """
     names = _names(file)
     with prefect_client(api) as client:
-        before = {one.name: one for one in client.read_deployments() if one.name in names}
+        before = _registered(client, names)
     words = ["prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(file)]
     child = start_child(
         "prefect deploy",
@@ -107,22 +110,28 @@ def deploy(api: str, file: Path, *, log: Path, environment: Mapping[str, str]) -
     finally:
         child.stop()
     with prefect_client(api) as client:
-        after = {one.name: one for one in client.read_deployments() if one.name in names}
         fresh = {
-            name
-            for name, one in after.items()
-            if name not in before or one.updated != before[name].updated
+            key: one
+            for key, one in _registered(client, names).items()
+            if key not in before or one.updated != before[key].updated
         }
-        missing = [name for name in names if name not in fresh]
+        missing = list((Counter(names) - Counter(one.name for one in fresh.values())).elements())
         if child.ended() or missing:
             raise QuartetError(
                 f"`prefect deploy --all` with {file} ended with status {child.ended()} and did "
                 f"not register {', '.join(missing) or 'everything'}; fix what its log shows and "
                 f"start again. The end of {log}:\n{tail(log)}"
             )
-        for name, old in before.items():
-            _keep_schedules(client, old.schedules, after[name].id, after[name].schedules)
+        for key, new in fresh.items():
+            if key in before:
+                _keep_schedules(client, before[key].schedules, key, new.schedules)
     return names
+
+
+def _registered(client: SyncPrefectClient, names: list[str]) -> dict[UUID, DeploymentResponse]:
+    """Every deployment of these names, by id, for those of other flows may have the same name."""
+    wanted = DeploymentFilter(name=DeploymentFilterName(any_=names))
+    return {one.id: one for one in client.read_deployments(deployment_filter=wanted)}
 
 
 def write_deployments(home: Path) -> Path:

@@ -100,7 +100,7 @@ def find_server(
     path, healthy, version_path = HEALTH[kind]
     try:
         with httpx.Client(
-            verify=_certificates(kind, url, environment),
+            verify=trusted(kind, url, environment),
             timeout=ANSWER_SECONDS,
             trust_env=not is_loopback(url),
         ) as client:
@@ -157,6 +157,28 @@ def prefect_client(api: str) -> "SyncPrefectClient":
     )
 
 
+def trusted(
+    kind: Kind, url: str, environment: Mapping[str, str]
+) -> ssl.SSLContext | Literal[False]:
+    """The authorities to trust: the usual ones, or those of the file or folder a variable names.
+
+    Raises:
+        OSError: There are none; it names the variable and the file.
+    """
+    if not url.startswith("https:"):
+        return False  # to read the usual ones takes longer than the question
+    name = next((name for name in CERTIFICATES[kind] if environment.get(name)), None)
+    if name is None:
+        return httpx.create_ssl_context()
+    place = environment[name]
+    try:
+        if Path(place).is_dir():
+            return ssl.create_default_context(capath=place)
+        return ssl.create_default_context(cafile=place)
+    except OSError as error:
+        raise OSError(f"{name} is {place}, wanted a file of certificates: {error}") from error
+
+
 def loopback_url(kind: Kind, port: int) -> str:
     """Where `find_server` looks for a server of this machine."""
     return f"http://{HOST}:{port}" + ("/api" if kind == "Prefect" else "")
@@ -204,16 +226,6 @@ def _get(client: httpx.Client, url: str, headers: dict[str, str]) -> str:
         for piece in response.iter_bytes(ANSWER_BYTES):
             return piece[:ANSWER_BYTES].decode("utf-8", "replace").strip()
     return ""
-
-
-def _certificates(kind: Kind, url: str, environment: Mapping[str, str]) -> ssl.SSLContext | bool:
-    """The authorities to trust: those of the system, or of the file that a variable names."""
-    names = [environment[name] for name in CERTIFICATES[kind] if environment.get(name)]
-    if not url.startswith("https:"):
-        return False  # to read those of the system takes longer than the question
-    if not names:
-        return True
-    return ssl.create_default_context(cafile=names[0])
 
 
 def _not_healthy(kind: Kind, url: str, said: str) -> QuartetError:

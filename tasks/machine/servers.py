@@ -124,22 +124,20 @@ def wait_for_server(
         if status is not None:
             what = f"ended with status {status} while starting"
             raise QuartetError(explain(child.name, what, child.log))
-        if served_by_others(port, descendants(child.process.pid)):
-            raise _taken(kind, port)
+        found, refusal = None, None
         try:
-            if (found := find_server(kind, loopback_url(kind, port), environment)) is not None:
-                return found
+            found = find_server(kind, loopback_url(kind, port), environment)
         except NotOpenedError as error:
-            if kind == "Prefect":  # which keeps no accounts: ours takes the password it was given
-                raise _taken(kind, port) from error
-            root = child.log.parent.parent
-            raise QuartetError(
-                f"{kind} does not accept the password in {password_file(root)}: its accounts were "
-                f"made with another one; put that back, or remove {accounts_file(root)} and start "
-                "again"
-            ) from error
+            refusal = error
         except QuartetError as error:  # answers, but is not ready yet
             trouble = f"; {error}"
+        # Looked up after the question: whoever answered it listened by then.
+        if served_by_others(port, descendants(child.process.pid)):
+            raise _taken(kind, port)
+        if refusal is not None:
+            raise _refused(kind, port, child) from refusal
+        if found is not None:
+            return found
         if waited > seconds:
             what = f"no answer on port {port} in {waited:.0f} s{trouble}"
             raise QuartetError(explain(child.name, what, child.log))
@@ -147,6 +145,16 @@ def wait_for_server(
             last_message = time.monotonic()
             say(f"{kind} server: still starting, {waited:.0f} s ({child.log})")
         time.sleep(0.2)
+
+
+def _refused(kind: Kind, port: int, child: Child) -> QuartetError:
+    if kind == "Prefect":  # which keeps no accounts: ours takes the password it was given
+        return _taken(kind, port)
+    root = child.log.parent.parent
+    return QuartetError(
+        f"{kind} does not accept the password in {password_file(root)}: its accounts were made "
+        f"with another one; put that back, or remove {accounts_file(root)} and start again"
+    )
 
 
 def _taken(kind: Kind, port: int) -> QuartetError:

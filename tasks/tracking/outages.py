@@ -7,6 +7,7 @@ if the server is back by then; `quartet sync` delivers all of them.
 import contextlib
 import http.client
 import logging
+import os
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from models.errors import QuartetError, first_line
 from tasks.machine.logs import explain_database
+from tasks.machine.lookup import trusted
 from tasks.results.store import write_whole
 from tasks.settings import Settings
 
@@ -169,4 +171,6 @@ def check_health(uri: str) -> None:
 
 
 def _ask(uri: str, seconds: float) -> None:
-    urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=seconds).close()
+    url = f"{uri.rstrip('/')}/health"
+    context = trusted("MLflow", url, os.environ) or None
+    urllib.request.urlopen(url, timeout=seconds, context=context).close()

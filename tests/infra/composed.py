@@ -1,4 +1,4 @@
-"""infra/compose.yaml read: its variables filled in, and what its services extend."""
+"""infra/compose.yaml read: its variables filled in, and what its services extend; a tool run."""
 
 import os
 import re
@@ -12,6 +12,8 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 INFRA = ROOT / "infra"
+GRACE_SECONDS = 45
+"""What `quartet up` and the guardian give runs to save."""
 
 
 def search_path() -> str:
@@ -19,6 +21,14 @@ def search_path() -> str:
     servers = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
     folders = [Path(sys.executable).parent, *servers, "/usr/sbin", "/sbin"]
     return os.pathsep.join([*map(str, folders), os.environ.get("PATH", os.defpath)])
+
+
+def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    """A tool of this environment."""
+    return subprocess.run(
+        [str(word) for word in words], capture_output=True, text=True, cwd=ROOT,
+        env={"PATH": search_path(), "HOME": str(ROOT)},
+    )  # fmt: skip
 
 
 def settings(ports: list[int]) -> dict[str, str]:

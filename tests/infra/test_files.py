@@ -3,28 +3,21 @@
 import json
 import re
 import shutil
+import ssl
 import subprocess
+import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tasks.machine.launch import EVENT_SECONDS
-from tests.infra.composed import INFRA, ROOT, resolved, search_path, services_of, settings
+from tasks.machine.launch import EVENT_SECONDS, OPENMP_SPINS
+from tasks.settings import Settings
+from tests.infra.composed import GRACE_SECONDS, INFRA, resolved, run, services_of, settings
+from tests.tls import make_certificate, serve_tls
 
 KUBERNETES = INFRA / "kubernetes"
-OVERLAYS = ("cpu", "gpu")
-GRACE_SECONDS = 45
-"""What `quartet up` and the guardian give runs to save."""
-
-
-def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
-    """A tool of this environment."""
-    return subprocess.run(
-        [str(word) for word in words], capture_output=True, text=True, cwd=ROOT,
-        env={"PATH": search_path(), "HOME": str(ROOT)},
-    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -68,39 +61,16 @@ def test_scripts_are_shell(script: Path) -> None:
     assert script.stat().st_mode & 0o100
 
 
-@pytest.mark.parametrize("overlay", OVERLAYS)
-def test_manifests_fit_the_cluster_api(overlay: str, tmp_path: Path) -> None:
-    documents, job = manifests(overlay), job_manifest(overlay)
-    (tmp_path / "all.yaml").write_text(yaml.safe_dump_all([*documents, job]))
-    done = run("kubernetes-validate", "--strict", tmp_path / "all.yaml")
+def test_certificates_are_accepted_by_strict_readers(tmp_path: Path) -> None:
+    """As Python 3.13 and newer read them by default."""
+    authority = make_certificate(tmp_path)
+    words = ("-x509_strict", "-purpose", "sslserver", "-CAfile", authority)
+    done = run("openssl", "verify", *words, tmp_path / "server.pem")
     assert done.returncode == 0, done.stdout + done.stderr
-
-
-def manifests(overlay: str) -> list[dict[str, Any]]:
-    """What `kubectl apply -k` would send."""
-    if shutil.which("kubectl") is None:
-        pytest.skip("no kubectl to build the overlays with")
-    done = run("kubectl", "kustomize", KUBERNETES / "overlays" / overlay)
-    assert done.returncode == 0, done.stderr
-    return list(yaml.safe_load_all(done.stdout))
-
-
-def template(overlay: str) -> dict[str, Any]:
-    text = (KUBERNETES / "overlays" / overlay / "job-template.json").read_text(encoding="utf-8")
-    found: dict[str, Any] = json.loads(text)
-    return found
-
-
-def job_manifest(overlay: str) -> dict[str, Any]:
-    """The Job of a run, as prefect-kubernetes fills in the template."""
-    from prefect.utilities.templating import apply_values
-
-    body = template(overlay)
-    values = {name: one.get("default") for name, one in body["variables"]["properties"].items()}
-    values |= {"name": "quartet-run", "command": ["prefect", "flow-run", "execute"]}
-    values |= {"labels": {"prefect.io/flow-run-name": "quartet"}, "env": []}
-    job: dict[str, Any] = apply_values(body["job_configuration"]["job_manifest"], values)
-    return {**job, "metadata": {**job["metadata"], "name": "quartet-run"}}  # the cluster's part
+    strict = ssl.create_default_context(cafile=authority)
+    strict.verify_flags |= ssl.VERIFY_X509_STRICT | ssl.VERIFY_X509_PARTIAL_CHAIN
+    with serve_tls(tmp_path) as url, urllib.request.urlopen(url, context=strict) as answer:
+        assert answer.status == 200
 
 
 def test_compose_files_are_what_docker_accepts(values: dict[str, str], tmp_path: Path) -> None:
@@ -182,12 +152,30 @@ def test_workers_are_stopped_with_time_to_save(services: dict[str, dict[str, Any
     assert worker["command"][2:5] == ["tasks.machine.guardian", str(GRACE_SECONDS), "inner"]
     assert worker["stdin_open"] is True  # the guardian ends when its standard input closes
     assert seconds(worker["stop_grace_period"]) >= GRACE_SECONDS + 15
-    for overlay in OVERLAYS:
-        pod = job_manifest(overlay)["spec"]["template"]["spec"]
-        assert pod["terminationGracePeriodSeconds"] >= GRACE_SECONDS + 15
-        (container,) = pod["containers"]
-        assert container["command"][2:] == ["tasks.machine.guardian", str(GRACE_SECONDS), "inner"]
-        assert container["stdin"] is True
+
+
+def test_workers_take_every_setting_of_the_readme(
+    services: dict[str, dict[str, Any]], values: dict[str, str], tmp_path: Path
+) -> None:
+    fixed = {"QUARTET_HOME", "QUARTET_TRACKING_URI"}  # by the file itself
+    text = (INFRA / "README.md").read_text(encoding="utf-8").split("\n## Settings\n")[1]
+    listed = tuple(re.findall(r"`(QUARTET_\w+)", text.split("\n## ")[0]))
+    known = {f"QUARTET_{name.upper()}" for name in Settings.model_fields}
+    assert {name for name in known if name.startswith(listed)} == known
+    wanted = {name: f"one-{name}" for name in (known | {"QUARTET_ROLLOUT_KEY"}) - fixed}
+    worker = resolved("compose.worker.yaml", values | wanted, tmp_path)["services"]["worker"]
+    assert worker["environment"].items() >= wanted.items()
+    unset = services["worker"]["environment"]
+    assert {unset[name] for name in wanted} == {"", "quartet"}
+    example = (INFRA / ".env.example").read_text(encoding="utf-8").splitlines()
+    for name in wanted:
+        assert f"# {name}={unset[name]}" in example
+
+
+def test_threads_sleep_as_soon_as_under_quartet_up(services: dict[str, dict[str, Any]]) -> None:
+    assert services["worker"]["environment"]["GOMP_SPINCOUNT"] == OPENMP_SPINS
+    lines = (KUBERNETES / "base" / "settings.env").read_text(encoding="utf-8").splitlines()
+    assert f"GOMP_SPINCOUNT={OPENMP_SPINS}" in lines
 
 
 def test_both_prefect_servers_share_what_they_must(services: dict[str, dict[str, Any]]) -> None:
@@ -209,40 +197,3 @@ def test_events_are_kept_everywhere_as_long_as_by_quartet_up(
     (charted,) = (one["value"] for one in chart["global"]["prefect"]["env"] if one["name"] == name)
     for given in (services["prefect-services"]["environment"][name], charted):
         assert json.loads(given) == json.loads(EVENT_SECONDS)
-
-
-# --- kubernetes ---------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("overlay", OVERLAYS)
-def test_pods_are_confined(overlay: str) -> None:
-    pods = [
-        one["spec"]["template"]["spec"]
-        for one in (*manifests(overlay), job_manifest(overlay))
-        if one["kind"] in ("Deployment", "Job")
-    ]
-    assert len(pods) == 3
-    for pod in pods:
-        assert pod["securityContext"]["runAsNonRoot"] is True
-        for container in pod["containers"]:
-            assert container["securityContext"]["readOnlyRootFilesystem"] is True
-            assert container["securityContext"]["allowPrivilegeEscalation"] is False
-            assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
-            assert {"cpu", "memory"} <= set(container["resources"]["limits"])
-            assert {"secretRef": {"name": "quartet-client"}} in container["envFrom"]
-
-
-def test_runs_get_gpus_in_the_gpu_overlay_only() -> None:
-    limits = {
-        overlay: job_manifest(overlay)["spec"]["template"]["spec"]["containers"][0]["resources"]
-        for overlay in OVERLAYS
-    }
-    assert limits["gpu"]["limits"]["nvidia.com/gpu"] == 1
-    assert "nvidia.com/gpu" not in limits["cpu"]["limits"]
-
-
-@pytest.mark.parametrize("overlay", OVERLAYS)
-def test_job_templates_define_every_variable_that_they_use(overlay: str) -> None:
-    body = template(overlay)
-    used = set(re.findall(r"\{\{ (\w+) \}\}", json.dumps(body["job_configuration"])))
-    assert used == set(body["variables"]["properties"])

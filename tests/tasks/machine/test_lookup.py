@@ -121,20 +121,34 @@ def test_find_server_opens_with_the_credentials_of_the_environment(kind: Kind) -
             assert "admin:wrong" not in str(caught.value)
 
 
+CLOSED = """
+import http.server, sys
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        healthy = self.path == "/health"
+        self.send_response(200 if healthy else 401)
+        self.end_headers()
+        self.wfile.write(b"OK" if healthy else b"")
+
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+"""An MLflow server, as far as is asked, whose accounts have another password."""
+
+
 def test_wait_for_server_says_what_to_remove_where_mlflow_knows_another_password(
     tmp_path: Path,
 ) -> None:
+    port = free_port()
     child = start_child(
         "MLflow server",
-        [sys.executable, "-c", "import time; time.sleep(300)"],
+        [sys.executable, "-c", CLOSED, str(port)],
         log=tmp_path / "logs" / "mlflow-server.log",
         environment=os.environ,
     )
     try:
-        with closed_server("MLflow", "Basic another") as url:
-            port = int(url.rpartition(":")[2])
-            with pytest.raises(QuartetError, match=f"remove {tmp_path / 'mlflow-auth.db'}"):
-                wait_for_server("MLflow", port, child, OPENING["MLflow"], say=print)
+        with pytest.raises(QuartetError, match=f"remove {tmp_path / 'mlflow-auth.db'}"):
+            wait_for_server("MLflow", port, child, OPENING["MLflow"], say=print)
     finally:
         child.stop(lambda: True)
 

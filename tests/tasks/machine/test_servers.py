@@ -5,17 +5,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
 from models.errors import QuartetError
-from tasks.machine import lookup
+from tasks.machine import lookup, servers
 from tasks.machine.guardian import descendants
 from tasks.machine.launch import server_command, server_environment, worker_environment
 from tasks.machine.logs import explain, tail
-from tasks.machine.lookup import Kind
+from tasks.machine.lookup import Kind, RunningServer
 from tasks.machine.servers import Child, start_child, wait_for_server
 from tasks.settings import Settings
 from tests.ports import free_port
@@ -295,6 +295,32 @@ def test_a_server_of_others_is_known_before_ours_has_begun(tmp_path: Path, kind:
         finally:
             others.kill()
             guardian.kill()
+
+
+@pytest.mark.parametrize("closed", ["open", "closed"])
+def test_a_server_of_others_that_begins_as_we_ask_is_not_taken_for_ours(
+    tmp_path: Path, closed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port, begun = free_port(), []
+
+    def ask_late(kind: Kind, url: str, environment: Mapping[str, str]) -> RunningServer | None:
+        if not begun:
+            program = [sys.executable, "-c", ANSWERING, str(port), closed]
+            begun.append(subprocess.Popen(program))
+            assert wait_until(lambda: lookup.served_by_others(port, []))
+        return lookup.find_server(kind, url, environment)
+
+    monkeypatch.setattr(servers, "find_server", ask_late)
+    slow = [sys.executable, "-c", "import time; time.sleep(300)"]
+    child = start_child("MLflow", slow, log=tmp_path / "logs" / "x.log", environment=os.environ)
+    try:
+        with pytest.raises(QuartetError, match=f"taken port {port}"):
+            wait_for_server("MLflow", port, child, os.environ, say=print)
+    finally:
+        child.stop()
+        for others in begun:
+            others.kill()
+            others.wait()
 
 
 def test_prefect_server_of_others_is_known_by_its_password_where_the_system_tells_nothing(

@@ -1,6 +1,7 @@
 """Notes of what MLflow missed, and what its errors mean, in one line."""
 
 import http.server
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,17 +9,21 @@ from pathlib import Path
 import pytest
 
 from models.errors import QuartetError
+from tasks.machine.lookup import CERTIFICATES, find_server
 from tasks.settings import Settings
 from tasks.tracking.client import Tracker
 from tasks.tracking.metrics import Point
 from tasks.tracking.outages import (
     OutageNote,
+    answers,
+    check_health,
     describe,
     explain_unopened,
     read_notes,
     tolerated,
     write_note,
 )
+from tests.tls import make_certificate, serve_tls
 
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 50, b"[" * 100_000, b'{"name": 1}', None])
@@ -128,3 +133,27 @@ def test_server_that_answers_nonsense_delays_metrics_and_is_one_line(
     assert not buffer.flush()
     assert buffer.interrupted  # so that the end of the stage looks for gaps
     assert len(buffer._waiting) == 1
+
+
+@pytest.mark.parametrize("variable", CERTIFICATES["MLflow"])
+def test_authority_of_ones_own_is_read_from_the_variables_of_mlflows_client(
+    tmp_path: Path, variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = make_certificate(tmp_path)
+    for name in CERTIFICATES["MLflow"]:
+        monkeypatch.delenv(name, raising=False)
+    with serve_tls(tmp_path) as url:
+        assert not answers(url)
+        with pytest.raises(QuartetError, match="CERTIFICATE_VERIFY_FAILED"):
+            check_health(url)
+        monkeypatch.setenv(variable, str(authority))
+        assert find_server("MLflow", url) is not None
+        assert answers(url)
+        check_health(url)
+        subprocess.run(["openssl", "rehash", tmp_path], check=True, capture_output=True)
+        monkeypatch.setenv(variable, str(tmp_path))
+        assert answers(url)
+        monkeypatch.setenv(variable, str(tmp_path / "absent.pem"))
+        assert not answers(url)
+        with pytest.raises(QuartetError, match=f"{variable} is {tmp_path / 'absent.pem'}"):
+            check_health(url)
