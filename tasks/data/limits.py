@@ -175,7 +175,9 @@ def _unzstd(file: BinaryIO, packing: str) -> Iterator[bytes]:
                 part = frame.unused_data if frame.eof else b""
                 whole = frame.eof
     except zstandard.ZstdError as error:
-        raise (_LargeWindow if "too much memory" in str(error) else OSError)(str(error)) from error
+        if "too much memory" in str(error):
+            raise _LargeWindow(str(error)) from error
+        raise OSError(str(error)) from error
     if not whole:
         raise EOFError("its last frame is cut")
 
