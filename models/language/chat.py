@@ -71,6 +71,7 @@ class Chat:
         self.tokenizer = load_tokenizer(folder, wants_pad=False)
         self.model = load_frozen(load_causal_model, folder, device)
         refuse_short_embeddings(folder, self.tokenizer, self.model)
+        self._forget_own_sampling()
         self.options = options
         self.context = context_tokens(self.model)
         self.notice = ""
@@ -189,17 +190,22 @@ class Chat:
                 trust_remote_code=False,
             )
 
-    def _config(self, room: int) -> GenerationConfig:
+    def _forget_own_sampling(self) -> None:
+        """Keep nothing of the model's own generation config but its EOS.
+
+        `generate` takes from there whatever it was not told, such as a repetition penalty.
+        """
         own = self.model.generation_config.eos_token_id
+        self.model.generation_config = GenerationConfig(
+            eos_token_id=self.tokenizer.eos_token_id if own is None else own,
+            pad_token_id=self.tokenizer.pad_token_id or 0,  # of one row nothing is padded
+        )
+
+    def _config(self, room: int) -> GenerationConfig:
         drawing: dict[str, Any] = {"do_sample": self.options.temperature > 0.0}
         if drawing["do_sample"]:
             drawing |= {"temperature": self.options.temperature, "top_k": 0, "top_p": 1.0}
-        return GenerationConfig(
-            max_new_tokens=min(self.options.max_tokens, room),
-            eos_token_id=self.tokenizer.eos_token_id if own is None else own,
-            pad_token_id=self.tokenizer.pad_token_id or 0,  # of one row nothing is padded
-            **drawing,
-        )
+        return GenerationConfig(max_new_tokens=min(self.options.max_tokens, room), **drawing)
 
 
 def context_tokens(model: Any) -> int:

@@ -8,6 +8,7 @@ import torch
 
 from models.errors import ModelError, ParameterError
 from models.language.chat import Chat, ChatOptions
+from tests.models.language.damaged_folders import edit
 
 GREEDY = ChatOptions(temperature=0.0, max_tokens=6)
 
@@ -38,6 +39,19 @@ def test_reply_streams_what_generate_gives(base_folder: Path) -> None:
         {"role": "user", "content": "the cat"},
         {"role": "assistant", "content": wanted},
     ]
+
+
+def test_reply_knows_nothing_of_the_models_own_sampling(base_folder: Path, tmp_path: Path) -> None:
+    """Models of the hub bring a repetition penalty; training samples without one."""
+    folder = tmp_path / "penalised"
+    shutil.copytree(base_folder, folder)
+    edit(
+        folder, "generation_config.json",
+        do_sample=True, repetition_penalty=1e3, no_repeat_ngram_size=1, temperature=0.1,
+    )  # fmt: skip
+    for options in (GREEDY, ChatOptions(temperature=1.0, max_tokens=12)):
+        wanted = "".join(Chat(base_folder, options).reply("the cat"))
+        assert "".join(Chat(folder, options).reply("the cat")) == wanted
 
 
 def test_replies_repeat_with_the_seed_and_differ_without(base_folder: Path) -> None:
