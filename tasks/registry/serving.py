@@ -4,9 +4,9 @@ The server is transformers' own (`transformers serve`). What differs: it serves 
 loaded and checked as everywhere here, under a short name; it loads nothing else from anywhere, so
 the routes that do are left out; its list of models is this model rather than the hub's cache;
 completions are sampled unless the request says temperature 0, and end where the model's context
-does; a request that cannot be served is answered with 400 and a reason; prompts of token ids are
-sampled as in training (`tokens`); and `guard` stands before it, so that only who has the key may
-ask, and only for so much.
+does; an answer depends on its own request alone (`texts`); a request that cannot be served is
+answered with 400 and a reason; prompts of token ids are sampled as in training (`tokens`); and
+`guard` stands before it, so that only who has the key may ask, and only for so much.
 """
 
 import os
@@ -21,6 +21,7 @@ from models.runtime import use_device
 from tasks.machine.password import home_password
 from tasks.registry.bodies import UPDATE, Refusal
 from tasks.registry.guard import Guard
+from tasks.registry.texts import generate_alone, keep_seed
 from tasks.registry.tokens import TokenServer
 from tasks.settings import load_settings
 
@@ -193,10 +194,12 @@ def _app(model: Any, tokenizer: Any, name: str, updates: Path | None = None) -> 
     tokenizer.response_template = None  # patterns of the folder's own, which may never end
     state = GenerationState()
     _sample_by_default(model)
-    _end_at_context(model)
+    generate_alone(model)
     tokens = TokenServer(model, tokenizer, name, state.get_manager(name), updates)
 
-    completion = CompletionHandler(manager, state)
+    completion, chat = CompletionHandler(manager, state), ChatCompletionHandler(manager, state)
+    for handler in (completion, chat):
+        keep_seed(handler)
     answer_text = completion.handle_request
 
     async def complete(body: dict[str, Any], request_id: str) -> Any:
@@ -207,7 +210,7 @@ def _app(model: Any, tokenizer: Any, name: str, updates: Path | None = None) -> 
     completion.handle_request = complete
     app = build_server(
         manager,
-        ChatCompletionHandler(manager, state),
+        chat,
         completion_handler=completion,
         response_handler=ResponseHandler(manager, state),
         systemone_handler=SystemOneHandler(manager, state),
@@ -247,24 +250,3 @@ def _sample_by_default(model: Any) -> None:
             f"generation_config.json cannot be used for sampling ({error}); mend or remove it"
         ) from error
     model.generation_config = kept
-
-
-def _end_at_context(model: Any) -> None:
-    """Let a completion end with the model's context; the kept server would go 1,024 tokens on."""
-    from models.language.chat import context_tokens
-
-    context, generate = context_tokens(model), model.generate
-
-    def generate_within(*, input_ids: Any, generation_config: Any, **rest: Any) -> Any:
-        if not input_ids.shape[1]:
-            raise ValueError("the prompt has no token; write something")
-        room = context - input_ids.shape[1]
-        if room < 1:
-            raise ValueError(
-                f"the prompt has {input_ids.shape[1]} tokens and the model's context {context}; "
-                "shorten it"
-            )
-        generation_config.max_new_tokens = min(generation_config.max_new_tokens or room, room)
-        return generate(input_ids=input_ids, generation_config=generation_config, **rest)
-
-    model.generate = generate_within
