@@ -5,5 +5,6 @@ were accepted and which is challenger, `origins` what one was made from, `aliase
 and previous, `turns` lets one process at a time do so, `card` writes model cards, `lineage` tells
 what a model was made from, by the `records` of stages, `serving` chats and serves: behind a `guard`
 that checks who asks and the `bodies` of requests, over `connections` that do not wait for ever;
-`texts` gives each request its own seed, `tokens` samples for a training elsewhere.
+`texts` seeds each request and cuts its answer at a stop string, `tokens` samples for a training
+elsewhere.
 """

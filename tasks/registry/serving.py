@@ -21,7 +21,7 @@ from models.runtime import use_device
 from tasks.machine.password import home_password
 from tasks.registry.bodies import UPDATE, Refusal
 from tasks.registry.guard import Guard
-from tasks.registry.texts import generate_alone, keep_seed
+from tasks.registry.texts import cut_stops, generate_alone, keep_seed
 from tasks.registry.tokens import TokenServer
 from tasks.settings import load_settings
 
@@ -200,6 +200,7 @@ def _app(model: Any, tokenizer: Any, name: str, updates: Path | None = None) -> 
     completion, chat = CompletionHandler(manager, state), ChatCompletionHandler(manager, state)
     for handler in (completion, chat):
         keep_seed(handler)
+        cut_stops(handler)
     answer_text = completion.handle_request
 
     async def complete(body: dict[str, Any], request_id: str) -> Any:

@@ -18,7 +18,6 @@ from typing import Any
 import httpx
 import openai
 import pytest
-import torch
 import typer
 from typer.testing import CliRunner, Result
 
@@ -413,41 +412,6 @@ def test_a_served_folder_can_neither_hang_the_server_nor_widen_its_search(
             asked = {"prompt": "the cat", "max_tokens": 3}
             answer = await client.post("/v1/completions", json=asked)
             assert len(answer.json()["choices"]) == 1
-
-    asyncio.run(run())
-
-
-def test_a_seed_gives_one_completion_whatever_else_is_asked_meanwhile(folder: Path) -> None:
-    app = _app(load_causal_model(folder), load_tokenizer(folder), "tiny")
-    asked = {"max_tokens": 30, "temperature": 1.0}
-
-    async def run() -> None:
-        transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
-
-            async def texts(*seeds: int | None) -> list[str]:
-                answers = await asyncio.gather(
-                    *(
-                        client.post("/v1/completions", json={**asked, "prompt": "x", "seed": seed})
-                        for seed in seeds
-                    )
-                )
-                return [answer.json()["choices"][0]["text"] for answer in answers]
-
-            (first,), (second,) = await texts(1), await texts(2)
-            state = torch.random.get_rng_state()
-            assert await texts(1, 2, 1, 1, 2) == [first, second, first, first, second]
-            assert first != second
-            assert torch.equal(torch.random.get_rng_state(), state)
-            unseeded = await texts(None, 1, None)
-            assert unseeded[1] == first
-            assert len(set(unseeded)) == 3
-            message = {"messages": [{"role": "user", "content": "x"}], "seed": 1}
-            answers = await asyncio.gather(
-                *(client.post("/v1/chat/completions", json={**asked, **message}) for _ in range(3))
-            )
-            said = {answer.json()["choices"][0]["message"]["content"] for answer in answers}
-            assert len(said) == 1
 
     asyncio.run(run())
 
