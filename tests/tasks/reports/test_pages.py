@@ -88,7 +88,7 @@ def test_data_page_begins_with_what_was_found(tmp_path: Path) -> None:
     headings = [line for line in lines if line.startswith("#")]
     assert headings[:3] == ["# Data", "## Worth a look", "## Rows"]
     assert any(line.startswith("- demonstrations: 29% of 7 rows are dropped") for line in lines)
-    assert any("2 rows (50%): the text holds a \\{\\{placeholder\\}\\}" in line for line in lines)
+    assert any("2 rows (40%): the text holds a \\{\\{placeholder\\}\\}" in line for line in lines)
 
 
 def test_data_page_shows_what_the_inspection_found(tmp_path: Path) -> None:
