@@ -137,6 +137,7 @@ def _complete(source: str, model: Any, tokenizer: Any) -> dict[str, float]:
             "wanted; take a decoder such as Llama, GPT-2, Qwen or SmolLM"
         )
     vocabulary = tokenizer.get_vocab()
+    _end_turns_as_the_template(source, model, tokenizer)
     complete_tokenizer(tokenizer)
     added = {word: one for word, one in tokenizer.get_vocab().items() if word not in vocabulary}
     _refuse_shared_ids(source, tokenizer, added)
@@ -202,6 +203,28 @@ def complete_tokenizer(tokenizer: Any) -> None:
         others = [token for token in tokenizer.extra_special_tokens if token not in ROLE_TOKENS]
         tokenizer.add_special_tokens({"extra_special_tokens": [*others, *ROLE_TOKENS]})
         tokenizer.chat_template = CHAT_TEMPLATE
+
+
+def _end_turns_as_the_template(source: str, model: Any, tokenizer: Any) -> None:
+    """Make the token that ends the template's turns EOS, where it is one of the model's several.
+
+    A tokenizer has one EOS, and of an instruct model that is often the end of documents, which the
+    model does not write behind a turn.
+    """
+    ends: set[int | None] = set()
+    for settings in (model.config, getattr(model, "generation_config", None)):
+        ids = getattr(settings, "eos_token_id", None)
+        ends |= set(ids) if isinstance(ids, list | tuple) else {ids}
+    others = ends - {None, tokenizer.eos_token_id}
+    if not others or not tokenizer.chat_template:
+        return
+    try:
+        behind = ChatFrames(tokenizer).of(("user", "assistant", "user"))[2]
+    except (DataError, ModelError):  # a template of single turns, or none that can be used
+        return
+    if behind and behind[0] in others:
+        tokenizer.eos_token = tokenizer.convert_ids_to_tokens(behind[0])
+        logger.info("%s ends its turns with %s, which is its EOS here", source, tokenizer.eos_token)
 
 
 def _refuse_shared_ids(source: str, tokenizer: Any, added: dict[str, int]) -> None:

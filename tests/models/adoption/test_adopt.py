@@ -185,6 +185,26 @@ def test_adoption_keeps_a_template_of_the_models_own(tmp_path: Path) -> None:
     assert encode_completion(tokenizer, "hello")[-1] == tokenizer.eos_token_id
 
 
+@pytest.mark.parametrize("place", ["config", "generation_config"])
+def test_adoption_takes_the_end_of_turns_for_eos_where_the_model_has_several(
+    tmp_path: Path, place: str
+) -> None:
+    model, foreign = _foreign(tmp_path / "in", rows=300)
+    foreign.add_special_tokens({"extra_special_tokens": ["<|im_start|>", "<|im_end|>"]})
+    foreign.chat_template = CHATML
+    foreign.save_pretrained(tmp_path / "in")
+    end = foreign.convert_tokens_to_ids("<|im_end|>")
+    getattr(model, place).eos_token_id = [foreign.eos_token_id, end]
+    model.save_pretrained(tmp_path / "in")
+    metrics = adopt_model(str(tmp_path / "in"), None, tmp_path / "out")
+    tokenizer = load_tokenizer(tmp_path / "out", wants_template=True)
+    adopted = load_causal_model(tmp_path / "out")
+    assert (tokenizer.eos_token, tokenizer.pad_token) == ("<|im_end|>", "<|endoftext|>")
+    assert metrics["adopt/added_tokens"] == 0.0  # pad is another token than EOS now
+    assert adopted.config.eos_token_id == adopted.generation_config.eos_token_id == end
+    assert encode_completion(tokenizer, "hello")[-1] == end
+
+
 def test_adoption_gives_the_same_bytes_twice(tmp_path: Path) -> None:
     _foreign(tmp_path / "in")
     for name in ("a", "b"):
