@@ -6,17 +6,21 @@ So it is known of each token whose message it belongs to, whatever the template,
 becomes a special token.
 """
 
+import contextlib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jinja2
+from tokenizers import AddedToken
 
 from models.errors import DataError, ModelError
 
 _CONTENT_MARK = "content\u2063{}\u2063"  # invisible separators: no template treats them specially
 _CONTENT_MARKS = re.compile("content\u2063([0-9]+)\u2063")
+_NAMED = re.compile(r"(?=.*\w).*[^\w\s▁]", re.DOTALL)
+"""Tokens with a name in signs, such as <|user|>; words and white space are the text's own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +122,35 @@ def refused_roles(tokenizer: Any, orders: Iterable[tuple[str, ...]]) -> dict[tup
         except (DataError, ModelError) as error:
             refused[roles] = str(error.__cause__ or error)
     return refused
+
+
+def guard_turns(tokenizer: Any) -> None:
+    """Flag the tokens with which the chat template parts turns as special, so that no text is one.
+
+    Some tokenizers have them as ordinary added tokens, which texts become, whoever wrote them.
+    What a template writes behind the last turn, such as <think>, stays as it is: an assistant's
+    own words.
+    """
+    ordinary = {
+        number: token
+        for number, token in tokenizer.added_tokens_decoder.items()
+        if not token.special and _NAMED.match(token.content)
+    }
+    used: set[int] = {tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.pad_token_id}
+    if ordinary and tokenizer.chat_template:
+        frames = ChatFrames(tokenizer)
+        for roles in (("user", "assistant", "user"), ("system", "user")):
+            with contextlib.suppress(DataError, ModelError):  # this order, or any
+                used |= {one for piece in frames.of(roles)[:-1] for one in piece}
+    flagged = [
+        AddedToken(
+            one.content, special=True, normalized=one.normalized, single_word=one.single_word,
+            lstrip=one.lstrip, rstrip=one.rstrip,
+        )
+        for one in (ordinary[number] for number in sorted(used & ordinary.keys()))
+    ]  # fmt: skip
+    if flagged:
+        tokenizer.add_tokens(flagged, special_tokens=True)
 
 
 def fit_text(leading: list[int], ids: list[int], limit: int) -> PromptTokens:
