@@ -269,5 +269,7 @@ def _make_room(model: Any, old: set[int], new: set[int]) -> None:
     head = model.get_output_embeddings()  # a reward model has none
     if head is not None and head.weight is not tables[0]:
         tables.append(head.weight)
+    if getattr(head, "bias", None) is not None:
+        tables.append(head.bias)
     for table in tables:
         table[fresh] = table[:known].mean(dim=0)

@@ -29,6 +29,7 @@ from models.language.tokenizer import (
     encode_prompt,
     encode_texts,
 )
+from tests.models.adoption.tiny_models import build
 
 CHATML = (
     "{% for m in messages %}"
@@ -109,6 +110,20 @@ def test_adoption_uses_spare_rows_of_the_embedding(tmp_path: Path) -> None:
     mean = before.get_input_embeddings().weight[:known].mean(dim=0)
     torch.testing.assert_close(weight[known + 3], mean, rtol=0, atol=1e-7)
     assert torch.equal(weight[known + 4 :], before.get_input_embeddings().weight[known + 4 :])
+
+
+def test_adoption_gives_new_tokens_the_mean_bias_of_the_output_layer(tmp_path: Path) -> None:
+    """A bias of 0 beside those of about -8 would make a token that nobody knows the likeliest."""
+    _, foreign = _foreign(tmp_path / "in")
+    model = build("phi", foreign)
+    model.lm_head.bias.data.normal_(-8.0, 0.1)
+    model.save_pretrained(tmp_path / "in")
+    adopt_model(str(tmp_path / "in"), None, tmp_path / "out")
+    known, bias = len(foreign), load_causal_model(tmp_path / "out").lm_head.bias
+    assert len(bias) == known + 4  # pad and three roles
+    assert torch.equal(bias[:known], model.lm_head.bias)
+    mean = model.lm_head.bias.mean().expand(4)
+    torch.testing.assert_close(bias[known:], mean, rtol=0, atol=1e-5)  # float32 sums of 260 rows
 
 
 def _move_id(folder: Path, old: int, new: int) -> None:
