@@ -30,6 +30,7 @@ from models.errors import DataError, ParameterError
 from models.families.vocabularies import learn_vocabulary
 from models.language.config import TokenizerConfig
 from models.language.frames import ChatFrames, PromptTokens, fit_text
+from models.language.rendering import TODAY
 from models.rows import iterate_rows
 from models.spaces import Join, added_space, encode_joined
 from models.token_files import open_tokens, plain_backend
@@ -167,8 +168,10 @@ def encode_texts(
 def encoding_identity(tokenizer: Any) -> str:
     """All that the ids of texts, prompts and completions depend on."""
     state = [plain_backend(tokenizer).to_str(), tokenizer.chat_template, tokenizer.eos_token_id]
-    spaces = [] if added_space(tokenizer) == "never" else ["joined"]
-    return json.dumps([*state, tokenizer("")["input_ids"], *spaces])
+    state += [tokenizer("")["input_ids"]]
+    state += [] if added_space(tokenizer) == "never" else ["joined"]
+    state += [str(TODAY)] if "strftime_now" in str(tokenizer.chat_template) else []
+    return json.dumps(state)
 
 
 def encode_completion(tokenizer: Any, completion: str | Messages) -> list[int]:
