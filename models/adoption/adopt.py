@@ -136,6 +136,7 @@ def _complete(source: str, model: Any, tokenizer: Any) -> dict[str, float]:
             f"{source} has max_position_embeddings {context}, a model with a known context was "
             "wanted; take a decoder such as Llama, GPT-2, Qwen or SmolLM"
         )
+    context = _keep_short_factors(source, model.config)
     vocabulary = tokenizer.get_vocab()
     _end_turns_as_the_template(source, model, tokenizer)
     complete_tokenizer(tokenizer)
@@ -154,6 +155,30 @@ def _complete(source: str, model: Any, tokenizer: Any) -> dict[str, float]:
         "adopt/context": float(context),
         "adopt/added_tokens": float(len(added)),
     }
+
+
+def _keep_short_factors(source: str, config: Any) -> int:
+    """Limit a model with longrope to the positions of its short factors, and return its context.
+
+    transformers takes the long factors for a whole batch where one row in it is longer, so that
+    logprobs of a row would depend on the rows beside it, and change while it is sampled.
+    """
+    context: int = config.max_position_embeddings
+    rope = getattr(config, "rope_parameters", None) or {}
+    short = rope.get("original_max_position_embeddings")
+    if rope.get("rope_type") != "longrope" or not isinstance(short, int) or short >= context:
+        return context
+    if (
+        rope.get("factor") is None
+    ):  # else it would follow the context, and attention's scale with it
+        rope["factor"] = context / short
+    config.max_position_embeddings = short
+    logger.warning(
+        "%s has a context of %d tokens by two sets of rotary factors (longrope), of which one is "
+        "chosen for a whole batch; it gets the context of the short ones, %d tokens, in which a "
+        "row's logprobs are its own", source, context, short,
+    )  # fmt: skip
+    return short
 
 
 def download_model(source: str, revision: str | None) -> Path:

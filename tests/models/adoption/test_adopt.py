@@ -126,6 +126,34 @@ def test_adoption_gives_new_tokens_the_mean_bias_of_the_output_layer(tmp_path: P
     torch.testing.assert_close(bias[known:], mean, rtol=0, atol=1e-5)  # float32 sums of 260 rows
 
 
+def test_adoption_limits_longrope_to_its_short_factors(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With both sets of factors a row's logprobs depend on whether a longer one is beside it."""
+    _, foreign = _foreign(tmp_path / "in")
+    rope = {
+        "rope_type": "longrope",
+        "rope_theta": 10000.0,
+        "partial_rotary_factor": 1.0,
+        "long_factor": [4.0] * 4,
+        "short_factor": [1.0] * 4,
+        "original_max_position_embeddings": 16,
+    }
+    model = build("phi3", foreign, original_max_position_embeddings=16, rope_parameters=rope)
+    model.save_pretrained(tmp_path / "in")
+    metrics = adopt_model(str(tmp_path / "in"), None, tmp_path / "out")
+    adopted = load_causal_model(tmp_path / "out")
+    assert metrics["adopt/context"] == adopted.config.max_position_embeddings == 16.0
+    assert load_tokenizer(tmp_path / "out").model_max_length == 16
+    assert "context of 64 tokens by two sets" in caplog.text
+    # sqrt(1 + ln(64 / 16) / ln(16)) = sqrt(1.5), as before
+    assert adopted.model.rotary_emb.attention_scaling == pytest.approx(1.5**0.5, abs=1e-12)
+    ids = torch.arange(16)[None]
+    torch.testing.assert_close(
+        adopted(ids).logits[..., : len(foreign)], model(ids).logits, rtol=0, atol=1e-6
+    )  # the same sums
+
+
 def _move_id(folder: Path, old: int, new: int) -> None:
     """Leave a hole in the vocabulary: one token gets another id."""
     path = folder / "tokenizer.json"
