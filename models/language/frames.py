@@ -229,6 +229,10 @@ def _frame_texts(tokenizer: Any, roles: Sequence[str]) -> list[str]:
         raise DataError(
             f"the chat template refuses messages with roles {roles}: {error}"
         ) from error
+    except ValueError as error:  # of several templates none is the default
+        raise ModelError(
+            f"the tokenizer's chat templates cannot be used ({error}); name one of them default"
+        ) from error
     pieces = _CONTENT_MARKS.split(rendered)  # text, number, text, number, …, text
     if pieces[1::2] != [str(index) for index in range(len(roles))]:
         raise ModelError(

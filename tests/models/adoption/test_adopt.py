@@ -198,10 +198,11 @@ def test_adoption_refuses_holes_in_which_new_tokens_would_share_ids(tmp_path: Pa
         ("{% for %}", "the chat template of .* cannot be used"),
         ("{{ raise_exception('no') }}", r"cannot be used \(.*no\); repair chat_template"),
         ("hello", "does not show each of 1 messages once"),
+        ({"rag": CHATML, "tool_use": CHATML}, "cannot be used .*; name one of them default"),
     ],
 )
 def test_adoption_refuses_a_chat_template_that_cannot_be_used(
-    tmp_path: Path, template: str, named: str
+    tmp_path: Path, template: str | dict[str, str], named: str
 ) -> None:
     _, foreign = _foreign(tmp_path / "in")
     foreign.chat_template = template

@@ -176,4 +176,7 @@ def test_chat_says_that_a_template_refuses_the_conversation(base_folder: Path) -
     chat.tokenizer.chat_template = "{{ raise_exception('no system') }}"
     with pytest.raises(ParameterError, match="refuses the conversation"):
         list(chat.reply("hello"))
+    chat.tokenizer.chat_template = {"rag": CHATML}  # none is the default
+    with pytest.raises(ParameterError, match="refuses the conversation"):
+        list(chat.reply("hello"))
     assert chat.turns == []
