@@ -28,7 +28,7 @@ from models.benchmarks.continuations import (
 from models.benchmarks.questions import Question, Questions, draw_examples
 from models.errors import DataError, ModelError
 from models.language.likelihood import perplexity
-from models.language.tokenizer import NO_LIMIT, encode_prompts, encode_texts
+from models.language.tokenizer import NO_LIMIT, encode_prompts, encode_turns
 from models.statistics.intervals import Interval, wilson_interval
 
 BETWEEN = "\n\n"
@@ -205,16 +205,18 @@ def _encode_chat(
             messages.append({"role": "assistant", "content": one.answer})
         prompts.append([*messages, {"role": "user", "content": row.context}])
     texts = [answer for row in questions.rows for answer in row.answers]
-    answers = _grouped(encode_texts(tokenizer, texts), questions)
+    answers = _grouped(encode_turns(tokenizer, texts), questions)
     rooms = _rooms(answers, limit, questions)
     whole = encode_prompts(tokenizer, prompts, NO_LIMIT)
     contexts = encode_prompts(tokenizer, prompts, rooms)
+    heads = _heads(questions)
+    begun = encode_turns(tokenizer, heads)
     return EncodedQuestions(
         groups=[
             [Continuation(context=context, continuation=ids) for ids in group]
             for context, group in zip(contexts, answers, strict=True)
         ],
-        heads=[len(ids) for ids in encode_texts(tokenizer, _heads(questions))],
+        heads=[len(ids) if head else 0 for ids, head in zip(begun, heads, strict=True)],
         cut=sum(len(one) > room for one, room in zip(whole, rooms, strict=True)),
     )
 

@@ -33,9 +33,10 @@ from models.language.sequences import Sequences, TokenDistribution, map_chunks, 
 from models.language.tokenizer import (
     NO_LIMIT,
     Messages,
+    as_completion,
     decode_completion,
+    encode_completions,
     encode_prompts,
-    encode_texts,
 )
 from models.runtime import Log, TrainingRun
 
@@ -201,13 +202,14 @@ class RewardScorer:
                 for prompt, group in zip(samples.prompt_ids, samples.token_ids, strict=True)
                 for ids in group
             ]
-        texts = encode_texts(self._tokenizer, samples.flat_texts())
-        ends = [[self._tokenizer.eos_token_id] if one else [] for one in samples.finished.flat]
         asked = encode_prompts(self._tokenizer, prompts, NO_LIMIT)
-        repeated = [ids for ids in asked for _ in range(samples.shape[1])]
-        return [
-            [*prompt, *text, *end] for prompt, text, end in zip(repeated, texts, ends, strict=True)
-        ]
+        rows = [index for index in range(len(asked)) for _ in range(samples.shape[1])]
+        texts = zip(rows, samples.flat_texts(), strict=True)
+        said = encode_completions(
+            self._tokenizer, [as_completion(prompts[row], text) for row, text in texts]
+        )
+        ended = zip(rows, said, samples.finished.flat, strict=True)
+        return [[*asked[row], *(ids if end else ids[:-1])] for row, ids, end in ended]
 
 
 def _divergence(

@@ -145,7 +145,7 @@ class Chat:
             encoded = self.tokenizer.apply_chat_template(
                 [*system, *self._turns], add_generation_prompt=True, tokenize=True, return_dict=True
             )
-        except jinja2.TemplateError as error:
+        except (jinja2.TemplateError, ValueError) as error:
             raise ParameterError(
                 f"the chat template refuses the conversation ({error}); leave out the system "
                 "prompt, or /reset"

@@ -23,6 +23,7 @@ from models.kept_files import open_kept
 from models.language.tokenizer import encoding_identity
 from models.progress import Meter
 from models.rows import Row
+from models.token_files import id_width
 
 Encode: TypeAlias = Callable[[list[Row]], tuple[Mapping[str, Sequence[Any]], Mapping[str, int]]]
 """Makes columns of some rows, and counts what became of them."""
@@ -97,7 +98,8 @@ def encode_rows(
 
 def token_type(tokenizer: Any) -> pa.DataType:
     """Of a row's tokens: the smallest numbers that hold all ids."""
-    return pa.list_(pa.uint16() if len(tokenizer) <= 2**16 else pa.int32())
+    width = id_width(tokenizer.backend_tokenizer, tokenizer.eos_token_id)
+    return pa.list_(pa.uint16() if width == 2 else pa.int32())
 
 
 @dataclass(slots=True)

@@ -254,7 +254,7 @@ def tokenizer_identity(folder: Path) -> dict[str, Any]:
         ModelError: The folder holds no tokenizer.
     """
     tokenizer = load_tokenizer(folder)
-    parts = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    parts = json.loads(tokenizer.backend_tokenizer.to_str())  # as it encodes, not as it is written
     return {
         **{name: parts.get(name) for name in IDENTITY_PARTS},
         "chat template": tokenizer.chat_template,

@@ -18,7 +18,13 @@ from typing import Any
 from models.errors import ParameterError
 from models.language.folders import load_causal_model, load_frozen, load_tokenizer
 from models.language.sequences import Sequences, map_chunks, token_logprobs
-from models.language.tokenizer import Messages, encode_completions, encode_prompts, encode_texts
+from models.language.tokenizer import (
+    Messages,
+    as_completion,
+    encode_completions,
+    encode_prompts,
+    encode_texts,
+)
 
 HELD_OUT_TOKENS = 4096
 """Most tokens of one forward pass."""
@@ -198,7 +204,7 @@ def _of_demonstrations(
     model: Path, network: Any, tokenizer: Any, demonstrations: Sequence[tuple[str | Messages, str]]
 ) -> dict[str, float]:
     context: int = network.config.max_position_embeddings
-    completions = encode_completions(tokenizer, [text for _, text in demonstrations])
+    completions = encode_completions(tokenizer, [as_completion(*one) for one in demonstrations])
     fitting = [index for index, ids in enumerate(completions) if len(ids) < context]
     if len(fitting) < len(completions):
         logger.warning(

@@ -32,6 +32,7 @@ from transformers.utils import logging as transformers_logging
 from models.errors import ModelError, QuartetError
 from models.families.networks import parameter_count
 from models.families.recognition import refuse_other_kind
+from models.language.frames import guard_turns
 from models.language.rendering import limit_templates
 from models.language.screening import screen_model, screen_tokenizer
 
@@ -80,7 +81,7 @@ def foreign_errors(what: str, remedy: str) -> Iterator[None]:
 
 
 def read_tokenizer(folder: Path) -> Any:
-    """Read a tokenizer as it is; its chat template is rendered within limits.
+    """Read a tokenizer; its chat template is rendered within limits, and no text forges a turn.
 
     Raises:
         ModelError: It is damaged, or asks for code of its own.
@@ -103,6 +104,7 @@ def read_tokenizer(folder: Path) -> Any:
             "a text was wanted; mend tokenizer_config.json, or choose another model"
         )
     limit_templates()
+    guard_turns(tokenizer)
     return tokenizer
 
 

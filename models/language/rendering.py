@@ -4,7 +4,8 @@ A template comes with its model and is a program: it can loop for ever, or build
 one line. transformers renders it in a sandbox, which keeps it from files but not from that. Here
 the same function of transformers renders it, in one child process that serves the whole process
 and that the system stops: so texts and tokens are exactly the same, whatever calls
-`apply_chat_template`, on whatever thread.
+`apply_chat_template`, on whatever thread. For a template that writes the date it is always `TODAY`:
+a prompt of training is that of any later day.
 """
 
 import atexit
@@ -17,6 +18,7 @@ import socket
 import subprocess
 import sys
 import threading
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,9 @@ MEMORY_BYTES = 512 * 2**20
 LONGEST_TEMPLATE = 2**20
 LONGEST_TEXT = 8 * 2**20
 """In characters."""
+
+TODAY = datetime(2024, 7, 26)
+"""What Llama-3's templates write where they do not know the date."""
 
 LIMITS = (MemoryError, OverflowError, RecursionError)
 """What Python raises where a template wants too much."""
@@ -83,6 +88,14 @@ def _limit_error(got: str) -> ModelError:
         f"{MEMORY_BYTES >> 20} MiB and {LONGEST_TEXT} characters were wanted; give the tokenizer "
         "another template, or shorten the messages"
     )
+
+
+class _FixedClock:
+    """Stands in for `datetime` where transformers asks it for templates."""
+
+    @staticmethod
+    def now() -> datetime:
+        return TODAY
 
 
 class _Renderer:
@@ -165,8 +178,9 @@ def answer_requests() -> None:
     """Run the child process: answer each request until the parent is gone."""
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print is no answer
-    from transformers.utils.chat_template_utils import render_jinja_template
+    from transformers.utils import chat_template_utils
 
+    chat_template_utils.datetime = _FixedClock
     for sent_to_all in (signal.SIGINT, signal.SIGTERM):  # the parent finishes its work first
         signal.signal(sent_to_all, signal.SIG_IGN)
     pages = int(Path("/proc/self/statm").read_text().split()[0]) if sys.platform == "linux" else 0
@@ -177,7 +191,7 @@ def answer_requests() -> None:
         signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)  # the end of the process
         signal.setitimer(signal.ITIMER_REAL, BUSY_SECONDS)
         try:
-            rendered, indices = render_jinja_template(**json.loads(line))
+            rendered, indices = chat_template_utils.render_jinja_template(**json.loads(line))
             if sum(map(len, rendered)) > LONGEST_TEXT:
                 raise MemoryError(f"{sum(map(len, rendered))} characters")
             answer = {"rendered": rendered, "indices": indices}

@@ -10,7 +10,8 @@ What differs from the usual:
 - Text of users never becomes a special token: "<|eos|>" in a prompt is seven characters. Only the
   chat template's own text is read with special tokens.
 - Prompt and completion are encoded apart, as they are when the model generates. A completion is
-  its text and then EOS, whatever a template would put behind it.
+  its text and then EOS, whatever a template would put behind it. Where a tokenizer puts a space
+  before texts, pieces have it where the whole would (`models/spaces.py`).
 - A prompt that is too long loses its oldest messages first, the system's last of them, and only
   then the beginning of the newest one; role tokens and the generation prompt stay.
 """
@@ -18,21 +19,20 @@ What differs from the usual:
 import json
 import logging
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import torch
 from transformers import PreTrainedTokenizerFast
 
 from models.errors import DataError, ParameterError
 from models.families.vocabularies import learn_vocabulary
 from models.language.config import TokenizerConfig
 from models.language.frames import ChatFrames, PromptTokens, fit_text
-from models.progress import told
+from models.language.rendering import TODAY
 from models.rows import iterate_rows
+from models.spaces import Join, added_space, encode_joined
 from models.token_files import open_tokens, plain_backend
 
 Messages: TypeAlias = list[dict[str, str]]
@@ -44,9 +44,6 @@ NO_LIMIT = 2**31 - 1
 
 DISTINCT_BYTES = 12_000_000
 """Of the distinct words, cut at spaces; BPE's training was seen to take 90 times as much memory."""
-
-AT_ONCE = 64
-"""Texts that one thread encodes at once."""
 
 PAD_TOKEN = "<|pad|>"
 EOS_TOKEN = "<|eos|>"
@@ -155,29 +152,26 @@ def _too_many_words(corpus: Path, stride: int) -> bool:
     return False
 
 
-def encode_texts(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+def encode_texts(
+    tokenizer: Any, texts: Sequence[str], joins: Sequence[Join] | None = None
+) -> list[list[int]]:
     """Encode texts as they stand: nothing is added, and no part becomes a special token.
 
     All of torch's threads encode, where there are texts for them.
+
+    Args:
+        joins: To what is before each text; without any they are texts of their own.
     """
-    backend = plain_backend(tokenizer)
-
-    def encode(part: Sequence[str]) -> list[list[int]]:
-        encoded = backend.encode_batch_fast(list(part), add_special_tokens=False)
-        return [one.ids for one in encoded]
-
-    parts = [texts[start : start + AT_ONCE] for start in range(0, len(texts), AT_ONCE)]
-    if len(parts) < 2:
-        return encode(texts)
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        found = told(pool.map(encode, parts), "tokenising", len(parts), f"times {AT_ONCE} texts")
-        return [ids for part in found for ids in part]
+    return encode_joined(tokenizer, texts, joins or [Join()] * len(texts))
 
 
 def encoding_identity(tokenizer: Any) -> str:
     """All that the ids of texts, prompts and completions depend on."""
     state = [plain_backend(tokenizer).to_str(), tokenizer.chat_template, tokenizer.eos_token_id]
-    return json.dumps([*state, tokenizer("")["input_ids"]])
+    state += [tokenizer("")["input_ids"]]
+    state += [] if added_space(tokenizer) == "never" else ["joined"]
+    state += [str(TODAY)] if "strftime_now" in str(tokenizer.chat_template) else []
+    return json.dumps(state)
 
 
 def encode_completion(tokenizer: Any, completion: str | Messages) -> list[int]:
@@ -186,13 +180,28 @@ def encode_completion(tokenizer: Any, completion: str | Messages) -> list[int]:
 
 
 def encode_completions(tokenizer: Any, completions: Sequence[str | Messages]) -> list[list[int]]:
-    """Encode completions: the text of each, then EOS.
+    """Encode completions, each behind its prompt: its text, then EOS.
 
     Raises:
         DataError: A conversational completion is not exactly one assistant message.
     """
     texts = [_completion_text(completion) for completion in completions]
-    return [[*ids, tokenizer.eos_token_id] for ids in encode_texts(tokenizer, texts)]
+    inside = Join(begins=added_space(tokenizer) == "never")
+    said = [not isinstance(one, str) for one in completions]
+    turn = ChatFrames(tokenizer).completion_join() if any(said) else inside
+    joins = [turn if one else inside for one in said]
+    return [[*ids, tokenizer.eos_token_id] for ids in encode_texts(tokenizer, texts, joins)]
+
+
+def encode_turns(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    """Encode what an assistant says, without the EOS behind it."""
+    said = encode_completions(tokenizer, [as_completion([], text) for text in texts])
+    return [ids[:-1] for ids in said]
+
+
+def as_completion(prompt: str | Messages, text: str) -> str | Messages:
+    """Give a completion the form of its prompt."""
+    return text if isinstance(prompt, str) else [{"role": "assistant", "content": text}]
 
 
 def decode_completion(tokenizer: Any, token_ids: Sequence[int]) -> str:
@@ -241,9 +250,9 @@ def lay_out_prompts(
             f"a prompt may have at most {min(limits)} tokens, wanted at least 1; "
             "shorten the completion or take a model with a longer context"
         )
-    contents = encode_texts(tokenizer, [text for prompt in prompts for text in _texts(prompt)])
-    leading = _leading_ids(tokenizer)
     frames = ChatFrames(tokenizer)
+    contents = encode_contents(tokenizer, prompts, frames)
+    leading = _leading_ids(tokenizer)
     encoded, start = [], 0
     for prompt, limit in zip(prompts, limits, strict=True):
         own = contents[start : start + len(_texts(prompt))]
@@ -253,6 +262,19 @@ def lay_out_prompts(
         else:
             encoded.append(frames.fit(tuple(one["role"] for one in prompt), own, limit))
     return encoded
+
+
+def encode_contents(
+    tokenizer: Any, prompts: Sequence[str | Messages], frames: ChatFrames
+) -> list[list[int]]:
+    """Encode what prompts have of people: contents of messages, and prompts that are strings."""
+    joins: list[Join] = []
+    for prompt in prompts:
+        if isinstance(prompt, str):
+            joins.append(Join())
+        else:
+            joins += frames.joins(tuple(one["role"] for one in prompt))
+    return encode_texts(tokenizer, [text for one in prompts for text in _texts(one)], joins)
 
 
 def _leading_ids(tokenizer: Any) -> list[int]:

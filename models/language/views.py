@@ -12,7 +12,8 @@ from tokenizers.decoders import DecodeStream
 
 from models.language.config import Turns
 from models.language.examples import encode_demonstrations, encode_pairs
-from models.language.tokenizer import encode_prompts, encode_texts, lay_out_prompts
+from models.language.frames import ChatFrames
+from models.language.tokenizer import encode_contents, encode_prompts, encode_texts, lay_out_prompts
 
 Collection: TypeAlias = Literal["corpus", "demonstrations", "preferences", "prompts"]
 
@@ -139,11 +140,10 @@ def _pieces(tokenizer: Any, ids: list[int], mask: list[bool]) -> Iterator[Piece]
 def _cut_text(tokenizer: Any, prompt: str | list[dict[str, Any]], tokens: int) -> str:
     """Spell what is missing of a prompt that was shortened to so many tokens."""
     (kept,) = lay_out_prompts(tokenizer, [prompt], tokens)
-    texts = [prompt] if isinstance(prompt, str) else [one["content"] for one in prompt]
+    contents = encode_contents(tokenizer, [prompt], ChatFrames(tokenizer))
     cut = {one.message: one.cut for one in kept.contents}
     missing: list[str] = [
-        tokenizer.decode(ids[: cut.get(index, len(ids))])
-        for index, ids in enumerate(encode_texts(tokenizer, texts))
+        tokenizer.decode(ids[: cut.get(index, len(ids))]) for index, ids in enumerate(contents)
     ]
     if isinstance(prompt, str):
         return missing[0]

@@ -19,7 +19,12 @@ import numpy as np
 
 from models.language.folders import load_frozen, load_reward_model, load_tokenizer
 from models.language.scoring import score_sequences
-from models.language.tokenizer import NO_LIMIT, encode_completions, encode_prompts
+from models.language.tokenizer import (
+    NO_LIMIT,
+    as_completion,
+    encode_completions,
+    encode_prompts,
+)
 from models.rows import Content
 from models.statistics.intervals import Floats
 
@@ -72,7 +77,10 @@ def _scores(
     model = load_frozen(load_reward_model, reward, device)
     context: int = model.config.max_position_embeddings
     asked = encode_prompts(tokenizer, prompts, NO_LIMIT)
-    said = encode_completions(tokenizer, [text for each in completions for text in each])
+    pairs = zip(prompts, completions, strict=True)
+    said = encode_completions(
+        tokenizer, [as_completion(prompt, text) for prompt, each in pairs for text in each]
+    )
     repeated = [ids for ids, each in zip(asked, completions, strict=True) for _ in each]
     rows = [[*ids, *own][-context:] for ids, own in zip(repeated, said, strict=True)]
     scores = score_sequences(model, rows).double().numpy()

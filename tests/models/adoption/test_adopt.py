@@ -29,6 +29,7 @@ from models.language.tokenizer import (
     encode_prompt,
     encode_texts,
 )
+from tests.models.adoption.tiny_models import build
 
 CHATML = (
     "{% for m in messages %}"
@@ -111,6 +112,48 @@ def test_adoption_uses_spare_rows_of_the_embedding(tmp_path: Path) -> None:
     assert torch.equal(weight[known + 4 :], before.get_input_embeddings().weight[known + 4 :])
 
 
+def test_adoption_gives_new_tokens_the_mean_bias_of_the_output_layer(tmp_path: Path) -> None:
+    """A bias of 0 beside those of about -8 would make a token that nobody knows the likeliest."""
+    _, foreign = _foreign(tmp_path / "in")
+    model = build("phi", foreign)
+    model.lm_head.bias.data.normal_(-8.0, 0.1)
+    model.save_pretrained(tmp_path / "in")
+    adopt_model(str(tmp_path / "in"), None, tmp_path / "out")
+    known, bias = len(foreign), load_causal_model(tmp_path / "out").lm_head.bias
+    assert len(bias) == known + 4  # pad and three roles
+    assert torch.equal(bias[:known], model.lm_head.bias)
+    mean = model.lm_head.bias.mean().expand(4)
+    torch.testing.assert_close(bias[known:], mean, rtol=0, atol=1e-5)  # float32 sums of 260 rows
+
+
+def test_adoption_limits_longrope_to_its_short_factors(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With both sets of factors a row's logprobs depend on whether a longer one is beside it."""
+    _, foreign = _foreign(tmp_path / "in")
+    rope = {
+        "rope_type": "longrope",
+        "rope_theta": 10000.0,
+        "partial_rotary_factor": 1.0,
+        "long_factor": [4.0] * 4,
+        "short_factor": [1.0] * 4,
+        "original_max_position_embeddings": 16,
+    }
+    model = build("phi3", foreign, original_max_position_embeddings=16, rope_parameters=rope)
+    model.save_pretrained(tmp_path / "in")
+    metrics = adopt_model(str(tmp_path / "in"), None, tmp_path / "out")
+    adopted = load_causal_model(tmp_path / "out")
+    assert metrics["adopt/context"] == adopted.config.max_position_embeddings == 16.0
+    assert load_tokenizer(tmp_path / "out").model_max_length == 16
+    assert "context of 64 tokens by two sets" in caplog.text
+    # sqrt(1 + ln(64 / 16) / ln(16)) = sqrt(1.5), as before
+    assert adopted.model.rotary_emb.attention_scaling == pytest.approx(1.5**0.5, abs=1e-12)
+    ids = torch.arange(16)[None]
+    torch.testing.assert_close(
+        adopted(ids).logits[..., : len(foreign)], model(ids).logits, rtol=0, atol=1e-6
+    )  # the same sums
+
+
 def _move_id(folder: Path, old: int, new: int) -> None:
     """Leave a hole in the vocabulary: one token gets another id."""
     path = folder / "tokenizer.json"
@@ -155,10 +198,11 @@ def test_adoption_refuses_holes_in_which_new_tokens_would_share_ids(tmp_path: Pa
         ("{% for %}", "the chat template of .* cannot be used"),
         ("{{ raise_exception('no') }}", r"cannot be used \(.*no\); repair chat_template"),
         ("hello", "does not show each of 1 messages once"),
+        ({"rag": CHATML, "tool_use": CHATML}, "cannot be used .*; name one of them default"),
     ],
 )
 def test_adoption_refuses_a_chat_template_that_cannot_be_used(
-    tmp_path: Path, template: str, named: str
+    tmp_path: Path, template: str | dict[str, str], named: str
 ) -> None:
     _, foreign = _foreign(tmp_path / "in")
     foreign.chat_template = template
@@ -183,6 +227,26 @@ def test_adoption_keeps_a_template_of_the_models_own(tmp_path: Path) -> None:
     )
     assert prompt.count(tokenizer.convert_tokens_to_ids("<|im_end|>")) == 1
     assert encode_completion(tokenizer, "hello")[-1] == tokenizer.eos_token_id
+
+
+@pytest.mark.parametrize("place", ["config", "generation_config"])
+def test_adoption_takes_the_end_of_turns_for_eos_where_the_model_has_several(
+    tmp_path: Path, place: str
+) -> None:
+    model, foreign = _foreign(tmp_path / "in", rows=300)
+    foreign.add_special_tokens({"extra_special_tokens": ["<|im_start|>", "<|im_end|>"]})
+    foreign.chat_template = CHATML
+    foreign.save_pretrained(tmp_path / "in")
+    end = foreign.convert_tokens_to_ids("<|im_end|>")
+    getattr(model, place).eos_token_id = [foreign.eos_token_id, end]
+    model.save_pretrained(tmp_path / "in")
+    metrics = adopt_model(str(tmp_path / "in"), None, tmp_path / "out")
+    tokenizer = load_tokenizer(tmp_path / "out", wants_template=True)
+    adopted = load_causal_model(tmp_path / "out")
+    assert (tokenizer.eos_token, tokenizer.pad_token) == ("<|im_end|>", "<|endoftext|>")
+    assert metrics["adopt/added_tokens"] == 0.0  # pad is another token than EOS now
+    assert adopted.config.eos_token_id == adopted.generation_config.eos_token_id == end
+    assert encode_completion(tokenizer, "hello")[-1] == end
 
 
 def test_adoption_gives_the_same_bytes_twice(tmp_path: Path) -> None:

@@ -1,11 +1,14 @@
 """Rows as tokens in an Arrow file: what was encoded, once, in the order that is wanted."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
+from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerFast
 
 from models.language import encoded_rows
 from models.language.encoded_rows import EncodedRows, encode_rows, token_type
@@ -60,6 +63,17 @@ def test_rows_are_encoded_in_pieces_and_lie_in_their_order(
     assert found.rows.features["ids"].feature.dtype == "uint16"
     assert len(encoder.pieces) > 10
     assert [row for piece in encoder.pieces for row in piece] == ROWS
+
+
+def test_ids_beyond_a_hole_of_the_vocabulary_fit(tokenizer: Any) -> None:
+    spec = json.loads(tokenizer.backend_tokenizer.to_str())
+    spec["model"]["vocab"]["a"] = 70_000  # the highest id counts, not how many there are
+    holed = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(spec)), eos_token="<|eos|>"
+    )
+    ids = encode_texts(holed, ["a"])
+    assert ids == [[70_000]]
+    assert pa.array(ids, type=token_type(holed)).to_pylist() == ids
 
 
 def test_what_was_encoded_is_found_again_and_nothing_else(

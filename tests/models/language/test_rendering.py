@@ -14,7 +14,7 @@ from models.errors import DataError, ModelError, ParameterError
 from models.language import rendering
 from models.language.chat import Chat, ChatOptions
 from models.language.folders import load_tokenizer
-from models.language.tokenizer import CHAT_TEMPLATE, encode_prompt
+from models.language.tokenizer import CHAT_TEMPLATE, encode_prompt, encoding_identity
 
 TURNS = [
     {"role": "system", "content": "be  brief "},
@@ -106,6 +106,24 @@ def test_a_template_that_refuses_or_is_none_is_an_error_of_the_template(
         encode_prompt(tokenizer, [{"role": "user", "content": "x"}], 64)
 
 
+def test_a_template_that_writes_the_date_gives_the_same_on_any_day(base_folder: Path) -> None:
+    template = (
+        "{%- if not date_string is defined %}{%- if strftime_now is defined %}"
+        "{%- set date_string = strftime_now('%d %b %Y %H:%M:%S.%f') %}{%- endif %}{%- endif %}"
+        "{{- 'Today: ' + date_string }}"
+    )
+    wanted = "Today: 26 Jul 2024 00:00:00.000000"
+    assert rendering.render([TURNS], chat_template=template)[0] == [wanted]
+    given = rendering.render([TURNS], chat_template=template, date_string="then")[0]
+    assert given == ["Today: then"]
+    tokenizer = load_tokenizer(base_folder)
+    before = encoding_identity(tokenizer)
+    tokenizer.chat_template = template
+    assert tokenizer.apply_chat_template(TURNS, tokenize=False) == wanted
+    assert str(rendering.TODAY) in encoding_identity(tokenizer)
+    assert str(rendering.TODAY) not in before
+
+
 def test_rendering_works_on_any_thread_and_in_a_forked_process() -> None:
     got: list[str] = []
 
@@ -156,6 +174,9 @@ def test_an_interrupted_rendering_leaves_no_answer_for_the_next(
 def test_chat_says_that_a_template_refuses_the_conversation(base_folder: Path) -> None:
     chat = Chat(base_folder, ChatOptions(system="x", max_tokens=2))
     chat.tokenizer.chat_template = "{{ raise_exception('no system') }}"
+    with pytest.raises(ParameterError, match="refuses the conversation"):
+        list(chat.reply("hello"))
+    chat.tokenizer.chat_template = {"rag": CHATML}  # none is the default
     with pytest.raises(ParameterError, match="refuses the conversation"):
         list(chat.reply("hello"))
     assert chat.turns == []
