@@ -193,10 +193,12 @@ def _app(model: Any, tokenizer: Any, name: str, updates: Path | None = None) -> 
     tokenizer.response_template = None  # patterns of the folder's own, which may never end
     state = GenerationState()
     _sample_by_default(model)
-    _end_at_context(model)
+    _generate_alone(model)
     tokens = TokenServer(model, tokenizer, name, state.get_manager(name), updates)
 
-    completion = CompletionHandler(manager, state)
+    completion, chat = CompletionHandler(manager, state), ChatCompletionHandler(manager, state)
+    for handler in (completion, chat):
+        _seed_nothing_yet(handler)
     answer_text = completion.handle_request
 
     async def complete(body: dict[str, Any], request_id: str) -> Any:
@@ -207,7 +209,7 @@ def _app(model: Any, tokenizer: Any, name: str, updates: Path | None = None) -> 
     completion.handle_request = complete
     app = build_server(
         manager,
-        ChatCompletionHandler(manager, state),
+        chat,
         completion_handler=completion,
         response_handler=ResponseHandler(manager, state),
         systemone_handler=SystemOneHandler(manager, state),
@@ -249,8 +251,26 @@ def _sample_by_default(model: Any) -> None:
     model.generation_config = kept
 
 
-def _end_at_context(model: Any) -> None:
-    """Let a completion end with the model's context; the kept server would go 1,024 tokens on."""
+def _seed_nothing_yet(handler: Any) -> None:
+    """Leave the seed to `generate`; the kept handler seeds while another request is drawing."""
+    build = handler._build_generation_config
+
+    def build_with_seed(body: dict[str, Any], *rest: Any, **options: Any) -> Any:
+        seed = body.pop("seed", None)
+        config = build(body, *rest, **options)
+        config.seed = seed
+        return config
+
+    handler._build_generation_config = build_with_seed
+
+
+def _generate_alone(model: Any) -> None:
+    """Let a completion depend on its own request, and end with the model's context.
+
+    The kept server would go 1,024 tokens on.
+    """
+    import torch
+
     from models.language.chat import context_tokens
 
     context, generate = context_tokens(model), model.generate
@@ -265,6 +285,12 @@ def _end_at_context(model: Any) -> None:
                 "shorten it"
             )
         generation_config.max_new_tokens = min(generation_config.max_new_tokens or room, room)
-        return generate(input_ids=input_ids, generation_config=generation_config, **rest)
+        seed = vars(generation_config).pop("seed", None)
+        # `generate` draws from torch's global generator alone, on the kept server's one thread.
+        devices = [model.device] if model.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices, enabled=seed is not None):
+            if seed is not None:
+                torch.manual_seed(seed)
+            return generate(input_ids=input_ids, generation_config=generation_config, **rest)
 
     model.generate = generate_within

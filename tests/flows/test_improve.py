@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 import models.ppo.run
+import tasks.comparison.rounds
+from flows.cli.improve import _print_rounds
 from flows.improve import ImproveForm, ImproveResult, improve
 from flows.pipeline import PipelineResult
 from flows.planning.plan import plan_of
@@ -104,6 +106,23 @@ def test_weak_reward_model_makes_no_policy_and_the_next_round_collects_more(
         first_home.improve(2, "feedback.preferences=50", "reward_quality.stop_if_weak=true")
     assert len(published("feedback") - feedback) == 2
     assert published("ppo") == policies
+
+
+def test_rounds_are_printed_where_the_last_one_made_no_policy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read: list[StageRef] = []
+    monkeypatch.setattr(tasks.comparison.rounds, "read_rounds", lambda ref: read.append(ref) or [])
+    record, quality = (
+        StageRef(stage=stage, digest=digit * 64)
+        for stage, digit in (("rounds", "1"), ("reward-quality", "2"))
+    )
+    done = ImproveResult(
+        pipeline_run_id="", mlflow_run_id="m", name="loop", rounds=[], stages=[record, quality],
+        seconds=1.0,
+    )  # fmt: skip
+    assert _print_rounds(done) == []
+    assert read == [record]
 
 
 def _labels_grow(home: Any, stages: Sequence[StageRef]) -> None:
