@@ -53,6 +53,17 @@ def test_each_round_samples_from_the_policy_before_it_and_learns_from_all_labels
 
 
 @pytest.mark.usefixtures("home")
+def test_plan_counts_the_labels_of_all_rounds_so_far() -> None:
+    plan = plan_of(improve, ImproveForm.of("quickstart", TINY))
+    work = [
+        cost.work.trained
+        for one, cost in zip(plan.stages, plan.costs, strict=True)
+        if one.spec.name == "reward" and cost.work is not None
+    ]
+    assert work == pytest.approx([work[0], 2 * work[0], 3 * work[0]])  # rounded otherwise
+
+
+@pytest.mark.usefixtures("home")
 def test_alignment_starts_from_the_newest_policy_where_the_form_says_so() -> None:
     stages = planned(rounds=2, start="newest")
     first, second = of(stages, "ppo")
