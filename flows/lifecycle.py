@@ -96,7 +96,7 @@ def opened(form: FlowForm, parameters: Parameters) -> Iterator[PipelineRun]:
                 kind="pipeline" if flow_run.flow_name == PIPELINE else flow_run.flow_name,
                 changed=changed_from_preset(parameters),
             ) as pipeline,
-            announced(load_settings(), pipeline.run_id, str(flow_run.id or "")),
+            announced(load_settings(), pipeline.run_id, str(flow_run.id or ""), (Pause,)),
         ):
             yield pipeline
     except TerminationSignal as signal:
