@@ -131,6 +131,29 @@ def test_benchmark_prints_its_page_and_where_the_numbers_are(
     assert (folder / "answers.jsonl").is_file()
 
 
+@pytest.mark.parametrize(
+    ("command", "words", "partner"),
+    [
+        (evaluate, ["--judge", "vader", "--reward-model", "x"], "--judge reward"),
+        (evaluate, ["--judge-model", "x"], "--judge judge"),
+        (evaluate, ["--endpoint-url", "http://127.0.0.1:9/v1"], "--judge endpoint"),
+        (evaluate, ["--endpoint-model", "x"], "--judge endpoint"),
+        (evaluate, ["--criteria", "short"], "--judge endpoint"),
+        (benchmark, ["--lm-eval-folder", "x"], "--lm-eval"),
+        (benchmark, ["--lm-eval-rows", "3"], "--lm-eval"),
+        (benchmark, ["--examples", "x"], "--shots"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(
+    command: Callable[..., None], words: list[str], partner: str
+) -> None:
+    app = typer.Typer()
+    app.command()(command)
+    done = CliRunner().invoke(app, ["m", *words])
+    assert isinstance(done.exception, ParameterError)
+    assert str(done.exception).startswith(f"{words[-2]} does nothing without {partner};")
+
+
 def test_data_and_what_only_ppo_needs_are_not_asked_for_where_nothing_reads_them(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -150,6 +173,8 @@ def test_data_and_what_only_ppo_needs_are_not_asked_for_where_nothing_reads_them
     file = f"{tmp_path}/questions.jsonl"
     made = plan_of(benchmark_flow, ["m"], form, MultipleChoiceConfig(), file=file)
     assert made.new == ["multiple-choice"]
+    shown = plan_of(benchmark_flow, ["m"], form, MultipleChoiceConfig(), file=file, examples=file)
+    assert shown.stages[0].digest == made.stages[0].digest  # no example is shown
     with pytest.raises(DataError, match="nothing there"):
         plan_of(evaluate_models_flow, ["m"], form, judging)
 
