@@ -3,7 +3,7 @@
 Imports neither Prefect nor MLflow before one is called.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -69,11 +69,7 @@ def evaluate(
     """Compare any models on any prompts and print the report."""
     endpoint = {"url": endpoint_url, "model": endpoint_model, "criteria": criteria}
     judges = judges or ["reward"]
-    _refuse_idle("--judge reward", "reward" in judges, {"--reward-model": reward})
-    _refuse_idle("--judge judge", "judge" in judges, {"--judge-model": judge_model})
-    of_endpoint = {f"--endpoint-{part}": endpoint[part] for part in ("url", "model")}
-    asked = "endpoint" in judges
-    _refuse_idle("--judge endpoint", asked, {**of_endpoint, "--criteria": criteria})
+    _refuse_idle_judges(judges, reward, judge_model, endpoint)
     values = {
         "prompts": count,
         "people_prompts": people_prompts,
@@ -192,6 +188,18 @@ def compare(
         from flows.cli.links import mlflow_page
 
         say(f"MLflow  {mlflow_page(settings, result.run_id)}")
+
+
+def _refuse_idle_judges(
+    judges: Sequence[str], reward: str, judge_model: str, endpoint: Mapping[str, str]
+) -> None:
+    of_endpoint = {f"--endpoint-{part}": endpoint[part] for part in ("url", "model")}
+    for judge, options in {
+        "reward": {"--reward-model": reward},
+        "judge": {"--judge-model": judge_model},
+        "endpoint": {**of_endpoint, "--criteria": endpoint["criteria"]},
+    }.items():
+        _refuse_idle(f"--judge {judge}", judge in judges, options)
 
 
 def _refuse_idle(partner: str, given: bool, options: Mapping[str, object]) -> None:
