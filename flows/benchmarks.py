@@ -43,7 +43,7 @@ def benchmark_flow(
         asking: Number of examples, plain or chat prompts, delimiter.
         file: Your questions, one JSON object per line: question, choices and label, or context and
             completion; optionally subject.
-        examples: File with the examples to show; empty = other questions of the file.
+        examples: File with the examples to show, if any are; empty = other questions of the file.
         lm_eval_tasks: Tasks of lm-evaluation-harness; needs the extra lm-eval.
         lm_eval_folder: Folder with more task definitions for the harness.
         lm_eval_rows: Rows of each of its tasks; 0 = all.
@@ -68,7 +68,7 @@ def benchmark_flow(
                 multiple_choice(
                     asking,
                     questions=Path(file),
-                    examples=Path(examples) if examples else None,
+                    examples=Path(examples) if examples and asking.shots else None,
                     models=found,
                     pipeline=pipeline,
                 )

@@ -77,11 +77,18 @@ def set_field(model: type[BaseModel], values: dict[str, Any], setting: str) -> N
                 f"{path!r} goes into a field that has no fields of its own; drop what follows it"
             )
         if group is not None and depth == len(groups):
+            may_be_off = type(None) in get_args(model.model_fields[name].annotation)
+            if may_be_off and text.strip() == "null":
+                values[name] = None
+                return
             fields = ", ".join(f"{path}.{name}" for name in group.model_fields)
-            raise ParameterError(f"{path!r} is a group, not a field; set one of: {fields}")
+            off = f"; or {path}=null to switch it off" if may_be_off else ""
+            raise ParameterError(f"{path!r} is a group, not a field; set one of: {fields}{off}")
         if group is not None:
             model = group
-            values = values.setdefault(name, {})
+            if values.get(name) is None:  # not set yet, or off
+                values[name] = {}
+            values = values[name]
     is_text = model.model_fields[field].annotation is str  # 2024 may be a folder's name
     try:
         values[field] = text if is_text else yaml.safe_load(text)

@@ -21,8 +21,7 @@ from pydantic import Field
 
 from flows.forms import FlowForm
 from flows.names import name_of
-from flows.parameters import Parameters, PipelineParameters, changed_from_preset
-from flows.planning.limits import check_memory
+from flows.parameters import Parameters, changed_from_preset
 from flows.preferences import LearnedPreferences
 from models.errors import QuartetError
 from tasks.catalogue import entry
@@ -76,14 +75,12 @@ def opened(form: FlowForm, parameters: Parameters) -> Iterator[PipelineRun]:
 
     Raises:
         Cancellation: The run was cancelled.
-        ParameterError: The form does not fit the deployment it was filled in from, or the memory.
+        ParameterError: The form does not fit the deployment it was filled in from.
         QuartetError: The tracking server does not answer.
         TimeoutError: The form's time limit has passed; training is saved.
     """
     filled_in: dict[str, Any] = (deployment.parameters or {}).get("run", {})
     form.check_deployment(filled_in)
-    if isinstance(parameters, PipelineParameters):
-        check_memory(parameters, load_settings())
     for sentence in reconcile(load_settings()):
         run_logger().info(sentence)
     try:
@@ -99,7 +96,7 @@ def opened(form: FlowForm, parameters: Parameters) -> Iterator[PipelineRun]:
                 kind="pipeline" if flow_run.flow_name == PIPELINE else flow_run.flow_name,
                 changed=changed_from_preset(parameters),
             ) as pipeline,
-            announced(load_settings(), pipeline.run_id, str(flow_run.id or "")),
+            announced(load_settings(), pipeline.run_id, str(flow_run.id or ""), (Pause,)),
         ):
             yield pipeline
     except TerminationSignal as signal:

@@ -3,6 +3,7 @@
 Imports neither Prefect nor MLflow before one is called.
 """
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -14,6 +15,7 @@ from flows.cli.terminal import refusals, say
 from flows.fields import validated
 from flows.forms import StageForm
 from models.benchmarks.config import MultipleChoiceConfig
+from models.errors import ParameterError
 from tasks.escaping import from_markdown
 from tasks.judging.config import EvaluateModelsConfig
 from tasks.machine.temporary import begin_prefect
@@ -66,11 +68,13 @@ def evaluate(
 ) -> None:
     """Compare any models on any prompts and print the report."""
     endpoint = {"url": endpoint_url, "model": endpoint_model, "criteria": criteria}
+    judges = judges or ["reward"]
+    _refuse_idle_judges(judges, reward, judge_model, endpoint)
     values = {
         "prompts": count,
         "people_prompts": people_prompts,
         "samples_per_prompt": samples,
-        "judges": judges or ["reward"],
+        "judges": judges,
         "references": references,
         "endpoint": {name: value for name, value in endpoint.items() if value},
     }
@@ -122,6 +126,9 @@ def benchmark(
     note: Annotated[str, NOTE] = "",
 ) -> None:
     """Measure accuracy on your own questions and on published benchmarks."""
+    of_tasks = {"--lm-eval-folder": lm_eval_folder, "--lm-eval-rows": lm_eval_rows}
+    _refuse_idle("--lm-eval", bool(lm_eval_tasks), of_tasks)
+    _refuse_idle("--shots", shots > 0, {"--examples": examples})
     values = {"shots": shots, "prompt": "chat" if chat else "plain", "delimiter": delimiter}
     asking = validated(MultipleChoiceConfig, values)
     run = _form(preset, seed).called(name, note)
@@ -181,6 +188,29 @@ def compare(
         from flows.cli.links import mlflow_page
 
         say(f"MLflow  {mlflow_page(settings, result.run_id)}")
+
+
+def _refuse_idle_judges(
+    judges: Sequence[str], reward: str, judge_model: str, endpoint: Mapping[str, str]
+) -> None:
+    of_endpoint = {f"--endpoint-{part}": endpoint[part] for part in ("url", "model")}
+    for judge, options in {
+        "reward": {"--reward-model": reward},
+        "judge": {"--judge-model": judge_model},
+        "endpoint": {**of_endpoint, "--criteria": endpoint["criteria"]},
+    }.items():
+        _refuse_idle(f"--judge {judge}", judge in judges, options)
+
+
+def _refuse_idle(partner: str, given: bool, options: Mapping[str, object]) -> None:
+    """Refuse options that do nothing without another one.
+
+    Raises:
+        ParameterError: One is given, and the other is not.
+    """
+    idle = next((name for name, value in options.items() if value), "")
+    if idle and not given:
+        raise ParameterError(f"{idle} does nothing without {partner}; give that too, or neither")
 
 
 def _form(preset: str, seed: int, settings: Any = ()) -> StageForm:

@@ -78,7 +78,8 @@ def _print_rounds(done: "ImproveResult") -> list[dict[str, Any]]:
     table = Table(title=as_text(f"{done.name}: {done.seconds:.0f} s"), title_justify="left")
     for column in ("round", "sampled by", "labels", "verdict", "promotion", "win rate"):
         table.add_column(column, justify="right" if column in ("labels", "win rate") else "left")
-    rows = read_rounds(done.stages[-1])
+    record = [one for one in done.stages if one.stage == "rounds"][-1]  # a weak round has none
+    rows = read_rounds(record)
     for row in rows:
         sampler = f"round {row['sampled_by']}" if row["sampled_by"] else "SFT model"
         rate = f"{row['win_rate']['mean']:.3f}"

@@ -3,8 +3,10 @@
 What depends on files, stages and models is refused by the plan (`flows/planning/plan.py`).
 """
 
+from collections.abc import Collection
+
 from flows.parameters import PipelineParameters
-from flows.planning.limits import check_memory
+from flows.planning.limits import check_memory, stages_of_pipeline
 from tasks.data.sources import check_source
 from tasks.judging.possible import refuse_impossible
 from tasks.labelling.assignment import want_raters
@@ -14,18 +16,29 @@ from tasks.settings import load_settings
 
 
 def check_parameters(parameters: PipelineParameters) -> None:
-    """Refuse what cannot fit in memory, and what of data or servers is missing.
+    """Refuse a pipeline that cannot fit in memory, or of whose data or servers some are missing.
 
     Raises:
-        ParameterError: It needs more memory than there is, or a rollout server or raters that are
-            not named.
+        ParameterError: See `check_stages`.
         DataError: A folder or a file is missing.
     """
-    check_memory(parameters, load_settings())
-    want_raters(parameters.feedback, load_settings())
+    check_stages(parameters, stages_of_pipeline(parameters))
     check_source(parameters.data, corpus=parameters.needs_corpus)
-    if parameters.ppo.rollout_engine == "server":
-        want_rollout_server(load_settings())
+
+
+def check_stages(parameters: PipelineParameters, stages: Collection[str]) -> None:
+    """Refuse stages, by their names, that cannot fit in memory, or whose servers are missing.
+
+    Raises:
+        ParameterError: They need more memory than there is, or a rollout server or raters that are
+            not named.
+    """
+    settings = load_settings()
+    check_memory(parameters, settings, stages)
+    if "feedback-samples" in stages:
+        want_raters(parameters.feedback, settings)
+    if "ppo" in stages and parameters.ppo.rollout_engine == "server":
+        want_rollout_server(settings)
 
 
 def check_decision(parameters: PipelineParameters) -> None:

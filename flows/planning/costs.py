@@ -22,6 +22,8 @@ BYTES_PER_TOKEN = 3.9
 SAMPLING = 3.0
 """Operations per weight that a sampled token takes the time of, beyond the 2 it needs: one step a
 token, and little to do in each."""
+UNJUDGED = 4
+"""Most completions of a prompt where nobody judges the best of n, as in the stage."""
 SPARE_PAIRS = 1.5
 """Pairs that feedback samples for each one wanted."""
 
@@ -44,11 +46,13 @@ class Known:
         parameters: Of all stages up to this one, by group and field.
         numbers: Rows and characters of the data, and metrics of finished stages.
         network: Sizes of the language model; None where they are not known.
+        rounds: Of labels so far; each adds as many as the first.
     """
 
     parameters: Mapping[str, Mapping[str, Any]]
     numbers: Mapping[str, float] = field(default_factory=dict)
     network: NetworkSizes | None = None
+    rounds: int = 1
 
     def get(self, path: str) -> Any:
         """The value of a dotted field."""
@@ -93,9 +97,9 @@ class Known:
         if feedback.get("annotator", "none") == "people":
             each = feedback["completions"] * (feedback["completions"] - 1) / 2
             labels = feedback["prompts"] * (1 + feedback.get("rated_twice", 0.0))
-            return float(labels * each / feedback["annotated_share"])
+            return float(self.rounds * labels * each / feedback["annotated_share"])
         if feedback.get("annotator", "none") != "none":
-            return float(feedback["preferences"])
+            return float(self.rounds * feedback["preferences"])
         return self.number("data/preferences_rows")
 
 
@@ -178,7 +182,8 @@ def _reward_quality(k: Known) -> Work:
     pairs = k.number("data/preferences_heldout_rows") * (k.tokens("pair") + 2 * FRAME)
     judged = k.get("data.source") == "world" or k.parameters["reward"]["judge_share"] > 0
     prompts = min(k.get("reward_quality.prompts"), k.number("data/prompts_heldout_rows"))
-    samples = prompts * k.get("reward_quality.best_of") if judged else 0
+    best_of = k.get("reward_quality.best_of")
+    samples = prompts * (best_of if judged else min(best_of, UNJUDGED))
     return Work(sampled=samples * k.completion, scored=pairs + samples * (k.prompt + k.completion))
 
 

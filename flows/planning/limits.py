@@ -2,16 +2,17 @@
 
 What is counted is the least that a stage needs, by the formulas of `memory`, with rows of
 `SHORTEST` tokens and nothing kept by malloc. The real need is higher, so what is refused here is
-sure to fail; the other way round nothing is promised. Of an existing base model that is no folder
-the sizes are not known yet: then only rows and rollouts are counted.
+sure to fail; the other way round nothing is promised. Only stages that run are counted. Of an
+existing model that is no folder the sizes are not known yet: then only rows and rollouts are.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
 from flows.parameters import PipelineParameters
+from flows.planning.costs import Known
 from flows.planning.memory import FLOAT, Formulas, Mode, Scale, least
-from flows.planning.needs import ppo_roles, scale_of
+from flows.planning.needs import ppo_roles, scale_of, stages_with_networks
 from flows.planning.sizes import NetworkSizes, sizes_in
 from models.errors import ParameterError
 from tasks.machine.memory import gpu_memory, main_memory
@@ -38,15 +39,26 @@ def memory_here(settings: Settings) -> int:
     return main_memory() // max(1, settings.processes) if gpu is None else gpu
 
 
-def check_memory(parameters: PipelineParameters, settings: Settings) -> None:
+def stages_of_pipeline(p: PipelineParameters) -> set[str]:
+    """The stages of a whole run that take memory."""
+    return {"prepare", *stages_with_networks(Known(parameters=p.model_dump(mode="json")))}
+
+
+def check_memory(
+    parameters: PipelineParameters, settings: Settings, stages: Collection[str] | None = None
+) -> None:
     """Refuse parameters that need more memory than there is.
+
+    Args:
+        stages: Names of those that run; None for the whole pipeline's.
 
     Raises:
         ParameterError: With what is needed, what there is, and what to lower.
     """
     main = main_memory()
     gpu = gpu_memory(settings.device)
-    for need in _needs(parameters, scale_of(settings)):
+    stages = stages_of_pipeline(parameters) if stages is None else stages
+    for need in _needs(parameters, scale_of(settings), stages):
         on_gpu = need.on_device and gpu is not None
         there = memory_here(settings) if need.on_device else main
         if need.size > there:
@@ -57,17 +69,27 @@ def check_memory(parameters: PipelineParameters, settings: Settings) -> None:
             )
 
 
-def _needs(p: PipelineParameters, scale: Scale) -> Iterator[_Need]:
+def _needs(p: PipelineParameters, scale: Scale, stages: Collection[str]) -> Iterator[_Need]:
     scale = replace(scale, gpu=True)  # what malloc keeps is not sure to be kept
-    yield from _rows(p)
-    if not p.base.source:
-        yield from _networks(p, NetworkSizes.from_scratch(p.model, p.tokenizer.vocab_size), scale)
+    if "prepare" in stages:
+        yield from _world(p)
+    if "feedback" in stages or "feedback-samples" in stages:
+        yield from _feedback(p)
+    if "ppo" in stages:
+        yield _rollouts(p)
+    scratch = "pretrain" in stages and not p.base.source
+    model = sizes_in(p.base.source) if p.base.source else None
+    if scratch:
+        model = NetworkSizes.from_scratch(p.model, p.tokenizer.vocab_size)
+    if model is not None and "ppo" in stages:
+        yield from _ppo(p, model, scale)
+    if model is not None:
+        yield from _fine_tuning(p, model, scale, stages)
+    if scratch:
         yield from _pretraining(p, scale)
-    elif (found := sizes_in(p.base.source)) is not None:
-        yield from _networks(p, found, scale)
 
 
-def _rows(p: PipelineParameters) -> Iterator[_Need]:
+def _world(p: PipelineParameters) -> Iterator[_Need]:
     world = p.data.world
     if p.data.source == "world":
         pairs = world.preferences + world.heldout_preferences + 2 * world.contrasts
@@ -77,6 +99,9 @@ def _rows(p: PipelineParameters) -> Iterator[_Need]:
             lower="data.world.documents, data.world.demonstrations or data.world.preferences",
             on_device=False,
         )
+
+
+def _feedback(p: PipelineParameters) -> Iterator[_Need]:
     feedback = p.feedback
     if feedback.annotator == "people":
         pairs = feedback.prompts * feedback.completions * (feedback.completions - 1) // 2
@@ -93,8 +118,11 @@ def _rows(p: PipelineParameters) -> Iterator[_Need]:
             lower="feedback.preferences",
             on_device=False,
         )
+
+
+def _rollouts(p: PipelineParameters) -> _Need:
     rollouts, tokens = p.ppo.rollouts_per_iteration, p.sampling.max_completion_tokens
-    yield _Need(
+    return _Need(
         what=f"an iteration of {rollouts:,} rollouts of up to {tokens:,} tokens",
         size=rollouts * tokens * (6 if p.ppo.uses_critic else 5) * FLOAT,  # ids, logprobs, values
         lower="ppo.rollouts_per_iteration or sampling.max_completion_tokens",
@@ -121,7 +149,24 @@ def _pretraining(p: PipelineParameters, scale: Scale) -> Iterator[_Need]:
     )
 
 
-def _networks(p: PipelineParameters, model: NetworkSizes, scale: Scale) -> Iterator[_Need]:
+def _fine_tuning(
+    p: PipelineParameters, model: NetworkSizes, scale: Scale, stages: Collection[str]
+) -> Iterator[_Need]:
+    for stage, name, group, tokens in (
+        ("sft", "SFT", p.sft, p.sft.batch_size * _SHORTEST),
+        ("reward", "reward model training", p.reward, p.reward.batch_size * 2 * _SHORTEST),
+    ):
+        if stage in stages:
+            f = Formulas(model=model, mode=Mode.of(group.model_dump()), scale=scale)
+            tokens = min(group.tokens_per_microbatch, tokens // scale.replicas)
+            yield _Need(
+                what=f"{name} of {tokens:,} tokens at once",
+                size=least([*f.trained("model"), f.activations("model", tokens)]),
+                lower=f"{stage}.tokens_per_microbatch or the model",
+            )
+
+
+def _ppo(p: PipelineParameters, model: NetworkSizes, scale: Scale) -> Iterator[_Need]:
     ppo = Formulas(model=model, mode=Mode.of(p.ppo.model_dump()), scale=scale)
     roles = ppo_roles(ppo, Mode.of(p.reward.model_dump()), critic=p.ppo.uses_critic)
     smaller = "model.layers, model.width or tokenizer.vocab_size" if not p.base.source else ""
@@ -130,18 +175,6 @@ def _networks(p: PipelineParameters, model: NetworkSizes, scale: Scale) -> Itera
         size=least(roles),
         lower=smaller or "the model's size, or set ppo.lora.rank=16",
     )
-    for name, group, tokens, lower in (
-        ("SFT", p.sft, p.sft.batch_size * _SHORTEST, "sft.tokens_per_microbatch or the model"),
-        ("reward model training", p.reward, p.reward.batch_size * 2 * _SHORTEST,
-         "reward.tokens_per_microbatch or the model"),
-    ):  # fmt: skip
-        f = Formulas(model=model, mode=Mode.of(group.model_dump()), scale=scale)
-        tokens = min(group.tokens_per_microbatch, tokens // scale.replicas)
-        yield _Need(
-            what=f"{name} of {tokens:,} tokens at once",
-            size=least([*f.trained("model"), f.activations("model", tokens)]),
-            lower=lower,
-        )
     rows = min(p.sampling.batch_size, p.ppo.rollouts_per_iteration // scale.replicas)
     tokens = p.sampling.max_completion_tokens
     yield _Need(

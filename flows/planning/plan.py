@@ -16,7 +16,7 @@ from prefect import Flow
 from flows.forms import FlowForm
 from flows.lifecycle import opened
 from flows.parameters import Parameters, PipelineParameters
-from flows.planning.checks import check_parameters
+from flows.planning.checks import check_stages
 from flows.planning.costs import Known
 from flows.planning.families import costs_of_families
 from flows.planning.needs import scale_of
@@ -136,8 +136,6 @@ def make_plan(parameters: Parameters, stages: Stages[object]) -> Plan:
     Raises:
         QuartetError: Whatever the run would be refused for, as far as it can be known.
     """
-    if isinstance(parameters, PipelineParameters):
-        check_parameters(parameters)
     pipeline = PipelineRun(name="plan", preset=parameters.preset, seed=parameters.seed, run_id="")
     with planned() as found:
         stages(pipeline)
@@ -145,6 +143,7 @@ def make_plan(parameters: Parameters, stages: Stages[object]) -> Plan:
         costs = costs_of_families(parameters, found, load_settings())
         known = Known(parameters=parameters.model_dump(mode="json"))
         return Plan(stages=found, costs=costs, known=known)
+    check_stages(parameters, {one.spec.name for one in found})
     rows = _count_rows(parameters, found)
     for stage in found:
         if stage.spec.name == "evaluate":

@@ -7,8 +7,8 @@ is none, the machine's speeds are measured once (`tasks/machine/speed.py`).
 import contextlib
 import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +64,14 @@ def costs_of(known: Known, stages: Sequence[PlannedStage], settings: Settings) -
     costs: list[Cost] = []
     for one in stages:
         earlier = sum(cost != Cost() for cost in costs)
+        known = replace(known, rounds=known.rounds + _adds_a_round(one.spec.name, one.spec.inputs))
         costs.append(Cost() if one.reused else _cost(one.spec.name, known, settings, earlier))
     return costs
+
+
+def _adds_a_round(stage: str, inputs: Container[str]) -> bool:
+    """Whether a stage collects labels beside those of an earlier one."""
+    return stage in ("feedback", "feedback-samples") and "earlier" in inputs
 
 
 def _cost(stage: str, known: Known, settings: Settings, earlier: int) -> Cost:
@@ -140,7 +146,8 @@ def _merged(store: Path, manifests: Sequence[Manifest]) -> Known:
             numbers |= data_numbers(folder)
         numbers |= one.metrics
         network = sizes_in(folder / "model") or network
-    return Known(parameters=groups, numbers=numbers, network=network)
+    rounds = 1 + sum(_adds_a_round(one.stage, one.inputs) for one in manifests)
+    return Known(parameters=groups, numbers=numbers, network=network, rounds=rounds)
 
 
 def known_of_plan(

@@ -123,7 +123,7 @@ class _Attempt:
     @property
     def group(self) -> str:
         """The parameters of the stage's training; empty for one that only samples."""
-        group = "reward" if self.stage == "judge" else self.stage
+        group = {"judge": "reward", "best-of-n": "sft"}.get(self.stage, self.stage)
         return group if group in PASSES else ""
 
     def setting(self, path: str, value: Any) -> "_Attempt":

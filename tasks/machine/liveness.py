@@ -70,6 +70,23 @@ def commands_folder(settings: Settings) -> Path:
     return settings.root / "commands"
 
 
+def is_dead(path: Path) -> bool:
+    """Whether the process that left a note has ended; one of another machine has not."""
+    if Note(path).read().get("host") != socket.gethostname():
+        return False
+    try:
+        with FileLock(path.with_suffix(".lock"), timeout=0):
+            return True
+    except (Timeout, OSError):
+        return False
+
+
+def is_gone(settings: Settings, mlflow_run_id: str) -> bool:
+    """Whether no process of this machine, nor one that left a note here, runs a pipeline."""
+    path = runs_folder(settings) / f"{mlflow_run_id}.json"
+    return not path.exists() or is_dead(path)
+
+
 @contextlib.contextmanager
 def command_announced(settings: Settings) -> Iterator[str]:
     """Note, while the block lasts, that this process runs flows; give a tag for their runs.
@@ -89,11 +106,20 @@ def command_announced(settings: Settings) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def announced(settings: Settings, mlflow_run_id: str, flow_run_id: str | None) -> Iterator[None]:
+def announced(
+    settings: Settings,
+    mlflow_run_id: str,
+    flow_run_id: str | None,
+    suspensions: tuple[type[BaseException], ...] = (),
+) -> Iterator[None]:
     """Note, while the block lasts, that this process runs a pipeline.
 
     After an error or a signal the note stays: the next reconciliation looks up whether both
     servers know.
+
+    Args:
+        suspensions: What is raised to suspend the run; the note goes, for any machine may resume
+            it.
     """
     note = Note(runs_folder(settings) / f"{mlflow_run_id}.json")
     if not note.take(wait_seconds=RECONCILE_SECONDS):
@@ -103,7 +129,7 @@ def announced(settings: Settings, mlflow_run_id: str, flow_run_id: str | None) -
         runs = {"flow_run_id": flow_run_id or "", "mlflow_run_id": mlflow_run_id}
         note.write(runs | {"host": socket.gethostname(), "pid": os.getpid()})
         yield
-    except BaseException:
-        note.let_go(keep=True)
+    except BaseException as end:
+        note.let_go(keep=not isinstance(end, suspensions))
         raise
     note.let_go()

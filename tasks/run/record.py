@@ -7,11 +7,13 @@ recorded at the end is noted for `quartet sync` (`tasks/tracking/outages.py`).
 import contextlib
 import functools
 import re
+import socket
 import threading
 from collections.abc import Mapping
 from pathlib import Path
 
 from models.errors import QuartetError, WaitingError
+from tasks.machine.liveness import is_gone
 from tasks.results.store import Manifest, Store, write_whole
 from tasks.run.overview import overview
 from tasks.run.pipeline import PipelineRun, page_address
@@ -20,7 +22,7 @@ from tasks.run.spec import StageSpec, stage_tags
 from tasks.settings import Settings
 from tasks.tracking.client import Tracker
 from tasks.tracking.datasets import stage_datasets
-from tasks.tracking.facts import show_output, worker_tags
+from tasks.tracking.facts import HOST_TAG, show_output, worker_tags
 from tasks.tracking.metrics import COUNTING_SAMPLES, MetricBuffer, SystemMetrics
 from tasks.tracking.outages import (
     REMEDY,
@@ -194,11 +196,17 @@ class StageRecord:
         return content.decode().strip()
 
     def _take_over(self, run_id: str) -> None:
-        """Continue a run under this pipeline; its old parent cannot be running any more."""
+        """Continue a run under this pipeline; its old parent ends if nobody runs it any more.
+
+        It may live: between two tries of a task the stage is free for others.
+        """
         parent = self.tracker.tags(run_id).get("mlflow.parentRunId", "")
         stale = parent and parent != self.pipeline.run_id
         if stale and self.tracker.status(parent) == "RUNNING":
-            self.tracker.finish(parent, "KILLED")
+            here = socket.gethostname()
+            host = self.tracker.tags(parent).get(HOST_TAG, here)
+            if host == here and is_gone(self.settings, parent):
+                self.tracker.finish(parent, "KILLED")
         self.tracker.reopen_run(run_id, self._tags() | {"quartet.resumed": "true"})
         self._show(run_id)
 

@@ -1,5 +1,6 @@
 """What MLflow has no more: runs that somebody deleted, weights that were removed, since when."""
 
+import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -36,13 +37,18 @@ def _whatever_became_of_them(tracker: Tracker, which: str, where: str) -> Iterat
 
 
 def wanted_by_people(tracker: Tracker, experiments: Sequence[str]) -> set[str]:
-    """Digests that have an alias or are pinned: of a version, a stage, or a pipeline's stages."""
+    """Digests that have an alias, are pinned, or are named by a run that waits for people.
+
+    A pinned or waiting run keeps the stages below it too.
+    """
     pinned = f"tags.`{PINNED}` LIKE '%'"
     tags = [dict(one.tags) for one in tracker.versions(pinned)]
     for model in every(tracker.client.search_registered_models):
         for number in set(model.aliases.values()):
             tags.append(dict(tracker.client.get_model_version(model.name, str(number)).tags))
-    for run in tracker.runs(pinned, experiments=experiments):
+    waiting = "attributes.status = 'SCHEDULED'"  # for months, perhaps
+    runs = (tracker.runs(where, experiments=experiments) for where in (pinned, waiting))
+    for run in itertools.chain(*runs):
         below = tagged({"mlflow.parentRunId": str(run.info.run_id)})
         tags.append(dict(run.data.tags))
         tags += [dict(one.data.tags) for one in tracker.runs(below, experiments=experiments)]

@@ -9,6 +9,7 @@ Of a machine that is off or cut off nobody reads notes: there the run is found b
 Prefect, which have stopped (`flows/operation/lost.py`).
 """
 
+import contextlib
 import functools
 import logging
 import socket
@@ -99,29 +100,38 @@ def _settle(path: Path, bring: Callable[[Path, dict[str, Any]], tuple[str, bool]
 
 
 def _reconcile_run(settings: Settings, path: Path, content: dict[str, Any]) -> tuple[str, bool]:
-    mlflow_run_id = path.stem
-    flow_run_id = str(content.get("flow_run_id", ""))
+    mlflow_run_id, tracker = path.stem, Tracker(settings)
+    flow_run_id = str(content.get("flow_run_id", "")) or _flow_run_of(tracker, mlflow_run_id)
     name, in_mlflow, in_prefect, done = mlflow_run_id, "", "", True
     try:
-        tracker = Tracker(settings)
+        if flow_run_id:
+            found = _crash_in_prefect(UUID(flow_run_id), path.stat().st_mtime)
+            if found is None:
+                return "", True  # another process has it, perhaps of another machine
+            in_prefect = found
+    except Exception as error:  # any failure of a remote service
+        in_prefect, done = f"Prefect could not be updated ({first_line(error)})", False
+    try:
         tracker.check()
         if tracker.status(mlflow_run_id) is not None:
-            tags = tracker.tags(mlflow_run_id)
-            name = tags.get("mlflow.runName", mlflow_run_id)
-            flow_run_id = flow_run_id or tags.get(FLOW_RUN_TAG, "")
+            name = tracker.tags(mlflow_run_id).get("mlflow.runName", mlflow_run_id)
             in_mlflow = _kill_in_mlflow(tracker, mlflow_run_id)
     except Exception as error:  # MLflow passes on errors of several libraries
         in_mlflow, done = f"MLflow could not be updated ({first_line(error)})", False
-    try:
-        if flow_run_id:
-            in_prefect = _crash_in_prefect(UUID(flow_run_id), path.stat().st_mtime)
-    except Exception as error:  # any failure of a remote service
-        in_prefect, done = f"Prefect could not be updated ({first_line(error)})", False
     parts = "; ".join(part for part in (in_prefect, in_mlflow) if part)
     if not parts:
         return "", True
     later = "" if done else "; it is retried the next time"
     return f"run {name} was killed: {parts}{later}", done
+
+
+def _flow_run_of(tracker: Tracker, run_id: str) -> str:
+    """What a torn note does not tell; empty where MLflow does not answer or does not know it."""
+    with contextlib.suppress(Exception):  # it is asked again, and what is wrong is said then
+        tracker.check()
+        if tracker.status(run_id) is not None:
+            return tracker.tags(run_id).get(FLOW_RUN_TAG, "")
+    return ""
 
 
 def _reconcile_command(
@@ -134,7 +144,7 @@ def _reconcile_command(
         with get_client(sync_client=True) as client:
             tag = FlowRunFilterTags(all_=[path.stem])
             flow_runs = client.read_flow_runs(flow_run_filter=FlowRunFilter(tags=tag))
-        parts += [_crash_in_prefect(one.id, time.time()) for one in flow_runs]
+        parts += [_crash_in_prefect(one.id, time.time()) or "" for one in flow_runs]
     except Exception as error:  # any failure of a remote service
         return f"a killed command: Prefect could not be updated ({first_line(error)})", False
     try:
@@ -156,8 +166,12 @@ def _kill_in_mlflow(tracker: Tracker, run_id: str) -> str:
     return f"{killed} MLflow runs set to KILLED" if killed else ""
 
 
-def _crash_in_prefect(flow_run_id: UUID, since: float, reason: str = KILLED) -> str:
-    """Set a flow run that counts as active, and its task runs, to crashed or cancelled."""
+def _crash_in_prefect(flow_run_id: UUID, since: float, reason: str = KILLED) -> str | None:
+    """Set a flow run that counts as active, and its task runs, to crashed or cancelled.
+
+    Returns:
+        What was set, for people; None if the run was tried again since.
+    """
     with get_client(sync_client=True) as client:
         try:
             flow_run = client.read_flow_run(flow_run_id)
@@ -170,7 +184,7 @@ def _crash_in_prefect(flow_run_id: UUID, since: float, reason: str = KILLED) -> 
             ),
         )
         if _tried_again(flow_run, since):
-            return ""
+            return None
         for task_run in task_runs:
             client.set_task_run_state(task_run.id, Crashed(message=reason), force=True)
         tasks = f"{len(task_runs)} task runs set to Crashed" if task_runs else ""

@@ -8,15 +8,11 @@ that are older than that tag, are read whole, if any stage is asked about.
 
 import contextlib
 import functools
-import socket
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from models.errors import QuartetError
-from tasks.machine.liveness import Note, runs_folder
+from tasks.machine.liveness import is_dead, runs_folder
 from tasks.settings import Settings
 from tasks.tracking.client import Tracker
 from tasks.tracking.outages import describe, read_notes
@@ -51,7 +47,7 @@ class References:
             QuartetError: MLflow does not answer, or not to the end.
         """
         # First: a run that ends meanwhile, or a note that is delivered, has then left its tags.
-        notes = {path.stem: _is_dead(path) for path in sorted(runs_folder(settings).glob("*.json"))}
+        notes = {path.stem: is_dead(path) for path in sorted(runs_folder(settings).glob("*.json"))}
         self._tracker, self.uri = tracker, tracker.uri
         self._named = set[str]()
         for note in read_notes(settings.root):
@@ -138,14 +134,3 @@ class References:
                 f"({describe(error)}), and nothing is removed without knowing it; repair it and "
                 "try again"
             ) from error
-
-
-def _is_dead(path: Path) -> bool:
-    """Whether the process that left a note has ended; one of another machine has not."""
-    if Note(path).read().get("host") != socket.gethostname():
-        return False
-    try:
-        with FileLock(path.with_suffix(".lock"), timeout=0):
-            return True
-    except (Timeout, OSError):
-        return False

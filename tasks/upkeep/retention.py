@@ -1,8 +1,9 @@
 """Weights and samples of old runs, removed where nobody needs them; what was found out stays.
 
 Kept are the stages that runs of the last days name, accepted policies, models with an alias, what a
-person pinned by the tag `quartet.pinned` of a run or a version, whatever MLflow does not know, and
-all that any of these was made from. Data, tokenizers and labels are no weights and stay as well.
+person pinned by the tag `quartet.pinned` of a run or a version, what a run needs that waits for
+people, whatever MLflow does not know, and all that any of these was made from. Data, tokenizers and
+labels are no weights and stay as well.
 
 A stage's weights lie in the store, with the run that published them, and with each version that is
 registered. The runs and versions are tagged with the date first, then the files go: cut off, the

@@ -10,11 +10,16 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+import flows.benchmarks
+import flows.evaluation
+from flows.benchmarks import benchmark_flow
 from flows.cli.evaluate import benchmark, evaluate
 from flows.evaluation import evaluate_models_flow
 from flows.forms import StageForm
 from flows.names import split_label
-from models.errors import ParameterError
+from flows.planning.plan import plan_of
+from models.benchmarks.config import MultipleChoiceConfig
+from models.errors import DataError, ParameterError
 from models.evaluation.result import read_result
 from models.rows import write_rows
 from tasks.judging.config import EvaluateModelsConfig
@@ -124,6 +129,54 @@ def test_benchmark_prints_its_page_and_where_the_numbers_are(
     assert "## questions.jsonl: 1 questions, 0 examples shown, plain prompts" in done.output
     folder = Path(done.output.split("Results  ")[1].split("\n")[0].strip())
     assert (folder / "answers.jsonl").is_file()
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "partner"),
+    [
+        (evaluate, ["--judge", "vader", "--reward-model", "x"], "--judge reward"),
+        (evaluate, ["--judge-model", "x"], "--judge judge"),
+        (evaluate, ["--endpoint-url", "http://127.0.0.1:9/v1"], "--judge endpoint"),
+        (evaluate, ["--endpoint-model", "x"], "--judge endpoint"),
+        (evaluate, ["--criteria", "short"], "--judge endpoint"),
+        (benchmark, ["--lm-eval-folder", "x"], "--lm-eval"),
+        (benchmark, ["--lm-eval-rows", "3"], "--lm-eval"),
+        (benchmark, ["--examples", "x"], "--shots"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(
+    command: Callable[..., None], words: list[str], partner: str
+) -> None:
+    app = typer.Typer()
+    app.command()(command)
+    done = CliRunner().invoke(app, ["m", *words])
+    assert isinstance(done.exception, ParameterError)
+    assert str(done.exception).startswith(f"{words[-2]} does nothing without {partner};")
+
+
+def test_data_and_what_only_ppo_needs_are_not_asked_for_where_nothing_reads_them(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = StageRef(stage="sft", digest="a" * 64)
+    for module in (flows.evaluation, flows.benchmarks):
+        monkeypatch.setattr(module, "find_model", lambda name, **_: found)
+    row = {"question": "the cat sat on the", "choices": ["mat", "hill"], "label": 0}
+    write_rows(tmp_path / "questions.jsonl", [row])
+    write_rows(tmp_path / "mine.jsonl", [{"prompt": "the cat"}])
+    nowhere = [f"data.folder={tmp_path}/none", "ppo.rollout_engine=server"]
+    form = StageForm.of("reviews", nowhere)
+    judging = EvaluateModelsConfig(judges=["vader"])
+    made = plan_of(
+        evaluate_models_flow, ["m"], form, judging, prompts_file=f"{tmp_path}/mine.jsonl"
+    )
+    assert made.new == ["evaluate-models"]
+    file = f"{tmp_path}/questions.jsonl"
+    made = plan_of(benchmark_flow, ["m"], form, MultipleChoiceConfig(), file=file)
+    assert made.new == ["multiple-choice"]
+    shown = plan_of(benchmark_flow, ["m"], form, MultipleChoiceConfig(), file=file, examples=file)
+    assert shown.stages[0].digest == made.stages[0].digest  # no example is shown
+    with pytest.raises(DataError, match="nothing there"):
+        plan_of(evaluate_models_flow, ["m"], form, judging)
 
 
 def test_labels_come_from_the_name_or_stand_before_it(tmp_path: Path) -> None:

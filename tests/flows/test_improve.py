@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 import models.ppo.run
+import tasks.comparison.rounds
+from flows.cli.improve import _print_rounds
 from flows.improve import ImproveForm, ImproveResult, improve
 from flows.pipeline import PipelineResult
 from flows.planning.plan import plan_of
@@ -48,6 +50,17 @@ def test_each_round_samples_from_the_policy_before_it_and_learns_from_all_labels
         assert inputs(reward[number])["sft"] == sft
         assert inputs(ppo[number])["actor"] == inputs(ppo[number])["reference"] == sft
         assert inputs(ppo[number])["reward_model"] == reward[number].digest
+
+
+@pytest.mark.usefixtures("home")
+def test_plan_counts_the_labels_of_all_rounds_so_far() -> None:
+    plan = plan_of(improve, ImproveForm.of("quickstart", TINY))
+    work = [
+        cost.work.trained
+        for one, cost in zip(plan.stages, plan.costs, strict=True)
+        if one.spec.name == "reward" and cost.work is not None
+    ]
+    assert work == pytest.approx([work[0], 2 * work[0], 3 * work[0]])  # rounded otherwise
 
 
 @pytest.mark.usefixtures("home")
@@ -104,6 +117,23 @@ def test_weak_reward_model_makes_no_policy_and_the_next_round_collects_more(
         first_home.improve(2, "feedback.preferences=50", "reward_quality.stop_if_weak=true")
     assert len(published("feedback") - feedback) == 2
     assert published("ppo") == policies
+
+
+def test_rounds_are_printed_where_the_last_one_made_no_policy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read: list[StageRef] = []
+    monkeypatch.setattr(tasks.comparison.rounds, "read_rounds", lambda ref: read.append(ref) or [])
+    record, quality = (
+        StageRef(stage=stage, digest=digit * 64)
+        for stage, digit in (("rounds", "1"), ("reward-quality", "2"))
+    )
+    done = ImproveResult(
+        pipeline_run_id="", mlflow_run_id="m", name="loop", rounds=[], stages=[record, quality],
+        seconds=1.0,
+    )  # fmt: skip
+    assert _print_rounds(done) == []
+    assert read == [record]
 
 
 def _labels_grow(home: Any, stages: Sequence[StageRef]) -> None:

@@ -119,6 +119,16 @@ def test_load_preset_takes_names_and_no_paths(name: str) -> None:
     assert "presets are: hh-rlhf, quickstart, reviews, reviews-pretrained" in refused(name)
 
 
+def test_load_preset_switches_a_group_off_that_may_be_off() -> None:
+    lora = ["sft.lora.rank=8", "sft.lora=null"]
+    assert load_preset("quickstart", lora).sft.lora is None
+    again = load_preset("quickstart", [*lora, "sft.lora.alpha=4"]).sft.lora
+    assert again is not None
+    assert again.alpha == 4
+    assert refused("quickstart", "ppo.lora=8").endswith("or ppo.lora=null to switch it off")
+    assert "'ppo' is a group, not a field" in refused("quickstart", "ppo=null")
+
+
 def test_load_preset_names_fields_when_unknown() -> None:
     message = refused("quickstart", "ppo.klcoef=0.1")
     assert "unknown field 'ppo.klcoef'" in message

@@ -145,6 +145,7 @@ def test_run_wants_a_rollout_server_where_one_is_to_sample(
     parameters = load_preset("quickstart", ["ppo.rollout_engine=server"])
     with pytest.raises(ParameterError, match="QUARTET_ROLLOUT_SERVER"):
         check_parameters(parameters)
+    check_parameters(load_preset("quickstart", ["ppo.rollout_engine=server", "align=dpo"]))
     monkeypatch.setenv("QUARTET_ROLLOUT_SERVER", "http://127.0.0.1:8000/v1")
     check_parameters(parameters)
 

@@ -5,8 +5,10 @@ from typing import Any
 import pytest
 
 from flows.parameters import load_preset
+from flows.planning import costs
 from flows.planning.costs import Known, Work, work_of
 from flows.planning.sizes import NetworkSizes
+from tasks.stages.reward_quality import UNJUDGED
 
 NETWORK = NetworkSizes(
     layers=2, width=8, vocabulary=100, weights=2336, feed_forward=32, attention=8, keys=8,
@@ -61,6 +63,15 @@ def test_work_of_each_stage_by_hand() -> None:
     )
     assert work_of("evaluate", k) == Work(  # both models, 4 samples of each of the 50 prompts
         sampled=2 * 50 * 4 * 16, scored=2 * 2 * 50 * 4 * 30
+    )
+
+
+def test_best_of_n_that_nobody_judges_is_sampled_little() -> None:
+    k = known(preset="reviews")  # without a gold judge, and no preference is kept for another
+    samples = 50 * min(4, k.get("reward_quality.best_of"))
+    assert UNJUDGED == costs.UNJUDGED
+    assert work_of("reward-quality", k) == Work(
+        sampled=samples * 16, scored=100 * 58 + samples * 30
     )
 
 

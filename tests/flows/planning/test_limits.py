@@ -4,7 +4,7 @@ import pytest
 
 from flows.parameters import list_presets, load_preset
 from flows.planning import limits
-from flows.planning.limits import check_memory
+from flows.planning.limits import check_memory, stages_of_pipeline
 from flows.planning.memory import Scale
 from models.errors import ParameterError
 from tasks.machine.memory import gpu_memory, main_memory
@@ -21,7 +21,8 @@ def _sixteen_gib(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("preset", list_presets())
 def test_presets_need_little(preset: str) -> None:
-    for need in limits._needs(load_preset(preset), Scale()):
+    p = load_preset(preset)
+    for need in limits._needs(p, Scale(), stages_of_pipeline(p)):
         assert need.size < GIB // 2, need
 
 
@@ -69,6 +70,25 @@ def test_what_does_not_fit_is_refused(settings: list[str], wanted: str) -> None:
     with pytest.raises(ParameterError, match=wanted) as raised:
         check_memory(parameters, CPU)
     assert "\n" not in str(raised.value)
+
+
+LARGE = ["model.layers=12", "model.width=2048", "model.heads=16"]
+"""0.6 billion weights: at 36 bytes each PPO does not fit in 16 GiB, at 16 bytes training does."""
+MANY = [
+    "ppo.rollouts_per_iteration=1000000",
+    "ppo.rollouts_per_minibatch=1000000",
+    "model.context=10000",
+    "sampling.max_completion_tokens=9000",
+]
+
+
+@pytest.mark.parametrize("settings", [LARGE, MANY])
+@pytest.mark.parametrize("align", ["dpo", "best_of_n"])
+def test_ppo_counts_only_where_it_runs(settings: list[str], align: str) -> None:
+    with pytest.raises(ParameterError, match=r"PPO|rollouts"):
+        check_memory(load_preset("quickstart", settings), CPU)
+    check_memory(load_preset("quickstart", settings), CPU, {"prepare", "sft"})  # a flow's
+    check_memory(load_preset("quickstart", [*settings, f"align={align}"]), CPU)
 
 
 def test_the_gpus_memory_decides_where_it_trains(monkeypatch: pytest.MonkeyPatch) -> None:

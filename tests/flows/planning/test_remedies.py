@@ -88,6 +88,13 @@ def test_what_samples_only_is_asked_to_sample_less_at_once() -> None:
     assert only.changes == ("sampling.batch_size=128",)
 
 
+def test_best_of_n_is_asked_to_train_with_less_as_sft_is() -> None:
+    k = known("align=best_of_n", "sampling.batch_size=8")
+    changes = [one.changes for one in remedies("best-of-n", k, GPU, 60 * GB)]
+    assert changes == [one.changes for one in remedies("sft", k, GPU, 60 * GB)]
+    assert changes[-1] == ("sft.lora.rank=16",)
+
+
 def test_it_says_what_fits_and_what_nothing_can_make_fit() -> None:
     lines = list(explain_fit(known(), GPU, 10**15))
     assert lines == [lines[0]]

@@ -47,6 +47,14 @@ def test_announced_leaves_its_note_after_an_error_for_the_next_reconciliation(no
     assert Note(note).take()  # nobody holds its lock
 
 
+def test_announced_leaves_nothing_of_a_suspended_run_that_any_machine_may_resume(
+    note: Path,
+) -> None:
+    with pytest.raises(SystemExit), announced(load_settings(), "abc", None, (SystemExit,)):
+        raise SystemExit
+    assert not note.exists()
+
+
 def test_a_killed_process_leaves_its_note_and_frees_the_lock(note: Path) -> None:
     process = subprocess.Popen([sys.executable, "-c", HOLD, "abc"], stdout=subprocess.PIPE)
     assert process.stdout is not None

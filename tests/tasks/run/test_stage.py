@@ -22,6 +22,7 @@ from prefect.exceptions import TerminationSignal
 
 from models.errors import DataError, StoreError
 from models.rows import write_rows
+from tasks.machine.liveness import announced
 from tasks.machine.time_limit import TimeIsUp
 from tasks.results.curves import read_history
 from tasks.results.store import StageRef, Store, write_whole
@@ -414,6 +415,19 @@ def test_stage_goes_on_in_the_same_run_under_the_new_parent(toy: Toy) -> None:
     assert children(dead) == []
     assert client().get_run(dead.run_id).info.status == "KILLED"
     assert client().get_run(pipeline.run_id).info.status == "RUNNING"
+
+
+@pytest.mark.usefixtures("home")
+def test_stage_resumed_leaves_alone_a_parent_that_lives_here_or_elsewhere(toy: Toy) -> None:
+    toy.at_step = fail_at(2, RuntimeError("no network"))
+    here, elsewhere = begin("here"), begin("elsewhere")
+    Tracker(load_settings()).log(elsewhere.run_id, tags={"quartet.host": "beta"})
+    with announced(load_settings(), here.run_id, ""):
+        for pipeline in (here, elsewhere, begin("next")):  # each before the other tries again
+            with pytest.raises(RuntimeError):
+                run_stage(spec(), pipeline, toy)
+        for parent in (here, elsewhere):
+            assert client().get_run(parent.run_id).info.status == "RUNNING"
 
 
 @pytest.mark.usefixtures("home")

@@ -170,9 +170,11 @@ def test_a_flow_run_that_has_ended_keeps_its_state(left: Left) -> None:
 
 
 def test_a_flow_run_that_is_tried_again_is_left_alone(left: Left) -> None:
-    left.set_state(Running())  # by the process of the next attempt, which has no note yet
-    reconcile(load_settings())
+    left.set_state(Running())  # by the process of the next attempt, perhaps of another machine
+    assert reconcile(load_settings()) == []
     assert left.flow_state() == StateType.RUNNING
+    assert left.in_mlflow() == {"brown-fox": "RUNNING", "done": "FINISHED", "cut-off": "RUNNING"}
+    assert not left.note.exists()
 
 
 def test_a_living_run_is_left_alone(left: Left) -> None:

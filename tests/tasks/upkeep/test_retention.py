@@ -189,9 +189,16 @@ def pin_run(place: Place) -> None:
 
 
 def pin_pipeline(place: Place) -> None:
-    parent = place.run({"quartet.kind": "pipeline", "quartet.pinned": "yes"}, 0.0)
+    parent = place.run({"quartet.kind": "pipeline", "quartet.pinned": "yes"}, 1.0)
     tags = {"quartet.kind": "stage", "quartet.digest": digest(3), "mlflow.parentRunId": parent}
-    place.run(tags, 0.0)
+    place.run(tags, 1.0)
+
+
+def wait_for_people(place: Place) -> None:
+    parent = place.run({"quartet.kind": "pipeline"}, 1.0)
+    tags = {"quartet.kind": "stage", "quartet.digest": digest(3), "mlflow.parentRunId": parent}
+    place.run(tags, 1.0)
+    place.tracker.finish(parent, "SCHEDULED")
 
 
 def use_lately(place: Place) -> None:
@@ -202,7 +209,9 @@ def accept(place: Place) -> None:
     place.publish(5, 3, stage="evaluate", metrics={"final/accepted": 1.0})
 
 
-@pytest.mark.parametrize("want", [alias, pin_version, pin_run, pin_pipeline, use_lately, accept])
+@pytest.mark.parametrize(
+    "want", [alias, pin_version, pin_run, pin_pipeline, wait_for_people, use_lately, accept]
+)
 def test_what_somebody_needs_stays_with_all_it_was_made_from(
     place: Place, want: Callable[[Place], None]
 ) -> None:
