@@ -168,9 +168,7 @@ def _keep_short_factors(source: str, config: Any) -> int:
     short = rope.get("original_max_position_embeddings")
     if rope.get("rope_type") != "longrope" or not isinstance(short, int) or short >= context:
         return context
-    if (
-        rope.get("factor") is None
-    ):  # else it would follow the context, and attention's scale with it
+    if rope.get("factor") is None:  # would follow the context, and attention's scale with it
         rope["factor"] = context / short
     config.max_position_embeddings = short
     logger.warning(
