@@ -10,6 +10,8 @@ import pytest
 from hypothesis import settings
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+from tests.ports import free_port
+
 SETTINGS = (
     *("HOME", "TRACKING_URI", "EXPERIMENT", "DEVICE", "THREADS"),
     *("RATERS", "PROCESSES", "SHARDING", "TENSOR_PARALLEL"),
@@ -73,10 +75,12 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mlflow_template: Path)
 def prefect_server() -> Iterator[str]:
     """A Prefect server on loopback with a database of its own; gives its address."""
     from prefect.settings import get_current_settings
-    from prefect.testing.utilities import prefect_test_harness
+    from prefect.testing import utilities
 
-    with prefect_test_harness(server_startup_timeout=120):
-        yield str(get_current_settings().api.url)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(utilities, "_find_available_port", free_port)  # Prefect's is not held
+        with utilities.prefect_test_harness(server_startup_timeout=120):
+            yield str(get_current_settings().api.url)
 
 
 @pytest.fixture
