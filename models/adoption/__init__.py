@@ -1,4 +1,4 @@
 """Models from elsewhere: `adopt` makes one complete, `proof` compares it with its own forward pass.
 
-`merging` puts a LoRA adapter into its base.
+`agreement` settles what such models leave open; `merging` puts a LoRA adapter into its base.
 """

@@ -21,6 +21,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from models.adoption.agreement import end_turns_as_the_template, keep_short_factors
 from models.adoption.merging import merge_adapter
 from models.adoption.proof import prove_language_model, prove_reward_head, prove_scores
 from models.errors import DataError, ModelError
@@ -136,9 +137,9 @@ def _complete(source: str, model: Any, tokenizer: Any) -> dict[str, float]:
             f"{source} has max_position_embeddings {context}, a model with a known context was "
             "wanted; take a decoder such as Llama, GPT-2, Qwen or SmolLM"
         )
-    context = _keep_short_factors(source, model.config)
+    context = keep_short_factors(source, model.config)
     vocabulary = tokenizer.get_vocab()
-    _end_turns_as_the_template(source, model, tokenizer)
+    end_turns_as_the_template(source, model, tokenizer)
     complete_tokenizer(tokenizer)
     added = {word: one for word, one in tokenizer.get_vocab().items() if word not in vocabulary}
     _refuse_shared_ids(source, tokenizer, added)
@@ -155,28 +156,6 @@ def _complete(source: str, model: Any, tokenizer: Any) -> dict[str, float]:
         "adopt/context": float(context),
         "adopt/added_tokens": float(len(added)),
     }
-
-
-def _keep_short_factors(source: str, config: Any) -> int:
-    """Limit a model with longrope to the positions of its short factors, and return its context.
-
-    transformers takes the long factors for a whole batch where one row in it is longer, so that
-    logprobs of a row would depend on the rows beside it, and change while it is sampled.
-    """
-    context: int = config.max_position_embeddings
-    rope = getattr(config, "rope_parameters", None) or {}
-    short = rope.get("original_max_position_embeddings")
-    if rope.get("rope_type") != "longrope" or not isinstance(short, int) or short >= context:
-        return context
-    if rope.get("factor") is None:  # would follow the context, and attention's scale with it
-        rope["factor"] = context / short
-    config.max_position_embeddings = short
-    logger.warning(
-        "%s has a context of %d tokens by two sets of rotary factors (longrope), of which one is "
-        "chosen for a whole batch; it gets the context of the short ones, %d tokens, in which a "
-        "row's logprobs are its own", source, context, short,
-    )  # fmt: skip
-    return short
 
 
 def download_model(source: str, revision: str | None) -> Path:
@@ -226,28 +205,6 @@ def complete_tokenizer(tokenizer: Any) -> None:
         others = [token for token in tokenizer.extra_special_tokens if token not in ROLE_TOKENS]
         tokenizer.add_special_tokens({"extra_special_tokens": [*others, *ROLE_TOKENS]})
         tokenizer.chat_template = CHAT_TEMPLATE
-
-
-def _end_turns_as_the_template(source: str, model: Any, tokenizer: Any) -> None:
-    """Make the token that ends the template's turns EOS, where it is one of the model's several.
-
-    A tokenizer has one EOS, and of an instruct model that is often the end of documents, which the
-    model does not write behind a turn.
-    """
-    ends: set[int | None] = set()
-    for settings in (model.config, getattr(model, "generation_config", None)):
-        ids = getattr(settings, "eos_token_id", None)
-        ends |= set(ids) if isinstance(ids, list | tuple) else {ids}
-    others = ends - {None, tokenizer.eos_token_id}
-    if not others or not tokenizer.chat_template:
-        return
-    try:
-        behind = ChatFrames(tokenizer).of(("user", "assistant", "user"))[2]
-    except (DataError, ModelError):  # a template of single turns, or none that can be used
-        return
-    if behind and behind[0] in others:
-        tokenizer.eos_token = tokenizer.convert_ids_to_tokens(behind[0])
-        logger.info("%s ends its turns with %s, which is its EOS here", source, tokenizer.eos_token)
 
 
 def _refuse_shared_ids(source: str, tokenizer: Any, added: dict[str, int]) -> None:

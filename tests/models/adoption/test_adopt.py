@@ -20,7 +20,12 @@ from transformers import (
 from models.adoption import adopt as adoption
 from models.adoption.adopt import adopt_model, adopt_reward_model
 from models.errors import ModelError
-from models.language.folders import load_causal_model, load_reward_model, load_tokenizer
+from models.language.folders import (
+    load_causal_model,
+    load_reward_model,
+    load_tokenizer,
+    same_tokenizer,
+)
 from models.language.scoring import ScoreMoments, read_score_moments, write_score_moments
 from models.language.tokenizer import (
     PAD_TOKEN,
@@ -293,6 +298,23 @@ def test_adoption_takes_a_reward_model_that_speaks_the_tokens_of_an_adopted_sft_
     assert read_score_moments(tmp_path / "out") == ScoreMoments(
         mean=0.0, std=1.0, raw_std=1.0, samples=0
     )
+
+
+def test_a_reward_model_ends_turns_as_the_policy_of_its_family(tmp_path: Path) -> None:
+    """Its config names one EOS, the end of documents; the policy's names that of turns too."""
+    _foreign_reward(tmp_path / "reward")
+    model, foreign = _foreign(tmp_path / "sft")
+    foreign.add_special_tokens({"extra_special_tokens": ["<|im_start|>", "<|im_end|>"]})
+    foreign.chat_template = CHATML
+    for name in ("reward", "sft"):
+        foreign.save_pretrained(tmp_path / name)
+    end = foreign.convert_tokens_to_ids("<|im_end|>")
+    model.config.eos_token_id = [foreign.eos_token_id, end]
+    model.save_pretrained(tmp_path / "sft")
+    adopt_reward_model(str(tmp_path / "reward"), None, tmp_path / "reward_out")
+    adopt_model(str(tmp_path / "sft"), None, tmp_path / "sft_out")
+    assert load_tokenizer(tmp_path / "reward_out").eos_token_id == end
+    assert same_tokenizer(tmp_path / "reward_out", tmp_path / "sft_out")
 
 
 def test_adoption_keeps_the_moments_of_a_reward_model_trained_here(tmp_path: Path) -> None:
