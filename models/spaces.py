@@ -86,6 +86,26 @@ def encode_joined(tokenizer: Any, texts: Sequence[str], joins: Sequence[Join]) -
     return [next(found[one.begins]) for one in joins]
 
 
+def decode_joined(
+    tokenizer: Any, token_ids: Sequence[Sequence[int]], joins: Sequence[Join]
+) -> list[str]:
+    """Decode texts, each joined to what is before it: `encode_joined` the other way round.
+
+    Libraries take a space at the beginning for the tokenizer's own; here it may be the text's.
+    """
+    before: list[int] = []
+    if added_space(tokenizer) != "never":
+        before = plain_backend(tokenizer).encode("a", add_special_tokens=False).ids
+    decode = partial(tokenizer.decode, clean_up_tokenization_spaces=False)
+    start = len(decode(before))
+    texts = []
+    for ids, join in zip(token_ids, joins, strict=True):
+        text: str = decode([*before, *ids])[start:]
+        own = " " if before and join.begins else ""
+        texts.append(text.removeprefix(own).removeprefix(join.lead))
+    return texts
+
+
 def _encode_plainly(backend: Any, texts: Sequence[str]) -> list[list[int]]:
     encoded = backend.encode_batch_fast(list(texts), add_special_tokens=False)
     return [one.ids for one in encoded]

@@ -34,7 +34,7 @@ from models.language.tokenizer import (
     NO_LIMIT,
     Messages,
     as_completion,
-    decode_completion,
+    decode_completions,
     encode_completions,
     encode_prompts,
 )
@@ -158,7 +158,8 @@ def sample_model(
         sequences = Sequences.from_lists(repeated, token_ids, device=device)
         distribution = TokenDistribution.of(sampling, tokenizer.eos_token_id)
         kl = _divergence(network, model, reference, sequences, distribution)
-    texts = [decode_completion(tokenizer, ids) for ids in token_ids]
+    asked = [prompt for prompt in prompts for _ in range(samples_per_prompt)]
+    texts = decode_completions(tokenizer, token_ids, asked)
     starts = range(0, len(texts), samples_per_prompt)
     return Samples(
         texts=[texts[start : start + samples_per_prompt] for start in starts],

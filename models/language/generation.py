@@ -283,7 +283,8 @@ def complete(
     )
     return [
         SampledText(
-            text=decode_completion(tokenizer, completion.token_ids), finished=completion.finished
+            text=decode_completion(tokenizer, completion.token_ids, prompt),
+            finished=completion.finished,
         )
-        for completion in completions
+        for prompt, completion in zip(prompts, completions, strict=True)
     ]

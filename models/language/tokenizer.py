@@ -17,33 +17,26 @@ What differs from the usual:
 """
 
 import json
-import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from transformers import PreTrainedTokenizerFast
 
 from models.errors import DataError, ParameterError
-from models.families.vocabularies import learn_vocabulary
+from models.families.vocabularies import learn_vocabulary, training_texts
 from models.language.config import TokenizerConfig
 from models.language.frames import ChatFrames, PromptTokens, fit_text
 from models.language.rendering import TODAY
 from models.rows import iterate_rows
-from models.spaces import Join, added_space, encode_joined
+from models.spaces import Join, added_space, decode_joined, encode_joined
 from models.token_files import open_tokens, plain_backend
 
 Messages: TypeAlias = list[dict[str, str]]
 
-logger = logging.getLogger(__name__)
-
 NO_LIMIT = 2**31 - 1
 """Of the tokens of a prompt."""
-
-DISTINCT_BYTES = 12_000_000
-"""Of the distinct words, cut at spaces; BPE's training was seen to take 90 times as much memory."""
 
 PAD_TOKEN = "<|pad|>"
 EOS_TOKEN = "<|eos|>"
@@ -114,44 +107,6 @@ def train_tokenizer(
     }
 
 
-def training_texts(corpus: Path) -> Iterator[str]:
-    """Stream the texts of a row file: all of them, or part where they have too many words.
-
-    BPE's training holds every distinct word and its count. These grow slowly in languages with
-    spaces (5 MB in 100 MB of English prose) and with the corpus in those without. Where they would
-    take more than about a gigabyte, every second document is taken, every fourth, and so on; the
-    log says so.
-    """
-    stride = 1
-    while _too_many_words(corpus, stride):
-        stride *= 2
-    if stride > 1:
-        logger.warning(
-            "the vocabulary is learned from 1 in %d documents of %s: its distinct words would not "
-            "fit into a gigabyte",
-            stride, corpus.name,
-        )  # fmt: skip
-    return _every(corpus, stride)
-
-
-def _every(corpus: Path, stride: int) -> Iterator[str]:
-    return (row["text"] for row in islice(iterate_rows(corpus), 0, None, stride))
-
-
-def _too_many_words(corpus: Path, stride: int) -> bool:
-    if corpus.stat().st_size <= stride * DISTINCT_BYTES:
-        return False
-    words: set[str] = set()
-    size = 0
-    for text in _every(corpus, stride):
-        fresh = set(text.split()) - words
-        words |= fresh
-        size += sum(len(word.encode()) for word in fresh)
-        if size > DISTINCT_BYTES:
-            return True
-    return False
-
-
 def encode_texts(
     tokenizer: Any, texts: Sequence[str], joins: Sequence[Join] | None = None
 ) -> list[list[int]]:
@@ -186,11 +141,16 @@ def encode_completions(tokenizer: Any, completions: Sequence[str | Messages]) ->
         DataError: A conversational completion is not exactly one assistant message.
     """
     texts = [_completion_text(completion) for completion in completions]
-    inside = Join(begins=added_space(tokenizer) == "never")
-    said = [not isinstance(one, str) for one in completions]
-    turn = ChatFrames(tokenizer).completion_join() if any(said) else inside
-    joins = [turn if one else inside for one in said]
+    joins = _completion_joins(tokenizer, completions)
     return [[*ids, tokenizer.eos_token_id] for ids in encode_texts(tokenizer, texts, joins)]
+
+
+def _completion_joins(tokenizer: Any, forms: Sequence[str | Messages]) -> list[Join]:
+    """How completions are joined to their prompts: said ones (not strings) as the template does."""
+    inside = Join(begins=added_space(tokenizer) == "never")
+    said = [not isinstance(one, str) for one in forms]
+    turn = ChatFrames(tokenizer).completion_join() if any(said) else inside
+    return [turn if one else inside for one in said]
 
 
 def encode_turns(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
@@ -204,16 +164,21 @@ def as_completion(prompt: str | Messages, text: str) -> str | Messages:
     return text if isinstance(prompt, str) else [{"role": "assistant", "content": text}]
 
 
-def decode_completion(tokenizer: Any, token_ids: Sequence[int]) -> str:
-    """Turn a sampled completion into text, up to its first EOS.
+def decode_completion(tokenizer: Any, token_ids: Sequence[int], prompt: str | Messages) -> str:
+    """Decode one sampled completion; see `decode_completions`."""
+    return decode_completions(tokenizer, [token_ids], [prompt])[0]
+
+
+def decode_completions(
+    tokenizer: Any, completions: Sequence[Sequence[int]], prompts: Sequence[str | Messages]
+) -> list[str]:
+    """Turn sampled completions, each behind its prompt, into text, up to their first EOS.
 
     A role or pad token that the model put inside is shown, not hidden: it is a fault to be seen.
     """
-    ids = list(token_ids)
-    if tokenizer.eos_token_id in ids:
-        ids = ids[: ids.index(tokenizer.eos_token_id)]
-    text: str = tokenizer.decode(ids, clean_up_tokenization_spaces=False)
-    return text
+    eos, joins = tokenizer.eos_token_id, _completion_joins(tokenizer, prompts)
+    ids = [list(one[: list(one).index(eos)] if eos in one else one) for one in completions]
+    return decode_joined(tokenizer, ids, joins)
 
 
 def encode_prompt(tokenizer: Any, prompt: str | Messages, max_tokens: int) -> list[int]:

@@ -193,7 +193,7 @@ class Session:
             {
                 "iteration": trainer.finished_iterations,
                 "prompt": prompt if isinstance(prompt, str) else prompt[-1]["content"],
-                "completion": decode_completion(self._tokenizer, completion.token_ids),
+                "completion": decode_completion(self._tokenizer, completion.token_ids, prompt),
                 "finished": completion.finished,
             }
             for prompt, completion in zip(self._watched, completions, strict=True)

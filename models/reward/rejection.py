@@ -32,7 +32,7 @@ from models.language.folders import (
 )
 from models.language.generation import encode_to_fit, sample_completions
 from models.language.scoring import SequenceScorer, read_score_moments
-from models.language.tokenizer import decode_completion
+from models.language.tokenizer import decode_completions
 from models.randomness import derive_seed
 from models.rows import has_messages, read_rows, write_rows
 from models.runtime import TrainingRun
@@ -169,7 +169,8 @@ class _Chooser:
             eos_token_id=self._tokenizer.eos_token_id,
             generator=torch.Generator().manual_seed(seed),
         )  # fmt: skip
-        texts = [decode_completion(self._tokenizer, one.token_ids) for one in completions]
+        asked = [prompt for prompt in prompts for _ in range(self._samples)]
+        texts = decode_completions(self._tokenizer, [one.token_ids for one in completions], asked)
         scores = SequenceScorer(self._reward).score(  # a new one: it keeps every row it scored
             [[*ids, *one.token_ids] for ids, one in zip(repeated, completions, strict=True)]
         )

@@ -51,7 +51,7 @@ def translate_texts(
                 ).to(model.device),
             )
         for row, tokens in zip(rows, made[:, 1:].tolist(), strict=True):  # less the decoder's first
-            found[row] = decode_completion(tokenizer, tokens)
+            found[row] = decode_completion(tokenizer, tokens, sources[row])
     return [found[row] for row in range(len(sources))]
 
 

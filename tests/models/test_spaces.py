@@ -7,7 +7,12 @@ from tokenizers import AddedToken, Tokenizer, decoders, normalizers, pre_tokeniz
 from tokenizers.models import BPE
 from transformers import PreTrainedTokenizerFast
 
-from models.language.tokenizer import encode_completion, encode_prompt, encode_texts
+from models.language.tokenizer import (
+    decode_completion,
+    encode_completion,
+    encode_prompt,
+    encode_texts,
+)
 from models.spaces import added_space
 
 CHAT = [
@@ -98,3 +103,22 @@ def test_where_a_tokenizer_puts_a_space_is_read_off_its_steps(
     for name, step in steps.items():
         setattr(backend, name, step)
     assert added_space(PreTrainedTokenizerFast(tokenizer_object=backend)) == where
+
+
+@pytest.mark.parametrize("space", ["Prepend", "first", "always"])
+@pytest.mark.parametrize("template", [LLAMA, MISTRAL, ZEPHYR, DIRECT, ""])
+@pytest.mark.parametrize("text", ["Ok", " Ok", "  Hi Ok", "é", ""])
+@pytest.mark.parametrize("strips", [False, True])
+def test_a_completion_is_the_text_that_was_encoded(
+    space: str, template: str, text: str, strips: bool
+) -> None:
+    """Library decoders drop a space at the beginning, which may be the text's."""
+    tokenizer = _like_llama(space, template)
+    if strips:  # as Llama-2's does
+        steps = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+        tokenizer.backend_tokenizer.decoder = decoders.Sequence([*steps, decoders.Strip(" ", 1)])
+    said = [{"role": "assistant", "content": text}] if template else text
+    ids = encode_completion(tokenizer, said)
+    if (space, template) == ("always", DIRECT):  # Metaspace has its own where there is none yet
+        text = text.removeprefix(" ")
+    assert decode_completion(tokenizer, ids, CHAT if template else "Say") == text

@@ -172,7 +172,7 @@ def greedy_text(model: Any, tokenizer: Any, context: str, tokens: int) -> str:
     start = len(ids)
     for _ in range(tokens):
         ids.append(int(model(input_ids=torch.tensor([ids])).logits[0, -1].argmax()))
-    return decode_completion(tokenizer, ids[start:])
+    return decode_completion(tokenizer, ids[start:], context)
 
 
 def test_cloze_counts_what_the_model_says_itself(tokenizer: Any, tmp_path: Path) -> None:

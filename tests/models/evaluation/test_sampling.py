@@ -74,7 +74,7 @@ def test_samples_equal_loops_over_single_completions(
         assert samples.kl is not None
         for row, prompt in enumerate(encoded):
             for column, ids in enumerate(samples.token_ids[row]):
-                assert samples.texts[row][column] == decode_completion(tokenizer, ids)
+                assert samples.texts[row][column] == decode_completion(tokenizer, ids, PROMPTS[row])
                 assert samples.finished[row, column] == (ids[-1] == tokenizer.eos_token_id)
                 logprobs = [
                     unpadded.logprobs(model, prompt, ids, 0.6).sum()

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.families.vocabularies import learn_vocabulary
+from models.families import vocabularies
+from models.families.vocabularies import learn_vocabulary, training_texts
 from models.language.config import TokenizerConfig
 from models.language.folders import load_tokenizer
 from models.language.tokenizer import (
@@ -18,6 +19,7 @@ from models.language.tokenizer import (
     encode_texts,
     train_tokenizer,
 )
+from models.rows import write_rows
 
 KINDS = ("wordpiece", "unigram")
 
@@ -38,7 +40,7 @@ def trained(
 @given(text=st.text())
 def test_tokenizer_of_any_kind_gives_any_unicode_back(trained: Any, text: str) -> None:
     ids = encode_completion(trained, text)
-    assert decode_completion(trained, ids) == text
+    assert decode_completion(trained, ids, "") == text
 
 
 @pytest.mark.parametrize(
@@ -129,3 +131,40 @@ def test_masking_tokens_leave_the_other_tokens_of_byte_bpe(
 def test_wordpiece_refuses_a_vocabulary_without_room_for_bytes() -> None:
     with pytest.raises(ValueError, match="vocab_size 500 is too small for wordpiece"):
         TokenizerConfig(kind="wordpiece", vocab_size=500)
+
+
+@pytest.mark.parametrize(
+    ("limit", "stride"),
+    [
+        # 64 words of 10 bytes, a document each, in rows of 22 bytes and a line's end.
+        (640, 1),
+        (639, 2),
+        (319, 4),
+        (160, 4),
+        (159, 8),
+    ],
+)
+def test_too_many_distinct_words_are_halved_until_they_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int, stride: int,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    texts = [f"{number:010}" for number in range(64)]
+    write_rows(tmp_path / "c.jsonl", [{"text": text} for text in texts])
+    monkeypatch.setattr(vocabularies, "DISTINCT_BYTES", limit)
+    assert list(training_texts(tmp_path / "c.jsonl")) == texts[::stride]
+    assert (f"learned from 1 in {stride} documents of c.jsonl" in caplog.text) == (stride > 1)
+
+
+def test_words_that_repeat_are_all_learned_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = ["the cat sat on", "the mat and sat"] * 50
+    write_rows(tmp_path / "c.jsonl", [{"text": text} for text in texts])
+    monkeypatch.setattr(vocabularies, "DISTINCT_BYTES", 17)  # the, cat, sat, on, mat, and
+    assert list(training_texts(tmp_path / "c.jsonl")) == texts
+
+
+def test_one_huge_document_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_rows(tmp_path / "c.jsonl", [{"text": "abc" * 100}])
+    monkeypatch.setattr(vocabularies, "DISTINCT_BYTES", 10)
+    assert list(training_texts(tmp_path / "c.jsonl")) == ["abc" * 100]

@@ -41,7 +41,7 @@ def test_completions_are_texts_in_the_order_of_the_prompts(folder: Path, tokeniz
         for _ in range(5):
             with torch.no_grad():
                 grown.append(int(model(torch.tensor([grown])).logits[0, -1].argmax()))
-        assert sampled.text == decode_completion(tokenizer, grown[len(ids) :])
+        assert sampled.text == decode_completion(tokenizer, grown[len(ids) :], prompt)
         assert sampled.finished == (tokenizer.eos_token_id in grown[len(ids) :])
     assert len({sampled.text for sampled in said}) > 1
 

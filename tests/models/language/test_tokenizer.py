@@ -13,7 +13,6 @@ from tokenizers import AddedToken, Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from models.errors import DataError, ModelError, ParameterError
-from models.language import tokenizer as tokenizer_module
 from models.language.config import TokenizerConfig
 from models.language.folders import load_tokenizer, same_tokenizer
 from models.language.tokenizer import (
@@ -23,7 +22,6 @@ from models.language.tokenizer import (
     encode_prompts,
     encode_texts,
     train_tokenizer,
-    training_texts,
 )
 from models.rows import write_rows
 
@@ -54,7 +52,7 @@ def test_tokenizer_gives_text_back_exactly(tokenizer: Any, text: str) -> None:
 
 @given(st.text())
 def test_tokenizer_gives_any_unicode_back(tokenizer: Any, text: str) -> None:
-    assert decode_completion(tokenizer, encode_completion(tokenizer, text)) == text
+    assert decode_completion(tokenizer, encode_completion(tokenizer, text), "") == text
 
 
 def test_tokenizer_has_distinct_special_tokens(tokenizer: Any) -> None:
@@ -140,43 +138,6 @@ def test_training_refuses_a_corpus_without_text(tmp_path: Path) -> None:
         train_tokenizer(
             corpus=tmp_path / "c.jsonl", config=TokenizerConfig(), context=16, out=tmp_path / "o"
         )
-
-
-@pytest.mark.parametrize(
-    ("limit", "stride"),
-    [
-        # 64 words of 10 bytes, a document each, in rows of 22 bytes and a line's end.
-        (640, 1),
-        (639, 2),
-        (319, 4),
-        (160, 4),
-        (159, 8),
-    ],
-)
-def test_too_many_distinct_words_are_halved_until_they_fit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int, stride: int,
-    caplog: pytest.LogCaptureFixture,
-) -> None:  # fmt: skip
-    texts = [f"{number:010}" for number in range(64)]
-    write_rows(tmp_path / "c.jsonl", [{"text": text} for text in texts])
-    monkeypatch.setattr(tokenizer_module, "DISTINCT_BYTES", limit)
-    assert list(training_texts(tmp_path / "c.jsonl")) == texts[::stride]
-    assert (f"learned from 1 in {stride} documents of c.jsonl" in caplog.text) == (stride > 1)
-
-
-def test_words_that_repeat_are_all_learned_from(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    texts = ["the cat sat on", "the mat and sat"] * 50
-    write_rows(tmp_path / "c.jsonl", [{"text": text} for text in texts])
-    monkeypatch.setattr(tokenizer_module, "DISTINCT_BYTES", 17)  # the, cat, sat, on, mat, and
-    assert list(training_texts(tmp_path / "c.jsonl")) == texts
-
-
-def test_one_huge_document_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_rows(tmp_path / "c.jsonl", [{"text": "abc" * 100}])
-    monkeypatch.setattr(tokenizer_module, "DISTINCT_BYTES", 10)
-    assert list(training_texts(tmp_path / "c.jsonl")) == ["abc" * 100]
 
 
 def test_messages_are_encoded_as_the_template_renders_them(tokenizer: Any) -> None:
@@ -275,5 +236,5 @@ def test_completion_of_messages_is_one_assistant_message(tokenizer: Any) -> None
 
 def test_decoding_stops_at_eos_and_shows_stray_special_tokens(tokenizer: Any) -> None:
     ids = encode_texts(tokenizer, ["the cat"])[0]
-    assert decode_completion(tokenizer, [*ids, 1, 5, 6, 0]) == "the cat"
-    assert decode_completion(tokenizer, [*ids, 3]) == "the cat<|user|>"
+    assert decode_completion(tokenizer, [*ids, 1, 5, 6, 0], "") == "the cat"
+    assert decode_completion(tokenizer, [*ids, 3], "") == "the cat<|user|>"

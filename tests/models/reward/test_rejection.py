@@ -90,7 +90,7 @@ def test_the_best_whole_completion_of_each_prompt_is_chosen(
         for place, prompt in enumerate(prompts):
             found = []
             for one in completions[place * SAMPLES : (place + 1) * SAMPLES]:
-                text = decode_completion(tokenizer, one.token_ids)
+                text = decode_completion(tokenizer, one.token_ids, prompt)
                 if one.finished and text:
                     score = score_sequences(judge, [[*encoded[place], *one.token_ids]])
                     found.append((float(score), text))
@@ -185,7 +185,9 @@ def test_without_a_whole_completion_there_is_nothing_to_learn(
     write_rows(tmp_path / "none.jsonl", [])
     with pytest.raises(DataError, match=r"none\.jsonl holds no prompts"):
         run(folder, tmp_path, tmp_path / "none.jsonl")
-    monkeypatch.setattr(rejection, "decode_completion", lambda tokenizer, ids: "")
+    monkeypatch.setattr(
+        rejection, "decode_completions", lambda tokenizer, ids, asked: [""] * len(ids)
+    )
     with pytest.raises(DataError, match=r"all 168 completions of 7 prompts were cut"):
         run(folder, tmp_path)
 

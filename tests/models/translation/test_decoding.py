@@ -45,14 +45,14 @@ def test_as_many_beams_as_tokens_find_the_most_probable_translation(
     vocab, eos = len(tokenizer), tokenizer.eos_token_id
     begun = torch.tensor([[eos, token] for token in range(vocab)])
     wanted = []
-    for ids in encode_completions(tokenizer, SOURCES):
+    for source, ids in zip(SOURCES, encode_completions(tokenizer, SOURCES), strict=True):
         rows = torch.tensor([ids]).expand(vocab, -1)
         logprobs = search(input_ids=rows, decoder_input_ids=begun).logits.log_softmax(-1)
         pairs = logprobs[0, 0, :, None] + logprobs[:, 1]  # (first, second)
         pairs[eos] = float("-inf")
         pairs[eos, eos] = logprobs[0, 0, eos]  # it ends at once
         first, second = divmod(int(pairs.argmax()), vocab)
-        wanted.append(decode_completion(tokenizer, [first, second]))
+        wanted.append(decode_completion(tokenizer, [first, second], source))
     config = DecodingConfig(beams=vocab, max_tokens=2, length_penalty=0.0)
     assert translate_texts(search, tokenizer, SOURCES, config, seed=0) == wanted
     greedy = config.model_copy(update={"beams": 1})
