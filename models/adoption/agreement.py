@@ -60,4 +60,4 @@ def _stops(model: Any) -> set[int]:
     for settings in (model.config, getattr(model, "generation_config", None)):
         ids = getattr(settings, "eos_token_id", None)
         found |= set(ids) if isinstance(ids, list | tuple) else {ids}
-    return found - {None}
+    return {one for one in found if one is not None}
