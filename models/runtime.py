@@ -82,4 +82,5 @@ def computes_mixed(device: str, precision: Precision) -> bool:
 def _has_bfloat16(device: str) -> bool:
     import torch
 
-    return device.startswith("cuda") and torch.cuda.is_bf16_supported()
+    # Before Ampere torch has it by emulation, many times slower than float32.
+    return device.startswith("cuda") and torch.cuda.is_bf16_supported(including_emulation=False)

@@ -152,7 +152,7 @@ def _attend(
     if decoding is not None:
         decoding.fill(layer, key, value)
     dtype = computed_in(query)  # float32 weights under autocast leave queries and keys in float32
-    if query.is_cuda and dtype in (torch.bfloat16, torch.float16) and not dropout and not softcap:
+    if not dropout and not softcap and _flash_takes(query, value, dtype):
         longest = max_length_q or int(cu_seq_lens_q.diff().max())
         halves = (query.to(dtype), key.to(dtype), value.to(dtype))
         return _flash(halves, cu_seq_lens_q, longest, scaling, sliding_window), None
@@ -161,15 +161,9 @@ def _attend(
 
 
 def _per_length(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    lengths: list[int],
-    dropout: float,
-    scaling: float | None,
-    sliding_window: int | None,
-    softcap: float | None,
-) -> torch.Tensor:
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, lengths: list[int],
+    dropout: float, scaling: float | None, sliding_window: int | None, softcap: float | None,
+) -> torch.Tensor:  # fmt: skip
     """One call of SDPA for each run of equal lengths; (1, tokens, heads, head)."""
     runs = [(length, len(list(run))) for length, run in groupby(lengths)]
     sizes = [length * count for length, count in runs]
@@ -197,22 +191,16 @@ def _per_length(
 
 
 def _capped(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    mask: torch.Tensor | None,
-    scaling: float | None,
-    softcap: float,
-) -> torch.Tensor:
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None,
+    scaling: float | None, softcap: float,
+) -> torch.Tensor:  # fmt: skip
     """Attention with softly capped scores, causal where no mask is given; (rows, q, heads, head).
 
     Source: Gemma Team, Gemma 2 (2024), section 2: softcap * tanh(scores / softcap).
     """
     rows, heads, length, size = query.shape
     scale = size**-0.5 if scaling is None else scaling
-    grouped = query.reshape(
-        rows, key.shape[1], -1, length, size
-    )  # (rows, kv heads, group, q, head)
+    grouped = query.reshape(rows, key.shape[1], -1, length, size)  # (rows, kv, group, q, head)
     scores = torch.matmul(grouped, key[:, :, None].transpose(3, 4)) * scale
     scores = softcap * torch.tanh(scores / softcap)
     seen = torch.ones(scores.shape[-2:], dtype=torch.bool, device=query.device)
@@ -228,6 +216,15 @@ def _window_mask(length: int, window: int, device: torch.device) -> torch.Tensor
     steps = torch.arange(length, device=device)
     back = steps[:, None] - steps
     return (back >= 0) & (back < window)
+
+
+def _flash_takes(query: torch.Tensor, value: torch.Tensor, dtype: torch.dtype) -> bool:
+    """Whether FlashAttention has a kernel: in half precision, on NVIDIA's Ampere and later."""
+    size = query.shape[-1]
+    fits = size == value.shape[-1] and size % 8 == 0 and size <= 256
+    if not query.is_cuda or dtype not in (torch.bfloat16, torch.float16) or not fits:
+        return False
+    return torch.cuda.get_device_capability(query.device) >= (8, 0)
 
 
 def _flash(

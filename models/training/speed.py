@@ -15,6 +15,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from models.language.config import SamplingConfig
 from models.language.generation import sample_completions
+from models.runtime import computes_mixed
 
 BATCH, BLOCK = 16, 64
 SAMPLED_ROWS, SAMPLED_TOKENS = 64, 16
@@ -88,8 +89,8 @@ def measure_speeds(
 
 def _half(device: str) -> Any:
     """As trainers compute where precision is left open."""
-    on_gpu = device.startswith("cuda") and torch.cuda.is_bf16_supported()
-    return torch.autocast("cuda", dtype=torch.bfloat16) if on_gpu else nullcontext()
+    mixed = computes_mixed(device, "auto")
+    return torch.autocast("cuda", dtype=torch.bfloat16) if mixed else nullcontext()
 
 
 def _fastest(step: Callable[[], None], device: str) -> float:

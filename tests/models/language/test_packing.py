@@ -147,23 +147,29 @@ class OnGPU(torch.Tensor):
 
 
 @pytest.mark.parametrize(
-    ("weights", "mixed", "reached"),
+    ("weights", "mixed", "sizes", "capability", "reached"),
     [
-        (torch.bfloat16, False, True),
-        (torch.float32, True, True),  # queries and keys stay in float32 behind RoPE
-        (torch.float32, False, False),
+        (torch.bfloat16, False, (8, 8), (8, 0), True),
+        (torch.float32, True, (8, 8), (9, 0), True),  # queries and keys stay so behind RoPE
+        (torch.float32, False, (8, 8), (8, 0), False),
+        (torch.bfloat16, False, (8, 8), (7, 5), False),  # a T4
+        (torch.bfloat16, False, (20, 20), (8, 0), False),
+        (torch.bfloat16, False, (512, 512), (8, 0), False),
+        (torch.bfloat16, False, (24, 16), (8, 0), False),  # as DeepSeek's
     ],
 )
 def test_half_precision_on_a_gpu_reaches_flash_attention(
-    weights: torch.dtype, mixed: bool, reached: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    weights: torch.dtype, mixed: bool, sizes: tuple[int, int], capability: tuple[int, int],
+    reached: bool, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     seen: list[Any] = []
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     monkeypatch.setattr(packing, "_flash", lambda *given: seen.append(given) or given[0][0])
-    one = torch.randn(1, 2, 5, 8, dtype=weights).as_subclass(OnGPU)
+    key, value = (torch.randn(1, 2, 5, n, dtype=weights).as_subclass(OnGPU) for n in sizes)
     layer = torch.nn.Module()
     layer.layer_idx = 0  # type: ignore[assignment]
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=mixed):
-        packing._attend(layer, one, one, one, None, cu_seq_lens_q=torch.tensor([0, 3, 5]))
+        packing._attend(layer, key, key, value, None, cu_seq_lens_q=torch.tensor([0, 3, 5]))
     assert bool(seen) is reached
     if reached:
         (tensors, boundaries, longest, *_) = seen[0]
