@@ -133,14 +133,11 @@ def annotate(axes: Any, text: str, at: tuple[float, float], offset: Any, **style
 def add_run_legend(
     figure: Any, labels: Sequence[str], *, sft: bool = False, common: str = ""
 ) -> None:
-    """Name the runs by their colours below the panels; no dollar sign starts a formula."""
+    """Name the runs by their colours below the panels."""
     lines = list(zip(RUN_COLOURS, labels, strict=False))
     lines += [(INK, common)] if common else []
     lines += [(QUIET, "their SFT model")] if sft else []
-    handles = [
-        legend_entry(f"{label:.95}".replace("$", r"\$"), color=colour, linewidth=3)
-        for colour, label in lines
-    ]
+    handles = [legend_entry(f"{label:.95}", color=colour, linewidth=3) for colour, label in lines]
     figure.legend(
         handles=handles, loc="outside lower left", fontsize=10, frameon=False, labelcolor=INK
     )
