@@ -18,6 +18,7 @@ from tasks.reports.style import (
     QUIET,
     RUN_COLOURS,
     legend_entry,
+    mean_in_words,
     new_figure,
     save_png,
     say_empty,
@@ -176,7 +177,7 @@ def _draw_spread(
     for row, (name, colour, values) in enumerate(finite):
         at = values.mean(), highest * (1 + 0.085 * (len(finite) - row))
         axes.plot(*at, "D", color=colour, markersize=6)
-        text = f"{name} {values.mean():.3g}".replace("-", "−")
+        text = f"{name} {mean_in_words(values.mean())}"
         annotate(axes, text, at, (-8, 0), ha="right", va="center", fontsize=9.5, color=colour)
     axes.set_title("◆ mean", fontsize=10, loc="right", color=QUIET)
     return None
