@@ -21,6 +21,9 @@ from tasks.data.inspection.records import TokenLimits
 LOOKED_AT = 60
 """Rows of which those to show are chosen, so that a rare cut is among them."""
 
+POSITIONS = ("max_position_embeddings", "n_positions")
+"""What a model's context is called in config.json; the second is GPT-2's."""
+
 _WORD = re.compile(r"\s*\S+|\s+")
 
 
@@ -121,7 +124,9 @@ def open_reader(
     complete_tokenizer(tokenizer)
     context = int(tokenizer.model_max_length)
     if (folder / "config.json").is_file():
-        context = min(context, read_json(folder / "config.json")["max_position_embeddings"])
+        config = read_json(folder / "config.json")
+        stated = [config.get(name) for name in POSITIONS]
+        context = min([context, *(one for one in stated if isinstance(one, int))])
     return Reader(
         name=name,
         folder=folder,

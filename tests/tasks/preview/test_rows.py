@@ -1,5 +1,6 @@
 """Which rows are chosen, and that their pieces are the tokens of training."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from models.language.config import SamplingConfig, TokenizerConfig
 from models.language.tokenizer import encode_completion, encode_prompt, train_tokenizer
 from models.reward.config import RewardStageConfig
-from models.rows import write_rows
+from models.rows import write_json, write_rows
 from models.training.config import SFTStageConfig
 from tasks.preview.rows import Reader, open_reader, show_rows
 
@@ -52,6 +53,21 @@ def test_limits_are_the_smaller_of_config_and_context(reader: Reader) -> None:
         "preferences": 60,
         "prompts": 30,  # 64 tokens of completion do not fit: half of the context
     }
+
+
+@pytest.mark.parametrize(
+    ("config", "context"),
+    [({"max_position_embeddings": 50}, 50), ({"n_positions": 40}, 40), ({}, 60)],
+)
+def test_context_is_what_the_config_states_under_any_name(
+    config: dict[str, int], context: int, reader: Reader, tmp_path: Path
+) -> None:
+    """As GPT-2's, whose config.json has no `max_position_embeddings`."""
+    shutil.copytree(reader.folder, tmp_path / "model")
+    write_json(tmp_path / "model" / "config.json", {"model_type": "gpt2", **config})
+    sft, reward, sampling = SFTStageConfig(), RewardStageConfig(), SamplingConfig()
+    found = open_reader(tmp_path / "model", "mine", sft=sft, reward=reward, sampling=sampling)
+    assert found.context == context
 
 
 def test_pieces_are_the_tokens_that_training_uses(reader: Reader, tmp_path: Path) -> None:
