@@ -18,7 +18,7 @@ from tasks.comparison.statistics import (
     win_rate,
     win_rates,
 )
-from tasks.comparison.tables import differences, label_runs, short_differences
+from tasks.comparison.tables import compile_contents, differences, label_runs, short_differences
 
 GOLD = {"gold": "gold", "score": "reward/a"}
 
@@ -77,6 +77,16 @@ def test_short_differences_name_the_group_where_the_last_word_is_not_enough() ->
         "sft.epochs 1, reward.epochs 1",
         "sft.epochs 2, reward.epochs 3",
     ]
+
+
+def test_samples_are_shown_with_the_score_of_every_judge() -> None:
+    scores = {"gold": 0.5, "judge": 1.0, "vader": -0.25, "reward": 2.0}
+    samples = to_samples(
+        {"model": model, "prompt": "p", "sample": 0, "completion": model, "scores": scores}
+        for model in ("sft", "ppo")
+    )
+    shown = compile_contents([replace(record(), samples=samples)] * 2).samples[0][1].rows
+    assert shown[0] == ("SFT", "sft", "gold 0.50, held-out +1.00, sentiment -0.25, score +2.00")
 
 
 def test_short_differences_stop_after_three() -> None:
