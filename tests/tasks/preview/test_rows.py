@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from models.language.config import SamplingConfig, TokenizerConfig
+from models.language.config import SamplingConfig, TokenizerConfig, Turns
 from models.language.tokenizer import encode_completion, encode_prompt, train_tokenizer
 from models.reward.config import RewardStageConfig
 from models.rows import write_json, write_rows
@@ -113,7 +113,10 @@ def test_without_a_model_the_pieces_are_words(tmp_path: Path) -> None:
     assert [one.text for one in rejected.pieces if one.learned] == ["who", " knows"]
 
 
-def test_without_a_model_every_answer_is_learned_from_but_those_of_weight_0(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("taught", "learned"), [("all", ["d", "f"]), ("last", ["f"])])
+def test_without_a_model_every_answer_is_learned_from_but_those_of_weight_0(
+    taught: Turns, learned: list[str], tmp_path: Path
+) -> None:
     turns = [
         {"role": "user", "content": "a"},
         {"role": "assistant", "content": "b", "weight": 0},
@@ -122,9 +125,10 @@ def test_without_a_model_every_answer_is_learned_from_but_those_of_weight_0(tmp_
         {"role": "user", "content": "e"},
     ]
     given = {"prompt": turns, "completion": [{"role": "assistant", "content": "f"}]}
-    (shown,) = show_rows(folder(tmp_path, [given], "demonstrations"), "demonstrations", 10, None)
+    data = folder(tmp_path, [given], "demonstrations")
+    (shown,) = show_rows(data, "demonstrations", 10, None, taught)
     (side,) = shown.sides
-    assert [piece.text for piece in side.pieces if piece.learned] == ["d", "f"]
+    assert [piece.text for piece in side.pieces if piece.learned] == learned
 
 
 def test_held_out_rows_are_shown_where_there_are_no_others(tmp_path: Path) -> None:
