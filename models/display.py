@@ -32,7 +32,7 @@ def one_line(foreign: object, characters: int = 300) -> str:
 
 def hide_passwords(text: str) -> str:
     """A text without the passwords of the addresses in it."""
-    return re.sub(r"(://[^:/@\s]*):[^@\s]+@", r"\1:***@", text)
+    return re.sub(r"""(://[^:/@\s]*):[^@\s]+@([^@/\s"',]*@)*""", r"\1:***@", text)
 
 
 def _visible(character: str) -> str:

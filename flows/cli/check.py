@@ -22,7 +22,7 @@ from flows.cli.terminal import as_text, refusals, say
 from flows.fields import given_fields, validated
 from flows.parameters import PipelineParameters
 from models.errors import DataError, ParameterError, QuartetError
-from models.language.config import SamplingConfig
+from models.language.config import SamplingConfig, Turns
 from models.reward.config import RewardStageConfig
 from models.training.config import SFTStageConfig
 from tasks.data.config import DataConfig
@@ -72,12 +72,13 @@ def check(
         config = validated(
             DataConfig, {**fields.get("data", {}), "source": "sources", "preferences": "given"}
         )
+        turns = validated(SFTStageConfig, fields.get("sft", {})).turns
     try:
         with contextlib.ExitStack() as stack:
             given = _recognised(options["sources"], options["as"], config)
             reader = _open_model(options["model"], fields, stack)
             scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="quartet-"))
-            wrong = _look(given, config, reader, Path(scratch), options["out"])
+            wrong = _look(given, config, reader, Path(scratch), options["out"], turns)
     except ParameterError as error:
         say(f"quartet: {error}", err=True)
         raise typer.Exit(2) from error
@@ -130,6 +131,7 @@ def _look(
     reader: "Reader | None",
     folder: Path,
     out: Path | None,
+    turns: Turns,
 ) -> bool:
     """Prepare the data, print what was found, and say whether training on them would be wrong."""
     from flows.cli.check_report import print_counts, print_findings, print_sources
@@ -152,7 +154,7 @@ def _look(
     say()
     print_counts(report)
     say()
-    _print_rows(report, folder, reader)
+    _print_rows(report, folder, reader, turns)
     if out is not None:
         _write_page(folder, out)
     return _print_verdict(findings)
@@ -169,13 +171,15 @@ def _print_verdict(findings: "Sequence[Finding]") -> bool:
     return bool(wrong)
 
 
-def _print_rows(report: "PreparationReport", folder: Path, reader: "Reader | None") -> None:
+def _print_rows(
+    report: "PreparationReport", folder: Path, reader: "Reader | None", turns: Turns
+) -> None:
     from flows.cli.rows import print_rows
     from tasks.preview.rows import show_rows
 
     names = [one.name for one in report.collections if one.train + one.heldout]
     counts = {name: len(range(at, ROWS, len(names))) for at, name in enumerate(names)}
-    rows = [row for name in names for row in show_rows(folder, name, counts[name], reader)]
+    rows = [row for name in names for row in show_rows(folder, name, counts[name], reader, turns)]
     print_rows(rows, "token" if reader else "word")
     if reader is None:
         say("These are words; --model NAME shows tokens, what is cut, and what a template adds.")

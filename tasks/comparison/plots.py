@@ -18,6 +18,7 @@ from tasks.reports.style import (
     QUIET,
     RUN_COLOURS,
     legend_entry,
+    mean_in_words,
     new_figure,
     save_png,
     say_empty,
@@ -133,14 +134,11 @@ def annotate(axes: Any, text: str, at: tuple[float, float], offset: Any, **style
 def add_run_legend(
     figure: Any, labels: Sequence[str], *, sft: bool = False, common: str = ""
 ) -> None:
-    """Name the runs by their colours below the panels; no dollar sign starts a formula."""
+    """Name the runs by their colours below the panels."""
     lines = list(zip(RUN_COLOURS, labels, strict=False))
     lines += [(INK, common)] if common else []
     lines += [(QUIET, "their SFT model")] if sft else []
-    handles = [
-        legend_entry(f"{label:.95}".replace("$", r"\$"), color=colour, linewidth=3)
-        for colour, label in lines
-    ]
+    handles = [legend_entry(f"{label:.95}", color=colour, linewidth=3) for colour, label in lines]
     figure.legend(
         handles=handles, loc="outside lower left", fontsize=10, frameon=False, labelcolor=INK
     )
@@ -179,7 +177,7 @@ def _draw_spread(
     for row, (name, colour, values) in enumerate(finite):
         at = values.mean(), highest * (1 + 0.085 * (len(finite) - row))
         axes.plot(*at, "D", color=colour, markersize=6)
-        text = f"{name} {values.mean():.3g}".replace("-", "−")
+        text = f"{name} {mean_in_words(values.mean())}"
         annotate(axes, text, at, (-8, 0), ha="right", va="center", fontsize=9.5, color=colour)
     axes.set_title("◆ mean", fontsize=10, loc="right", color=QUIET)
     return None

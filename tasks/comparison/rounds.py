@@ -93,6 +93,7 @@ def _row(one: Round, inputs: Mapping[str, Path]) -> dict[str, Any]:
         "sampled_by": one.sampled_by,
         "judge": verdict.judge,
         "accepted": outcome.accepted,
+        "verdict": outcome.word,
         "headline": outcome.headline,
         "reasons": outcome.reasons,
         "promoted": one.promoted,

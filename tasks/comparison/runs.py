@@ -208,8 +208,11 @@ def _curves(
 def _notes(
     status: str, judged: bool, sampled: bool, stages: Mapping[str, Mapping[str, str]]
 ) -> list[str]:
-    removed = {words: stage for stage, tags in stages.items() if (words := in_words(tags))}
-    notes = [f"{words} ({stage})" for words, stage in removed.items()]
+    removed: dict[str, list[str]] = {}
+    for stage, tags in stages.items():
+        if words := in_words(tags):
+            removed.setdefault(words, []).append(stage)
+    notes = [f"{words} ({', '.join(those)})" for words, those in removed.items()]
     if status != "FINISHED":
         notes.append(f"its status is {status.lower()}")
     if not judged:

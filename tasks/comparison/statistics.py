@@ -158,18 +158,19 @@ def choose_best(records: Sequence[RunRecord]) -> Best:
     that decided on them all.
 
     It is not sure while another accepted run's interval overlaps, unless the two policies' direct
-    comparison on the same prompts, which is the sharper test, lies above one half.
+    comparison on the same prompts, which is the sharper test, lies above one half, at equal length
+    where the gains are.
     """
     accepted = [index for index, record in enumerate(records) if record.verdict == "accepted"]
     trusted = _trusted([records[index] for index in accepted])
     judge = same_judge([records[index] for index in accepted], trusted)
     sure: dict[int, Interval] = {}
-    measure = JUDGES.get(judge or "", "")
-    for name, said in ((f"{judge}_controlled", f"{measure} at equal length"), (judge, measure)):
+    measure, at_equal = JUDGES.get(judge or "", ""), ""
+    for name, said in ((f"{judge}_controlled", " at equal length"), (judge, "")):
         gains = {index: gain_of(records[index], str(name)) for index in accepted}
         sure = {index: gain for index, gain in gains.items() if gain is not None}
         if len(sure) == len(accepted):
-            measure = said
+            at_equal = said
             break
     if not accepted:
         evaluated = any(record.verdict for record in records)
@@ -179,7 +180,7 @@ def choose_best(records: Sequence[RunRecord]) -> Best:
     elif len(sure) < len(accepted):
         why = "an accepted run's gain has no interval to compare"
     else:
-        return _weigh(records, sure, measure, (str(judge),))
+        return _weigh(records, sure, f"{measure}{at_equal}", (str(judge),), at_equal)
     return Best(index=None, sentence=f"No winner: {why}.")
 
 
@@ -225,24 +226,40 @@ def _weigh(
     gains: Mapping[int, Interval],
     judge: str,
     among: Sequence[str],
+    at_equal: str,
 ) -> Best:
     """Choose among gains; those over different SFT models are settled head to head alone."""
+
+    def direct(first: int, second: int) -> Interval:
+        found = head_to_head(records, first, second, among)
+        return found.controlled if at_equal else found.rate
+
     leader = max(gains, key=lambda index: gains[index].low)
-    name, measured = letter(leader), f"gain over SFT of {gains[leader]} by the {judge}"
     same_start = len({records[index].sft for index in gains}) == 1
+    if not same_start:
+        beats_all = (
+            one for one in gains if all(direct(one, two).low > 0.5 for two in gains.keys() - {one})
+        )
+        leader = next(beats_all, leader)
+    name, measured = letter(leader), f"gain over SFT of {gains[leader]} by the {judge}"
     doubts = []
     for index in sorted(gains.keys() - {leader}):
-        direct = head_to_head(records, leader, index, among)
+        rate = direct(leader, index)
         apart = same_start and gains[leader].low > gains[index].high
-        if not apart and not direct.rate.low > 0.5:
+        if not apart and not rate.low > 0.5:
             why = "overlaps" if same_start else "is over another SFT model"
-            known = math.isfinite(direct.rate.mean)
-            head = f"; head to head {name} wins {percent(direct.rate)}" if known else ""
+            known = math.isfinite(rate.mean)
+            head = f"; head to head{at_equal} {name} wins {percent(rate)}" if known else ""
             doubts.append(f"{letter(index)}'s {gains[index]} {why}{head}")
     if doubts:
         sentence = f"No winner: {name} has the surest {measured}, but {', and '.join(doubts)}"
     elif len(gains) == 1:
         sentence = f"{name} is best: it alone was accepted, with a {measured}"
+    elif not same_start:
+        sentence = (
+            f"{name} is best: accepted, with a {measured}, and it wins head to head{at_equal} "
+            "against every other accepted run"
+        )
     else:
         sentence = f"{name} is best: accepted, with the highest sure {measured}"
     for verdict, became in LOST.items():

@@ -218,7 +218,12 @@ def _samples(records: Sequence[RunRecord]) -> tuple[list[tuple[str, Table]], int
 
 
 def _cells(who: str, completion: Completion) -> tuple[str, str, str]:
-    forms = {"gold": "gold {:.2f}", "judge_score": "held-out {:+.2f}", "score": "score {:+.2f}"}
+    forms = {
+        "gold": "gold {:.2f}",
+        "judge_score": "held-out {:+.2f}",
+        "vader_score": "sentiment {:+.2f}",
+        "score": "score {:+.2f}",
+    }
     scores = completion.scores
     judged = ", ".join(form.format(scores[name]) for name, form in forms.items() if name in scores)
     return who, completion.text, judged

@@ -21,6 +21,9 @@ from tasks.data.inspection.records import TokenLimits
 LOOKED_AT = 60
 """Rows of which those to show are chosen, so that a rare cut is among them."""
 
+POSITIONS = ("max_position_embeddings", "n_positions")
+"""What a model's context is called in config.json; the second is GPT-2's."""
+
 _WORD = re.compile(r"\s*\S+|\s+")
 
 
@@ -121,7 +124,9 @@ def open_reader(
     complete_tokenizer(tokenizer)
     context = int(tokenizer.model_max_length)
     if (folder / "config.json").is_file():
-        context = min(context, read_json(folder / "config.json")["max_position_embeddings"])
+        config = read_json(folder / "config.json")
+        stated = [config.get(name) for name in POSITIONS]
+        context = min([context, *(one for one in stated if isinstance(one, int))])
     return Reader(
         name=name,
         folder=folder,
@@ -138,7 +143,7 @@ def open_reader(
 
 
 def show_rows(
-    data: Path, collection: Collection, count: int, reader: Reader | None
+    data: Path, collection: Collection, count: int, reader: Reader | None, turns: Turns = "all"
 ) -> list[ShownRow]:
     """Choose rows of a collection and show them, in their order.
 
@@ -149,13 +154,14 @@ def show_rows(
         data: Folder of prepared datasets.
         count: How many.
         reader: Of the model; None: words are shown.
+        turns: Of the assistant, those that demonstrations teach; a reader has its own.
 
     Raises:
         ModelError: The model's chat template cannot be used.
     """
     heldout = not (data / f"{collection}_train.jsonl").stat().st_size
     path = data / f"{collection}_{'heldout' if heldout else 'train'}.jsonl"
-    shown = [_shown(collection, heldout, *row, reader) for row in _spread(path, LOOKED_AT)]
+    shown = [_shown(collection, heldout, *row, reader, turns) for row in _spread(path, LOOKED_AT)]
     left_out = [row for row in shown if row.dropped]
     cut = [row for row in shown if any(side.cut for side in row.sides)]
     chosen = [*cut[: max(count // 3, 1)], *left_out[:1]][:count]
@@ -179,11 +185,16 @@ def _spread(path: Path, count: int) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _shown(
-    collection: Collection, heldout: bool, number: int, row: dict[str, Any], reader: Reader | None
+    collection: Collection,
+    heldout: bool,
+    number: int,
+    row: dict[str, Any],
+    reader: Reader | None,
+    turns: Turns,
 ) -> ShownRow:
     dropped, sides = "", []
     if reader is None:
-        sides = _words(collection, row)
+        sides = _words(collection, row, turns)
     else:
         try:
             sides, dropped = _tokens(collection, row, reader)
@@ -215,10 +226,10 @@ def _tokens(collection: Collection, row: dict[str, Any], reader: Reader) -> tupl
     ], view.dropped
 
 
-def _words(collection: Collection, row: dict[str, Any]) -> list[Side]:
+def _words(collection: Collection, row: dict[str, Any], turns: Turns) -> list[Side]:
     if collection == "corpus":
         return [Side(name="text", pieces=_split(row["text"], learned=True))]
-    prompt = _turns(row["prompt"], learned=collection == "demonstrations")
+    prompt = _turns(row["prompt"], learned=collection == "demonstrations" and turns == "all")
     if collection == "prompts":
         return [Side(name="prompt", pieces=prompt)]
     columns = ("completion",) if collection == "demonstrations" else ("chosen", "rejected")

@@ -21,7 +21,7 @@ from models.evaluation.result import (
 from models.evaluation.wording import bullet_list, judge_name, verdict_word
 from models.statistics.intervals import Interval
 from tasks.reports.length_plot import plot_gain_against_length
-from tasks.reports.style import CELL, cell, number, table, with_interval
+from tasks.reports.style import CELL, cell, gain_text, number, table, with_interval
 from tasks.reports.training import plot_distributions, plot_loss_curves, plot_score_against_kl
 from tasks.reports.win_rates import win_rate_text
 from tasks.results.curves import read_history
@@ -133,13 +133,13 @@ def _gains_table(record: EvaluationResult, model: str, names: tuple[str, str]) -
     rows = []
     for name, one in record.measures[model].items():
         label, digits = LABELS.get(name, (cell(name, CELL), 3))
-        gain = str(comparison.gains[name]) if name in comparison.gains else "–"
+        unknown = Interval(mean=math.nan)
+        gain = gain_text(comparison.gains.get(name, unknown))
         factor = comparison.ratios.get(f"{name}_ratio", math.nan)
         if math.isfinite(factor):
             gain += f" (× {factor:.2f})"
         baseline = record.measures[record.baseline][name].mean
-        controlled = comparison.controlled.get(name, Interval(mean=math.nan))
-        equal = str(controlled) if math.isfinite(controlled.mean) else "–"
+        equal = gain_text(comparison.controlled.get(name, unknown))
         rows.append((label, number(baseline, digits), number(one.mean, digits), gain, equal))
     order = list(dict.fromkeys(label for label, _ in LABELS.values()))
     rows.sort(key=lambda row: order.index(row[0]) if row[0] in order else len(order))
@@ -168,8 +168,9 @@ def _legend(record: EvaluationResult) -> str:
     return (
         f"Measured on {record.prompts} prompts{few}, {record.samples_per_prompt} samples of each "
         "model per prompt, drawn with the same random seeds. In brackets: 95% intervals by a "
-        "bootstrap that resamples prompts; numbers without brackets pool all samples. Lengths in "
-        f"tokens are each model's own tokens.{kl}"
+        "bootstrap that resamples prompts, at equal length and ending by a regression over them; "
+        "numbers without brackets pool all samples. Lengths in tokens are each model's own "
+        f"tokens.{kl}"
     )
 
 

@@ -151,7 +151,7 @@ def numbers(record: Record) -> list[str]:
     """The key metrics in words, without their group."""
     return [
         f"{name.split('/')[-1]} {value:,.0f}"
-        if value == round(value)
+        if float(value).is_integer()
         else f"{name.split('/')[-1]} {value:.4g}"
         for name, value in record.metrics.items()
     ]

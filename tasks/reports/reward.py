@@ -12,7 +12,7 @@ from models.reward.endings import NEARLY_ALL, TOKENS, Endings
 from models.reward.quality import PairQuality, Weakness
 from models.rows import read_json
 from models.statistics.intervals import Interval
-from tasks.reports.style import table
+from tasks.reports.style import gain_text, table
 from tasks.run.spec import Page, Result
 
 JUDGES = {"gold": ("gold judge", "0 to 1"), "judge": ("held-out reward model", "its score")}
@@ -188,8 +188,9 @@ def _endings(results: Mapping[str, Any]) -> str:
         (f"end by themselves within {found.limit} tokens (share)", _share(found.ended)),
         ("length (tokens)", f"{found.length.mean:.1f} [{found.length.low:.1f}, "
                             f"{found.length.high:.1f}]"),
-        (f"score of {TOKENS} tokens more, if both end or both are cut", _gain(found.per_tokens)),
-        ("score of ending rather than being cut, if both are as long", _gain(found.for_ending)),
+        (f"score of {TOKENS} tokens more, if both end or both are cut",
+         gain_text(found.per_tokens)),
+        ("score of ending rather than being cut, if both are as long", gain_text(found.for_ending)),
     ]  # fmt: skip
     return table(("the SFT model's completions, compared within prompts", "[95%]"), rows)
 
@@ -208,10 +209,6 @@ def _best_of_n(judge: str, unit: str, curve: BestOfN) -> str:
         + (f", {curve.realised:.0%} of the possible gain.\n\n" if curve.realised > 0 else ".\n\n")
         + table(header, rows, text_columns=0)
     )
-
-
-def _gain(value: Interval) -> str:
-    return str(value) if math.isfinite(value.mean) else "–"
 
 
 def _share(value: Interval) -> str:

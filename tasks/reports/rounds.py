@@ -17,10 +17,12 @@ from tasks.reports.style import (
     ORANGE,
     QUIET,
     cell,
+    gain_text,
     new_figure,
     save_png,
     style_axes,
     table,
+    with_interval,
 )
 from tasks.run.spec import Page, Result
 
@@ -61,7 +63,7 @@ def rounds_page(result: Result, plots: Path) -> Page:
         )
     rejected = [row for row in rows if not row["accepted"]]
     parts += [
-        f"Round {row['round']} was rejected, so its policy samples for no later round: "
+        f"Round {row['round']}: {row['verdict']}, so its policy samples for no later round: "
         f"{cell(' '.join(row['reasons']), 4 * CELL)}"
         for row in rejected
     ]
@@ -70,7 +72,7 @@ def rounds_page(result: Result, plots: Path) -> Page:
         markdown="\n\n".join(parts),
         pictures=[plots / PICTURE],
         on_pipeline=True,
-        tags={"quartet.verdict": "accepted" if rows[-1]["accepted"] else "rejected"},
+        tags={"quartet.verdict": rows[-1]["verdict"]},
     )
 
 
@@ -80,11 +82,11 @@ def _cells(row: Mapping[str, Any]) -> tuple[object, ...]:
     return (
         row["round"],
         sampler,
-        "accepted" if row["accepted"] else "rejected",
+        row["verdict"],
         row["promoted"] or "–",
         f"{row['labels']:,.0f}",
-        str(_interval(row["gain"])),
-        f"{rate.mean:.3f} [{rate.low:.3f}, {rate.high:.3f}]",
+        gain_text(_interval(row["gain"])),
+        with_interval(rate, 3),
     )
 
 
@@ -107,9 +109,9 @@ def plot_rounds(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
             place, mean = row["round"], 100 * rate.mean
             low, high = (100 * end if math.isfinite(end) else mean for end in (rate.low, rate.high))
             axes.plot([place, place], [low, high], color=colour, linewidth=2.5)
-            named = "_" if at else "accepted" if accepted else "rejected"  # once in the legend
+            named = "_" if at else "accepted" if accepted else "not accepted"  # once in the legend
             axes.plot([place], [mean], "o", color=colour, markersize=8, label=named)
-            if len(rows) <= FEW_ROUNDS:
+            if len(rows) <= FEW_ROUNDS and math.isfinite(mean):
                 axes.annotate(
                     f"{mean:.0f}%", (place, high), (0, 5), textcoords="offset points",
                     ha="center", fontsize=10, color=INK,
@@ -118,8 +120,8 @@ def plot_rounds(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     axes.set_xticks(numbers)
     axes.set_xlim(min(numbers) - 0.6, max(numbers) + 0.6)
     ends = [100 * end for one in rates for end in (one.low, one.high, one.mean)]
-    ends = [one for one in ends if math.isfinite(one)]
-    axes.set_ylim(max(0.0, min(40.0, *ends) - 5), min(102.0, max(60.0, *ends) + 6))
+    ends = [40.0, 60.0, *(one for one in ends if math.isfinite(one))]
+    axes.set_ylim(max(0.0, min(ends) - 5), min(102.0, max(ends) + 6))
     axes.grid(False, axis="x")
     figure.legend(loc="outside lower center", ncols=2, fontsize=10, frameon=False, labelcolor=INK)
     save_png(figure, path)

@@ -131,6 +131,16 @@ def with_interval(interval: Interval | None, digits: int) -> str:
     return f"{text} [{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
 
 
+def gain_text(gain: Interval) -> str:
+    """A gain with signs and its interval, or a dash where there is none."""
+    return str(gain) if math.isfinite(gain.mean) else "–"
+
+
+def mean_in_words(mean: float) -> str:
+    """A mean of a picture's samples: three digits or, of a large one, all before the point."""
+    return (f"{mean:,.0f}" if abs(mean) >= 99.95 else f"{mean:#.3g}").replace("-", "−")
+
+
 def number(value: float, digits: int) -> str:
     """A number, or a dash where there is none."""
     return f"{value:.{digits}f}" if math.isfinite(value) else "–"

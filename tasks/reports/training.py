@@ -22,6 +22,7 @@ from tasks.reports.style import (
     QUIET,
     add_legend,
     add_title,
+    mean_in_words,
     new_figure,
     save_png,
     say_empty,
@@ -216,7 +217,7 @@ def _draw_histogram(
 ) -> None:
     weights = np.full(len(values), 100 / len(values))
     mean = float(values.mean())
-    label = f"{label} (dashed: mean {mean:#.3g})".replace("-", "−")
+    label = f"{label} (dashed: mean {mean_in_words(mean)})"
     axes.hist(values, bins=edges, weights=weights, color=colour, alpha=0.35, label=label)
     axes.hist(values, bins=edges, weights=weights, color=colour, histtype="step", linewidth=1.6)
     axes.axvline(mean, color=colour, linewidth=1.8, linestyle="--")

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
+from models.display import hide_passwords
 from tasks.escaping import code_span, for_markdown, for_terminal, from_markdown
 
 ORDERS = {
@@ -94,6 +95,20 @@ def test_markdown_is_any_text_and_comes_back(text: str) -> None:
     assert kinds(escaped) <= {"paragraph_open", "paragraph_close", "inline", "text", "text_special"}
     assert visible(MARKDOWN.render(escaped)) == line
     assert from_markdown(escaped) == line
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("http://me:secret@host:5000/x", "http://me:***@host:5000/x"),
+        ("http://me:sec@ret@host/a@b", "http://me:***@host/a@b"),
+        ("redis://:se/cret@host and http://a:b@c.", "redis://:***@host and http://a:***@c."),
+        ('{"at": "http://a:b@c", "mail": "x@y"}', '{"at": "http://a:***@c", "mail": "x@y"}'),
+        ("http://host:80/a", "http://host:80/a"),
+    ],
+)
+def test_passwords_of_addresses_are_hidden_whole(text: str, shown: str) -> None:
+    assert hide_passwords(text) == shown
 
 
 def test_markdown_is_cut_before_it_is_escaped() -> None:

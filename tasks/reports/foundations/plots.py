@@ -73,10 +73,13 @@ def plot_understanding(rows: Rows, path: Path) -> None:
             axes.axhline(majority, color=INK, linewidth=1.0, linestyle="--", label=label)
         axes.set_xticks(range(len(names)), names)
         axes.grid(False, axis="x")
-    handles, labels = figure.axes[0].get_legend_handles_labels()
+    named: dict[str, Any] = {}  # no panel needs to have all of them
+    for axes in figure.axes:
+        handles, labels = axes.get_legend_handles_labels()
+        named |= dict(zip(labels, handles, strict=True))
     figure.legend(
-        handles, labels, loc="outside lower center", ncols=4, fontsize=10, frameon=False,
-        labelcolor=INK,
+        list(named.values()), list(named), loc="outside lower center", ncols=4, fontsize=10,
+        frameon=False, labelcolor=INK,
     )  # fmt: skip
     save_png(figure, path)
 

@@ -273,6 +273,15 @@ def test_samples_that_are_nowhere_leave_a_note(tracker: Tracker, store: Store) -
     assert [*record.notes] == ["its samples are neither in the store nor in MLflow: no win rates"]
 
 
+def test_every_stage_without_weights_is_named(tracker: Tracker, store: Store) -> None:
+    run_id = start_pipeline(tracker, "one")
+    removed = {"quartet.weights_removed": "2026-11-30"}
+    for stage in ("sft", "reward", "ppo"):
+        start_stage(tracker, run_id, stage, f"d-{stage}", **removed)
+    record = gather(tracker, store, tracker.client.get_run(run_id))
+    assert record.notes[0] == "weights removed on 2026-11-30 (sft, reward, ppo)"
+
+
 @pytest.mark.parametrize("old", [False, True])
 def test_first_completions_of_both_models_stand_side_by_side(tmp_path: Path, old: bool) -> None:
     """In rows of one completion, and in the rows of both models that older evaluations wrote."""

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from tasks.comparison.statistics import (
     win_rate,
     win_rates,
 )
-from tasks.comparison.tables import differences, label_runs, short_differences
+from tasks.comparison.tables import compile_contents, differences, label_runs, short_differences
 
 GOLD = {"gold": "gold", "score": "reward/a"}
 
@@ -76,6 +77,16 @@ def test_short_differences_name_the_group_where_the_last_word_is_not_enough() ->
         "sft.epochs 1, reward.epochs 1",
         "sft.epochs 2, reward.epochs 3",
     ]
+
+
+def test_samples_are_shown_with_the_score_of_every_judge() -> None:
+    scores = {"gold": 0.5, "judge": 1.0, "vader": -0.25, "reward": 2.0}
+    samples = to_samples(
+        {"model": model, "prompt": "p", "sample": 0, "completion": model, "scores": scores}
+        for model in ("sft", "ppo")
+    )
+    shown = compile_contents([replace(record(), samples=samples)] * 2).samples[0][1].rows
+    assert shown[0] == ("SFT", "sft", "gold 0.50, held-out +1.00, sentiment -0.25, score +2.00")
 
 
 def test_short_differences_stop_after_three() -> None:
@@ -277,6 +288,47 @@ def test_gains_over_different_sft_models_are_settled_head_to_head_alone() -> Non
     )
     assert index is None
     assert "is over another SFT model" in sentence
+    index, sentence = best(
+        record(gain=(0.1, 0.05, 0.15), gold=[1.0] * 30 + [0.0] * 10, sft="sft/other"),
+        record(gain=(0.3, 0.2, 0.4), gold=[0.5] * 40),
+    )
+    assert index == 0  # it wins, though the other gained more over a weaker SFT model
+    assert sentence == (
+        "A is best: accepted, with a gain over SFT of +0.100 [+0.050, +0.150] by the gold judge, "
+        "and it wins head to head against every other accepted run."
+    )
+
+
+def test_gains_at_equal_length_are_settled_head_to_head_at_equal_length() -> None:
+    """The first wins most prompts, but only those where it is shorter."""
+    longer = [-4, -3, -2, -1, 1, 2, 3, 4] * 5 + [-5, -4, -3, -2, -6] * 8
+    wins = [(length < 0) is (turn % 9 > 0) for turn, length in enumerate(longer)]
+
+    def run(gain: float, scores: Sequence[float], tokens: Sequence[int]) -> RunRecord:
+        ends = {"": 0.0, "_low": -0.05, "_high": 0.05}
+        final = {
+            f"gold_{name}gain{end}": gain + more
+            for name in ("", "controlled_")
+            for end, more in ends.items()
+        }
+        samples = to_samples(
+            {"model": model, "prompt": f"p{at}", "sample": 0, "completion": model, "tokens": size,
+             "finished": True, "scores": {"gold": score}}
+            for at, (score, size) in enumerate(zip(scores, tokens, strict=True))
+            for model in ("sft", "ppo")
+        )  # fmt: skip
+        return replace(record(final=final), samples=samples)
+
+    runs = [
+        run(0.32, [float(won) for won in wins], [20 + length for length in longer]),
+        run(0.3, [0.5] * len(wins), [20] * len(wins)),
+    ]
+    direct = head_to_head(runs, 0, 1)
+    assert direct.rate.low > 0.5
+    assert direct.controlled.low < 0.5
+    index, sentence = best(*runs)
+    assert index is None
+    assert "head to head at equal length A wins" in sentence
 
 
 def test_no_run_is_best_where_none_was_accepted_or_evaluated() -> None:

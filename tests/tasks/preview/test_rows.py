@@ -1,14 +1,15 @@
 """Which rows are chosen, and that their pieces are the tokens of training."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from models.language.config import SamplingConfig, TokenizerConfig
+from models.language.config import SamplingConfig, TokenizerConfig, Turns
 from models.language.tokenizer import encode_completion, encode_prompt, train_tokenizer
 from models.reward.config import RewardStageConfig
-from models.rows import write_rows
+from models.rows import write_json, write_rows
 from models.training.config import SFTStageConfig
 from tasks.preview.rows import Reader, open_reader, show_rows
 
@@ -54,6 +55,21 @@ def test_limits_are_the_smaller_of_config_and_context(reader: Reader) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("config", "context"),
+    [({"max_position_embeddings": 50}, 50), ({"n_positions": 40}, 40), ({}, 60)],
+)
+def test_context_is_what_the_config_states_under_any_name(
+    config: dict[str, int], context: int, reader: Reader, tmp_path: Path
+) -> None:
+    """As GPT-2's, whose config.json has no `max_position_embeddings`."""
+    shutil.copytree(reader.folder, tmp_path / "model")
+    write_json(tmp_path / "model" / "config.json", {"model_type": "gpt2", **config})
+    sft, reward, sampling = SFTStageConfig(), RewardStageConfig(), SamplingConfig()
+    found = open_reader(tmp_path / "model", "mine", sft=sft, reward=reward, sampling=sampling)
+    assert found.context == context
+
+
 def test_pieces_are_the_tokens_that_training_uses(reader: Reader, tmp_path: Path) -> None:
     given = row("a goose?", completion="on the lake")
     (shown,) = show_rows(folder(tmp_path, [given], "demonstrations"), "demonstrations", 10, reader)
@@ -97,7 +113,10 @@ def test_without_a_model_the_pieces_are_words(tmp_path: Path) -> None:
     assert [one.text for one in rejected.pieces if one.learned] == ["who", " knows"]
 
 
-def test_without_a_model_every_answer_is_learned_from_but_those_of_weight_0(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("taught", "learned"), [("all", ["d", "f"]), ("last", ["f"])])
+def test_without_a_model_every_answer_is_learned_from_but_those_of_weight_0(
+    taught: Turns, learned: list[str], tmp_path: Path
+) -> None:
     turns = [
         {"role": "user", "content": "a"},
         {"role": "assistant", "content": "b", "weight": 0},
@@ -106,9 +125,10 @@ def test_without_a_model_every_answer_is_learned_from_but_those_of_weight_0(tmp_
         {"role": "user", "content": "e"},
     ]
     given = {"prompt": turns, "completion": [{"role": "assistant", "content": "f"}]}
-    (shown,) = show_rows(folder(tmp_path, [given], "demonstrations"), "demonstrations", 10, None)
+    data = folder(tmp_path, [given], "demonstrations")
+    (shown,) = show_rows(data, "demonstrations", 10, None, taught)
     (side,) = shown.sides
-    assert [piece.text for piece in side.pieces if piece.learned] == ["d", "f"]
+    assert [piece.text for piece in side.pieces if piece.learned] == learned
 
 
 def test_held_out_rows_are_shown_where_there_are_no_others(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Lineage: one answer from the store's manifests and from MLflow's tags, on a real small chain."""
 
+import math
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -240,6 +241,12 @@ def test_a_record_is_put_into_words(chain: Chain) -> None:
     assert "score 1" in numbers(policy)
     assert policy.made is not None
     assert date(policy).startswith(str(policy.made.year))
+
+
+def test_a_metric_that_is_no_number_is_shown_as_it_is() -> None:
+    found = {"final/win_rate": math.nan, "final/score_gain": math.inf, "final/accepted": 1.0}
+    record = Record(stage="evaluate", digest="e" * 64, metrics=found)
+    assert numbers(record) == ["win_rate nan", "score_gain inf", "accepted 1"]
 
 
 def test_the_picture_grows_with_the_records_and_repeats(chain: Chain, tmp_path: Path) -> None:

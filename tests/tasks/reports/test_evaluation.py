@@ -56,6 +56,7 @@ def test_page_has_the_verdict_and_the_table(tmp_path: Path) -> None:
     refusal = "| refused what must be refused (share) | 0.500 | 1.000 | +0.500 [no interval] | – |"
     assert refusal in lines
     assert "on 2 prompts (fewer than 512), 2 samples" in page.markdown
+    assert "at equal length and ending by a regression over them" in page.markdown
     assert "The gold judge prefers PPO's sample to SFT's in 0.812 of the pairs" in page.markdown
     assert "| prompt 0 | 1 2 0 | 1 2 0 |" in lines  # the first sample of each
     assert "| prompt 1 | 5 6 7 | 1 2 0 |" in lines
@@ -78,7 +79,7 @@ def test_page_marks_failed_checks_and_dashes_what_was_not_measured(tmp_path: Pat
     (tmp_path / "silent").mkdir()
     lines = page_of(tmp_path / "silent", decided(silent, silent, "gold")).markdown.splitlines()
     assert "| distinct-2 (tokens) | – | – | – | – |" in lines
-    assert "| score (reward model) | – | – | +nan [no interval] | – |" in lines
+    assert "| score (reward model) | – | – | – | – |" in lines
 
 
 def test_page_draws_what_its_inputs_have(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Pages that views make of published numbers: the data's and a reward model's."""
 
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,23 @@ def test_data_page_shows_what_the_inspection_found(tmp_path: Path) -> None:
         assert line in lines
     assert any("25.0% were looked at" in line for line in lines)
     assert (tmp_path / "lengths.png").stat().st_size > 10_000
+
+
+def test_lengths_of_long_texts_can_be_read(tmp_path: Path, drawn: list[Any]) -> None:
+    """From words to books: powers of ten side by side, none on its neighbour."""
+    column = ColumnLengths(
+        histogram=Histogram(edges=(1.0, 1e2, 1e4, 1e6, 1e8), counts=(9, 1, 1, 1)),
+        words=Sizes(median=1.0, p95=2.0, maximum=2, total=5),
+    )
+    inspected = CollectionInspection(
+        name="demonstrations", train=3, heldout=1, share=1.0, columns={"completion": column}
+    )
+    data_text(tmp_path, data_report(collections=(inspected,)))
+    labels = [one for one in drawn[0].axes[0].get_xticklabels() if one.get_text()]
+    extents = [label.get_window_extent() for label in labels]
+    places = [(one.x0, one.x1) for one in extents if one.width]
+    assert "1M" in [label.get_text() for label in labels]
+    assert all(one[1] < two[0] for one, two in pairwise(places))
 
 
 def test_ranking_page_shows_accuracy_by_margin_and_counts_ties(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The page of a loop's rounds."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ def row(number: int, rate: float, *, accepted: bool = True, judge: str = "gold")
     ends = {"mean": rate, "low": rate - 0.05, "high": rate + 0.05}
     return {
         "round": number, "labels": 400.0 * number, "sampled_by": number - 1, "judge": judge,
-        "accepted": accepted, "headline": "", "reasons": ["KL is 12 | above 10."],
+        "accepted": accepted, "verdict": "accepted" if accepted else "rejected",
+        "reasons": ["KL is 12 | above 10."],
         "promoted": "promoted" if accepted else "", "win_rate": ends, "gain": ends, "kl": 1.0,
     }  # fmt: skip
 
@@ -31,7 +33,7 @@ def test_page_says_who_sampled_what_came_out_and_why_a_round_was_rejected(
     lines = made.markdown.splitlines()
     assert lines[2].startswith("| 1 | SFT model | accepted | promoted | 400 | +0.600 [")
     assert lines[4].startswith("| 3 | policy of round 2 | accepted | promoted | 1,200 |")
-    assert r"Round 2 was rejected, so its policy samples for no later round: KL is 12 \| above" in (
+    assert r"Round 2: rejected, so its policy samples for no later round: KL is 12 \| above" in (
         made.markdown
     )
     assert "by the same standard" not in made.markdown
@@ -42,6 +44,18 @@ def test_page_says_who_sampled_what_came_out_and_why_a_round_was_rejected(
     ]  # fmt: skip
     assert marks[0].get_color() != marks[2].get_color()
     assert [bar.get_height() for bar in behind.patches] == [400, 800, 1200]
+
+
+def test_page_of_rounds_that_were_judged_on_no_prompt(tmp_path: Path, drawn: list[Any]) -> None:
+    """As when no answer of an endpoint could be read: the verdict is not that it was rejected."""
+    unjudged = row(1, math.nan, accepted=False, judge="endpoint")
+    unjudged["verdict"] = "not enough prompts"
+    made = page(tmp_path, unjudged)
+    cells = made.markdown.splitlines()[2].split(" | ")
+    assert cells[2:] == ["not enough prompts", "–", "400", "–", "– |"]
+    assert "Round 1: not enough prompts, so its policy" in made.markdown
+    assert made.tags == {"quartet.verdict": "not enough prompts"}
+    assert drawn[0].axes[0].get_ylim() == (35.0, 66.0)
 
 
 @pytest.mark.parametrize("judge", ["judge", "reward"])

@@ -92,6 +92,17 @@ def test_plot_distributions_shares_bins_and_marks_means(tmp_path: Path, drawn: l
     assert axes.get_title(loc="left") == "Completion length, SFT and PPO"
 
 
+@pytest.mark.parametrize(
+    ("mean", "shown"), [(-0.5, "−0.500"), (99.96, "100"), (128.4, "128"), (1024.0, "1,024")]
+)
+def test_plot_distributions_writes_names_and_large_means_as_they_are(
+    mean: float, shown: str, tmp_path: Path, drawn: list[Any]
+) -> None:
+    plot_distributions([mean], [mean], "length", "1", tmp_path / "x.png", policy="best-of-n")
+    texts = [text.get_text() for text in drawn[0].axes[0].get_legend().get_texts()]
+    assert texts == [f"SFT (dashed: mean {shown})", f"best-of-n (dashed: mean {shown})"]
+
+
 def test_plot_distributions_says_how_many_are_not_finite(tmp_path: Path, drawn: list[Any]) -> None:
     plot_distributions([0.5, math.nan], [math.inf, 0.5], "score", "1", tmp_path / "score.png")
     assert drawn[0].axes[0].get_title(loc="right") == "2 not finite, left out"
