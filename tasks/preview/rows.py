@@ -100,6 +100,7 @@ class Reader:
             encode=lambda texts: encode_texts(self.tokenizer, texts),
             sft=self.limits["demonstrations"],
             reward=self.limits["preferences"],
+            prompts=self.limits["prompts"],
             context=self.context,
         )
 

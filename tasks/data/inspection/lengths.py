@@ -108,9 +108,9 @@ def find_truncation(
     """What the limit of a collection's training does to a sample of its rows.
 
     Prompts are cut from the left and completions never, so a row is left out when its completion
-    fills the limit; see `models/training/sft.py` and `models/reward/ranking.py`.
+    and EOS fill the limit; see `models/training/sft.py` and `models/reward/ranking.py`.
     """
-    limit = {"demonstrations": limits.sft, "preferences": limits.reward, "prompts": limits.context}
+    limit = {"demonstrations": limits.sft, "preferences": limits.reward, "prompts": limits.prompts}
     if collection not in limit or not rows:
         return None
     most = min(limit[collection], limits.context)
@@ -118,7 +118,7 @@ def find_truncation(
     sides = [_encode(rows, column, limits) for column in COMPLETIONS[collection]]
     longest = np.zeros(len(rows), dtype=np.int64)
     for side in sides:
-        longest = np.maximum(longest, [len(ids) for ids in side])
+        longest = np.maximum(longest, [len(ids) + 1 for ids in side])
     dropped = longest >= most
     equal = [one == other for one, other in zip(*sides, strict=True)] if len(sides) == 2 else []
     return Truncation(

@@ -25,12 +25,14 @@ class TokenLimits:
         encode: Gives the token ids of texts.
         sft: Most tokens of a demonstration.
         reward: Most tokens of a prompt with one completion of a preference.
+        prompts: Most tokens of a prompt that is to be answered.
         context: The model's context length.
     """
 
     encode: Encode
     sft: int
     reward: int
+    prompts: int
     context: int
 
 

@@ -13,7 +13,11 @@ from tasks.data.inspection.records import Sizes, TokenLimits
 from tests.tasks.data.inspection.by_hand import write
 
 BYTES = TokenLimits(
-    encode=lambda texts: [list(text.encode()) for text in texts], sft=10, reward=8, context=20
+    encode=lambda texts: [list(text.encode()) for text in texts],
+    sft=10,
+    reward=8,
+    prompts=5,
+    context=20,
 )
 """A token a byte."""
 
@@ -74,9 +78,9 @@ def test_tokens_and_words_are_those_of_a_sample(tmp_path: Path) -> None:
 
 def test_truncation_counts_what_a_limit_cuts_and_leaves_out() -> None:
     rows = [
-        {"prompt": "123", "chosen": "12345", "rejected": "1"},  # 8 tokens: fits
-        {"prompt": "1234", "chosen": "1", "rejected": "12345"},  # 9: the prompt loses one
-        {"prompt": "1", "chosen": "12345678", "rejected": "1"},  # the completion fills the limit
+        {"prompt": "123", "chosen": "1234", "rejected": "1"},  # 8 tokens with EOS: fits
+        {"prompt": "1234", "chosen": "1", "rejected": "1234"},  # 9: the prompt loses one
+        {"prompt": "1", "chosen": "1234567", "rejected": "1"},  # the completion fills the limit
         {"prompt": "1", "chosen": "same", "rejected": "same"},
     ]
     found = find_truncation("preferences", rows, BYTES)
@@ -84,6 +88,9 @@ def test_truncation_counts_what_a_limit_cuts_and_leaves_out() -> None:
     assert (found.limit, found.rows) == (8, 4)
     assert (found.cut, found.dropped, found.equal) == (1, 1, 1)
     assert find_truncation("corpus", [{"text": "a"}], BYTES) is None
+    prompts = find_truncation("prompts", [{"prompt": "12345"}, {"prompt": "123456"}], BYTES)
+    assert prompts is not None
+    assert (prompts.limit, prompts.cut, prompts.dropped) == (5, 1, 0)
 
 
 def test_bins_grow_where_a_few_texts_are_very_long() -> None:
