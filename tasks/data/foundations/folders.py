@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import DataError
-from models.files import digest_file, open_file, shown, user_path
+from models.files import digest_file, open_file, shorten, shown, user_path
 from tasks.data.cleaning import clean_text
-from tasks.data.conversion.cells import is_absent, number, text_cell
+from tasks.data.conversion.cells import is_absent, number, text_cell, word
 from tasks.data.conversion.columns import plain_name
 from tasks.data.conversion.records import RowProblem
 from tasks.data.files import read_file
@@ -116,8 +116,9 @@ def read_sentence_pairs(paths: list[Path], *, train: bool) -> tuple[list[Row], l
             texts = [values["first"], values["second"]]
             if not all(isinstance(text, str) for text in texts):
                 raise DataError(
-                    f"{path.name}: got columns {sorted(row)}; wanted two sentences, such as "
-                    "sentence_A and sentence_B, with entailment_judgment or relatedness_score"
+                    f"{path.name}, row {at}: got columns {sorted(row)} without two sentences in "
+                    "them; wanted two, such as sentence_A and sentence_B, with entailment_judgment "
+                    "or relatedness_score"
                 )
             label = str(values["label"]).lower()
             if label in ENTAILMENT:
@@ -154,14 +155,14 @@ def read_opinions(paths: list[Path], *, train: bool) -> list[Row]:
                     sides = [text_cell(row[name], name) for name in ("chosen", "rejected")]
                 for label, side in zip((1, 0), sides, strict=True):
                     found[f"{prompt}{side}".strip()] = label
-            elif str(row.get("label")) in ("0", "1") and isinstance(row.get("text"), str):
-                found[row["text"].strip()] = int(row["label"])
+            elif word(row.get("label")) in ("0", "1") and isinstance(row.get("text"), str):
+                found[row["text"].strip()] = int(word(row["label"]))
             elif "text" not in row and "label" not in row:
                 break  # a file of prompts
             else:
                 raise DataError(
-                    f"{path.name}: got columns {sorted(row)}; wanted text and label (0 or 1), or "
-                    "chosen and rejected"
+                    f"{path.name}, row {at}: got columns {sorted(row)} and label "
+                    f"{shorten(repr(row.get('label')), 40)}; wanted text and label (0 or 1), or chosen and rejected"
                 )
     if not found:
         raise DataError(

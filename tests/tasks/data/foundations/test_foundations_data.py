@@ -265,3 +265,16 @@ def test_a_file_of_texts_without_texts_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "pretrain.jsonl", '{"content": "a"}\n')
     with pytest.raises(DataError, match=r"pretrain\.jsonl: got no texts; wanted a column text"):
         read_corpus([path])
+
+
+def test_labels_of_a_table_of_floats_count_and_a_wrong_cell_is_named_by_its_row(
+    tmp_path: Path,
+) -> None:
+    path = write(tmp_path / "train.csv", "text,label\ngood,1.0\nbad,0.0\n")
+    assert [row["label"] for row in read_opinions([path], train=True)] == [1, 0]
+    path = write(tmp_path / "train.csv", "text,label\ngood,1\nbad,2\n")
+    with pytest.raises(DataError, match=r"row 2: .* and label '2'; wanted text and label"):
+        read_opinions([path], train=True)
+    path = write(tmp_path / "train.csv", "premise,hypothesis,score\na,b,1\na,,1\n")
+    with pytest.raises(DataError, match=r"row 2: got columns .* without two sentences"):
+        read_sentence_pairs([path], train=True)
