@@ -162,7 +162,8 @@ def read_opinions(paths: list[Path], *, train: bool) -> list[Row]:
             else:
                 raise DataError(
                     f"{path.name}, row {at}: got columns {sorted(row)} and label "
-                    f"{shorten(repr(row.get('label')), 40)}; wanted text and label (0 or 1), or chosen and rejected"
+                    f"{shorten(repr(row.get('label')), 40)}; wanted text and label "
+                    "(0 or 1), or chosen and rejected"
                 )
     if not found:
         raise DataError(
