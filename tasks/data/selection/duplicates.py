@@ -106,7 +106,8 @@ class DuplicateFinder:
     ) -> dict[int, tuple[str, int]]:
         """The texts of each group of similar ones but for the earliest, which they repeat."""
         first = {text: text for text in kept}
-        rows = {text: row for row, text in reversed([*enumerate(texts)])}  # the first of each
+        places = range(len(texts), 0, -1)
+        rows = dict(zip(reversed(texts), places, strict=True))  # of each text the first
 
         def root(text: int) -> int:
             while first[text] != text:
