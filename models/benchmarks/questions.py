@@ -9,6 +9,7 @@ from the same subject. Other keys are ignored, and a file holds one kind only.
 
 import json
 import random
+import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ Kind = Literal["choice", "cloze"]
 
 MOST_BYTES = 2**28
 """Questions are few, and each is asked."""
+
+_HALF = re.compile("[\ud800-\udfff]")
 
 KEYS: dict[Kind, tuple[str, ...]] = {
     "choice": ("question", "choices", "label"),
@@ -154,9 +157,7 @@ def _question(row: Any, kind: Kind, line: int) -> Question:
             f"{', '.join(missing)} missing in {_shown(row)}; wanted {', '.join(KEYS[kind])}, "
             "as in the file's first row"
         )
-    subject = row.get("subject") or ""
-    if not isinstance(subject, str):
-        raise ValueError(f"subject is {_shown(subject)}, wanted a text")
+    subject = _text(row.get("subject") or "", "subject", may_be_empty=True)
     if kind == "cloze":
         context = _text(row["context"], "context", may_be_empty=True)
         answers, label = [_text(row["completion"], "completion")], 0
@@ -185,6 +186,8 @@ def _choices(value: Any) -> list[str]:
 def _text(value: Any, name: str, *, may_be_empty: bool = False) -> str:
     if not isinstance(value, str) or not (value.strip() or may_be_empty):
         raise ValueError(f"{name} is {_shown(value)}, wanted a text that is not empty")
+    if _HALF.search(value):
+        raise ValueError(f"{name} has half a character, such as \\ud83d alone, wanted whole ones")
     return value
 
 

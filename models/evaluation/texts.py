@@ -62,11 +62,11 @@ def rouge(
     Args:
         references: One text, or a list of alternative texts, for each completion; the best counts.
         tokens: Lower-case words of a-z and 0-9, no stemming, as the original; or characters, for
-            scripts without spaces, in which `words` finds nothing.
+            other scripts, in which `words` finds nothing.
 
     Returns:
         rouge1, rouge2, rougeL: F = 2PR / (P + R), 0 to 1, of n-grams or of the longest common
-        subsequence; NaN of no completions.
+        subsequence. Completions whose references have no such token are left out; NaN of none.
 
     Raises:
         DataError: Not as many references as completions, or one without any.
@@ -74,15 +74,19 @@ def rouge(
     Source:
         Lin, ROUGE: A Package for Automatic Evaluation of Summaries (2004), sections 2 and 3.
     """
-    listed = _listed(completions, references)
-    if not completions:
-        return dict.fromkeys(ROUGE, math.nan)
     from rouge_score.rouge_scorer import RougeScorer  # seconds to import
+    from rouge_score.tokenizers import DefaultTokenizer
 
-    scorer = RougeScorer(
-        list(ROUGE), use_stemmer=False, tokenizer=_Characters() if tokens == "characters" else None
-    )
-    scores = [scorer.score_multi(*pair) for pair in zip(listed, completions, strict=True)]
+    listed = _listed(completions, references)
+    tokenizer = _Characters() if tokens == "characters" else DefaultTokenizer(use_stemmer=False)
+    scorer = RougeScorer(list(ROUGE), tokenizer=tokenizer)
+    scores = [
+        scorer.score_multi(wanted, completion)
+        for wanted, completion in zip(listed, completions, strict=True)
+        if any(map(tokenizer.tokenize, wanted))
+    ]
+    if not scores:
+        return dict.fromkeys(ROUGE, math.nan)
     return {name: sum(one[name].fmeasure for one in scores) / len(scores) for name in ROUGE}
 
 

@@ -4,8 +4,13 @@ It knows which words stand in which text of a row, and nothing of their order or
 have to do with each other.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from models.heads.measures import majority_accuracy
+
+WORD = r"(?u)\b\w+\b"
 
 
 def bag_of_words_accuracy(
@@ -19,7 +24,7 @@ def bag_of_words_accuracy(
         learned: Rows of `texts` and `label` of a classification; so is `heldout`.
 
     Returns:
-        A share; that of the only class where the rows have no other.
+        A share; that of the most frequent label where there is one class only, or no word.
     """
     from scipy.sparse import hstack
     from sklearn.feature_extraction.text import CountVectorizer
@@ -27,13 +32,14 @@ def bag_of_words_accuracy(
 
     labels = [row["label"] for row in learned]
     expected = [row["label"] for row in heldout]
-    if len(set(labels)) < 2:
-        return float(sum(label == labels[0] for label in expected) / len(expected))
     columns = []
     for number in range(len(learned[0]["texts"])):
-        counts = CountVectorizer(token_pattern=r"(?u)\b\w+\b", binary=True)
+        counts = CountVectorizer(token_pattern=WORD, binary=True)
         texts = [[row["texts"][number] for row in rows] for rows in (learned, heldout)]
-        columns.append((counts.fit_transform(texts[0]), counts.transform(texts[1])))
+        if any(re.search(WORD, text) for text in texts[0]):
+            columns.append((counts.fit_transform(texts[0]), counts.transform(texts[1])))
+    if len(set(labels)) < 2 or not columns:
+        return majority_accuracy(labels, expected)
     known, unknown = (hstack(parts).tocsr() for parts in zip(*columns, strict=True))
     classifier = LogisticRegression(max_iter=1000)
     return float(classifier.fit(known, labels).score(unknown, expected))

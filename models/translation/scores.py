@@ -5,9 +5,11 @@ BLEU is sacrebleu's: of a corpus, not a mean of sentences. It is a function of s
 counts (Koehn, Statistical Significance Tests for Machine Translation Evaluation, 2004). Two systems
 are compared on the same draws.
 
-ROUGE reads lower-case letters a to z and digits only: an accent parts a word.
+ROUGE reads lower-case letters a to z and digits only: an accent parts a word, and references
+without any, as in other scripts, are left out.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -34,7 +36,7 @@ class Scores:
     Attributes:
         bleu: 0 to 100, of `all` rows and of each length of which there are some.
         rows: How many each of these is of.
-        rouge: F-scores, 0 to 1, the mean over rows.
+        rouge: F-scores, 0 to 1, the mean over rows that it can read.
         signature: sacrebleu's, with which BLEU can be compared elsewhere.
     """
 
@@ -76,7 +78,9 @@ def score_translations(rows: Rows, *, seed: int, resamples: int = RESAMPLES) -> 
         },
         rows={name: len(numbers) for name, numbers in groups.items()},
         rouge={
-            name: bootstrap_interval([one[name] for one in shares], resamples, seed)
+            name: bootstrap_interval(
+                [one[name] for one in shares if not math.isnan(one[name])], resamples, seed
+            )
             for name in ROUGE
         },
         signature=str(whole.get_signature()),

@@ -1,8 +1,8 @@
 """The prompts that models are evaluated on: a preset's held-out ones, or the user's own file.
 
-A file has a prompt a row and perhaps a completion, a reference, in any format that the data
-stages read. Rows with the same prompt are one prompt with several references: the intervals take
-prompts for independent.
+A file has a prompt a row, in a text file a line, and perhaps a completion, a reference, in any
+format that the data stages read. Rows with the same prompt are one prompt with several references:
+the intervals take prompts for independent.
 """
 
 import random
@@ -60,7 +60,7 @@ def read_prompt_file(path: Path) -> PromptFile:
             'one with a row such as {"prompt": "…"} a line, as the flow\'s machine sees it'
         )
     digest = digest_file(path, most_bytes=most_bytes())
-    raw = enumerate(gather(read_file(path), "prompts"), 1)
+    raw = enumerate(gather(read_file(path, text="lines"), "prompts"), 1)
     rows = list(chain.from_iterable(_canonical(path, number, row) for number, row in raw))
     if digest_file(path, most_bytes=most_bytes()) != digest:
         raise DataError(f"{shown(path)} changed while it was read; start again when it is complete")

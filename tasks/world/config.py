@@ -46,6 +46,17 @@ class WorldConfig(Config):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _pairs_can_differ(self) -> "WorldConfig":
+        alike = min(self.share_correct, self.share_polite, self.share_brief) == 1
+        if alike and (self.preferences or self.heldout_preferences):
+            raise ValueError(
+                "share_correct, share_polite and share_brief are all 1, so no two completions "
+                "differ in quality and no pair can be compared; lower one of them, or set "
+                "preferences and heldout_preferences to 0"
+            )
+        return self
+
     def poor_share(self, share: float) -> float:
         """Share among the demonstrations drawn at random, so that all together reach `share`."""
         return (share - self.share_good) / (1 - self.share_good)

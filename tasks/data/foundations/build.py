@@ -70,20 +70,22 @@ def build_foundations(config: FoundationsDataConfig, seed: int, out: Path) -> di
     train, heldout, documents = (
         _captions(config, seed) if config.source == "captions" else (_from_files(config, seed))
     )
-    for name, side in (("train", train), ("heldout", heldout)):
-        rng = random.Random(derive_seed(seed, f"foundations.choice.{name}"))
-        most = config.task_rows if name == "train" else config.heldout_rows
-        side["choice"] = write_choices([row["source"] for row in side["translation"]], most, rng)
-    held = {row["source"] for row in heldout["translation"]}
-    held |= {text for row in heldout["polarity"] for text in row["texts"]}
+    held_captions = [row["source"] for row in heldout["translation"]]
+    held = {*held_captions, *(text for row in heldout["polarity"] for text in row["texts"])}
     captions = [row["source"] for row in train["translation"] if row["source"] not in held]
+    for name, side, texts, most in (
+        ("train", train, captions, config.task_rows),
+        ("heldout", heldout, held_captions, config.heldout_rows),
+    ):
+        rng = random.Random(derive_seed(seed, f"foundations.choice.{name}"))
+        side["choice"] = write_choices(texts, most, rng)
     corpus = [{"text": text, "source": "captions"} for text in captions]
-    corpus += [{"text": text, "source": "opinions"} for text in documents if text not in held]
+    corpus += [
+        {"text": text, "source": "opinions"} for text in documents if text.strip() not in held
+    ]
     files: dict[str, list[Row]] = {
         "corpus_train": corpus,
-        "corpus_heldout": [
-            {"text": row["source"], "source": "captions"} for row in heldout["translation"]
-        ],
+        "corpus_heldout": [{"text": text, "source": "captions"} for text in held_captions],
         "vocabulary": [{"text": row["text"]} for row in corpus]
         + [{"text": row["target"]} for row in train["translation"]],
     }

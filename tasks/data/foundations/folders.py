@@ -1,7 +1,8 @@
 """Files as people have them: parallel text, tables of sentence pairs, and opinions with labels.
 
-Which file is for training and which is held out is told by its name: it begins with, or has as a
-word, `train`, and `test`, else `val`, `dev` or `trial`.
+Which file is for training and which is held out is told by a word in its name: `train` or
+`training`, and `test`, else `validation`, `valid`, `val`, `dev`, `eval`, `heldout` or `trial`.
+Letter case of columns does not count.
 """
 
 import contextlib
@@ -13,19 +14,20 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import DataError
-from models.files import digest_file, open_file, shown, user_path
+from models.files import digest_file, open_file, shorten, shown, user_path
 from tasks.data.cleaning import clean_text
-from tasks.data.conversion.cells import is_absent, number, text_cell
+from tasks.data.conversion.cells import is_absent, number, text_cell, word
+from tasks.data.conversion.columns import plain_name
 from tasks.data.conversion.records import RowProblem
 from tasks.data.files import read_file
 from tasks.data.foundations.config import FOLDERS, FoundationsDataConfig
+from tasks.data.hub import HELD_OUT
 from tasks.data.limits import most_bytes
 from tasks.data.reading.encodings import choose_decoding
 from tasks.data.reading.packing import open_content
 
 Row = dict[str, Any]
 
-HELD_OUT = ("test", "val", "dev", "trial")
 ENTAILMENT = ("entailment", "neutral", "contradiction")
 COLUMNS = {
     "first": ("sentence_a", "premise", "sentence1"),
@@ -71,11 +73,13 @@ def read_translation(paths: list[Path], *, train: bool) -> list[Row]:
         {"source", "target"}; pairs with an empty side are left out.
 
     Raises:
-        DataError: There are not two languages, or they differ in their number of lines.
+        DataError: There is not one file of each of two languages, or they differ in their number of
+            lines.
     """
     chosen = _of_part(paths, train=train)
-    by_language = {_language(path): path for path in chosen if _language(path)}
-    if len(by_language) != 2:
+    named = [path for path in chosen if _language(path)]
+    by_language = {_language(path): path for path in named}
+    if len(by_language) != 2 or len(named) != 2:
         raise DataError(
             f"data.translation: got {sorted(by_language) or 'no'} languages among "
             f"{[path.name for path in chosen]}; wanted two files such as train.en and train.fr"
@@ -104,7 +108,7 @@ def read_sentence_pairs(paths: list[Path], *, train: bool) -> tuple[list[Row], l
     entailment: list[Row] = []
     similarity: list[Row] = []
     for path in _of_part(paths, train=train):
-        for at, row in enumerate(read_file(path), 1):
+        for at, row in _rows(path):
             values = {
                 kind: next((row[name] for name in names if not is_absent(row.get(name))), None)
                 for kind, names in COLUMNS.items()
@@ -112,8 +116,9 @@ def read_sentence_pairs(paths: list[Path], *, train: bool) -> tuple[list[Row], l
             texts = [values["first"], values["second"]]
             if not all(isinstance(text, str) for text in texts):
                 raise DataError(
-                    f"{path.name}: got columns {sorted(row)}; wanted two sentences, such as "
-                    "sentence_A and sentence_B, with entailment_judgment or relatedness_score"
+                    f"{path.name}, row {at}: got columns {sorted(row)} without two sentences in "
+                    "them; wanted two, such as sentence_A and sentence_B, with entailment_judgment "
+                    "or relatedness_score"
                 )
             label = str(values["label"]).lower()
             if label in ENTAILMENT:
@@ -142,7 +147,7 @@ def read_opinions(paths: list[Path], *, train: bool) -> list[Row]:
     """
     found: dict[str, int] = {}
     for path in _of_part(paths, train=train):
-        for at, row in enumerate(read_file(path), 1):
+        for at, row in _rows(path):
             if "chosen" in row and "rejected" in row:
                 with _in_row(path, at):
                     prompt = row.get("prompt")
@@ -150,14 +155,15 @@ def read_opinions(paths: list[Path], *, train: bool) -> list[Row]:
                     sides = [text_cell(row[name], name) for name in ("chosen", "rejected")]
                 for label, side in zip((1, 0), sides, strict=True):
                     found[f"{prompt}{side}".strip()] = label
-            elif str(row.get("label")) in ("0", "1") and isinstance(row.get("text"), str):
-                found[row["text"].strip()] = int(row["label"])
+            elif word(row.get("label")) in ("0", "1") and isinstance(row.get("text"), str):
+                found[row["text"].strip()] = int(word(row["label"]))
             elif "text" not in row and "label" not in row:
                 break  # a file of prompts
             else:
                 raise DataError(
-                    f"{path.name}: got columns {sorted(row)}; wanted text and label (0 or 1), or "
-                    "chosen and rejected"
+                    f"{path.name}, row {at}: got columns {sorted(row)} and label "
+                    f"{shorten(repr(row.get('label')), 40)}; wanted text and label "
+                    "(0 or 1), or chosen and rejected"
                 )
     if not found:
         raise DataError(
@@ -168,10 +174,30 @@ def read_opinions(paths: list[Path], *, train: bool) -> list[Row]:
 
 
 def read_corpus(paths: list[Path]) -> list[str]:
-    """Texts of files named pretrain, one each row; none where there is no such file."""
-    named = [path for path in paths if path.name.lower().startswith("pretrain")]
-    texts = (row.get("text") for path in named for row in read_file(path, text="lines"))
-    return [clean_text(text) for text in texts if isinstance(text, str) and text.strip()]
+    """Texts of files named pretrain, one each row; none where there is no such file.
+
+    Raises:
+        DataError: Such a file holds no texts.
+    """
+    found: list[str] = []
+    for path in paths:
+        if path.name.lower().startswith("pretrain"):
+            cells = [row.get("text") for _, row in _rows(path)]
+            texts = [text for text in cells if isinstance(text, str) and text.strip()]
+            if not texts:
+                raise DataError(
+                    f"{path.name}: got no texts; wanted a column text; rename the column, or "
+                    "remove the file"
+                )
+            found += texts
+    return found
+
+
+def _rows(path: Path) -> Iterator[tuple[int, Row]]:
+    """The rows of a file with their numbers: columns in lower case, texts cleaned."""
+    for at, row in enumerate(read_file(path, text="lines"), 1):
+        cells = {plain_name(name): cell for name, cell in row.items()}
+        yield at, {k: clean_text(v) if isinstance(v, str) else v for k, v in cells.items()}
 
 
 @contextlib.contextmanager
@@ -187,7 +213,7 @@ def _in_row(path: Path, number: int) -> Iterator[None]:
 
 def _of_part(paths: list[Path], *, train: bool) -> list[Path]:
     """The training files, or the first kind of held-out ones that there is."""
-    for part in ("train",) if train else HELD_OUT:
+    for part in ("train", "training") if train else (*HELD_OUT, "trial"):
         found = [path for path in paths if part in re.split(r"[^a-z]+", path.name.lower())]
         if found:
             return found

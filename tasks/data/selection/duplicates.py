@@ -87,7 +87,7 @@ class DuplicateFinder:
         found.heldout_near = len(nearly - train)
         drops = leaked if self._config.heldout == "drop" else {}
         if self._config.near_duplicates:
-            drops = drops | self._groups(pairs, train - drops.keys())
+            drops = drops | self._groups(pairs, train - drops.keys(), texts)
         self._judge_rows(found, texts, drops)
         return found
 
@@ -101,9 +101,13 @@ class DuplicateFinder:
             unchecked=near.unchecked,
         )
 
-    def _groups(self, pairs: list[tuple[int, int]], kept: set[int]) -> dict[int, tuple[str, int]]:
+    def _groups(
+        self, pairs: list[tuple[int, int]], kept: set[int], texts: Sequence[int]
+    ) -> dict[int, tuple[str, int]]:
         """The texts of each group of similar ones but for the earliest, which they repeat."""
         first = {text: text for text in kept}
+        places = range(len(texts), 0, -1)
+        rows = dict(zip(reversed(texts), places, strict=True))  # of each text the first
 
         def root(text: int) -> int:
             while first[text] != text:
@@ -113,7 +117,7 @@ class DuplicateFinder:
 
         for one, other in pairs:
             if one in kept and other in kept:
-                low, high = sorted((root(one), root(other)))
+                low, high = sorted((root(one), root(other)), key=rows.__getitem__)
                 first[high] = low
         return {text: (NEAR, root(text)) for text in kept if root(text) != text}
 

@@ -98,8 +98,11 @@ def _paired_correlation(better: Path, worse: Path) -> Interval:
     first, second = (np.array([row["prediction"] for row in side], np.float64) for side in sides)
 
     def gain(rows: NDArray[np.intp] | slice) -> float:
-        with np.errstate(invalid="ignore"):
-            one, other = (np.corrcoef(side[rows], right[rows])[0, 1] for side in (first, second))
+        with np.errstate(invalid="ignore"):  # constant predictions have a correlation of 0
+            one, other = (
+                np.nan_to_num(np.corrcoef(side[rows], right[rows])[0, 1])
+                for side in (first, second)
+            )
         return float(other - one)
 
     rng = np.random.default_rng(0)

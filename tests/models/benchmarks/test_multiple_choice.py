@@ -366,6 +366,7 @@ def test_examples_that_are_too_few_are_refused(tmp_path: Path) -> None:
         ({"question": "a", "choices": ["b", ""], "label": 0}, "a choice is"),
         ({"question": "a", "choices": ["b", "c"], "label": 0, "subject": 3}, "subject is 3"),
         ({"context": "a", "completion": "b"}, "question, choices, label missing"),
+        (r'{"question": "\ud83d", "choices": ["b", "c"], "label": 0}', "question has half a char"),
     ],
 )
 def test_bad_rows_are_named_by_file_and_line(tmp_path: Path, row: Any, message: str) -> None:

@@ -128,7 +128,9 @@ def test_rouge_takes_the_best_reference_and_the_mean_over_completions() -> None:
 def test_rouge_reads_characters_where_there_are_no_spaces() -> None:
     # 你好 of 你好吗: precision 1, recall 2/3: F = 4/5.
     assert rouge(["你好"], ["你好吗"], tokens="characters")["rouge1"] == pytest.approx(0.8)
-    assert rouge(["你好"], ["你好吗"])["rouge1"] == 0.0
+    # As words there is nothing to measure, not even where a completion is the reference.
+    assert all(math.isnan(value) for value in rouge(["你好", "да"], ["你好", "да"]).values())
+    assert rouge(["да", "a b"], ["да", "a c"])["rouge1"] == 0.5  # of the second alone
 
 
 @pytest.mark.parametrize("measure", [bleu, rouge])

@@ -69,3 +69,7 @@ def test_bag_of_words_knows_words_and_the_text_in_which_they_stand() -> None:
     first = [{"texts": ["x", "y"], "label": 1}, {"texts": ["y", "x"], "label": 0}] * 3
     assert bag_of_words_accuracy(first, first) == 1.0
     assert bag_of_words_accuracy(learned[:1], unknown) == 0.5  # one class only
+    signs = [{"texts": ["!!", "🙂"], "label": 1}, {"texts": ["?", ""], "label": 0}] * 2
+    assert bag_of_words_accuracy([*signs, signs[0]], signs) == 0.5  # no words: the majority
+    mixed = [{"texts": [row["texts"][0], "!"], "label": row["label"]} for row in learned]
+    assert bag_of_words_accuracy(mixed, mixed) == 1.0  # the second text has none

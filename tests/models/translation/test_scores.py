@@ -85,3 +85,12 @@ def test_comparison_refuses_other_rows() -> None:
         compare_translations(rows(1, 0.2), rows(1, 0.2)[:-1], seed=0)
     with pytest.raises(DataError, match="no translations"):
         score_translations([], seed=0)
+
+
+def test_rouge_leaves_out_rows_that_it_cannot_read() -> None:
+    rows = [
+        {"source": "x", "target": target, "translation": target}
+        for target in ("да", "a dog ran", "你好", "a cat sat")
+    ]
+    found = score_translations(rows, seed=0, resamples=20).rouge["rouge1"]
+    assert (found.mean, found.low, found.high) == (1.0, 1.0, 1.0)

@@ -48,6 +48,13 @@ def test_rows_of_one_prompt_are_one_prompt_with_several_references(tmp_path: Pat
     assert [(one.prompt, one.references) for one in found] == [("p", ("a", "b")), ("q", ())]
 
 
+def test_each_line_of_a_text_file_is_a_prompt(tmp_path: Path) -> None:
+    path = tmp_path / "prompts.txt"
+    path.write_text("write a poem\n\nwrite a song\nthe cat sat\nwho are you\n", encoding="utf-8")
+    found = [one.prompt for one in read_prompt_file(path).prompts]
+    assert found == ["write a poem", "write a song", "the cat sat", "who are you"]
+
+
 def test_a_row_without_prompt_is_named(tmp_path: Path) -> None:
     write_rows(tmp_path / "mine.jsonl", [{"prompt": "p"}, {"colour": "q"}])
     with pytest.raises(DataError, match=r"mine.jsonl, row 2: .* got columns colour"):

@@ -338,3 +338,11 @@ def test_split_is_refused_when_a_family_has_no_arguments() -> None:
 def test_config_refuses_a_share_below_that_of_the_good_ones() -> None:
     with pytest.raises(ValueError, match=r"share_polite 0\.4 is below share_good 0\.5"):
         WorldConfig(share_polite=0.4)
+
+
+def test_config_refuses_pairs_of_completions_that_cannot_differ() -> None:
+    shares = {"share_correct": 1.0, "share_polite": 1.0, "share_brief": 1.0}
+    with pytest.raises(ValueError, match="no two completions differ in quality"):
+        WorldConfig.model_validate(shares)
+    WorldConfig.model_validate(shares | {"preferences": 0, "heldout_preferences": 0})
+    WorldConfig.model_validate(shares | {"share_brief": 0.9})

@@ -14,6 +14,7 @@ from tasks.data.foundations.config import FoundationsDataConfig
 from tasks.data.foundations.folders import (
     files_of,
     fingerprint,
+    read_corpus,
     read_opinions,
     read_sentence_pairs,
     read_translation,
@@ -203,3 +204,77 @@ def test_folders_and_source_must_fit_together() -> None:
         FoundationsDataConfig(source="files", translation="a")
     with pytest.raises(ValueError, match=r"set data\.source=files"):
         FoundationsDataConfig(opinions="a")
+
+
+def test_no_training_choice_is_made_from_a_held_out_caption(tmp_path: Path) -> None:
+    config = folders(tmp_path / "in")
+    held = [f"A dog is running over field number {at}" for at in range(6)]
+    captions = [f"A man is walking along street number {at}" for at in range(12)] + held[:3]
+    write(tmp_path / "in" / "t" / "train.en.gz", "".join(f"{one}\n" for one in captions))
+    write(tmp_path / "in" / "t" / "train.fr.gz", "".join(f"{one} fr\n" for one in captions))
+    build_foundations(config, 0, tmp_path)
+    rows = read_rows(tmp_path / "choice_train.jsonl")
+    made = {f"{row['texts'][0]} {row['texts'][1 + row['label']]}" for row in rows}
+    assert made
+    assert not made & set(held)
+
+
+def test_held_out_opinions_leave_the_corpus_however_they_are_spaced(tmp_path: Path) -> None:
+    config = folders(tmp_path / "in")
+    held = [{"text": one, "label": 0} for one in (" so so", "half \ud83d a sign")]
+    texts = [{"text": one} for one in ("a long review", "so so ", "half \ud83d a sign")]
+    for name, rows in (("pairs_test", held), ("pretrain", texts)):
+        lines = "".join(json.dumps(one) + "\n" for one in rows)
+        write(tmp_path / "in" / "o" / f"{name}.jsonl", lines)
+    build_foundations(config, 0, tmp_path)
+    corpus = read_rows(tmp_path / "corpus_train.jsonl")
+    assert [row["text"] for row in corpus if row["source"] == "opinions"] == ["a long review"]
+    heldout = [row["texts"][0] for row in read_rows(tmp_path / "polarity_heldout.jsonl")]
+    assert sorted(heldout) == ["half \ufffd a sign", "so so"]
+
+
+def test_columns_are_known_in_any_letter_case(tmp_path: Path) -> None:
+    row = {"sentence_A": "a", "sentence_B": "b", "relatedness_score": 4.5,
+           "entailment_judgment": "NEUTRAL"}  # fmt: skip
+    path = write(tmp_path / "train.jsonl", json.dumps(row))
+    assert read_sentence_pairs([path], train=True) == (
+        [{"texts": ["a", "b"], "label": 1}],
+        [{"texts": ["a", "b"], "label": 4.5}],
+    )
+
+
+@pytest.mark.parametrize("name", ["test.csv", "validation-00000-of-00001.csv", "dev.csv"])
+def test_held_out_files_are_known_by_the_names_that_they_usually_have(
+    tmp_path: Path, name: str
+) -> None:
+    training = write(tmp_path / "training.csv", "text,label\ngood,1\n")
+    heldout = write(tmp_path / name, "text,label\nbad,0\n")
+    both = [training, heldout]
+    assert read_opinions(both, train=True) == [{"texts": ["good"], "label": 1}]
+    assert read_opinions(both, train=False) == [{"texts": ["bad"], "label": 0}]
+
+
+def test_two_files_of_one_language_are_refused_and_not_paired_by_chance(tmp_path: Path) -> None:
+    names = ("test_2016.en", "test_2017.en", "test_2016.fr")
+    files = [write(tmp_path / name, "a\nb\n") for name in names]
+    with pytest.raises(DataError, match=r"test_2017\.en.*wanted two files such as train\.en"):
+        read_translation(files, train=False)
+
+
+def test_a_file_of_texts_without_texts_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "pretrain.jsonl", '{"content": "a"}\n')
+    with pytest.raises(DataError, match=r"pretrain\.jsonl: got no texts; wanted a column text"):
+        read_corpus([path])
+
+
+def test_labels_of_a_table_of_floats_count_and_a_wrong_cell_is_named_by_its_row(
+    tmp_path: Path,
+) -> None:
+    path = write(tmp_path / "train.csv", "text,label\ngood,1.0\nbad,0.0\n")
+    assert [row["label"] for row in read_opinions([path], train=True)] == [1, 0]
+    path = write(tmp_path / "train.csv", "text,label\ngood,1\nbad,2\n")
+    with pytest.raises(DataError, match=r"row 2: .* and label '2'; wanted text and label"):
+        read_opinions([path], train=True)
+    path = write(tmp_path / "train.csv", "premise,hypothesis,score\na,b,1\na,,1\n")
+    with pytest.raises(DataError, match=r"row 2: got columns .* without two sentences"):
+        read_sentence_pairs([path], train=True)

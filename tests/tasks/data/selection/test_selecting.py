@@ -157,6 +157,18 @@ def test_held_out_documents_in_the_corpus_are_reported_or_dropped(
     ]
 
 
+def test_the_earliest_of_similar_documents_stays_though_a_later_one_is_held_out_too(
+    tmp_path: Path,
+) -> None:
+    words = _sentence(random.Random(3), 40)
+    first, held = " ".join([*words[:-1], "other"]), " ".join(words)
+    kept, dropped, _ = _select(tmp_path, [first, held], [held])
+    assert kept == [0]
+    assert [(row["n"], row["reason"], row["of"]) for row in dropped] == [
+        (1, "near duplicate", first)
+    ]
+
+
 def test_what_is_off_drops_nothing(tmp_path: Path) -> None:
     text = " ".join(_sentence(random.Random(5), 30))
     off = {"exact_duplicates": False, "near_duplicates": False}

@@ -135,6 +135,19 @@ def test_correlations_are_compared_on_the_same_rows(tmp_path: Path) -> None:
     assert found["verdict"] == "held"
 
 
+def test_a_constant_prediction_counts_as_a_correlation_of_zero(tmp_path: Path) -> None:
+    folders = {}
+    for name, of_label in (("bert-similarity", 1.0), ("bert-similarity-random", 0.0)):
+        folders[name] = tmp_path / name
+        folders[name].mkdir()
+        rows = [{"label": at % 5, "prediction": of_label * (at % 5)} for at in range(100)]
+        write_rows(folders[name] / "predictions.jsonl", rows)
+    metrics = {name: {"understand/correlation": 0.0} for name in folders}
+    (found,) = check_claims(metrics, folders)
+    assert found["difference"].mean == pytest.approx(1.0)
+    assert found["verdict"] == "held"
+
+
 def test_examples_in_the_prompt_are_compared_on_the_same_questions(tmp_path: Path) -> None:
     rows = [
         {"shots": shots, "label": 1, "prediction": int(at < right)}
