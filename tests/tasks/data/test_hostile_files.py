@@ -333,8 +333,8 @@ def test_a_file_that_changes_while_it_is_read_is_refused(
 ) -> None:
     from tasks.judging import prompts
 
-    def read_and_change(path: Path) -> list[dict[str, Any]]:
-        rows = read_file(path)
+    def read_and_change(path: Path, **how: Any) -> list[dict[str, Any]]:
+        rows = read_file(path, **how)
         path.write_bytes(LINES + b"\n")
         return rows
 
