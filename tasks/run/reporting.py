@@ -107,7 +107,8 @@ def announce_stage(ref: StageRef, pipeline: str) -> None:
 def steps_to_learn(rows: Path, *, epochs: float, batch_size: int, by_prompt: bool = False) -> int:
     """Count a stage's optimiser steps, for its bar; 0 where the rows are not here yet.
 
-    A few too many if some rows turn out too long to train on.
+    A few too many if some rows turn out too long to train on, a few more or less where a share of
+    the prompts is learned from.
 
     Args:
         by_prompt: Whether batches are of prompts, each with all its rows.
@@ -220,10 +221,12 @@ class Progress:
 
     def _left(self, step: int, now: float) -> float | None:
         rate = self._rate(step, now)
-        return max(0, self.total - step) / rate if rate and self.total else None
+        return (self.total - step) / rate if rate and self.total >= max(1, step) else None
 
     def _describe(self, step: int, now: float) -> str:
-        text = f"{self.stage}: step {step}" + (f" of {self.total}" if self.total else "")
+        text = f"{self.stage}: step {step}" + (
+            f" of {self.total}" if self.total >= max(1, step) else ""
+        )
         if rate := self._rate(step, now):
             text += f", {rate:.3g} steps/s"
         left = self._left(step, now)

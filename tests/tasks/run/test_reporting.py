@@ -115,6 +115,20 @@ def test_progress_moves_the_bar_now_and_then_and_at_the_end(shown: Shown) -> Non
     assert shown.left == [195.0, 190.0, 0.0]
 
 
+def test_progress_promises_no_end_that_has_passed(shown: Shown) -> None:
+    """How many steps a share of the prompts makes is counted roughly."""
+    progress = Progress("reward", 10, shown.move)
+    for step in range(1, 16):
+        shown.now += 1.0
+        progress.update({}, step)
+        progress.wait(5)
+    assert shown.bars[1:] == [
+        (1.0, "reward: step 10 of 10, 1 steps/s, 0 s left"),
+        (1.0, "reward: step 15, 1 steps/s"),
+    ]
+    assert shown.left[-1] is None
+
+
 def test_progress_shows_steps_and_rate_when_their_number_is_unknown(shown: Shown) -> None:
     progress = Progress("sft", 0, shown.move)
     for step in (1, 31):
