@@ -10,6 +10,7 @@ into the store, or was shown by a run, since.
 
 import contextlib
 import json
+import socket
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,11 +23,11 @@ from tasks.results.manifests import find_manifest, list_published
 from tasks.results.store import Manifest, Store
 from tasks.settings import Settings
 from tasks.tracking.client import Tracker
-from tasks.tracking.facts import headlines, judged_tags, show_totals
+from tasks.tracking.facts import HOST_TAG, headlines, judged_tags, show_totals
 from tasks.tracking.outages import OutageNote, describe, drop_note, read_notes
 from tasks.tracking.queries import with_names
 from tasks.tracking.recording import page_folder, record_page, record_result, stage_parameters
-from tasks.tracking.removal import runs_by_id
+from tasks.tracking.removal import runs_by_id, was_deleted
 
 
 def sync(settings: Settings) -> list[str]:
@@ -85,17 +86,26 @@ class Seen:
     def __init__(self, path: Path, tracker: Tracker) -> None:
         made = tracker.client.get_experiment(tracker.experiment_id).creation_time
         self._path, self._mlflow = path, f"{tracker.uri} {tracker.experiment_id} {made}"
+        self._tracker = tracker
 
     def until(self) -> float:
-        """Seconds of the clock; 0 where nothing is known of this MLflow."""
+        """Seconds of the clock; 0 where nothing is known of this MLflow, or of an older copy."""
         with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
             known = json.loads(self._path.read_bytes())
-            if known["mlflow"] == self._mlflow:
+            last = dict(known["last"])
+            there = {
+                run.info.run_id: run.info.end_time for run in runs_by_id(self._tracker, [*last])
+            }
+            if known["mlflow"] == self._mlflow and there == last:
                 return max(0.0, float(known["until"]) - self.MARGIN)
         return 0.0
 
     def write(self, until: float) -> None:
-        write_json(self._path, {"mlflow": self._mlflow, "until": until})
+        """Note the time, and the run that ended last: an older copy of this MLflow lacks it."""
+        here, order = [self._tracker.experiment_id], ["attributes.end_time DESC"]
+        found = self._tracker.client.search_runs(here, max_results=1, order_by=order)
+        last = {run.info.run_id: run.info.end_time for run in found}
+        write_json(self._path, {"mlflow": self._mlflow, "until": until, "last": last})
 
 
 class _Sync:
@@ -155,10 +165,16 @@ class _Sync:
             self._complete_parents(manifest)
 
     def _deliver_end(self, note: OutageNote) -> None:
-        if self.tracker.status(note.run_id) in {"RUNNING", "SCHEDULED"}:
+        unfinished = self.tracker.status(note.run_id) in {"RUNNING", "SCHEDULED"}
+        if unfinished and not self._is_elsewhere(note.run_id):
             self.tracker.finish(note.run_id, note.status)
             self.done.append(f"{note.name}: marked as {note.status} in MLflow run {note.run_id}")
         drop_note(self.root, note.key)
+
+    def _is_elsewhere(self, run_id: str) -> bool:
+        """Whether another host works on a run since, which then ends it itself."""
+        here = socket.gethostname()
+        return self.tracker.tags(run_id).get(HOST_TAG, here) != here
 
     def _record(self, manifest: Manifest, note: OutageNote) -> bool:
         """Bring one result into MLflow; False if its folder is damaged, with a message."""
@@ -204,8 +220,9 @@ class _Sync:
         return run_id if run_id and self.tracker.status(run_id) is not None else ""
 
     def _is_shown(self, manifest: Manifest) -> bool:
-        """Whether another run than its own holds this result."""
-        return self.tracker.find_published(manifest.digest) is not None
+        """Whether another run than its own holds this result, or held it until it was deleted."""
+        there = self.tracker.find_published(manifest.digest) is not None
+        return there or was_deleted(self.tracker, manifest.digest)
 
     def _note_from(self, manifest: Manifest) -> OutageNote:
         tags = {
