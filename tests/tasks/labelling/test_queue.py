@@ -4,6 +4,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,27 @@ def test_queue_shows_each_item_once_however_often_it_is_filled(tracker: Tracker)
     a, b, c, d = run.items[1].completions
     assert shown["once 1?"] == f"### A\n\n{a}\n\n### B\n\n{b}\n\n### C\n\n{c}\n\n### D\n\n{d}"
     assert len(review_queues.get_review_queue(first.queue_id).schema_ids) == 4
+
+
+def test_runs_that_fill_at_once_have_one_queue_and_each_item_once(
+    tracker: Tracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = [Round(tracker, "at once") for _ in range(2)]
+    runs[1].pipeline = runs[1].pipeline.model_copy(update={"name": "at once too"})
+    find = Reviews.queue
+
+    def find_slowly(reviews: Reviews, mark: str) -> tuple[str, str] | None:
+        found = find(reviews, mark)
+        time.sleep(1.0)
+        return found
+
+    monkeypatch.setattr(Reviews, "queue", find_slowly)
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(Round.look, runs)
+    assert one.queue_id == other.queue_id
+    traces = tracker.client.search_traces(locations=[tracker.experiment_id], max_results=500)
+    keys = [one.info.tags["quartet.item"] for one in traces]
+    assert [keys.count(item.key) for item in runs[0].items] == [1, 1, 1]
 
 
 def test_long_completions_are_shown_in_part_and_are_whole_in_the_trace(tracker: Tracker) -> None:
