@@ -12,7 +12,7 @@ import contextlib
 import json
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from filelock import FileLock
@@ -34,7 +34,7 @@ def sync(settings: Settings) -> list[str]:
     """Record what MLflow lacks, and say in one sentence each what was done.
 
     Raises:
-        QuartetError: MLflow does not answer, or stopped answering on the way.
+        QuartetError: MLflow does not answer, stopped answering on the way, or refused something.
     """
     tracker = Tracker(settings)
     tracker.check()
@@ -43,13 +43,16 @@ def sync(settings: Settings) -> list[str]:
         with _alone(settings.root):
             job.notes(parent="")
             job.store_against_mlflow(Seen(settings.root / "synced.json", tracker))
+        if job.refused:
+            raise next(iter(job.refused.values()))
     except QuartetError:
         raise
     except Exception as error:  # MLflow passes on errors of several libraries
+        at = f" at {', '.join(job.refused)}" if job.refused else ""
         raise QuartetError(
-            f"MLflow at {tracker.uri} failed in the middle of the backfill ({describe(error)}) "
+            f"MLflow at {tracker.uri} failed in the middle of the backfill{at} ({describe(error)}) "
             f"after: {'; '.join(job.done) or 'nothing'}; fix it and run `quartet sync` again, "
-            "which resumes where this one ended"
+            "which records what is left"
         ) from error
     return job.done
 
@@ -61,7 +64,8 @@ def deliver_notes(settings: Settings, tracker: Tracker, parent: str) -> list[str
     job = _Sync(settings, tracker)
     with _alone(settings.root):
         job.notes(parent=parent)
-    return job.done
+    left = [f"{name}: not recorded, {describe(error)}" for name, error in job.refused.items()]
+    return job.done + left
 
 
 def _alone(root: Path) -> FileLock:
@@ -72,6 +76,11 @@ def _alone(root: Path) -> FileLock:
 
 def _parent(note: OutageNote) -> str:
     return note.tags.get("mlflow.parentRunId", "")
+
+
+def _key(manifest: Manifest) -> str:
+    """Of the note that a result has where MLflow missed it."""
+    return f"{manifest.stage}-{manifest.digest}"
 
 
 class Seen:
@@ -114,16 +123,26 @@ class _Sync:
         self.store = Store(settings.store)
         self.tracker = tracker
         self.done: list[str] = []
+        self.refused: dict[str, Exception] = {}
+        """By a note's key: what MLflow said against it."""
+
+    @contextlib.contextmanager
+    def _others_all_the_same(self, key: str) -> Iterator[None]:
+        """Let what an MLflow that answers does not take keep nothing else from being recorded."""
+        try:
+            yield
+        except Exception as error:  # MLflow passes on errors of several libraries
+            if isinstance(error, QuartetError) or not self.tracker.reachable():
+                raise
+            self.refused[key] = error
 
     def notes(self, parent: str) -> None:
         """Deliver notes, only those of one parent's stages if it is named."""
         for note in read_notes(self.root):
             if parent and _parent(note) != parent:
                 continue
-            if note.stage:
-                self._deliver_result(note)
-            else:
-                self._deliver_end(note)
+            with self._others_all_the_same(note.key):
+                self._deliver_result(note) if note.stage else self._deliver_end(note)
 
     def store_against_mlflow(self, seen: Seen) -> None:
         """Record each published stage that no run shows, whether a note tells of it or not."""
@@ -131,14 +150,18 @@ class _Sync:
         fresh = [manifest for _, manifest in list_published(self.store.root, since=since)]
         shown = self._shown_by_their_own(fresh)
         for manifest in fresh:
-            if manifest.digest not in shown and not self._is_shown(manifest):
+            key = _key(manifest)
+            if manifest.digest in shown or key in self.refused or self._is_shown(manifest):
+                continue
+            with self._others_all_the_same(key):
                 whole &= self._record(manifest, self._note_from(manifest))
         if since:  # evaluations of before that pipelines used since
             again = self._shown_since(since) - {manifest.digest for manifest in fresh}
             fresh += filter(None, (find_manifest(self.store.root, one) for one in sorted(again)))
         for manifest in fresh:
-            self._complete_parents(manifest)
-        if whole:
+            with self._others_all_the_same(_key(manifest)):
+                self._complete_parents(manifest)
+        if whole and not self.refused:
             seen.write(now)
 
     def _shown_by_their_own(self, manifests: Sequence[Manifest]) -> set[str]:

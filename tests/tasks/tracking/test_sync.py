@@ -478,6 +478,24 @@ def test_sync_says_how_far_it_came_when_mlflow_fails_on_the_way() -> None:
 
 
 @pytest.mark.usefixtures("home")
+def test_sync_records_the_others_where_mlflow_refuses_one_for_good() -> None:
+    def learn(work: Workspace) -> Mapping[str, float]:
+        return {"score/.": 1.0}  # a name that MLflow refuses
+
+    with contextlib.ExitStack() as stack, pipeline() as parent:
+        stack.enter_context(outage())  # which outlasts the pipeline
+        refused = run_stage(spec("evaluate-models"), parent, learn)
+        toy = run_stage(spec("toy"), parent, Learning())
+    with pytest.raises(QuartetError) as said:
+        sync(load_settings())
+    assert f"at evaluate-models-{refused.digest} (Invalid value" in str(said.value)
+    assert f"toy {toy.digest[:12]}: recorded" in str(said.value)
+    assert [note.digest for note in read_notes(load_settings().root)] == [refused.digest]
+    assert_whole(runs(stage="toy")[0], parent.run_id)
+    assert Tracker(load_settings()).status(parent.run_id) == "FINISHED"
+
+
+@pytest.mark.usefixtures("home")
 def test_run_is_opened_once_though_sender_and_end_of_the_stage_both_want_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
