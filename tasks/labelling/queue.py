@@ -185,11 +185,11 @@ def _fill(
     queues = []
     for rater, own in assign(items, settings.rater_names, twice).items():
         mark = f"{asking} {samples.digest[:12]} {rater}".rstrip()
+        raters = settings.rater_names if rater == EVERYBODY else [rater]
         queue_id, name = reviews.queue(mark) or reviews.make_queue(
-            f"{pipeline.name[: 200 - len(rater)]} {mark}",
-            raters=settings.rater_names if rater == EVERYBODY else [rater],
-            questions=asked,
+            f"{pipeline.name[: 200 - len(rater)]} {mark}", raters=raters, questions=asked
         )
+        reviews.add_raters(queue_id, raters)  # of one that was made for others
         queues.append(
             RaterQueue(
                 queue_id=queue_id,

@@ -14,6 +14,7 @@ from mlflow.entities import AssessmentSource, AssessmentSourceType, Feedback
 from mlflow.genai import review_queues
 from mlflow.genai.label_schemas import get_label_schema
 
+from models.errors import ParameterError
 from tasks.labelling.answers import who_answered
 from tasks.labelling.items import Item, Labels
 from tasks.labelling.queue import (
@@ -137,6 +138,26 @@ def test_runs_that_fill_at_once_have_one_queue_and_each_item_once(
     traces = tracker.client.search_traces(locations=[tracker.experiment_id], max_results=500)
     keys = [one.info.tags["quartet.item"] for one in traces]
     assert [keys.count(item.key) for item in runs[0].items] == [1, 1, 1]
+
+
+def test_rater_who_is_named_later_is_assigned_too(
+    tracker: Tracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Round(tracker, "later")
+    for named, assigned in (("Ann", ["ann"]), ("bob", ["ann", "bob"]), ("", ["ann", "bob"])):
+        monkeypatch.setenv("QUARTET_RATERS", named)
+        queue = review_queues.get_review_queue(run.look().queue_id)
+        assert sorted(queue.users) == assigned
+
+
+def test_more_raters_than_a_queue_takes_are_refused_in_words(
+    tracker: Tracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QUARTET_RATERS", ",".join(f"rater{number}" for number in range(11)))
+    with pytest.raises(ParameterError, match=r"QUARTET_RATERS names 11 .*at most 10"):
+        Round(tracker, "many").look()
+    queues = Round(tracker, "many each").look(twice=1.0).queues
+    assert len(queues) == 11
 
 
 def test_long_completions_are_shown_in_part_and_are_whole_in_the_trace(tracker: Tracker) -> None:
