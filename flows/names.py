@@ -7,6 +7,7 @@ labels: LABEL=NAME, or one made of the name.
 
 import contextlib
 import functools
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -147,8 +148,8 @@ def split_label(name: str) -> tuple[str, str]:
     name = name.strip()
     if name.startswith("models:/"):
         return name.removeprefix("models:/"), name
-    folder = Path(name).expanduser()
-    return (folder.resolve().name if name and folder.is_dir() else name), name
+    folder = os.path.expanduser(name)  # no error, whatever the name
+    return (Path(folder).resolve().name if name and os.path.isdir(folder) else name), name
 
 
 def label_models(

@@ -16,6 +16,9 @@ from tasks.settings import Settings
 EVERYBODY = ""
 """Stands for the rater where all share one queue."""
 
+MOST_SHARING = 10
+"""Accounts that one queue is assigned to, MLflow's own limit."""
+
 
 def assign(items: Sequence[Item], raters: Sequence[str], twice: float) -> dict[str, list[Item]]:
     """Deal items to raters, each of whom gets about as many as the others.
@@ -30,11 +33,17 @@ def assign(items: Sequence[Item], raters: Sequence[str], twice: float) -> dict[s
         Items by rater, or those of `EVERYBODY`.
 
     Raises:
-        ParameterError: Two raters are to be asked, and there are fewer.
+        ParameterError: Two raters are to be asked, and there are fewer; or too many for one queue.
     """
-    if not twice:
-        return {EVERYBODY: list(items)}
     names = sorted(set(raters))
+    if not twice:
+        if len(names) > MOST_SHARING:
+            raise ParameterError(
+                f"QUARTET_RATERS names {len(names)} MLflow accounts, but one review queue is "
+                f"assigned to at most {MOST_SHARING}; name fewer, or, for feedback, give each a "
+                "queue by feedback.rated_twice"
+            )
+        return {EVERYBODY: list(items)}
     if len(names) < 2:
         raise ParameterError(
             f"feedback.rated_twice is {twice:g} but QUARTET_RATERS names {len(names)} MLflow "
@@ -64,10 +73,10 @@ def _pairs(names: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def want_raters(config: FeedbackConfig, settings: Settings) -> None:
-    """Refuse to ask two raters where there are not two.
+    """Refuse to ask raters who are too few, or too many for one queue.
 
     Raises:
-        ParameterError: There are fewer.
+        ParameterError: As `assign`.
     """
     if config.annotator == "people":
         assign([], settings.rater_names, config.rated_twice)

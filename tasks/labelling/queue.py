@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from filelock import FileLock
+
 from tasks.escaping import for_markdown
 from tasks.labelling.answers import COMPARISON, RATINGS, Place, labels_of, who_answered
 from tasks.labelling.assignment import EVERYBODY, assign
@@ -160,6 +162,15 @@ def fill_queue(
         ConnectionError: The server does not answer.
         QuartetError: It did not take all items.
     """
+    lock = load_settings().root / "locks" / "review-queues.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(lock):  # of two runs that ask the same at once one makes the queue
+        return _fill(items, samples, share, pipeline, twice)
+
+
+def _fill(
+    items: Sequence[Item], samples: StageRef, share: float, pipeline: PipelineRun, twice: float
+) -> Queue:
     settings = load_settings()
     tracker = Tracker(settings)
     reviews = Reviews(tracker)
@@ -174,11 +185,11 @@ def fill_queue(
     queues = []
     for rater, own in assign(items, settings.rater_names, twice).items():
         mark = f"{asking} {samples.digest[:12]} {rater}".rstrip()
+        raters = settings.rater_names if rater == EVERYBODY else [rater]
         queue_id, name = reviews.queue(mark) or reviews.make_queue(
-            f"{pipeline.name[: 200 - len(rater)]} {mark}",
-            raters=settings.rater_names if rater == EVERYBODY else [rater],
-            questions=asked,
+            f"{pipeline.name[: 200 - len(rater)]} {mark}", raters=raters, questions=asked
         )
+        reviews.add_raters(queue_id, raters)  # of one that was made for others
         queues.append(
             RaterQueue(
                 queue_id=queue_id,

@@ -6,6 +6,7 @@ what, and MLflow says by which run and when. An ancestor that neither knows any 
 unknown.
 """
 
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -118,9 +119,9 @@ def _input(reader: Reader, record: Record, role: str) -> Record:
 
 
 def _match(reader: Reader, name: str) -> str:
-    folder = Path(name).expanduser()
+    folder = Path(os.path.expanduser(name))  # no error, whatever the name
     for path in (folder / MANIFEST, folder.parent / MANIFEST):
-        if path.is_file():  # a folder of the store, or the model in it
+        if os.path.isfile(path):  # a folder of the store, or the model in it
             name = path.resolve().parent.name
     stage, _, beginning = name.rpartition("/")
     could_be = BEGINNING.fullmatch(beginning) and (not stage or STAGE.fullmatch(stage))

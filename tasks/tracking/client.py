@@ -78,8 +78,10 @@ class Tracker:
             location = self._settings.artifact_location
             kind = {"mlflow.experimentKind": "custom_model_development"}  # what its pages show
             return str(self.client.create_experiment(name, artifact_location=location, tags=kind))
-        except mlflow.MlflowException:  # another run made it in between
-            return str(self.client.get_experiment_by_name(name).experiment_id)
+        except mlflow.MlflowException:
+            if (found := self.client.get_experiment_by_name(name)) is None:
+                raise
+            return str(found.experiment_id)  # another run made it in between
 
     def check(self) -> None:
         """Make sure, before anything is computed, that runs can be recorded.

@@ -142,6 +142,7 @@ def code_tags() -> Mapping[str, str]:
         ).stdout.strip()
 
     try:
+        git("ls-files", "--error-unmatch", Path(__file__).name)  # else installed in some other one
         dirty = bool(git("status", "--porcelain"))
         return versions | {"git.commit": git("rev-parse", "HEAD"), "git.dirty": str(dirty).lower()}
     except (OSError, subprocess.SubprocessError):

@@ -2,9 +2,12 @@
 
 A server of the home folder hands files out under addresses of its own, `mlflow-artifacts:/…`, and
 keeps them in the home folder. Runs that were recorded through it are read and continued without it
-too. An experiment that a local run began names a folder instead, which other hosts do not have.
+too. An experiment that a local run began names a folder instead, which other hosts do not have; a
+folder of theirs at the same path is another one.
 """
 
+import contextlib
+import sqlite3
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -53,9 +56,24 @@ def check_experiment(experiment: Any, *, served: bool) -> None:
         )
     at = urlsplit(experiment.artifact_location)
     folder = Path(unquote(at.path))
-    if served and at.scheme in ("", "file") and not folder.parent.is_dir():
+    in_folder = served and at.scheme in ("", "file")
+    if in_folder and not (
+        folder.parent.is_dir() and (folder.name != FILES or _began(folder.parent, experiment))
+    ):
         raise QuartetError(
-            f"MLflow's experiment {name!r} keeps its files in {folder}, a folder that this host "
-            "does not have: it was begun without a server; choose another name with "
+            f"MLflow's experiment {name!r} keeps its files in {folder} of the host where it was "
+            "begun without a server, which this host does not reach; choose another name with "
             "QUARTET_EXPERIMENT, the same on all hosts"
         )
+
+
+def _began(home: Path, experiment: Any) -> bool:
+    """Whether a home of this host has an experiment in its database, not only the same path."""
+    at = f"{(home / 'mlflow.db').as_uri()}?mode=ro"
+    asked = "SELECT 1 FROM experiments WHERE experiment_id = ? AND creation_time = ?"
+    try:
+        with contextlib.closing(sqlite3.connect(at, uri=True, timeout=60)) as database:
+            known = (experiment.experiment_id, experiment.creation_time)
+            return database.execute(asked, known).fetchone() is not None
+    except sqlite3.Error:  # there is none
+        return False

@@ -17,6 +17,12 @@ def deleted_runs(tracker: Tracker) -> Iterator[Any]:
     return _whatever_became_of_them(tracker, "deleted_only", "")
 
 
+def was_deleted(tracker: Tracker, digest: str) -> bool:
+    """Whether somebody deleted a run that had published a digest."""
+    where = tagged({"quartet.published": digest})
+    return next(_whatever_became_of_them(tracker, "deleted_only", where), None) is not None
+
+
 def runs_by_id(tracker: Tracker, run_ids: Sequence[str]) -> Iterator[Any]:
     """Those of some runs that MLflow has or had: deleted ones too."""
     for start in range(0, len(run_ids), LOOKED_UP):

@@ -12,6 +12,7 @@ from typing import Any
 from models.errors import QuartetError
 from tasks.tracking.client import Tracker
 from tasks.tracking.lazy import entities, label_schemas, mlflow, review_queues
+from tasks.tracking.outages import tolerated
 from tasks.tracking.queries import every
 
 KEY = "quartet.item"
@@ -131,6 +132,13 @@ class Reviews:
             experiment_id=self._experiment,
         )
         return made.queue_id, made.name
+
+    def add_raters(self, queue_id: str, raters: Sequence[str]) -> None:
+        """Let further people mark a queue's items; those who may already stay."""
+        users = review_queues.get_review_queue(queue_id).users
+        if lacking := [one for one in raters if one not in users]:
+            with tolerated(f"the assignment of {', '.join(lacking)} to a review queue"):
+                review_queues.update_review_queue(queue_id, users=[*users, *lacking])
 
     def traces(self) -> dict[str, ReviewTrace]:
         """All whole traces that carry a key, by their keys; the oldest where several have one."""

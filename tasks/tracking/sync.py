@@ -10,8 +10,9 @@ into the store, or was shown by a run, since.
 
 import contextlib
 import json
+import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from filelock import FileLock
@@ -22,18 +23,18 @@ from tasks.results.manifests import find_manifest, list_published
 from tasks.results.store import Manifest, Store
 from tasks.settings import Settings
 from tasks.tracking.client import Tracker
-from tasks.tracking.facts import headlines, judged_tags, show_totals
+from tasks.tracking.facts import HOST_TAG, headlines, judged_tags, show_totals
 from tasks.tracking.outages import OutageNote, describe, drop_note, read_notes
 from tasks.tracking.queries import with_names
 from tasks.tracking.recording import page_folder, record_page, record_result, stage_parameters
-from tasks.tracking.removal import runs_by_id
+from tasks.tracking.removal import runs_by_id, was_deleted
 
 
 def sync(settings: Settings) -> list[str]:
     """Record what MLflow lacks, and say in one sentence each what was done.
 
     Raises:
-        QuartetError: MLflow does not answer, or stopped answering on the way.
+        QuartetError: MLflow does not answer, stopped answering on the way, or refused something.
     """
     tracker = Tracker(settings)
     tracker.check()
@@ -42,13 +43,16 @@ def sync(settings: Settings) -> list[str]:
         with _alone(settings.root):
             job.notes(parent="")
             job.store_against_mlflow(Seen(settings.root / "synced.json", tracker))
+        if job.refused:
+            raise next(iter(job.refused.values()))
     except QuartetError:
         raise
     except Exception as error:  # MLflow passes on errors of several libraries
+        at = f" at {', '.join(job.refused)}" if job.refused else ""
         raise QuartetError(
-            f"MLflow at {tracker.uri} failed in the middle of the backfill ({describe(error)}) "
+            f"MLflow at {tracker.uri} failed in the middle of the backfill{at} ({describe(error)}) "
             f"after: {'; '.join(job.done) or 'nothing'}; fix it and run `quartet sync` again, "
-            "which resumes where this one ended"
+            "which records what is left"
         ) from error
     return job.done
 
@@ -60,7 +64,8 @@ def deliver_notes(settings: Settings, tracker: Tracker, parent: str) -> list[str
     job = _Sync(settings, tracker)
     with _alone(settings.root):
         job.notes(parent=parent)
-    return job.done
+    left = [f"{name}: not recorded, {describe(error)}" for name, error in job.refused.items()]
+    return job.done + left
 
 
 def _alone(root: Path) -> FileLock:
@@ -71,6 +76,11 @@ def _alone(root: Path) -> FileLock:
 
 def _parent(note: OutageNote) -> str:
     return note.tags.get("mlflow.parentRunId", "")
+
+
+def _key(manifest: Manifest) -> str:
+    """Of the note that a result has where MLflow missed it."""
+    return f"{manifest.stage}-{manifest.digest}"
 
 
 class Seen:
@@ -85,17 +95,26 @@ class Seen:
     def __init__(self, path: Path, tracker: Tracker) -> None:
         made = tracker.client.get_experiment(tracker.experiment_id).creation_time
         self._path, self._mlflow = path, f"{tracker.uri} {tracker.experiment_id} {made}"
+        self._tracker = tracker
 
     def until(self) -> float:
-        """Seconds of the clock; 0 where nothing is known of this MLflow."""
+        """Seconds of the clock; 0 where nothing is known of this MLflow, or of an older copy."""
         with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
             known = json.loads(self._path.read_bytes())
-            if known["mlflow"] == self._mlflow:
+            last = dict(known["last"])
+            there = {
+                run.info.run_id: run.info.end_time for run in runs_by_id(self._tracker, [*last])
+            }
+            if known["mlflow"] == self._mlflow and there == last:
                 return max(0.0, float(known["until"]) - self.MARGIN)
         return 0.0
 
     def write(self, until: float) -> None:
-        write_json(self._path, {"mlflow": self._mlflow, "until": until})
+        """Note the time, and the run that ended last: an older copy of this MLflow lacks it."""
+        here, order = [self._tracker.experiment_id], ["attributes.end_time DESC"]
+        found = self._tracker.client.search_runs(here, max_results=1, order_by=order)
+        last = {run.info.run_id: run.info.end_time for run in found}
+        write_json(self._path, {"mlflow": self._mlflow, "until": until, "last": last})
 
 
 class _Sync:
@@ -104,16 +123,26 @@ class _Sync:
         self.store = Store(settings.store)
         self.tracker = tracker
         self.done: list[str] = []
+        self.refused: dict[str, Exception] = {}
+        """By a note's key: what MLflow said against it."""
+
+    @contextlib.contextmanager
+    def _others_all_the_same(self, key: str) -> Iterator[None]:
+        """Let what an MLflow that answers does not take keep nothing else from being recorded."""
+        try:
+            yield
+        except Exception as error:  # MLflow passes on errors of several libraries
+            if isinstance(error, QuartetError) or not self.tracker.reachable():
+                raise
+            self.refused[key] = error
 
     def notes(self, parent: str) -> None:
         """Deliver notes, only those of one parent's stages if it is named."""
         for note in read_notes(self.root):
             if parent and _parent(note) != parent:
                 continue
-            if note.stage:
-                self._deliver_result(note)
-            else:
-                self._deliver_end(note)
+            with self._others_all_the_same(note.key):
+                self._deliver_result(note) if note.stage else self._deliver_end(note)
 
     def store_against_mlflow(self, seen: Seen) -> None:
         """Record each published stage that no run shows, whether a note tells of it or not."""
@@ -121,14 +150,18 @@ class _Sync:
         fresh = [manifest for _, manifest in list_published(self.store.root, since=since)]
         shown = self._shown_by_their_own(fresh)
         for manifest in fresh:
-            if manifest.digest not in shown and not self._is_shown(manifest):
+            key = _key(manifest)
+            if manifest.digest in shown or key in self.refused or self._is_shown(manifest):
+                continue
+            with self._others_all_the_same(key):
                 whole &= self._record(manifest, self._note_from(manifest))
         if since:  # evaluations of before that pipelines used since
             again = self._shown_since(since) - {manifest.digest for manifest in fresh}
             fresh += filter(None, (find_manifest(self.store.root, one) for one in sorted(again)))
         for manifest in fresh:
-            self._complete_parents(manifest)
-        if whole:
+            with self._others_all_the_same(_key(manifest)):
+                self._complete_parents(manifest)
+        if whole and not self.refused:
             seen.write(now)
 
     def _shown_by_their_own(self, manifests: Sequence[Manifest]) -> set[str]:
@@ -155,10 +188,16 @@ class _Sync:
             self._complete_parents(manifest)
 
     def _deliver_end(self, note: OutageNote) -> None:
-        if self.tracker.status(note.run_id) in {"RUNNING", "SCHEDULED"}:
+        unfinished = self.tracker.status(note.run_id) in {"RUNNING", "SCHEDULED"}
+        if unfinished and not self._is_elsewhere(note.run_id):
             self.tracker.finish(note.run_id, note.status)
             self.done.append(f"{note.name}: marked as {note.status} in MLflow run {note.run_id}")
         drop_note(self.root, note.key)
+
+    def _is_elsewhere(self, run_id: str) -> bool:
+        """Whether another host works on a run since, which then ends it itself."""
+        here = socket.gethostname()
+        return self.tracker.tags(run_id).get(HOST_TAG, here) != here
 
     def _record(self, manifest: Manifest, note: OutageNote) -> bool:
         """Bring one result into MLflow; False if its folder is damaged, with a message."""
@@ -204,8 +243,9 @@ class _Sync:
         return run_id if run_id and self.tracker.status(run_id) is not None else ""
 
     def _is_shown(self, manifest: Manifest) -> bool:
-        """Whether another run than its own holds this result."""
-        return self.tracker.find_published(manifest.digest) is not None
+        """Whether another run than its own holds this result, or held it until it was deleted."""
+        there = self.tracker.find_published(manifest.digest) is not None
+        return there or was_deleted(self.tracker, manifest.digest)
 
     def _note_from(self, manifest: Manifest) -> OutageNote:
         tags = {

@@ -184,6 +184,8 @@ def test_labels_come_from_the_name_or_stand_before_it(tmp_path: Path) -> None:
     assert split_label(" mine = sft/3fa8 ") == ("mine", "sft/3fa8")
     assert split_label("sft/3fa8") == ("sft/3fa8", "sft/3fa8")
     assert split_label(str(tmp_path)) == (tmp_path.name, str(tmp_path))
+    for nothing in ("~nobody", "a" * 300):
+        assert split_label(nothing) == (nothing, nothing)
     odd = tmp_path / "a=b"
     odd.mkdir()
     assert split_label(str(odd)) == ("a=b", str(odd))  # an = inside a path is no label

@@ -4,6 +4,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from mlflow.entities import AssessmentSource, AssessmentSourceType, Feedback
 from mlflow.genai import review_queues
 from mlflow.genai.label_schemas import get_label_schema
 
+from models.errors import ParameterError
 from tasks.labelling.answers import who_answered
 from tasks.labelling.items import Item, Labels
 from tasks.labelling.queue import (
@@ -115,6 +117,47 @@ def test_queue_shows_each_item_once_however_often_it_is_filled(tracker: Tracker)
     a, b, c, d = run.items[1].completions
     assert shown["once 1?"] == f"### A\n\n{a}\n\n### B\n\n{b}\n\n### C\n\n{c}\n\n### D\n\n{d}"
     assert len(review_queues.get_review_queue(first.queue_id).schema_ids) == 4
+
+
+def test_runs_that_fill_at_once_have_one_queue_and_each_item_once(
+    tracker: Tracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = [Round(tracker, "at once") for _ in range(2)]
+    runs[1].pipeline = runs[1].pipeline.model_copy(update={"name": "at once too"})
+    find = Reviews.queue
+
+    def find_slowly(reviews: Reviews, mark: str) -> tuple[str, str] | None:
+        found = find(reviews, mark)
+        time.sleep(1.0)
+        return found
+
+    monkeypatch.setattr(Reviews, "queue", find_slowly)
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(Round.look, runs)
+    assert one.queue_id == other.queue_id
+    traces = tracker.client.search_traces(locations=[tracker.experiment_id], max_results=500)
+    keys = [one.info.tags["quartet.item"] for one in traces]
+    assert [keys.count(item.key) for item in runs[0].items] == [1, 1, 1]
+
+
+def test_rater_who_is_named_later_is_assigned_too(
+    tracker: Tracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Round(tracker, "later")
+    for named, assigned in (("Ann", ["ann"]), ("bob", ["ann", "bob"]), ("", ["ann", "bob"])):
+        monkeypatch.setenv("QUARTET_RATERS", named)
+        queue = review_queues.get_review_queue(run.look().queue_id)
+        assert sorted(queue.users) == assigned
+
+
+def test_more_raters_than_a_queue_takes_are_refused_in_words(
+    tracker: Tracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QUARTET_RATERS", ",".join(f"rater{number}" for number in range(11)))
+    with pytest.raises(ParameterError, match=r"QUARTET_RATERS names 11 .*at most 10"):
+        Round(tracker, "many").look()
+    queues = Round(tracker, "many each").look(twice=1.0).queues
+    assert len(queues) == 11
 
 
 def test_long_completions_are_shown_in_part_and_are_whole_in_the_trace(tracker: Tracker) -> None:

@@ -209,7 +209,14 @@ def test_a_registered_model_is_traced_even_when_its_stage_is_gone(chain: Chain) 
 
 
 def test_ancestry_refuses_what_names_nothing_or_two(chain: Chain) -> None:
-    for name in ("ppo/0123456789", "sft/" + chain.digest("ppo"), "", "nonsense"):
+    for name in (
+        "ppo/0123456789",
+        "sft/" + chain.digest("ppo"),
+        "",
+        "nonsense",
+        "~nobody",
+        "a" * 300,
+    ):
         with pytest.raises(StoreError, match="names 0 published stages"):
             ancestry(load_settings(), name)
     with pytest.raises(ModelError, match="toy-policy"):

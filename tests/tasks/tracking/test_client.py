@@ -266,6 +266,14 @@ def test_tracker_check_says_what_to_do_when_the_experiment_was_deleted(tracker: 
         tracker.check()
 
 
+def test_tracker_check_says_what_mlflow_has_against_an_experiments_name(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QUARTET_EXPERIMENT", "x" * 501)  # MLflow takes 500
+    with pytest.raises(QuartetError, match="exceeds the maximum length of 500 characters"):
+        Tracker(load_settings()).check()
+
+
 def test_tracker_check_says_what_to_do_when_the_database_is_none(home: Path) -> None:
     (home / "mlflow.db").write_bytes(b"this is no database at all, but long enough " * 50)
     with pytest.raises(QuartetError, match=r"mlflow\.db is damaged; put a copy back, or move"):

@@ -2,7 +2,9 @@
 
 import json
 import platform
+import shutil
 import struct
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +147,23 @@ def test_code_tags_name_versions_and_the_checkout() -> None:
     assert tags["version.python"] == ".".join(platform.python_version_tuple()[:2])
     assert "git.commit" not in tags or len(tags["git.commit"]) == 40
     assert tags.get("git.dirty", "true") in ("true", "false")
+
+
+def test_code_tags_name_no_checkout_that_the_code_is_only_installed_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The environment lies in a checkout of somebody's own, which ignores it."""
+    installed = tmp_path / "venv" / "facts.py"
+    installed.parent.mkdir()
+    shutil.copyfile(run_facts.__file__, installed)
+    (tmp_path / ".gitignore").write_text("venv\n")
+    person = ["-c", "user.name=somebody", "-c", "user.email=somebody@example.com"]
+    for words in (["init"], ["add", "."], [*person, "commit", "-m", "theirs"]):
+        subprocess.run(["git", *words], cwd=tmp_path, check=True, capture_output=True)
+    monkeypatch.setattr(run_facts, "__file__", str(installed))
+    tags = code_tags.__wrapped__()
+    assert tags["version.torch"]
+    assert not any(name.startswith("git.") for name in tags)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """A home whose runs a server recorded goes on without it, and the server finds what came then."""
 
+import shutil
 from pathlib import Path
 
 import mlflow
@@ -42,6 +43,39 @@ def test_files_are_found_with_and_without_the_homes_server(
         server.start()
         monkeypatch.setenv("QUARTET_TRACKING_URI", server.uri)
         assert [read(run) for run in (served, alone)] == ["with a server", "without"]
+
+
+def test_an_experiment_begun_without_a_server_is_continued_on_its_own_host_alone(
+    home: Path, tmp_path: Path, mlflow_template: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both hosts began one without a server, in homes at the same path."""
+    other = tmp_path / "other"
+    other.mkdir()
+    shutil.copyfile(mlflow_template, other / "mlflow.db")
+    settings = load_settings()
+    elsewhere = mlflow.MlflowClient(tracking_uri=f"sqlite:///{other / 'mlflow.db'}")
+    elsewhere.create_experiment(settings.experiment, artifact_location=settings.artifact_location)
+    Tracker(settings).check()
+    with Server(home) as own:
+        own.start()
+        monkeypatch.setenv("QUARTET_TRACKING_URI", own.uri)
+        Tracker(load_settings()).check()
+    with Server(other) as theirs:
+        theirs.start()
+        monkeypatch.setenv("QUARTET_TRACKING_URI", theirs.uri)
+        with pytest.raises(QuartetError, match="begun without a server"):
+            Tracker(load_settings()).check()
+
+
+def test_an_experiment_whose_server_keeps_files_on_a_shared_disk_is_used(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = ("--no-serve-artifacts", "--default-artifact-root", str(tmp_path / "shared"))
+    (tmp_path / "shared").mkdir()
+    with Server(home, *shared) as server:
+        server.start()
+        monkeypatch.setenv("QUARTET_TRACKING_URI", server.uri)
+        Tracker(load_settings()).check()
 
 
 def test_an_experiment_in_a_folder_of_another_host_is_refused(

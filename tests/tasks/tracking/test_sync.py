@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import shutil
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -279,6 +280,44 @@ def test_sync_leaves_alone_what_somebody_deleted() -> None:
 
 
 @pytest.mark.usefixtures("home")
+def test_sync_leaves_alone_what_it_recorded_itself_and_somebody_deleted() -> None:
+    with contextlib.ExitStack() as stack, pipeline() as parent:
+        stack.enter_context(outage())  # which outlasts the pipeline
+        run_stage(spec(), parent, Learning())
+    assert "a new MLflow run" in sync(load_settings())[0]
+    (run,) = runs(stage="toy")
+    client().delete_run(run.info.run_id)
+    assert sync(load_settings()) == []
+
+
+def test_sync_fills_an_mlflow_that_was_restored_from_an_older_copy(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.tracking.sync.Seen.MARGIN", 0.0)
+    with pipeline() as parent:
+        run_stage(spec("early"), parent, Learning())
+    shutil.copyfile(home / "mlflow.db", tmp_path / "copy.db")
+    with pipeline() as parent:
+        late = run_stage(spec("late"), parent, Learning())
+    assert sync(load_settings()) == []
+    shutil.copyfile(tmp_path / "copy.db", home / "mlflow.db")
+    (said,) = sync(load_settings())
+    assert said.startswith(f"late {late.digest[:12]}: recorded in a new MLflow run")
+    assert sync(load_settings()) == []
+
+
+@pytest.mark.usefixtures("home")
+def test_sync_leaves_a_run_that_another_host_resumed_to_that_host() -> None:
+    tracker = Tracker(load_settings())
+    for host, ended in ((socket.gethostname(), "KILLED"), ("another", "RUNNING")):
+        run = tracker.start_run("pipe", parameters={}, tags={"quartet.host": host})
+        write_note(load_settings().root, OutageNote(name="pipe", run_id=run, status="KILLED"))
+        sync(load_settings())
+        assert tracker.status(run) == ended
+    assert read_notes(load_settings().root) == []
+
+
+@pytest.mark.usefixtures("home")
 def test_sync_uses_the_run_that_was_opened_without_an_answer() -> None:
     with contextlib.ExitStack() as stack, pipeline() as parent:
         stack.enter_context(outage())  # which outlasts the pipeline
@@ -436,6 +475,24 @@ def test_sync_says_how_far_it_came_when_mlflow_fails_on_the_way() -> None:
     with outage(), pytest.raises(QuartetError, match=r"middle of the backfill.*quartet sync"):
         sync(load_settings())
     assert len(sync(load_settings())) == 2
+
+
+@pytest.mark.usefixtures("home")
+def test_sync_records_the_others_where_mlflow_refuses_one_for_good() -> None:
+    def learn(work: Workspace) -> Mapping[str, float]:
+        return {"score/.": 1.0}  # a name that MLflow refuses
+
+    with contextlib.ExitStack() as stack, pipeline() as parent:
+        stack.enter_context(outage())  # which outlasts the pipeline
+        refused = run_stage(spec("evaluate-models"), parent, learn)
+        toy = run_stage(spec("toy"), parent, Learning())
+    with pytest.raises(QuartetError) as said:
+        sync(load_settings())
+    assert f"at evaluate-models-{refused.digest} (Invalid value" in str(said.value)
+    assert f"toy {toy.digest[:12]}: recorded" in str(said.value)
+    assert [note.digest for note in read_notes(load_settings().root)] == [refused.digest]
+    assert_whole(runs(stage="toy")[0], parent.run_id)
+    assert Tracker(load_settings()).status(parent.run_id) == "FINISHED"
 
 
 @pytest.mark.usefixtures("home")
