@@ -95,7 +95,7 @@ class Tracker:
             experiment = self.client.get_experiment(self.experiment_id)
         except Exception as error:  # MLflow passes on errors of several libraries
             raise explain_unopened(error, self._settings) from error
-        check_experiment(experiment, served=self.uri.startswith("http"))
+        check_experiment(experiment, served=self.uri.startswith("http"), home=self._settings.root)
 
     def reachable(self) -> bool:
         """Whether it is worth a try: a server that is down or hangs costs two seconds at most."""

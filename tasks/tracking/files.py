@@ -37,12 +37,13 @@ def _repository(
     return repositories.LocalArtifactRepository(str(folder / below))
 
 
-def check_experiment(experiment: Any, *, served: bool) -> None:
+def check_experiment(experiment: Any, *, served: bool, home: Path) -> None:
     """Make sure that results can be recorded in an experiment.
 
     Args:
         experiment: MLflow's.
         served: Whether a server answers for it.
+        home: The home folder of this process.
 
     Raises:
         QuartetError: It was deleted, or its files would lie in a folder that this host lacks.
@@ -57,9 +58,7 @@ def check_experiment(experiment: Any, *, served: bool) -> None:
     at = urlsplit(experiment.artifact_location)
     folder = Path(unquote(at.path))
     in_folder = served and at.scheme in ("", "file")
-    if in_folder and not (
-        folder.parent.is_dir() and (folder.name != FILES or _began(folder.parent, experiment))
-    ):
+    if in_folder and not (folder.parent.is_dir() and _is_here(folder, experiment, home)):
         raise QuartetError(
             f"MLflow's experiment {name!r} keeps its files in {folder} of the host where it was "
             "begun without a server, which this host does not reach; choose another name with "
@@ -67,13 +66,19 @@ def check_experiment(experiment: Any, *, served: bool) -> None:
         )
 
 
-def _began(home: Path, experiment: Any) -> bool:
-    """Whether a home of this host has an experiment in its database, not only the same path."""
-    at = f"{(home / 'mlflow.db').as_uri()}?mode=ro"
+def _is_here(folder: Path, experiment: Any, home: Path) -> bool:
+    """Whether a folder is on a shared disk, or of the home of this host that began an experiment.
+
+    Where that began elsewhere, in a home at the same path, the one here does not know it.
+    """
+    database = folder.parent / "mlflow.db"
+    if folder.name != FILES or (folder.parent != home and not database.exists()):
+        return True
+    at = f"{database.as_uri()}?mode=ro"
     asked = "SELECT 1 FROM experiments WHERE experiment_id = ? AND creation_time = ?"
     try:
-        with contextlib.closing(sqlite3.connect(at, uri=True, timeout=60)) as database:
+        with contextlib.closing(sqlite3.connect(at, uri=True, timeout=60)) as opened:
             known = (experiment.experiment_id, experiment.creation_time)
-            return database.execute(asked, known).fetchone() is not None
+            return opened.execute(asked, known).fetchone() is not None
     except sqlite3.Error:  # there is none
         return False

@@ -63,15 +63,19 @@ def test_an_experiment_begun_without_a_server_is_continued_on_its_own_host_alone
     with Server(other) as theirs:
         theirs.start()
         monkeypatch.setenv("QUARTET_TRACKING_URI", theirs.uri)
-        with pytest.raises(QuartetError, match="begun without a server"):
-            Tracker(load_settings()).check()
+        for database in (True, False):  # a worker's home has none
+            if not database:
+                (home / "mlflow.db").unlink()
+            with pytest.raises(QuartetError, match="begun without a server"):
+                Tracker(load_settings()).check()
 
 
+@pytest.mark.parametrize("folder", ["shared", "mlflow-artifacts"])
 def test_an_experiment_whose_server_keeps_files_on_a_shared_disk_is_used(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
 ) -> None:
-    shared = ("--no-serve-artifacts", "--default-artifact-root", str(tmp_path / "shared"))
-    (tmp_path / "shared").mkdir()
+    shared = ("--no-serve-artifacts", "--default-artifact-root", str(tmp_path / "disk" / folder))
+    (tmp_path / "disk" / folder).mkdir(parents=True)
     with Server(home, *shared) as server:
         server.start()
         monkeypatch.setenv("QUARTET_TRACKING_URI", server.uri)
