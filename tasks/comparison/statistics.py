@@ -162,8 +162,7 @@ def choose_best(records: Sequence[RunRecord]) -> Best:
     where the gains are.
     """
     accepted = [index for index, record in enumerate(records) if record.verdict == "accepted"]
-    trusted = _trusted([records[index] for index in accepted])
-    judge = same_judge([records[index] for index in accepted], trusted)
+    judge = deciding_judge(records)
     sure: dict[int, Interval] = {}
     measure, at_equal = JUDGES.get(judge or "", ""), ""
     for name, said in ((f"{judge}_controlled", " at equal length"), (judge, "")):
@@ -197,15 +196,17 @@ def keep_whole(text: str) -> str:
     return re.sub(r"\[[-+.,%\de ]*\]", lambda found: found[0].replace(" ", space), text)
 
 
-def _trusted(accepted: Sequence[RunRecord]) -> list[str]:
-    """Judges that may choose: the one that decided on all; else all but the one PPO maximised.
+def deciding_judge(records: Sequence[RunRecord]) -> str | None:
+    """The judge by which accepted runs are compared: the one that decided on all, if one did.
 
-    Where that one decided itself, or older records do not tell who did, it may choose too.
+    Else any that judged all, but for the one PPO maximised; where that one decided itself, or
+    older records do not tell who did, it may choose too.
     """
+    accepted = [record for record in records if record.verdict == "accepted"]
     deciders = {record.decided_by for record in accepted}
     named = [name for name, said in JUDGES.items() if deciders == {said}]
     own = deciders <= {"", JUDGES["score"]}
-    return named or [name for name in JUDGES if own or name != "score"]
+    return same_judge(accepted, named or [name for name in JUDGES if own or name != "score"])
 
 
 def _no_common_judge(accepted: Iterable[RunRecord]) -> str:

@@ -11,6 +11,7 @@ from tasks.comparison.statistics import (
     Best,
     WinRate,
     choose_best,
+    deciding_judge,
     gain_of,
     match_prompts,
     percent,
@@ -143,7 +144,10 @@ def short_differences(records: Sequence[RunRecord]) -> list[str]:
 
 
 def _headline(records: Sequence[RunRecord]) -> Table:
-    judge = next((name for name in JUDGES if any(gain_of(one, name) for one in records)), "score")
+    asked = [deciding_judge(records), *JUDGES]  # who decided stands first
+    judge = next(
+        (name for name in asked if name and any(gain_of(one, name) for one in records)), "score"
+    )
     judges = {"score": "score gain"} if judge != "score" else {}
     equal = f"{judge}_controlled"
     if any(gain_of(one, equal) for one in records):

@@ -230,6 +230,7 @@ VADER = REWARDED | {"vader_score": "vader_score"}
             1,
             "gain over SFT of +0.500 [+0.480, +0.520] by the VADER",
         ),
+        ("VADER sentiment judge", GOLD | VADER, 1, "by the VADER sentiment judge"),
         ("gold judge", GOLD | VADER, 1, "by the gold judge"),
         ("blind vote of people", VADER, 1, "by the VADER sentiment judge"),
         (
@@ -259,6 +260,9 @@ def test_best_is_chosen_by_the_judge_that_decided(
     found, sentence = best(run(3.0, 0.05), run(1.0, 0.5))
     assert found == index
     assert wanted in sentence
+    if index is not None:  # the table has the gain that was weighed
+        shown = compile_contents([run(3.0, 0.05), run(1.0, 0.5)]).headline
+        assert shown.header[3].removeprefix("gain ") in sentence
 
 
 def test_no_run_is_best_where_intervals_overlap() -> None:
