@@ -1,6 +1,6 @@
-"""How long commands take in a home with years of history, beside one with a single pipeline.
+"""How long commands take in a home with years of history, beside one with a few pipelines.
 
-    python tests/benchmarks/history.py HOME [--pipelines 1 300 3000] [--postgres URL]
+    python tests/benchmarks/history.py HOME [--times 1 100 1000] [--postgres URL]
 
 HOME holds at least two finished pipelines, whose rows of MLflow's SQLite database, and manifests,
 are copied under new ids and digests; weights are not. Points of curves are left out: no command
@@ -221,13 +221,15 @@ def main() -> None:
     """Multiply a home, time the commands and print the table."""
     parser = argparse.ArgumentParser(description="Commands in a home with a long history.")
     parser.add_argument("home", type=Path)
-    parser.add_argument("--pipelines", type=int, nargs="*", default=[1, 300, 3000])
-    parser.add_argument("--stored", type=int, default=3000, help="Most pipelines in the store.")
+    parser.add_argument(
+        "--times", type=int, nargs="*", default=[1, 100, 1000], help="HOME's pipelines so often."
+    )
+    parser.add_argument("--stored", type=int, default=3000, help="Most copies in the store.")
     parser.add_argument("--postgres", default="", help="Address of an empty database.")
     parser.add_argument("--only", default="", help="Commands whose name holds this.")
     given = parser.parse_args()
     table: dict[str, list[str]] = {}
-    for count in given.pipelines:
+    for count in given.times:
         with tempfile.TemporaryDirectory() as scratch:
             home = Path(scratch) / "home"
             shutil.copytree(given.home, home)
@@ -242,8 +244,8 @@ def main() -> None:
                     if given.only in name:
                         table.setdefault(name, []).append(f"{seconds(home, words):.1f}")
                         print(count, name, table[name][-1], file=sys.stderr, flush=True)
-    print(f"| pipelines | {' | '.join(map(str, given.pipelines))} |")
-    print(f"|---|{'---:|' * len(given.pipelines)}")
+    print(f"| times its pipelines | {' | '.join(map(str, given.times))} |")
+    print(f"|---|{'---:|' * len(given.times)}")
     for name, cells in table.items():
         print(f"| `{name}` | {' | '.join(cells)} |")
 
