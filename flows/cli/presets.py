@@ -21,7 +21,7 @@ def print_presets(name: str) -> None:
     """
     if not name:
         for each, description in _described().items():
-            say(f"{each:12} {description}")
+            say(f"{each:20} {description}")
         return
     rows = _rows(name)
     say(f"{name}: {_described()[name]}\n")
