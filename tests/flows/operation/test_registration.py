@@ -62,7 +62,7 @@ def test_deployment_of_another_flow_by_the_same_name_is_left_alone(
 
 
 def test_only_policies_of_the_evaluations_own_preset_are_evaluated_when_registered() -> None:
-    """Others would get a verdict on the prompts of another preset, and the newest verdict counts."""
+    """Others would get a verdict on another preset's prompts, and the newest verdict counts."""
     automation = yaml.safe_load((AUTOMATIONS / "evaluate-on-registration.yaml").read_text())
     name = automation["actions"][0]["deployment"].rpartition("/")[2]
     known = yaml.safe_load(prefect_yaml())["deployments"]
