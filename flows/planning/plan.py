@@ -1,8 +1,8 @@
 """What a run will do, before it does anything: its stages, new or reused, and what they cost.
 
 A flow's stages are given as a function of the pipeline run. Called while planning, it only
-foretells them (`tasks/run/planning.py`), and whatever it refuses is refused then: before a server
-starts, an MLflow run opens or a stage computes.
+foretells them (`tasks/run/planning.py`), and whatever it refuses is refused then: before an MLflow
+run opens or a stage computes.
 """
 
 import tempfile

@@ -118,14 +118,15 @@ def serve_model(
         updates: Folder from below which requests may load other weights, or None.
 
     Raises:
-        ModelError: The folder is incomplete, damaged, or holds another kind of model.
+        ModelError: The folder is incomplete, damaged, or holds another kind of model, or the extra
+            `serve` is missing.
     """
     try:
+        import openai  # noqa: F401 - without it transformers' server raises a NameError
         import uvicorn
     except ImportError as error:
-        raise ModelError(
-            "serving needs fastapi, uvicorn and openai; install `transformers[serving]`"
-        ) from error
+        needed = "pip install 'quartet-rlhf[serve]'"
+        raise ModelError(f"serving needs openai and uvicorn: {needed}") from error
     from huggingface_hub import constants
 
     from models.language.chat import context_tokens

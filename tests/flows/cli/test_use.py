@@ -32,7 +32,7 @@ from models.rows import write_rows
 from tasks.escaping import for_terminal
 from tasks.machine.password import read_password
 from tasks.registry.guard import Guard
-from tasks.registry.serving import _app, serve_key, want_free_port
+from tasks.registry.serving import _app, serve_key, serve_model, want_free_port
 from tasks.results.store import Manifest, Store, list_files, write_manifest
 from tasks.settings import load_settings
 from tasks.stages.resolve import model_folder
@@ -427,6 +427,12 @@ def test_the_key_is_the_homes_password_or_a_variable(
         monkeypatch.setenv("QUARTET_SERVE_KEY", wrong)
         with pytest.raises(ParameterError, match="at least 8 printable ASCII"):
             serve_key()
+
+
+def test_serve_names_the_extra_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openai", None)
+    with pytest.raises(ModelError, match=r"pip install 'quartet-rlhf\[serve\]'"):
+        serve_model(Path("none"), "none", host="127.0.0.1", port=1, key=None, ready=print)
 
 
 def test_serve_refuses_a_port_that_is_taken() -> None:

@@ -3,10 +3,13 @@
 import os
 from pathlib import Path
 
+import yaml
 from prefect.client.schemas.actions import DeploymentScheduleCreate
 from prefect.client.schemas.schedules import CronSchedule
+from prefect.events.schemas.events import Resource, ResourceSpecification
 
-from flows.operation.registration import POOL, deploy, ensure_work_pool
+from flows.operation.deployments import prefect_yaml
+from flows.operation.registration import AUTOMATIONS, POOL, deploy, ensure_work_pool
 from tasks.machine.lookup import prefect_client
 
 FLOW = """
@@ -56,3 +59,17 @@ def test_deployment_of_another_flow_by_the_same_name_is_left_alone(
         ]
         for one in (ours.id, *theirs):
             client.delete_deployment(one)
+
+
+def test_only_policies_of_the_evaluations_own_preset_are_evaluated_when_registered() -> None:
+    """Others would get a verdict on another preset's prompts, and the newest verdict counts."""
+    automation = yaml.safe_load((AUTOMATIONS / "evaluate-on-registration.yaml").read_text())
+    name = automation["actions"][0]["deployment"].rpartition("/")[2]
+    known = yaml.safe_load(prefect_yaml())["deployments"]
+    (started,) = [one for one in known if one["name"] == name]
+    own = started["parameters"]["run"]["preset"]
+    wanted = ResourceSpecification(automation["trigger"]["match"])
+    for preset in ("quickstart", "reviews", "hh-rlhf"):
+        labels = {"quartet.role": "policy", "quartet.preset": preset}
+        policy = Resource({"prefect.resource.id": f"quartet.model.{preset}-policy", **labels})
+        assert wanted.matches(policy) == (preset == own)
