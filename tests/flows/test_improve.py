@@ -160,4 +160,4 @@ def _curves_are_on_the_parent(home: Any, result: ImproveResult, patch: pytest.Mo
     tracker = Tracker(load_settings())
     curve = tracker.curve(result.mlflow_run_id, "improve/judged_gain")
     assert curve == [(row["round"], row["gain"]["mean"]) for row in rows]
-    assert "Round 1 was rejected" in tracker.tags(result.mlflow_run_id)["mlflow.note.content"]
+    assert "Round 1: rejected" in tracker.tags(result.mlflow_run_id)["mlflow.note.content"]
